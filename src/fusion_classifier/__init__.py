@@ -1,0 +1,24 @@
+"""Text classification on frozen language models: extract once, fuse, train a compact classifier.
+
+    from fusion_classifier import FusionClassifier
+
+The command line is `fec`; see `fec --help`.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from fusion_classifier.version import __version__
+
+if TYPE_CHECKING:
+    from fusion_classifier.classifier import FusionClassifier
+
+__all__ = ["FusionClassifier", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    # Imported when asked for: torch and transformers take seconds, and `fec --help` needs neither.
+    if name == "FusionClassifier":
+        from fusion_classifier.classifier import FusionClassifier  # noqa: PLC0415
+
+        return FusionClassifier
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,5 @@
+"""`python -m fusion_classifier` is `fec`."""
+
+from fusion_classifier.cli import main
+
+main()

@@ -1,0 +1,288 @@
+"""`FusionClassifier`: raw texts in, labels out; scikit-learn's way of speaking.
+
+clf = FusionClassifier(encoders=["minilm-l6", "smollm2-135m"], head="linear")
+clf.fit(texts, labels)
+clf.predict(["what a day!"])
+clf.save_pretrained("my-model")
+FusionClassifier.from_pretrained("my-model")
+"""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.exceptions import NotFittedError
+
+from fusion_classifier.config import DEFAULT_HEAD, Device, EncoderConfig
+from fusion_classifier.encoders import (
+    Encoder,
+    encode,
+    identify,
+    load_identified,
+    parse_encoder,
+    resolve_device,
+)
+from fusion_classifier.errors import DataError, UsageError
+from fusion_classifier.features import FeatureStore, extract, from_arrays, read_features
+from fusion_classifier.fusion import Head, parse_head
+from fusion_classifier.modelfile import (
+    ModelConfig,
+    SavedEncoder,
+    checked_identity,
+    labels_of,
+    load_model,
+    placed,
+    save_model,
+)
+from fusion_classifier.progress import QUIET, Progress
+from fusion_classifier.tasks.split import hold_out
+from fusion_classifier.tasks.task import Split
+from fusion_classifier.training import LabelledFeatures, predict_logits, recipe, train
+
+CHUNK_TEXTS = 1024  # texts encoded at once in prediction: bounds memory whatever the number of texts
+
+
+class FusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+    """A text classifier on the fused features of frozen encoders.
+
+    Args:
+        encoders: encoders as on the command line (`minilm-l6`, `minilm-l6=PATH`, a Hub id, a folder, with
+            settings `?pooling=tokens&layers=2,4,6`), or `EncoderConfig` values.
+        head: `linear` or `llmembed`.
+        recipe: `default` or `published` hyper-parameters.
+        training: changes to the recipe, such as `{"learning_rate": 1e-4}` (fields of `TrainingConfig`).
+        seed: of the start, the order of batches, dropout, and the validation rows held out.
+        device: `auto`, `cpu`, `cuda` or `mps`.
+        store: folder of the feature store; the user's cache unless given.
+        progress: whether to show progress bars on a terminal.
+
+    Attributes:
+        classes_: the labels, sorted, (C,).
+        history_: one `Epoch` an epoch of training.
+    """
+
+    def __init__(
+        self,
+        encoders: Sequence[str | EncoderConfig] = ("minilm-l6",),
+        head: str = DEFAULT_HEAD,
+        *,
+        recipe: str = "default",
+        training: Mapping[str, float] | None = None,
+        seed: int = 0,
+        device: Device = "auto",
+        store: str | os.PathLike[str] | None = None,
+        progress: bool = False,
+    ) -> None:
+        self.encoders = encoders
+        self.head = head
+        self.recipe = recipe
+        self.training = training
+        self.seed = seed
+        self.device = device
+        self.store = store
+        self.progress = progress
+
+    def fit(
+        self,
+        X: Sequence[str],
+        y: Sequence[str] | Sequence[int] | np.ndarray,
+        *,
+        X_valid: Sequence[str] | None = None,
+        y_valid: Sequence[str] | Sequence[int] | np.ndarray | None = None,
+    ) -> Self:
+        """Extract features (from the store where they are there already) and train the head.
+
+        Args:
+            X: N texts.
+            y: N labels, all strings or all whole numbers.
+            X_valid: texts for early stopping; a tenth of X, stratified, is held out unless given.
+            y_valid: their labels.
+
+        Raises:
+            DataError: texts or labels that can't be used.
+            UsageError, WeightsError, NonFiniteError: see the messages.
+        """
+        texts, labels = check_texts(X, "X"), np.asarray(y)
+        if labels.dtype.kind not in "iuUO" or labels.ndim != 1 or len(labels) != len(texts):
+            raise DataError(f"y: give {len(texts)} strings or whole numbers, one a text")
+        self.classes_, targets = np.unique(labels, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise DataError("y: needs at least two different labels")
+        train_split = Split(tuple(texts), tuple(targets.tolist()))
+        if X_valid is None:
+            splits = hold_out({"train": train_split}, self.seed)
+            train_split, valid_split = splits["train"], splits["valid"]
+        else:
+            valid_split = self._valid_split(check_texts(X_valid, "X_valid"), np.asarray(y_valid))
+
+        device, progress = resolve_device(self.device), Progress() if self.progress else QUIET
+        store = FeatureStore(self.store if self.store is None else Path(self.store))
+        specs = [self.encoders] if isinstance(self.encoders, str | EncoderConfig) else list(self.encoders)
+        if not specs:
+            raise UsageError("encoders: give at least one")
+        configs = [spec if isinstance(spec, EncoderConfig) else parse_encoder(spec) for spec in specs]
+        identities = [identify(config, device) for config in configs]
+        for identity in identities:
+            extract(train_split.texts + valid_split.texts, identity, store, device, progress)
+        train_data, valid_data = (
+            LabelledFeatures(read_features(split.texts, identities, store), split.targets)
+            for split in (train_split, valid_split)
+        )
+        trained = train(
+            parse_head(self.head),
+            recipe(self.recipe, self.head, **(self.training or {})),
+            train_data,
+            valid_data,
+            len(self.classes_),
+            self.seed,
+            device,
+            progress,
+        )
+        self.history_ = trained.history
+        saved = tuple(
+            SavedEncoder(
+                config=identity.config,
+                fingerprint=identity.fingerprint,
+                shape=shape.shape,
+                ragged=shape.ragged,
+            )
+            for identity, shape in zip(identities, train_data.shapes.values(), strict=True)
+        )
+        config = ModelConfig(
+            task="own data",
+            id2label=labels_of([str(label) for label in self.classes_]),
+            label_type="int" if self.classes_.dtype.kind in "iu" else "str",
+            head=parse_head(self.head),
+            encoders=saved,
+            seed=self.seed,
+        )
+        self._restore(config, trained.head)
+        return self
+
+    def _valid_split(self, texts: list[str], labels: np.ndarray) -> Split:
+        if len(labels) != len(texts):
+            raise DataError(f"y_valid: {len(labels)} labels for {len(texts)} texts")
+        unknown = sorted({str(label) for label in labels} - {str(label) for label in self.classes_})
+        if unknown:
+            raise DataError(f"y_valid: label {unknown[0]!r} does not occur in y")
+        return Split(tuple(texts), tuple(np.searchsorted(self.classes_, labels).tolist()))
+
+    def _restore(self, config: ModelConfig, head: Head) -> None:
+        """Become the trained classifier that these describe."""
+        self.config_ = config
+        self.head_ = head
+        names = np.array(config.labels)
+        self.classes_ = names.astype(np.int64) if config.label_type == "int" else names
+        self._loaded: list[Encoder] | None = None
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "head_")
+
+    def predict(self, X: Iterable[str]) -> np.ndarray:
+        """The most probable label of each text: (N,), of the type that `fit` was given."""
+        labels: np.ndarray = self.classes_[self.predict_proba(X).argmax(1)]
+        return labels
+
+    def predict_proba(self, X: Iterable[str]) -> np.ndarray:
+        """The probability of each label: (N, C), float32, columns as in `classes_`.
+
+        Raises:
+            DataError: an empty text, or something that is none.
+        """
+        parts = list(self.predict_proba_stream(X))
+        return np.concatenate(parts) if parts else np.empty((0, len(self.classes_)), dtype=np.float32)
+
+    def predict_proba_stream(self, X: Iterable[str]) -> Iterator[np.ndarray]:
+        """`predict_proba` in chunks of up to 1,024 texts, in order and in constant memory."""
+        if not self.__sklearn_is_fitted__():
+            raise NotFittedError("this FusionClassifier is not fitted yet: call fit or from_pretrained")
+        if isinstance(X, str):
+            raise DataError("X: give a list of texts, not one string")
+        iterator = iter(X)
+        while chunk := list(islice(iterator, CHUNK_TEXTS)):
+            texts = check_texts(chunk, "X")
+            features = {
+                encoder.config.name: from_arrays(encode(encoder, texts), ragged=encoder.config.pooling == "tokens")
+                for encoder in self._encoders()
+            }
+            device = resolve_device(self.device)
+            logits = predict_logits(self.head_.to(device), features, len(texts), device)
+            yield torch.softmax(logits, 1).numpy()
+
+    def _encoders(self) -> list[Encoder]:
+        """The encoders, loaded at the first call and kept."""
+        if self._loaded is None:
+            device = resolve_device(self.device)
+            self._loaded = [
+                load_identified(checked_identity(saved.config, saved.fingerprint, device), device)
+                for saved in self.config_.encoders
+            ]
+        return self._loaded
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+        """Write the trained classifier: `config.json` and `model.safetensors`, without code.
+
+        Raises:
+            NotFittedError: there is nothing to write yet.
+            FecError: it can't be written.
+        """
+        if not self.__sklearn_is_fitted__():
+            raise NotFittedError("this FusionClassifier is not fitted yet: call fit first")
+        save_model(Path(folder), self.config_, self.head_)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        folder: str | os.PathLike[str],
+        *,
+        device: Device = "auto",
+        encoder_paths: Mapping[str, str] | None = None,
+    ) -> Self:
+        """Read a classifier that `save_pretrained` or `fec run` has written (its `model` folder).
+
+        Args:
+            folder: a model folder, or a run folder.
+            device: `auto`, `cpu`, `cuda` or `mps`.
+            encoder_paths: places of the encoders' weights, by encoder name.
+
+        Raises:
+            FecError: the folder is not a model.
+        """
+        path = Path(folder)
+        saved = load_model(path / "model" if (path / "model").is_dir() else path)
+        encoders = tuple(
+            SavedEncoder.model_validate(one.model_dump() | {"config": placed(one, encoder_paths or {}).model_dump()})
+            for one in saved.config.encoders
+        )
+        config = saved.config.model_copy(update={"encoders": encoders})
+        classifier = cls(
+            encoders=[one.config for one in encoders], head=config.head.name, seed=config.seed, device=device
+        )
+        classifier._restore(config, saved.head)
+        return classifier
+
+    def __getstate__(self) -> dict[str, Any]:
+        state: dict[str, Any] = super().__getstate__()
+        return {key: value for key, value in state.items() if key != "_loaded"} | {"_loaded": None}
+
+
+def check_texts(texts: Iterable[object], name: str) -> list[str]:
+    """The texts as a list, each a string with something in it.
+
+    Raises:
+        DataError: one that is not, by its position.
+    """
+    if isinstance(texts, str):
+        raise DataError(f"{name}: give a list of texts, not one string")
+    result: list[str] = []
+    for position, text in enumerate(texts):
+        if not isinstance(text, str) or not text.strip():
+            what = "is empty" if isinstance(text, str) else f"is {text!r}, not a string"
+            raise DataError(f"{name}: text {position} {what}")
+        result.append(text)
+    return result

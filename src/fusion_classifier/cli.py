@@ -1,0 +1,414 @@
+"""The command line `fec`: one function a command, each a few lines over the package.
+
+Results go to standard output, progress and messages to standard error. Exit code 0: done; 1: failed, with a
+message that says how to go on; 2: used wrongly; 128 + signal number: stopped, what is committed is kept.
+"""
+
+import json
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from fusion_classifier.cli_options import (
+    DATA,
+    ENCODER,
+    PLACE,
+    DataOptions,
+    EncoderOptions,
+    PlaceOptions,
+    TrainingOptions,
+    encoder_paths,
+    grouped,
+    option,
+)
+from fusion_classifier.config import Device
+from fusion_classifier.errors import FecError, UsageError
+
+# torch and transformers take seconds to import: every command imports what it needs itself, so that --help
+# and usage errors answer at once.
+# ruff: noqa: PLC0415
+
+DEFAULT_ENCODERS = ["minilm-l6", "smollm2-135m"]
+
+app = typer.Typer(
+    name="fec",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Classify texts with frozen language models: extract features once, fuse them, train in minutes.\n\n"
+    "Start with [bold]fec run demo[/], then [bold]fec run yours.csv --text-column … --label-column …[/].",
+)
+store_app = typer.Typer(no_args_is_help=False, help="List, verify and delete stored features.")
+app.add_typer(store_app, name="store")
+
+TaskName = Annotated[
+    str, typer.Argument(metavar="TASK", help="ED, go_emotion, demo, or the path of your own file or folder.")
+]
+SplitNames = Annotated[
+    list[str] | None,
+    option("--split", panel=DATA, help="train, valid or test; may be repeated. All there are unless given."),
+]
+EncoderPaths = Annotated[
+    list[str] | None,
+    option("--encoder", "-e", panel=ENCODER, metavar="NAME=PATH", help="Where an encoder's weights are."),
+]
+StoreDir = Annotated[
+    Path | None,
+    typer.Option("--store", envvar="FEC_STORE", metavar="DIR", help="Feature store; your cache unless given."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+def _print(value: object) -> None:
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+# --- what there is -----------------------------------------------------------------------------------------
+
+
+@app.command(epilog="Example:  fec tasks")
+def tasks(as_json: Json = False) -> None:
+    """List the tasks with a name."""
+    from fusion_classifier import tables
+    from fusion_classifier.tasks import describe_tasks
+
+    described = describe_tasks()
+    if as_json:
+        _print(described)
+        return
+    rows = [[d["name"], d["title"], str(d["labels"]), d["source"], d["licence"]] for d in described]
+    tables.console().print(tables.table(None, ["task", "what", "labels", "source without --data", "licence"], rows))
+    typer.echo("Your own data: fec run FILE_OR_FOLDER (CSV, TSV, JSONL, Parquet) --text-column … --label-column …")
+
+
+@app.command(epilog="Example:  fec encoders")
+def encoders(as_json: Json = False) -> None:
+    """List the encoders with a name, and where their weights are."""
+    from fusion_classifier import tables
+    from fusion_classifier.encoders import describe_presets
+
+    described = describe_presets()
+    if as_json:
+        _print(described)
+        return
+    rows = [[d["name"], d["model"], d["layers"], d["pooling"], d["feature"], d["weights"]] for d in described]
+    columns = ["encoder", "model", "layers", "pooling", "feature", "weights"]
+    tables.console().print(tables.table(None, columns, rows))
+    typer.echo(
+        "Any other Hub id, local folder or GGUF file works the same way: --encoder PATH --layers … --pooling …"
+    )
+
+
+@store_app.callback(invoke_without_command=True)
+def store_list(context: typer.Context, store: StoreDir = None, as_json: Json = False) -> None:
+    """List, verify and delete stored features. Without a command: list them."""
+    context.obj = store
+    if context.invoked_subcommand is not None:
+        return
+    from dataclasses import asdict
+
+    from fusion_classifier import tables
+    from fusion_classifier.features import FeatureStore
+
+    here = FeatureStore(store)
+    entries = here.entries()
+    if as_json:
+        _print({"store": str(here.root), "encoders": [asdict(entry) for entry in entries]})
+        return
+    rows = []
+    for entry in entries:
+        shape = ("L, " if entry.ragged else "") + ", ".join(map(str, entry.shape))
+        rows.append(
+            [entry.encoder, f"({shape})", entry.dtype, f"{entry.rows:,}", tables.size(entry.bytes), entry.key]
+        )
+    columns = ["encoder", "feature", "computed in", "texts", "size", "key"]
+    tables.console().print(tables.table(str(here.root), columns, rows))
+
+
+@store_app.command("verify", epilog="Example:  fec store verify")
+def store_verify(
+    context: typer.Context,
+    key: Annotated[str | None, typer.Argument(metavar="[KEY]", help="Key or encoder; all unless given.")] = None,
+    store: StoreDir = None,
+    as_json: Json = False,
+) -> None:
+    """Read every feature and report what is wrong with it; exit code 1 if anything is."""
+    from fusion_classifier.features import FeatureStore
+
+    here = FeatureStore(store or context.obj)
+    keys = here.keys() if key is None else here.find(key)
+    if key is not None and not keys:
+        raise UsageError(f"{here.root}: no features of {key!r}; `fec store` lists what there is")
+    problems = {one: list(here.verify(one)) for one in keys}
+    if as_json:
+        _print({"store": str(here.root), "problems": problems})
+    else:
+        for one, found in problems.items():
+            typer.echo(f"{one}  {'; '.join(found) if found else 'ok'}")
+    broken = [one for one, found in problems.items() if found]
+    if broken:
+        raise FecError(
+            f"{here.root}: {len(broken)} of {len(keys)} encoders have faulty features; "
+            "delete them with `fec store delete KEY` and extract again"
+        )
+
+
+@store_app.command("delete", epilog="Example:  fec store delete minilm-l6")
+def store_delete(
+    context: typer.Context,
+    key: Annotated[str, typer.Argument(metavar="KEY", help="Key, beginning of a key, or encoder.")],
+    store: StoreDir = None,
+) -> None:
+    """Delete an encoder's features."""
+    from fusion_classifier.features import FeatureStore
+
+    here = FeatureStore(store or context.obj)
+    keys = here.find(key)
+    if len(keys) != 1:
+        what = "no features" if not keys else f"{len(keys)} encoders with features"
+        raise UsageError(f"{here.root}: {what} of {key!r}; `fec store` lists the keys")
+    here.delete(keys[0])
+    typer.echo(f"deleted {keys[0]}")
+
+
+# --- the stations of the main job --------------------------------------------------------------------------
+
+
+@app.command(
+    "extract",
+    epilog="Example:  fec extract go_emotion --data data/go_emotion --encoder minilm-l6 --encoder smollm2-135m",
+)
+@grouped
+def extract_(
+    *,
+    task: TaskName,
+    split: SplitNames = None,
+    data: DataOptions,
+    encoders: EncoderOptions,
+    place: PlaceOptions,
+    as_json: Json = False,
+) -> None:
+    """Encode the texts of a task and keep the features in the store.
+
+    Stopped at any moment, the same command goes on where it was.
+    """
+    configs = encoders.configs()
+    from dataclasses import asdict
+
+    from fusion_classifier.run import extract_task, load_for
+
+    work = place.workspace()
+    loaded, splits = load_for(data.config(task), split, work)
+    reports = extract_task(loaded, splits, configs, work)
+    if as_json:
+        _print([asdict(report) for report in reports])
+        return
+    for report in reports:
+        typer.echo(
+            f"{report.encoder}: {report.texts:,} texts, {report.encoded:,} encoded now, "
+            f"{report.texts - report.encoded:,} were there ({report.seconds:.1f} s)"
+        )
+
+
+@app.command(
+    "train",
+    epilog="Example:  fec train demo --head llmembed --seeds 5 --out runs/demo  (after fec extract demo)",
+)
+@grouped
+def train_(
+    *,
+    task: TaskName,
+    data: DataOptions,
+    encoders: EncoderOptions,
+    training: TrainingOptions,
+    place: PlaceOptions,
+    as_json: Json = False,
+) -> None:
+    """Train on features that are in the store; no model is loaded."""
+    config = training.config(data.config(task), encoders.configs())
+    from fusion_classifier.run import load_for, train_task
+
+    work = place.workspace()
+    loaded, _ = load_for(config.task, ["train", "valid"], work)
+    folder = training.folder(loaded.name)
+    trained = train_task(config, loaded, folder, work, overwrite=training.overwrite)
+    if as_json:
+        _print(
+            {
+                str(seed): {
+                    "best_epoch": one.best_epoch,
+                    "valid_accuracy": one.best.valid_accuracy,
+                    "valid_weighted_f1": one.best.valid_weighted_f1,
+                }
+                for seed, one in trained.items()
+            }
+        )
+        return
+    for seed, one in trained.items():
+        typer.echo(
+            f"seed {seed}: validation accuracy {100 * one.best.valid_accuracy:.2f}, "
+            f"weighted F1 {100 * one.best.valid_weighted_f1:.2f} at epoch {one.best_epoch} of {len(one.history)}"
+        )
+    typer.echo(f"Written to {folder}. Next: fec evaluate {folder}")
+
+
+@app.command(
+    "run",
+    epilog="Example:  fec run go_emotion --data data/go_emotion -e minilm-l6 --head llmembed --seeds 5",
+)
+@grouped
+def run_(
+    *,
+    task: TaskName,
+    data: DataOptions,
+    encoders: EncoderOptions,
+    training: TrainingOptions,
+    place: PlaceOptions,
+    as_json: Json = False,
+) -> None:
+    """Extract, train and evaluate; the result is a folder with metrics, predictions, pictures and the model.
+
+    Stopped at any moment, the same command goes on where it was.
+    """
+    config = training.config(data.config(task), encoders.configs())
+    from fusion_classifier import tables
+    from fusion_classifier.run import load_for, run
+
+    work = place.workspace()
+    loaded, _ = load_for(config.task, None, work)
+    result = run(config, loaded, training.folder(loaded.name), work, overwrite=training.overwrite)
+    if as_json:
+        _print(result.metrics)
+        return
+    tables.print_run(result.metrics, result.out)
+
+
+@app.command("evaluate", epilog="Example:  fec evaluate runs/demo-linear --split test")
+@grouped
+def evaluate_(
+    *,
+    folder: Annotated[
+        Path, typer.Argument(metavar="RUN_OR_MODEL", help="Run folder (all its seeds) or model folder.")
+    ],
+    task: Annotated[
+        str | None,
+        typer.Option("--task", help="Task or path with the texts; those it was trained on unless given."),
+    ] = None,
+    split: Annotated[str, option("--split", panel=DATA, help="train, valid or test.")] = "test",
+    data: DataOptions,
+    encoder: EncoderPaths = None,
+    place: PlaceOptions,
+    as_json: Json = False,
+) -> None:
+    """Measure a trained run or model on a split."""
+    paths = encoder_paths(encoder)
+    from fusion_classifier import tables
+    from fusion_classifier.run import evaluate_saved, saved_task
+
+    trained_on = saved_task(folder)
+    config = trained_on.model_copy(update={"limit": data.limit or trained_on.limit})
+    if task is not None or data.data is not None:
+        config = data.config(task or trained_on.name)
+    figures = evaluate_saved(folder, split, config, paths, place.workspace())
+    if as_json:
+        _print(figures)
+        return
+    tables.print_evaluation(figures)
+
+
+@app.command(
+    "predict",
+    epilog="Example:  fec predict runs/demo-linear 'I can not believe she remembered my birthday!' --top-k 3",
+)
+def predict_(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Model folder or run folder.")],
+    texts: Annotated[list[str] | None, typer.Argument(metavar="[TEXT]...", help="Texts to classify.")] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option(
+            "--file",
+            "-f",
+            help="Texts from a CSV, TSV, JSONL, Parquet or .txt file (one a line); - reads lines.",
+        ),
+    ] = None,
+    text_column: Annotated[str, typer.Option("--text-column", help="Column with the texts.")] = "text",
+    top_k: Annotated[
+        int | None,
+        typer.Option("--top-k", min=1, help="A list of the K most probable labels instead of the best."),
+    ] = None,
+    encoder: EncoderPaths = None,
+    device: Annotated[Device, typer.Option("--device", help="auto takes CUDA, then MPS, then the CPU.")] = "auto",
+) -> None:
+    """Classify texts: one line of JSON a text, as transformers' text-classification pipeline answers."""
+    paths = encoder_paths(encoder)
+    from fusion_classifier.predict import predict_lines
+
+    for line in predict_lines(model, texts or [], file, text_column, top_k, paths, device):
+        typer.echo(line)
+
+
+@app.command("export", epilog="Example:  fec export ED --data data/ED --encoder llama2-7b-chat --out features/ED")
+@grouped
+def export_(
+    *,
+    task: TaskName,
+    out: Annotated[
+        Path, option("--out", panel=PLACE, metavar="DIR", help="Folder for one safetensors file a split.")
+    ],
+    split: SplitNames = None,
+    data: DataOptions,
+    encoders: EncoderOptions,
+    place: PlaceOptions,
+    as_json: Json = False,
+) -> None:
+    """Write features and labels as safetensors, for those who bring their own classifier."""
+    configs = encoders.configs()
+    from fusion_classifier.run import export_task, load_for
+
+    work = place.workspace()
+    loaded, splits = load_for(data.config(task), split, work)
+    paths = export_task(loaded, splits, configs, out, work)
+    if as_json:
+        _print([str(path) for path in paths])
+        return
+    for path in paths:
+        typer.echo(f"written: {path}")
+
+
+# --- exit codes --------------------------------------------------------------------------------------------
+
+
+class _Stopped(BaseException):
+    """A signal asks the program to end. Not an Exception: nobody may take it for an error and go on."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
+def _stop(number: int, _frame: object) -> NoReturn:
+    raise _Stopped(number)
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run `fec` and exit."""
+    signal.signal(signal.SIGINT, _stop)
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        app(args=None if arguments is None else list(arguments), prog_name="fec")
+    except FecError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)
+    except _Stopped as stopped:
+        typer.echo("\nstopped; what was committed is kept: run the same command again to go on", err=True)
+        sys.exit(128 + stopped.number)
+    except BrokenPipeError:
+        # The reader of our output is gone (`| head`); nothing more can be said.
+        sys.stderr.close()
+        sys.exit(1)
+    sys.exit(0)

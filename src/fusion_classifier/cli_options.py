@@ -1,0 +1,279 @@
+"""Options that several commands share, as groups.
+
+A group is a frozen dataclass of typer options with a method that turns them into a configuration. A command
+takes a group as one parameter; `grouped` spreads its fields into the command's signature, where typer reads
+them.
+"""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
+
+import typer
+
+from fusion_classifier.config import (
+    DEFAULT_HEAD,
+    HEAD_CONFIGS,
+    Device,
+    Dtype,
+    EncoderConfig,
+    LlmEmbedConfig,
+    Pooling,
+    RunConfig,
+    TaskConfig,
+    TrainingConfig,
+    field_help,
+)
+from fusion_classifier.errors import UsageError
+
+if TYPE_CHECKING:
+    from fusion_classifier.run import Workspace
+
+# torch and transformers take seconds to import: what needs them is imported where it is used, so that --help
+# and usage errors answer at once.
+# ruff: noqa: PLC0415
+
+R = TypeVar("R")
+
+DEFAULT_ENCODERS = ("minilm-l6", "smollm2-135m")
+DATA, ENCODER, HEAD, TRAINING, PLACE = "Data", "Encoders", "Head", "Training", "Where"
+
+
+def option(*names: str, panel: str, help: str, **more: Any) -> Any:  # noqa: A002
+    """A typer option in a panel of the help."""
+    return typer.Option(*names, rich_help_panel=panel, help=help, **more)
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """Where texts come from and how they are read."""
+
+    data: Annotated[Path | None, option("--data", panel=DATA, metavar="DIR", help=field_help(TaskConfig, "data"))] = (
+        None
+    )
+    text_column: Annotated[str, option("--text-column", panel=DATA, help=field_help(TaskConfig, "text_column"))] = (
+        "text"
+    )
+    label_column: Annotated[
+        str, option("--label-column", panel=DATA, help=field_help(TaskConfig, "label_column"))
+    ] = "label"
+    split_seed: Annotated[int, option("--split-seed", panel=DATA, help=field_help(TaskConfig, "split_seed"))] = 0
+    limit: Annotated[
+        int | None, option("--limit", panel=DATA, metavar="N", min=1, help=field_help(TaskConfig, "limit"))
+    ] = None
+
+    def config(self, task: str) -> TaskConfig:
+        """The configuration of this task."""
+        return TaskConfig(
+            name=task,
+            data=None if self.data is None else str(self.data),
+            text_column=self.text_column,
+            label_column=self.label_column,
+            split_seed=self.split_seed,
+            limit=self.limit,
+        )
+
+
+@dataclass(frozen=True)
+class EncoderOptions:
+    """Which encoders, and what is taken from them."""
+
+    encoder: Annotated[
+        list[str] | None,
+        option(
+            "--encoder",
+            "-e",
+            panel=ENCODER,
+            metavar="NAME",
+            help="A preset (fec encoders), Hub id, local folder or GGUF file; may be repeated. NAME=PATH takes "
+            "the weights from PATH; NAME?layers=2,4,6&pooling=tokens sets what holds for this encoder only. "
+            f"Unless given: {' and '.join(DEFAULT_ENCODERS)}.",
+        ),
+    ] = None
+    layers: Annotated[
+        str | None,
+        option("--layers", panel=ENCODER, help="Such as -5:-1 or 2,4,6. " + field_help(EncoderConfig, "layers")),
+    ] = None
+    pooling: Annotated[
+        Pooling | None, option("--pooling", panel=ENCODER, help=field_help(EncoderConfig, "pooling"))
+    ] = None
+    template: Annotated[
+        str | None, option("--template", panel=ENCODER, help=field_help(EncoderConfig, "template"))
+    ] = None
+    max_length: Annotated[
+        int | None, option("--max-length", panel=ENCODER, help=field_help(EncoderConfig, "max_length"))
+    ] = None
+    dtype: Annotated[Dtype | None, option("--dtype", panel=ENCODER, help=field_help(EncoderConfig, "dtype"))] = None
+    pool_special_tokens: Annotated[
+        bool | None,
+        option(
+            "--pool-special-tokens/--no-pool-special-tokens",
+            panel=ENCODER,
+            help=field_help(EncoderConfig, "pool_special_tokens"),
+        ),
+    ] = None
+
+    def configs(self) -> tuple[EncoderConfig, ...]:
+        """The encoders' configurations."""
+        from fusion_classifier.encoders import parse_encoders
+
+        special = self.pool_special_tokens
+        settings = {
+            "layers": self.layers,
+            "pooling": self.pooling,
+            "template": self.template,
+            "max_length": None if self.max_length is None else str(self.max_length),
+            "dtype": self.dtype,
+            "pool_special_tokens": None if special is None else str(special).lower(),
+        }
+        return parse_encoders(self.encoder or list(DEFAULT_ENCODERS), settings)
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """Head, hyper-parameters, seeds, and where the run is written."""
+
+    head: Annotated[str, option("--head", panel=HEAD, help=f"{' or '.join(HEAD_CONFIGS)}.")] = DEFAULT_HEAD
+    sigma: Annotated[
+        float | None, option("--sigma", panel=HEAD, help="llmembed: " + field_help(LlmEmbedConfig, "sigma"))
+    ] = None
+    width: Annotated[
+        int | None, option("--width", panel=HEAD, help="llmembed: " + field_help(LlmEmbedConfig, "width"))
+    ] = None
+    recipe: Annotated[
+        str,
+        option("--recipe", panel=TRAINING, help="default: chosen on validation; published: Adam 1e-4, batch 10."),
+    ] = "default"
+    lr: Annotated[float | None, option("--lr", panel=TRAINING, help=field_help(TrainingConfig, "learning_rate"))] = (
+        None
+    )
+    batch_size: Annotated[
+        int | None, option("--batch-size", panel=TRAINING, help=field_help(TrainingConfig, "batch_size"))
+    ] = None
+    epochs: Annotated[
+        int | None, option("--epochs", panel=TRAINING, help=field_help(TrainingConfig, "max_epochs"))
+    ] = None
+    patience: Annotated[
+        int | None, option("--patience", panel=TRAINING, help=field_help(TrainingConfig, "patience"))
+    ] = None
+    weight_decay: Annotated[
+        float | None,
+        option("--weight-decay", panel=TRAINING, help=field_help(TrainingConfig, "weight_decay")),
+    ] = None
+    seeds: Annotated[
+        int,
+        option("--seeds", panel=TRAINING, metavar="N", min=1, help="Train N times, with the seeds 0 to N − 1."),
+    ] = 1
+    out: Annotated[
+        Path | None,
+        option("--out", panel=PLACE, metavar="DIR", help="Run folder; runs/TASK-HEAD unless given."),
+    ] = None
+    overwrite: Annotated[
+        bool,
+        option("--overwrite", panel=PLACE, help="Replace a run with another configuration in the same folder."),
+    ] = False
+
+    def config(self, task: TaskConfig, encoders: tuple[EncoderConfig, ...]) -> RunConfig:
+        """The configuration of the run."""
+        from fusion_classifier.fusion import parse_head
+        from fusion_classifier.training import recipe
+
+        return RunConfig(
+            task=task,
+            encoders=encoders,
+            head=parse_head(self.head, sigma=self.sigma, width=self.width),
+            training=recipe(
+                self.recipe,
+                self.head,
+                learning_rate=self.lr,
+                batch_size=self.batch_size,
+                max_epochs=self.epochs,
+                patience=self.patience,
+                weight_decay=self.weight_decay,
+            ),
+            seeds=tuple(range(self.seeds)),
+        )
+
+    def folder(self, task: str) -> Path:
+        """The run folder."""
+        return self.out or Path("runs") / f"{task}-{self.head}"
+
+
+@dataclass(frozen=True)
+class PlaceOptions:
+    """Store and device."""
+
+    store: Annotated[
+        Path | None,
+        option(
+            "--store",
+            panel=PLACE,
+            envvar="FEC_STORE",
+            metavar="DIR",
+            help="Feature store; your cache unless given.",
+        ),
+    ] = None
+    device: Annotated[Device, option("--device", panel=PLACE, help="auto takes CUDA, then MPS, then the CPU.")] = (
+        "auto"
+    )
+
+    def workspace(self) -> "Workspace":
+        """Store, device and progress."""
+        from fusion_classifier.encoders import resolve_device
+        from fusion_classifier.features import FeatureStore
+        from fusion_classifier.progress import Progress
+        from fusion_classifier.run import Workspace
+
+        return Workspace(FeatureStore(self.store), resolve_device(self.device), Progress())
+
+
+def encoder_paths(specs: list[str] | None) -> dict[str, str]:
+    """Places of encoders' weights from NAME=PATH, for commands where the model says which encoders it has.
+
+    Raises:
+        UsageError: not of that form.
+    """
+    paths = {}
+    for spec in specs or []:
+        name, sign, path = spec.partition("=")
+        if not sign or not name or not path:
+            raise UsageError(f"--encoder {spec!r}: write NAME=PATH; the model itself says which encoders it has")
+        paths[name] = path
+    return paths
+
+
+def grouped(command: Callable[..., R]) -> Callable[..., R]:
+    """The command with every parameter that is a group spread into the group's options."""
+    hints = get_type_hints(command, include_extras=True)
+    parameters: list[inspect.Parameter] = []
+    groups: dict[str, type[Any]] = {}
+    for name, parameter in inspect.signature(command).parameters.items():
+        annotation = hints[name]
+        if not is_dataclass(annotation):
+            parameters.append(parameter.replace(annotation=annotation, kind=inspect.Parameter.KEYWORD_ONLY))
+            continue
+        assert isinstance(annotation, type)
+        groups[name] = annotation
+        types = get_type_hints(annotation, include_extras=True)
+        parameters += [
+            inspect.Parameter(
+                field.name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=field.default,
+                annotation=types[field.name],
+            )
+            for field in fields(annotation)
+        ]
+
+    @wraps(command)
+    def spread(**given: Any) -> R:
+        for name, group in groups.items():
+            given[name] = group(**{field.name: given.pop(field.name) for field in fields(group)})
+        return command(**given)
+
+    spread.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    spread.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return spread

@@ -1,0 +1,130 @@
+"""Configuration: frozen values; the docstring of a field is its `--help` on the command line.
+
+A configuration says everything that decides a result. It is compared, hashed, written to `config.yaml` and
+read back; nothing in it refers to a loaded model.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Pooling = Literal["mean", "first", "last", "pooler", "tokens"]
+Dtype = Literal["auto", "bfloat16", "float16", "float32"]
+Device = Literal["auto", "cpu", "cuda", "mps"]
+
+
+class FrozenModel(BaseModel):
+    """A pydantic model that can't be changed and refuses fields that it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+def field_help(model: type[BaseModel], field: str) -> str:
+    """The docstring of a configuration field, for the command line."""
+    description = model.model_fields[field].description
+    if description is None:
+        raise TypeError(f"{model.__name__}.{field} has no docstring")
+    return description
+
+
+class EncoderConfig(FrozenModel):
+    """One frozen encoder: a model and what is taken from it.
+
+    Two encoders are the same exactly if their model files and the fields from `layers` to
+    `pool_special_tokens` are (`fusion_classifier.encoders.identity`); `name`, `model`, `revision` and `path`
+    only say how to find the files and what to call them.
+    """
+
+    name: str
+    """What the encoder is called in tables and files; unique within a run."""
+    model: str
+    """Preset name, Hub id, local folder or GGUF file."""
+    revision: str | None = None
+    """Branch, tag or commit on the Hub; the Hub's default branch unless given."""
+    path: str | None = None
+    """Local folder or GGUF file to take the weights from, instead of looking for them."""
+    layers: Annotated[tuple[int, ...], Field(min_length=1)] = (-1,)
+    """Hidden states to keep: 0 is the embedding output, -1 the last layer (after the final norm where the
+    model has one)."""
+    pooling: Pooling = "mean"
+    """mean, first ([CLS]), last: one vector a layer; pooler: the model's own; tokens: every token's states."""
+    template: Annotated[str, Field(pattern=r"\{text\}")] = "{text}"
+    """Prompt around the text; must contain {text}. Write a line break as \\n."""
+    max_length: Annotated[int, Field(ge=4)] = 256
+    """Longest input in tokens, special tokens and template included; a longer text is cut at its end."""
+    dtype: Dtype = "auto"
+    """Computing precision. auto: bfloat16 where the processor has it, else float32."""
+    pool_special_tokens: bool | None = None
+    """Whether `mean` and `tokens` take in the special tokens that the tokenizer adds. Unless given: yes for
+    models with a [CLS] token (as they were trained), no for decoders such as Llama, whose start token has the
+    same huge state whatever the text."""
+
+
+class LlmEmbedConfig(FrozenModel):
+    """Head `llmembed`: the published classifier (LLMEmbed, ACL 2024)."""
+
+    name: Literal["llmembed"] = "llmembed"
+    width: Annotated[int, Field(ge=1)] = 1024
+    """Width to which each LLM layer is compressed before co-occurrence pooling."""
+    sigma: Annotated[float, Field(gt=0)] = 1.0
+    """Slope of the power normalization 2·sigmoid(sigma·x) − 1."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    """Dropout after each hidden layer."""
+
+
+class LinearConfig(FrozenModel):
+    """Head `linear`: multinomial logistic regression on standardized features."""
+
+    name: Literal["linear"] = "linear"
+
+
+HeadConfig = Annotated[LlmEmbedConfig | LinearConfig, Field(discriminator="name")]
+HEAD_CONFIGS: dict[str, type[LlmEmbedConfig] | type[LinearConfig]] = {
+    "linear": LinearConfig,
+    "llmembed": LlmEmbedConfig,
+}
+DEFAULT_HEAD = "linear"
+
+
+class TrainingConfig(FrozenModel):
+    """How a head is trained; cross-entropy, early stopping on the validation split's weighted F1."""
+
+    learning_rate: Annotated[float, Field(gt=0)]
+    """Learning rate of Adam."""
+    batch_size: Annotated[int, Field(ge=1)]
+    """Texts a training step."""
+    max_epochs: Annotated[int, Field(ge=1)]
+    """Most passes over the training split."""
+    patience: Annotated[int, Field(ge=1)]
+    """Epochs without a better validation weighted F1 before training stops."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """Decoupled weight decay (AdamW); 0 is plain Adam."""
+    clip_norm: Annotated[float, Field(gt=0)] | None = None
+    """Gradient norm above which gradients are scaled down; none unless given."""
+
+
+class TaskConfig(FrozenModel):
+    """Which texts and labels."""
+
+    name: str
+    """A task's name (`fec tasks`) or the path of a file or folder of your own."""
+    data: str | None = None
+    """Folder with the task's files in the published layout; else they come from the Hub."""
+    text_column: str = "text"
+    """Column with the texts."""
+    label_column: str = "label"
+    """Column with the labels, as names or numbers."""
+    split_seed: int = 0
+    """Seed of the stratified split, where a single file (or a folder without a validation split) is split."""
+    limit: Annotated[int, Field(ge=1)] | None = None
+    """Use only the first N rows of each split."""
+
+
+class RunConfig(FrozenModel):
+    """All that decides the result of `fec run`."""
+
+    task: TaskConfig
+    encoders: Annotated[tuple[EncoderConfig, ...], Field(min_length=1)]
+    head: HeadConfig
+    training: TrainingConfig
+    seeds: Annotated[tuple[int, ...], Field(min_length=1)]

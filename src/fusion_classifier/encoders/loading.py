@@ -1,0 +1,153 @@
+"""Loads a model and its tokenizer, checked: every weight that a feature needs comes from the files."""
+
+import contextlib
+import io
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoTokenizer,
+    GgufConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils import logging as transformers_logging
+
+from fusion_classifier.config import EncoderConfig
+from fusion_classifier.encoders.identity import EncoderIdentity, identify
+from fusion_classifier.errors import UsageError, WeightsError
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A frozen model in evaluation mode, ready to encode.
+
+    `layers` are indices into the model's hidden states, 0 (embeddings) to the number of layers.
+    `shape` is that of one text's feature; with pooling `tokens`, of one token's states (layers, H).
+    """
+
+    identity: EncoderIdentity
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    device: torch.device
+    layers: tuple[int, ...]
+    shape: tuple[int, ...]
+    pool_special_tokens: bool
+
+    @property
+    def config(self) -> EncoderConfig:
+        """The configuration it was loaded from."""
+        return self.identity.config
+
+
+def load_encoder(config: EncoderConfig, device: torch.device) -> Encoder:
+    """Find, check and load an encoder.
+
+    Raises:
+        WeightsError: the files can't be found, read, or lack weights that the feature needs.
+        UsageError: a setting that this model can't have.
+    """
+    return load_identified(identify(config, device), device)
+
+
+def load_identified(identity: EncoderIdentity, device: torch.device) -> Encoder:
+    """Load an encoder whose files are already found."""
+    config, weights = identity.config, identity.weights
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    source: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
+    if weights.gguf_file is not None:
+        source["gguf_file"] = weights.gguf_file
+    options: dict[str, Any] = {}
+    if weights.gguf_file is not None:
+        # Else the weights stay packed and every product unpacks them anew, in float32.
+        options["quantization_config"] = GgufConfig(dequantize=True)
+    else:
+        options["use_safetensors"] = True
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):  # the GGUF reader draws a progress bar of its own
+            model_config = AutoConfig.from_pretrained(weights.folder, **source)
+            _check_architecture(config, model_config)
+            if config.pooling != "pooler" and model_config.model_type in WITHOUT_POOLER:
+                options["add_pooling_layer"] = False
+            # Given the configuration, neither parses a GGUF file's metadata again (5 s each time).
+            options["config"] = source["config"] = model_config
+            tokenizer = AutoTokenizer.from_pretrained(weights.folder, **source)
+            model, info = AutoModel.from_pretrained(
+                weights.folder, dtype=identity.dtype, output_loading_info=True, **(source | options)
+            )
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise WeightsError(f"{config.name}: the model in {weights.folder} can't be loaded ({reason})") from error
+    # transformers fills what the files lack with random numbers; a feature from those means nothing.
+    missing = sorted(info["missing_keys"]) + sorted(str(key) for key in info["mismatched_keys"])
+    if missing:
+        advice = "; use another pooling" if all("pooler" in key for key in missing) else ""
+        raise WeightsError(
+            f"{config.name}: the files in {weights.folder} lack {len(missing)} weights of the model, "
+            f"such as {missing[0]}{advice}"
+        )
+    if config.pooling == "pooler" and getattr(model, "pooler", None) is None:
+        raise UsageError(f"{config.name}: this model has no pooler; use mean, first, last or tokens")
+    model.eval().requires_grad_(False)
+    model.config.use_cache = False
+    tokenizer.padding_side = "right"
+    layers = _resolve_layers(config, model.config.num_hidden_layers)
+    _check_max_length(config, model, tokenizer)
+    width = model.config.hidden_size
+    ragged_or_many = config.pooling == "tokens" or len(layers) > 1
+    pool_special = config.pool_special_tokens
+    return Encoder(
+        identity=identity,
+        model=model.to(device),
+        tokenizer=tokenizer,
+        device=device,
+        layers=layers,
+        shape=(len(layers), width) if ragged_or_many else (width,),
+        pool_special_tokens=tokenizer.cls_token is not None if pool_special is None else pool_special,
+    )
+
+
+# Model types whose pooler can be left out, so that its absence from the files does not matter.
+WITHOUT_POOLER = ("bert", "roberta", "xlm-roberta", "camembert", "mpnet", "electra")
+
+
+def _check_architecture(config: EncoderConfig, model_config: Any) -> None:
+    if model_config.is_encoder_decoder:
+        raise WeightsError(f"{config.name}: encoder-decoder models ({model_config.model_type}) are not supported")
+    if not hasattr(model_config, "num_hidden_layers") or not hasattr(model_config, "hidden_size"):
+        raise WeightsError(f"{config.name}: a {model_config.model_type} model has no plain stack of text layers")
+
+
+def _resolve_layers(config: EncoderConfig, n_layers: int) -> tuple[int, ...]:
+    """Positive indices of the hidden states, in the order given."""
+    states = n_layers + 1
+    for layer in config.layers:
+        if not -states <= layer < states:
+            raise UsageError(
+                f"{config.name}: no layer {layer}; the model has {n_layers} layers, so {-states} to {n_layers}"
+            )
+    if config.pooling == "pooler" and config.layers != (-1,):
+        raise UsageError(f"{config.name}: pooling pooler reads the last layer only; leave out --layers")
+    resolved = tuple(layer % states for layer in config.layers)
+    if len(set(resolved)) < len(resolved):
+        raise UsageError(f"{config.name}: layers {config.layers} name one layer twice")
+    return resolved
+
+
+def _check_max_length(config: EncoderConfig, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    limits = [tokenizer.model_max_length]
+    if hasattr(model.config, "max_position_embeddings"):
+        # RoBERTa and MPNet count positions from the padding index on.
+        used_up = (
+            model.config.pad_token_id + 1 if model.config.model_type in ("roberta", "xlm-roberta", "mpnet") else 0
+        )
+        limits.append(model.config.max_position_embeddings - used_up)
+    if config.max_length > min(limits):
+        raise UsageError(
+            f"{config.name}: max length {config.max_length} is over the model's {min(limits)} tokens; "
+            f"use --max-length {min(limits)} or less"
+        )

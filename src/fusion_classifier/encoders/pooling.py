@@ -1,0 +1,47 @@
+"""From the hidden states of a padded batch to features.
+
+All of it is masked: padding never takes part, so a feature does not depend on its neighbours in the batch.
+Sums run in float32.
+"""
+
+import torch
+from torch import Tensor
+
+
+def mean(states: Tensor, mask: Tensor) -> Tensor:
+    """Mean over the tokens of each text.
+
+    Args:
+        states: (B, L, layers, H), any float dtype.
+        mask: (B, L), true for the tokens that count; at least one a text.
+
+    Returns:
+        (B, layers, H), float32.
+    """
+    weights = mask.to(torch.float32)  # (B, L)
+    total = torch.einsum("blkh,bl->bkh", states.float(), weights)
+    return total / weights.sum(1)[:, None, None]
+
+
+def first(states: Tensor) -> Tensor:
+    """States of the first token ([CLS], `<s>`): (B, L, layers, H) to (B, layers, H), float32."""
+    return states[:, 0].float()
+
+
+def last(states: Tensor, lengths: Tensor) -> Tensor:
+    """States of each text's last token, right padding assumed.
+
+    Args:
+        states: (B, L, layers, H).
+        lengths: (B,), number of tokens of each text.
+
+    Returns:
+        (B, layers, H), float32.
+    """
+    rows = torch.arange(states.shape[0], device=states.device)
+    return states[rows, lengths - 1].float()
+
+
+def tokens(states: Tensor, mask: Tensor) -> list[Tensor]:
+    """The states of each text's own tokens: B arrays (L of the text, layers, H), float32."""
+    return [row[keep].float() for row, keep in zip(states, mask, strict=True)]

@@ -1,0 +1,105 @@
+"""Encoders as the user writes them.
+
+    NAME                     a preset, a Hub id, a local folder or a GGUF file
+    NAME=PATH                a preset with its weights from a folder or file
+    …?layers=2,4,6&pooling=tokens
+                             settings of this encoder, as in a URL's query
+
+Settings given for the whole command (`--pooling tokens`) hold for every encoder that does not set its own.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl
+
+from pydantic import ValidationError
+
+from fusion_classifier.config import EncoderConfig
+from fusion_classifier.encoders.presets import PRESETS
+from fusion_classifier.errors import UsageError
+
+SETTINGS = ("layers", "pooling", "template", "max_length", "dtype", "pool_special_tokens", "revision")
+
+
+def parse_layers(value: str) -> tuple[int, ...]:
+    """`-5,-4,-1` or a range `-5:-1`, both ends included."""
+    try:
+        if ":" in value:
+            first, last = (int(part) for part in value.split(":"))
+            if first <= last and (first < 0) == (last < 0):
+                return tuple(range(first, last + 1))
+            raise ValueError(value)
+        return tuple(int(part) for part in value.split(","))
+    except ValueError:
+        raise UsageError(f"layers {value!r}: write numbers such as -1 or 2,4,6, or a range such as -5:-1") from None
+
+
+def parse_encoder(spec: str, defaults: Mapping[str, str | None] | None = None) -> EncoderConfig:
+    """The configuration of one encoder.
+
+    Args:
+        spec: see the module's docstring.
+        defaults: settings for the whole command, as strings; None means not given.
+
+    Raises:
+        UsageError: a setting or value that does not exist.
+    """
+    model, _, query = spec.partition("?")
+    model, _, path = model.partition("=")
+    if not model:
+        raise UsageError(f"--encoder {spec!r}: give a name before '=' or '?'")
+    given = {key: value for key, value in (defaults or {}).items() if value is not None}
+    for key, value in parse_qsl(query.replace("+", "%2B"), keep_blank_values=True):
+        given[key.replace("-", "_")] = value
+    unknown = [key for key in given if key not in SETTINGS]
+    if unknown:
+        raise UsageError(f"--encoder {spec!r}: no setting {unknown[0]!r}; there are {', '.join(SETTINGS)}")
+
+    base = PRESETS[model].config if model in PRESETS else EncoderConfig(name=model, model=model)
+    fields: dict[str, Any] = dict(given)
+    if "layers" in given:
+        fields["layers"] = parse_layers(given["layers"])
+    if "template" in given:
+        fields["template"] = given["template"].replace("\\n", "\n")
+    try:
+        config = EncoderConfig.model_validate(base.model_dump() | fields | {"path": path or base.path})
+    except ValidationError as error:
+        problem = error.errors()[0]
+        field = ".".join(str(part) for part in problem["loc"][:1])
+        raise UsageError(f"--encoder {spec!r}: {field}: {problem['msg']}") from None
+    return config.model_copy(update={"name": _name(base, config)})
+
+
+def _name(base: EncoderConfig, config: EncoderConfig) -> str:
+    """The model's short name, with the settings that differ from its defaults."""
+    label = base.name if base.name in PRESETS else _short(base.model)
+    changed = []
+    for key in SETTINGS:
+        value = getattr(config, key)
+        if value != getattr(base, key):
+            shown = ",".join(map(str, value)) if isinstance(value, tuple) else str(value).replace("\n", "\\n")
+            changed.append(f"{key}={shown}")
+    return label + ("?" + "&".join(changed) if changed else "")
+
+
+def _short(model: str) -> str:
+    # A folder or file is named by its last part: its place on this machine is nobody else's business.
+    path = Path(model).expanduser()
+    return path.resolve().name if path.exists() else model
+
+
+def parse_encoders(specs: list[str], defaults: Mapping[str, str | None] | None = None) -> tuple[EncoderConfig, ...]:
+    """Several encoders, each with a name of its own.
+
+    Raises:
+        UsageError: none given, or one given twice.
+    """
+    if not specs:
+        raise UsageError("give at least one --encoder (fec encoders lists those with a name)")
+    configs = tuple(parse_encoder(spec, defaults) for spec in specs)
+    names = [config.name for config in configs]
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(f"encoder {name} is given twice")
+    return configs

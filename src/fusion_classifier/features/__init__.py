@@ -1,0 +1,29 @@
+"""Features: what encoders made of texts, kept in the store."""
+
+from fusion_classifier.features.arrays import (
+    Features,
+    FeatureShape,
+    PooledFeatures,
+    TokenFeatures,
+    TokenStates,
+    from_arrays,
+)
+from fusion_classifier.features.extract import ExtractionReport, extract, read_features
+from fusion_classifier.features.hashing import hash_texts
+from fusion_classifier.features.store import FeatureStore, StoreEntry, default_store
+
+__all__ = [
+    "ExtractionReport",
+    "FeatureShape",
+    "FeatureStore",
+    "Features",
+    "PooledFeatures",
+    "StoreEntry",
+    "TokenFeatures",
+    "TokenStates",
+    "default_store",
+    "extract",
+    "from_arrays",
+    "hash_texts",
+    "read_features",
+]

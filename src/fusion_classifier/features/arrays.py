@@ -1,0 +1,131 @@
+"""Features of many texts in memory.
+
+Two kinds, alike to every later stage: `PooledFeatures`, one array of a fixed shape a text, and
+`TokenFeatures`, the states of all of a text's tokens. Both give training batches of float32 tensors.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class TokenStates:
+    """A batch of token states, padded to its longest text.
+
+    `states` (B, L, layers, H), float32, zero where padded; `mask` (B, L), true for tokens.
+    """
+
+    states: Tensor
+    mask: Tensor
+
+    def mean(self) -> Tensor:
+        """Mean over each text's tokens: (B, layers, H)."""
+        counts = self.mask.sum(1).clamp(min=1)  # (B,)
+        return self.states.sum(1) / counts[:, None, None]
+
+    def to(self, device: torch.device) -> "TokenStates":
+        """The same batch on a device."""
+        return TokenStates(self.states.to(device), self.mask.to(device))
+
+
+@dataclass(frozen=True)
+class FeatureShape:
+    """What a head needs to know of an encoder's feature.
+
+    `shape` is that of one text's feature, or, if `ragged`, of one token's states (layers, H).
+    """
+
+    shape: tuple[int, ...]
+    ragged: bool
+
+    @property
+    def layers(self) -> int:
+        """Number of layers."""
+        return self.shape[0] if len(self.shape) == 2 else 1
+
+    @property
+    def width(self) -> int:
+        """Hidden width H."""
+        return self.shape[-1]
+
+
+@dataclass(frozen=True)
+class PooledFeatures:
+    """One array a text: `values` (N, *shape), float16 or float32."""
+
+    values: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @property
+    def shape(self) -> FeatureShape:
+        """The shape of one text's feature."""
+        return FeatureShape(tuple(self.values.shape[1:]), ragged=False)
+
+    def batch(self, rows: np.ndarray) -> Tensor:
+        """Some texts' features: (B, *shape), float32."""
+        return torch.from_numpy(self.values[rows]).float()
+
+    def take(self, rows: np.ndarray) -> "PooledFeatures":
+        """Some texts' features, kept as they are."""
+        return PooledFeatures(self.values[rows])
+
+
+@dataclass(frozen=True)
+class TokenFeatures:
+    """All tokens' states: `values` (tokens of all texts, layers, H), float16 or float32.
+
+    Text i has the rows `offsets[i]` to `offsets[i + 1]`; `offsets` (N + 1,), int64.
+    """
+
+    values: np.ndarray
+    offsets: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def shape(self) -> FeatureShape:
+        """The shape of one token's states."""
+        return FeatureShape(tuple(self.values.shape[1:]), ragged=True)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each text: (N,), int64."""
+        return np.diff(self.offsets)
+
+    def batch(self, rows: np.ndarray) -> TokenStates:
+        """Some texts' states, padded to the longest among them."""
+        lengths = self.lengths[rows]
+        mask = np.arange(lengths.max(initial=0))[None, :] < lengths[:, None]  # (B, L)
+        states = np.zeros((*mask.shape, *self.values.shape[1:]), dtype=np.float32)
+        states[mask] = self.values[self._positions(rows)]
+        return TokenStates(torch.from_numpy(states), torch.from_numpy(mask))
+
+    def take(self, rows: np.ndarray) -> "TokenFeatures":
+        """Some texts' states, kept as they are."""
+        offsets = np.concatenate([[0], np.cumsum(self.lengths[rows])])
+        return TokenFeatures(self.values[self._positions(rows)], offsets)
+
+    def _positions(self, rows: np.ndarray) -> np.ndarray:
+        """Rows of `values` that hold these texts' tokens, text by text."""
+        lengths = self.lengths[rows]
+        starts = self.offsets[:-1][rows]
+        within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        positions: np.ndarray = np.repeat(starts, lengths) + within
+        return positions
+
+
+Features = PooledFeatures | TokenFeatures
+
+
+def from_arrays(arrays: list[np.ndarray], *, ragged: bool) -> Features:
+    """Features of texts as `encode` gives them."""
+    if ragged:
+        offsets = np.concatenate([[0], np.cumsum([len(array) for array in arrays])]).astype(np.int64)
+        return TokenFeatures(np.concatenate(arrays), offsets)
+    return PooledFeatures(np.stack(arrays))

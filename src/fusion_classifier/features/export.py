@@ -1,0 +1,49 @@
+"""Features and labels of a split as one safetensors file, for those who bring their own classifier.
+
+Tensors: `labels` (N,), int64; for each encoder `<name>` (N, *shape), or with pooling `tokens` `<name>.states`
+(tokens of all texts, layers, H) and `<name>.offsets` (N + 1,): text i has the rows offsets[i] to
+offsets[i + 1]. Features are float16, or float32 where one did not fit. Metadata: `labels` (JSON list of
+names), `task`, `split`, `text_hash` (JSON list).
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from fusion_classifier.features.arrays import Features, TokenFeatures
+from fusion_classifier.files import whole_file
+
+
+def export_split(
+    features: Mapping[str, Features],
+    labels: np.ndarray,
+    path: Path,
+    *,
+    names: Sequence[str],
+    task: str,
+    split: str,
+    hashes: Sequence[str],
+) -> None:
+    """Write one split.
+
+    Raises:
+        FecError: it can't be written.
+    """
+    tensors: dict[str, np.ndarray] = {"labels": labels}
+    for name, values in features.items():
+        if isinstance(values, TokenFeatures):
+            tensors[f"{name}.states"] = np.ascontiguousarray(values.values)
+            tensors[f"{name}.offsets"] = values.offsets
+        else:
+            tensors[name] = np.ascontiguousarray(values.values)
+    metadata = {
+        "task": task,
+        "split": split,
+        "labels": json.dumps(list(names)),
+        "text_hash": json.dumps(list(hashes)),
+    }
+    with whole_file(path) as temporary:
+        save_file(tensors, temporary, metadata=metadata)

@@ -1,0 +1,138 @@
+"""Extraction on this machine: every text that is not in the store yet is encoded and committed.
+
+The work is planned over all texts asked for, not over those still missing: texts sorted by length are cut
+into windows, a window is tokenized and cut into batches, and what is committed already is skipped. So a run that was
+killed and resumed computes the same batches as one that was not, and ends with the same bits.
+
+Windows are visited in random order: the remaining time is estimated on a fair sample of lengths, and two
+processes that fill the same store seldom work on the same texts.
+"""
+
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from fusion_classifier.encoders import Encoder, EncoderIdentity, load_identified
+from fusion_classifier.encoders.encode import TOKEN_BUDGET, batches, check_finite, forward, tokenize
+from fusion_classifier.features import hashing
+from fusion_classifier.features.arrays import Features, FeatureShape
+from fusion_classifier.features.store import EncoderFeatures, FeatureStore
+from fusion_classifier.progress import Bar, Progress
+
+COMMIT_SECONDS = 5.0  # work that a kill can cost
+WINDOW_TEXTS = 512  # texts tokenized ahead of the model
+
+
+@dataclass(frozen=True)
+class ExtractionReport:
+    """What an extraction did for one encoder."""
+
+    encoder: str
+    texts: int
+    encoded: int
+    truncated: int
+    seconds: float
+
+
+def extract(
+    texts: Sequence[str],
+    identity: EncoderIdentity,
+    store: FeatureStore,
+    device: torch.device,
+    progress: Progress,
+    *,
+    commit_seconds: float = COMMIT_SECONDS,
+) -> ExtractionReport:
+    """Make sure that the store holds the features of these texts.
+
+    Can be stopped at any moment, by SIGKILL too, and run again: what was committed is not encoded again.
+
+    Raises:
+        WeightsError, UsageError: the encoder can't be loaded.
+        NonFiniteError: the model gave NaN or infinity.
+        StoreError: the store can't be written.
+    """
+    started = time.perf_counter()
+    name = identity.config.name
+    features = store.of(identity)
+    unique = sorted(set(texts), key=lambda text: (len(text), text))
+    hashes = hashing.hash_texts(unique)
+    missing = int((~features.contains(hashes)).sum())
+    if not missing:
+        return ExtractionReport(name, len(unique), 0, 0, time.perf_counter() - started)
+    with progress.bar(f"loading {name}", total=None):
+        encoder = load_identified(identity, device)
+    writer = _Writer(features, encoder, commit_seconds)
+    with progress.bar(f"encoding with {name}", total=missing) as bar:
+        try:
+            for start in _shuffled(range(0, len(unique), WINDOW_TEXTS)):
+                window = slice(start, start + WINDOW_TEXTS)
+                _encode_window(encoder, unique[window], hashes[window], writer, bar)
+        finally:
+            writer.commit()
+    return ExtractionReport(name, len(unique), writer.rows, writer.truncated, time.perf_counter() - started)
+
+
+def _shuffled(starts: range) -> list[int]:
+    return random.sample(starts, len(starts))  # affects only the order of the work, never a result
+
+
+def _encode_window(encoder: Encoder, texts: list[str], hashes: np.ndarray, writer: "_Writer", bar: Bar) -> None:
+    """Encode what is missing of a window."""
+    missing = ~writer.features.contains(hashes)
+    if not missing.any():
+        return
+    tokenized = tokenize(encoder, texts)
+    for whole in batches(tokenized, TOKEN_BUDGET[encoder.device.type]):
+        batch = [i for i in whole if missing[i]]
+        if not batch:
+            continue
+        arrays = forward(encoder, [tokenized[i] for i in batch])
+        for i, array in zip(batch, arrays, strict=True):
+            check_finite(encoder, texts[i], array)
+        writer.truncated += sum(tokenized[i].truncated for i in batch)
+        writer.add(hashes[batch], arrays)
+        bar.advance(len(batch))
+
+
+class _Writer:
+    """Collects features and commits them every few seconds."""
+
+    def __init__(self, features: EncoderFeatures, encoder: Encoder, commit_seconds: float) -> None:
+        self.features = features
+        self.shape = FeatureShape(encoder.shape, ragged=encoder.config.pooling == "tokens")
+        self.commit_seconds = commit_seconds
+        self.rows = 0
+        self.truncated = 0
+        self._hashes: list[np.ndarray] = []
+        self._arrays: list[np.ndarray] = []
+        self._last = time.monotonic()
+
+    def add(self, hashes: np.ndarray, arrays: list[np.ndarray]) -> None:
+        self._hashes.append(hashes)
+        self._arrays += arrays
+        if time.monotonic() - self._last >= self.commit_seconds:
+            self.commit()
+
+    def commit(self) -> None:
+        if self._arrays:
+            arrays, hashes = self._arrays, np.concatenate(self._hashes)
+            self._arrays, self._hashes = [], []
+            self.rows += self.features.append(hashes, arrays, self.shape)
+        self._last = time.monotonic()
+
+
+def read_features(
+    texts: Sequence[str], identities: Sequence[EncoderIdentity], store: FeatureStore
+) -> dict[str, Features]:
+    """The features of texts from the store, by encoder name.
+
+    Raises:
+        StoreError: some are not there.
+    """
+    hashes = hashing.hash_texts(texts)
+    return {identity.config.name: store.of(identity).read(hashes) for identity in identities}

@@ -1,0 +1,354 @@
+"""The feature store: what every encoder made of every text, on disk, for good.
+
+One Lance dataset an encoder key (`STORE/<key>.lance`), one row a text:
+
+    text_hash  16 bytes of the text's SHA-256
+    feature    float16, the encoder's shape flattened; for token states a list of (layers · H) a token
+    wide       float32, only where float16 would overflow, else null
+
+What follows from that: a text is encoded once whatever task or split it is in; what is not committed is
+missing, so resuming is an anti-join; a changed encoder has another key, so nothing stale can be read. Lance
+commits are atomic and readers see the version they opened, so a store may be read while it is written.
+Writers take a lock for the moment of a commit and drop what another one has committed meanwhile: a text never
+stands there twice.
+
+Measured figures and traps: docs/decisions.md.
+"""
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lance
+import numpy as np
+import platformdirs
+import pyarrow as pa
+from filelock import FileLock
+
+from fusion_classifier.encoders.identity import EncoderIdentity
+from fusion_classifier.errors import NonFiniteError, StoreError
+from fusion_classifier.features import hashing
+from fusion_classifier.features.arrays import Features, FeatureShape, PooledFeatures, TokenFeatures
+
+FORMAT = 1
+FLOAT16_MAX = float(np.finfo(np.float16).max)
+READ_ROWS = 4096  # rows fetched at once: bounds what a read needs beside its result
+
+
+def default_store() -> Path:
+    """Where features are kept unless told otherwise: the user's cache folder."""
+    return Path(platformdirs.user_cache_dir("fec")) / "features"
+
+
+@dataclass(frozen=True)
+class StoreEntry:
+    """One encoder's features in the store."""
+
+    key: str
+    encoder: str
+    shape: tuple[int, ...]
+    ragged: bool
+    dtype: str
+    rows: int
+    bytes: int
+
+
+class FeatureStore:
+    """A folder of Lance datasets, one an encoder."""
+
+    def __init__(self, root: Path | str | None = None) -> None:
+        self.root = Path(root).expanduser() if root is not None else default_store()
+
+    def of(self, identity: EncoderIdentity) -> "EncoderFeatures":
+        """The features of one encoder, there or not."""
+        return EncoderFeatures(self.root, identity.key, identity)
+
+    def keys(self) -> list[str]:
+        """The keys of all encoders with features here."""
+        return sorted(path.stem for path in self.root.glob("*.lance") if path.is_dir())
+
+    def entries(self) -> list[StoreEntry]:
+        """What is in the store.
+
+        Raises:
+            StoreError: a dataset that can't be read.
+        """
+        return [EncoderFeatures(self.root, key).entry() for key in self.keys()]
+
+    def find(self, name: str) -> list[str]:
+        """Keys that begin with `name`, or whose encoder is called so."""
+        return [entry.key for entry in self.entries() if entry.key.startswith(name) or entry.encoder == name]
+
+    def verify(self, key: str) -> Iterator[str]:
+        """Problems found in one encoder's features: unreadable, doubled, of a wrong shape, not finite."""
+        return EncoderFeatures(self.root, key).problems()
+
+    def delete(self, key: str) -> None:
+        """Delete one encoder's features."""
+        features = EncoderFeatures(self.root, key)
+        with features.lock():
+            if features.path.exists():
+                # Renamed first, so that a deletion cut short leaves nothing that looks like features.
+                trash = features.path.with_suffix(".deleted")
+                shutil.rmtree(trash, ignore_errors=True)
+                features.path.rename(trash)
+                shutil.rmtree(trash)
+
+
+class EncoderFeatures:
+    """The features of one encoder. Cheap to make; opens its dataset when needed."""
+
+    def __init__(self, root: Path, key: str, identity: EncoderIdentity | None = None) -> None:
+        self.root = root
+        self.key = key
+        self.path = root / f"{key}.lance"
+        self._identity = identity
+        self._index: tuple[int, np.ndarray, np.ndarray] | None = None  # version, sorted hashes, their rows
+
+    def lock(self) -> FileLock:
+        """Held for the moment of a commit, or a deletion."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        return FileLock(self.root / f"{self.key}.lock")
+
+    def _open(self) -> Any:
+        """The newest version of the dataset, or None if there is none yet."""
+        if not self.path.exists():
+            return None
+        try:
+            dataset = lance.dataset(str(self.path))
+        except ValueError as error:
+            # A killed first write leaves a folder without a version: nothing is lost, nothing is there.
+            if not any((self.path / "_versions").glob("*.manifest")):
+                return None
+            raise StoreError(f"{self.path}: can't be read ({_first_line(error)}); {self._way_out()}") from error
+        except OSError as error:
+            raise StoreError(f"{self.path}: can't be read ({_first_line(error)}); {self._way_out()}") from error
+        format_ = (dataset.schema.metadata or {}).get(b"fec.format")
+        if format_ != str(FORMAT).encode():
+            raise StoreError(
+                f"{self.path}: written in store format {format_!r}, this version reads {FORMAT}; {self._way_out()}"
+            )
+        return dataset
+
+    def _way_out(self) -> str:
+        return f"`fec store delete {self.key}` removes it, and the next extraction makes it anew"
+
+    # --- what is there -------------------------------------------------------------------------------------
+
+    def _indexed(self, dataset: Any) -> tuple[np.ndarray, np.ndarray]:
+        """The hashes of a version, sorted, and the row of each."""
+        if self._index is None or self._index[0] != dataset.version:
+            hashes = hashing.from_arrow(dataset.to_table(columns=["text_hash"])["text_hash"])
+            order = np.argsort(hashes, kind="stable")
+            self._index = (dataset.version, hashes[order], order)
+        return self._index[1], self._index[2]
+
+    def contains(self, hashes: np.ndarray) -> np.ndarray:
+        """Which of these texts have committed features: (N,), bool."""
+        dataset = self._open()
+        if dataset is None:
+            return np.zeros(len(hashes), dtype=bool)
+        known, _ = self._indexed(dataset)
+        return _positions(known, hashes) >= 0
+
+    def entry(self) -> StoreEntry:
+        """Encoder, shape, rows and size on disk."""
+        dataset = self._open()
+        if dataset is None:
+            raise StoreError(f"{self.path}: holds no features")
+        metadata = dataset.schema.metadata
+        shape, ragged = _shape_of(dataset.schema)
+        settings = json.loads(metadata[b"fec.settings"])
+        size = sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file())
+        return StoreEntry(
+            key=self.key,
+            encoder=metadata[b"fec.encoder"].decode(),
+            shape=shape,
+            ragged=ragged,
+            dtype=settings["dtype"],
+            rows=dataset.count_rows(),
+            bytes=size,
+        )
+
+    # --- writing -------------------------------------------------------------------------------------------
+
+    def append(self, hashes: np.ndarray, features: list[np.ndarray], shape: FeatureShape) -> int:
+        """Commit the features of some texts, all or nothing; texts committed meanwhile are left out.
+
+        Args:
+            hashes: (N,), dtype S16, no two equal.
+            features: N float32 arrays of `shape`, or (L, layers, H) each where that is ragged.
+            shape: the encoder's.
+
+        Returns:
+            How many rows were written.
+
+        Raises:
+            NonFiniteError: a feature with NaN or infinity; nothing is written.
+        """
+        if self._identity is None:
+            raise StoreError(f"{self.path}: was opened without its encoder, so nothing can be added")
+        for digest, feature in zip(hashing.hexadecimal(hashes), features, strict=True):
+            if not np.isfinite(feature).all():
+                raise NonFiniteError(f"{self._identity.config.name}: NaN or infinity in the feature of text {digest}")
+        try:
+            with self.lock():
+                new = ~self.contains(hashes)
+                if new.any():
+                    kept = [feature for feature, is_new in zip(features, new, strict=True) if is_new]
+                    table = _to_table(hashes[new], kept, shape, self._schema(shape))
+                    there = self._open() is not None
+                    mode = "append" if there else "overwrite" if self.path.exists() else "create"
+                    lance.write_dataset(table, str(self.path), mode=mode, schema=table.schema)
+        except OSError as error:
+            raise StoreError(
+                f"{self.path}: can't be written ({_first_line(error)}); mend that and run the same command "
+                "again: what was committed before is kept"
+            ) from error
+        return int(new.sum())
+
+    def _schema(self, shape: FeatureShape) -> pa.Schema:
+        assert self._identity is not None
+        metadata = {
+            "fec.format": str(FORMAT),
+            "fec.encoder": self._identity.config.name,
+            "fec.settings": json.dumps(self._identity.settings),
+            "fec.shape": json.dumps({"shape": list(shape.shape), "ragged": shape.ragged}),
+        }
+        flat = pa.list_(pa.float16(), int(np.prod(shape.shape)))
+        feature = pa.list_(flat) if shape.ragged else flat
+        fields = [("text_hash", hashing.HASH_TYPE), ("feature", feature), ("wide", pa.list_(pa.float32()))]
+        return pa.schema(fields, metadata=metadata)
+
+    # --- reading -------------------------------------------------------------------------------------------
+
+    def read(self, hashes: np.ndarray) -> Features:
+        """The features of texts, in their order; a text may be asked for more than once.
+
+        Args:
+            hashes: (N,), dtype S16.
+
+        Returns:
+            float16, or float32 if any of these features does not fit into float16.
+
+        Raises:
+            StoreError: some are not there.
+        """
+        dataset = self._open()
+        name = self._identity.config.name if self._identity else self.key
+        known, rows = self._indexed(dataset) if dataset is not None else (hashes[:0], np.empty(0, dtype=np.int64))
+        positions = _positions(known, hashes)
+        if (positions < 0).any():
+            raise StoreError(
+                f"{self.root}: no features of encoder {name} for {int((positions < 0).sum()):,} of {len(hashes):,} "
+                "texts; run fec extract with the same task and encoder"
+            )
+        wanted, inverse = np.unique(rows[positions], return_inverse=True)
+        features = _read_rows(dataset, wanted)
+        in_order = len(inverse) == len(wanted) and bool((np.diff(inverse) == 1).all())
+        return features if in_order else features.take(inverse)
+
+    def problems(self) -> Iterator[str]:
+        """Everything wrong with these features, a sentence each."""
+        try:
+            dataset = self._open()
+            if dataset is None:
+                yield "holds no committed features"
+                return
+            shape, ragged = _shape_of(dataset.schema)
+            hashes, _ = self._indexed(dataset)
+            doubled = int((hashes[1:] == hashes[:-1]).sum())
+            if doubled:
+                yield f"{doubled:,} texts stand there twice"
+            not_finite = empty = wrong_size = 0
+            for batch in dataset.to_batches(columns=["feature", "wide"], batch_size=READ_ROWS):
+                values = batch["feature"].flatten()
+                flat = (values.flatten() if ragged else values).to_numpy(zero_copy_only=False)
+                not_finite += int(not np.isfinite(flat).all())
+                not_finite += int(not np.isfinite(batch["wide"].flatten().to_numpy(zero_copy_only=False)).all())
+                if batch["feature"].null_count:
+                    empty += batch["feature"].null_count
+                if ragged:
+                    empty += int((np.diff(batch["feature"].offsets.to_numpy()) == 0).sum())
+                elif len(flat) != (len(batch) - batch["feature"].null_count) * int(np.prod(shape)):
+                    wrong_size += 1
+            if not_finite:
+                yield f"NaN or infinity in {not_finite:,} blocks of rows"
+            if empty:
+                yield f"{empty:,} texts without a feature"
+            if wrong_size:
+                yield f"{wrong_size:,} blocks of rows of a wrong size"
+        except (StoreError, OSError, ValueError, pa.ArrowException, KeyError) as error:
+            yield f"can't be read ({_first_line(error)})"
+
+
+def _positions(known: np.ndarray, hashes: np.ndarray) -> np.ndarray:
+    """The place of each hash in the sorted `known`, -1 where it is not there."""
+    if not len(known):
+        return np.full(len(hashes), -1, dtype=np.int64)
+    places = np.searchsorted(known, hashes)
+    places[places == len(known)] = 0
+    return np.where(known[places] == hashes, places, -1)
+
+
+def _shape_of(schema: pa.Schema) -> tuple[tuple[int, ...], bool]:
+    described = json.loads(schema.metadata[b"fec.shape"])
+    return tuple(described["shape"]), bool(described["ragged"])
+
+
+def _to_table(hashes: np.ndarray, features: list[np.ndarray], shape: FeatureShape, schema: pa.Schema) -> pa.Table:
+    overflow = [bool(np.abs(feature).max(initial=0) > FLOAT16_MAX) for feature in features]
+    narrow = [
+        np.clip(f, -FLOAT16_MAX, FLOAT16_MAX).astype(np.float16).reshape(-1, int(np.prod(shape.shape)))
+        for f in features
+    ]
+    values = pa.array(np.concatenate(narrow).ravel(), pa.float16())
+    column = pa.FixedSizeListArray.from_arrays(values, int(np.prod(shape.shape)))
+    if shape.ragged:
+        offsets = np.concatenate([[0], np.cumsum([len(f) for f in features])]).astype(np.int32)
+        column = pa.ListArray.from_arrays(pa.array(offsets), column)
+    wide = [f.ravel() if big else None for f, big in zip(features, overflow, strict=True)]
+    columns = [hashing.to_arrow(hashes), column, pa.array(wide, pa.list_(pa.float32()))]
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def _read_rows(dataset: Any, rows: np.ndarray) -> Features:
+    """Features of rows, given in rising order, a block at a time."""
+    shape, ragged = _shape_of(dataset.schema)
+    blocks: list[Features] = []
+    for start in range(0, len(rows), READ_ROWS):
+        table = dataset.take(rows[start : start + READ_ROWS].tolist(), columns=["feature", "wide"])
+        blocks.append(_block(table, shape, ragged))
+    if not blocks:
+        empty = np.empty((0, *shape), dtype=np.float16)
+        return TokenFeatures(empty, np.zeros(1, dtype=np.int64)) if ragged else PooledFeatures(empty)
+    values = np.concatenate([block.values for block in blocks])  # float32 if any block is
+    if not ragged:
+        return PooledFeatures(values)
+    lengths = np.concatenate([block.lengths for block in blocks if isinstance(block, TokenFeatures)])
+    return TokenFeatures(values, np.concatenate([[0], np.cumsum(lengths)]))
+
+
+def _block(table: pa.Table, shape: tuple[int, ...], ragged: bool) -> Features:
+    column, wide = table["feature"].combine_chunks(), table["wide"].combine_chunks()
+    if ragged:
+        lengths = column.value_lengths().to_numpy()
+        offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+        column = column.flatten()
+    else:
+        offsets = np.arange(len(table) + 1)
+    values = column.flatten().to_numpy(zero_copy_only=False).reshape(-1, *shape)
+    if wide.null_count < len(wide):
+        values = values.astype(np.float32)
+        for row in np.flatnonzero(wide.is_valid().to_numpy(zero_copy_only=False)):
+            exact = wide[int(row)].values.to_numpy()
+            values[offsets[row] : offsets[row + 1]] = exact.reshape(-1, *shape)
+    return TokenFeatures(values, offsets) if ragged else PooledFeatures(values)
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,35 @@
+"""Fusion: heads that turn the features of several encoders into logits."""
+
+from collections.abc import Mapping
+
+from fusion_classifier.config import HEAD_CONFIGS, LinearConfig, LlmEmbedConfig
+from fusion_classifier.errors import UsageError
+from fusion_classifier.features.arrays import FeatureShape
+from fusion_classifier.fusion.head import Batch, Head, count_parameters
+from fusion_classifier.fusion.linear import LinearHead
+from fusion_classifier.fusion.llmembed import LlmEmbedHead
+
+__all__ = ["Batch", "Head", "LinearHead", "LlmEmbedHead", "build_head", "count_parameters", "parse_head"]
+
+
+def build_head(config: LlmEmbedConfig | LinearConfig, shapes: Mapping[str, FeatureShape], n_classes: int) -> Head:
+    """A new, untrained head for these features."""
+    if isinstance(config, LlmEmbedConfig):
+        return LlmEmbedHead(config, shapes, n_classes)
+    return LinearHead(shapes, n_classes)
+
+
+def parse_head(name: str, **options: object) -> LlmEmbedConfig | LinearConfig:
+    """A head's configuration by name; options that are None are not given.
+
+    Raises:
+        UsageError: no such head, or an option that it does not have.
+    """
+    if name not in HEAD_CONFIGS:
+        raise UsageError(f"no head {name!r}; there are {', '.join(HEAD_CONFIGS)}")
+    given = {key: value for key, value in options.items() if value is not None}
+    fields = HEAD_CONFIGS[name].model_fields
+    for key in given:
+        if key not in fields:
+            raise UsageError(f"head {name} has no {key}")
+    return HEAD_CONFIGS[name].model_validate(given)

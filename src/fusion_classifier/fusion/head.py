@@ -1,0 +1,42 @@
+"""What every head is: a module from a batch of features to logits."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+
+from torch import Tensor, nn
+
+from fusion_classifier.features.arrays import FeatureShape, TokenStates
+
+Batch = Mapping[str, Tensor | TokenStates]
+
+
+class Head(nn.Module, ABC):
+    """Base of the heads.
+
+    A head is built from the shapes of its encoders' features and called with a batch of them by encoder name.
+    """
+
+    def __init__(self, shapes: Mapping[str, FeatureShape]) -> None:
+        super().__init__()
+        self.shapes = dict(shapes)
+
+    @abstractmethod
+    def forward(self, batch: Batch) -> Tensor:
+        """Logits (B, C), float32."""
+
+    def fit_statistics(self, batches: Iterable[Batch]) -> None:
+        """Take what the head keeps of the training features (means, say) before training; nothing here."""
+
+    def pooled(self, batch: Batch) -> list[Tensor]:
+        """Each encoder's feature as (B, layers, H); token states by their mean over the tokens."""
+        result = []
+        for name, shape in self.shapes.items():
+            feature = batch[name]
+            pooled = feature.mean() if isinstance(feature, TokenStates) else feature
+            result.append(pooled.reshape(len(pooled), shape.layers, shape.width))
+        return result
+
+
+def count_parameters(head: nn.Module) -> int:
+    """Number of trained parameters."""
+    return sum(parameter.numel() for parameter in head.parameters() if parameter.requires_grad)

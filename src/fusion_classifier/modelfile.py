@@ -1,0 +1,167 @@
+"""A trained classifier as a folder: `config.json` and `model.safetensors`, plain data without code.
+
+`config.json` names the labels, the head and the encoders with the fingerprint of their files, so that a model
+can't be used with features it was not trained on.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import Field, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from fusion_classifier.config import EncoderConfig, FrozenModel, HeadConfig
+from fusion_classifier.encoders import EncoderIdentity, identify
+from fusion_classifier.errors import FecError
+from fusion_classifier.features.arrays import FeatureShape
+from fusion_classifier.files import whole_folder
+from fusion_classifier.fusion import Head, build_head
+from fusion_classifier.version import __version__
+
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+
+
+class SavedEncoder(FrozenModel):
+    """An encoder of a saved model."""
+
+    config: EncoderConfig
+    """Which model and what is taken from it."""
+    fingerprint: str
+    """SHA-256 over the model's files."""
+    shape: tuple[int, ...]
+    """Shape of one text's feature, or of one token's states."""
+    ragged: bool
+    """Whether features are token states."""
+
+
+class ModelConfig(FrozenModel):
+    """`config.json` of a model folder."""
+
+    model_type: Literal["fusion-classifier"] = "fusion-classifier"
+    """Always fusion-classifier."""
+    format: Literal[1] = 1
+    """Version of the folder's layout."""
+    version: str = __version__
+    """Version of the package that wrote it."""
+    task: str
+    """What it was trained on."""
+    id2label: dict[int, str] = Field(min_length=2)
+    """Label of each output."""
+    label_type: Literal["str", "int"] = "str"
+    """Type of the labels that `fit` was given."""
+    head: HeadConfig
+    """The head."""
+    encoders: tuple[SavedEncoder, ...] = Field(min_length=1)
+    """The encoders, in the head's order."""
+    seed: int
+    """Seed of the training."""
+
+    @property
+    def labels(self) -> list[str]:
+        """Label names by index."""
+        return [self.id2label[index] for index in range(len(self.id2label))]
+
+    @property
+    def shapes(self) -> dict[str, FeatureShape]:
+        """Feature shape by encoder name."""
+        return {saved.config.name: FeatureShape(saved.shape, saved.ragged) for saved in self.encoders}
+
+
+@dataclass(frozen=True)
+class SavedModel:
+    """A model folder's content."""
+
+    config: ModelConfig
+    head: Head
+
+
+def save_model(folder: Path, config: ModelConfig, head: Head) -> None:
+    """Write a model folder in one step.
+
+    Raises:
+        FecError: it can't be written.
+    """
+    with whole_folder(folder) as temporary:
+        described: dict[str, Any] = config.model_dump(mode="json")
+        described["label2id"] = {label: index for index, label in enumerate(config.labels)}
+        (temporary / CONFIG_FILE).write_text(json.dumps(described, indent=2, ensure_ascii=False) + "\n", "utf-8")
+        state = {name: tensor.contiguous().cpu() for name, tensor in head.state_dict().items()}
+        save_file(state, temporary / WEIGHTS_FILE)
+
+
+def is_model(folder: Path) -> bool:
+    """Whether this looks like a model folder."""
+    return (folder / CONFIG_FILE).is_file() and (folder / WEIGHTS_FILE).is_file()
+
+
+def load_model(folder: Path) -> SavedModel:
+    """Read a model folder.
+
+    Raises:
+        FecError: it is not there, or not what `save_model` writes.
+    """
+    if not is_model(folder):
+        raise FecError(f"{folder}: not a model folder (it has no {CONFIG_FILE} with {WEIGHTS_FILE})")
+    try:
+        described = json.loads((folder / CONFIG_FILE).read_text("utf-8"))
+        described.pop("label2id", None)
+        config = ModelConfig.model_validate(described)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        field = ".".join(map(str, problem["loc"]))
+        raise FecError(f"{folder / CONFIG_FILE}: {field}: {problem['msg']}") from error
+    except (OSError, ValueError, AttributeError) as error:
+        raise FecError(f"{folder / CONFIG_FILE}: can't be read ({error})") from error
+    if sorted(config.id2label) != list(range(len(config.id2label))):
+        raise FecError(f"{folder / CONFIG_FILE}: id2label must number the labels from 0 without a gap")
+    head = build_head(config.head, config.shapes, len(config.id2label))
+    load_head(head, folder / WEIGHTS_FILE)
+    return SavedModel(config, head)
+
+
+def load_head(head: Head, path: Path) -> None:
+    """Fill a head from a safetensors file, every tensor of the right shape.
+
+    Raises:
+        FecError: the file can't be read or belongs to another head.
+    """
+    try:
+        head.load_state_dict(load_file(path))
+    except (OSError, SafetensorError) as error:
+        raise FecError(f"{path}: can't be read ({error})") from error
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1].strip()
+        raise FecError(f"{path}: does not fit the head of its configuration ({reason})") from error
+    head.eval()
+
+
+def labels_of(names: Sequence[str]) -> dict[int, str]:
+    """`id2label` of label names."""
+    return dict(enumerate(names))
+
+
+def placed(saved: SavedEncoder, paths: Mapping[str, str]) -> EncoderConfig:
+    """The encoder with its weights at another place, where one is given."""
+    path = paths.get(saved.config.name) or paths.get(saved.config.model)
+    return saved.config.model_copy(update={"path": path}) if path else saved.config
+
+
+def checked_identity(config: EncoderConfig, fingerprint: str, device: torch.device) -> EncoderIdentity:
+    """An encoder on this machine, of which the files are those that the model was trained with.
+
+    Raises:
+        FecError: they are not.
+    """
+    identity = identify(config, device)
+    if identity.fingerprint != fingerprint:
+        raise FecError(
+            f"encoder {config.name}: the files in {identity.weights.folder} are not those that this model "
+            f"was trained with; give the right ones by --encoder {config.name.partition('?')[0]}=PATH"
+        )
+    return identity

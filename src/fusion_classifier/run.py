@@ -1,0 +1,522 @@
+"""The main job: extract, train several seeds, evaluate; every stage can be resumed.
+
+A run folder holds
+
+    config.yaml            the resolved configuration, data hashes, encoder keys, versions
+    seeds/<seed>/          head and training history of each seed, written when it is done
+    model/                 the classifier of the seed with the best validation weighted F1
+    metrics.json           every metric: mean, standard deviation and values over seeds
+    predictions.parquet    probabilities, a row a text and seed
+    confusion_matrix.png, training_curves.png
+
+Each is written in one step. Running the same command again takes up what is there; another configuration is
+refused, so that no folder ever mixes two.
+"""
+
+import json
+import platform
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import filelock
+import numpy as np
+import torch
+import yaml
+from filelock import FileLock
+from pydantic import ValidationError
+from safetensors.torch import save_file
+
+from fusion_classifier.config import EncoderConfig, RunConfig, TaskConfig
+from fusion_classifier.encoders import EncoderIdentity, identify
+from fusion_classifier.errors import DataError, FecError, UsageError
+from fusion_classifier.evaluation import SplitPredictions, overlap, per_class, summarize, write_predictions
+from fusion_classifier.evaluation.plots import plot_confusion, plot_training
+from fusion_classifier.features import ExtractionReport, FeatureStore, extract, hash_texts, read_features
+from fusion_classifier.features.export import export_split
+from fusion_classifier.features.hashing import hexadecimal
+from fusion_classifier.files import whole_file, whole_folder, write_whole
+from fusion_classifier.fusion import Head, build_head, count_parameters
+from fusion_classifier.modelfile import (
+    ModelConfig,
+    SavedEncoder,
+    checked_identity,
+    is_model,
+    labels_of,
+    load_head,
+    load_model,
+    placed,
+    save_model,
+)
+from fusion_classifier.progress import Progress
+from fusion_classifier.tasks import SPLITS, Split, Task, load_task
+from fusion_classifier.training import Epoch, LabelledFeatures, Trained, predict_logits, train
+from fusion_classifier.version import __version__
+
+CONFIG_FILE = "config.yaml"
+METRICS_FILE = "metrics.json"
+REPORTED_PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "scikit-learn", "pylance", "pyarrow")
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Where a command works: the store, the device, and where it shows its progress."""
+
+    store: FeatureStore
+    device: torch.device
+    progress: Progress
+
+    def say(self, message: str) -> None:
+        """A line for the user, beside the progress."""
+        self.progress.console.print(message, highlight=False, markup=False, soft_wrap=True)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run came to."""
+
+    out: Path
+    metrics: dict[str, Any]
+
+
+def load_for(config: TaskConfig, splits: Sequence[str] | None, work: Workspace) -> tuple[Task, list[str]]:
+    """A task, and the splits that a command works on: those named, or all it has.
+
+    Raises:
+        UsageError, DataError: see the messages.
+    """
+    for name in splits or []:
+        if name not in SPLITS:
+            raise UsageError(f"--split {name!r}: choose from {', '.join(SPLITS)}")
+    task = load_task(config)
+    for note in task.notes:
+        work.say(note)
+    chosen = list(splits) if splits else [name for name in SPLITS if name in task.splits]
+    for name in chosen:
+        task.split(name)
+    return task, chosen
+
+
+# --- extract -----------------------------------------------------------------------------------------------
+
+
+def extract_task(
+    task: Task, splits: Sequence[str], encoders: Sequence[EncoderConfig], work: Workspace
+) -> list[ExtractionReport]:
+    """Make sure that the store has the features of these splits, encoder by encoder."""
+    texts = [text for split in splits for text in task.split(split).texts]
+    reports = []
+    for config in encoders:
+        report = extract(texts, identify(config, work.device), work.store, work.device, work.progress)
+        if report.truncated:
+            work.say(
+                f"{report.encoder}: {report.truncated:,} texts were longer than {config.max_length} tokens and "
+                "lost their end; raise --max-length to keep it"
+            )
+        reports.append(report)
+    return reports
+
+
+def features_of(split: Split, identities: Sequence[EncoderIdentity], store: FeatureStore) -> LabelledFeatures:
+    """A split's features from the store, with its labels."""
+    return LabelledFeatures(read_features(split.texts, identities, store), split.targets)
+
+
+# --- train -------------------------------------------------------------------------------------------------
+
+
+def train_task(
+    config: RunConfig, task: Task, out: Path, work: Workspace, *, overwrite: bool = False
+) -> dict[int, Trained]:
+    """Train every seed on features that are in the store already; write `config.yaml`, `seeds/` and `model/`.
+
+    Raises:
+        MissingSplitError, StoreError, FecError: see the messages.
+    """
+    train_split, valid_split = task.split("train"), task.split("valid")
+    identities = [identify(encoder, work.device) for encoder in config.encoders]
+    with locked(out):
+        _claim(out, config, task, identities, work.device, overwrite=overwrite)
+        train_data = features_of(train_split, identities, work.store)
+        valid_data = features_of(valid_split, identities, work.store)
+        trained = {}
+        for seed in config.seeds:
+            trained[seed] = _finished_seed(out, config, train_data, len(task.labels), seed) or _train_seed(
+                out, config, train_data, valid_data, len(task.labels), seed, work
+            )
+        best = max(trained.values(), key=lambda one: (one.best.valid_weighted_f1, -one.seed))
+        model = ModelConfig(
+            task=task.name,
+            id2label=labels_of(task.labels),
+            head=config.head,
+            encoders=tuple(
+                SavedEncoder(
+                    config=identity.config,
+                    fingerprint=identity.fingerprint,
+                    shape=train_data.shapes[identity.config.name].shape,
+                    ragged=train_data.shapes[identity.config.name].ragged,
+                )
+                for identity in identities
+            ),
+            seed=best.seed,
+        )
+        save_model(out / "model", model, best.head)
+        with whole_file(out / "training_curves.png") as path:
+            plot_training({seed: one.history for seed, one in trained.items()}, path)
+    return trained
+
+
+@contextmanager
+def locked(out: Path) -> Iterator[None]:
+    """The run folder, held against a second command that would write into it."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with FileLock(out / ".lock", blocking=False):
+            yield
+    except filelock.Timeout as error:
+        raise FecError(
+            f"{out}: another fec command is writing there; wait for it, or choose another --out"
+        ) from error
+    except (FileExistsError, NotADirectoryError) as error:
+        raise FecError(f"{out}: is a file; choose another --out") from error
+    except PermissionError as error:
+        raise FecError(f"{out}: can't be written ({error.strerror}); choose another --out") from error
+
+
+def _claim(
+    out: Path,
+    config: RunConfig,
+    task: Task,
+    identities: Sequence[EncoderIdentity],
+    device: torch.device,
+    *,
+    overwrite: bool,
+) -> None:
+    """Write `config.yaml`, or see that the one there says the same."""
+    decides = {
+        "run": config.model_dump(mode="json"),
+        "data": {
+            "source": task.source,
+            "licence": task.licence,
+            "labels": len(task.labels),
+            "splits": {name: {"rows": len(s), "sha256": s.fingerprint()} for name, s in task.splits.items()},
+        },
+        "encoder_keys": {identity.config.name: identity.key for identity in identities},
+    }
+    path = out / CONFIG_FILE
+    if path.exists() and not overwrite:
+        there = read_config(out)
+        for part, value in decides.items():
+            difference = _difference(value, there.get(part), part)
+            if difference:
+                raise UsageError(
+                    f"{out}: holds a run with another configuration ({difference}); "
+                    "choose another --out, or --overwrite to replace it"
+                )
+        return
+    others = [entry.name for entry in out.iterdir() if entry.name not in OUR_FILES and not entry.name.startswith(".")]
+    if others and not path.exists():
+        raise UsageError(f"{out}: is not a run folder (it holds {others[0]}); choose another --out")
+    if overwrite:
+        _discard(out)
+    described = decides | {
+        "weights": {i.config.name: {"source": i.weights.source, "fingerprint": i.fingerprint} for i in identities},
+        "environment": environment(device),
+    }
+    write_whole(path, yaml.safe_dump(described, sort_keys=False, allow_unicode=True))
+
+
+OUR_FILES = (
+    CONFIG_FILE,
+    METRICS_FILE,
+    "seeds",
+    "model",
+    "predictions.parquet",
+    "confusion_matrix.png",
+    "training_curves.png",
+)
+
+
+def _discard(out: Path) -> None:
+    """Remove the seeds of a run that is replaced; all else is written anew."""
+    with whole_folder(out / "seeds"):
+        pass
+    (out / METRICS_FILE).unlink(missing_ok=True)
+
+
+def _difference(new: Any, old: Any, where: str) -> str | None:
+    """The first place where two configurations differ, in words."""
+    if isinstance(new, Mapping) and isinstance(old, Mapping):
+        for key in [*new, *(key for key in old if key not in new)]:
+            found = _difference(new.get(key), old.get(key), f"{where}.{key}")
+            if found:
+                return found
+        return None
+    if isinstance(new, Sequence) and not isinstance(new, str) and isinstance(old, Sequence) and len(new) == len(old):
+        pairs = enumerate(zip(new, old, strict=True))
+        return next((d for i, (a, b) in pairs if (d := _difference(a, b, f"{where}.{i}"))), None)
+    return None if new == old else f"{where}: there {old!r}, now {new!r}"
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """What a result may depend on beside the configuration."""
+    versions = {name: version(name) for name in REPORTED_PACKAGES}
+    return {
+        "fusion_classifier": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "device": device.type,
+        "threads": torch.get_num_threads(),
+        **versions,
+    }
+
+
+def read_config(out: Path) -> dict[str, Any]:
+    """`config.yaml` of a run folder.
+
+    Raises:
+        FecError: it is not there or can't be read.
+    """
+    path = out / CONFIG_FILE
+    try:
+        described = yaml.safe_load(path.read_text("utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise FecError(f"{path}: can't be read ({str(error).splitlines()[0]}); is {out} a run folder?") from error
+    if not isinstance(described, dict) or "run" not in described:
+        raise FecError(f"{path}: is not the configuration of a run")
+    return described
+
+
+def read_run_config(out: Path) -> RunConfig:
+    """The configuration of a run folder.
+
+    Raises:
+        FecError: it is not there or can't be read.
+    """
+    try:
+        return RunConfig.model_validate(read_config(out)["run"])
+    except ValidationError as error:
+        problem = error.errors()[0]
+        field = ".".join(map(str, problem["loc"]))
+        raise FecError(f"{out / CONFIG_FILE}: run.{field}: {problem['msg']}") from error
+
+
+def _seed_folder(out: Path, seed: int) -> Path:
+    return out / "seeds" / str(seed)
+
+
+def _train_seed(
+    out: Path,
+    config: RunConfig,
+    train_data: LabelledFeatures,
+    valid_data: LabelledFeatures,
+    n_classes: int,
+    seed: int,
+    work: Workspace,
+) -> Trained:
+    trained = train(config.head, config.training, train_data, valid_data, n_classes, seed, work.device, work.progress)
+    with whole_folder(_seed_folder(out, seed)) as folder:
+        state = {name: tensor.contiguous().cpu() for name, tensor in trained.head.state_dict().items()}
+        save_file(state, folder / "head.safetensors")
+        record = {"best_epoch": trained.best_epoch, "history": [asdict(epoch) for epoch in trained.history]}
+        (folder / "training.json").write_text(json.dumps(record, indent=1), "utf-8")
+    return trained
+
+
+def _finished_seed(
+    out: Path, config: RunConfig, train_data: LabelledFeatures, n_classes: int, seed: int
+) -> Trained | None:
+    """A seed that an earlier call has trained."""
+    folder = _seed_folder(out, seed)
+    if not folder.exists():
+        return None
+    head = build_head(config.head, train_data.shapes, n_classes)
+    load_head(head, folder / "head.safetensors")
+    try:
+        record = json.loads((folder / "training.json").read_text("utf-8"))
+        history = tuple(Epoch(**epoch) for epoch in record["history"])
+        return Trained(head, seed, int(record["best_epoch"]), history)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise FecError(f"{folder}: can't be read ({error}); delete it to train seed {seed} anew") from error
+
+
+# --- evaluate ----------------------------------------------------------------------------------------------
+
+
+def evaluate_split(
+    heads: Mapping[int, Head],
+    name: str,
+    task: Task,
+    identities: Sequence[EncoderIdentity],
+    work: Workspace,
+) -> SplitPredictions:
+    """What every seed predicts for a split whose features are in the store."""
+    split = task.split(name)
+    if not len(split):
+        raise DataError(f"the {name} split of {task.source} is empty")
+    data = features_of(split, identities, work.store)
+    by_seed = {
+        seed: torch.softmax(predict_logits(head.to(work.device), data.features, len(data), work.device), 1).numpy()
+        for seed, head in heads.items()
+    }
+    return SplitPredictions(name, hexadecimal(hash_texts(split.texts)), data.labels, by_seed)
+
+
+def measure(part: SplitPredictions, task: Task) -> dict[str, Any]:
+    """All figures of a split: `metrics`, `per_class`, and both without the texts that also stand in train.
+
+    `without_overlap` is None where no text does, or where there is no train split to compare with.
+    """
+    by_seed = list(part.by_seed.values())
+    figures: dict[str, Any] = {
+        "rows": len(part.labels),
+        "metrics": summarize(part.labels, by_seed),
+        "per_class": per_class(part.labels, by_seed, task.labels),
+        "without_overlap": None,
+    }
+    if "train" in task.splits and part.split != "train":
+        apart = ~overlap(task.split(part.split).texts, task.split("train").texts)
+        if 0 < apart.sum() < len(apart):
+            figures["without_overlap"] = {
+                "rows": int(apart.sum()),
+                "metrics": summarize(part.labels[apart], [probabilities[apart] for probabilities in by_seed]),
+            }
+    return figures
+
+
+def saved_task(folder: Path) -> TaskConfig:
+    """The task that a run or model folder was trained on."""
+    if is_model(folder):
+        return TaskConfig(name=load_model(folder).config.task)
+    return read_run_config(folder).task
+
+
+def evaluate_saved(
+    folder: Path, split: str, task_config: TaskConfig, encoder_paths: Mapping[str, str], work: Workspace
+) -> dict[str, Any]:
+    """Evaluate a run folder (all its seeds) or a model folder on a split; features are extracted where missing.
+
+    Args:
+        folder: run or model folder.
+        split: train, valid or test.
+        task_config: the texts.
+        encoder_paths: other places of the encoders' weights, by encoder name.
+        work: store, device, progress.
+
+    Raises:
+        FecError and its kinds: see the messages.
+    """
+    model_folder = folder if is_model(folder) else folder / "model"
+    if not is_model(model_folder):
+        raise FecError(f"{folder}: neither a run folder nor a model folder")
+    saved = load_model(model_folder)
+    heads: dict[int, Head] = {saved.config.seed: saved.head}
+    if folder != model_folder:
+        config = read_run_config(folder)
+        heads = {}
+        for seed in config.seeds:
+            if not _seed_folder(folder, seed).exists():
+                raise FecError(f"{folder}: seed {seed} is not trained yet; run the same fec run or fec train again")
+            heads[seed] = build_head(config.head, saved.config.shapes, len(saved.config.labels))
+            load_head(heads[seed], _seed_folder(folder, seed) / "head.safetensors")
+    task, _ = load_for(task_config, [split], work)
+    if list(task.labels) != saved.config.labels:
+        raise DataError(
+            f"{task.source}: its labels are not those of the model in {folder} "
+            f"({len(task.labels)} against {len(saved.config.labels)}, or another order)"
+        )
+    encoders = [placed(encoder, encoder_paths) for encoder in saved.config.encoders]
+    identities = [
+        checked_identity(config, s.fingerprint, work.device)
+        for config, s in zip(encoders, saved.config.encoders, strict=True)
+    ]
+    extract_task(task, [split], encoders, work)
+    part = evaluate_split(heads, split, task, identities, work)
+    return {
+        "task": task.name,
+        "split": split,
+        "encoders": [encoder.name for encoder in encoders],
+        "head": saved.config.head.name,
+        "seeds": list(heads),
+        split: measure(part, task),
+    }
+
+
+def export_task(
+    task: Task, splits: Sequence[str], encoders: Sequence[EncoderConfig], out: Path, work: Workspace
+) -> list[Path]:
+    """Write the features of splits as safetensors, extracting what is missing; the paths written."""
+    extract_task(task, splits, encoders, work)
+    identities = [identify(encoder, work.device) for encoder in encoders]
+    paths = []
+    for name in splits:
+        data = features_of(task.split(name), identities, work.store)
+        hashes = hexadecimal(hash_texts(task.split(name).texts))
+        path = out / f"{name}.safetensors"
+        export_split(data.features, data.labels, path, names=task.labels, task=task.name, split=name, hashes=hashes)
+        paths.append(path)
+    return paths
+
+
+# --- all of it ---------------------------------------------------------------------------------------------
+
+
+def run(config: RunConfig, task: Task, out: Path, work: Workspace, *, overwrite: bool = False) -> Result:
+    """Extract, train and evaluate; see the module's docstring for what it writes.
+
+    A task without a test split is reported on validation.
+    """
+    started = time.perf_counter()
+    task.split("train"), task.split("valid")  # say what is missing before hours of work, not after
+    splits = [name for name in SPLITS if name in task.splits]
+    reports = extract_task(task, splits, config.encoders, work)
+    extracted = time.perf_counter()
+    trained = train_task(config, task, out, work, overwrite=overwrite)
+    fitted = time.perf_counter()
+
+    identities = [identify(encoder, work.device) for encoder in config.encoders]
+    heads = {seed: one.head for seed, one in trained.items()}
+    names = [name for name in splits if name != "train"]
+    with work.progress.bar("evaluating", total=None):
+        parts = {name: evaluate_split(heads, name, task, identities, work) for name in names}
+        figures = {name: measure(part, task) for name, part in parts.items()}
+    reported = names[-1]
+    metrics: dict[str, Any] = {
+        "task": task.name,
+        "encoders": [encoder.name for encoder in config.encoders],
+        "head": config.head.name,
+        "seeds": list(config.seeds),
+        "valid": figures["valid"]["metrics"],
+        "test": figures["test"]["metrics"] if "test" in figures else None,
+        "test_without_overlap": (figures.get("test", {}).get("without_overlap") or {}).get("metrics"),
+        "rows": {name: len(task.split(name)) for name in splits},
+        "per_class": {name: figure["per_class"] for name, figure in figures.items()},
+        "parameters": count_parameters(next(iter(heads.values()))),
+        "best_epochs": {str(seed): one.best_epoch for seed, one in trained.items()},
+        "encoded_texts": {report.encoder: report.encoded for report in reports},
+        "seconds": {
+            "extract": extracted - started,
+            "train": fitted - extracted,
+            "evaluate": time.perf_counter() - fitted,
+        },
+    }
+    if figures[reported]["without_overlap"]:
+        metrics["rows"][f"{reported}_without_overlap"] = figures[reported]["without_overlap"]["rows"]
+    with locked(out):
+        with whole_file(out / "predictions.parquet") as path:
+            write_predictions(list(parts.values()), task.labels, path)
+        with whole_file(out / "confusion_matrix.png") as path:
+            predicted = [p.argmax(1) for p in parts[reported].by_seed.values()]
+            plot_confusion(parts[reported].labels, predicted, task.labels, path)
+        write_whole(out / METRICS_FILE, json.dumps(metrics, indent=2, default=_json) + "\n")
+    return Result(out, metrics)
+
+
+def _json(value: object) -> object:
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"{type(value).__name__} is not JSON")

@@ -1,0 +1,120 @@
+"""What the command line shows a person: tables on standard output."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+METRIC_TITLES = {
+    "accuracy": "accuracy",
+    "weighted_f1": "weighted F1",
+    "macro_f1": "macro F1",
+    "top3_accuracy": "top-3 accuracy",
+    "nll": "negative log-likelihood",
+    "ece": "calibration error (ECE)",
+}
+PERCENT = ("accuracy", "weighted_f1", "macro_f1", "top3_accuracy", "ece")
+
+
+def size(count: float) -> str:
+    """Bytes as a person reads them."""
+    for unit in ("B", "KB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def table(title: str | None, columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: int = 99) -> Table:
+    """A plain table; columns from number `right` on are right-aligned."""
+    result = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
+    for position, column in enumerate(columns):
+        result.add_column(column, justify="right" if position >= right else "left", overflow="fold")
+    for row in rows:
+        result.add_row(*row)
+    return result
+
+
+def metrics_table(title: str, columns: Mapping[str, Mapping[str, Any]]) -> Table:
+    """Metrics by split: mean ± standard deviation over seeds, with the bootstrap interval where there is one."""
+    rows = []
+    for metric, name in METRIC_TITLES.items():
+        rows.append([name, *(_cell(metric, figures[metric]) for figures in columns.values())])
+    return table(title, ["", *columns], rows, right=1)
+
+
+def _cell(metric: str, figure: Mapping[str, Any]) -> str:
+    scale, digits = (100, 2) if metric in PERCENT else (1, 3)
+    text = f"{scale * figure['mean']:.{digits}f}"
+    if len(figure["values"]) > 1:
+        text += f" ± {scale * figure['std']:.{digits}f}"
+    if "ci95" in figure:
+        low, high = figure["ci95"]
+        text += f"  [{scale * low:.1f}, {scale * high:.1f}]"
+    return text
+
+
+def per_class_table(title: str, figures: Mapping[str, Mapping[str, float]]) -> Table:
+    """Precision, recall and F1 of each class, best F1 first."""
+    order = sorted(figures.items(), key=lambda item: -item[1]["f1"])
+    rows = [
+        [
+            name,
+            *(f"{100 * values[key]:.1f}" for key in ("precision", "recall", "f1")),
+            f"{values['support']:,.0f}",
+        ]
+        for name, values in order
+    ]
+    return table(title, ["label", "precision", "recall", "F1", "texts"], rows, right=1)
+
+
+def print_run(metrics: Mapping[str, Any], folder: Path) -> None:
+    """The result of `fec run`, and what to do next."""
+    columns = {"validation": metrics["valid"]}
+    if metrics["test"] is not None:
+        columns["test"] = metrics["test"]
+    if metrics["test_without_overlap"] is not None:
+        columns["test without overlap"] = metrics["test_without_overlap"]
+    seeds = len(metrics["seeds"])
+    title = (
+        f"{metrics['task']} · {' + '.join(metrics['encoders'])} · {metrics['head']} · {seeds} seed{'s'[: seeds > 1]}"
+    )
+    out = console()
+    out.print(metrics_table(title, columns))
+    out.print(
+        "Accuracies, F1 and ECE in %; mean"
+        + (" ± standard deviation over seeds" if seeds > 1 else "")
+        + "; in brackets the 95 % bootstrap interval over texts.",
+        style="dim",
+    )
+    if metrics["test"] is None:
+        out.print("The task has no test split: validation is reported, on which the best epoch was chosen.")
+    if metrics["test_without_overlap"] is not None:
+        apart = metrics["rows"]["test"] - metrics["rows"]["test_without_overlap"]
+        out.print(
+            f"{apart:,} test texts also stand in train, up to case and punctuation; the last column leaves them out."
+        )
+    out.print(f"\nWritten to {folder}: metrics.json, predictions.parquet, model/, two pictures. Next:", markup=False)
+    out.print(f'  fec predict {folder} "a text of yours" --top-k 3', markup=False, highlight=False)
+    if metrics["task"] == "demo":
+        out.print("  fec run yours.csv --text-column … --label-column …", markup=False, highlight=False)
+        out.print("The demo corpus is small and easy: its scores are no result.", style="dim")
+
+
+def print_evaluation(figures: Mapping[str, Any]) -> None:
+    """The result of `fec evaluate`."""
+    split = figures["split"]
+    columns = {split: figures[split]["metrics"]}
+    if figures[split]["without_overlap"] is not None:
+        columns[f"{split} without overlap"] = figures[split]["without_overlap"]["metrics"]
+    out = console()
+    out.print(metrics_table(f"{figures['task']} · {split}: {figures[split]['rows']:,} texts", columns))
+    out.print(per_class_table("By label, best first (mean over seeds, %)", figures[split]["per_class"]))
+
+
+def console() -> Console:
+    """Standard output, wide enough for tables when it is not a terminal."""
+    result = Console()
+    return result if result.is_terminal else Console(width=120)

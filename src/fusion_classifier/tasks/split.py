@@ -1,0 +1,59 @@
+"""Stratified splits by seed, for data that comes without.
+
+Equal texts stay together: a text that stood in train and in test would be graded on what was learned by heart.
+"""
+
+from collections import Counter
+
+import numpy as np
+from sklearn.model_selection import train_test_split
+
+from fusion_classifier.errors import DataError
+from fusion_classifier.tasks.task import Split
+
+VALID_FRACTION = 0.1
+TEST_FRACTION = 0.1
+MIN_ROWS = 10
+
+
+def split_rows(whole: Split, seed: int) -> dict[str, Split]:
+    """Train, valid and test of one set of rows: 80, 10 and 10 %."""
+    rest, test = _divide(whole, TEST_FRACTION, seed)
+    train, valid = _divide(rest, VALID_FRACTION / (1 - TEST_FRACTION), seed)
+    return {"train": train, "valid": valid, "test": test}
+
+
+def hold_out(splits: dict[str, Split], seed: int) -> dict[str, Split]:
+    """The same splits with a tenth of train held out as valid."""
+    train, valid = _divide(splits["train"], VALID_FRACTION, seed)
+    return {"train": train, "valid": valid} | {name: s for name, s in splits.items() if name != "train"}
+
+
+def _divide(whole: Split, fraction: float, seed: int) -> tuple[Split, Split]:
+    """Two parts, the second with `fraction` of the distinct texts, stratified by label.
+
+    A label with fewer than two distinct texts goes to the first part: it can't stand in both.
+    """
+    first_label: dict[str, int] = {}
+    for text, label in zip(whole.texts, whole.labels, strict=True):
+        first_label.setdefault(text, label)
+    counts = Counter(first_label.values())
+    texts = np.array([text for text, label in first_label.items() if counts[label] >= 2], dtype=object)
+    labels = np.array([first_label[text] for text in texts])
+    if len(first_label) < MIN_ROWS or not len(texts):
+        raise DataError(
+            f"{len(first_label)} different texts are too few to hold out a split; "
+            f"give at least {MIN_ROWS}, with two or more a label"
+        )
+    # Each part needs a row of every stratum, so the held-out part is at least as large as there are labels.
+    size = max(round(fraction * len(texts)), len(set(labels.tolist())))
+    size = min(size, len(texts) // 2)
+    stratify = labels if size >= len(set(labels.tolist())) else None
+    _, held_out = train_test_split(texts, test_size=size, random_state=seed, stratify=stratify)
+    held = set(held_out.tolist())
+    return _rows(whole, held, keep=False), _rows(whole, held, keep=True)
+
+
+def _rows(whole: Split, texts: set[str], *, keep: bool) -> Split:
+    rows = [i for i, text in enumerate(whole.texts) if (text in texts) == keep]
+    return Split(tuple(whole.texts[i] for i in rows), tuple(whole.labels[i] for i in rows))

@@ -1,0 +1,308 @@
+"""Reads labelled texts from CSV, TSV, JSONL and Parquet, one file or a folder of splits.
+
+Whatever can't be used as it stands is a `DataError` with file and row, never a guess: a wrongly decoded or
+silently dropped row would change the result without a trace. A text is kept to the letter.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fusion_classifier.errors import DataError, UsageError
+from fusion_classifier.tasks.split import hold_out, split_rows
+from fusion_classifier.tasks.task import Split, Task
+
+ENDINGS = (".csv", ".tsv", ".jsonl", ".parquet")
+SPLIT_STEMS = {
+    "train": ("train",),
+    "valid": ("valid", "validation", "val", "dev"),
+    "test": ("test",),
+}
+LABEL_ORDER_FILE = "label2idx.txt"
+
+# A text may be longer than the csv module's default limit of 128 KiB a field.
+csv.field_size_limit(2**31 - 1)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a table: where it stands, and its values by column."""
+
+    where: str
+    values: dict[str, object]
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A text and its label as they stand in the file."""
+
+    where: str
+    text: str
+    label: str
+
+
+def read_rows(path: Path) -> Iterator[Row]:
+    """The rows of a CSV, TSV, JSONL or Parquet file, in order.
+
+    Raises:
+        DataError: the file can't be read, or a row has not the shape of its header.
+    """
+    ending = path.suffix.lower()
+    if not path.exists():
+        raise DataError(f"{path}: no such file")
+    if path.is_dir():
+        raise DataError(f"{path}: is a folder, not a file")
+    if ending == ".parquet":
+        return _parquet_rows(path)
+    if ending == ".jsonl":
+        return _jsonl_rows(path)
+    if ending in (".csv", ".tsv"):
+        return _csv_rows(path, "\t" if ending == ".tsv" else ",")
+    raise DataError(f"{path}: can't read {ending or 'a file without an ending'}; use one of {', '.join(ENDINGS)}")
+
+
+def read_utf8(path: Path) -> str:
+    """A whole text file; a byte order mark is dropped, line ends are kept."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: can't be read ({error.strerror})") from error
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise DataError(
+            f"{path}, line {line}: not UTF-8 (byte 0x{data[error.start]:02x}); save the file as UTF-8"
+        ) from error
+
+
+def _csv_rows(path: Path, delimiter: str) -> Iterator[Row]:
+    reader = csv.reader(io.StringIO(read_utf8(path), newline=""), delimiter=delimiter, strict=True)
+    try:
+        header = next(reader, None)
+        if not header or not any(name.strip() for name in header):
+            raise DataError(f"{path}: is empty; the first line must name the columns")
+        doubled = sorted({name for name in header if header.count(name) > 1})
+        if doubled:
+            raise DataError(f"{path}, line 1: column {doubled[0]!r} stands there twice")
+        line = reader.line_num + 1
+        for cells in reader:
+            if cells:  # a blank line is no row
+                if len(cells) != len(header):
+                    raise DataError(
+                        f"{path}, line {line}: {len(cells)} fields where the header has {len(header)}; "
+                        "put quotes around a field that holds the separator"
+                    )
+                yield Row(f"line {line}", dict(zip(header, cells, strict=True)))
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise DataError(f"{path}, line {reader.line_num}: {error}") from error
+
+
+def _jsonl_rows(path: Path) -> Iterator[Row]:
+    # Not splitlines(): a JSON string may hold U+2028 and its like unescaped.
+    for number, line in enumerate(read_utf8(path).split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            values = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{path}, line {number}: not JSON ({error})") from error
+        if not isinstance(values, dict):
+            raise DataError(f'{path}, line {number}: not a JSON object such as {{"text": …, "label": …}}')
+        yield Row(f"line {number}", values)
+
+
+def _parquet_rows(path: Path) -> Iterator[Row]:
+    number = 0
+    try:
+        with pq.ParquetFile(path) as table:
+            for batch in table.iter_batches():
+                for values in batch.to_pylist():
+                    number += 1
+                    yield Row(f"row {number}", values)
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}, after row {number}: not a readable Parquet file ({error})") from error
+
+
+def column(path: Path, row: Row, name: str, option: str) -> object:
+    """The value of a column, or an error that names the columns there are."""
+    if name not in row.values:
+        have = ", ".join(repr(key) for key in row.values)
+        raise DataError(f"{path}, {row.where}: no column {name!r} (there: {have}); name it with {option}")
+    return row.values[name]
+
+
+def checked_text(path: Path, where: str, value: object) -> str:
+    """The text to the letter, or an error if it is none."""
+    if not isinstance(value, str):
+        raise DataError(f"{path}, {where}: the text is {value!r}, not a string; mend or remove the row")
+    if not value.strip():
+        raise DataError(f"{path}, {where}: the text is empty; mend or remove the row")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f"{path}, {where}: the text holds half a surrogate pair at character {error.start + 1}; "
+            "mend or remove the row"
+        ) from error
+    return value
+
+
+def _checked_label(path: Path, where: str, value: object) -> str:
+    # A Parquet column with numbers may hold them as 3.0.
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    label = "" if value is None or isinstance(value, (list, dict)) else str(value).strip()
+    if not label or label == "nan":
+        raise DataError(f"{path}, {where}: the label is {value!r}; give a name or a number, or remove the row")
+    return label
+
+
+def read_labelled(path: Path, text_column: str, label_column: str) -> list[Labelled]:
+    """All texts and labels of a file.
+
+    Raises:
+        DataError: file, row or field that can't be used, by name.
+    """
+    rows = []
+    for row in read_rows(path):
+        text = column(path, row, text_column, "--text-column")
+        label = column(path, row, label_column, "--label-column")
+        rows.append(Labelled(row.where, checked_text(path, row.where, text), _checked_label(path, row.where, label)))
+    if not rows:
+        raise DataError(f"{path}: has no rows")
+    return rows
+
+
+def read_label_order(path: Path) -> tuple[str, ...]:
+    """Label names in the order of their numbers, from lines of `name number`."""
+    numbered: dict[int, str] = {}
+    for number, line in enumerate(read_utf8(path).splitlines(), start=1):
+        if not line.strip():
+            continue
+        name, _, index = line.strip().rpartition(" ")
+        if not name or not index.isdecimal():
+            raise DataError(f"{path}, line {number}: expected a name and a number, found {line.strip()!r}")
+        if int(index) in numbered or name in numbered.values():
+            raise DataError(f"{path}, line {number}: {line.strip()!r} repeats a name or a number")
+        numbered[int(index)] = name
+    if sorted(numbered) != list(range(len(numbered))):
+        raise DataError(f"{path}: the numbers must run from 0 to {len(numbered) - 1} without a gap")
+    return tuple(numbered[index] for index in range(len(numbered)))
+
+
+def _is_number(label: str) -> bool:
+    return label.isdecimal() or (label[:1] == "-" and label[1:].isdecimal())
+
+
+def label_order(rows: list[Labelled]) -> tuple[str, ...]:
+    """The labels that occur: numbers by size, names by alphabet."""
+    labels = {row.label for row in rows}
+    return tuple(sorted(labels, key=int) if all(map(_is_number, labels)) else sorted(labels))
+
+
+def to_split(path: Path, rows: list[Labelled], labels: tuple[str, ...]) -> Split:
+    """Rows with their labels as indices.
+
+    A label is a name, or, where no name is itself a number, its index.
+
+    Raises:
+        DataError: a label that is not among `labels`.
+    """
+    index = {name: position for position, name in enumerate(labels)}
+    if not any(map(_is_number, labels)):
+        index |= {str(position): position for position in range(len(labels))}
+    for row in rows:
+        if row.label not in index:
+            shown = ", ".join(labels[:8]) + (", …" if len(labels) > 8 else "")
+            raise DataError(
+                f"{path}, {row.where}: unknown label {row.label!r} (the {len(labels)} known ones: {shown})"
+            )
+    return Split(tuple(row.text for row in rows), tuple(index[row.label] for row in rows))
+
+
+def find_splits(folder: Path) -> dict[str, Path]:
+    """The file of each split that a folder has, by its name: train, valid (validation, val, dev), test."""
+    found: dict[str, Path] = {}
+    for split, stems in SPLIT_STEMS.items():
+        paths = [folder / f"{stem}{ending}" for stem in stems for ending in ENDINGS]
+        there = [path for path in paths if path.is_file()]
+        if len(there) > 1:
+            raise DataError(
+                f"{folder}: {there[0].name} and {there[1].name} both claim to be the {split} split; keep one"
+            )
+        if there:
+            found[split] = there[0]
+    return found
+
+
+def load_table(
+    path: Path,
+    *,
+    name: str | None = None,
+    text_column: str = "text",
+    label_column: str = "label",
+    split_seed: int = 0,
+    licence: str = "unknown",
+    labels: tuple[str, ...] | None = None,
+) -> Task:
+    """A task from one file, split with a seed and stratified, or from a folder of split files.
+
+    Label order: `labels`, else the folder's `label2idx.txt`, else the labels of the training rows sorted.
+    """
+    if not path.exists():
+        raise UsageError(f"{path}: no such file or folder")
+    if path.is_dir():
+        return _load_folder(path, name or path.resolve().name, text_column, label_column, split_seed, licence, labels)
+    rows = read_labelled(path, text_column, label_column)
+    order = labels or label_order(rows)
+    whole = to_split(path, rows, order)
+    parts = split_rows(whole, split_seed)
+    sizes = " / ".join(f"{len(part):,}" for part in parts.values())
+    return Task(
+        name or path.stem,
+        order,
+        parts,
+        str(path),
+        licence,
+        (f"{path.name} was split into {' / '.join(parts)} by seed {split_seed}, stratified: {sizes} rows",),
+    )
+
+
+def _load_folder(
+    folder: Path,
+    name: str,
+    text_column: str,
+    label_column: str,
+    split_seed: int,
+    licence: str,
+    labels: tuple[str, ...] | None,
+) -> Task:
+    files = find_splits(folder)
+    if not files:
+        endings = ", ".join(ENDINGS)
+        raise DataError(f"{folder}: no train, valid or test file with one of the endings {endings}")
+    rows = {split: read_labelled(path, text_column, label_column) for split, path in files.items()}
+    order_file = folder / LABEL_ORDER_FILE
+    if order_file.is_file():
+        order = read_label_order(order_file)
+        if labels is not None and order != labels:
+            raise DataError(f"{order_file}: not the labels of task {name}, or in another order")
+    else:
+        order = labels or label_order(rows.get("train") or [row for part in rows.values() for row in part])
+    splits = {split: to_split(files[split], rows[split], order) for split in files}
+    notes: tuple[str, ...] = ()
+    if "valid" not in splits and "train" in splits:
+        splits = hold_out(splits, split_seed)
+        notes = (
+            f"{folder} has no validation split: {len(splits['valid']):,} rows of train were held out "
+            f"by seed {split_seed}, stratified",
+        )
+    return Task(name, order, splits, str(folder), licence, notes)

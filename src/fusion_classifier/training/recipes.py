@@ -1,0 +1,29 @@
+"""Hyper-parameters by name.
+
+`published` is that of LLM-FusionClassifier. `default` was chosen on the validation splits of go_emotion and
+ED (docs/results.md, benchmarks/recipes.py).
+"""
+
+from fusion_classifier.config import TrainingConfig
+from fusion_classifier.errors import UsageError
+
+PUBLISHED = TrainingConfig(learning_rate=1e-4, batch_size=10, max_epochs=200, patience=10)
+
+DEFAULTS = {
+    "linear": TrainingConfig(learning_rate=1e-3, batch_size=256, max_epochs=60, patience=5, weight_decay=0.3),
+    "llmembed": TrainingConfig(learning_rate=1e-4, batch_size=64, max_epochs=60, patience=8, clip_norm=1.0),
+}
+RECIPES = ("default", "published")
+
+
+def recipe(name: str, head: str, **changes: float | None) -> TrainingConfig:
+    """The recipe of this name for a head, with the changes that are not None.
+
+    Raises:
+        UsageError: no such recipe.
+    """
+    if name not in RECIPES:
+        raise UsageError(f"no recipe {name!r}; there are {', '.join(RECIPES)}")
+    base = PUBLISHED if name == "published" else DEFAULTS[head]
+    given = {key: value for key, value in changes.items() if value is not None}
+    return TrainingConfig.model_validate(base.model_dump() | given)
