@@ -3,6 +3,7 @@
 import contextlib
 import io
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,15 +11,15 @@ from transformers import (
     AutoConfig,
     AutoModel,
     AutoTokenizer,
-    GgufConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 from transformers.utils import logging as transformers_logging
 
 from fusion_classifier.config import EncoderConfig
+from fusion_classifier.encoders.gguf import load_packed, unpacked
 from fusion_classifier.encoders.identity import EncoderIdentity, identify
-from fusion_classifier.errors import UsageError, WeightsError
+from fusion_classifier.errors import FecError, UsageError, WeightsError
 
 
 @dataclass(frozen=True)
@@ -58,27 +59,11 @@ def load_identified(identity: EncoderIdentity, device: torch.device) -> Encoder:
     config, weights = identity.config, identity.weights
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
-    source: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
-    if weights.gguf_file is not None:
-        source["gguf_file"] = weights.gguf_file
-    options: dict[str, Any] = {}
-    if weights.gguf_file is not None:
-        # Else the weights stay packed and every product unpacks them anew, in float32.
-        options["quantization_config"] = GgufConfig(dequantize=True)
-    else:
-        options["use_safetensors"] = True
     try:
         with contextlib.redirect_stderr(io.StringIO()):  # the GGUF reader draws a progress bar of its own
-            model_config = AutoConfig.from_pretrained(weights.folder, **source)
-            _check_architecture(config, model_config)
-            if config.pooling != "pooler" and model_config.model_type in WITHOUT_POOLER:
-                options["add_pooling_layer"] = False
-            # Given the configuration, neither parses a GGUF file's metadata again (5 s each time).
-            options["config"] = source["config"] = model_config
-            tokenizer = AutoTokenizer.from_pretrained(weights.folder, **source)
-            model, info = AutoModel.from_pretrained(
-                weights.folder, dtype=identity.dtype, output_loading_info=True, **(source | options)
-            )
+            tokenizer, model, info = _load(identity)
+    except FecError:
+        raise
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise WeightsError(f"{config.name}: the model in {weights.folder} can't be loaded ({reason})") from error
@@ -109,6 +94,27 @@ def load_identified(identity: EncoderIdentity, device: torch.device) -> Encoder:
         shape=(len(layers), width) if ragged_or_many else (width,),
         pool_special_tokens=tokenizer.cls_token is not None if pool_special is None else pool_special,
     )
+
+
+def _load(identity: EncoderIdentity) -> tuple[PreTrainedTokenizerBase, PreTrainedModel, dict[str, Any]]:
+    """Tokenizer, model and loading report."""
+    weights = identity.weights
+    folder: Path | None = weights.folder
+    if weights.gguf_file is not None:
+        folder = unpacked(weights, identity.fingerprint, identity.dtype)
+        if folder is None:
+            model_config, tokenizer, model, info = load_packed(weights, identity.dtype)
+            _check_architecture(identity.config, model_config)
+            return tokenizer, model, info
+    source: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
+    model_config = AutoConfig.from_pretrained(folder, **source)
+    _check_architecture(identity.config, model_config)
+    options: dict[str, Any] = {"dtype": identity.dtype, "output_loading_info": True, "use_safetensors": True}
+    if identity.config.pooling != "pooler" and model_config.model_type in WITHOUT_POOLER:
+        options["add_pooling_layer"] = False
+    tokenizer = AutoTokenizer.from_pretrained(folder, **source)
+    model, info = AutoModel.from_pretrained(folder, **options, **source)
+    return tokenizer, model, info
 
 
 # Model types whose pooler can be left out, so that its absence from the files does not matter.

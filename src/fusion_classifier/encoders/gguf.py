@@ -1,0 +1,61 @@
+"""GGUF files: quantized models in one file, unpacked once.
+
+transformers takes 20 s to unpack even a small GGUF file, at every start. So the unpacked model is kept as an
+ordinary model folder in the user's cache, by the content of the file and the precision, and loaded from there
+like any other.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+import torch
+from safetensors.torch import save_file
+from transformers import AutoConfig, AutoModel, AutoTokenizer, GgufConfig
+
+from fusion_classifier.encoders.weights import Weights
+from fusion_classifier.files import whole_folder
+
+KEEP_BELOW_BYTES = 1 << 30  # unpacked, a larger file would fill the cache with tens of gigabytes
+
+
+def unpacked(weights: Weights, fingerprint: str, dtype: torch.dtype) -> Path | None:
+    """The folder of a GGUF file's unpacked model, made where it is not there yet.
+
+    Returns:
+        The folder, or None for a file too large to keep unpacked.
+    """
+    assert weights.gguf_file is not None
+    if (weights.folder / weights.gguf_file).stat().st_size > KEEP_BELOW_BYTES:
+        return None
+    cache = Path(platformdirs.user_cache_dir("fec")) / "gguf"
+    folder = cache / f"{fingerprint[:32]}-{str(dtype).removeprefix('torch.')}"
+    if not folder.is_dir():
+        config, tokenizer, model, _ = load_packed(weights, dtype)
+        with whole_folder(folder) as temporary:
+            if hasattr(config, "quantization_config"):
+                del config.quantization_config
+            config.save_pretrained(temporary)
+            tokenizer.save_pretrained(temporary)
+            # Not model.save_pretrained: transformers refuses it for a model that came from GGUF.
+            state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+            save_file(state, temporary / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+def load_packed(weights: Weights, dtype: torch.dtype) -> tuple[Any, Any, Any, dict[str, Any]]:
+    """Configuration, tokenizer, model and loading report straight from a GGUF file."""
+    source: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True, "gguf_file": weights.gguf_file}
+    config = AutoConfig.from_pretrained(weights.folder, **source)
+    # Given the configuration, neither parses the file's metadata again (5 s each time).
+    tokenizer = AutoTokenizer.from_pretrained(weights.folder, config=config, **source)
+    model, info = AutoModel.from_pretrained(
+        weights.folder,
+        config=config,
+        dtype=dtype,
+        output_loading_info=True,
+        # Else the weights stay packed and every product unpacks them anew, in float32.
+        quantization_config=GgufConfig(dequantize=True),
+        **source,
+    )
+    return config, tokenizer, model, info

@@ -1,0 +1,38 @@
+"""A process that extracts and can be killed: `kill_driver.py MODEL STORE TEXTS LOG`.
+
+It appends the hash of every text to LOG when the text has been encoded, before its commit, and takes its time,
+so that a kill finds it at work.
+"""
+
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from fusion_classifier.encoders import identify, parse_encoder
+from fusion_classifier.features import FeatureStore, extract
+from fusion_classifier.progress import QUIET
+
+
+def main(model: str, store: str, texts: str, log: str) -> None:
+    module = sys.modules["fusion_classifier.features.extract"]
+    add = module._Writer.add  # type: ignore[attr-defined]
+
+    def logged_add(writer: object, hashes: np.ndarray, arrays: list[np.ndarray]) -> None:
+        with Path(log).open("ab") as file:
+            file.write(np.ascontiguousarray(hashes).tobytes())
+        time.sleep(0.03)
+        add(writer, hashes, arrays)
+
+    module._Writer.add = logged_add  # type: ignore[attr-defined]
+    torch.set_num_threads(1)
+    device = torch.device("cpu")
+    lines = Path(texts).read_text("utf-8").splitlines()
+    identity = identify(parse_encoder(model), device)
+    extract(lines, identity, FeatureStore(store), device, QUIET, commit_seconds=0.1)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,139 @@
+"""Extraction into a real store with a small real transformer."""
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fusion_classifier.encoders import EncoderIdentity, encode, identify, load_identified, parse_encoder
+from fusion_classifier.errors import NonFiniteError
+from fusion_classifier.features import (
+    FeatureStore,
+    PooledFeatures,
+    TokenFeatures,
+    extract,
+    hash_texts,
+    read_features,
+)
+from fusion_classifier.features.hashing import HASH_DTYPE
+from fusion_classifier.progress import QUIET
+
+CPU = torch.device("cpu")
+WORDS = ("the", "cat", "sat", "happy", "rain", "then", "ran", "town", "with", "joy", "or", "fear")
+
+
+def sentences(count: int, seed: int = 0) -> list[str]:
+    """Different texts of many lengths."""
+    generator = random.Random(seed)
+    return [f"{' '.join(generator.choices(WORDS, k=generator.randint(1, 30)))} {i}" for i in range(count)]
+
+
+def small(folder: Path, settings: str = "") -> EncoderIdentity:
+    return identify(parse_encoder(f"{folder}{settings}"), CPU)
+
+
+def test_each_text_is_encoded_once_however_often_it_is_asked_for(bert_folder: Path, tmp_path: Path) -> None:
+    store, identity = FeatureStore(tmp_path), small(bert_folder)
+    texts = sentences(40)
+    first = extract([*texts, *texts[:10]], identity, store, CPU, QUIET)
+    assert (first.texts, first.encoded) == (40, 40)
+    second = extract([*texts, *sentences(5, seed=9)], identity, store, CPU, QUIET)
+    assert second.encoded == len(set(sentences(5, seed=9)) - set(texts))
+
+
+@pytest.mark.parametrize("settings", ["?dtype=float32", "?dtype=float32&pooling=tokens&layers=1,2"])
+def test_the_store_holds_what_encode_gives(bert_folder: Path, tmp_path: Path, settings: str) -> None:
+    store, identity = FeatureStore(tmp_path), small(bert_folder, settings)
+    texts = sentences(30)
+    extract(texts, identity, store, CPU, QUIET)
+    stored = read_features(texts, [identity], store)[identity.config.name]
+    expected = encode(load_identified(identity, CPU), texts)
+    for i, feature in enumerate(expected):
+        if isinstance(stored, TokenFeatures):
+            found = stored.values[stored.offsets[i] : stored.offsets[i + 1]]
+        else:
+            assert isinstance(stored, PooledFeatures)
+            found = stored.values[i]
+        np.testing.assert_allclose(found, feature, rtol=2e-3, atol=2e-3)
+
+
+def test_nothing_is_loaded_when_nothing_is_missing(
+    bert_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, identity = FeatureStore(tmp_path), small(bert_folder)
+    extract(sentences(5), identity, store, CPU, QUIET)
+
+    def fail(*_: object) -> None:
+        raise AssertionError("the model was loaded")
+
+    monkeypatch.setattr("fusion_classifier.features.extract.load_identified", fail)
+    assert extract(sentences(5), identity, store, CPU, QUIET).encoded == 0
+
+
+def test_a_failure_keeps_what_was_encoded_before_it(
+    bert_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, identity = FeatureStore(tmp_path), small(bert_folder)
+    texts = sentences(1200)
+    import fusion_classifier.features.extract as module
+
+    forward, calls = module.forward, 0
+
+    def failing(*arguments: object) -> list[np.ndarray]:
+        nonlocal calls
+        calls += 1
+        arrays = forward(*arguments)  # type: ignore[arg-type]
+        if calls == 4:
+            arrays[0][:] = np.nan
+        return arrays
+
+    monkeypatch.setattr(module, "forward", failing)
+    with pytest.raises(NonFiniteError, match="dtype float32"):
+        extract(texts, identity, store, CPU, QUIET)
+    kept = int(store.of(identity).contains(hash_texts(texts)).sum())
+    assert 0 < kept < len(texts)
+    monkeypatch.setattr(module, "forward", forward)
+    assert extract(texts, identity, store, CPU, QUIET).encoded == len(texts) - kept
+
+
+def test_ten_kills_cost_no_committed_text_and_change_no_feature(bert_folder: Path, tmp_path: Path) -> None:
+    """SIGKILL at random moments; then the same bits as without, and nothing committed was encoded again."""
+    texts = sentences(6000)
+    text_file = tmp_path / "texts.txt"
+    text_file.write_text("\n".join(texts), "utf-8")
+    identity = small(bert_folder)
+    hashes = hash_texts(texts)
+    driver = Path(__file__).with_name("kill_driver.py")
+
+    def start(store: Path, log: Path) -> subprocess.Popen[bytes]:
+        return subprocess.Popen([sys.executable, str(driver), str(bert_folder), str(store), str(text_file), str(log)])
+
+    assert start(tmp_path / "uninterrupted", tmp_path / "reference.log").wait(120) == 0
+    expected = read_features(texts, [identity], FeatureStore(tmp_path / "uninterrupted"))
+
+    store, moments = FeatureStore(tmp_path / "killed"), random.Random(1)
+    killed_at_work = 0
+    for attempt in range(11):
+        committed = store.of(identity).contains(hashes)
+        log = tmp_path / f"{attempt}.log"
+        process = start(store.root, log)
+        if attempt < 10:
+            while not log.exists() and process.poll() is None:
+                time.sleep(0.005)
+            time.sleep(moments.uniform(0, 0.25))
+            killed_at_work += process.poll() is None
+            process.send_signal(signal.SIGKILL)
+        assert process.wait(120) == (0 if attempt == 10 else process.returncode)
+        encoded = np.frombuffer(log.read_bytes(), dtype=HASH_DTYPE) if log.exists() else np.empty(0, HASH_DTYPE)
+        assert not np.isin(encoded, hashes[committed]).any(), "a committed text was encoded again"
+    assert killed_at_work >= 8
+    assert store.of(identity).entry().rows == len(set(texts))
+    assert list(store.verify(identity.key)) == []
+    for name, features in read_features(texts, [identity], store).items():
+        np.testing.assert_array_equal(features.values, expected[name].values)
