@@ -28,7 +28,7 @@ from fusion_classifier.encoders import (
     resolve_device,
 )
 from fusion_classifier.errors import DataError, UsageError
-from fusion_classifier.features import FeatureStore, extract, from_arrays, read_features
+from fusion_classifier.features import FeatureStore, extract_features, from_arrays, read_features
 from fusion_classifier.fusion import Head, parse_head
 from fusion_classifier.modelfile import (
     ModelConfig,
@@ -128,7 +128,7 @@ class FusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         configs = [spec if isinstance(spec, EncoderConfig) else parse_encoder(spec) for spec in specs]
         identities = [identify(config, device) for config in configs]
         for identity in identities:
-            extract(train_split.texts + valid_split.texts, identity, store, device, progress)
+            extract_features(train_split.texts + valid_split.texts, identity, store, device, progress)
         train_data, valid_data = (
             LabelledFeatures(read_features(split.texts, identities, store), split.targets)
             for split in (train_split, valid_split)

@@ -36,7 +36,7 @@ from fusion_classifier.encoders import EncoderIdentity, identify
 from fusion_classifier.errors import DataError, FecError, UsageError
 from fusion_classifier.evaluation import SplitPredictions, overlap, per_class, summarize, write_predictions
 from fusion_classifier.evaluation.plots import plot_confusion, plot_training
-from fusion_classifier.features import ExtractionReport, FeatureStore, extract, hash_texts, read_features
+from fusion_classifier.features import ExtractionReport, FeatureStore, extract_features, hash_texts, read_features
 from fusion_classifier.features.export import export_split
 from fusion_classifier.features.hashing import hexadecimal
 from fusion_classifier.files import whole_file, whole_folder, write_whole
@@ -111,7 +111,7 @@ def extract_task(
     texts = [text for split in splits for text in task.split(split).texts]
     reports = []
     for config in encoders:
-        report = extract(texts, identify(config, work.device), work.store, work.device, work.progress)
+        report = extract_features(texts, identify(config, work.device), work.store, work.device, work.progress)
         if report.truncated:
             work.say(
                 f"{report.encoder}: {report.truncated:,} texts were longer than {config.max_length} tokens and "

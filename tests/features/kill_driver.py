@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from fusion_classifier.encoders import identify, parse_encoder
-from fusion_classifier.features import FeatureStore, extract
+from fusion_classifier.features import FeatureStore, extract_features
 from fusion_classifier.progress import QUIET
 
 
@@ -31,7 +31,7 @@ def main(model: str, store: str, texts: str, log: str) -> None:
     device = torch.device("cpu")
     lines = Path(texts).read_text("utf-8").splitlines()
     identity = identify(parse_encoder(model), device)
-    extract(lines, identity, FeatureStore(store), device, QUIET, commit_seconds=0.1)
+    extract_features(lines, identity, FeatureStore(store), device, QUIET, commit_seconds=0.1)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from fusion_classifier.features import (
     FeatureStore,
     PooledFeatures,
     TokenFeatures,
-    extract,
+    extract_features,
     hash_texts,
     read_features,
 )
@@ -41,9 +41,9 @@ def small(folder: Path, settings: str = "") -> EncoderIdentity:
 def test_each_text_is_encoded_once_however_often_it_is_asked_for(bert_folder: Path, tmp_path: Path) -> None:
     store, identity = FeatureStore(tmp_path), small(bert_folder)
     texts = sentences(40)
-    first = extract([*texts, *texts[:10]], identity, store, CPU, QUIET)
+    first = extract_features([*texts, *texts[:10]], identity, store, CPU, QUIET)
     assert (first.texts, first.encoded) == (40, 40)
-    second = extract([*texts, *sentences(5, seed=9)], identity, store, CPU, QUIET)
+    second = extract_features([*texts, *sentences(5, seed=9)], identity, store, CPU, QUIET)
     assert second.encoded == len(set(sentences(5, seed=9)) - set(texts))
 
 
@@ -51,7 +51,7 @@ def test_each_text_is_encoded_once_however_often_it_is_asked_for(bert_folder: Pa
 def test_the_store_holds_what_encode_gives(bert_folder: Path, tmp_path: Path, settings: str) -> None:
     store, identity = FeatureStore(tmp_path), small(bert_folder, settings)
     texts = sentences(30)
-    extract(texts, identity, store, CPU, QUIET)
+    extract_features(texts, identity, store, CPU, QUIET)
     stored = read_features(texts, [identity], store)[identity.config.name]
     expected = encode(load_identified(identity, CPU), texts)
     for i, feature in enumerate(expected):
@@ -67,13 +67,13 @@ def test_nothing_is_loaded_when_nothing_is_missing(
     bert_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store, identity = FeatureStore(tmp_path), small(bert_folder)
-    extract(sentences(5), identity, store, CPU, QUIET)
+    extract_features(sentences(5), identity, store, CPU, QUIET)
 
     def fail(*_: object) -> None:
         raise AssertionError("the model was loaded")
 
     monkeypatch.setattr("fusion_classifier.features.extract.load_identified", fail)
-    assert extract(sentences(5), identity, store, CPU, QUIET).encoded == 0
+    assert extract_features(sentences(5), identity, store, CPU, QUIET).encoded == 0
 
 
 def test_a_failure_keeps_what_was_encoded_before_it(
@@ -95,11 +95,11 @@ def test_a_failure_keeps_what_was_encoded_before_it(
 
     monkeypatch.setattr(module, "forward", failing)
     with pytest.raises(NonFiniteError, match="dtype float32"):
-        extract(texts, identity, store, CPU, QUIET)
+        extract_features(texts, identity, store, CPU, QUIET)
     kept = int(store.of(identity).contains(hash_texts(texts)).sum())
     assert 0 < kept < len(texts)
     monkeypatch.setattr(module, "forward", forward)
-    assert extract(texts, identity, store, CPU, QUIET).encoded == len(texts) - kept
+    assert extract_features(texts, identity, store, CPU, QUIET).encoded == len(texts) - kept
 
 
 def test_ten_kills_cost_no_committed_text_and_change_no_feature(bert_folder: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from fusion_classifier.features.arrays import (
     TokenStates,
     from_arrays,
 )
-from fusion_classifier.features.extract import ExtractionReport, extract, read_features
+from fusion_classifier.features.extract import ExtractionReport, extract_features, read_features
 from fusion_classifier.features.hashing import hash_texts
 from fusion_classifier.features.store import FeatureStore, StoreEntry, default_store
 
@@ -22,7 +22,7 @@ __all__ = [
     "TokenFeatures",
     "TokenStates",
     "default_store",
-    "extract",
+    "extract_features",
     "from_arrays",
     "hash_texts",
     "read_features",

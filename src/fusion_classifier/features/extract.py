@@ -38,7 +38,7 @@ class ExtractionReport:
     seconds: float
 
 
-def extract(
+def extract_features(
     texts: Sequence[str],
     identity: EncoderIdentity,
     store: FeatureStore,

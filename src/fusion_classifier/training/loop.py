@@ -109,13 +109,17 @@ def train(
 def _deterministic(seed: int) -> Iterator[None]:
     """Seeded, deterministic kernels; the caller's random state and setting are put back afterwards."""
     before = torch.are_deterministic_algorithms_enabled()
+    fill = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         torch.use_deterministic_algorithms(True)
+        # Deterministic mode also fills every new tensor, which only helps code that reads what it never wrote.
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         try:
             yield
         finally:
             torch.use_deterministic_algorithms(before)
+            torch.utils.deterministic.fill_uninitialized_memory = fill  # type: ignore[attr-defined]
 
 
 def _train_epoch(

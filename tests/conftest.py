@@ -1,0 +1,132 @@
+"""Small random models of the true classes, real weights where they are at hand, and a cache of the tests' own."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import (
+    BertConfig,
+    BertModel,
+    LlamaConfig,
+    LlamaModel,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    RobertaConfig,
+    RobertaModel,
+)
+
+from fusion_classifier.encoders.presets import PRESETS
+from fusion_classifier.encoders.weights import locate
+from fusion_classifier.errors import WeightsError
+
+LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.,!?'-_/:()"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test reads or writes the user's cache, nor asks the Hub."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        yield
+
+
+def _tokenizer(special: list[str], template: str, **names: str) -> PreTrainedTokenizerFast:
+    """A tokenizer of single characters that adds special tokens as the template says."""
+    vocabulary = {token: i for i, token in enumerate([*special, " ", *LETTERS])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=names["unk_token"]))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    pairs = [(token, vocabulary[token]) for token in special]
+    tokenizer.post_processor = processors.TemplateProcessing(single=template, special_tokens=pairs)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names)
+
+
+def _save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path) -> Path:
+    generator = torch.Generator().manual_seed(len(folder.name))
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "norm" not in name.lower():  # far apart, so that texts differ clearly
+                parameter.normal_(0, 0.2, generator=generator)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def llama_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Llama as Llama-2 is: a start token added, no token to pad with."""
+    tokenizer = _tokenizer(["<unk>", "<s>", "</s>"], "<s> $A", unk_token="<unk>", bos_token="<s>", eos_token="</s>")
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=6,
+        num_attention_heads=4,
+        max_position_embeddings=512,
+        bos_token_id=1,
+        eos_token_id=2,
+    )
+    return _save(LlamaModel(config), tokenizer, tmp_path_factory.mktemp("models") / "small-llama")
+
+
+@pytest.fixture(scope="session")
+def bert_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """BERT with [CLS] … [SEP]."""
+    names = {"unk_token": "[UNK]", "pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    tokenizer = _tokenizer(["[PAD]", "[UNK]", "[CLS]", "[SEP]"], "[CLS] $A [SEP]", **names)
+    config = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=24,
+        intermediate_size=32,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        max_position_embeddings=512,
+    )
+    return _save(BertModel(config), tokenizer, tmp_path_factory.mktemp("models") / "small-bert")
+
+
+@pytest.fixture(scope="session")
+def roberta_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """RoBERTa, which counts positions from its padding index on."""
+    names = {
+        "unk_token": "<unk>",
+        "pad_token": "<pad>",
+        "bos_token": "<s>",
+        "eos_token": "</s>",
+        "cls_token": "<s>",
+        "sep_token": "</s>",
+    }
+    tokenizer = _tokenizer(["<s>", "<pad>", "</s>", "<unk>"], "<s> $A </s>", **names)
+    config = RobertaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=24,
+        intermediate_size=32,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        max_position_embeddings=514,
+        type_vocab_size=1,
+        pad_token_id=1,
+    )
+    return _save(RobertaModel(config), tokenizer, tmp_path_factory.mktemp("models") / "small-roberta")
+
+
+def _weights(preset: str) -> str:
+    try:
+        found = locate(PRESETS[preset].config, download=False)
+    except WeightsError:
+        pytest.skip(f"the weights of {preset} are not here (make test installs those of the demo)")
+    return f"{preset}={found.folder / found.gguf_file if found.gguf_file else found.folder}"
+
+
+@pytest.fixture(scope="session")
+def minilm() -> str:
+    """Encoder `minilm-l6` with real weights, as written on the command line."""
+    return _weights("minilm-l6")
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> str:
+    """Encoder `smollm2-135m` with real weights, as written on the command line."""
+    return _weights("smollm2-135m")

@@ -1,0 +1,211 @@
+"""Encoders as the user writes them: `NAME`, `NAME=PATH`, `…?setting=value`."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fusion_classifier.config import EncoderConfig
+from fusion_classifier.encoders.presets import PRESETS
+from fusion_classifier.encoders.spec import SETTINGS, parse_encoder, parse_encoders, parse_layers
+from fusion_classifier.errors import UsageError
+
+
+def refused(spec: str, defaults: dict[str, str | None] | None = None) -> str:
+    with pytest.raises(UsageError) as caught:
+        parse_encoder(spec, defaults)
+    return str(caught.value)
+
+
+# Layers.
+
+
+@given(st.lists(st.integers(-50, 50), min_size=1, max_size=6))
+def test_layers_are_the_numbers_as_written(layers: list[int]) -> None:
+    assert parse_layers(",".join(map(str, layers))) == tuple(layers)
+
+
+@given(first=st.integers(-50, 50), width=st.integers(0, 20))
+def test_range_has_both_ends_and_does_not_cross_zero(first: int, width: int) -> None:
+    last = first + width
+    if first < 0 <= last:
+        with pytest.raises(UsageError):
+            parse_layers(f"{first}:{last}")
+    else:
+        layers = parse_layers(f"{first}:{last}")
+        assert (layers[0], layers[-1], len(layers)) == (first, last, width + 1)
+        assert list(layers) == sorted(set(layers))
+
+
+@pytest.mark.parametrize("value", ["", "a", "1,", ",", "-1:-5", "-1:2", "1:2:3", ":", "1:", "1.5", "all"])
+def test_layers_that_are_none_are_refused_with_an_example(value: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_layers(value)
+    assert str(caught.value) == f"layers {value!r}: write numbers such as -1 or 2,4,6, or a range such as -5:-1"
+
+
+def test_layers_beyond_pythons_limit_of_digits_are_refused() -> None:
+    with pytest.raises(UsageError):
+        parse_layers("9" * 5000)
+
+
+# One encoder.
+
+
+@pytest.mark.parametrize("name", list(PRESETS))
+def test_name_of_a_preset_is_that_preset(name: str) -> None:
+    assert parse_encoder(name) == PRESETS[name].config
+    assert parse_encoder(name).name == name
+
+
+def test_any_other_name_is_a_model_with_default_settings() -> None:
+    assert parse_encoder("org/model") == EncoderConfig(name="org/model", model="org/model")
+
+
+def test_path_says_where_the_weights_are_and_changes_neither_name_nor_settings() -> None:
+    config = parse_encoder("bert-large=/models/a=b")
+    assert config == PRESETS["bert-large"].config.model_copy(update={"path": "/models/a=b"})
+    assert parse_encoder("bert-large=/models/bert?layers=-2").path == "/models/bert"
+
+
+def test_settings_are_read_each_with_its_type() -> None:
+    config = parse_encoder(
+        "org/model?layers=2,4,6&pooling=tokens&template=Q: {text}\\nA:&max-length=64&dtype=float32"
+        "&pool_special_tokens=true&revision=v1"
+    )
+    assert config == EncoderConfig(
+        name=config.name,
+        model="org/model",
+        layers=(2, 4, 6),
+        pooling="tokens",
+        template="Q: {text}\nA:",
+        max_length=64,
+        dtype="float32",
+        pool_special_tokens=True,
+        revision="v1",
+    )
+
+
+def test_preset_keeps_what_the_settings_do_not_name() -> None:
+    config = parse_encoder("llama2-7b-chat?pooling=last")
+    assert (config.layers, config.pooling) == ((-5, -4, -3, -2, -1), "last")
+
+
+def test_plus_is_a_plus_and_percent_escapes_what_a_query_can_not_hold() -> None:
+    assert parse_encoder("org/model?template=a+b {text} c%26d%3De%2B").template == "a+b {text} c&d=e+"
+
+
+def test_command_wide_settings_hold_unless_the_encoder_sets_its_own() -> None:
+    defaults = {"pooling": "tokens", "layers": "-2", "template": None, "dtype": None}
+    assert parse_encoder("org/model", defaults).pooling == "tokens"
+    assert parse_encoder("org/model", defaults).layers == (-2,)
+    own = parse_encoder("org/model?pooling=last", defaults)
+    assert (own.pooling, own.layers, own.template) == ("last", (-2,), "{text}")
+    assert parse_encoder("llama2-7b-chat", {"layers": None}).layers == (-5, -4, -3, -2, -1)
+
+
+@pytest.mark.parametrize(
+    ("spec", "name"),
+    [
+        ("bert-large?pooling=first", "bert-large"),
+        ("bert-large?layers=-1&max_length=256", "bert-large"),
+        ("bert-large?pooling=tokens&layers=-3:-2", "bert-large?layers=-3,-2&pooling=tokens"),
+        ("bert-large=/somewhere?pooling=mean", "bert-large?pooling=mean"),
+        ("org/model?template={text}\\n", "org/model?template={text}\\n"),
+        ("org/model?revision=v1", "org/model?revision=v1"),
+    ],
+)
+def test_name_has_the_settings_that_differ_from_the_models_own(spec: str, name: str) -> None:
+    assert parse_encoder(spec).name == name
+
+
+@pytest.mark.parametrize(
+    "spec", ["bert-large?layers=-3:-2&pooling=tokens", "org/model?template=a {text}\\nb&dtype=float32"]
+)
+def test_name_written_as_an_encoder_gives_the_same_encoder(spec: str) -> None:
+    config = parse_encoder(spec)
+    assert parse_encoder(config.name) == config
+
+
+def test_local_folder_is_named_by_its_last_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "my-model"
+    folder.mkdir()
+    assert parse_encoder(str(folder)).name == "my-model"
+    assert parse_encoder(str(folder)).model == str(folder)
+    assert parse_encoder(f"{folder}?layers=-2").name == "my-model?layers=-2"
+    monkeypatch.chdir(folder)
+    assert parse_encoder(".").name == "my-model"
+
+
+# What is refused.
+
+
+@pytest.mark.parametrize("spec", ["", "=path", "?layers=1", "=path?layers=1"])
+def test_encoder_without_a_name_is_refused(spec: str) -> None:
+    assert refused(spec) == f"--encoder {spec!r}: give a name before '=' or '?'"
+
+
+@pytest.mark.parametrize("query", ["layer=1", "name=x", "path=/x", "model=y", "Layers=1", "=1"])
+def test_unknown_setting_is_refused_with_those_there_are(query: str) -> None:
+    said = refused(f"bert-large?{query}")
+    assert f"no setting {query.partition('=')[0]!r}" in said
+    assert said.endswith(", ".join(SETTINGS))
+
+
+def test_unknown_command_wide_setting_is_refused() -> None:
+    assert "no setting 'colour'" in refused("bert-large", {"colour": "red"})
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("pooling=max", "pooling"),
+        ("pooling=", "pooling"),
+        ("pooling", "pooling"),
+        ("template=no place", "template"),
+        ("max_length=3", "max_length"),
+        ("max_length=long", "max_length"),
+        ("dtype=int8", "dtype"),
+        ("pool-special-tokens=maybe", "pool_special_tokens"),
+    ],
+)
+def test_value_that_a_setting_can_not_have_is_refused_by_name(query: str, field: str) -> None:
+    said = refused(f"bert-large?{query}")
+    assert said.startswith(f"--encoder 'bert-large?{query}': {field}: ")
+    assert "\n" not in said
+
+
+def test_setting_given_twice_is_refused() -> None:
+    """Which of the two is meant is a guess."""
+    assert "layers" in refused("bert-large?layers=-1&layers=-2")
+
+
+@pytest.mark.parametrize("spec", ["~no-such-user/model", "x" * 300], ids=["home of nobody", "long"])
+def test_name_that_can_not_be_a_path_is_still_a_name(spec: str) -> None:
+    assert parse_encoder(spec).model == spec
+
+
+# Several.
+
+
+def test_encoders_keep_their_order_and_share_the_defaults() -> None:
+    configs = parse_encoders(["roberta-large", "bert-large?pooling=mean"], {"max_length": "32"})
+    assert [config.model for config in configs] == ["roberta-large", "bert-large"]
+    assert [config.max_length for config in configs] == [32, 32]
+    assert [config.pooling for config in configs] == ["first", "mean"]
+
+
+def test_no_encoder_is_refused() -> None:
+    with pytest.raises(UsageError, match="at least one --encoder"):
+        parse_encoders([])
+
+
+@pytest.mark.parametrize("other", ["bert-large", "bert-large=/other", "bert-large?layers=-1"])
+def test_same_encoder_twice_is_refused_by_name(other: str) -> None:
+    with pytest.raises(UsageError, match=r"^encoder bert-large is given twice$"):
+        parse_encoders(["bert-large", "minilm-l6", other])
+
+
+def test_same_model_with_other_settings_is_another_encoder() -> None:
+    assert len(parse_encoders(["bert-large", "bert-large?layers=-2", "bert-large?layers=-3"])) == 3

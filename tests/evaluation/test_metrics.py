@@ -1,0 +1,269 @@
+"""Metrics: scikit-learn's values, the true labels first, intervals over texts."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import (
+    accuracy_score,
+    confusion_matrix,
+    f1_score,
+    log_loss,
+    precision_recall_fscore_support,
+    top_k_accuracy_score,
+)
+
+from fusion_classifier.evaluation.metrics import (
+    CONFUSION_METRICS,
+    METRICS,
+    RESAMPLES,
+    expected_calibration_error,
+    intervals,
+    per_class,
+    score,
+    summarize,
+)
+
+SEEDS = st.integers(0, 2**32 - 1)
+
+
+def random_case(seed: int, n: int = 60, n_classes: int = 5) -> tuple[np.ndarray, np.ndarray]:
+    """Labels, of which some classes may not occur, and probabilities that lean to them."""
+    rng = np.random.default_rng(seed)
+    labels = rng.choice(n_classes, n, p=rng.dirichlet(np.full(n_classes, 0.5)))
+    logits = rng.normal(size=(n, n_classes)) * 2
+    logits[np.arange(n), labels] += 1.5
+    probabilities = np.exp(logits)
+    return labels.astype(np.int64), (probabilities / probabilities.sum(1, keepdims=True)).astype(np.float32)
+
+
+def certain(predicted: list[int], n_classes: int, p: float = 0.9) -> np.ndarray:
+    """Probabilities with `p` for the predicted class and the same for all others."""
+    probabilities = np.full((len(predicted), n_classes), (1 - p) / (n_classes - 1))
+    probabilities[np.arange(len(predicted)), predicted] = p
+    return probabilities
+
+
+# Scores.
+
+
+@settings(deadline=None)
+@given(seed=SEEDS, n=st.integers(1, 80), n_classes=st.integers(2, 8))
+def test_scores_are_those_of_sklearn(seed: int, n: int, n_classes: int) -> None:
+    labels, probabilities = random_case(seed, n, n_classes)
+    predicted = probabilities.argmax(1)
+    classes = np.arange(n_classes)
+    found = score(labels, probabilities)
+    assert tuple(found) == METRICS
+    assert found["accuracy"] == pytest.approx(accuracy_score(labels, predicted))
+    assert found["weighted_f1"] == pytest.approx(f1_score(labels, predicted, average="weighted", zero_division=0))
+    assert found["macro_f1"] == pytest.approx(f1_score(labels, predicted, average="macro", zero_division=0))
+    exact = probabilities.astype(np.float64)
+    exact /= exact.sum(1, keepdims=True)  # float32 rows sum to 1 up to rounding
+    assert found["nll"] == pytest.approx(log_loss(labels, exact, labels=classes))
+    if n_classes > 3:
+        top3 = top_k_accuracy_score(labels, probabilities, k=3, labels=classes)
+        assert found["top3_accuracy"] == pytest.approx(top3)
+    else:
+        assert found["top3_accuracy"] == 1
+
+
+@settings(deadline=None)
+@given(seed=SEEDS, n_classes=st.integers(2, 8))
+def test_metrics_of_a_confusion_matrix_are_those_of_sklearn(seed: int, n_classes: int) -> None:
+    """So an interval's resamples are graded as the score itself."""
+    labels, probabilities = random_case(seed, 50, n_classes)
+    matrix = confusion_matrix(labels, probabilities.argmax(1), labels=np.arange(n_classes))
+    found = score(labels, probabilities)
+    for name, metric in CONFUSION_METRICS.items():
+        assert metric(matrix) == pytest.approx(found[name]), name
+
+
+def test_f1_takes_the_true_labels_first() -> None:
+    """True 0 0 0 1, predicted 0 0 1 1: F1 is 0.8 and 2/3, weighted by 3 and 1 true rows; swapped, by 2 and 2."""
+    labels, probabilities = np.array([0, 0, 0, 1]), certain([0, 0, 1, 1], 2)
+    right, swapped = (3 * 0.8 + 2 / 3) / 4, (0.8 + 2 / 3) / 2
+    assert score(labels, probabilities)["weighted_f1"] == pytest.approx(right)
+    assert right != pytest.approx(swapped)
+    assert CONFUSION_METRICS["weighted_f1"](np.array([[2, 1], [0, 1]])) == pytest.approx(right)
+
+
+def test_macro_f1_leaves_out_a_class_neither_true_nor_predicted() -> None:
+    """Five classes, of which two occur: both right. A predicted one that is never true counts with 0."""
+    assert score(np.array([0, 3]), certain([0, 3], 5))["macro_f1"] == 1
+    assert score(np.array([0, 3]), certain([0, 4], 5))["macro_f1"] == pytest.approx(1 / 3)
+
+
+def test_top3_counts_the_three_most_probable() -> None:
+    probabilities = np.array([[0.4, 0.3, 0.2, 0.1]] * 4)
+    assert score(np.array([0, 1, 2, 3]), probabilities)["top3_accuracy"] == 0.75
+    assert score(np.array([3]), np.full((1, 4), 0.25))["top3_accuracy"] == 0
+    assert score(np.array([1, 0]), certain([0, 1], 2))["top3_accuracy"] == 1
+
+
+def test_nll_of_a_certain_error_is_finite() -> None:
+    found = score(np.array([1, 0]), np.array([[1.0, 0.0, 0.0], [1.0, 0.0, 0.0]], dtype=np.float32))
+    assert found["nll"] == pytest.approx(-np.log(1e-15) / 2, rel=1e-6)
+
+
+def test_nll_is_in_nats() -> None:
+    assert score(np.array([0, 2]), np.array([[0.5, 0.25, 0.25]] * 2))["nll"] == pytest.approx(
+        (np.log(2) + np.log(4)) / 2
+    )
+
+
+def test_one_text_can_be_scored() -> None:
+    found = score(np.array([2]), certain([2], 4))
+    assert (found["accuracy"], found["weighted_f1"], found["macro_f1"]) == (1, 1, 1)
+
+
+# Calibration.
+
+
+def test_ece_of_a_worked_example() -> None:
+    """15 bins. Confidences 0.62, 0.65 (bin 0.6 to 0.667; one right): |0.635 - 0.5|, weight 2/4;
+    0.9 (right): 0.1, weight 1/4; 0.55 (wrong): 0.55, weight 1/4."""
+    confidence = np.array([0.62, 0.65, 0.9, 0.55])
+    probabilities = np.stack([confidence, 1 - confidence], axis=1)
+    labels = np.array([0, 1, 0, 1])
+    wanted = 0.5 * 0.135 + 0.25 * 0.1 + 0.25 * 0.55
+    assert expected_calibration_error(labels, probabilities) == pytest.approx(wanted, abs=1e-6)
+    assert score(labels, probabilities)["ece"] == pytest.approx(wanted, abs=1e-6)
+
+
+def binned(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """Guo et al. 2017 in so many words."""
+    confidence, right = probabilities.max(1).astype(np.float64), probabilities.argmax(1) == labels
+    bins = np.minimum((confidence * 15).astype(int), 14)
+    parts = [(bins == number) for number in range(15)]
+    return float(sum(abs(confidence[part].mean() - right[part].mean()) * part.mean() for part in parts if part.any()))
+
+
+@settings(deadline=None)
+@given(seed=SEEDS, n=st.integers(1, 100), n_classes=st.integers(2, 8))
+def test_ece_is_the_weighted_gap_over_15_bins(seed: int, n: int, n_classes: int) -> None:
+    labels, probabilities = random_case(seed, n, n_classes)
+    assert expected_calibration_error(labels, probabilities) == pytest.approx(binned(labels, probabilities), abs=1e-5)
+
+
+def test_ece_puts_full_confidence_into_the_last_bin() -> None:
+    """Confidence 1 wrong, 0.98 right: one bin of mean confidence 0.99 and accuracy 0.5."""
+    probabilities = np.array([[1.0, 0.0], [0.98, 0.02]], dtype=np.float32)
+    assert expected_calibration_error(np.array([1, 0]), probabilities) == pytest.approx(0.49, abs=1e-6)
+
+
+def test_ece_does_not_jump_when_rounding_lifts_a_probability_above_1() -> None:
+    """float32 rows sum to 1 up to rounding."""
+    labels = np.array([0, 0])
+    exact = expected_calibration_error(labels, np.array([[1.0, 0.0], [0.7, 0.3]], dtype=np.float32))
+    above = np.array([[np.nextafter(np.float32(1), np.float32(2)), 0.0], [0.7, 0.3]], dtype=np.float32)
+    assert expected_calibration_error(labels, above) == pytest.approx(exact, abs=1e-5)
+
+
+def test_perfect_certainty_has_no_calibration_error() -> None:
+    assert expected_calibration_error(np.array([0, 1, 2]), np.eye(3, dtype=np.float32)) == 0
+
+
+# Several seeds.
+
+
+def test_summary_has_mean_std_and_values_of_each_metric() -> None:
+    labels, first = random_case(1)
+    _, second = random_case(2)
+    scores = [score(labels, first), score(labels, second)]
+    summary = summarize(labels, [first, second])
+    assert list(summary) == list(METRICS)
+    for metric in METRICS:
+        values = [one[metric] for one in scores]
+        assert summary[metric]["values"] == values
+        assert summary[metric]["mean"] == pytest.approx(np.mean(values))
+        assert summary[metric]["std"] == pytest.approx(abs(values[0] - values[1]) / np.sqrt(2))
+        assert ("ci95" in summary[metric]) == (metric in CONFUSION_METRICS)
+
+
+def test_one_seed_has_no_deviation() -> None:
+    labels, probabilities = random_case(3)
+    assert all(one["std"] == 0 for one in summarize(labels, [probabilities]).values())
+
+
+@settings(deadline=None, max_examples=8)
+@given(seed=SEEDS)
+def test_interval_contains_the_mean(seed: int) -> None:
+    labels, probabilities = random_case(seed, 200, 3)
+    found = summarize(labels, [probabilities, np.roll(probabilities, 1, axis=0)])
+    for metric in ("accuracy", "weighted_f1"):
+        low, high = found[metric]["ci95"]  # type: ignore[misc]
+        assert 0 <= low <= found[metric]["mean"] <= high <= 1  # type: ignore[has-type]
+
+
+def test_interval_is_the_percentile_interval_of_sklearns_scores() -> None:
+    """Against a bootstrap of other random numbers, written out: ends agree within its noise."""
+    labels, probabilities = random_case(11, 150, 4)
+    predicted = probabilities.argmax(1)
+    rng = np.random.default_rng(99)
+    draws = [rng.integers(0, len(labels), len(labels)) for _ in range(RESAMPLES)]
+    graded = {
+        "accuracy": [accuracy_score(labels[rows], predicted[rows]) for rows in draws],
+        "weighted_f1": [
+            f1_score(labels[rows], predicted[rows], average="weighted", zero_division=0) for rows in draws
+        ],
+        "macro_f1": [f1_score(labels[rows], predicted[rows], average="macro", zero_division=0) for rows in draws],
+    }
+    found = intervals(labels, [predicted], 4)
+    for metric, values in graded.items():
+        assert found[metric] == pytest.approx(np.percentile(values, [2.5, 97.5]).tolist(), abs=0.02), metric
+
+
+def test_interval_resamples_the_same_texts_for_all_seeds() -> None:
+    """Where one seed errs the other is right, so each text's mean accuracy is a half, whatever is drawn."""
+    labels = np.zeros(40, dtype=np.int64)
+    first = np.arange(40) % 2
+    assert intervals(labels, [first, 1 - first], 2)["accuracy"] == pytest.approx([0.5, 0.5])
+
+
+def test_interval_is_reproducible_and_narrows_with_more_texts() -> None:
+    labels, probabilities = random_case(5, 50, 4)
+    predicted = probabilities.argmax(1)
+    once, again = intervals(labels, [predicted], 4), intervals(labels, [predicted], 4)
+    assert once == again
+    more = intervals(np.tile(labels, 16), [np.tile(predicted, 16)], 4)
+    for metric in CONFUSION_METRICS:
+        assert more[metric][1] - more[metric][0] < 0.5 * (once[metric][1] - once[metric][0])
+
+
+def test_predictions_without_an_error_have_the_interval_1_to_1() -> None:
+    labels = np.array([0, 1, 2, 2])
+    assert set(map(tuple, intervals(labels, [labels], 3).values())) == {(1.0, 1.0)}
+
+
+def test_one_text_has_no_interval() -> None:
+    found = summarize(np.array([1]), [certain([1], 3)])
+    assert np.isnan(found["accuracy"]["ci95"]).all()  # type: ignore[call-overload]
+    assert found["accuracy"]["mean"] == 1
+
+
+# Classes.
+
+
+def test_class_table_is_sklearns_mean_over_seeds() -> None:
+    labels, first = random_case(7)
+    _, second = random_case(8)
+    names = ["a", "b", "c", "d", "e"]
+    found = per_class(labels, [first, second], names)
+    assert list(found) == names
+    tables = [
+        precision_recall_fscore_support(labels, p.argmax(1), labels=np.arange(5), zero_division=0)
+        for p in (first, second)
+    ]
+    for i, name in enumerate(names):
+        for place, field in enumerate(("precision", "recall", "f1")):
+            assert found[name][field] == pytest.approx((tables[0][place][i] + tables[1][place][i]) / 2)
+        assert found[name]["support"] == int((labels == i).sum())
+
+
+def test_class_table_tells_precision_from_recall() -> None:
+    """True 0 0 0 1, predicted 0 0 1 1; class 2 never occurs."""
+    found = per_class(np.array([0, 0, 0, 1]), [certain([0, 0, 1, 1], 3)], ["x", "y", "z"])
+    assert found["x"] == pytest.approx({"precision": 1, "recall": 2 / 3, "f1": 0.8, "support": 3})
+    assert found["y"] == pytest.approx({"precision": 0.5, "recall": 1, "f1": 2 / 3, "support": 1})
+    assert found["z"] == {"precision": 0, "recall": 0, "f1": 0, "support": 0}

@@ -1,0 +1,195 @@
+"""`load_task`: what a task's name, `--data`, columns, seed and limit select."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fusion_classifier.config import TaskConfig
+from fusion_classifier.errors import DataError, FecError, MissingSplitError, UsageError
+from fusion_classifier.tasks import NAMED, Split, Task, describe_tasks, ed, go_emotion, load_task
+
+
+def write(path: Path, header: str, rows: list[str]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join([header, *rows]) + "\n", encoding="utf-8")
+    return path
+
+
+def folder_of(folder: Path) -> Path:
+    """A folder of three splits with two of GoEmotions' labels."""
+    write(folder / "train.csv", "text,label", ["one,joy", "two,anger", "three,joy"])
+    write(folder / "valid.csv", "text,label", ["four,joy", "five,anger"])
+    write(folder / "test.csv", "text,label", ["six,anger", "seven,joy", "eight,joy"])
+    return folder
+
+
+def test_unknown_name_is_a_usage_error_with_the_names_there_are() -> None:
+    with pytest.raises(UsageError) as caught:
+        load_task(TaskConfig(name="no-such-task"))
+    assert str(caught.value) == (
+        "no task and no file 'no-such-task'; tasks: ED, go_emotion, demo; or give the path of your data"
+    )
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ed",
+        "x\0y",
+        pytest.param("~no-such-user/data.csv", id="home of nobody"),
+        pytest.param("x" * 300, id="longer than a file name"),
+    ],
+)
+def test_no_name_whatever_is_a_traceback(name: str) -> None:
+    with pytest.raises(FecError):
+        load_task(TaskConfig(name=name))
+
+
+@pytest.mark.parametrize("data", ["no-such-folder", "~no-such-user/data", "x" * 300])
+def test_data_that_is_no_folder_is_an_error(data: str) -> None:
+    with pytest.raises(FecError, match="--data"):
+        load_task(TaskConfig(name="go_emotion", data=data))
+
+
+def test_data_that_is_a_file_is_an_error(tmp_path: Path) -> None:
+    path = write(tmp_path / "train.csv", "text,label", ["one,joy"])
+    with pytest.raises(DataError, match=r"--data .*no such folder"):
+        load_task(TaskConfig(name="go_emotion", data=str(path)))
+
+
+def test_data_beside_a_path_is_a_usage_error(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "d")
+    with pytest.raises(UsageError, match="--data goes with a named task"):
+        load_task(TaskConfig(name=str(folder), data=str(folder)))
+
+
+def test_named_task_from_a_folder_keeps_name_licence_and_label_order(tmp_path: Path) -> None:
+    """Two labels occur; the task still has its 27, in its order."""
+    task = load_task(TaskConfig(name="go_emotion", data=str(folder_of(tmp_path / "d"))))
+    assert (task.name, task.licence, task.labels) == ("go_emotion", go_emotion.LICENCE, go_emotion.LABELS)
+    joy, anger = go_emotion.LABELS.index("joy"), go_emotion.LABELS.index("anger")
+    assert task.split("train") == Split(("one", "two", "three"), (joy, anger, joy))
+    assert task.source == str(tmp_path / "d")
+
+
+def test_named_task_refuses_the_labels_of_another(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"train\.csv, line 2: unknown label 'joy' \(the 32 known ones: sad"):
+        load_task(TaskConfig(name="ED", data=str(folder_of(tmp_path / "d"))))
+
+
+def test_path_of_a_folder_is_a_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = folder_of(tmp_path / "mine")
+    task = load_task(TaskConfig(name=str(folder)))
+    assert (task.name, task.licence, task.labels) == ("mine", "unknown", ("anger", "joy"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert load_task(TaskConfig(name="~/mine")).splits == task.splits
+    monkeypatch.chdir(folder)
+    assert load_task(TaskConfig(name=".")).name == "mine"
+
+
+def test_name_of_a_task_goes_before_a_folder_of_that_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder_of(tmp_path / "demo")
+    monkeypatch.chdir(tmp_path)
+    assert load_task(TaskConfig(name="demo")).source != "demo"
+
+
+def test_columns_and_seed_of_the_configuration_count(tmp_path: Path) -> None:
+    rows = [f"t{number},x,{'ab'[number % 2]}" for number in range(60)]
+    path = write(tmp_path / "mine.csv", "comment,text,emotion", rows)
+    config = TaskConfig(name=str(path), text_column="comment", label_column="emotion", split_seed=1)
+    task = load_task(config)
+    assert task.labels == ("a", "b")
+    assert task.splits == load_task(config).splits
+    assert task.splits != load_task(config.model_copy(update={"split_seed": 2})).splits
+
+
+def test_columns_count_for_a_named_task_too(tmp_path: Path) -> None:
+    write(tmp_path / "d" / "train.csv", "comment,emotion", ["one,joy", "two,anger"])
+    write(tmp_path / "d" / "valid.csv", "comment,emotion", ["three,joy"])
+    config = TaskConfig(name="go_emotion", data=str(tmp_path / "d"), text_column="comment", label_column="emotion")
+    assert load_task(config).split("train").texts == ("one", "two")
+
+
+def test_limit_keeps_the_first_rows_of_each_split_and_all_labels(tmp_path: Path) -> None:
+    task = load_task(TaskConfig(name=str(folder_of(tmp_path / "d")), limit=1))
+    assert {name: split.texts for name, split in task.splits.items()} == {
+        "train": ("one",),
+        "valid": ("four",),
+        "test": ("six",),
+    }
+    assert task.labels == ("anger", "joy")
+    assert load_task(TaskConfig(name=str(tmp_path / "d"), limit=99)) == load_task(
+        TaskConfig(name=str(tmp_path / "d"))
+    )
+
+
+def test_data_of_one_label_are_an_error(tmp_path: Path) -> None:
+    write(tmp_path / "d" / "train.csv", "text,label", ["one,joy", "two,joy"])
+    write(tmp_path / "d" / "valid.csv", "text,label", ["three,joy"])
+    with pytest.raises(DataError, match=f"^{tmp_path / 'd'}: all rows have the label 'joy'; at least two"):
+        load_task(TaskConfig(name=str(tmp_path / "d")))
+
+
+def test_demo_needs_no_network_and_no_path() -> None:
+    task = load_task(TaskConfig(name="demo"))
+    assert set(task.splits) == {"train", "valid", "test"}
+    assert len(task.labels) == 10
+    assert set(task.split("train").labels) == set(range(10))
+    train = set(task.split("train").texts)
+    assert not train & set(task.split("test").texts)
+    assert not train & set(task.split("valid").texts)
+
+
+def test_described_tasks_are_those_that_can_be_loaded() -> None:
+    described = {row["name"]: row for row in describe_tasks()}
+    assert list(described) == list(NAMED)
+    assert (described["ED"]["labels"], described["ED"]["source"]) == (32, ed.HUB_REPO)
+    assert (described["go_emotion"]["labels"], described["go_emotion"]["licence"]) == (27, "CC BY 4.0")
+    assert described["demo"]["source"] == "in the package"
+
+
+def test_files_are_read_without_the_hub_library(tmp_path: Path) -> None:
+    """It takes seconds to import."""
+    code = (
+        "import sys\nfrom fusion_classifier.config import TaskConfig\nfrom fusion_classifier.tasks import load_task\n"
+        "load_task(TaskConfig(name=sys.argv[1]))\nassert 'datasets' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(folder_of(tmp_path / "d"))], check=True, env=os.environ)
+
+
+# The values themselves.
+
+
+def test_missing_split_names_those_there_and_the_way_out() -> None:
+    task = Task("mine", ("a", "b"), {"train": Split(("x",), (0,))}, "somewhere")
+    with pytest.raises(MissingSplitError) as caught:
+        task.split("test")
+    assert str(caught.value) == (
+        "task mine has no test split in somewhere (there: train); add a test file, or choose another split"
+    )
+
+
+def test_targets_are_int64() -> None:
+    targets = Split(("x", "y"), (1, 0)).targets
+    assert targets.dtype == np.int64
+    assert targets.tolist() == [1, 0]
+
+
+def test_fingerprint_changes_with_text_label_order_and_where_texts_end() -> None:
+    splits = [
+        Split(("ab", "c"), (0, 1)),
+        Split(("a", "bc"), (0, 1)),
+        Split(("ab", "c"), (1, 0)),
+        Split(("c", "ab"), (1, 0)),
+        Split(("ab", "C"), (0, 1)),
+        Split(("ab",), (0,)),
+        Split(("ab", "c", ""), (0, 1, 0)),
+        Split(("ab1 1 c",), (0,)),
+    ]
+    assert len({split.fingerprint() for split in splits}) == len(splits)
+    assert splits[0].fingerprint() == Split(("ab", "c"), (0, 1)).fingerprint()

@@ -1,0 +1,73 @@
+"""The commands in the README work: those on the demo corpus are run, all others are parsed option by option."""
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+COMMANDS = [
+    line.removeprefix("$ ").partition("  #")[0].strip()
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+    for block in re.findall(r"```console\n(.*?)```", page.read_text("utf-8"), re.S)
+    for line in block.splitlines()
+    if line.startswith("$ ")
+]
+
+
+def run(arguments: list[str], cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=cwd, capture_output=True, text=True, check=False, timeout=280
+    )
+
+
+def test_there_are_commands() -> None:
+    assert any(command.startswith("fec run") for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", [command for command in COMMANDS if command.startswith("make ")])
+def test_make_targets_exist(command: str) -> None:
+    assert re.search(rf"^{command.split()[1]}:", (ROOT / "Makefile").read_text(), re.M)
+
+
+@pytest.mark.parametrize("command", [command for command in COMMANDS if re.match(r"fec |python \w+\.py", command)])
+def test_commands_are_understood(command: str) -> None:
+    words = shlex.split(command.partition(" > ")[0])
+    start = ["-m", "fusion_classifier", *words[1:]] if words[0] == "fec" else words[1:]
+    done = run([*start, "--help"], ROOT)  # options are parsed before help is shown: an unknown one fails
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_readmes_way_with_ones_own_file_works(minilm: str, tmp_path: Path) -> None:
+    """Run, predict and predict by file, on a file with the README's columns."""
+    lines = (ROOT / "src/fusion_classifier/tasks/demo_corpus/train.csv").read_text("utf-8").splitlines()
+    (tmp_path / "reviews.csv").write_text("\n".join(["comment,mood", *lines[1:]]), "utf-8")
+    shutil.copy(tmp_path / "reviews.csv", tmp_path / "new.csv")
+    ours = [c for c in COMMANDS if c.startswith("fec ") and ("reviews" in c)]
+    assert len(ours) >= 3
+    for command in ours:
+        words, _, target = command.partition(" > ")
+        arguments = shlex.split(words)[1:]
+        if arguments[0] == "run":
+            arguments += ["--encoder", minilm, "--store", str(tmp_path / "store")]
+        done = run(["-m", "fusion_classifier", *arguments], tmp_path)
+        assert done.returncode == 0, done.stderr
+        if target:
+            assert len(done.stdout.splitlines()) == 480
+
+
+def test_the_readmes_python_works(minilm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from fusion_classifier.tasks import demo
+
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.S)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    train = demo.load().split("train")
+    code = code.replace('["minilm-l6", "smollm2-135m"]', repr([minilm]))
+    scope = {"texts": list(train.texts[:120]), "labels": [demo.load().labels[i] for i in train.labels[:120]]}
+    exec(code, scope)
+    assert (tmp_path / "my-model" / "model.safetensors").is_file()
