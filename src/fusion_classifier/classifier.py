@@ -115,7 +115,7 @@ class FusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
             raise DataError("y: needs at least two different labels")
         train_split = Split(tuple(texts), tuple(targets.tolist()))
         if X_valid is None:
-            splits = hold_out({"train": train_split}, self.seed)
+            splits = hold_out({"train": train_split}, self.seed, "X")
             train_split, valid_split = splits["train"], splits["valid"]
         else:
             valid_split = self._valid_split(check_texts(X_valid, "X_valid"), np.asarray(y_valid))

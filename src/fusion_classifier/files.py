@@ -3,10 +3,27 @@
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from fusion_classifier.errors import FecError
+from fusion_classifier.errors import FecError, UsageError
+
+
+def user_path(text: str) -> Path:
+    """The path that a user has written, `~` expanded, there or not.
+
+    Raises:
+        UsageError: no path at all, such as an empty string or a name of a thousand letters.
+    """
+    shown = text if len(text) <= 60 else f"{text[:60]}…"
+    if not text:
+        raise UsageError("an empty string is no path; give a name or a path")
+    try:
+        path = Path(text).expanduser()
+        path.exists()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise UsageError(f"{shown!r} is no usable path ({error.__class__.__name__})") from error
+    return path
 
 
 @contextmanager
@@ -16,6 +33,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     Raises:
         FecError: the file can't be written.
     """
+    path = path.absolute()
     # The ending stays: matplotlib goes by it.
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
     try:
@@ -26,7 +44,8 @@ def whole_file(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise FecError(f"{path}: can't be written ({error.strerror or error})") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
 
 
 @contextmanager
@@ -36,9 +55,12 @@ def whole_folder(path: Path) -> Iterator[Path]:
     Raises:
         FecError: the folder can't be written.
     """
+    path = path.absolute()
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     old = path.with_name(f".{path.name}.{os.getpid()}.old")
     try:
+        if path.exists() and not path.is_dir():
+            raise FecError(f"{path}: is a file, not a folder; choose another place")
         temporary.mkdir(parents=True)
         yield temporary
         for file in temporary.rglob("*"):
@@ -46,12 +68,20 @@ def whole_folder(path: Path) -> Iterator[Path]:
                 _usual_permissions(file)
         if path.exists():
             path.rename(old)
-        temporary.rename(path)
+        try:
+            temporary.rename(path)
+        except BaseException:
+            if old.exists():
+                old.rename(path)
+            raise
     except OSError as error:
         raise FecError(f"{path}: can't be written ({error.strerror or error})") from error
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+        for rest in (temporary, old):
+            if rest.is_symlink():
+                rest.unlink()
+            else:
+                shutil.rmtree(rest, ignore_errors=True)
 
 
 def _usual_permissions(file: Path) -> None:

@@ -18,7 +18,7 @@ from fusion_classifier.progress import QUIET
 
 def main(model: str, store: str, texts: str, log: str) -> None:
     module = sys.modules["fusion_classifier.features.extract"]
-    add = module._Writer.add  # type: ignore[attr-defined]
+    add = module._Writer.add
 
     def logged_add(writer: object, hashes: np.ndarray, arrays: list[np.ndarray]) -> None:
         with Path(log).open("ab") as file:
@@ -26,7 +26,7 @@ def main(model: str, store: str, texts: str, log: str) -> None:
         time.sleep(0.03)
         add(writer, hashes, arrays)
 
-    module._Writer.add = logged_add  # type: ignore[attr-defined]
+    module._Writer.add = logged_add
     torch.set_num_threads(1)
     device = torch.device("cpu")
     lines = Path(texts).read_text("utf-8").splitlines()

@@ -9,7 +9,6 @@ Settings given for the whole command (`--pooling tokens`) hold for every encoder
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -18,7 +17,9 @@ from pydantic import ValidationError
 from fusion_classifier.config import EncoderConfig
 from fusion_classifier.encoders.presets import PRESETS
 from fusion_classifier.errors import UsageError
+from fusion_classifier.files import user_path
 
+MOST_LAYERS = 1000
 SETTINGS = ("layers", "pooling", "template", "max_length", "dtype", "pool_special_tokens", "revision")
 
 
@@ -27,7 +28,7 @@ def parse_layers(value: str) -> tuple[int, ...]:
     try:
         if ":" in value:
             first, last = (int(part) for part in value.split(":"))
-            if first <= last and (first < 0) == (last < 0):
+            if first <= last < first + MOST_LAYERS and (first < 0) == (last < 0):
                 return tuple(range(first, last + 1))
             raise ValueError(value)
         return tuple(int(part) for part in value.split(","))
@@ -46,12 +47,19 @@ def parse_encoder(spec: str, defaults: Mapping[str, str | None] | None = None) -
         UsageError: a setting or value that does not exist.
     """
     model, _, query = spec.partition("?")
-    model, _, path = model.partition("=")
+    model, sign, path = model.partition("=")
+    if sign and not path:
+        raise UsageError(f"--encoder {spec!r}: the path after '=' is empty")
     if not model:
         raise UsageError(f"--encoder {spec!r}: give a name before '=' or '?'")
     given = {key: value for key, value in (defaults or {}).items() if value is not None}
+    own: dict[str, str] = {}
     for key, value in parse_qsl(query.replace("+", "%2B"), keep_blank_values=True):
-        given[key.replace("-", "_")] = value
+        setting = key.replace("-", "_")
+        if setting in own:
+            raise UsageError(f"--encoder {spec!r}: {key} is given twice")
+        own[setting] = value
+    given |= own
     unknown = [key for key in given if key not in SETTINGS]
     if unknown:
         raise UsageError(f"--encoder {spec!r}: no setting {unknown[0]!r}; there are {', '.join(SETTINGS)}")
@@ -85,7 +93,7 @@ def _name(base: EncoderConfig, config: EncoderConfig) -> str:
 
 def _short(model: str) -> str:
     # A folder or file is named by its last part: its place on this machine is nobody else's business.
-    path = Path(model).expanduser()
+    path = user_path(model)
     return path.resolve().name if path.exists() else model
 
 

@@ -25,6 +25,7 @@ from huggingface_hub.errors import (
 from fusion_classifier.config import EncoderConfig
 from fusion_classifier.encoders.presets import PRESETS
 from fusion_classifier.errors import UsageError, WeightsError
+from fusion_classifier.files import user_path
 
 # Everything that decides a feature: weights, architecture, tokenizer. Other files of a model may change
 # without changing what it computes.
@@ -78,8 +79,8 @@ def locate(config: EncoderConfig, *, download: bool = True) -> Weights:
         WeightsError: not to be found, gated, or in a format that can carry code; the message says what to do.
     """
     if config.path is not None:
-        return _local(Path(config.path).expanduser(), "path")
-    local = Path(config.model).expanduser()
+        return _local(user_path(config.path), "path")
+    local = user_path(config.model)
     preset = PRESETS.get(config.model)
     if preset is None:
         if local.exists():

@@ -45,8 +45,10 @@ def score(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
 
 def expected_calibration_error(labels: np.ndarray, probabilities: np.ndarray) -> float:
     """Mean gap between confidence and accuracy over 15 bins of confidence, in [0, 1]."""
+    # torchmetrics puts a confidence of exactly 1 into a bin of its own, and takes anything above for logits.
+    below_one = np.clip(probabilities.astype(np.float32), 0, np.nextafter(np.float32(1), np.float32(0)))
     error = multiclass_calibration_error(
-        torch.from_numpy(probabilities.astype(np.float32)),
+        torch.from_numpy(below_one),
         torch.from_numpy(labels),
         num_classes=probabilities.shape[1],
         n_bins=ECE_BINS,

@@ -1,16 +1,16 @@
 """Texts of one split that also stand in another."""
 
-import re
+import unicodedata
 from collections.abc import Iterable
 
 import numpy as np
 
-_NOT_ALPHANUMERIC = re.compile(r"[\W_]+")
-
 
 def normalized(text: str) -> str:
-    """Letters and digits only, case folded, words one space apart: what makes two texts the same."""
-    return _NOT_ALPHANUMERIC.sub(" ", text.casefold()).strip()
+    """Letters (with their marks) and digits only, case folded, words one space apart: what makes texts the same."""
+    composed = unicodedata.normalize("NFC", text.casefold())
+    kept = (c if unicodedata.category(c)[0] in "LMN" else " " for c in composed)
+    return " ".join("".join(kept).split())
 
 
 def overlap(texts: Iterable[str], train_texts: Iterable[str]) -> np.ndarray:

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 
+from pydantic import ValidationError
+
 from fusion_classifier.config import HEAD_CONFIGS, LinearConfig, LlmEmbedConfig
 from fusion_classifier.errors import UsageError
 from fusion_classifier.features.arrays import FeatureShape
@@ -32,4 +34,8 @@ def parse_head(name: str, **options: object) -> LlmEmbedConfig | LinearConfig:
     for key in given:
         if key not in fields:
             raise UsageError(f"head {name} has no {key}")
-    return HEAD_CONFIGS[name].model_validate(given)
+    try:
+        return HEAD_CONFIGS[name].model_validate(given)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        raise UsageError(f"head {name}: {problem['loc'][0]}: {problem['msg']}") from None

@@ -4,12 +4,12 @@
 order); everything else is a path that `table` reads.
 """
 
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from fusion_classifier.config import TaskConfig
 from fusion_classifier.errors import DataError, UsageError
+from fusion_classifier.files import user_path
 from fusion_classifier.tasks import demo, ed, go_emotion
 from fusion_classifier.tasks.table import load_table
 from fusion_classifier.tasks.task import SPLITS, Split, Task
@@ -43,7 +43,7 @@ def load_task(config: TaskConfig) -> Task:
     module = NAMED.get(config.name)
     columns: dict[str, Any] = {"text_column": config.text_column, "label_column": config.label_column}
     if module is None:
-        path = Path(config.name).expanduser()
+        path = user_path(config.name)
         if not path.exists():
             names = ", ".join(NAMED)
             raise UsageError(f"no task and no file {config.name!r}; tasks: {names}; or give the path of your data")
@@ -51,7 +51,7 @@ def load_task(config: TaskConfig) -> Task:
             raise UsageError(f"--data goes with a named task; {config.name} is itself the data")
         task = load_table(path, split_seed=config.split_seed, **columns)
     elif config.data is not None:
-        folder = Path(config.data).expanduser()
+        folder = user_path(config.data)
         if not folder.is_dir():
             raise DataError(f"--data {config.data}: no such folder")
         labels = None if module is demo else module.LABELS

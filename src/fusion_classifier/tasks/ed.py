@@ -30,7 +30,7 @@ LABELS = (
 
 def load() -> Task:
     """The task from the Hub."""
-    rows = load_from_hub(HUB_REPO, None, NAME)
+    rows = load_from_hub(HUB_REPO, None, HUB_SPLITS.values(), NAME)
     index = {label: position for position, label in enumerate(LABELS)}
     splits = {}
     empty = 0
@@ -39,7 +39,7 @@ def load() -> Task:
         for number, row in enumerate(rows[hub_split], start=1):
             if row["emotion"] not in index:
                 raise DataError(f"{HUB_REPO}, {hub_split}, row {number}: unknown label {row['emotion']!r}")
-            if not row["situation"].strip():
+            if not (row["situation"] or "").strip():
                 empty += 1
             else:
                 texts.append(row["situation"])

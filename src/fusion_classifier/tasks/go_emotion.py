@@ -36,7 +36,7 @@ def single_label(rows: Iterable[tuple[str, list[int]]]) -> Split:
 
 def load() -> Task:
     """The task from the Hub."""
-    rows = load_from_hub(HUB_REPO, HUB_CONFIG, NAME)
+    rows = load_from_hub(HUB_REPO, HUB_CONFIG, HUB_SPLITS.values(), NAME)
     splits = {
         split: single_label((row["text"], row["labels"]) for row in rows[hub_split])
         for split, hub_split in HUB_SPLITS.items()

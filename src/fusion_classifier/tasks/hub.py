@@ -1,12 +1,12 @@
 """Reads a data set from the Hugging Face Hub through `datasets`, with errors a user can act on."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from fusion_classifier.errors import DataError
 
 
-def load_from_hub(repo: str, config: str | None, task: str) -> Mapping[str, Sequence[Any]]:
+def load_from_hub(repo: str, config: str | None, splits: Iterable[str], task: str) -> Mapping[str, Sequence[Any]]:
     """The splits of a data set, each a sequence of rows.
 
     Raises:
@@ -22,4 +22,7 @@ def load_from_hub(repo: str, config: str | None, task: str) -> Mapping[str, Sequ
             f"task {task}: the data set {repo} can't be read from the Hub ({reason}); "
             f"check the connection, or give a folder with train.csv, valid.csv, test.csv by --data DIR"
         ) from error
+    missing = [split for split in splits if split not in loaded]
+    if missing:
+        raise DataError(f"task {task}: the data set {repo} on the Hub has no split {missing[0]!r}; give --data DIR")
     return loaded

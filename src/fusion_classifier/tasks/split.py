@@ -16,17 +16,37 @@ TEST_FRACTION = 0.1
 MIN_ROWS = 10
 
 
-def split_rows(whole: Split, seed: int) -> dict[str, Split]:
-    """Train, valid and test of one set of rows: 80, 10 and 10 %."""
+def split_rows(whole: Split, seed: int, source: str) -> dict[str, Split]:
+    """Train, valid and test of one set of rows: 80, 10 and 10 %.
+
+    Raises:
+        DataError: too few different texts; the message names `source`.
+    """
+    _check_rows(whole, source)
     rest, test = _divide(whole, TEST_FRACTION, seed)
     train, valid = _divide(rest, VALID_FRACTION / (1 - TEST_FRACTION), seed)
     return {"train": train, "valid": valid, "test": test}
 
 
-def hold_out(splits: dict[str, Split], seed: int) -> dict[str, Split]:
-    """The same splits with a tenth of train held out as valid."""
+def hold_out(splits: dict[str, Split], seed: int, source: str) -> dict[str, Split]:
+    """The same splits with a tenth of train held out as valid.
+
+    Raises:
+        DataError: too few different texts; the message names `source`.
+    """
+    _check_rows(splits["train"], source)
     train, valid = _divide(splits["train"], VALID_FRACTION, seed)
     return {"train": train, "valid": valid} | {name: s for name, s in splits.items() if name != "train"}
+
+
+def _check_rows(whole: Split, source: str) -> None:
+    by_label = Counter(dict(zip(whole.texts, whole.labels, strict=True)).values())
+    texts = len(set(whole.texts))
+    if texts < MIN_ROWS or max(by_label.values()) < 4:
+        raise DataError(
+            f"{source}: {texts} different texts are too few to hold out a split; "
+            f"give at least {MIN_ROWS}, with several a label"
+        )
 
 
 def _divide(whole: Split, fraction: float, seed: int) -> tuple[Split, Split]:
@@ -40,11 +60,6 @@ def _divide(whole: Split, fraction: float, seed: int) -> tuple[Split, Split]:
     counts = Counter(first_label.values())
     texts = np.array([text for text, label in first_label.items() if counts[label] >= 2], dtype=object)
     labels = np.array([first_label[text] for text in texts])
-    if len(first_label) < MIN_ROWS or not len(texts):
-        raise DataError(
-            f"{len(first_label)} different texts are too few to hold out a split; "
-            f"give at least {MIN_ROWS}, with two or more a label"
-        )
     # Each part needs a row of every stratum, so the held-out part is at least as large as there are labels.
     size = max(round(fraction * len(texts)), len(set(labels.tolist())))
     size = min(size, len(texts) // 2)

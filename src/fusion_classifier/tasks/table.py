@@ -4,6 +4,7 @@ Whatever can't be used as it stands is a `DataError` with file and row, never a 
 silently dropped row would change the result without a trace. A text is kept to the letter.
 """
 
+import codecs
 import csv
 import io
 import json
@@ -24,6 +25,7 @@ SPLIT_STEMS = {
     "valid": ("valid", "validation", "val", "dev"),
     "test": ("test",),
 }
+MOST_DIGITS = 18  # of a label that is a number; a longer row of digits is a name
 LABEL_ORDER_FILE = "label2idx.txt"
 
 # A text may be longer than the csv module's default limit of 128 KiB a field.
@@ -73,8 +75,9 @@ def read_utf8(path: Path) -> str:
         data = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: can't be read ({error.strerror})") from error
+    data = data.removeprefix(codecs.BOM_UTF8)
     try:
-        return data.decode("utf-8-sig")
+        return data.decode("utf-8")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise DataError(
@@ -83,6 +86,7 @@ def read_utf8(path: Path) -> str:
 
 
 def _csv_rows(path: Path, delimiter: str) -> Iterator[Row]:
+    line = 1  # where the row at hand begins
     reader = csv.reader(io.StringIO(read_utf8(path), newline=""), delimiter=delimiter, strict=True)
     try:
         header = next(reader, None)
@@ -102,7 +106,7 @@ def _csv_rows(path: Path, delimiter: str) -> Iterator[Row]:
                 yield Row(f"line {line}", dict(zip(header, cells, strict=True)))
             line = reader.line_num + 1
     except csv.Error as error:
-        raise DataError(f"{path}, line {reader.line_num}: {error}") from error
+        raise DataError(f"{path}, line {line}: {error}; look for a stray quote") from error
 
 
 def _jsonl_rows(path: Path) -> Iterator[Row]:
@@ -111,7 +115,7 @@ def _jsonl_rows(path: Path) -> Iterator[Row]:
         if not line.strip():
             continue
         try:
-            values = json.loads(line)
+            values = json.loads(line, object_pairs_hook=_unique_keys)
         except (ValueError, RecursionError) as error:
             raise DataError(f"{path}, line {number}: not JSON ({error})") from error
         if not isinstance(values, dict):
@@ -119,15 +123,29 @@ def _jsonl_rows(path: Path) -> Iterator[Row]:
         yield Row(f"line {number}", values)
 
 
+def _unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"key {next(key for key in keys if keys.count(key) > 1)!r} stands there twice")
+    return values
+
+
 def _parquet_rows(path: Path) -> Iterator[Row]:
     number = 0
     try:
         with pq.ParquetFile(path) as table:
+            names = table.schema_arrow.names
+            doubled = sorted({name for name in names if names.count(name) > 1})
+            if doubled:
+                raise DataError(f"{path}: column {doubled[0]!r} stands there twice")
             for batch in table.iter_batches():
                 for values in batch.to_pylist():
                     number += 1
                     yield Row(f"row {number}", values)
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+    except DataError:
+        raise
+    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
         raise DataError(f"{path}, after row {number}: not a readable Parquet file ({error})") from error
 
 
@@ -145,11 +163,15 @@ def checked_text(path: Path, where: str, value: object) -> str:
         raise DataError(f"{path}, {where}: the text is {value!r}, not a string; mend or remove the row")
     if not value.strip():
         raise DataError(f"{path}, {where}: the text is empty; mend or remove the row")
+    return _encodable(path, where, value, "text")
+
+
+def _encodable(path: Path, where: str, value: str, what: str) -> str:
     try:
         value.encode()
     except UnicodeEncodeError as error:
         raise DataError(
-            f"{path}, {where}: the text holds half a surrogate pair at character {error.start + 1}; "
+            f"{path}, {where}: the {what} holds half a surrogate pair at character {error.start + 1}; "
             "mend or remove the row"
         ) from error
     return value
@@ -159,10 +181,10 @@ def _checked_label(path: Path, where: str, value: object) -> str:
     # A Parquet column with numbers may hold them as 3.0.
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    label = "" if value is None or isinstance(value, (list, dict)) else str(value).strip()
+    label = str(value).strip() if isinstance(value, (str, int, float)) else ""
     if not label or label == "nan":
         raise DataError(f"{path}, {where}: the label is {value!r}; give a name or a number, or remove the row")
-    return label
+    return _encodable(path, where, label, "label")
 
 
 def read_labelled(path: Path, text_column: str, label_column: str) -> list[Labelled]:
@@ -188,7 +210,8 @@ def read_label_order(path: Path) -> tuple[str, ...]:
         if not line.strip():
             continue
         name, _, index = line.strip().rpartition(" ")
-        if not name or not index.isdecimal():
+        name = name.strip()
+        if not name or not index.isdecimal() or len(index) > MOST_DIGITS:
             raise DataError(f"{path}, line {number}: expected a name and a number, found {line.strip()!r}")
         if int(index) in numbered or name in numbered.values():
             raise DataError(f"{path}, line {number}: {line.strip()!r} repeats a name or a number")
@@ -199,13 +222,16 @@ def read_label_order(path: Path) -> tuple[str, ...]:
 
 
 def _is_number(label: str) -> bool:
-    return label.isdecimal() or (label[:1] == "-" and label[1:].isdecimal())
+    digits = label.removeprefix("-")
+    return digits.isdecimal() and len(digits) <= MOST_DIGITS
 
 
 def label_order(rows: list[Labelled]) -> tuple[str, ...]:
     """The labels that occur: numbers by size, names by alphabet."""
     labels = {row.label for row in rows}
-    return tuple(sorted(labels, key=int) if all(map(_is_number, labels)) else sorted(labels))
+    if all(map(_is_number, labels)):
+        return tuple(sorted(labels, key=lambda label: (int(label), label)))
+    return tuple(sorted(labels))
 
 
 def to_split(path: Path, rows: list[Labelled], labels: tuple[str, ...]) -> Split:
@@ -264,7 +290,7 @@ def load_table(
     rows = read_labelled(path, text_column, label_column)
     order = labels or label_order(rows)
     whole = to_split(path, rows, order)
-    parts = split_rows(whole, split_seed)
+    parts = split_rows(whole, split_seed, str(path))
     sizes = " / ".join(f"{len(part):,}" for part in parts.values())
     return Task(
         name or path.stem,
@@ -300,7 +326,7 @@ def _load_folder(
     splits = {split: to_split(files[split], rows[split], order) for split in files}
     notes: tuple[str, ...] = ()
     if "valid" not in splits and "train" in splits:
-        splits = hold_out(splits, split_seed)
+        splits = hold_out(splits, split_seed, str(folder))
         notes = (
             f"{folder} has no validation split: {len(splits['valid']):,} rows of train were held out "
             f"by seed {split_seed}, stratified",

@@ -4,6 +4,8 @@
 ED (docs/results.md, benchmarks/recipes.py).
 """
 
+from pydantic import ValidationError
+
 from fusion_classifier.config import TrainingConfig
 from fusion_classifier.errors import UsageError
 
@@ -11,7 +13,7 @@ PUBLISHED = TrainingConfig(learning_rate=1e-4, batch_size=10, max_epochs=200, pa
 
 DEFAULTS = {
     "linear": TrainingConfig(learning_rate=3e-4, batch_size=256, max_epochs=60, patience=5),
-    "llmembed": TrainingConfig(learning_rate=3e-4, batch_size=256, max_epochs=30, patience=8, clip_norm=1.0),
+    "llmembed": TrainingConfig(learning_rate=1e-4, batch_size=64, max_epochs=25, patience=5, clip_norm=1.0),
 }
 RECIPES = ("default", "published")
 
@@ -20,10 +22,14 @@ def recipe(name: str, head: str, **changes: float | None) -> TrainingConfig:
     """The recipe of this name for a head, with the changes that are not None.
 
     Raises:
-        UsageError: no such recipe.
+        UsageError: no such recipe, or a value that can't be.
     """
     if name not in RECIPES:
         raise UsageError(f"no recipe {name!r}; there are {', '.join(RECIPES)}")
     base = PUBLISHED if name == "published" else DEFAULTS[head]
     given = {key: value for key, value in changes.items() if value is not None}
-    return TrainingConfig.model_validate(base.model_dump() | given)
+    try:
+        return TrainingConfig.model_validate(base.model_dump() | given)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        raise UsageError(f"{problem['loc'][0]}: {problem['msg']}, not {problem['input']!r}") from None

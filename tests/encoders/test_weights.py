@@ -1,0 +1,202 @@
+"""Where a model's files are looked for, and what is said when they are nowhere."""
+
+import http.server
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fusion_classifier.encoders import parse_encoder
+from fusion_classifier.encoders.presets import PRESETS
+from fusion_classifier.encoders.weights import describe_presets, locate
+from fusion_classifier.errors import UsageError, WeightsError
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+def test_a_path_for_the_encoder_comes_first(
+    bert_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(bert_folder, tmp_path / "bert-large")
+    monkeypatch.setenv("FEC_MODELS", str(tmp_path))
+    assert locate(parse_encoder(f"bert-large={bert_folder}").model_copy()).folder == bert_folder
+    assert locate(parse_encoder("bert-large")).folder == tmp_path / "bert-large"
+
+
+def test_a_package_with_the_weights_comes_before_the_models_folder(
+    bert_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = PRESETS["minilm-l6"].package
+    assert package is not None
+    module = tmp_path / "site" / package.module
+    module.mkdir(parents=True)
+    (module / "__init__.py").write_text("raise RuntimeError('a package of weights is found, not run')")
+    shutil.copytree(bert_folder, module / package.path)
+    shutil.copytree(bert_folder, tmp_path / "models" / "minilm-l6")
+    monkeypatch.setenv("FEC_MODELS", str(tmp_path / "models"))
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    found = locate(parse_encoder("minilm-l6"))
+    assert (found.source, found.folder) == ("package", module / package.path)
+
+
+def test_pickled_weights_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "pytorch_model.bin").write_bytes(b"\x80")
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(WeightsError, match="can run code"):
+        locate(parse_encoder(str(tmp_path)))
+
+
+def test_a_folder_without_config_or_with_two_ggufs_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.gguf").touch()
+    assert locate(parse_encoder(str(tmp_path))).gguf_file == "a.gguf"
+    assert locate(parse_encoder(str(tmp_path / "a.gguf"))).gguf_file == "a.gguf"
+    (tmp_path / "b.gguf").touch()
+    with pytest.raises(WeightsError, match="2 GGUF files"):
+        locate(parse_encoder(str(tmp_path)))
+    (tmp_path / "model.safetensors").touch()
+    with pytest.raises(WeightsError, match=r"config\.json"):
+        locate(parse_encoder(str(tmp_path)))
+
+
+@pytest.mark.parametrize("spec", ["./nowhere", "/no/such/model", "minilm-l6=/no/such/model"])
+def test_a_path_that_is_not_there_is_not_taken_for_a_hub_id(spec: str) -> None:
+    with pytest.raises(WeightsError, match="no such"):
+        locate(parse_encoder(spec))
+
+
+def test_a_name_that_is_neither_preset_nor_path_nor_hub_id_is_wrong_use() -> None:
+    with pytest.raises(UsageError, match="no preset"):
+        locate(parse_encoder("what is this"))
+
+
+def test_every_preset_is_described_without_the_hub() -> None:
+    described = {one["name"]: one for one in describe_presets()}
+    assert set(described) == set(PRESETS)
+    assert described["llama2-7b-chat"]["feature"] == "(5, 4096)"
+    assert described["bert-large"]["feature"] == "(1024,)"
+
+
+class _Hub(http.server.BaseHTTPRequestHandler):
+    """As much of the Hub as huggingface-hub asks: a model, a gated one, and none."""
+
+    folder: Path
+
+    def _answer(self, code: int, body: bytes = b"", **headers: str) -> None:
+        self.send_response(code)
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def do_GET(self) -> None:
+        path = self.path.partition("?")[0]
+        if "some/gated" in path:
+            self._answer(403, b"{}", X_Error_Code="GatedRepo", X_Error_Message="Access is restricted")
+        elif "some/model" not in path:
+            self._answer(404, b"{}", X_Error_Code="RepoNotFound", X_Error_Message="Repository not found")
+        elif path.startswith("/api/models/some/model/tree"):
+            files = [
+                {"type": "file", "path": f.name, "size": f.stat().st_size, "oid": "0" * 40}
+                for f in sorted(self.folder.iterdir())
+            ]
+            self._answer(200, json.dumps(files).encode(), Content_Type="application/json")
+        elif path.startswith("/api/models/some/model"):
+            names = [{"rfilename": file.name} for file in sorted(self.folder.iterdir())]
+            info = {
+                "id": "some/model",
+                "sha": COMMIT,
+                "siblings": names,
+                "private": False,
+                "tags": [],
+                "downloads": 0,
+            }
+            self._answer(200, json.dumps(info).encode(), Content_Type="application/json")
+        elif "/resolve/" in path:
+            file = self.folder / path.rpartition("/")[2]
+            if not file.is_file():
+                self._answer(404, b"", X_Error_Code="EntryNotFound", X_Repo_Commit=COMMIT)
+            else:
+                etag = f'"{hash(file.name) & 0xFFFFFFFF:040x}"'
+                self._answer(200, file.read_bytes(), ETag=etag, X_Repo_Commit=COMMIT)
+        else:
+            self._answer(404)
+
+    do_HEAD = do_GET  # noqa: N815
+
+    def log_message(self, *_: object) -> None:
+        """Silence."""
+
+
+@pytest.fixture
+def hub(bert_folder: Path) -> Iterator[str]:
+    handler = type("Hub", (_Hub,), {"folder": bert_folder})
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def ask(endpoint: str, spec: str, home: Path) -> subprocess.CompletedProcess[str]:
+    """`fec extract` in a process of its own: huggingface-hub reads its environment when imported."""
+    (home / "texts.csv").write_text("text,label\n" + "".join(f"text {i},{'ab'[i % 2]}\n" for i in range(12)))
+    environment = os.environ | {
+        "HF_ENDPOINT": endpoint,
+        "HF_HOME": str(home / "hf"),
+        "HF_HUB_OFFLINE": "0",
+        "HF_HUB_DISABLE_XET": "1",
+        "FEC_MODELS": str(home / "models"),
+    }
+    command = ["extract", str(home / "texts.csv"), "--encoder", spec, "--store", str(home / "store"), "--json"]
+    return subprocess.run(
+        [sys.executable, "-m", "fusion_classifier", *command],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
+        timeout=200,
+    )
+
+
+def test_a_hub_id_is_downloaded_and_is_the_same_encoder_as_the_folder(
+    hub: str, bert_folder: Path, tmp_path: Path
+) -> None:
+    done = ask(hub, "some/model", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)[0]["encoded"] == 12
+    done = ask(hub, str(bert_folder), tmp_path)
+    assert json.loads(done.stdout)[0]["encoded"] == 0
+    done = ask("http://127.0.0.1:9", "some/model", tmp_path)  # no Hub: what was downloaded serves
+    assert json.loads(done.stdout)[0]["encoded"] == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("some/gated", "is gated: accept its licence"),
+        ("some/nothing", "is not on the Hub, or private"),
+        ("llama2-7b-chat", "--encoder llama2-7b-chat=PATH"),
+    ],
+)
+def test_gated_and_missing_models_say_what_to_do(hub: str, spec: str, message: str, tmp_path: Path) -> None:
+    done = ask(hub, spec, tmp_path)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_no_hub_says_how_to_go_without(tmp_path: Path) -> None:
+    done = ask("http://127.0.0.1:9", "minilm-l6=/no/such", tmp_path)
+    assert "no such model folder" in done.stderr
+    done = ask("http://127.0.0.1:9", "bert-large", tmp_path)
+    assert done.returncode == 1
+    assert "the Hub can't be reached" in done.stderr
+    assert "--encoder bert-large=PATH" in done.stderr
