@@ -63,7 +63,7 @@ def test_the_same_seed_gives_the_same_bits(bert_folder: Path, tmp_path: Path) ->
         .predict_proba(TEXTS)
         for _ in range(2)
     ]
-    np.testing.assert_array_equal(*runs)
+    np.testing.assert_array_equal(runs[0], runs[1])
 
 
 def test_parameters_follow_the_estimator_contract(bert_folder: Path) -> None:

@@ -22,7 +22,7 @@ from fusion_classifier.fusion import parse_head
 from fusion_classifier.progress import QUIET
 from fusion_classifier.run import Workspace, evaluate_saved, export_task, run, train_task
 from fusion_classifier.tasks import Task, load_task
-from fusion_classifier.training import recipe
+from fusion_classifier.training import recipe, train
 
 OPENINGS = {
     "joy": ["what a lovely day", "we won", "my sister is back"],
@@ -137,9 +137,7 @@ def test_a_run_cut_short_after_one_seed_ends_as_one_that_was_not(
     folder: Path, bert_folder: Path, tmp_path: Path, work: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_folder(folder, [bert_folder], tmp_path / "whole", work)
-    import fusion_classifier.run as module
-
-    train, calls = module.train, 0
+    calls = 0
 
     def interrupted(*arguments: Any) -> Any:
         nonlocal calls
@@ -148,11 +146,11 @@ def test_a_run_cut_short_after_one_seed_ends_as_one_that_was_not(
             raise KeyboardInterrupt
         return train(*arguments)
 
-    monkeypatch.setattr(module, "train", interrupted)
+    monkeypatch.setattr("fusion_classifier.run.train", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run_folder(folder, [bert_folder], tmp_path / "cut", work)
     assert not (tmp_path / "cut" / "metrics.json").exists()
-    monkeypatch.setattr(module, "train", train)
+    monkeypatch.setattr("fusion_classifier.run.train", train)
     run_folder(folder, [bert_folder], tmp_path / "cut", work)
     assert everything(tmp_path / "cut") == everything(tmp_path / "whole")
 

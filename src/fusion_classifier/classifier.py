@@ -185,7 +185,8 @@ class FusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
 
     def predict(self, X: Iterable[str]) -> np.ndarray:
         """The most probable label of each text: (N,), of the type that `fit` was given."""
-        labels: np.ndarray = self.classes_[self.predict_proba(X).argmax(1)]
+        best = self.predict_proba(X).argmax(1)
+        labels: np.ndarray = self.classes_[best]
         return labels
 
     def predict_proba(self, X: Iterable[str]) -> np.ndarray:
@@ -194,7 +195,7 @@ class FusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         Raises:
             DataError: an empty text, or something that is none.
         """
-        parts = list(self.predict_proba_stream(X))
+        parts = list(self.predict_proba_stream(X))  # checks first that there is a model
         return np.concatenate(parts) if parts else np.empty((0, len(self.classes_)), dtype=np.float32)
 
     def predict_proba_stream(self, X: Iterable[str]) -> Iterator[np.ndarray]:

@@ -9,20 +9,20 @@ from pathlib import Path
 from fusion_classifier.errors import FecError, UsageError
 
 
-def user_path(text: str) -> Path:
-    """The path that a user has written, `~` expanded, there or not.
+def user_path(text: str, what: str = "") -> Path:
+    """The path that a user has written, `~` expanded, there or not; `what` (an option) begins the message.
 
     Raises:
         UsageError: no path at all, such as an empty string or a name of a thousand letters.
     """
     shown = text if len(text) <= 60 else f"{text[:60]}…"
     if not text:
-        raise UsageError("an empty string is no path; give a name or a path")
+        raise UsageError(f"{what}an empty string is no path; give a name or a path")
     try:
         path = Path(text).expanduser()
         path.exists()
     except (OSError, RuntimeError, ValueError) as error:
-        raise UsageError(f"{shown!r} is no usable path ({error.__class__.__name__})") from error
+        raise UsageError(f"{what}{shown!r} is no usable path ({error.__class__.__name__})") from error
     return path
 
 

@@ -65,7 +65,7 @@ def _file_texts(path: Path, text_column: str) -> Iterator[str]:
         for number, line in enumerate(read_utf8(path).splitlines(), start=1):
             yield checked_text(path, f"line {number}", line)
         return
-    for row in read_rows(path):
+    for row in read_rows(path, (text_column,)):
         yield checked_text(path, row.where, column(path, row, text_column, "--text-column"))
 
 

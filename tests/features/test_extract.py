@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from fusion_classifier.encoders import EncoderIdentity, encode, identify, load_identified, parse_encoder
+from fusion_classifier.encoders.encode import forward as plain_forward
 from fusion_classifier.errors import NonFiniteError
 from fusion_classifier.features import (
     FeatureStore,
@@ -81,9 +82,7 @@ def test_a_failure_keeps_what_was_encoded_before_it(
 ) -> None:
     store, identity = FeatureStore(tmp_path), small(bert_folder)
     texts = sentences(1200)
-    import fusion_classifier.features.extract as module
-
-    forward, calls = module.forward, 0
+    forward, calls = plain_forward, 0
 
     def failing(*arguments: object) -> list[np.ndarray]:
         nonlocal calls
@@ -93,12 +92,12 @@ def test_a_failure_keeps_what_was_encoded_before_it(
             arrays[0][:] = np.nan
         return arrays
 
-    monkeypatch.setattr(module, "forward", failing)
+    monkeypatch.setattr("fusion_classifier.features.extract.forward", failing)
     with pytest.raises(NonFiniteError, match="dtype float32"):
         extract_features(texts, identity, store, CPU, QUIET)
     kept = int(store.of(identity).contains(hash_texts(texts)).sum())
     assert 0 < kept < len(texts)
-    monkeypatch.setattr(module, "forward", forward)
+    monkeypatch.setattr("fusion_classifier.features.extract.forward", forward)
     assert extract_features(texts, identity, store, CPU, QUIET).encoded == len(texts) - kept
 
 

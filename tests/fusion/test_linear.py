@@ -1,5 +1,7 @@
 """Head `linear` is logistic regression on standardized features."""
 
+import itertools
+
 import numpy as np
 import torch
 from hypothesis import given, settings
@@ -41,10 +43,11 @@ def test_it_comes_to_what_scikit_learns_logistic_regression_comes_to() -> None:
     centres = generator.standard_normal((4, 10))
     labels = generator.integers(0, 4, 1200)
     x = (centres[labels] + generator.standard_normal((1200, 10)) * 1.2).astype(np.float32) * 50 + 7
-    parts = [LabelledFeatures({"a": PooledFeatures(x[s])}, labels[s]) for s in (slice(0, 800), slice(800, 1200))]
+    train_data = LabelledFeatures({"a": PooledFeatures(x[:800])}, labels[:800])
+    valid_data = LabelledFeatures({"a": PooledFeatures(x[800:])}, labels[800:])
     config = TrainingConfig(learning_rate=1e-2, batch_size=64, max_epochs=30, patience=30)
-    trained = train(LinearConfig(), config, *parts, 4, 0, CPU, QUIET)
-    ours = predict_logits(trained.head, parts[1].features, 400, CPU).argmax(1).numpy()
+    trained = train(LinearConfig(), config, train_data, valid_data, 4, 0, CPU, QUIET)
+    ours = predict_logits(trained.head, valid_data.features, 400, CPU).argmax(1).numpy()
     scaler = StandardScaler().fit(x[:800])
     theirs = LogisticRegression(C=1e3).fit(scaler.transform(x[:800]), labels[:800])
     agreement = (ours == theirs.predict(scaler.transform(x[800:]))).mean()
@@ -56,7 +59,7 @@ def test_token_states_count_by_their_mean() -> None:
     lengths = generator.integers(1, 9, 40)
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     values = generator.standard_normal((offsets[-1], 2, 5)).astype(np.float32)
-    means = np.stack([values[a:b].mean(0) for a, b in zip(offsets[:-1], offsets[1:], strict=True)])
+    means = np.stack([values[a:b].mean(0) for a, b in itertools.pairwise(offsets)])
     labels = generator.integers(0, 3, 40)
     config = TrainingConfig(learning_rate=1e-2, batch_size=8, max_epochs=3, patience=3)
     logits = []

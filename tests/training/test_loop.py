@@ -13,7 +13,7 @@ from fusion_classifier.training import LabelledFeatures, Trained, predict_logits
 
 CPU = torch.device("cpu")
 CONFIG = TrainingConfig(learning_rate=3e-3, batch_size=16, max_epochs=8, patience=8, clip_norm=1.0)
-HEADS = [LinearConfig(), LlmEmbedConfig(width=12)]
+HEADS: list[LinearConfig | LlmEmbedConfig] = [LinearConfig(), LlmEmbedConfig(width=12)]
 
 
 def data(rows: int, seed: int, *, ragged: bool = False, noise: float = 1.0) -> LabelledFeatures:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -64,7 +65,7 @@ def load_identified(identity: EncoderIdentity, device: torch.device) -> Encoder:
             tokenizer, model, info = _load(identity)
     except FecError:
         raise
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise WeightsError(f"{config.name}: the model in {weights.folder} can't be loaded ({reason})") from error
     # transformers fills what the files lack with random numbers; a feature from those means nothing.

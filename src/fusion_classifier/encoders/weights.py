@@ -29,18 +29,21 @@ from fusion_classifier.files import user_path
 
 # Everything that decides a feature: weights, architecture, tokenizer. Other files of a model may change
 # without changing what it computes.
-CONTENT_FILES = (
-    "config.json",
+VOCABULARY_FILES = (
     "tokenizer.json",
     "tokenizer.model",
+    "vocab.txt",
+    "vocab.json",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+)
+CONTENT_FILES = (
+    "config.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
     "added_tokens.json",
-    "vocab.txt",
-    "vocab.json",
     "merges.txt",
-    "spiece.model",
-    "sentencepiece.bpe.model",
+    *VOCABULARY_FILES,
 )
 HUB_PATTERNS = [*CONTENT_FILES, "*.safetensors", "*.safetensors.index.json"]
 
@@ -135,6 +138,8 @@ def _local(path: Path, source: str) -> Weights:
     if any(path.glob("*.safetensors")):
         if not (path / "config.json").is_file():
             raise WeightsError(f"{path}: has weights but no config.json; copy the whole model folder")
+        if not any((path / name).is_file() for name in VOCABULARY_FILES):
+            raise WeightsError(f"{path}: has no tokenizer (such as tokenizer.json); copy the whole model folder")
         return Weights(path, None, source)
     gguf_files = sorted(path.glob("*.gguf"))
     if len(gguf_files) == 1:

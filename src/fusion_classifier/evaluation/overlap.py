@@ -9,8 +9,12 @@ import numpy as np
 def normalized(text: str) -> str:
     """Letters (with their marks) and digits only, case folded, words one space apart: what makes texts the same."""
     composed = unicodedata.normalize("NFC", text.casefold())
-    kept = (c if unicodedata.category(c)[0] in "LMN" else " " for c in composed)
-    return " ".join("".join(kept).split())
+    return " ".join("".join(c if _belongs_to_a_word(c) else " " for c in composed).split())
+
+
+def _belongs_to_a_word(character: str) -> bool:
+    # Variation selectors are marks too, but of emoji.
+    return unicodedata.category(character)[0] in "LMN" and not "\ufe00" <= character <= "\ufe0f"
 
 
 def overlap(texts: Iterable[str], train_texts: Iterable[str]) -> np.ndarray:

@@ -51,7 +51,7 @@ def load_task(config: TaskConfig) -> Task:
             raise UsageError(f"--data goes with a named task; {config.name} is itself the data")
         task = load_table(path, split_seed=config.split_seed, **columns)
     elif config.data is not None:
-        folder = user_path(config.data)
+        folder = user_path(config.data, "--data ")
         if not folder.is_dir():
             raise DataError(f"--data {config.data}: no such folder")
         labels = None if module is demo else module.LABELS

@@ -16,7 +16,7 @@ TEST_FRACTION = 0.1
 MIN_ROWS = 10
 
 
-def split_rows(whole: Split, seed: int, source: str) -> dict[str, Split]:
+def split_rows(whole: Split, seed: int, source: str = "the data") -> dict[str, Split]:
     """Train, valid and test of one set of rows: 80, 10 and 10 %.
 
     Raises:
@@ -28,7 +28,7 @@ def split_rows(whole: Split, seed: int, source: str) -> dict[str, Split]:
     return {"train": train, "valid": valid, "test": test}
 
 
-def hold_out(splits: dict[str, Split], seed: int, source: str) -> dict[str, Split]:
+def hold_out(splits: dict[str, Split], seed: int, source: str = "the data") -> dict[str, Split]:
     """The same splits with a tenth of train held out as valid.
 
     Raises:
@@ -42,10 +42,10 @@ def hold_out(splits: dict[str, Split], seed: int, source: str) -> dict[str, Spli
 def _check_rows(whole: Split, source: str) -> None:
     by_label = Counter(dict(zip(whole.texts, whole.labels, strict=True)).values())
     texts = len(set(whole.texts))
-    if texts < MIN_ROWS or max(by_label.values()) < 4:
+    if texts < MIN_ROWS or max(by_label.values()) < 3:
         raise DataError(
             f"{source}: {texts} different texts are too few to hold out a split; "
-            f"give at least {MIN_ROWS}, with several a label"
+            f"give at least {MIN_ROWS}, with three or more a label"
         )
 
 

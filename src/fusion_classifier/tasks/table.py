@@ -8,7 +8,7 @@ import codecs
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,10 +34,11 @@ csv.field_size_limit(2**31 - 1)
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a table: where it stands, and its values by column."""
+    """One row of a table: where it stands, its values by column, and the names of all columns."""
 
     where: str
     values: dict[str, object]
+    columns: Collection[str]
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,8 @@ class Labelled:
     label: str
 
 
-def read_rows(path: Path) -> Iterator[Row]:
-    """The rows of a CSV, TSV, JSONL or Parquet file, in order.
+def read_rows(path: Path, columns: Collection[str]) -> Iterator[Row]:
+    """The rows of a CSV, TSV, JSONL or Parquet file, in order, with at least the values of these columns.
 
     Raises:
         DataError: the file can't be read, or a row has not the shape of its header.
@@ -61,7 +62,7 @@ def read_rows(path: Path) -> Iterator[Row]:
     if path.is_dir():
         raise DataError(f"{path}: is a folder, not a file")
     if ending == ".parquet":
-        return _parquet_rows(path)
+        return _parquet_rows(path, columns)
     if ending == ".jsonl":
         return _jsonl_rows(path)
     if ending in (".csv", ".tsv"):
@@ -103,7 +104,7 @@ def _csv_rows(path: Path, delimiter: str) -> Iterator[Row]:
                         f"{path}, line {line}: {len(cells)} fields where the header has {len(header)}; "
                         "put quotes around a field that holds the separator"
                     )
-                yield Row(f"line {line}", dict(zip(header, cells, strict=True)))
+                yield Row(f"line {line}", dict(zip(header, cells, strict=True)), header)
             line = reader.line_num + 1
     except csv.Error as error:
         raise DataError(f"{path}, line {line}: {error}; look for a stray quote") from error
@@ -120,7 +121,7 @@ def _jsonl_rows(path: Path) -> Iterator[Row]:
             raise DataError(f"{path}, line {number}: not JSON ({error})") from error
         if not isinstance(values, dict):
             raise DataError(f'{path}, line {number}: not a JSON object such as {{"text": …, "label": …}}')
-        yield Row(f"line {number}", values)
+        yield Row(f"line {number}", values, values)
 
 
 def _unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -131,7 +132,7 @@ def _unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return values
 
 
-def _parquet_rows(path: Path) -> Iterator[Row]:
+def _parquet_rows(path: Path, columns: Collection[str]) -> Iterator[Row]:
     number = 0
     try:
         with pq.ParquetFile(path) as table:
@@ -139,10 +140,11 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
             doubled = sorted({name for name in names if names.count(name) > 1})
             if doubled:
                 raise DataError(f"{path}: column {doubled[0]!r} stands there twice")
-            for batch in table.iter_batches():
+            # Only what is asked for: another column may hold what Python can't (a time beyond its calendar).
+            for batch in table.iter_batches(columns=[name for name in names if name in columns]):
                 for values in batch.to_pylist():
                     number += 1
-                    yield Row(f"row {number}", values)
+                    yield Row(f"row {number}", values, names)
     except DataError:
         raise
     except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
@@ -152,7 +154,7 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
 def column(path: Path, row: Row, name: str, option: str) -> object:
     """The value of a column, or an error that names the columns there are."""
     if name not in row.values:
-        have = ", ".join(repr(key) for key in row.values)
+        have = ", ".join(repr(key) for key in row.columns)
         raise DataError(f"{path}, {row.where}: no column {name!r} (there: {have}); name it with {option}")
     return row.values[name]
 
@@ -194,7 +196,7 @@ def read_labelled(path: Path, text_column: str, label_column: str) -> list[Label
         DataError: file, row or field that can't be used, by name.
     """
     rows = []
-    for row in read_rows(path):
+    for row in read_rows(path, (text_column, label_column)):
         text = column(path, row, text_column, "--text-column")
         label = column(path, row, label_column, "--label-column")
         rows.append(Labelled(row.where, checked_text(path, row.where, text), _checked_label(path, row.where, label)))
