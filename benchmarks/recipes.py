@@ -26,7 +26,7 @@ ENCODERS = ["smollm2-135m", "minilm-l6", "mpnet-base"]
 GRIDS = {
     "linear": [
         TrainingConfig(
-            learning_rate=learning_rate, weight_decay=weight_decay, batch_size=256, max_epochs=60, patience=5
+            learning_rate=learning_rate, weight_decay=weight_decay, batch_size=256, max_epochs=100, patience=10
         )
         for learning_rate in (1e-4, 3e-4, 1e-3)
         for weight_decay in (0.0, 1.0)

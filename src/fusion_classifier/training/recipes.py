@@ -12,7 +12,7 @@ from fusion_classifier.errors import UsageError
 PUBLISHED = TrainingConfig(learning_rate=1e-4, batch_size=10, max_epochs=200, patience=10)
 
 DEFAULTS = {
-    "linear": TrainingConfig(learning_rate=3e-4, batch_size=256, max_epochs=60, patience=5),
+    "linear": TrainingConfig(learning_rate=3e-4, batch_size=256, max_epochs=100, patience=10),
     "llmembed": TrainingConfig(learning_rate=1e-4, batch_size=64, max_epochs=25, patience=5, clip_norm=1.0),
 }
 RECIPES = ("default", "published")
