@@ -43,6 +43,11 @@ class Bar:
         """So many items more are done."""
         self.rich.advance(self.task, steps)
 
+    def finish(self) -> None:
+        """All is done, though it took fewer steps than thought."""
+        completed = next(task.completed for task in self.rich.tasks if task.id == self.task)
+        self.rich.update(self.task, total=completed)
+
     def describe(self, text: str) -> None:
         """Another text beside the bar."""
         self.rich.update(self.task, description=text)

@@ -99,6 +99,7 @@ def train(
                 bar.advance()
                 bar.describe(f"training seed {seed} · epoch {epoch} · valid weighted F1 {best_f1:.3f}")
                 if epoch - best_epoch >= config.patience:
+                    bar.finish()
                     break
         head.load_state_dict(best_state)
     head.eval()
