@@ -207,3 +207,15 @@ def test_a_signal_stops_it_with_a_word_on_how_to_go_on(
     assert process.returncode == 128 + number
     assert "run the same command again" in errors
     assert "Traceback" not in errors
+
+
+def test_a_model_of_ones_own_data_is_evaluated_on_the_task_that_is_named(
+    finished: tuple[Path, Path], data: Path, tmp_path: Path
+) -> None:
+    out, store = finished
+    done = fec("evaluate", out / "model", "--store", store)
+    assert done.returncode == 2
+    assert "--task" in done.stderr
+    read = ("--text-column", "comment", "--label-column", "mood")
+    figures = json.loads(result_of("evaluate", out / "model", "--task", data, *read, "--store", store, "--json"))
+    assert figures["test"]["rows"] == 6

@@ -311,10 +311,13 @@ def evaluate_(
     from fusion_classifier import tables
     from fusion_classifier.run import evaluate_saved, saved_task
 
-    trained_on = saved_task(folder)
-    config = trained_on.model_copy(update={"limit": data.limit or trained_on.limit})
-    if task is not None or data.data is not None:
-        config = data.config(task or trained_on.name)
+    if task is not None:
+        config = data.config(task)
+    else:
+        trained_on = saved_task(folder)
+        config = trained_on.model_copy(update={"limit": data.limit or trained_on.limit})
+        if data.data is not None:
+            config = data.config(trained_on.name)
     figures = evaluate_saved(folder, split, config, paths, place.workspace())
     if as_json:
         _print(figures)

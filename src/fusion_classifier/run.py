@@ -53,7 +53,7 @@ from fusion_classifier.modelfile import (
     save_model,
 )
 from fusion_classifier.progress import Progress
-from fusion_classifier.tasks import SPLITS, Split, Task, load_task
+from fusion_classifier.tasks import NAMED, SPLITS, Split, Task, load_task
 from fusion_classifier.training import Epoch, LabelledFeatures, Trained, predict_logits, train
 from fusion_classifier.version import __version__
 
@@ -391,7 +391,10 @@ def measure(part: SplitPredictions, task: Task) -> dict[str, Any]:
 def saved_task(folder: Path) -> TaskConfig:
     """The task that a run or model folder was trained on."""
     if is_model(folder):
-        return TaskConfig(name=load_model(folder).config.task)
+        name = load_model(folder).config.task
+        if name not in NAMED:
+            raise UsageError(f"{folder}: was trained on {name!r}, no named task; say by --task what to evaluate")
+        return TaskConfig(name=name)
     return read_run_config(folder).task
 
 

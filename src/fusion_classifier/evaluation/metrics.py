@@ -94,11 +94,10 @@ def intervals(labels: np.ndarray, by_seed: Sequence[np.ndarray], n_classes: int)
 
         return of_rows
 
-    result = {}
+    result: dict[str, list[float]] = {}
+    if len(labels) < 2:
+        return result  # one text says nothing of the spread
     for name, metric in CONFUSION_METRICS.items():
-        if len(labels) < 2:
-            result[name] = [float("nan"), float("nan")]
-            continue
         found = bootstrap(
             (np.arange(len(labels)),),
             statistic(metric),
