@@ -29,7 +29,8 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """No test reads or writes the user's cache, nor asks the Hub."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        patch.setenv("HF_HUB_OFFLINE", "1")
+        patch.setenv("HF_HUB_OFFLINE", "1")  # for processes that tests start
+        patch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # it was read before
         yield
 
 

@@ -14,7 +14,7 @@ from sklearn.metrics import accuracy_score, f1_score
 from fusion_classifier import FusionClassifier
 from fusion_classifier.config import RunConfig, TaskConfig
 from fusion_classifier.encoders import parse_encoders
-from fusion_classifier.errors import FecError, StoreError, UsageError
+from fusion_classifier.errors import DataError, FecError, StoreError, UsageError
 from fusion_classifier.evaluation import METRICS
 from fusion_classifier.features import FeatureStore, hash_texts
 from fusion_classifier.features.hashing import hexadecimal
@@ -236,6 +236,20 @@ def test_evaluating_the_run_again_gives_its_own_metrics(
     assert again["seeds"] == [0, 1]
     alone = evaluate_saved(out / "model", "test", TaskConfig(name=str(folder)), {}, work)
     assert alone["test"]["metrics"]["accuracy"]["values"][0] in metrics["test"]["accuracy"]["values"]
+
+
+def test_a_run_is_not_evaluated_on_its_own_data_when_that_has_changed(
+    folder: Path, bert_folder: Path, tmp_path: Path, work: Workspace
+) -> None:
+    test = (folder / "test.csv").read_text()
+    (folder / "test.csv").unlink()
+    run_folder(folder, [bert_folder], tmp_path / "run", work)
+    (folder / "test.csv").write_text(test)  # a test split kept back until now is welcome
+    assert evaluate_saved(tmp_path / "run", "test", TaskConfig(name=str(folder)), {}, work)["test"]["rows"] == 24
+    with (folder / "train.csv").open("a") as file:
+        file.write("something new,joy\n")
+    with pytest.raises(DataError, match="train split is not the one"):
+        evaluate_saved(tmp_path / "run", "test", TaskConfig(name=str(folder)), {}, work)
 
 
 def test_a_model_is_not_used_with_another_models_features(

@@ -437,6 +437,7 @@ def evaluate_saved(
         checked_identity(config, s.fingerprint, work.device)
         for config, s in zip(encoders, saved.config.encoders, strict=True)
     ]
+    _check_same_data(folder, task_config, task)
     extract_task(task, [split], encoders, work)
     part = evaluate_split(heads, split, task, identities, work)
     return {
@@ -447,6 +448,22 @@ def evaluate_saved(
         "seeds": list(heads),
         split: measure(part, task),
     }
+
+
+def _check_same_data(folder: Path, config: TaskConfig, task: Task) -> None:
+    """Refuse a run's own data that has changed: split afresh, training texts would stand in the test split.
+
+    A split that was not there at the time of the run (a test split kept back) is welcome.
+    """
+    if is_model(folder) or config != read_run_config(folder).task:
+        return
+    recorded = read_config(folder).get("data", {}).get("splits", {})
+    for name, part in task.splits.items():
+        if name in recorded and recorded[name]["sha256"] != part.fingerprint():
+            raise DataError(
+                f"{task.source}: its {name} split is not the one that {folder} was trained with; "
+                "restore it, or say by --task which texts to evaluate (none of them in the training data)"
+            )
 
 
 def export_task(

@@ -1,13 +1,33 @@
 """Loading refuses whatever would give a feature that means nothing."""
 
+import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoTokenizer, T5Config, T5Model
+from transformers import (
+    AutoModel,
+    AutoTokenizer,
+    CamembertConfig,
+    CamembertModel,
+    DistilBertConfig,
+    DistilBertModel,
+    ElectraConfig,
+    ElectraModel,
+    GPT2Config,
+    GPT2Model,
+    MPNetConfig,
+    MPNetModel,
+    PreTrainedModel,
+    T5Config,
+    T5Model,
+    XLMRobertaConfig,
+    XLMRobertaModel,
+)
 
-from fusion_classifier.encoders import load_encoder, parse_encoder
+from fusion_classifier.encoders import encode, load_encoder, parse_encoder
 from fusion_classifier.errors import FecError, UsageError, WeightsError
 
 CPU = torch.device("cpu")
@@ -52,7 +72,7 @@ def test_missing_weights_are_never_made_up(bert_folder: Path, tmp_path: Path) ->
     gone = next(name for name in tensors if "layer.1" in name)
     del tensors[gone]
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(WeightsError, match="lack 1 weights"):
+    with pytest.raises(WeightsError, match=f"lack 1 weights.*{re.escape(gone)}"):
         load_encoder(parse_encoder(str(folder)), CPU)
 
 
@@ -94,3 +114,64 @@ def test_loading_leaves_the_model_frozen(bert_folder: Path) -> None:
     encoder = load_encoder(parse_encoder(str(bert_folder)), CPU)
     assert not encoder.model.training
     assert not any(parameter.requires_grad for parameter in encoder.model.parameters())
+
+
+def test_llama_has_as_many_positions_as_its_configuration_says(llama_folder: Path) -> None:
+    load_encoder(parse_encoder(f"{llama_folder}?max_length=512"), CPU)
+    with pytest.raises(UsageError, match="--max-length 512"):
+        load_encoder(parse_encoder(f"{llama_folder}?max_length=513"), CPU)
+
+
+SIZES = {"hidden_size": 24, "intermediate_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4}
+OTHERS = ("camembert", "distilbert", "electra", "gpt2", "mpnet", "xlm-roberta")
+
+
+def other_folder(kind: str, bert_folder: Path, to: Path) -> Path:
+    """A small random model of another class, with the small BERT's tokenizer, whose padding index is 0."""
+    tokenizer = AutoTokenizer.from_pretrained(bert_folder)
+    n = len(tokenizer)
+    offset = {"vocab_size": n, "max_position_embeddings": 60, "pad_token_id": 0} | SIZES
+    model: PreTrainedModel
+    torch.manual_seed(0)
+    if kind == "camembert":
+        model = CamembertModel(CamembertConfig(**offset))
+    elif kind == "distilbert":
+        model = DistilBertModel(DistilBertConfig(vocab_size=n, dim=24, hidden_dim=32, n_layers=3, n_heads=4))
+    elif kind == "electra":
+        model = ElectraModel(ElectraConfig(vocab_size=n, embedding_size=16, **SIZES))
+    elif kind == "gpt2":
+        model = GPT2Model(GPT2Config(vocab_size=n, n_embd=24, n_layer=3, n_head=4, n_positions=60))
+    elif kind == "mpnet":
+        model = MPNetModel(MPNetConfig(**{**offset, "pad_token_id": 1}))  # MPNet's is 1 whatever it is told
+    else:
+        model = XLMRobertaModel(XLMRobertaConfig(**offset))
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "norm" not in name.lower():
+                parameter.mul_(8)  # far apart, so that texts differ clearly
+    model.save_pretrained(to)
+    tokenizer.save_pretrained(to)
+    return to
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_other_model_types_give_their_hidden_states_too(kind: str, bert_folder: Path, tmp_path: Path) -> None:
+    folder = other_folder(kind, bert_folder, tmp_path / kind)
+    encoder = load_encoder(parse_encoder(f"{folder}?dtype=float32&layers=0,-1,1&max_length=50"), CPU)
+    model, tokenizer = AutoModel.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
+    texts = ["a", "hello there, you", "abc def"]
+    for text, feature in zip(texts, encode(encoder, texts), strict=True):
+        with torch.no_grad():
+            states = model(torch.tensor([tokenizer(text)["input_ids"]]), output_hidden_states=True).hidden_states
+        expected = np.stack([states[layer][0].mean(0).numpy() for layer in (0, -1, 1)])
+        np.testing.assert_allclose(feature, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(("kind", "longest"), [("camembert", 59), ("gpt2", 60), ("mpnet", 58), ("xlm-roberta", 59)])
+def test_the_longest_input_allowed_can_be_encoded(kind: str, longest: int, bert_folder: Path, tmp_path: Path) -> None:
+    """Relatives of RoBERTa lose the positions up to their padding index."""
+    folder = other_folder(kind, bert_folder, tmp_path / kind)
+    encoder = load_encoder(parse_encoder(f"{folder}?dtype=float32&max_length={longest}"), CPU)
+    assert np.isfinite(encode(encoder, ["a" * 100])[0]).all()
+    with pytest.raises(UsageError, match=f"--max-length {longest}"):
+        load_encoder(parse_encoder(f"{folder}?dtype=float32&max_length={longest + 1}"), CPU)

@@ -10,11 +10,14 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
-from fusion_classifier.encoders import parse_encoder
+from fusion_classifier.config import EncoderConfig
+from fusion_classifier.encoders import encode, load_encoder, parse_encoder
 from fusion_classifier.encoders.presets import PRESETS
-from fusion_classifier.encoders.weights import describe_presets, locate
+from fusion_classifier.encoders.weights import Weights, describe_presets, locate
 from fusion_classifier.errors import UsageError, WeightsError
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -98,7 +101,17 @@ class _Hub(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         path = self.path.partition("?")[0]
-        if "some/gated" in path:
+        if "/gone" in path:
+            self._answer(404, b"{}", X_Error_Code="RevisionNotFound", X_Error_Message="Invalid rev id: gone")
+        elif path.startswith("/api/models/some/pickled"):
+            info: dict[str, object] = {
+                "id": "some/pickled",
+                "sha": COMMIT,
+                "siblings": [{"rfilename": "pytorch_model.bin"}],
+                "tags": [],
+            }
+            self._answer(200, json.dumps(info).encode(), Content_Type="application/json")
+        elif "some/gated" in path:
             self._answer(403, b"{}", X_Error_Code="GatedRepo", X_Error_Message="Access is restricted")
         elif "some/model" not in path:
             self._answer(404, b"{}", X_Error_Code="RepoNotFound", X_Error_Message="Repository not found")
@@ -200,3 +213,87 @@ def test_no_hub_says_how_to_go_without(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "the Hub can't be reached" in done.stderr
     assert "--encoder bert-large=PATH" in done.stderr
+
+
+ENCODE = """
+import json, sys, torch
+from fusion_classifier.encoders import encode, load_encoder, parse_encoder
+from fusion_classifier.errors import FecError
+answers = {}
+for spec in sys.argv[1:]:
+    try:
+        features = encode(load_encoder(parse_encoder(spec), torch.device("cpu")), ["one text", "and another"])
+        answers[spec] = [feature.tolist() for feature in features]
+    except FecError as error:
+        answers[spec] = f"{type(error).__name__}: {error}"
+print(json.dumps(answers))
+"""
+
+
+def test_what_the_hub_has_encodes_as_the_local_folder_and_what_it_lacks_is_named(
+    hub: str, bert_folder: Path, tmp_path: Path
+) -> None:
+    asked = {
+        "some/model?dtype=float32": "",
+        "some/model?revision=gone": "WeightsError: some/model has no revision 'gone' on the Hub",
+        "some/pickled": "WeightsError: some/pickled has no .safetensors weights",
+        "some/model/absent.gguf": "WeightsError: some/model has no file absent.gguf",
+        "some/gated": "WeightsError: some/gated is gated",
+        "some/nothing": "WeightsError: some/nothing is not on the Hub, or private",
+    }
+    environment = os.environ | {
+        "HF_ENDPOINT": hub,
+        "HF_HOME": str(tmp_path / "hf"),
+        "HF_HUB_OFFLINE": "0",
+        "HF_HUB_DISABLE_XET": "1",
+    }
+    command = [sys.executable, "-c", ENCODE, *asked]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=200)
+    assert done.returncode == 0, done.stderr
+    answers = json.loads(done.stdout.splitlines()[-1])
+    found = answers.pop("some/model?dtype=float32")
+    local = load_encoder(parse_encoder(f"{bert_folder}?dtype=float32"), torch.device("cpu"))
+    np.testing.assert_allclose(found, encode(local, ["one text", "and another"]), atol=1e-6)
+    for spec, answer in answers.items():
+        assert answer.startswith(asked[spec])
+        assert "\n" not in answer
+
+
+def test_a_preset_that_is_nowhere_here_is_asked_of_the_hub_by_its_id(
+    bert_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def from_hub(hub_id: str, revision: str | None, hint: str) -> Weights:
+        asked.append((hub_id, revision))
+        return Weights(tmp_path, None, "Hub")
+
+    monkeypatch.setattr("fusion_classifier.encoders.weights._from_hub", from_hub)
+    monkeypatch.setenv("FEC_MODELS", str(tmp_path))
+    assert locate(parse_encoder("roberta-large")).source == "Hub"
+    assert locate(parse_encoder("some/model?revision=v2")).source == "Hub"
+    assert asked == [("FacebookAI/roberta-large", None), ("some/model", "v2")]
+    shutil.copytree(bert_folder, tmp_path / "roberta-large")
+    assert locate(parse_encoder("roberta-large")).source == "FEC_MODELS"
+    assert len(asked) == 2
+    with pytest.raises(WeightsError, match="not on this machine"):
+        locate(EncoderConfig(name="a", model="some/model"), download=False)
+
+
+def test_presets_say_where_their_weights_are(
+    bert_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(bert_folder, tmp_path / "bert-large")
+    monkeypatch.setenv("FEC_MODELS", str(tmp_path))
+    described = {one["name"]: one for one in describe_presets()}
+    assert described["bert-large"]["weights"] == f"FEC_MODELS: {tmp_path / 'bert-large'}"
+    assert described["roberta-large"]["weights"] == "from the Hub when first used"
+    assert described["llama2-7b-chat"]["layers"] == "-5,-4,-3,-2,-1"
+    assert described["llama2-7b-chat"]["model"] == "meta-llama/Llama-2-7b-chat-hf"
+
+
+def test_a_folder_without_a_tokenizer_is_named(bert_folder: Path, tmp_path: Path) -> None:
+    for name in ("config.json", "model.safetensors"):
+        shutil.copy(bert_folder / name, tmp_path / name)
+    with pytest.raises(WeightsError, match="no tokenizer"):
+        locate(parse_encoder(str(tmp_path)))

@@ -33,3 +33,40 @@ def test_pooled_batches_are_float32_in_the_order_asked_for() -> None:
     assert batch.dtype.is_floating_point
     assert batch.dtype.itemsize == 4
     assert batch[:, 0].tolist() == [4, 0, 4]
+
+
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=8), st.data())
+@settings(deadline=None)
+def test_a_selection_of_a_selection_is_a_selection(lengths: list[int], data: st.DataObject) -> None:
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    values = np.arange(offsets[-1] * 2, dtype=np.float16).reshape(-1, 1, 2)
+    features = TokenFeatures(values, offsets)
+    first = np.array(data.draw(st.lists(st.integers(0, len(lengths) - 1), min_size=1, max_size=9)))
+    second = np.array(data.draw(st.lists(st.integers(0, len(first) - 1), max_size=9)), dtype=np.int64)
+    twice, once = features.take(first).take(second), features.take(first[second])
+    np.testing.assert_array_equal(twice.values, once.values)
+    np.testing.assert_array_equal(twice.offsets, once.offsets)
+    np.testing.assert_array_equal(twice.lengths, np.array(lengths)[first[second]])
+    assert twice.values.dtype == np.float16
+    assert len(twice) == len(second)
+
+
+def test_nothing_selected_is_an_empty_batch() -> None:
+    tokens = from_arrays([np.ones((2, 3, 4), dtype=np.float32)], ragged=True)
+    pooled = from_arrays([np.ones((3, 4), dtype=np.float32)], ragged=False)
+    none = np.array([], dtype=np.int64)
+    assert isinstance(tokens, TokenFeatures)
+    assert tokens.batch(none).states.shape == (0, 0, 3, 4)
+    assert tokens.batch(none).mean().shape == (0, 3, 4)
+    assert len(tokens.take(none)) == len(pooled.take(none)) == 0
+    assert pooled.take(none).shape == pooled.shape
+    assert (tokens.shape.layers, tokens.shape.width, tokens.shape.ragged) == (3, 4, True)
+    assert (pooled.shape.layers, pooled.shape.width, pooled.shape.ragged) == (3, 4, False)
+
+
+@given(st.lists(st.integers(0, 4), max_size=9))
+def test_pooled_selections_are_numpys(rows: list[int]) -> None:
+    values = np.random.default_rng(0).standard_normal((5, 3)).astype(np.float16)
+    features, chosen = PooledFeatures(values), np.array(rows, dtype=np.int64)
+    np.testing.assert_array_equal(features.take(chosen).values, values[chosen])
+    np.testing.assert_array_equal(features.batch(chosen).numpy(), values[chosen].astype(np.float32))

@@ -92,3 +92,62 @@ def test_dropout_acts_in_training_only() -> None:
     assert not torch.equal(head(batch), head(batch))
     head.eval()
     assert torch.equal(head(batch), head(batch))
+
+
+def by_hand(
+    state: dict[str, np.ndarray],
+    batch: dict[str, np.ndarray],
+    width: int,
+    sigma: float,
+) -> np.ndarray:
+    """The module's docstring for any set of encoders, one text at a time."""
+
+    def linear(name: str, x: np.ndarray) -> np.ndarray:
+        return np.asarray(state[f"{name}.weight"] @ x + state[f"{name}.bias"])
+
+    layered = [name for name, values in batch.items() if values.ndim == 3] or [next(iter(batch))]
+    logits = []
+    for row in range(len(next(iter(batch.values())))):
+        stack: list[np.ndarray] = []
+        means = []
+        for name in layered:
+            states = np.atleast_2d(batch[name][row])
+            for vector in states:
+                stack.append(np.maximum(linear(f"compress.{len(stack)}.0", vector), 0))
+            means.append(states.mean(0))
+        for i, name in enumerate(name for name in batch if name not in layered):
+            vector = batch[name][row]
+            stack.append(vector if len(vector) == width else linear(f"project.{i}", vector))
+        c = np.array([[np.tanh(sigma * (a @ b) / 2) for b in stack] for a in stack])
+        hidden = np.concatenate([c.ravel(), *means])
+        for name in ("classifier.0", "classifier.3"):
+            hidden = np.maximum(linear(name, hidden), 0)
+        logits.append(linear("classifier.6", hidden))
+    return np.stack(logits)
+
+
+@pytest.mark.parametrize(
+    "shapes",
+    [
+        {"a": (3, 20), "b": (2, 30)},  # two layered encoders
+        {"a": (3, 20), "b": (16,), "c": (2, 16), "d": (9,)},  # and single ones between, of d's width and not
+        {"a": (12,), "b": (16,), "c": (5,)},  # single ones only: the first has the LLM's role
+        {"a": (16,), "b": (16,)},
+        {"a": (7,)},
+        {"b": (9,), "a": (4, 8)},
+    ],
+)
+@pytest.mark.parametrize("sigma", [1.0, 0.25])
+def test_the_forward_pass_of_any_set_of_encoders_is_the_formula(
+    shapes: dict[str, tuple[int, ...]], sigma: float
+) -> None:
+    described = {name: FeatureShape(shape, ragged=False) for name, shape in shapes.items()}
+    torch.manual_seed(0)
+    head = build_head(LlmEmbedConfig(width=16, sigma=sigma), described, 5).eval()
+    batch = random_batch(described, 4)
+    state = {name: tensor.double().numpy() for name, tensor in head.state_dict().items()}
+    arrays = {name: tensor.double().numpy() for name, tensor in batch.items()}
+    with torch.no_grad():
+        found = head(batch).numpy()
+    np.testing.assert_allclose(found, by_hand(state, arrays, 16, sigma), rtol=1e-4, atol=1e-5)
+    assert np.ptp(found, axis=0).max() > 1e-3  # texts differ

@@ -1,5 +1,7 @@
 """Training: repeatable to the bit, stopped in time, restored to its best epoch."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -95,3 +97,113 @@ def test_divergence_is_named_with_the_way_out() -> None:
 def test_an_empty_split_is_named() -> None:
     with pytest.raises(DataError, match="validation"):
         train(HEADS[0], CONFIG, data(20, 0), data(0, 1), 3, 0, CPU, QUIET)
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_nan_in_a_feature_is_named(head: LinearConfig | LlmEmbedConfig) -> None:
+    broken = data(150, 0)
+    broken.features["single"].values[3, 0] = np.nan
+    with pytest.raises(NonFiniteError, match="diverged"):
+        train(head, CONFIG, broken, data(60, 1), 3, 0, CPU, QUIET)
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_nan_in_a_feature_to_validate_on_is_named(head: LinearConfig | LlmEmbedConfig) -> None:
+    broken = data(60, 1)
+    broken.features["single"].values[3, 0] = np.nan
+    with pytest.raises(NonFiniteError):
+        train(head, CONFIG, data(150, 0), broken, 3, 0, CPU, QUIET)
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("epochs", [1, 8])
+def test_divergence_is_named_in_the_last_epoch_too(head: LinearConfig | LlmEmbedConfig, epochs: int) -> None:
+    """One step an epoch: its loss is still finite where the step itself breaks the head."""
+    config = TrainingConfig(learning_rate=3e38, batch_size=1000, max_epochs=epochs, patience=8)
+    with pytest.raises(NonFiniteError, match="--lr"):
+        fit(head, config=config)
+
+
+def test_no_data_to_train_on_is_named() -> None:
+    with pytest.raises(DataError, match="training"):
+        train(HEADS[0], CONFIG, data(0, 0), data(20, 1), 3, 0, CPU, QUIET)
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_logits_do_not_depend_on_the_padding_of_the_batch(head: LinearConfig | LlmEmbedConfig) -> None:
+    trained = fit(head, ragged=True)
+    few = data(20, 2, ragged=True)
+    tokens = few.features["layered"]
+    assert isinstance(tokens, TokenFeatures)
+    long = np.full((50, *tokens.values.shape[1:]), 3, dtype=np.float16)
+    longer = TokenFeatures(np.concatenate([tokens.values, long]), np.append(tokens.offsets, tokens.offsets[-1] + 50))
+    singles = few.features["single"].values
+    more: dict[str, Features] = {"layered": longer, "single": PooledFeatures(np.concatenate([singles, singles[:1]]))}
+    together = predict_logits(trained.head, few.features, 20, CPU)
+    torch.testing.assert_close(predict_logits(trained.head, more, 21, CPU)[:20], together, atol=1e-5, rtol=1e-5)
+    for row in range(20):
+        alone = {name: features.take(np.array([row])) for name, features in few.features.items()}
+        torch.testing.assert_close(
+            predict_logits(trained.head, alone, 1, CPU)[0], together[row], atol=1e-5, rtol=1e-5
+        )
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_training_on_tokens_is_training_on_their_means(head: LinearConfig | LlmEmbedConfig) -> None:
+    """Both heads take token states by their mean: so does every step of training, however batches are padded."""
+    ragged = data(150, 0, ragged=True)
+    tokens = ragged.features["layered"]
+    assert isinstance(tokens, TokenFeatures)
+    bounds = itertools.pairwise(tokens.offsets)
+    means = np.stack([tokens.values[a:b].astype(np.float32).mean(0) for a, b in bounds])
+    pooled = LabelledFeatures({"layered": PooledFeatures(means), "single": ragged.features["single"]}, ragged.labels)
+    config = CONFIG.model_copy(update={"max_epochs": 2})
+    one, other = (train(head, config, d, d, 3, 0, CPU, QUIET).history[-1] for d in (ragged, pooled))
+    assert one.train_loss == pytest.approx(other.train_loss, abs=1e-3)
+    assert one.valid_loss == pytest.approx(other.valid_loss, abs=1e-3)
+
+
+def test_the_caller_s_random_state_is_put_back_after_an_error() -> None:
+    broken = data(150, 0)
+    broken.features["single"].values[3, 0] = np.nan
+    before = torch.get_rng_state()
+    with pytest.raises(NonFiniteError):
+        train(HEADS[1], CONFIG, broken, data(60, 1), 3, 0, CPU, QUIET)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_epochs_are_counted_from_one_and_the_first_best_is_kept() -> None:
+    trained = fit(HEADS[0], config=CONFIG.model_copy(update={"max_epochs": 30, "patience": 30}))
+    assert [epoch.epoch for epoch in trained.history] == list(range(1, 31))
+    scores = [epoch.valid_weighted_f1 for epoch in trained.history]
+    assert trained.best_epoch == 1 + scores.index(max(scores))
+    assert all(epoch.seconds > 0 for epoch in trained.history)
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_the_restored_head_is_the_one_of_a_run_that_ended_at_the_best_epoch(
+    head: LinearConfig | LlmEmbedConfig,
+) -> None:
+    """To the bit, as both have one seed; later epochs have left no trace."""
+    config = CONFIG.model_copy(update={"learning_rate": 0.03, "max_epochs": 12, "patience": 12})
+    train_data, valid_data = data(60, 0, noise=3.0), data(60, 1, noise=3.0)
+    trained = train(head, config, train_data, valid_data, 3, 0, CPU, QUIET)
+    assert trained.best_epoch < 12  # else nothing is restored
+    shorter = config.model_copy(update={"max_epochs": trained.best_epoch})
+    ended = train(head, shorter, train_data, valid_data, 3, 0, CPU, QUIET)
+    assert ended.best_epoch == trained.best_epoch
+    for name, tensor in trained.head.state_dict().items():
+        assert torch.equal(tensor, ended.head.state_dict()[name])
+    assert not trained.head.training
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_of_epochs_with_the_same_f1_the_one_with_the_lower_loss_is_kept(head: LinearConfig | LlmEmbedConfig) -> None:
+    """On few, easy texts F1 is 1 from the first epochs on, long before the probabilities are worth anything."""
+    easy = [data(rows, seed, noise=0.05) for rows, seed in ((60, 0), (30, 1))]
+    config = CONFIG.model_copy(update={"max_epochs": 30, "patience": 5})
+    trained = train(head, config, easy[0], easy[1], 3, 0, CPU, QUIET)
+    tied = [epoch for epoch in trained.history if epoch.valid_weighted_f1 == trained.best.valid_weighted_f1]
+    assert len(tied) > 1
+    assert trained.best.valid_loss == min(epoch.valid_loss for epoch in tied)

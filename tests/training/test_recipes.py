@@ -28,3 +28,10 @@ def test_changes_hold_and_the_rest_stays(head: str) -> None:
 def test_what_does_not_exist_is_wrong_use(name: str, changes: dict[str, float]) -> None:
     with pytest.raises(UsageError):
         recipe(name, "linear", **changes)
+
+
+@pytest.mark.parametrize("changes", [{"max_epochs": 0}, {"batch_size": 0}, {"patience": 0}, {"clip_norm": 0}])
+def test_a_value_that_can_not_be_is_named(changes: dict[str, float]) -> None:
+    (field,) = changes
+    with pytest.raises(UsageError, match=rf"{field}.*not 0"):
+        recipe("default", "llmembed", **changes)

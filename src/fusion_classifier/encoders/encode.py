@@ -15,7 +15,7 @@ import torch
 
 from fusion_classifier.encoders import pooling
 from fusion_classifier.encoders.loading import Encoder
-from fusion_classifier.errors import NonFiniteError, UsageError
+from fusion_classifier.errors import DataError, NonFiniteError, UsageError
 
 # Padded tokens a forward pass. Larger batches gain little on a CPU; a GPU needs more to be busy.
 TOKEN_BUDGET = {"cpu": 2048, "mps": 8192, "cuda": 32768}
@@ -39,10 +39,21 @@ def tokenize(encoder: Encoder, texts: Sequence[str]) -> list[TokenizedText]:
     A text that is too long loses its end, never the template around it.
 
     Raises:
+        DataError: a text that is not valid Unicode.
         UsageError: the template alone leaves no room for a text.
     """
     limit = encoder.config.max_length
     template = encoder.config.template
+    for text in texts:
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise DataError(
+                f"the text {text[:60]!r} is not valid Unicode "
+                f"(half a surrogate pair at character {error.start + 1}); give it as UTF-8"
+            ) from error
+    if not texts:
+        return []
     rendered = [template.replace("{text}", text) for text in texts]
     plain = template == "{text}"
     # Only the tokenizer can cut a plain text at the right token; a template is cut inside, below.

@@ -80,7 +80,7 @@ def load_identified(identity: EncoderIdentity, device: torch.device) -> Encoder:
         raise UsageError(f"{config.name}: this model has no pooler; use mean, first, last or tokens")
     model.eval().requires_grad_(False)
     model.config.use_cache = False
-    tokenizer.padding_side = "right"
+    tokenizer.padding_side = tokenizer.truncation_side = "right"
     layers = _resolve_layers(config, model.config.num_hidden_layers)
     _check_max_length(config, model, tokenizer)
     width = model.config.hidden_size
@@ -119,7 +119,9 @@ def _load(identity: EncoderIdentity) -> tuple[PreTrainedTokenizerBase, PreTraine
 
 
 # Model types whose pooler can be left out, so that its absence from the files does not matter.
-WITHOUT_POOLER = ("bert", "roberta", "xlm-roberta", "camembert", "mpnet", "electra")
+WITHOUT_POOLER = ("bert", "roberta", "xlm-roberta", "camembert", "mpnet")
+# Model types that count positions from the padding index on.
+POSITIONS_AFTER_PADDING = ("roberta", "xlm-roberta", "camembert", "mpnet")
 
 
 def _check_architecture(config: EncoderConfig, model_config: Any) -> None:
@@ -148,10 +150,7 @@ def _resolve_layers(config: EncoderConfig, n_layers: int) -> tuple[int, ...]:
 def _check_max_length(config: EncoderConfig, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     limits = [tokenizer.model_max_length]
     if hasattr(model.config, "max_position_embeddings"):
-        # RoBERTa and MPNet count positions from the padding index on.
-        used_up = (
-            model.config.pad_token_id + 1 if model.config.model_type in ("roberta", "xlm-roberta", "mpnet") else 0
-        )
+        used_up = model.config.pad_token_id + 1 if model.config.model_type in POSITIONS_AFTER_PADDING else 0
         limits.append(model.config.max_position_embeddings - used_up)
     if config.max_length > min(limits):
         raise UsageError(

@@ -18,9 +18,9 @@ def mean(states: Tensor, mask: Tensor) -> Tensor:
     Returns:
         (B, layers, H), float32.
     """
-    weights = mask.to(torch.float32)  # (B, L)
-    total = torch.einsum("blkh,bl->bkh", states.float(), weights)
-    return total / weights.sum(1)[:, None, None]
+    # Not a product with the mask: padding may hold infinity, and 0 · inf is NaN.
+    counted = torch.where(mask[..., None, None], states.float(), 0)  # (B, L, layers, H)
+    return counted.sum(1) / mask.sum(1)[:, None, None]
 
 
 def first(states: Tensor) -> Tensor:

@@ -70,6 +70,8 @@ def parse_encoder(spec: str, defaults: Mapping[str, str | None] | None = None) -
         fields["layers"] = parse_layers(given["layers"])
     if "template" in given:
         fields["template"] = given["template"].replace("\\n", "\n")
+        if "{text}" not in given["template"]:
+            raise UsageError(f"--encoder {spec!r}: template: must contain {{text}}, the place of the text")
     try:
         config = EncoderConfig.model_validate(base.model_dump() | fields | {"path": path or base.path})
     except ValidationError as error:

@@ -81,7 +81,7 @@ def train(
             head.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
         )
         history: list[Epoch] = []
-        best_epoch, best_f1 = 0, -math.inf
+        best_epoch, best = 0, (-math.inf, -math.inf)
         best_state: dict[str, Tensor] = {}
         order = np.random.default_rng(seed)
         with progress.bar(f"training seed {seed}", total=config.max_epochs) as bar:
@@ -93,11 +93,13 @@ def train(
                         f"training diverged (seed {seed}, epoch {epoch}: loss {loss}); use a lower --lr"
                     )
                 history.append(_validate(head, valid_data, epoch, loss, started, device))
-                if history[-1].valid_weighted_f1 > best_f1:
-                    best_epoch, best_f1 = epoch, history[-1].valid_weighted_f1
+                # Where F1 ties, as it does on few texts, the lower loss is the better trained head.
+                reached = (history[-1].valid_weighted_f1, -history[-1].valid_loss)
+                if reached > best:
+                    best_epoch, best = epoch, reached
                     best_state = {name: tensor.detach().clone() for name, tensor in head.state_dict().items()}
                 bar.advance()
-                bar.describe(f"training seed {seed} · epoch {epoch} · valid weighted F1 {best_f1:.3f}")
+                bar.describe(f"training seed {seed} · epoch {epoch} · valid weighted F1 {best[0]:.3f}")
                 if epoch - best_epoch >= config.patience:
                     bar.finish()
                     break
@@ -150,6 +152,11 @@ def _validate(
     head: Head, data: LabelledFeatures, epoch: int, train_loss: float, started: float, device: torch.device
 ) -> Epoch:
     logits = predict_logits(head, data.features, len(data), device)
+    if not torch.isfinite(logits).all():
+        raise NonFiniteError(
+            f"training diverged (epoch {epoch}: NaN or infinity for a validation text); use a lower --lr, "
+            "and see that the features are finite (fec store verify)"
+        )
     predicted = logits.argmax(1).numpy()
     return Epoch(
         epoch=epoch,
