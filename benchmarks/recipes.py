@@ -56,7 +56,9 @@ def main() -> None:
         encoders = parse_encoders(ENCODERS)
         extract_task(task, ["train", "valid"], encoders, work)
         identities = [identify(encoder, work.device) for encoder in encoders]
-        train_data, valid_data = (features_of(task.split(s), identities, work.store) for s in ("train", "valid"))
+        train_data, valid_data = (
+            features_of(task.split(s), task, identities, work.store) for s in ("train", "valid")
+        )
         for head in arguments.heads:
             for config in GRIDS[head]:
                 started = time.perf_counter()

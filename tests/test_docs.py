@@ -66,8 +66,9 @@ def test_the_readmes_python_works(minilm: str, tmp_path: Path, monkeypatch: pyte
     (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.S)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    train = demo.load().split("train")
+    task = demo.load()
     code = code.replace('["minilm-l6", "smollm2-135m"]', repr([minilm]))
-    scope = {"texts": list(train.texts[:120]), "labels": [demo.load().labels[i] for i in train.labels[:120]]}
+    labels = [task.labels[i] for i in task.targets("train")[:120]]
+    scope = {"texts": list(task.split("train").texts[:120]), "labels": labels}
     exec(code, scope)
     assert (tmp_path / "my-model" / "model.safetensors").is_file()

@@ -293,7 +293,7 @@ def test_export_gives_features_and_labels_of_each_split(
     assert [path.name for path in paths] == ["train.safetensors", "test.safetensors"]
     with safe_open(paths[1], "np") as file:
         labels = json.loads(file.metadata()["labels"])
-        assert [labels[i] for i in file.get_tensor("labels")] == [task.labels[i] for i in task.split("test").labels]
+        assert [labels[i] for i in file.get_tensor("labels")] == [task.labels[i] for i in task.targets("test")]
         llama, bert = encoders[0].name, encoders[1].name
         assert file.get_tensor(llama).shape[:2] == (24, 2)
         offsets = file.get_tensor(f"{bert}.offsets")

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-import torch
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import NotFittedError
 
@@ -41,9 +40,11 @@ from fusion_classifier.modelfile import (
 )
 from fusion_classifier.progress import QUIET, Progress
 from fusion_classifier.tasks.split import hold_out
-from fusion_classifier.tasks.task import Split
+from fusion_classifier.tasks.task import Label, Split, targets
 from fusion_classifier.training import LabelledFeatures, predict_logits, recipe, train
 
+Labels = Sequence[str] | Sequence[int] | Sequence[Sequence[str]] | np.ndarray
+NOT_FITTED = "this FusionClassifier is not fitted yet: call fit or from_pretrained"
 CHUNK_TEXTS = 1024  # texts encoded at once in prediction: bounds memory whatever the number of texts
 
 
@@ -53,7 +54,7 @@ class FusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
     Args:
         encoders: encoders as on the command line (`minilm-l6`, `minilm-l6=PATH`, a Hub id, a folder, with
             settings `?pooling=tokens&layers=2,4,6`), or `EncoderConfig` values.
-        head: `linear` or `llmembed`.
+        head: `fusion`, `linear` or `llmembed`.
         recipe: `default` or `published` hyper-parameters.
         training: changes to the recipe, such as `{"learning_rate": 1e-4}` (fields of `TrainingConfig`).
         seed: of the start, the order of batches, dropout, and the validation rows held out.
@@ -90,16 +91,17 @@ class FusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
     def fit(
         self,
         X: Sequence[str],
-        y: Sequence[str] | Sequence[int] | np.ndarray,
+        y: Labels,
         *,
         X_valid: Sequence[str] | None = None,
-        y_valid: Sequence[str] | Sequence[int] | np.ndarray | None = None,
+        y_valid: Labels | None = None,
     ) -> Self:
         """Extract features (from the store where they are there already) and train the head.
 
         Args:
             X: N texts.
-            y: N labels, all strings or all whole numbers.
+            y: N labels, all strings or all whole numbers. For a multi-label task N lists of strings, or an
+                indicator matrix (N, C) of 0 and 1 with the labels 0 to C − 1.
             X_valid: texts for early stopping; a tenth of X, stratified, is held out unless given.
             y_valid: their labels.
 
@@ -107,34 +109,37 @@ class FusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
             DataError: texts or labels that can't be used.
             UsageError, WeightsError, NonFiniteError: see the messages.
         """
-        texts, labels = check_texts(X, "X"), np.asarray(y)
-        if labels.dtype.kind not in "iuUO" or labels.ndim != 1 or len(labels) != len(texts):
-            raise DataError(f"y: give {len(texts)} strings or whole numbers, one a text")
-        self.classes_, targets = np.unique(labels, return_inverse=True)
-        if len(self.classes_) < 2:
-            raise DataError("y: needs at least two different labels")
-        train_split = Split(tuple(texts), tuple(targets.tolist()))
+        texts = check_texts(X, "X")
+        self.classes_, labels = encode_labels(y, "y", len(texts))
+        train_split = Split(tuple(texts), labels)
         if X_valid is None:
             splits = hold_out({"train": train_split}, self.seed, "X")
             train_split, valid_split = splits["train"], splits["valid"]
         else:
-            valid_split = self._valid_split(check_texts(X_valid, "X_valid"), np.asarray(y_valid))
+            valid_texts = check_texts(X_valid, "X_valid")
+            if y_valid is None:
+                raise DataError("y_valid: give the labels of X_valid")
+            _, valid_labels = encode_labels(y_valid, "y_valid", len(valid_texts), self.classes_)
+            valid_split = Split(tuple(valid_texts), valid_labels)
 
         device, progress = resolve_device(self.device), Progress() if self.progress else QUIET
         store = FeatureStore(self.store if self.store is None else Path(self.store))
         specs = [self.encoders] if isinstance(self.encoders, str | EncoderConfig) else list(self.encoders)
         if not specs:
             raise UsageError("encoders: give at least one")
-        configs = [spec if isinstance(spec, EncoderConfig) else parse_encoder(spec) for spec in specs]
+        head = parse_head(self.head)
+        configs = [
+            spec if isinstance(spec, EncoderConfig) else parse_encoder(spec, features=head.reads) for spec in specs
+        ]
         identities = [identify(config, device) for config in configs]
         for identity in identities:
             extract_features(train_split.texts + valid_split.texts, identity, store, device, progress)
         train_data, valid_data = (
-            LabelledFeatures(read_features(split.texts, identities, store), split.targets)
+            LabelledFeatures(read_features(split.texts, identities, store), targets(split.labels, len(self.classes_)))
             for split in (train_split, valid_split)
         )
         trained = train(
-            parse_head(self.head),
+            head,
             recipe(self.recipe, self.head, **(self.training or {})),
             train_data,
             valid_data,
@@ -157,20 +162,13 @@ class FusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
             task="own data",
             id2label=labels_of([str(label) for label in self.classes_]),
             label_type="int" if self.classes_.dtype.kind in "iu" else "str",
-            head=parse_head(self.head),
+            head=head,
             encoders=saved,
             seed=self.seed,
+            decision=trained.decision,
         )
         self._restore(config, trained.head)
         return self
-
-    def _valid_split(self, texts: list[str], labels: np.ndarray) -> Split:
-        if len(labels) != len(texts):
-            raise DataError(f"y_valid: {len(labels)} labels for {len(texts)} texts")
-        unknown = sorted({str(label) for label in labels} - {str(label) for label in self.classes_})
-        if unknown:
-            raise DataError(f"y_valid: label {unknown[0]!r} does not occur in y")
-        return Split(tuple(texts), tuple(np.searchsorted(self.classes_, labels).tolist()))
 
     def _restore(self, config: ModelConfig, head: Head) -> None:
         """Become the trained classifier that these describe."""
@@ -184,13 +182,17 @@ class FusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         return hasattr(self, "head_")
 
     def predict(self, X: Iterable[str]) -> np.ndarray:
-        """The most probable label of each text: (N,), of the type that `fit` was given."""
-        best = self.predict_proba(X).argmax(1)
-        labels: np.ndarray = self.classes_[best]
+        """The most probable label of each text: (N,), of the type that `fit` was given.
+
+        Multi-label: an indicator matrix (N, C) of 0 and 1, columns as in `classes_`.
+        """
+        probabilities = self.predict_proba(X)  # checks first that there is a model
+        answers = self.config_.decision.labels(probabilities)
+        labels: np.ndarray = self.classes_[answers] if answers.ndim == 1 else answers
         return labels
 
     def predict_proba(self, X: Iterable[str]) -> np.ndarray:
-        """The probability of each label: (N, C), float32, columns as in `classes_`.
+        """The calibrated probability of each label: (N, C), float32, columns as in `classes_`.
 
         Raises:
             DataError: an empty text, or something that is none.
@@ -201,7 +203,7 @@ class FusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
     def predict_proba_stream(self, X: Iterable[str]) -> Iterator[np.ndarray]:
         """`predict_proba` in chunks of up to 1,024 texts, in order and in constant memory."""
         if not self.__sklearn_is_fitted__():
-            raise NotFittedError("this FusionClassifier is not fitted yet: call fit or from_pretrained")
+            raise NotFittedError(NOT_FITTED)
         if isinstance(X, str):
             raise DataError("X: give a list of texts, not one string")
         iterator = iter(X)
@@ -213,7 +215,7 @@ class FusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
             }
             device = resolve_device(self.device)
             logits = predict_logits(self.head_.to(device), features, len(texts), device)
-            yield torch.softmax(logits, 1).numpy()
+            yield self.config_.decision.probabilities(logits)
 
     def _encoders(self) -> list[Encoder]:
         """The encoders, loaded at the first call and kept."""
@@ -270,6 +272,55 @@ class FusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = super().__getstate__()
         return {key: value for key, value in state.items() if key != "_loaded"} | {"_loaded": None}
+
+
+def encode_labels(
+    y: Labels, name: str, count: int, classes: np.ndarray | None = None
+) -> tuple[np.ndarray, tuple[Label, ...]]:
+    """The different labels, sorted, and each row's as indices into them.
+
+    Args:
+        y: one string or whole number a row, or several: lists of strings, or an indicator matrix.
+        name: what to call it in errors.
+        count: rows there must be.
+        classes: the labels there are; those of `y` unless given.
+
+    Raises:
+        DataError: something else, or labels that are not among `classes`.
+    """
+    if len(y) != count:
+        raise DataError(f"{name}: {len(y)} labels for {count} texts")
+    rows: list[list[Any]]
+    several = len(y) > 0 and isinstance(y[0], (list, tuple, set, np.ndarray))
+    if not several:
+        flat = np.asarray(y)
+        if flat.dtype.kind not in "iuUO" or flat.ndim != 1:
+            raise DataError(f"{name}: give {count} strings or whole numbers, one a text")
+        rows = [[value] for value in flat]
+    elif isinstance(y, np.ndarray):
+        if not np.isin(y, (0, 1)).all():
+            raise DataError(f"{name}: a matrix of labels holds only 0 and 1")
+        rows = [np.flatnonzero(row).tolist() for row in y]
+        own = np.arange(y.shape[1])
+        if classes is not None and len(classes) != len(own):
+            raise DataError(f"{name}: {len(own)} columns for {len(classes)} labels")
+        classes = own
+    else:
+        rows = [list(row) for row in y]  # type: ignore[arg-type]
+        if not all(isinstance(value, str) for row in rows for value in row):
+            raise DataError(f"{name}: give lists of strings, or an indicator matrix (N, C) of 0 and 1")
+    found = np.unique(np.asarray([value for row in rows for value in row])) if classes is None else classes
+    if len(found) < 2:
+        raise DataError(f"{name}: needs at least two different labels")
+    index = {value: position for position, value in enumerate(found.tolist())}
+    encoded: list[Label] = []
+    for row in rows:
+        unknown = [value for value in row if value not in index]
+        if unknown:
+            raise DataError(f"{name}: label {str(unknown[0])!r} does not occur in y")
+        positions = tuple(sorted({index[value] for value in row}))
+        encoded.append(positions if several else positions[0])
+    return found, tuple(encoded)
 
 
 def check_texts(texts: Iterable[object], name: str) -> list[str]:

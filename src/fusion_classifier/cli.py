@@ -24,8 +24,9 @@ from fusion_classifier.cli_options import (
     encoder_paths,
     grouped,
     option,
+    reads,
 )
-from fusion_classifier.config import Device
+from fusion_classifier.config import DEFAULT_HEAD, Device
 from fusion_classifier.errors import FecError, UsageError
 
 # torch and transformers take seconds to import: every command imports what it needs itself, so that --help
@@ -191,6 +192,14 @@ def extract_(
     split: SplitNames = None,
     data: DataOptions,
     encoders: EncoderOptions,
+    head: Annotated[
+        str,
+        option(
+            "--head",
+            panel=ENCODER,
+            help="The head that will read the features: fusion reads token states, the others pooled ones.",
+        ),
+    ] = DEFAULT_HEAD,
     place: PlaceOptions,
     as_json: Json = False,
 ) -> None:
@@ -198,7 +207,7 @@ def extract_(
 
     Stopped at any moment, the same command goes on where it was.
     """
-    configs = encoders.configs()
+    configs = encoders.configs(reads(head))
     from dataclasses import asdict
 
     from fusion_classifier.run import extract_task, load_for
@@ -231,7 +240,7 @@ def train_(
     as_json: Json = False,
 ) -> None:
     """Train on features that are in the store; no model is loaded."""
-    config = training.config(data.config(task), encoders.configs())
+    config = training.config(data.config(task), encoders.configs(reads(training.head)))
     from fusion_classifier.run import load_for, train_task
 
     work = place.workspace()
@@ -276,7 +285,7 @@ def run_(
 
     Stopped at any moment, the same command goes on where it was.
     """
-    config = training.config(data.config(task), encoders.configs())
+    config = training.config(data.config(task), encoders.configs(reads(training.head)))
     from fusion_classifier import tables
     from fusion_classifier.run import load_for, run
 
@@ -345,6 +354,17 @@ def predict_(
         int | None,
         typer.Option("--top-k", min=1, help="A list of the K most probable labels instead of the best."),
     ] = None,
+    abstain: Annotated[
+        float | None,
+        typer.Option(
+            "--abstain",
+            min=0.0,
+            max=1.0,
+            metavar="P",
+            help="Answer null where the best label's probability is below P; risk_coverage in a run's metrics.json "
+            "says which accuracy and coverage a P gives.",
+        ),
+    ] = None,
     encoder: EncoderPaths = None,
     device: Annotated[Device, typer.Option("--device", help="auto takes CUDA, then MPS, then the CPU.")] = "auto",
 ) -> None:
@@ -352,7 +372,7 @@ def predict_(
     paths = encoder_paths(encoder)
     from fusion_classifier.predict import predict_lines
 
-    for line in predict_lines(model, texts or [], file, text_column, top_k, paths, device):
+    for line in predict_lines(model, texts or [], file, text_column, top_k, abstain, paths, device):
         typer.echo(line)
 
 

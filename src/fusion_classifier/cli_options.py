@@ -20,6 +20,8 @@ from fusion_classifier.config import (
     Device,
     Dtype,
     EncoderConfig,
+    FeatureKind,
+    FusionConfig,
     LlmEmbedConfig,
     Pooling,
     RunConfig,
@@ -60,18 +62,47 @@ class DataOptions:
     label_column: Annotated[
         str, option("--label-column", panel=DATA, help=field_help(TaskConfig, "label_column"))
     ] = "label"
+    multilabel: Annotated[bool, option("--multilabel", panel=DATA, help=field_help(TaskConfig, "multilabel"))] = False
+    label_separator: Annotated[
+        str, option("--label-separator", panel=DATA, help=field_help(TaskConfig, "label_separator"))
+    ] = ","
+    label_columns: Annotated[
+        str | None,
+        option(
+            "--label-columns",
+            panel=DATA,
+            metavar="A,B,…",
+            help=field_help(TaskConfig, "label_columns"),
+        ),
+    ] = None
+    augment_column: Annotated[
+        str | None, option("--augment-column", panel=DATA, help=field_help(TaskConfig, "augment_column"))
+    ] = None
     split_seed: Annotated[int, option("--split-seed", panel=DATA, help=field_help(TaskConfig, "split_seed"))] = 0
     limit: Annotated[
         int | None, option("--limit", panel=DATA, metavar="N", min=1, help=field_help(TaskConfig, "limit"))
     ] = None
 
     def config(self, task: str) -> TaskConfig:
-        """The configuration of this task."""
+        """The configuration of this task.
+
+        Raises:
+            UsageError: options that don't go together.
+        """
+        indicators = tuple(name.strip() for name in self.label_columns.split(",")) if self.label_columns else ()
+        if self.label_columns is not None and (len(set(indicators)) < 2 or not all(indicators)):
+            raise UsageError(f"--label-columns {self.label_columns!r}: name two or more columns, with commas between")
+        if indicators and self.multilabel:
+            raise UsageError("--multilabel reads one column with several labels, --label-columns a column a label")
         return TaskConfig(
             name=task,
             data=None if self.data is None else str(self.data),
             text_column=self.text_column,
             label_column=self.label_column,
+            multilabel=self.multilabel,
+            label_separator=self.label_separator,
+            label_columns=indicators,
+            augment_column=self.augment_column,
             split_seed=self.split_seed,
             limit=self.limit,
         )
@@ -116,8 +147,8 @@ class EncoderOptions:
         ),
     ] = None
 
-    def configs(self) -> tuple[EncoderConfig, ...]:
-        """The encoders' configurations."""
+    def configs(self, features: FeatureKind = "pooled") -> tuple[EncoderConfig, ...]:
+        """The encoders' configurations; `features` where no pooling is given."""
         from fusion_classifier.encoders import parse_encoders
 
         special = self.pool_special_tokens
@@ -129,7 +160,18 @@ class EncoderOptions:
             "dtype": self.dtype,
             "pool_special_tokens": None if special is None else str(special).lower(),
         }
-        return parse_encoders(self.encoder or list(DEFAULT_ENCODERS), settings)
+        return parse_encoders(self.encoder or list(DEFAULT_ENCODERS), settings, features=features)
+
+
+def reads(head: str) -> FeatureKind:
+    """Which features a head reads unless told otherwise.
+
+    Raises:
+        UsageError: no such head.
+    """
+    if head not in HEAD_CONFIGS:
+        raise UsageError(f"no head {head!r}; there are {', '.join(HEAD_CONFIGS)}")
+    return HEAD_CONFIGS[head].reads
 
 
 @dataclass(frozen=True)
@@ -141,7 +183,19 @@ class TrainingOptions:
         float | None, option("--sigma", panel=HEAD, help="llmembed: " + field_help(LlmEmbedConfig, "sigma"))
     ] = None
     width: Annotated[
-        int | None, option("--width", panel=HEAD, help="llmembed: " + field_help(LlmEmbedConfig, "width"))
+        int | None,
+        option(
+            "--width",
+            panel=HEAD,
+            help=f"fusion: {field_help(FusionConfig, 'width')} llmembed: {field_help(LlmEmbedConfig, 'width')}",
+        ),
+    ] = None
+    cooccurrence: Annotated[
+        int | None, option("--cooccurrence", panel=HEAD, help="fusion: " + field_help(FusionConfig, "cooccurrence"))
+    ] = None
+    dropout: Annotated[
+        float | None,
+        option("--dropout", panel=HEAD, help="fusion, llmembed: " + field_help(LlmEmbedConfig, "dropout")),
     ] = None
     recipe: Annotated[
         str,
@@ -163,6 +217,10 @@ class TrainingOptions:
         float | None,
         option("--weight-decay", panel=TRAINING, help=field_help(TrainingConfig, "weight_decay")),
     ] = None
+    calibrate: Annotated[
+        bool,
+        option("--calibrate/--no-calibrate", panel=TRAINING, help=field_help(TrainingConfig, "calibrate")),
+    ] = True
     seeds: Annotated[
         int,
         option("--seeds", panel=TRAINING, metavar="N", min=1, help="Train N times, with the seeds 0 to N − 1."),
@@ -184,7 +242,13 @@ class TrainingOptions:
         return RunConfig(
             task=task,
             encoders=encoders,
-            head=parse_head(self.head, sigma=self.sigma, width=self.width),
+            head=parse_head(
+                self.head,
+                sigma=self.sigma,
+                width=self.width,
+                cooccurrence=self.cooccurrence,
+                dropout=self.dropout,
+            ),
             training=recipe(
                 self.recipe,
                 self.head,
@@ -193,6 +257,7 @@ class TrainingOptions:
                 max_epochs=self.epochs,
                 patience=self.patience,
                 weight_decay=self.weight_decay,
+                calibrate=self.calibrate,
             ),
             seeds=tuple(range(self.seeds)),
         )

@@ -4,13 +4,16 @@ A configuration says everything that decides a result. It is compared, hashed, w
 read back; nothing in it refers to a loaded model.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Pooling = Literal["mean", "first", "last", "pooler", "tokens"]
 Dtype = Literal["auto", "bfloat16", "float16", "float32"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
+
+
+FeatureKind = Literal["tokens", "pooled"]
 
 
 class FrozenModel(BaseModel):
@@ -43,9 +46,9 @@ class EncoderConfig(FrozenModel):
     """Branch, tag or commit on the Hub; the Hub's default branch unless given."""
     path: str | None = None
     """Local folder or GGUF file to take the weights from, instead of looking for them."""
-    layers: Annotated[tuple[int, ...], Field(min_length=1)] = (-1,)
+    layers: Annotated[tuple[int, ...], Field(min_length=1)] | None = None
     """Hidden states to keep: 0 is the embedding output, -1 the last layer (after the final norm where the
-    model has one)."""
+    model has one). Unless given: the last; with pooling tokens those at a third, two thirds and the end."""
     pooling: Pooling = "mean"
     """mean, first ([CLS]), last: one vector a layer; pooler: the model's own; tokens: every token's states."""
     template: Annotated[str, Field(pattern=r"\{text\}")] = "{text}"
@@ -60,9 +63,37 @@ class EncoderConfig(FrozenModel):
     same huge state whatever the text."""
 
 
+class FusionConfig(FrozenModel):
+    """Head `fusion`: attentive pooling over token states of every encoder, then structured fusion."""
+
+    reads: ClassVar[FeatureKind] = "tokens"
+    name: Literal["fusion"] = "fusion"
+    width: Annotated[int, Field(ge=8)] = 256
+    """Width d to which every encoder's tokens are projected."""
+    cooccurrence: Annotated[int, Field(ge=0)] = 4
+    """Heads of the co-occurrence pooling between encoders; 0 leaves it out."""
+    clip: Annotated[float, Field(gt=0)] = 8.0
+    """Standard deviations at which standardized states are clipped (massive activations)."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3
+    """Dropout on the pooled vectors."""
+    token_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Dropout on the projected tokens."""
+    word_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Share of tokens that are not attended to in a training step."""
+    layer_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of layers left out in a training step."""
+
+    @model_validator(mode="after")
+    def _divides(self) -> Self:
+        if self.cooccurrence and self.width % self.cooccurrence:
+            raise ValueError(f"width {self.width} must be a multiple of cooccurrence {self.cooccurrence}")
+        return self
+
+
 class LlmEmbedConfig(FrozenModel):
     """Head `llmembed`: the published classifier (LLMEmbed, ACL 2024)."""
 
+    reads: ClassVar[FeatureKind] = "pooled"
     name: Literal["llmembed"] = "llmembed"
     width: Annotated[int, Field(ge=1)] = 1024
     """Width to which each LLM layer is compressed before co-occurrence pooling."""
@@ -75,15 +106,17 @@ class LlmEmbedConfig(FrozenModel):
 class LinearConfig(FrozenModel):
     """Head `linear`: multinomial logistic regression on standardized features."""
 
+    reads: ClassVar[FeatureKind] = "pooled"
     name: Literal["linear"] = "linear"
 
 
-HeadConfig = Annotated[LlmEmbedConfig | LinearConfig, Field(discriminator="name")]
-HEAD_CONFIGS: dict[str, type[LlmEmbedConfig] | type[LinearConfig]] = {
+HeadConfig = Annotated[FusionConfig | LlmEmbedConfig | LinearConfig, Field(discriminator="name")]
+HEAD_CONFIGS: dict[str, type[FusionConfig] | type[LlmEmbedConfig] | type[LinearConfig]] = {
+    "fusion": FusionConfig,
     "linear": LinearConfig,
     "llmembed": LlmEmbedConfig,
 }
-DEFAULT_HEAD = "linear"
+DEFAULT_HEAD = "fusion"
 
 
 class TrainingConfig(FrozenModel):
@@ -101,6 +134,16 @@ class TrainingConfig(FrozenModel):
     """Decoupled weight decay (AdamW); 0 is plain Adam."""
     clip_norm: Annotated[float, Field(gt=0)] | None = None
     """Gradient norm above which gradients are scaled down; none unless given."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """Course of the learning rate: constant, or along a cosine to 0 at the last of max_epochs."""
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of all steps in which the learning rate rises from 0 (cosine schedule)."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the target spread over all labels."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Precision of matrix products in training; weights and sums stay float32."""
+    calibrate: bool = True
+    """Fit a temperature on the validation split, so that probabilities mean what they say."""
 
 
 class TaskConfig(FrozenModel):
@@ -114,6 +157,16 @@ class TaskConfig(FrozenModel):
     """Column with the texts."""
     label_column: str = "label"
     """Column with the labels, as names or numbers."""
+    multilabel: bool = False
+    """The label column holds any number of labels a row: a list (JSONL, Parquet), or a string with a
+    separator between them."""
+    label_separator: Annotated[str, Field(min_length=1)] = ","
+    """What stands between the labels of a row, with --multilabel."""
+    label_columns: tuple[str, ...] = ()
+    """Columns of 0 and 1, one a label, instead of the label column: a row may have any number of labels."""
+    augment_column: str | None = None
+    """Column with another wording of each text (a paraphrase): train's are trained on as further rows;
+    those of other splits are never read."""
     split_seed: int = 0
     """Seed of the stratified split, where a single file (or a folder without a validation split) is split."""
     limit: Annotated[int, Field(ge=1)] | None = None

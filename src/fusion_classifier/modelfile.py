@@ -21,6 +21,7 @@ from fusion_classifier.errors import FecError
 from fusion_classifier.features.arrays import FeatureShape
 from fusion_classifier.files import whole_folder
 from fusion_classifier.fusion import Head, build_head
+from fusion_classifier.training.decision import Decision
 from fusion_classifier.version import __version__
 
 CONFIG_FILE = "config.json"
@@ -61,6 +62,8 @@ class ModelConfig(FrozenModel):
     """The encoders, in the head's order."""
     seed: int
     """Seed of the training."""
+    decision: Decision = Decision()
+    """Temperature and, for a multi-label task, thresholds."""
 
     @property
     def labels(self) -> list[str]:
@@ -120,6 +123,9 @@ def load_model(folder: Path) -> SavedModel:
         raise FecError(f"{folder / CONFIG_FILE}: can't be read ({error})") from error
     if sorted(config.id2label) != list(range(len(config.id2label))):
         raise FecError(f"{folder / CONFIG_FILE}: id2label must number the labels from 0 without a gap")
+    thresholds = config.decision.thresholds
+    if thresholds is not None and len(thresholds) != len(config.id2label):
+        raise FecError(f"{folder / CONFIG_FILE}: {len(thresholds)} thresholds for {len(config.id2label)} labels")
     head = build_head(config.head, config.shapes, len(config.id2label))
     load_head(head, folder / WEIGHTS_FILE)
     return SavedModel(config, head)

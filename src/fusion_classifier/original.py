@@ -39,7 +39,8 @@ def rep_extract(encoder: str, arguments: Sequence[str] | None = None) -> NoRetur
     ) -> None:
         """Extract the features of one split into the feature store."""
         device = device.partition(":")[0]  # cuda:0
-        fec(["extract", task, *_data(task), "--split", mode, "--encoder", encoder, "--device", device])
+        wanted = ["--split", mode, "--encoder", encoder, "--head", "llmembed", "--device", device]
+        fec(["extract", task, *_data(task), *wanted])
 
     _run(command, arguments)
 

@@ -1,6 +1,7 @@
 """Predictions as lines of JSON, in the output format of transformers' text-classification pipeline.
 
-Without `top_k` one object a text, `{"label": …, "score": …}`; with it a list of the K best.
+Without `top_k` one object a text, `{"label": …, "score": …}`; with it a list of the K best. A multi-label model
+answers with the list of all labels it gives. Below the confidence `abstain` the label is null.
 """
 
 import json
@@ -14,6 +15,7 @@ from fusion_classifier.classifier import FusionClassifier
 from fusion_classifier.config import Device
 from fusion_classifier.errors import DataError, UsageError
 from fusion_classifier.tasks.table import checked_text, column, read_rows, read_utf8
+from fusion_classifier.training.decision import Decision
 
 
 def predict_lines(
@@ -22,6 +24,7 @@ def predict_lines(
     file: Path | None,
     text_column: str,
     top_k: int | None,
+    abstain: float | None,
     encoder_paths: Mapping[str, str],
     device: Device,
 ) -> Iterator[str]:
@@ -41,7 +44,11 @@ def predict_lines(
     if file is not None:
         from_file = _stream_lines() if str(file) == "-" else list(_file_texts(file, text_column))
     classifier = FusionClassifier.from_pretrained(model, device=device, encoder_paths=encoder_paths)
-    names = classifier.config_.labels
+    names, decision = classifier.config_.labels, classifier.config_.decision
+    if decision.multilabel and abstain is not None:
+        raise UsageError(
+            f"--abstain: the model in {model} may give no label at all, by a threshold for each; leave it out"
+        )
 
     def everything() -> Iterator[str]:
         yield from texts
@@ -49,12 +56,19 @@ def predict_lines(
 
     for probabilities in classifier.predict_proba_stream(everything()):
         for row in probabilities:
-            yield json.dumps(_as_pipeline(row, names, top_k), ensure_ascii=False)
+            yield json.dumps(_as_pipeline(row, names, decision, top_k, abstain), ensure_ascii=False)
 
 
-def _as_pipeline(row: np.ndarray, names: Sequence[str], top_k: int | None) -> object:
-    order = np.argsort(-row, kind="stable")[: top_k or 1]
-    answers = [{"label": names[i], "score": float(row[i])} for i in order]
+def _as_pipeline(
+    row: np.ndarray, names: Sequence[str], decision: Decision, top_k: int | None, abstain: float | None
+) -> object:
+    order = np.argsort(-row, kind="stable")
+    if top_k is None and decision.multilabel:
+        given = decision.labels(row[None])[0]
+        return [{"label": names[i], "score": float(row[i])} for i in order if given[i]]
+    answers: list[dict[str, object]] = [{"label": names[i], "score": float(row[i])} for i in order[: top_k or 1]]
+    if abstain is not None and row.max() < abstain:
+        answers = [{"label": None, "score": float(row.max())}]
     return answers if top_k else answers[0]
 
 

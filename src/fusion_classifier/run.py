@@ -7,7 +7,7 @@ A run folder holds
     model/                 the classifier of the seed with the best validation weighted F1
     metrics.json           every metric: mean, standard deviation and values over seeds
     predictions.parquet    probabilities, a row a text and seed
-    confusion_matrix.png, training_curves.png
+    training_curves.png, confusion_matrix.png, risk_coverage.png; f1_by_label.png in a multi-label task
 
 Each is written in one step. Running the same command again takes up what is there; another configuration is
 refused, so that no folder ever mixes two.
@@ -34,8 +34,15 @@ from safetensors.torch import save_file
 from fusion_classifier.config import EncoderConfig, RunConfig, TaskConfig
 from fusion_classifier.encoders import EncoderIdentity, identify
 from fusion_classifier.errors import DataError, FecError, UsageError
-from fusion_classifier.evaluation import SplitPredictions, overlap, per_class, summarize, write_predictions
-from fusion_classifier.evaluation.plots import plot_confusion, plot_training
+from fusion_classifier.evaluation import (
+    SplitPredictions,
+    at_coverages,
+    overlap,
+    per_class,
+    summarize,
+    write_predictions,
+)
+from fusion_classifier.evaluation.plots import plot_confusion, plot_f1_by_label, plot_risk_coverage, plot_training
 from fusion_classifier.features import ExtractionReport, FeatureStore, extract_features, hash_texts, read_features
 from fusion_classifier.features.export import export_split
 from fusion_classifier.features.hashing import hexadecimal
@@ -53,8 +60,8 @@ from fusion_classifier.modelfile import (
     save_model,
 )
 from fusion_classifier.progress import Progress
-from fusion_classifier.tasks import NAMED, SPLITS, Split, Task, load_task
-from fusion_classifier.training import Epoch, LabelledFeatures, Trained, predict_logits, train
+from fusion_classifier.tasks import NAMED, SPLITS, Split, Task, load_task, targets
+from fusion_classifier.training import Decision, Epoch, LabelledFeatures, Trained, predict_logits, train
 from fusion_classifier.version import __version__
 
 CONFIG_FILE = "config.yaml"
@@ -108,7 +115,7 @@ def extract_task(
     task: Task, splits: Sequence[str], encoders: Sequence[EncoderConfig], work: Workspace
 ) -> list[ExtractionReport]:
     """Make sure that the store has the features of these splits, encoder by encoder."""
-    texts = [text for split in splits for text in task.split(split).texts]
+    texts = [text for split in splits for text in _texts(task, split)]
     reports = []
     for config in encoders:
         report = extract_features(texts, identify(config, work.device), work.store, work.device, work.progress)
@@ -121,9 +128,16 @@ def extract_task(
     return reports
 
 
-def features_of(split: Split, identities: Sequence[EncoderIdentity], store: FeatureStore) -> LabelledFeatures:
-    """A split's features from the store, with its labels."""
-    return LabelledFeatures(read_features(split.texts, identities, store), split.targets)
+def _texts(task: Task, split: str) -> tuple[str, ...]:
+    """The texts of a split that need features: for train those of the augmentation too."""
+    return task.training.texts if split == "train" else task.split(split).texts
+
+
+def features_of(
+    split: Split, task: Task, identities: Sequence[EncoderIdentity], store: FeatureStore
+) -> LabelledFeatures:
+    """The features of a task's rows from the store, with their labels."""
+    return LabelledFeatures(read_features(split.texts, identities, store), targets(split.labels, len(task.labels)))
 
 
 # --- train -------------------------------------------------------------------------------------------------
@@ -137,12 +151,12 @@ def train_task(
     Raises:
         MissingSplitError, StoreError, FecError: see the messages.
     """
-    train_split, valid_split = task.split("train"), task.split("valid")
+    train_split, valid_split = task.training, task.split("valid")
     identities = [identify(encoder, work.device) for encoder in config.encoders]
     with locked(out):
         _claim(out, config, task, identities, work.device, overwrite=overwrite)
-        train_data = features_of(train_split, identities, work.store)
-        valid_data = features_of(valid_split, identities, work.store)
+        train_data = features_of(train_split, task, identities, work.store)
+        valid_data = features_of(valid_split, task, identities, work.store)
         trained = {}
         for seed in config.seeds:
             trained[seed] = _finished_seed(out, config, train_data, len(task.labels), seed) or _train_seed(
@@ -163,6 +177,7 @@ def train_task(
                 for identity in identities
             ),
             seed=best.seed,
+            decision=best.decision,
         )
         save_model(out / "model", model, best.head)
         with whole_file(out / "training_curves.png") as path:
@@ -203,13 +218,19 @@ def _claim(
             "source": task.source,
             "licence": task.licence,
             "labels": len(task.labels),
-            "splits": {name: {"rows": len(s), "sha256": s.fingerprint()} for name, s in task.splits.items()},
+            "splits": {
+                name: {"rows": len(s), "sha256": s.fingerprint()}
+                for name, s in (
+                    task.splits | ({"augmentation": task.augmentation} if task.augmentation else {})
+                ).items()
+            },
         },
         "encoder_keys": {identity.config.name: identity.key for identity in identities},
     }
     path = out / CONFIG_FILE
     if path.exists() and not overwrite:
-        there = read_config(out)
+        # Read as a configuration, so that a field that came with a newer version has its default.
+        there = read_config(out) | {"run": read_run_config(out).model_dump(mode="json")}
         for part, value in decides.items():
             difference = _difference(value, there.get(part), part)
             if difference:
@@ -237,6 +258,8 @@ OUR_FILES = (
     "model",
     "predictions.parquet",
     "confusion_matrix.png",
+    "risk_coverage.png",
+    "f1_by_label.png",
     "training_curves.png",
 )
 
@@ -322,7 +345,11 @@ def _train_seed(
     with whole_folder(_seed_folder(out, seed)) as folder:
         state = {name: tensor.contiguous().cpu() for name, tensor in trained.head.state_dict().items()}
         save_file(state, folder / "head.safetensors")
-        record = {"best_epoch": trained.best_epoch, "history": [asdict(epoch) for epoch in trained.history]}
+        record = {
+            "best_epoch": trained.best_epoch,
+            "decision": trained.decision.model_dump(mode="json"),
+            "history": [asdict(epoch) for epoch in trained.history],
+        }
         (folder / "training.json").write_text(json.dumps(record, indent=1), "utf-8")
     return trained
 
@@ -334,12 +361,21 @@ def _finished_seed(
     folder = _seed_folder(out, seed)
     if not folder.exists():
         return None
-    head = build_head(config.head, train_data.shapes, n_classes)
+    return read_seed(folder, build_head(config.head, train_data.shapes, n_classes), seed)
+
+
+def read_seed(folder: Path, head: Head, seed: int) -> Trained:
+    """A trained seed from its folder, into a head of its configuration.
+
+    Raises:
+        FecError: it can't be read.
+    """
     load_head(head, folder / "head.safetensors")
     try:
         record = json.loads((folder / "training.json").read_text("utf-8"))
         history = tuple(Epoch(**epoch) for epoch in record["history"])
-        return Trained(head, seed, int(record["best_epoch"]), history)
+        decision = Decision.model_validate(record["decision"])
+        return Trained(head, decision, seed, int(record["best_epoch"]), history)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise FecError(f"{folder}: can't be read ({error}); delete it to train seed {seed} anew") from error
 
@@ -347,8 +383,16 @@ def _finished_seed(
 # --- evaluate ----------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Member:
+    """One trained head of a run, and how its logits become labels."""
+
+    head: Head
+    decision: Decision
+
+
 def evaluate_split(
-    heads: Mapping[int, Head],
+    members: Mapping[int, Member],
     name: str,
     task: Task,
     identities: Sequence[EncoderIdentity],
@@ -358,12 +402,13 @@ def evaluate_split(
     split = task.split(name)
     if not len(split):
         raise DataError(f"the {name} split of {task.source} is empty")
-    data = features_of(split, identities, work.store)
-    by_seed = {
-        seed: torch.softmax(predict_logits(head.to(work.device), data.features, len(data), work.device), 1).numpy()
-        for seed, head in heads.items()
-    }
-    return SplitPredictions(name, hexadecimal(hash_texts(split.texts)), data.labels, by_seed)
+    data = features_of(split, task, identities, work.store)
+    by_seed, answers = {}, {}
+    for seed, one in members.items():
+        logits = predict_logits(one.head.to(work.device), data.features, len(data), work.device)
+        by_seed[seed] = one.decision.probabilities(logits)
+        answers[seed] = one.decision.labels(by_seed[seed])
+    return SplitPredictions(name, hexadecimal(hash_texts(split.texts)), data.labels, by_seed, answers)
 
 
 def measure(part: SplitPredictions, task: Task) -> dict[str, Any]:
@@ -371,20 +416,17 @@ def measure(part: SplitPredictions, task: Task) -> dict[str, Any]:
 
     `without_overlap` is None where no text does, or where there is no train split to compare with.
     """
-    by_seed = list(part.by_seed.values())
     figures: dict[str, Any] = {
         "rows": len(part.labels),
-        "metrics": summarize(part.labels, by_seed),
-        "per_class": per_class(part.labels, by_seed, task.labels),
+        "metrics": summarize(part),
+        "per_class": per_class(part, task.labels),
+        "risk_coverage": None if task.multilabel else at_coverages(part.labels, list(part.by_seed.values())),
         "without_overlap": None,
     }
     if "train" in task.splits and part.split != "train":
         apart = ~overlap(task.split(part.split).texts, task.split("train").texts)
         if 0 < apart.sum() < len(apart):
-            figures["without_overlap"] = {
-                "rows": int(apart.sum()),
-                "metrics": summarize(part.labels[apart], [probabilities[apart] for probabilities in by_seed]),
-            }
+            figures["without_overlap"] = {"rows": int(apart.sum()), "metrics": summarize(part.take(apart))}
     return figures
 
 
@@ -417,21 +459,25 @@ def evaluate_saved(
     if not is_model(model_folder):
         raise FecError(f"{folder}: neither a run folder nor a model folder")
     saved = load_model(model_folder)
-    heads: dict[int, Head] = {saved.config.seed: saved.head}
+    members = {saved.config.seed: Member(saved.head, saved.config.decision)}
     if folder != model_folder:
         config = read_run_config(folder)
-        heads = {}
+        members = {}
         for seed in config.seeds:
             if not _seed_folder(folder, seed).exists():
                 raise FecError(f"{folder}: seed {seed} is not trained yet; run the same fec run or fec train again")
-            heads[seed] = build_head(config.head, saved.config.shapes, len(saved.config.labels))
-            load_head(heads[seed], _seed_folder(folder, seed) / "head.safetensors")
+            head = build_head(config.head, saved.config.shapes, len(saved.config.labels))
+            one = read_seed(_seed_folder(folder, seed), head, seed)
+            members[seed] = Member(one.head, one.decision)
     task, _ = load_for(task_config, [split], work)
     if list(task.labels) != saved.config.labels:
         raise DataError(
             f"{task.source}: its labels are not those of the model in {folder} "
             f"({len(task.labels)} against {len(saved.config.labels)}, or another order)"
         )
+    if task.multilabel != saved.config.decision.multilabel:
+        kind = "any number of labels" if task.multilabel else "one label"
+        raise DataError(f"{task.source}: a text has {kind}, but not so for the model in {folder}")
     encoders = [placed(encoder, encoder_paths) for encoder in saved.config.encoders]
     identities = [
         checked_identity(config, s.fingerprint, work.device)
@@ -439,13 +485,13 @@ def evaluate_saved(
     ]
     _check_same_data(folder, task_config, task)
     extract_task(task, [split], encoders, work)
-    part = evaluate_split(heads, split, task, identities, work)
+    part = evaluate_split(members, split, task, identities, work)
     return {
         "task": task.name,
         "split": split,
         "encoders": [encoder.name for encoder in encoders],
         "head": saved.config.head.name,
-        "seeds": list(heads),
+        "seeds": list(members),
         split: measure(part, task),
     }
 
@@ -474,7 +520,7 @@ def export_task(
     identities = [identify(encoder, work.device) for encoder in encoders]
     paths = []
     for name in splits:
-        data = features_of(task.split(name), identities, work.store)
+        data = features_of(task.split(name), task, identities, work.store)
         hashes = hexadecimal(hash_texts(task.split(name).texts))
         path = out / f"{name}.safetensors"
         export_split(data.features, data.labels, path, names=task.labels, task=task.name, split=name, hashes=hashes)
@@ -499,10 +545,10 @@ def run(config: RunConfig, task: Task, out: Path, work: Workspace, *, overwrite:
     fitted = time.perf_counter()
 
     identities = [identify(encoder, work.device) for encoder in config.encoders]
-    heads = {seed: one.head for seed, one in trained.items()}
+    members = {seed: Member(one.head, one.decision) for seed, one in trained.items()}
     names = [name for name in splits if name != "train"]
     with work.progress.bar("evaluating", total=None):
-        parts = {name: evaluate_split(heads, name, task, identities, work) for name in names}
+        parts = {name: evaluate_split(members, name, task, identities, work) for name in names}
         figures = {name: measure(part, task) for name, part in parts.items()}
     reported = names[-1]
     metrics: dict[str, Any] = {
@@ -515,7 +561,9 @@ def run(config: RunConfig, task: Task, out: Path, work: Workspace, *, overwrite:
         "test_without_overlap": (figures.get("test", {}).get("without_overlap") or {}).get("metrics"),
         "rows": {name: len(task.split(name)) for name in splits},
         "per_class": {name: figure["per_class"] for name, figure in figures.items()},
-        "parameters": count_parameters(next(iter(heads.values()))),
+        "risk_coverage": {name: figure["risk_coverage"] for name, figure in figures.items()},
+        "parameters": count_parameters(next(iter(members.values())).head),
+        "temperatures": {str(seed): one.decision.temperature for seed, one in members.items()},
         "best_epochs": {str(seed): one.best_epoch for seed, one in trained.items()},
         "encoded_texts": {report.encoder: report.encoded for report in reports},
         "seconds": {
@@ -529,11 +577,21 @@ def run(config: RunConfig, task: Task, out: Path, work: Workspace, *, overwrite:
     with locked(out):
         with whole_file(out / "predictions.parquet") as path:
             write_predictions(list(parts.values()), task.labels, path)
-        with whole_file(out / "confusion_matrix.png") as path:
-            predicted = [p.argmax(1) for p in parts[reported].by_seed.values()]
-            plot_confusion(parts[reported].labels, predicted, task.labels, path)
+        _draw(parts[reported], task, out)
         write_whole(out / METRICS_FILE, json.dumps(metrics, indent=2, default=_json) + "\n")
     return Result(out, metrics)
+
+
+def _draw(part: SplitPredictions, task: Task, out: Path) -> None:
+    """Pictures of what a run predicts: a confusion matrix and what abstaining brings, or F1 by label."""
+    if task.multilabel:
+        with whole_file(out / "f1_by_label.png") as path:
+            plot_f1_by_label(per_class(part, task.labels), path)
+        return
+    with whole_file(out / "confusion_matrix.png") as path:
+        plot_confusion(part.labels, list(part.answers.values()), task.labels, path)
+    with whole_file(out / "risk_coverage.png") as path:
+        plot_risk_coverage(part.labels, part.by_seed, path)
 
 
 def _json(value: object) -> object:

@@ -13,9 +13,12 @@ METRIC_TITLES = {
     "macro_f1": "macro F1",
     "top3_accuracy": "top-3 accuracy",
     "nll": "negative log-likelihood",
+    "micro_f1": "micro F1",
+    "map": "mean average precision",
+    "subset_accuracy": "all labels right",
     "ece": "calibration error (ECE)",
 }
-PERCENT = ("accuracy", "weighted_f1", "macro_f1", "top3_accuracy", "ece")
+NOT_PERCENT = ("nll",)
 
 
 def size(count: float) -> str:
@@ -40,13 +43,16 @@ def table(title: str | None, columns: Sequence[str], rows: Sequence[Sequence[str
 def metrics_table(title: str, columns: Mapping[str, Mapping[str, Any]]) -> Table:
     """Metrics by split: mean ± standard deviation over seeds, with the bootstrap interval where there is one."""
     rows = []
+    there = next(iter(columns.values()))
     for metric, name in METRIC_TITLES.items():
+        if metric not in there:
+            continue
         rows.append([name, *(_cell(metric, figures[metric]) for figures in columns.values())])
     return table(title, ["", *columns], rows, right=1)
 
 
 def _cell(metric: str, figure: Mapping[str, Any]) -> str:
-    scale, digits = (100, 2) if metric in PERCENT else (1, 3)
+    scale, digits = (1, 3) if metric in NOT_PERCENT else (100, 2)
     text = f"{scale * figure['mean']:.{digits}f}"
     if len(figure["values"]) > 1:
         text += f" ± {scale * figure['std']:.{digits}f}"
@@ -96,7 +102,7 @@ def print_run(metrics: Mapping[str, Any], folder: Path) -> None:
         out.print(
             f"{apart:,} test texts also stand in train, up to case and punctuation; the last column leaves them out."
         )
-    out.print(f"\nWritten to {folder}: metrics.json, predictions.parquet, model/, two pictures. Next:", markup=False)
+    out.print(f"\nWritten to {folder}: metrics.json, predictions.parquet, model/ and pictures. Next:", markup=False)
     out.print(f'  fec predict {folder} "a text of yours" --top-k 3', markup=False, highlight=False)
     if metrics["task"] == "demo":
         out.print("  fec run yours.csv --text-column … --label-column …", markup=False, highlight=False)

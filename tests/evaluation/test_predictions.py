@@ -20,7 +20,8 @@ def probabilities(seed: int, n: int) -> np.ndarray:
 def part(split: str, n: int, seeds: tuple[int, ...]) -> SplitPredictions:
     labels = np.arange(n, dtype=np.int64) % 3
     hashes = [f"{number:032x}" for number in range(n)]
-    return SplitPredictions(split, hashes, labels, {seed: probabilities(seed + n, n) for seed in seeds})
+    by_seed = {seed: probabilities(seed + n, n) for seed in seeds}
+    return SplitPredictions(split, hashes, labels, by_seed, {seed: p.argmax(1) for seed, p in by_seed.items()})
 
 
 def test_table_has_a_row_for_each_text_and_seed_of_each_split(tmp_path: Path) -> None:
@@ -63,7 +64,7 @@ def test_probabilities_of_another_layout_or_precision_are_written_alike(tmp_path
     """Columns first in memory, float64: as a head may give them."""
     one = part("test", 5, (0,))
     turned = SplitPredictions(
-        "test", one.hashes, one.labels, {0: np.asfortranarray(one.by_seed[0].astype(np.float64))}
+        "test", one.hashes, one.labels, {0: np.asfortranarray(one.by_seed[0].astype(np.float64))}, one.answers
     )
     write_predictions([one], NAMES, tmp_path / "a.parquet")
     write_predictions([turned], NAMES, tmp_path / "b.parquet")

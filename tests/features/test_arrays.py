@@ -21,8 +21,9 @@ def test_token_batches_and_selections_hold_each_texts_states(lengths: list[int],
         np.testing.assert_array_equal(
             taken.values[taken.offsets[position] : taken.offsets[position + 1]], arrays[row]
         )
-        np.testing.assert_array_equal(batch.states[position][batch.mask[position]].numpy(), arrays[row])
-        assert not batch.states[position][~batch.mask[position]].any()
+        padded = batch.padded(batch.states)[position]
+        np.testing.assert_array_equal(padded[batch.mask[position]].numpy(), arrays[row])
+        assert not padded[~batch.mask[position]].any()
         np.testing.assert_allclose(batch.mean()[position].numpy(), arrays[row].mean(0), atol=1e-6)
 
 
@@ -56,7 +57,8 @@ def test_nothing_selected_is_an_empty_batch() -> None:
     pooled = from_arrays([np.ones((3, 4), dtype=np.float32)], ragged=False)
     none = np.array([], dtype=np.int64)
     assert isinstance(tokens, TokenFeatures)
-    assert tokens.batch(none).states.shape == (0, 0, 3, 4)
+    assert tokens.batch(none).states.shape == (0, 3, 4)
+    assert tokens.batch(none).padded(tokens.batch(none).states).shape == (0, 0, 3, 4)
     assert tokens.batch(none).mean().shape == (0, 3, 4)
     assert len(tokens.take(none)) == len(pooled.take(none)) == 0
     assert pooled.take(none).shape == pooled.shape

@@ -64,11 +64,9 @@ def test_token_states_count_by_their_mean() -> None:
     means = np.stack([values[a:b].mean(0) for a, b in itertools.pairwise(offsets)])
     labels = generator.integers(0, 3, 40)
     config = TrainingConfig(learning_rate=1e-2, batch_size=8, max_epochs=3, patience=3)
-    logits = []
-    for features in (TokenFeatures(values, offsets), PooledFeatures(means)):
-        data = LabelledFeatures({"a": features}, labels)
-        trained = train(LinearConfig(), config, data, data, 3, 0, CPU, QUIET)
-        logits.append(predict_logits(trained.head, data.features, 40, CPU))
+    tokens = LabelledFeatures({"a": TokenFeatures(values, offsets)}, labels)
+    trained = train(LinearConfig(), config, tokens, tokens, 3, 0, CPU, QUIET)
+    logits = [predict_logits(trained.head, {"a": x}, 40, CPU) for x in (tokens.features["a"], PooledFeatures(means))]
     torch.testing.assert_close(*logits, atol=1e-3, rtol=1e-3)
 
 

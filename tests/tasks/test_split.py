@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from fusion_classifier.errors import DataError
 from fusion_classifier.tasks.split import MIN_ROWS, hold_out, split_rows
-from fusion_classifier.tasks.task import Split
+from fusion_classifier.tasks.task import Label, Split
 
 
 @st.composite
@@ -22,7 +22,7 @@ def wholes(draw: st.DrawFn) -> Split:
     return Split(tuple(text for text, _ in rows), tuple(label for _, label in rows))
 
 
-def rows_of(split: Split) -> Counter[tuple[str, int]]:
+def rows_of(split: Split) -> Counter[tuple[str, Label]]:
     return Counter(zip(split.texts, split.labels, strict=True))
 
 

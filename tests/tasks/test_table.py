@@ -17,6 +17,7 @@ from fusion_classifier.errors import DataError, MissingSplitError, UsageError
 from fusion_classifier.tasks.split import hold_out
 from fusion_classifier.tasks.table import (
     ENDINGS,
+    Columns,
     Labelled,
     find_splits,
     label_order,
@@ -72,11 +73,11 @@ def write_parquet(path: Path, **columns: object) -> Path:
 
 
 def labelled(path: Path) -> list[Labelled]:
-    return read_labelled(path, "text", "label")
+    return read_labelled(path, Columns())
 
 
 def pairs_of(path: Path) -> Pairs:
-    return [(row.text, row.label) for row in labelled(path)]
+    return [(row.text, str(row.label)) for row in labelled(path)]
 
 
 def message(call: Callable[[], object], kind: type[Exception] = DataError) -> str:
@@ -160,7 +161,7 @@ def test_other_columns_are_carried_and_not_in_the_way(tmp_path: Path) -> None:
 
 def test_columns_can_have_other_names(tmp_path: Path) -> None:
     path = write_bytes(tmp_path / "a.csv", "text,situation,emotion\nno,yes,joy\n")
-    assert [(row.text, row.label) for row in read_labelled(path, "situation", "emotion")] == [("yes", "joy")]
+    assert [(row.text, row.label) for row in read_labelled(path, Columns("situation", "emotion"))] == [("yes", "joy")]
 
 
 def test_file_ending_counts_in_any_case(tmp_path: Path) -> None:
@@ -280,10 +281,10 @@ def test_missing_column_is_an_error_with_the_columns_there(
     else:
         delimiter = "\t" if kind == "tsv" else ","
         write_bytes(path, f"comment{delimiter}{other}\nfine{delimiter}joy\n")
-    where = {"parquet": "row 1", "jsonl": "line 1"}.get(kind, "line 2")
+    where = f"{path}, line 1" if kind == "jsonl" else str(path)
     assert (
         message(lambda: labelled(path))
-        == f"{path}, {where}: no column {missing!r} (there: 'comment', {other!r}); name it with {option}"
+        == f"{where}: no column {missing!r} (there: 'comment', {other!r}); name it with {option}"
     )
 
 
@@ -686,7 +687,7 @@ def test_single_file_labels_follow_their_texts(tmp_path: Path) -> None:
     truth = {f"text {number}": ("joy", "anger", "fear")[number % 3] for number in range(60)}
     task = load_table(write_csv(tmp_path / "mine.csv", list(truth.items())))
     found = {
-        text: task.labels[label]
+        text: task.labels[int(str(label))]
         for split in task.splits.values()
         for text, label in zip(split.texts, split.labels, strict=True)
     }

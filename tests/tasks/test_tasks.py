@@ -10,7 +10,7 @@ import pytest
 
 from fusion_classifier.config import TaskConfig
 from fusion_classifier.errors import DataError, FecError, MissingSplitError, UsageError
-from fusion_classifier.tasks import NAMED, Split, Task, describe_tasks, ed, go_emotion, load_task
+from fusion_classifier.tasks import NAMED, Split, Task, describe_tasks, ed, go_emotion, load_task, targets
 
 
 def write(path: Path, header: str, rows: list[str]) -> Path:
@@ -31,7 +31,8 @@ def test_unknown_name_is_a_usage_error_with_the_names_there_are() -> None:
     with pytest.raises(UsageError) as caught:
         load_task(TaskConfig(name="no-such-task"))
     assert str(caught.value) == (
-        "no task and no file 'no-such-task'; tasks: ED, go_emotion, demo; or give the path of your data"
+        "no task and no file 'no-such-task'; tasks: ED, go_emotion, go_emotion_multilabel, demo; "
+        "or give the path of your data"
     )
     assert caught.value.exit_code == 2
 
@@ -175,9 +176,15 @@ def test_missing_split_names_those_there_and_the_way_out() -> None:
 
 
 def test_targets_are_int64() -> None:
-    targets = Split(("x", "y"), (1, 0)).targets
-    assert targets.dtype == np.int64
-    assert targets.tolist() == [1, 0]
+    found = targets((1, 0), 2)
+    assert found.dtype == np.int64
+    assert found.tolist() == [1, 0]
+
+
+def test_targets_of_several_labels_are_a_matrix() -> None:
+    found = targets(((0, 2), (), (1,)), 3)
+    assert found.dtype == np.int64
+    assert found.tolist() == [[1, 0, 1], [0, 0, 0], [0, 1, 0]]
 
 
 def test_fingerprint_changes_with_text_label_order_and_where_texts_end() -> None:

@@ -35,13 +35,20 @@ class EncoderIdentity:
         return {
             "feature_version": FEATURE_VERSION,
             "fingerprint": self.fingerprint,
-            "layers": list(self.config.layers),
+            "layers": self._layers,
             "pooling": self.config.pooling,
             "template": self.config.template,
             "max_length": self.config.max_length,
             "dtype": str(self.dtype).removeprefix("torch."),
             "pool_special_tokens": self.config.pool_special_tokens,
         }
+
+    @property
+    def _layers(self) -> list[int] | str:
+        """The layers as the key has them; which ones `thirds` are, the model's files say."""
+        if self.config.layers is not None:
+            return list(self.config.layers)
+        return "thirds" if self.config.pooling == "tokens" else [-1]
 
     @property
     def key(self) -> str:

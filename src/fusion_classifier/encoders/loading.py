@@ -134,6 +134,8 @@ def _check_architecture(config: EncoderConfig, model_config: Any) -> None:
 def _resolve_layers(config: EncoderConfig, n_layers: int) -> tuple[int, ...]:
     """Positive indices of the hidden states, in the order given."""
     states = n_layers + 1
+    if config.layers is None:
+        return thirds(n_layers) if config.pooling == "tokens" else (n_layers,)
     for layer in config.layers:
         if not -states <= layer < states:
             raise UsageError(
@@ -145,6 +147,11 @@ def _resolve_layers(config: EncoderConfig, n_layers: int) -> tuple[int, ...]:
     if len(set(resolved)) < len(resolved):
         raise UsageError(f"{config.name}: layers {config.layers} name one layer twice")
     return resolved
+
+
+def thirds(n_layers: int) -> tuple[int, ...]:
+    """The hidden states at a third, at two thirds and at the end of a model; fewer of a model of one or two."""
+    return tuple(sorted({max(1, round(n_layers / 3)), max(1, round(2 * n_layers / 3)), n_layers}))
 
 
 def _check_max_length(config: EncoderConfig, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:

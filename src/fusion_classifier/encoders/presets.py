@@ -1,4 +1,7 @@
-"""Named encoders: Hub id, layers, pooling and the feature's shape, as published.
+"""Named encoders: Hub id, and the pooled feature of each as published: layers, pooling, shape.
+
+Next to it every encoder gives token states, on which the head `fusion` works: those of all tokens at a third, two
+thirds and the end of the model (docs/fusion.md says what was measured).
 
 `llama2-7b-chat`, `bert-large` and `roberta-large` are the trio of LLM-FusionClassifier. The three small ones
 have the same roles at a hundredth of the cost.

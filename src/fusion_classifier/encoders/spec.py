@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl
 
 from pydantic import ValidationError
 
-from fusion_classifier.config import EncoderConfig
+from fusion_classifier.config import EncoderConfig, FeatureKind
 from fusion_classifier.encoders.presets import PRESETS
 from fusion_classifier.errors import UsageError
 from fusion_classifier.files import user_path
@@ -36,12 +36,15 @@ def parse_layers(value: str) -> tuple[int, ...]:
         raise UsageError(f"layers {value!r}: write numbers such as -1 or 2,4,6, or a range such as -5:-1") from None
 
 
-def parse_encoder(spec: str, defaults: Mapping[str, str | None] | None = None) -> EncoderConfig:
+def parse_encoder(
+    spec: str, defaults: Mapping[str, str | None] | None = None, *, features: FeatureKind = "pooled"
+) -> EncoderConfig:
     """The configuration of one encoder.
 
     Args:
         spec: see the module's docstring.
         defaults: settings for the whole command, as strings; None means not given.
+        features: what to take from the encoder where neither says a pooling.
 
     Raises:
         UsageError: a setting or value that does not exist.
@@ -65,6 +68,10 @@ def parse_encoder(spec: str, defaults: Mapping[str, str | None] | None = None) -
         raise UsageError(f"--encoder {spec!r}: no setting {unknown[0]!r}; there are {', '.join(SETTINGS)}")
 
     base = PRESETS[model].config if model in PRESETS else EncoderConfig(name=model, model=model)
+    tokens = base.model_copy(update={"pooling": "tokens", "layers": None})
+    usual = tokens if features == "tokens" else base  # a name says what differs from it
+    if given.get("pooling", usual.pooling) == "tokens":
+        base = tokens
     fields: dict[str, Any] = dict(given)
     if "layers" in given:
         fields["layers"] = parse_layers(given["layers"])
@@ -78,7 +85,7 @@ def parse_encoder(spec: str, defaults: Mapping[str, str | None] | None = None) -
         problem = error.errors()[0]
         field = ".".join(str(part) for part in problem["loc"][:1])
         raise UsageError(f"--encoder {spec!r}: {field}: {problem['msg']}") from None
-    return config.model_copy(update={"name": _name(base, config)})
+    return config.model_copy(update={"name": _name(usual, config)})
 
 
 def _name(base: EncoderConfig, config: EncoderConfig) -> str:
@@ -87,7 +94,7 @@ def _name(base: EncoderConfig, config: EncoderConfig) -> str:
     changed = []
     for key in SETTINGS:
         value = getattr(config, key)
-        if value != getattr(base, key):
+        if value is not None and value != getattr(base, key):
             shown = ",".join(map(str, value)) if isinstance(value, tuple) else str(value).replace("\n", "\\n")
             changed.append(f"{key}={shown}")
     return label + ("?" + "&".join(changed) if changed else "")
@@ -99,7 +106,9 @@ def _short(model: str) -> str:
     return path.resolve().name if path.exists() else model
 
 
-def parse_encoders(specs: list[str], defaults: Mapping[str, str | None] | None = None) -> tuple[EncoderConfig, ...]:
+def parse_encoders(
+    specs: list[str], defaults: Mapping[str, str | None] | None = None, *, features: FeatureKind = "pooled"
+) -> tuple[EncoderConfig, ...]:
     """Several encoders, each with a name of its own.
 
     Raises:
@@ -107,7 +116,7 @@ def parse_encoders(specs: list[str], defaults: Mapping[str, str | None] | None =
     """
     if not specs:
         raise UsageError("give at least one --encoder (fec encoders lists those with a name)")
-    configs = tuple(parse_encoder(spec, defaults) for spec in specs)
+    configs = tuple(parse_encoder(spec, defaults, features=features) for spec in specs)
     names = [config.name for config in configs]
     for name in names:
         if names.count(name) > 1:

@@ -121,7 +121,7 @@ def describe_presets() -> list[dict[str, str]]:
             {
                 "name": name,
                 "model": preset.hub_id,
-                "layers": ",".join(map(str, preset.config.layers)),
+                "layers": ",".join(map(str, preset.config.layers or ())),
                 "pooling": preset.config.pooling,
                 "feature": f"({', '.join(map(str, preset.shape))}{',' if len(preset.shape) == 1 else ''})",
                 "weights": weights,

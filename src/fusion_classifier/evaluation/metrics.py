@@ -4,7 +4,7 @@ Metrics come from scikit-learn and torchmetrics; only what neither has in this f
 of them the true labels come first: swapping the two adds points to weighted F1.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -69,14 +69,21 @@ def summarize(labels: np.ndarray, by_seed: Sequence[np.ndarray]) -> dict[str, di
         interval over texts of the mean over seeds.
     """
     scores = [score(labels, probabilities) for probabilities in by_seed]
+    predicted = [probabilities.argmax(1) for probabilities in by_seed]
+    return summary_of(scores, METRICS, intervals(labels, predicted, by_seed[0].shape[1]))
+
+
+def summary_of(
+    scores: Sequence[Mapping[str, float]], metrics: Sequence[str], found: Mapping[str, list[float]]
+) -> dict[str, dict[str, object]]:
+    """Scores of several seeds as `{"mean", "std", "values"}` by metric, with `ci95` where an interval is given."""
     summary: dict[str, dict[str, object]] = {}
-    for metric in METRICS:
+    for metric in metrics:
         values = [one[metric] for one in scores]
         std = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
         summary[metric] = {"mean": float(np.mean(values)), "std": std, "values": values}
-    predicted = [probabilities.argmax(1) for probabilities in by_seed]
-    for metric, interval in intervals(labels, predicted, by_seed[0].shape[1]).items():
-        summary[metric]["ci95"] = interval
+        if metric in found:
+            summary[metric]["ci95"] = found[metric]
     return summary
 
 

@@ -1,6 +1,6 @@
-"""Pictures of a run: confusion matrix and training curves, as PNG."""
+"""Pictures of a run as PNG: confusion matrix, training curves, risk–coverage curve, F1 by label."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import confusion_matrix
 
+from fusion_classifier.evaluation.selective import risk_coverage
 from fusion_classifier.training.loop import Epoch
 
 
@@ -56,4 +57,38 @@ def plot_training(histories: dict[int, Sequence[Epoch]], path: Path) -> None:
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
     f1.legend()
+    figure.savefig(path, dpi=150)
+
+
+def plot_risk_coverage(labels: np.ndarray, by_seed: Mapping[int, np.ndarray], path: Path) -> None:
+    """Accuracy on the texts answered against their share, the most confident first; `by_seed` are (N, C)."""
+    figure = Figure(figsize=(6, 4.2), layout="constrained")
+    axes = figure.subplots()
+    for position, (seed, probabilities) in enumerate(by_seed.items()):
+        curve = risk_coverage(labels, probabilities)
+        # The first few texts are too few to say anything.
+        shown = curve.coverage >= min(1.0, 20 / len(labels))
+        label = f"seed {seed} (AURC {curve.area:.3f})"
+        axes.plot(100 * curve.coverage[shown], 100 * (1 - curve.risk[shown]), color=f"C{position % 10}", label=label)
+    axes.set_xlabel("texts answered, % (the most confident first)")
+    axes.set_ylabel("accuracy on them, %")
+    axes.set_title("What abstaining brings: accuracy by coverage")
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend()
+    figure.savefig(path, dpi=150)
+
+
+def plot_f1_by_label(figures: Mapping[str, Mapping[str, float]], path: Path) -> None:
+    """F1 of each label, best first, with the number of texts that have it."""
+    order = sorted(figures.items(), key=lambda item: item[1]["f1"])
+    figure = Figure(figsize=(7, max(3.0, 0.27 * len(order) + 1)), layout="constrained")
+    axes = figure.subplots()
+    axes.barh(range(len(order)), [100 * values["f1"] for _, values in order], color="C0")
+    axes.set_yticks(range(len(order)), [f"{name} ({values['support']:,.0f})" for name, values in order])
+    axes.set_xlabel("F1, %")
+    axes.set_xlim(0, 100)
+    axes.set_title("F1 by label (texts)")
+    axes.grid(alpha=0.3, axis="x")
+    axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=150)

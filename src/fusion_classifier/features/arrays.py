@@ -1,7 +1,7 @@
 """Features of many texts in memory.
 
 Two kinds, alike to every later stage: `PooledFeatures`, one array of a fixed shape a text, and
-`TokenFeatures`, the states of all of a text's tokens. Both give training batches of float32 tensors.
+`TokenFeatures`, the states of all of a text's tokens. Both give training batches.
 """
 
 from dataclasses import dataclass
@@ -13,22 +13,38 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class TokenStates:
-    """A batch of token states, padded to its longest text.
+    """A batch of token states, without padding: all tokens of its texts, one text after another.
 
-    `states` (B, L, layers, H), float32, zero where padded; `mask` (B, L), true for tokens.
+    `states` (T, layers, H), float16 or float32; `lengths` (B,), int64, tokens of each text.
     """
 
     states: Tensor
-    mask: Tensor
+    lengths: Tensor
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    @property
+    def mask(self) -> Tensor:
+        """Where `padded` has tokens: (B, L), bool."""
+        longest = int(self.lengths.max()) if len(self.lengths) else 0
+        return torch.arange(longest, device=self.lengths.device)[None, :] < self.lengths[:, None]
+
+    def padded(self, values: Tensor) -> Tensor:
+        """Values of all tokens (T, …) text by text, zero where padded: (B, L, …)."""
+        mask = self.mask
+        result = values.new_zeros(*mask.shape, *values.shape[1:])
+        result[mask] = values
+        return result
 
     def mean(self) -> Tensor:
-        """Mean over each text's tokens: (B, layers, H)."""
-        counts = self.mask.sum(1).clamp(min=1)  # (B,)
-        return self.states.sum(1) / counts[:, None, None]
+        """Mean over each text's tokens: (B, layers, H), float32."""
+        counts = self.lengths.clamp(min=1)  # (B,)
+        return self.padded(self.states.float()).sum(1) / counts[:, None, None]
 
     def to(self, device: torch.device) -> "TokenStates":
         """The same batch on a device."""
-        return TokenStates(self.states.to(device), self.mask.to(device))
+        return TokenStates(self.states.to(device), self.lengths.to(device))
 
 
 @dataclass(frozen=True)
@@ -99,12 +115,9 @@ class TokenFeatures:
         return np.diff(self.offsets)
 
     def batch(self, rows: np.ndarray) -> TokenStates:
-        """Some texts' states, padded to the longest among them."""
-        lengths = self.lengths[rows]
-        mask = np.arange(lengths.max(initial=0))[None, :] < lengths[:, None]  # (B, L)
-        states = np.zeros((*mask.shape, *self.values.shape[1:]), dtype=np.float32)
-        states[mask] = self.values[self._positions(rows)]
-        return TokenStates(torch.from_numpy(states), torch.from_numpy(mask))
+        """Some texts' states, as they are stored."""
+        states = self.values[self._positions(rows)]  # (T, layers, H)
+        return TokenStates(torch.from_numpy(states), torch.from_numpy(self.lengths[rows].astype(np.int64)))
 
     def take(self, rows: np.ndarray) -> "TokenFeatures":
         """Some texts' states, kept as they are."""

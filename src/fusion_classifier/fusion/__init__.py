@@ -4,24 +4,36 @@ from collections.abc import Mapping
 
 from pydantic import ValidationError
 
-from fusion_classifier.config import HEAD_CONFIGS, LinearConfig, LlmEmbedConfig
+from fusion_classifier.config import HEAD_CONFIGS, FusionConfig, HeadConfig, LlmEmbedConfig
 from fusion_classifier.errors import UsageError
 from fusion_classifier.features.arrays import FeatureShape
+from fusion_classifier.fusion.fusion import FusionHead
 from fusion_classifier.fusion.head import Batch, Head, count_parameters
 from fusion_classifier.fusion.linear import LinearHead
 from fusion_classifier.fusion.llmembed import LlmEmbedHead
 
-__all__ = ["Batch", "Head", "LinearHead", "LlmEmbedHead", "build_head", "count_parameters", "parse_head"]
+__all__ = [
+    "Batch",
+    "FusionHead",
+    "Head",
+    "LinearHead",
+    "LlmEmbedHead",
+    "build_head",
+    "count_parameters",
+    "parse_head",
+]
 
 
-def build_head(config: LlmEmbedConfig | LinearConfig, shapes: Mapping[str, FeatureShape], n_classes: int) -> Head:
+def build_head(config: HeadConfig, shapes: Mapping[str, FeatureShape], n_classes: int) -> Head:
     """A new, untrained head for these features."""
+    if isinstance(config, FusionConfig):
+        return FusionHead(config, shapes, n_classes)
     if isinstance(config, LlmEmbedConfig):
         return LlmEmbedHead(config, shapes, n_classes)
     return LinearHead(shapes, n_classes)
 
 
-def parse_head(name: str, **options: object) -> LlmEmbedConfig | LinearConfig:
+def parse_head(name: str, **options: object) -> HeadConfig:
     """A head's configuration by name; options that are None are not given.
 
     Raises:
@@ -38,4 +50,5 @@ def parse_head(name: str, **options: object) -> LlmEmbedConfig | LinearConfig:
         return HEAD_CONFIGS[name].model_validate(given)
     except ValidationError as error:
         problem = error.errors()[0]
-        raise UsageError(f"head {name}: {problem['loc'][0]}: {problem['msg']}") from None
+        where = f"{problem['loc'][0]}: " if problem["loc"] else ""
+        raise UsageError(f"head {name}: {where}{problem['msg']}") from None

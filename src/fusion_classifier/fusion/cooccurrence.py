@@ -1,11 +1,13 @@
-"""Co-occurrence pooling and power normalization.
+"""Co-occurrence pooling and power normalization, as published and in a form that does not saturate.
 
-Source: Liu et al.: LLMEmbed: Rethinking Lightweight LLM's Genuine Function in Text Classification, ACL 2024,
-https://aclanthology.org/2024.acl-long.433, sections on co-occurrence pooling and power normalization.
+Source of the published form: Liu et al.: LLMEmbed: Rethinking Lightweight LLM's Genuine Function in Text
+Classification, ACL 2024, https://aclanthology.org/2024.acl-long.433, sections on co-occurrence pooling and power
+normalization.
 """
 
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 
 def cooccurrence(vectors: Tensor) -> Tensor:
@@ -26,3 +28,34 @@ def power_normalize(values: Tensor, sigma: float = 1.0) -> Tensor:
     The paper's text says tanh(2σx), its code this; as with all published results, the code counts.
     """
     return 2 * torch.sigmoid(sigma * values) - 1
+
+
+def cosine_cooccurrence(vectors: Tensor, heads: int) -> Tensor:
+    """Cosines of all pairs of vectors, in several subspaces: bounded, whatever the vectors' scale.
+
+    The co-occurrence X Xᵀ of unnormalized vectors grows with their width and norm, and power normalization then
+    makes ±1 of nearly all of it; of cosines it leaves what they say (docs/fusion.md).
+
+    Args:
+        vectors: X, (…, n, d); d a multiple of `heads`.
+        heads: number of equal parts of d, each with cosines of its own.
+
+    Returns:
+        (…, heads · n(n − 1)/2), in [−1, 1]: each pair once, head by head.
+    """
+    n = vectors.shape[-2]
+    split = vectors.reshape(*vectors.shape[:-1], heads, -1)  # (…, n, heads, d / heads)
+    parts = normalize(split.transpose(-2, -3), dim=-1)  # (…, heads, n, d / heads)
+    cosines = parts @ parts.transpose(-1, -2)  # (…, heads, n, n)
+    first, second = torch.triu_indices(n, n, offset=1, device=vectors.device)
+    return cosines[..., first, second].flatten(-2)
+
+
+def signed_root(values: Tensor, epsilon: float = 1e-3) -> Tensor:
+    """Power normalization x / √(|x| + ε), which is sign(x)·√|x| away from 0.
+
+    It spreads small values, never saturates on [−1, 1], and has a finite slope (ε^−½) at 0.
+    Source: Perronnin, Sánchez, Mensink: Improving the Fisher Kernel for Large-Scale Image Classification, ECCV
+    2010, section 3.2 (power normalization with α = ½).
+    """
+    return values / (values.abs() + epsilon).sqrt()

@@ -10,13 +10,13 @@ from typing import Any
 from fusion_classifier.config import TaskConfig
 from fusion_classifier.errors import DataError, UsageError
 from fusion_classifier.files import user_path
-from fusion_classifier.tasks import demo, ed, go_emotion
-from fusion_classifier.tasks.table import load_table
-from fusion_classifier.tasks.task import SPLITS, Split, Task
+from fusion_classifier.tasks import demo, ed, go_emotion, go_emotion_multilabel
+from fusion_classifier.tasks.table import Columns, load_table
+from fusion_classifier.tasks.task import SPLITS, Split, Task, targets
 
-NAMED: dict[str, ModuleType] = {module.NAME: module for module in (ed, go_emotion, demo)}
+NAMED: dict[str, ModuleType] = {module.NAME: module for module in (ed, go_emotion, go_emotion_multilabel, demo)}
 
-__all__ = ["NAMED", "SPLITS", "Split", "Task", "describe_tasks", "load_task"]
+__all__ = ["NAMED", "SPLITS", "Split", "Task", "describe_tasks", "load_task", "targets"]
 
 
 def describe_tasks() -> list[dict[str, Any]]:
@@ -41,7 +41,16 @@ def load_task(config: TaskConfig) -> Task:
         DataError: a file, row or field can't be used.
     """
     module = NAMED.get(config.name)
-    columns: dict[str, Any] = {"text_column": config.text_column, "label_column": config.label_column}
+    columns = Columns(
+        text=config.text_column,
+        label=config.label_column,
+        several=config.multilabel,
+        separator=config.label_separator,
+        indicators=config.label_columns,
+        augment=config.augment_column,
+    )
+    if module is not None and columns.multilabel:
+        raise UsageError(f"--multilabel and --label-columns are for your own data; {config.name} has its own labels")
     if module is None:
         path = user_path(config.name)
         if not path.exists():
@@ -49,22 +58,34 @@ def load_task(config: TaskConfig) -> Task:
             raise UsageError(f"no task and no file {config.name!r}; tasks: {names}; or give the path of your data")
         if config.data is not None:
             raise UsageError(f"--data goes with a named task; {config.name} is itself the data")
-        task = load_table(path, split_seed=config.split_seed, **columns)
+        task = load_table(path, split_seed=config.split_seed, columns=columns)
     elif config.data is not None:
         folder = user_path(config.data, "--data ")
         if not folder.is_dir():
             raise DataError(f"--data {config.data}: no such folder")
-        labels = None if module is demo else module.LABELS
-        task = load_table(
-            folder,
-            name=module.NAME,
-            licence=module.LICENCE,
-            labels=labels,
-            split_seed=config.split_seed,
-            **columns,
-        )
+        if module is go_emotion_multilabel:
+            _refuse_augmentation(config)
+            task = module.load_folder(folder)
+        else:
+            task = load_table(
+                folder,
+                name=module.NAME,
+                licence=module.LICENCE,
+                labels=None if module is demo else module.LABELS,
+                split_seed=config.split_seed,
+                columns=columns,
+            )
     else:
+        _refuse_augmentation(config)
         task = module.load()
     if len(task.labels) < 2:
         raise DataError(f"{task.source}: all rows have the label {task.labels[0]!r}; at least two are needed")
     return task.limited(config.limit)
+
+
+def _refuse_augmentation(config: TaskConfig) -> None:
+    if config.augment_column is not None:
+        raise UsageError(
+            f"--augment-column {config.augment_column}: {config.name} has no such column from this source; "
+            "give a folder that has it by --data"
+        )

@@ -1,6 +1,7 @@
 """Stratified splits by seed, for data that comes without.
 
 Equal texts stay together: a text that stood in train and in test would be graded on what was learned by heart.
+A text with several labels counts for the rarest of them, so that rare labels reach every split.
 """
 
 from collections import Counter
@@ -40,7 +41,7 @@ def hold_out(splits: dict[str, Split], seed: int, source: str = "the data") -> d
 
 
 def _check_rows(whole: Split, source: str) -> None:
-    by_label = Counter(dict(zip(whole.texts, whole.labels, strict=True)).values())
+    by_label = Counter(dict(zip(whole.texts, _strata(whole), strict=True)).values())
     texts = len(set(whole.texts))
     if texts < MIN_ROWS or max(by_label.values()) < 3:
         raise DataError(
@@ -55,7 +56,7 @@ def _divide(whole: Split, fraction: float, seed: int) -> tuple[Split, Split]:
     A label with fewer than two distinct texts goes to the first part: it can't stand in both.
     """
     first_label: dict[str, int] = {}
-    for text, label in zip(whole.texts, whole.labels, strict=True):
+    for text, label in zip(whole.texts, _strata(whole), strict=True):
         first_label.setdefault(text, label)
     counts = Counter(first_label.values())
     texts = np.array([text for text, label in first_label.items() if counts[label] >= 2], dtype=object)
@@ -69,6 +70,14 @@ def _divide(whole: Split, fraction: float, seed: int) -> tuple[Split, Split]:
     return _rows(whole, held, keep=False), _rows(whole, held, keep=True)
 
 
+def _strata(whole: Split) -> list[int]:
+    """The label each row is stratified by: its own, or the rarest of several (−1 for a text without any)."""
+    counts = Counter(one for label in whole.labels if isinstance(label, tuple) for one in label)
+    return [
+        label if isinstance(label, int) else min(label, key=lambda one: (counts[one], one), default=-1)
+        for label in whole.labels
+    ]
+
+
 def _rows(whole: Split, texts: set[str], *, keep: bool) -> Split:
-    rows = [i for i, text in enumerate(whole.texts) if (text in texts) == keep]
-    return Split(tuple(whole.texts[i] for i in rows), tuple(whole.labels[i] for i in rows))
+    return whole.take(i for i, text in enumerate(whole.texts) if (text in texts) == keep)

@@ -9,7 +9,7 @@ import csv
 import io
 import json
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from fusion_classifier.errors import DataError, UsageError
 from fusion_classifier.tasks.split import hold_out, split_rows
-from fusion_classifier.tasks.task import Split, Task
+from fusion_classifier.tasks.task import Label, Split, Task
 
 ENDINGS = (".csv", ".tsv", ".jsonl", ".parquet")
 SPLIT_STEMS = {
@@ -42,12 +42,46 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Columns:
+    """Which columns are read, and how.
+
+    `several`: the label column holds several labels a row, as a list or with `separator` between them.
+    `indicators`: one column of 0 and 1 for each label, instead of the label column.
+    `augment`: a column with another wording of the text, used to train on only.
+    """
+
+    text: str = "text"
+    label: str = "label"
+    several: bool = False
+    separator: str = ","
+    indicators: tuple[str, ...] = ()
+    augment: str | None = None
+
+    @property
+    def multilabel(self) -> bool:
+        """Whether a row may have any number of labels."""
+        return self.several or bool(self.indicators)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All columns that are read."""
+        more = (self.augment,) if self.augment else ()
+        return (self.text, *(self.indicators or (self.label,)), *more)
+
+
+@dataclass(frozen=True)
 class Labelled:
-    """A text and its label as they stand in the file."""
+    """A text and its label, or in a multi-label table its labels, as they stand in the file."""
 
     where: str
     text: str
-    label: str
+    label: str | tuple[str, ...]
+    paraphrase: str | None = None
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """All labels of the row."""
+        return self.label if isinstance(self.label, tuple) else (self.label,)
 
 
 def read_rows(path: Path, columns: Collection[str]) -> Iterator[Row]:
@@ -93,6 +127,8 @@ def _csv_rows(path: Path, delimiter: str) -> Iterator[Row]:
         header = next(reader, None)
         if not header or not any(name.strip() for name in header):
             raise DataError(f"{path}: is empty; the first line must name the columns")
+        if any("\x00" in name for name in header):
+            raise DataError(f"{path}, line 1: NUL bytes in the header, as in UTF-16; save the file as UTF-8")
         doubled = sorted({name for name in header if header.count(name) > 1})
         if doubled:
             raise DataError(f"{path}, line 1: column {doubled[0]!r} stands there twice")
@@ -155,7 +191,9 @@ def column(path: Path, row: Row, name: str, option: str) -> object:
     """The value of a column, or an error that names the columns there are."""
     if name not in row.values:
         have = ", ".join(repr(key) for key in row.columns)
-        raise DataError(f"{path}, {row.where}: no column {name!r} (there: {have}); name it with {option}")
+        # In a CSV or Parquet file it is the header that lacks the column, in JSONL this line.
+        where = f"{path}, {row.where}" if path.suffix.lower() == ".jsonl" else f"{path}"
+        raise DataError(f"{where}: no column {name!r} (there: {have}); name it with {option}")
     return row.values[name]
 
 
@@ -189,20 +227,67 @@ def _checked_label(path: Path, where: str, value: object) -> str:
     return _encodable(path, where, label, "label")
 
 
-def read_labelled(path: Path, text_column: str, label_column: str) -> list[Labelled]:
+def _checked_labels(path: Path, row: Row, columns: Columns) -> tuple[str, ...]:
+    """All labels of a row, each once."""
+    if columns.indicators:
+        return tuple(name for name in columns.indicators if _indicated(path, row, name))
+    value = column(path, row, columns.label, "--label-column")
+    if isinstance(value, list | tuple):
+        parts = list(value)
+    elif value is None or (isinstance(value, str) and not value.strip()):
+        parts = []  # a text that has none of the labels
+    else:
+        parts = str(value).split(columns.separator) if isinstance(value, str) else [value]
+    found = [_checked_label(path, row.where, part) for part in parts]
+    doubled = next((label for label in found if found.count(label) > 1), None)
+    if doubled is not None:
+        raise DataError(f"{path}, {row.where}: label {doubled!r} stands there twice; keep one")
+    return tuple(found)
+
+
+def _indicated(path: Path, row: Row, name: str) -> bool:
+    value = column(path, row, name, "--label-columns")
+    if str(value).strip().lower() in ("1", "1.0", "true"):
+        return True
+    if str(value).strip().lower() in ("0", "0.0", "false"):
+        return False
+    raise DataError(f"{path}, {row.where}: column {name!r} holds {value!r}; a label column holds 0 or 1")
+
+
+def read_labelled(path: Path, columns: Columns) -> list[Labelled]:
     """All texts and labels of a file.
 
     Raises:
         DataError: file, row or field that can't be used, by name.
     """
     rows = []
-    for row in read_rows(path, (text_column, label_column)):
-        text = column(path, row, text_column, "--text-column")
-        label = column(path, row, label_column, "--label-column")
-        rows.append(Labelled(row.where, checked_text(path, row.where, text), _checked_label(path, row.where, label)))
+    for row in read_rows(path, columns.names):
+        text = checked_text(path, row.where, column(path, row, columns.text, "--text-column"))
+        label: str | tuple[str, ...]
+        if columns.multilabel:
+            label = _checked_labels(path, row, columns)
+        else:
+            value = column(path, row, columns.label, "--label-column")
+            if isinstance(value, list):
+                raise DataError(
+                    f"{path}, {row.where}: the label is {value!r}; give a name or a number, or remove the row "
+                    "(--multilabel reads lists of labels)"
+                )
+            label = _checked_label(path, row.where, value)
+        rows.append(Labelled(row.where, text, label, _paraphrase(path, row, columns)))
     if not rows:
         raise DataError(f"{path}: has no rows")
     return rows
+
+
+def _paraphrase(path: Path, row: Row, columns: Columns) -> str | None:
+    """Another wording of the text; a row may do without."""
+    if columns.augment is None:
+        return None
+    value = column(path, row, columns.augment, "--augment-column")
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return None
+    return checked_text(path, row.where, value)
 
 
 def read_label_order(path: Path) -> tuple[str, ...]:
@@ -230,7 +315,7 @@ def _is_number(label: str) -> bool:
 
 def label_order(rows: list[Labelled]) -> tuple[str, ...]:
     """The labels that occur: numbers by size, names by alphabet."""
-    labels = {row.label for row in rows}
+    labels = {label for row in rows for label in row.labels}
     if all(map(_is_number, labels)):
         return tuple(sorted(labels, key=lambda label: (int(label), label)))
     return tuple(sorted(labels))
@@ -247,13 +332,21 @@ def to_split(path: Path, rows: list[Labelled], labels: tuple[str, ...]) -> Split
     index = {name: position for position, name in enumerate(labels)}
     if not any(map(_is_number, labels)):
         index |= {str(position): position for position in range(len(labels))}
+    found: list[Label] = []
     for row in rows:
-        if row.label not in index:
+        unknown = next((label for label in row.labels if label not in index), None)
+        if unknown is not None:
             shown = ", ".join(labels[:8]) + (", …" if len(labels) > 8 else "")
-            raise DataError(
-                f"{path}, {row.where}: unknown label {row.label!r} (the {len(labels)} known ones: {shown})"
-            )
-    return Split(tuple(row.text for row in rows), tuple(index[row.label] for row in rows))
+            raise DataError(f"{path}, {row.where}: unknown label {unknown!r} (the {len(labels)} known ones: {shown})")
+        several = tuple(sorted({index[label] for label in row.labels}))
+        found.append(several if isinstance(row.label, tuple) else several[0])
+    return Split(tuple(row.text for row in rows), tuple(found))
+
+
+def to_augmentation(path: Path, rows: list[Labelled], labels: tuple[str, ...]) -> Split:
+    """The other wordings of rows, with the rows' labels."""
+    worded = [replace(row, text=row.paraphrase) for row in rows if row.paraphrase is not None]
+    return to_split(path, worded, labels)
 
 
 def find_splits(folder: Path) -> dict[str, Path]:
@@ -275,21 +368,23 @@ def load_table(
     path: Path,
     *,
     name: str | None = None,
-    text_column: str = "text",
-    label_column: str = "label",
+    columns: Columns = Columns(),
     split_seed: int = 0,
     licence: str = "unknown",
     labels: tuple[str, ...] | None = None,
 ) -> Task:
     """A task from one file, split with a seed and stratified, or from a folder of split files.
 
-    Label order: `labels`, else the folder's `label2idx.txt`, else the labels of the training rows sorted.
+    Label order: `labels`, else the columns of a multi-label table, else the folder's `label2idx.txt`, else the
+    labels of the training rows sorted.
     """
     if not path.exists():
         raise UsageError(f"{path}: no such file or folder")
+    if columns.indicators:
+        labels = labels or columns.indicators
     if path.is_dir():
-        return _load_folder(path, name or path.resolve().name, text_column, label_column, split_seed, licence, labels)
-    rows = read_labelled(path, text_column, label_column)
+        return _load_folder(path, name or path.resolve().name, columns, split_seed, licence, labels)
+    rows = read_labelled(path, columns)
     order = labels or label_order(rows)
     whole = to_split(path, rows, order)
     parts = split_rows(whole, split_seed, str(path))
@@ -301,14 +396,25 @@ def load_table(
         str(path),
         licence,
         (f"{path.name} was split into {' / '.join(parts)} by seed {split_seed}, stratified: {sizes} rows",),
+        columns.multilabel,
+        _augmentation(path, rows, order, parts, columns),
     )
+
+
+def _augmentation(
+    path: Path, rows: list[Labelled], labels: tuple[str, ...], parts: dict[str, Split], columns: Columns
+) -> Split | None:
+    """Other wordings of those rows whose text is in the train split."""
+    if columns.augment is None:
+        return None
+    train = set(parts["train"].texts)
+    return to_augmentation(path, [row for row in rows if row.text in train], labels)
 
 
 def _load_folder(
     folder: Path,
     name: str,
-    text_column: str,
-    label_column: str,
+    columns: Columns,
     split_seed: int,
     licence: str,
     labels: tuple[str, ...] | None,
@@ -317,7 +423,11 @@ def _load_folder(
     if not files:
         endings = ", ".join(ENDINGS)
         raise DataError(f"{folder}: no train, valid or test file with one of the endings {endings}")
-    rows = {split: read_labelled(path, text_column, label_column) for split, path in files.items()}
+    # Only the other wordings of train may be used.
+    rows = {
+        split: read_labelled(path, columns if split == "train" else replace(columns, augment=None))
+        for split, path in files.items()
+    }
     order_file = folder / LABEL_ORDER_FILE
     if order_file.is_file():
         order = read_label_order(order_file)
@@ -333,4 +443,5 @@ def _load_folder(
             f"{folder} has no validation split: {len(splits['valid']):,} rows of train were held out "
             f"by seed {split_seed}, stratified",
         )
-    return Task(name, order, splits, str(folder), licence, notes)
+    more = _augmentation(files["train"], rows["train"], order, splits, columns) if "train" in splits else None
+    return Task(name, order, splits, str(folder), licence, notes, columns.multilabel, more)

@@ -1,6 +1,7 @@
 """The value every later stage starts from: texts and labels, split."""
 
 import hashlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -9,35 +10,53 @@ from fusion_classifier.errors import MissingSplitError
 
 SPLITS = ("train", "valid", "test")
 
+Label = int | tuple[int, ...]
+"""Index into `Task.labels`, or in a multi-label task the indices of all labels of a text, ascending."""
+
 
 @dataclass(frozen=True)
 class Split:
-    """Texts, exactly as they stand in the data, and their labels as indices into `Task.labels`."""
+    """Texts, exactly as they stand in the data, and their labels."""
 
     texts: tuple[str, ...]
-    labels: tuple[int, ...]
+    labels: tuple[Label, ...]
 
     def __len__(self) -> int:
         return len(self.texts)
-
-    @property
-    def targets(self) -> np.ndarray:
-        """Labels as int64, (N,)."""
-        return np.asarray(self.labels, dtype=np.int64)
 
     def fingerprint(self) -> str:
         """SHA-256 over texts and labels in their order."""
         digest = hashlib.sha256()
         for text, label in zip(self.texts, self.labels, strict=True):
             data = text.encode()
-            digest.update(b"%d %d " % (label, len(data)))
+            shown = str(label) if isinstance(label, int) else ",".join(map(str, label))
+            digest.update(b"%s %d " % (shown.encode(), len(data)))
             digest.update(data)
         return digest.hexdigest()
+
+    def take(self, rows: Iterable[int]) -> "Split":
+        """Some rows, in this order."""
+        chosen = list(rows)
+        return Split(tuple(self.texts[i] for i in chosen), tuple(self.labels[i] for i in chosen))
+
+
+def targets(labels: Sequence[Label], n_labels: int) -> np.ndarray:
+    """Labels as every later stage takes them, int64: (N,), or in a multi-label task (N, C) of 0 and 1."""
+    if not labels or isinstance(labels[0], int):
+        return np.asarray(labels, dtype=np.int64)
+    matrix = np.zeros((len(labels), n_labels), dtype=np.int64)
+    for row, several in enumerate(labels):
+        assert isinstance(several, tuple)
+        matrix[row, list(several)] = 1
+    return matrix
 
 
 @dataclass(frozen=True)
 class Task:
-    """A classification task: labels in their order, and one to three splits."""
+    """A classification task: labels in their order, and one to three splits.
+
+    `augmentation` holds more training rows (paraphrases of train's texts, say), never evaluated on.
+    """
 
     name: str
     labels: tuple[str, ...]
@@ -45,6 +64,18 @@ class Task:
     source: str
     licence: str = "unknown"
     notes: tuple[str, ...] = field(default=())
+    multilabel: bool = False
+    augmentation: Split | None = None
+
+    def targets(self, name: str) -> np.ndarray:
+        """The labels of a split: (N,), int64, or in a multi-label task (N, C) of 0 and 1."""
+        return targets(self.split(name).labels, len(self.labels))
+
+    @property
+    def training(self) -> Split:
+        """The rows to train on: train, then the augmentation."""
+        train, more = self.split("train"), self.augmentation
+        return train if more is None else Split(train.texts + more.texts, train.labels + more.labels)
 
     def split(self, name: str) -> Split:
         """The split of this name.
@@ -65,4 +96,5 @@ class Task:
         if rows is None:
             return self
         splits = {name: Split(s.texts[:rows], s.labels[:rows]) for name, s in self.splits.items()}
-        return replace(self, splits=splits)
+        more = self.augmentation and Split(self.augmentation.texts[:rows], self.augmentation.labels[:rows])
+        return replace(self, splits=splits, augmentation=more)

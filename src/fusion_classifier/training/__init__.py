@@ -1,7 +1,18 @@
 """Training: one loop, several seeds."""
 
 from fusion_classifier.training.data import LabelledFeatures
+from fusion_classifier.training.decision import Decision, fit_decision
 from fusion_classifier.training.loop import Epoch, Trained, predict_logits, train
 from fusion_classifier.training.recipes import RECIPES, recipe
 
-__all__ = ["RECIPES", "Epoch", "LabelledFeatures", "Trained", "predict_logits", "recipe", "train"]
+__all__ = [
+    "RECIPES",
+    "Decision",
+    "Epoch",
+    "LabelledFeatures",
+    "Trained",
+    "fit_decision",
+    "predict_logits",
+    "recipe",
+    "train",
+]

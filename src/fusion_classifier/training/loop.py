@@ -1,4 +1,4 @@
-"""Trains a head: cross-entropy, early stopping on validation weighted F1, the best epoch restored.
+"""Trains a head: cross-entropy, early stopping on validation weighted F1, the best epoch restored, calibrated.
 
 The same seed on the same machine gives the same bits: start, order of batches and dropout come from the
 seed, and only deterministic kernels run.
@@ -14,16 +14,18 @@ import numpy as np
 import torch
 from sklearn.metrics import accuracy_score, f1_score
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
-from fusion_classifier.config import LinearConfig, LlmEmbedConfig, TrainingConfig
+from fusion_classifier.config import HeadConfig, TrainingConfig
 from fusion_classifier.errors import DataError, NonFiniteError
 from fusion_classifier.features.arrays import Features
 from fusion_classifier.fusion import Head, build_head
 from fusion_classifier.progress import Progress
-from fusion_classifier.training.data import LabelledFeatures, blocks, feature_batch
+from fusion_classifier.training.data import LabelledFeatures, blocks, feature_batch, shuffled_batches, tokens_of
+from fusion_classifier.training.decision import Decision, fit_decision, loss_of
 
+STATISTICS_ROWS = 256
 INFERENCE_ROWS = 1024
+INFERENCE_TOKENS = 16384  # of all encoders, padded: token states of a thousand long texts would not fit
 
 
 @dataclass(frozen=True)
@@ -40,9 +42,13 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained head, restored to its best epoch, and how it got there."""
+    """A trained head, restored to its best epoch, and how it got there.
+
+    `decision` says how its logits become labels, fitted on the validation split.
+    """
 
     head: Head
+    decision: Decision
     seed: int
     best_epoch: int
     history: tuple[Epoch, ...]
@@ -54,7 +60,7 @@ class Trained:
 
 
 def train(
-    head_config: LlmEmbedConfig | LinearConfig,
+    head_config: HeadConfig,
     config: TrainingConfig,
     train_data: LabelledFeatures,
     valid_data: LabelledFeatures,
@@ -75,19 +81,24 @@ def train(
     with _deterministic(seed):
         head = build_head(head_config, train_data.shapes, n_classes)
         head.to(device)
-        rows = blocks(len(train_data), INFERENCE_ROWS)
-        head.fit_statistics(feature_batch(train_data.features, block, device) for block in rows)
-        optimizer = torch.optim.AdamW(
-            head.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
-        )
+        # In random order, for heads to which a sample is enough; the same for every seed.
+        rows = np.random.default_rng(0).permutation(len(train_data))
+        sampled = (rows[block] for block in blocks(len(rows), STATISTICS_ROWS))
+        head.fit_statistics(feature_batch(train_data.features, chosen, device) for chosen in sampled)
+        steps = _Steps(head, config, len(train_data))
         history: list[Epoch] = []
         best_epoch, best = 0, (-math.inf, -math.inf)
         best_state: dict[str, Tensor] = {}
         order = np.random.default_rng(seed)
-        with progress.bar(f"training seed {seed}", total=config.max_epochs) as bar:
+        with progress.bar(f"training seed {seed}", total=config.max_epochs * len(train_data)) as bar:
             for epoch in range(1, config.max_epochs + 1):
                 started = time.perf_counter()
-                loss = _train_epoch(head, optimizer, config, train_data, order.permutation(len(train_data)), device)
+                total = torch.zeros((), device=device)
+                for chosen in shuffled_batches(train_data.features, len(train_data), config.batch_size, order):
+                    batch, labels = train_data.batch(chosen, device)
+                    total += steps.take(batch, labels) * len(chosen)
+                    bar.advance(len(chosen))
+                loss = float(total) / len(train_data)
                 if not math.isfinite(loss):
                     raise NonFiniteError(
                         f"training diverged (seed {seed}, epoch {epoch}: loss {loss}); use a lower --lr"
@@ -98,14 +109,15 @@ def train(
                 if reached > best:
                     best_epoch, best = epoch, reached
                     best_state = {name: tensor.detach().clone() for name, tensor in head.state_dict().items()}
-                bar.advance()
                 bar.describe(f"training seed {seed} · epoch {epoch} · valid weighted F1 {best[0]:.3f}")
                 if epoch - best_epoch >= config.patience:
                     bar.finish()
                     break
         head.load_state_dict(best_state)
     head.eval()
-    return Trained(head, seed, best_epoch, tuple(history))
+    logits = predict_logits(head, valid_data.features, len(valid_data), device)
+    decision = fit_decision(logits, valid_data.labels, calibrate=config.calibrate)
+    return Trained(head, decision, seed, best_epoch, tuple(history))
 
 
 @contextmanager
@@ -125,27 +137,43 @@ def _deterministic(seed: int) -> Iterator[None]:
             torch.utils.deterministic.fill_uninitialized_memory = fill  # type: ignore[attr-defined]
 
 
-def _train_epoch(
-    head: Head,
-    optimizer: torch.optim.Optimizer,
-    config: TrainingConfig,
-    data: LabelledFeatures,
-    order: np.ndarray,
-    device: torch.device,
-) -> float:
-    """One pass over the training texts in this order; the mean loss."""
-    head.train()
-    total = torch.zeros((), device=device)
-    for start in range(0, len(order), config.batch_size):
-        batch, labels = data.batch(order[start : start + config.batch_size], device)
-        loss = cross_entropy(head(batch), labels)
-        optimizer.zero_grad(set_to_none=True)
+class _Steps:
+    """The optimizer of one training, with its learning rate's course."""
+
+    def __init__(self, head: Head, config: TrainingConfig, rows: int) -> None:
+        self.head, self.config = head, config
+        # Decay pulls weights, not biases, gains and buffers of a norm.
+        matrices = [p for p in head.parameters() if p.ndim > 1]
+        vectors = [p for p in head.parameters() if p.ndim <= 1]
+        groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+        self.optimizer = torch.optim.AdamW(
+            [group for group in groups if group["params"]], lr=config.learning_rate, fused=True
+        )
+        steps = config.max_epochs * math.ceil(rows / config.batch_size)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda step: _course(config, step / steps))
+
+    def take(self, batch: Mapping[str, object], labels: Tensor) -> Tensor:
+        """One step on a batch; its mean loss."""
+        config = self.config
+        self.head.train()
+        with torch.autocast(labels.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
+            logits = self.head(batch)
+        loss = loss_of(logits.float(), labels, config.label_smoothing)
+        self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]  # torch has no type for it
         if config.clip_norm is not None:
-            torch.nn.utils.clip_grad_norm_(head.parameters(), config.clip_norm)
-        optimizer.step()
-        total += loss.detach() * len(labels)
-    return float(total) / len(order)
+            torch.nn.utils.clip_grad_norm_(self.head.parameters(), config.clip_norm)
+        self.optimizer.step()
+        self.schedule.step()
+        return loss.detach()
+
+
+def _course(config: TrainingConfig, done: float) -> float:
+    """Learning rate as a share of its highest after this share of all steps."""
+    if config.schedule == "constant":
+        return 1.0
+    rising = min(1.0, done / config.warmup) if config.warmup else 1.0
+    return rising * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
 
 
 def _validate(
@@ -157,20 +185,42 @@ def _validate(
             f"training diverged (epoch {epoch}: NaN or infinity for a validation text); use a lower --lr, "
             "and see that the features are finite (fec store verify)"
         )
-    predicted = logits.argmax(1).numpy()
+    decision = fit_decision(logits, data.labels, calibrate=False)
+    answers = decision.labels(decision.probabilities(logits))
     return Epoch(
         epoch=epoch,
         train_loss=train_loss,
-        valid_loss=float(cross_entropy(logits, torch.from_numpy(data.labels))),
-        valid_accuracy=float(accuracy_score(data.labels, predicted)),
-        valid_weighted_f1=float(f1_score(data.labels, predicted, average="weighted", zero_division=0)),
+        valid_loss=float(loss_of(logits, torch.from_numpy(data.labels))),
+        valid_accuracy=float(accuracy_score(data.labels, answers)),
+        valid_weighted_f1=float(f1_score(data.labels, answers, average="weighted", zero_division=0)),
         seconds=time.perf_counter() - started,
     )
+
+
+def inference_batches(features: Mapping[str, Features], count: int) -> Iterator[np.ndarray]:
+    """All rows in batches that fit into memory; token states by length, so that little is padding."""
+    lengths = tokens_of(features)
+    if lengths is None:
+        yield from blocks(count, INFERENCE_ROWS)
+        return
+    rows = np.argsort(-lengths, kind="stable")
+    start = 0
+    while start < count:
+        size = int(np.clip(INFERENCE_TOKENS // max(int(lengths[rows[start]]), 1), 1, INFERENCE_ROWS))
+        yield rows[start : start + size]
+        start += size
 
 
 @torch.inference_mode()
 def predict_logits(head: Head, features: Mapping[str, Features], count: int, device: torch.device) -> Tensor:
     """Logits of all texts in order: (N, C), float32, on the CPU."""
     head.eval()
-    parts = [head(feature_batch(features, rows, device)).float().cpu() for rows in blocks(count, INFERENCE_ROWS)]
-    return torch.cat(parts)
+    logits: Tensor | None = None
+    for rows in inference_batches(features, count):
+        part = head(feature_batch(features, rows, device)).float().cpu()
+        if logits is None:
+            logits = part.new_empty(count, part.shape[1])
+        logits[torch.from_numpy(rows)] = part
+    if logits is None:
+        raise DataError("no texts to predict")
+    return logits

@@ -12,6 +12,18 @@ from fusion_classifier.errors import UsageError
 PUBLISHED = TrainingConfig(learning_rate=1e-4, batch_size=10, max_epochs=200, patience=10)
 
 DEFAULTS = {
+    "fusion": TrainingConfig(
+        learning_rate=1e-3,
+        batch_size=128,
+        max_epochs=6,
+        patience=6,
+        weight_decay=0.01,
+        clip_norm=1.0,
+        schedule="cosine",
+        warmup=0.1,
+        label_smoothing=0.1,
+        precision="bfloat16",
+    ),
     "linear": TrainingConfig(learning_rate=3e-4, batch_size=256, max_epochs=100, patience=10),
     "llmembed": TrainingConfig(learning_rate=1e-4, batch_size=64, max_epochs=25, patience=5, clip_norm=1.0),
 }

@@ -1,0 +1,101 @@
+"""From the token states of one encoder to one vector a query: standardize, project, attend.
+
+    z_t = clip((x_t − mean) / std, ±c)                     x_t: all chosen layers of token t
+    h_t = LayerNorm(Σ_l W_l z_{t,l} + b)                   learned mixing of layers, to a common width d
+    α_t,q = softmax_t(h_t · u_q),   p_q = Σ_t α_t,q h_t    attentive pooling with learned queries u_q
+
+A pooled feature counts as a text of one token, whose attention is 1.
+
+Sources: Lin et al.: A Structured Self-attentive Sentence Embedding, ICLR 2017, https://arxiv.org/abs/1703.03130
+(several learned queries); Mullenbach et al.: Explainable Prediction of Medical Codes from Clinical Text, NAACL
+2018, https://arxiv.org/abs/1802.05695 (a query a label); Peters et al.: Deep contextualized word
+representations, NAACL 2018 (learned mixing of layers); Sun et al.: Massive Activations in Large Language Models,
+COLM 2024, https://arxiv.org/abs/2402.17762 (why states are clipped).
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import dropout, layer_norm, linear
+
+from fusion_classifier.config import FusionConfig
+from fusion_classifier.features.arrays import FeatureShape, TokenStates
+
+STATISTICS_BYTES = 2**28  # of float32 states from which mean and standard deviation are taken
+OUTLIER = 8.0  # standard deviations beyond which a value takes no part in the statistics
+
+
+class AttentivePooling(nn.Module):
+    """See the module's docstring. One encoder's part of the head `fusion`."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, config: FusionConfig, shape: FeatureShape, queries: int) -> None:
+        super().__init__()
+        self.config, self.layers, self.states = config, shape.layers, shape.layers * shape.width
+        self.register_buffer("mean", torch.zeros(self.states))
+        self.register_buffer("std", torch.ones(self.states))
+        self.project = nn.Linear(self.states, config.width)
+        self.norm = nn.LayerNorm(config.width)
+        self.queries = nn.Parameter(torch.randn(queries, config.width) / math.sqrt(config.width))
+
+    @property
+    def sample_size(self) -> int:
+        """Tokens from which statistics are taken: enough, in bounded memory."""
+        return max(STATISTICS_BYTES // (4 * self.states), 1024)
+
+    def flat(self, feature: Tensor | TokenStates) -> Tensor:
+        """States of all tokens: (T, layers · H)."""
+        states = feature.states if isinstance(feature, TokenStates) else feature
+        return states.reshape(len(states), self.states)
+
+    def fit_statistics(self, x: Tensor) -> None:
+        """Mean and standard deviation of each state over training tokens (T, layers · H).
+
+        Massive activations would swell both, so values beyond 8 standard deviations are clipped first.
+        """
+        mean, std = x.mean(0), x.std(0, correction=0)
+        x = torch.minimum(torch.maximum(x, mean - OUTLIER * std), mean + OUTLIER * std)
+        mean, std = x.mean(0), x.std(0, correction=0)
+        self.mean.copy_(mean)
+        self.std.copy_(torch.where(std > 1e-6 * (mean.abs() + 1e-6), std, torch.ones_like(std)))
+
+    def forward(self, feature: Tensor | TokenStates) -> Tensor:
+        """One vector a query: (B, Q, d).
+
+        Args:
+            feature: token states, or a pooled feature (B, layers, H).
+        """
+        c = self.config
+        z = ((self.flat(feature).float() - self.mean) / self.std).clamp(-c.clip, c.clip)  # (T, layers · H)
+        projected = linear(z, self._weight(), self.project.bias)  # (T, d)
+        # The norm needs float32; what follows is as precise as the products before.
+        h = layer_norm(projected.float(), (c.width,), self.norm.weight, self.norm.bias).to(projected.dtype)
+        h = dropout(h, c.token_dropout, self.training)
+        if not isinstance(feature, TokenStates):
+            return h[:, None].expand(-1, len(self.queries), -1)
+        padded, mask = feature.padded(h), self._kept(feature.mask)  # (B, L, d), (B, L)
+        scores = (
+            (padded @ self.queries.T.to(padded.dtype)).float().masked_fill(~mask[..., None], -torch.inf)
+        )  # (B, L, Q)
+        weights = scores.softmax(1).to(padded.dtype)
+        return weights.transpose(1, 2) @ padded
+
+    def _weight(self) -> Tensor:
+        """The projection's weight; in training whole layers are left out at random."""
+        weight, rate = self.project.weight, self.config.layer_dropout
+        if not self.training or not rate or self.layers == 1:
+            return weight
+        kept = torch.rand(self.layers, device=weight.device) >= rate
+        kept = torch.where(kept.any(), kept, torch.ones_like(kept))
+        scale = kept * (self.layers / kept.sum())
+        return weight * scale.repeat_interleave(self.states // self.layers)
+
+    def _kept(self, mask: Tensor) -> Tensor:
+        """The tokens that are attended to; in training some are left out at random, never all of a text."""
+        if not self.training or not self.config.word_dropout:
+            return mask
+        kept = mask & (torch.rand(mask.shape, device=mask.device) >= self.config.word_dropout)
+        return torch.where(kept.any(1, keepdim=True), kept, mask)
