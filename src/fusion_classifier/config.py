@@ -70,18 +70,20 @@ class FusionConfig(FrozenModel):
     name: Literal["fusion"] = "fusion"
     width: Annotated[int, Field(ge=8)] = 256
     """Width d to which every encoder's tokens are projected."""
-    cooccurrence: Annotated[int, Field(ge=0)] = 4
+    cooccurrence: Annotated[int, Field(ge=0)] = 0
     """Heads of the co-occurrence pooling between encoders; 0 leaves it out."""
     clip: Annotated[float, Field(gt=0)] = 8.0
     """Standard deviations at which standardized states are clipped (massive activations)."""
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
     """Dropout on the pooled vectors."""
     token_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Dropout on the projected tokens."""
-    word_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    state_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3
+    """Share of the encoders' states that are left out in a training step, for all its tokens alike."""
+    word_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
     """Share of tokens that are not attended to in a training step."""
-    layer_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of layers left out in a training step."""
+    encoder_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    """Chance of each encoder to be left out of a training step."""
 
     @model_validator(mode="after")
     def _divides(self) -> Self:
@@ -128,6 +130,8 @@ class TrainingConfig(FrozenModel):
     """Texts a training step."""
     max_epochs: Annotated[int, Field(ge=1)]
     """Most passes over the training split."""
+    min_steps: Annotated[int, Field(ge=0)] = 0
+    """Training steps to have at least: on a small training split max_epochs is raised to reach them."""
     patience: Annotated[int, Field(ge=1)]
     """Epochs without a better validation weighted F1 before training stops."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0

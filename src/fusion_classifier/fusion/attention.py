@@ -39,7 +39,9 @@ class AttentivePooling(nn.Module):
         self.register_buffer("std", torch.ones(self.states))
         self.project = nn.Linear(self.states, config.width)
         self.norm = nn.LayerNorm(config.width)
-        self.queries = nn.Parameter(torch.randn(queries, config.width) / math.sqrt(config.width))
+        self.n_queries = queries
+        if shape.ragged:  # a single token needs no attention
+            self.queries = nn.Parameter(torch.randn(queries, config.width) / math.sqrt(config.width))
 
     @property
     def sample_size(self) -> int:
@@ -75,7 +77,7 @@ class AttentivePooling(nn.Module):
         h = layer_norm(projected.float(), (c.width,), self.norm.weight, self.norm.bias).to(projected.dtype)
         h = dropout(h, c.token_dropout, self.training)
         if not isinstance(feature, TokenStates):
-            return h[:, None].expand(-1, len(self.queries), -1)
+            return h[:, None].expand(-1, self.n_queries, -1)
         padded, mask = feature.padded(h), self._kept(feature.mask)  # (B, L, d), (B, L)
         scores = (
             (padded @ self.queries.T.to(padded.dtype)).float().masked_fill(~mask[..., None], -torch.inf)
@@ -84,14 +86,14 @@ class AttentivePooling(nn.Module):
         return weights.transpose(1, 2) @ padded
 
     def _weight(self) -> Tensor:
-        """The projection's weight; in training whole layers are left out at random."""
-        weight, rate = self.project.weight, self.config.layer_dropout
-        if not self.training or not rate or self.layers == 1:
+        """The projection's weight; in training some states are left out at random, for all tokens of the batch.
+
+        Dropout of single values does no better here and costs random numbers for every token.
+        """
+        weight, rate = self.project.weight, self.config.state_dropout
+        if not self.training or not rate:
             return weight
-        kept = torch.rand(self.layers, device=weight.device) >= rate
-        kept = torch.where(kept.any(), kept, torch.ones_like(kept))
-        scale = kept * (self.layers / kept.sum())
-        return weight * scale.repeat_interleave(self.states // self.layers)
+        return weight * dropout(torch.ones(self.states, device=weight.device), rate)
 
     def _kept(self, mask: Tensor) -> Tensor:
         """The tokens that are attended to; in training some are left out at random, never all of a text."""
@@ -99,3 +101,10 @@ class AttentivePooling(nn.Module):
             return mask
         kept = mask & (torch.rand(mask.shape, device=mask.device) >= self.config.word_dropout)
         return torch.where(kept.any(1, keepdim=True), kept, mask)
+
+
+def kept_share(count: int, rate: float, device: torch.device) -> Tensor:
+    """Dropout of whole parts that never drops all: (count,), 0 or count / number kept."""
+    kept = torch.rand(count, device=device) >= rate
+    kept = torch.where(kept.any(), kept, torch.ones_like(kept))
+    return kept * (count / kept.sum())

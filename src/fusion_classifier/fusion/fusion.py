@@ -1,7 +1,7 @@
 """Head `fusion`, the default: every label looks for its own evidence in the tokens of every encoder.
 
     attentive pooling    p_{e,c} = Σ_t α_{e,t,c} h_{e,t}       for each encoder e, a query a label c (attention.py)
-    label evidence       s_c = Σ_e w_{e,c} · Dropout(p_{e,c}) + b_c
+    label evidence       s_c = Σ_e w_{e,c} · Dropout(p_{e,c}) + b_c     in training now and then without some e
     co-occurrence        r_c = cosines of all pairs of (V_e p_{e,c}) over encoders, in m subspaces
     logits               o_c = s_c + v_c · (r_c / √(|r_c| + ε))
 
@@ -23,7 +23,7 @@ from torch.nn.functional import dropout, linear
 
 from fusion_classifier.config import FusionConfig
 from fusion_classifier.features.arrays import FeatureShape
-from fusion_classifier.fusion.attention import AttentivePooling
+from fusion_classifier.fusion.attention import AttentivePooling, kept_share
 from fusion_classifier.fusion.cooccurrence import cosine_cooccurrence, signed_root
 from fusion_classifier.fusion.head import Batch, Head
 
@@ -72,10 +72,21 @@ class FusionHead(Head):
             assert isinstance(pool, AttentivePooling)
             pool.fit_statistics(torch.cat(sample))
 
+    def _kept_encoders(self, pooled: Tensor) -> Tensor:
+        """A factor an encoder, (E,): in training whole encoders are left out at random, never all.
+
+        So the head can't lean on the one that fits the training texts best.
+        """
+        count, rate = pooled.shape[2], self.config.encoder_dropout
+        if not self.training or not rate or count == 1:
+            return pooled.new_ones(count)
+        return kept_share(count, rate, pooled.device).to(pooled.dtype)
+
     def forward(self, batch: Batch) -> Tensor:
         """Logits (B, C)."""
-        pooled = torch.stack([pool(batch[name]) for name, pool in zip(self.shapes, self.pooling, strict=True)], 2)
-        # (B, Q, E, d)
+        vectors = [pool(batch[name]) for name, pool in zip(self.shapes, self.pooling, strict=True)]
+        pooled = torch.stack(vectors, 2)  # (B, Q, E, d)
+        pooled = pooled * self._kept_encoders(pooled)[:, None]
         evidence = dropout(pooled, self.config.dropout, self.training).float()
         if not self.by_label:
             return linear(evidence.flatten(1), self.weight, self.bias)

@@ -85,13 +85,14 @@ def train(
         rows = np.random.default_rng(0).permutation(len(train_data))
         sampled = (rows[block] for block in blocks(len(rows), STATISTICS_ROWS))
         head.fit_statistics(feature_batch(train_data.features, chosen, device) for chosen in sampled)
-        steps = _Steps(head, config, len(train_data))
+        epochs = epochs_of(config, len(train_data))
+        steps = _Steps(head, config, epochs * math.ceil(len(train_data) / config.batch_size))
         history: list[Epoch] = []
         best_epoch, best = 0, (-math.inf, -math.inf)
         best_state: dict[str, Tensor] = {}
         order = np.random.default_rng(seed)
-        with progress.bar(f"training seed {seed}", total=config.max_epochs * len(train_data)) as bar:
-            for epoch in range(1, config.max_epochs + 1):
+        with progress.bar(f"training seed {seed}", total=epochs * len(train_data)) as bar:
+            for epoch in range(1, epochs + 1):
                 started = time.perf_counter()
                 total = torch.zeros((), device=device)
                 for chosen in shuffled_batches(train_data.features, len(train_data), config.batch_size, order):
@@ -120,6 +121,11 @@ def train(
     return Trained(head, decision, seed, best_epoch, tuple(history))
 
 
+def epochs_of(config: TrainingConfig, rows: int) -> int:
+    """Most passes over so many training texts."""
+    return max(config.max_epochs, math.ceil(config.min_steps / math.ceil(rows / config.batch_size)))
+
+
 @contextmanager
 def _deterministic(seed: int) -> Iterator[None]:
     """Seeded, deterministic kernels; the caller's random state and setting are put back afterwards."""
@@ -140,7 +146,7 @@ def _deterministic(seed: int) -> Iterator[None]:
 class _Steps:
     """The optimizer of one training, with its learning rate's course."""
 
-    def __init__(self, head: Head, config: TrainingConfig, rows: int) -> None:
+    def __init__(self, head: Head, config: TrainingConfig, steps: int) -> None:
         self.head, self.config = head, config
         # Decay pulls weights, not biases, gains and buffers of a norm.
         matrices = [p for p in head.parameters() if p.ndim > 1]
@@ -149,7 +155,6 @@ class _Steps:
         self.optimizer = torch.optim.AdamW(
             [group for group in groups if group["params"]], lr=config.learning_rate, fused=True
         )
-        steps = config.max_epochs * math.ceil(rows / config.batch_size)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda step: _course(config, step / steps))
 
     def take(self, batch: Mapping[str, object], labels: Tensor) -> Tensor:

@@ -1,0 +1,95 @@
+"""From logits to answers: temperature and thresholds against their definitions."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import f1_score
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
+
+from fusion_classifier.evaluation.metrics import expected_calibration_error
+from fusion_classifier.training.decision import Decision, best_thresholds, fit_decision, loss_of
+
+SEEDS = st.integers(0, 2**32 - 1)
+
+
+def calibrated_logits(seed: int, n: int = 4000, n_classes: int = 4) -> tuple[torch.Tensor, np.ndarray]:
+    """Logits, and labels drawn from their softmax."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(size=(n, n_classes)) * 1.5
+    p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    labels = (p.cumsum(1) > rng.random((n, 1))).argmax(1)
+    return torch.from_numpy(logits).float(), labels.astype(np.int64)
+
+
+@pytest.mark.parametrize("factor", [0.3, 1.0, 4.0])
+def test_the_temperature_undoes_a_known_scaling(factor: float) -> None:
+    logits, labels = calibrated_logits(0)
+    decision = fit_decision(factor * logits, labels)
+    assert decision.temperature == pytest.approx(factor, rel=0.1)
+    before = torch.softmax(factor * logits, 1).numpy()
+    after = decision.probabilities(factor * logits)
+    assert expected_calibration_error(labels, after) < 0.03
+    assert expected_calibration_error(labels, after) <= expected_calibration_error(labels, before) + 0.01
+
+
+@settings(deadline=None, max_examples=30)
+@given(seed=SEEDS, n=st.integers(1, 40))
+def test_a_temperature_never_raises_the_loss_nor_changes_an_answer(seed: int, n: int) -> None:
+    rng = np.random.default_rng(seed)
+    logits = torch.from_numpy(rng.normal(size=(n, 5)) * 10).float()
+    labels = rng.integers(0, 5, n)
+    fitted, plain = fit_decision(logits, labels), fit_decision(logits, labels, calibrate=False)
+    assert plain == Decision()
+    target = torch.from_numpy(labels)
+    # A search in one dimension ends within its tolerance of the minimum.
+    assert cross_entropy(logits / fitted.temperature, target) <= cross_entropy(logits, target) + 1e-3
+    answers = [d.labels(d.probabilities(logits)) for d in (fitted, plain)]
+    np.testing.assert_array_equal(*answers)
+
+
+def test_a_perfect_model_gets_a_finite_temperature() -> None:
+    labels = np.arange(30) % 3
+    decision = fit_decision(torch.eye(3)[labels] * 8, labels)
+    assert 0 < decision.temperature < 1
+    assert np.isfinite(decision.probabilities(torch.eye(3))).all()
+
+
+@settings(deadline=None, max_examples=40)
+@given(seed=SEEDS, n=st.integers(1, 30))
+def test_no_threshold_gives_a_better_f1(seed: int, n: int) -> None:
+    rng = np.random.default_rng(seed)
+    probabilities = rng.random((n, 3)).round(1).astype(np.float32)  # ties, too
+    truth = (rng.random((n, 3)) < 0.4).astype(np.int64)
+    thresholds = best_thresholds(probabilities, truth)
+    answers = Decision(thresholds=thresholds).labels(probabilities)
+    for label in range(3):
+        if not truth[:, label].any():
+            assert thresholds[label] == 0.5
+            continue
+        found = f1_score(truth[:, label], answers[:, label], zero_division=0)
+        for cut in np.linspace(0, 1.1, 23):
+            other = f1_score(truth[:, label], probabilities[:, label] >= cut, zero_division=0)
+            assert found >= other - 1e-9
+
+
+def test_multilabel_probabilities_are_sigmoids_and_answers_any_number() -> None:
+    decision = Decision(temperature=2.0, thresholds=(0.5, 0.9))
+    probabilities = decision.probabilities(torch.tensor([[2.0, 2.0], [-2.0, 9.0], [-1.0, -1.0]]))
+    np.testing.assert_allclose(probabilities[0], 1 / (1 + np.exp(-1.0)), rtol=1e-6)
+    assert decision.labels(probabilities).tolist() == [[1, 0], [0, 1], [0, 0]]
+
+
+@settings(deadline=None)
+@given(seed=SEEDS, smoothing=st.floats(0, 0.5))
+def test_losses_are_torchs(seed: int, smoothing: float) -> None:
+    generator = torch.Generator().manual_seed(seed % 2**31)
+    logits = torch.randn(6, 4, generator=generator)
+    labels = torch.randint(0, 4, (6,), generator=generator)
+    several = torch.randint(0, 2, (6, 4), generator=generator)
+    torch.testing.assert_close(
+        loss_of(logits, labels, smoothing), cross_entropy(logits, labels, label_smoothing=smoothing)
+    )
+    torch.testing.assert_close(loss_of(logits, several), binary_cross_entropy_with_logits(logits, several.float()))
+    assert torch.isfinite(loss_of(logits, several, smoothing))
