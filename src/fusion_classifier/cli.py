@@ -384,6 +384,31 @@ def export_(
         typer.echo(f"written: {path}")
 
 
+# --- looking at runs and data ------------------------------------------------------------------------------
+
+
+@app.command("compare", epilog="Example:  fec compare runs/demo-linear runs/demo-llmembed")
+def compare_(
+    run_a: Annotated[Path, typer.Argument(metavar="RUN_A", help="Folder that fec run has written.")],
+    run_b: Annotated[Path, typer.Argument(metavar="RUN_B", help="Another, on the same texts.")],
+    split: Annotated[
+        str | None, option("--split", panel=DATA, help="test or valid; test where both have it unless given.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Say whether one run is better than another: intervals, tests and effect sizes, paired by text."""
+    from fusion_classifier import tables
+    from fusion_classifier.compare import compare_runs
+    from fusion_classifier.progress import Progress
+
+    with Progress().bar("drawing texts again and again", total=None):
+        compared = compare_runs(run_a, run_b, split)
+    if as_json:
+        _print(compared.figures())
+        return
+    tables.print_comparison(compared.figures(), compared.names)
+
+
 # --- exit codes --------------------------------------------------------------------------------------------
 
 

@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 METRIC_TITLES = {
@@ -112,6 +114,61 @@ def print_evaluation(figures: Mapping[str, Any]) -> None:
     out = console()
     out.print(metrics_table(f"{figures['task']} · {split}: {figures[split]['rows']:,} texts", columns))
     out.print(per_class_table("By label, best first (mean over seeds, %)", figures[split]["per_class"]))
+
+
+def print_comparison(figures: Mapping[str, Any], names: tuple[str, str]) -> None:
+    """The result of `fec compare`; `names` of the two runs."""
+    out = console()
+    a, b = (escape(f"{side}: {name}") if name != side else side for side, name in zip("AB", names, strict=True))
+    rows = []
+    for metric, found in figures["metrics"].items():
+        cells = [_mean_and_deviation(found[side]["values"]) for side in ("a", "b")]
+        difference = f"{100 * found['difference']:+.2f}"
+        if found["ci95"] is not None:
+            low, high = found["ci95"]
+            difference += f"  [{100 * low:+.1f}, {100 * high:+.1f}]"
+        p = "" if found["p"] is None else _p(found["p"])
+        rows.append([METRIC_TITLES[metric], *cells, difference, p])
+    title = f"{figures['split']}: {figures['texts']:,} texts"
+    out.print(table(title, ["", a, b, "A − B", "p"], rows, right=1))
+    out.print(
+        "In %; mean ± standard deviation over seeds; in brackets the 95 % interval of a paired bootstrap over texts.",
+        style="dim",
+    )
+    tests = figures["mcnemar"]
+    rows = [
+        [f"{pair['seed_a']} : {pair['seed_b']}", f"{pair['a_only']:,}", f"{pair['b_only']:,}", _p(pair["p"])]
+        for pair in tests["by_seed"]
+    ]
+    one = tests["ensemble"]
+    rows.append(["mean of all seeds", f"{one['a_only']:,}", f"{one['b_only']:,}", _p(one["p"])])
+    columns = ["seed of A : B", "only A right", "only B right", "p"]
+    out.print(table("McNemar's exact test", columns, rows, right=1))
+    if one["cohens_g"] is not None:
+        low, high = one["cohens_g_ci95"]
+        odds = [_odds(value) for value in (one["odds_ratio"], *one["odds_ratio_ci95"])]
+        out.print(
+            f"Of the texts that only one has right (mean of all seeds): odds A : B {odds[0]} [{odds[1]}, {odds[2]}], "
+            f"Cohen's g {one['cohens_g']:+.2f} [{low:+.2f}, {high:+.2f}] (0.05 small, 0.15 medium, 0.25 large).",
+            highlight=False,
+            markup=False,
+        )
+    out.print("\n" + figures["sentence"], highlight=False, markup=False, style="bold")
+    for note in figures["notes"]:
+        out.print(note, highlight=False, markup=False)
+
+
+def _mean_and_deviation(values: Sequence[float]) -> str:
+    text = f"{100 * mean(values):.2f}"
+    return text + (f" ± {100 * stdev(values):.2f}" if len(values) > 1 else "")
+
+
+def _p(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _odds(value: float | None) -> str:
+    return "∞" if value is None else f"{value:.2f}"
 
 
 def console() -> Console:
