@@ -150,9 +150,7 @@ def spread(lengths: Iterable[int]) -> Spread:
     values = np.fromiter(lengths, dtype=np.int64)
     if not len(values):
         return Spread(0.0, 0.0, 0.0, 0)
-    return Spread(
-        float(values.mean()), float(np.median(values)), float(np.quantile(values, 0.95)), int(values.max())
-    )
+    return Spread(float(values.mean()), float(np.median(values)), float(np.quantile(values, 0.95)), int(values.max()))
 
 
 def find_duplicates(task: Task) -> Duplicates:
