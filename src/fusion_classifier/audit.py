@@ -45,8 +45,9 @@ ISSUES_FILE = "label_issues.csv"
 # Never test: nothing may be chosen or mended by a look at its labels.
 ISSUE_SPLITS = ("train", "valid")
 FOLDS = 5
-REGULARIZATION = 1e-3  # C of scikit-learn; docs/decisions.md says how it was chosen
-MOST_ITERATIONS = 100
+# scikit-learn's C is this through the number of rows: then one value suits small data and large (docs/decisions.md).
+INVERSE_PENALTY = 20
+MOST_ITERATIONS = 60
 MOST_PAIRS = 20
 WITHOUT_CLEANLAB = (
     "Label errors were not looked for: cleanlab is not installed (pip install 'llm-fusion-classifier[audit]')."
@@ -230,7 +231,8 @@ def out_of_fold(matrix: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> n
         groups: (N,); rows of one group (copies of a text) are held out together: else a wrong label would be
             learned by heart from the copy.
     """
-    model = make_pipeline(StandardScaler(), LogisticRegression(C=REGULARIZATION, max_iter=MOST_ITERATIONS))
+    strength = INVERSE_PENALTY / len(matrix)
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=MOST_ITERATIONS))
     folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=0)
     with warnings.catch_warnings():
         # Stopping early is as good a regularizer as any; of rare labels `find_label_errors` takes care.
