@@ -12,7 +12,6 @@ import pytest
 import torch
 from rich.console import Console
 
-from fusion_classifier import audit as audit_module
 from fusion_classifier.audit import AUDIT_FILE, audit, find_label_errors, out_of_fold, pooled
 from fusion_classifier.config import EncoderConfig, TaskConfig
 from fusion_classifier.encoders import parse_encoder
@@ -123,7 +122,7 @@ def test_a_second_audit_takes_the_place_of_the_first_and_leaves_what_is_not_its_
 def test_without_cleanlab_the_rest_is_done_and_a_note_says_how_to_have_it(
     task: Task, encoder: EncoderConfig, work: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(audit_module.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     figures = audit(task, [encoder], tmp_path / "out", work)
     assert figures["label_errors"] is None
     assert any("pip install 'llm-fusion-classifier[audit]'" in note for note in figures["notes"])
@@ -132,8 +131,12 @@ def test_without_cleanlab_the_rest_is_done_and_a_note_says_how_to_have_it(
 
 def test_a_folder_that_can_not_be_written_is_an_error(task: Task, work: Workspace, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(FecError, match="can't be written"):
+    with pytest.raises(UsageError, match="is a file, or in one"):
         audit(task, [], tmp_path / "file" / "out", work, label_errors=False)
+    with pytest.raises(UsageError, match=r"--out .* is no usable path"):
+        audit(task, [], tmp_path / ("x" * 300), work, label_errors=False)
+    with pytest.raises(FecError, match="can't be"):
+        audit(task, [], Path("/proc/nothing/out"), work, label_errors=False)
 
 
 # Label errors.

@@ -92,6 +92,8 @@ def test_what_is_no_run_is_refused_by_name(tmp_path: Path) -> None:
         compare_runs(good, tmp_path / "file")
     with pytest.raises(FecError, match=r"empty: has no predictions.parquet; `fec run` writes it"):
         compare_runs(good, tmp_path / "empty")
+    with pytest.raises(UsageError, match="no usable path"):
+        compare_runs(good, tmp_path / ("x" * 300))
 
 
 def test_a_split_that_is_not_there_is_named(tmp_path: Path) -> None:

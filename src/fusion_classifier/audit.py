@@ -34,7 +34,7 @@ from fusion_classifier.encoders import identify
 from fusion_classifier.encoders.lengths import token_lengths
 from fusion_classifier.errors import FecError, UsageError
 from fusion_classifier.features import Features, PooledFeatures, read_features
-from fusion_classifier.files import write_whole
+from fusion_classifier.files import user_path, write_whole
 from fusion_classifier.run import Workspace, extract_task
 from fusion_classifier.tasks import Task
 from fusion_classifier.tasks.audit import FEW_ROWS, DataAudit, audit_data, label_numbers, spread
@@ -127,9 +127,15 @@ def audit(
 
 def _check_folder(out: Path) -> None:
     """See that nothing but an earlier audit is in the folder, before minutes of work."""
-    if out.exists() and not out.is_dir():
-        raise UsageError(f"{out}: is a file; choose another --out")
-    others = sorted(path.name for path in out.iterdir()) if out.is_dir() else []
+    user_path(str(out), "--out ")
+    try:
+        others = sorted(path.name for path in out.iterdir())
+    except FileNotFoundError:
+        return
+    except NotADirectoryError as error:
+        raise UsageError(f"{out}: is a file, or in one; choose another --out") from error
+    except OSError as error:
+        raise FecError(f"{out}: can't be read ({error.strerror}); choose another --out") from error
     if others and AUDIT_FILE not in others:
         raise UsageError(f"{out}: is not an audit folder (it holds {others[0]}); choose another --out")
 

@@ -7,6 +7,7 @@ from typing import Any
 from fusion_classifier.errors import DataError, FecError, UsageError
 from fusion_classifier.evaluation.predictions import PREDICTIONS_FILE, StoredPredictions, read_predictions
 from fusion_classifier.evaluation.significance import Comparison, compare, in_words
+from fusion_classifier.files import user_path
 
 REPORTED_SPLITS = ("test", "valid")  # the first that both have is compared
 
@@ -103,7 +104,7 @@ def compare_runs(a: Path, b: Path, split: str | None = None) -> RunComparison:
 
 
 def _predictions(folder: Path) -> dict[str, StoredPredictions]:
-    if not folder.is_dir():
+    if not user_path(str(folder)).is_dir():
         raise FecError(f"{folder}: no such run folder; give a folder that `fec run` has written")
     path = folder / PREDICTIONS_FILE
     if not path.is_file():

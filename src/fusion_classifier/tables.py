@@ -259,14 +259,14 @@ def _print_label_words(out: Console, figures: Mapping[str, Any]) -> None:
 
 def _print_label_errors(out: Console, found: Mapping[str, Any]) -> None:
     rows = [[escape(p["given"]), escape(p["suggested"]), f"{p['rows']:,}"] for p in found["pairs"][:MOST_ROWS]]
-    title = f"Doubtful labels: {_share(found['issues'], found['rows'])} of {found['rows']:,} rows"
-    out.print(table(title, ["given", "suggested", "rows"], rows, right=2))
+    if rows:
+        out.print(table("Doubtful labels, most first", ["given", "suggested", "rows"], rows, right=2))
     _say(
         out,
-        f"By confident learning on {' + '.join(found['encoders'])}: each text was predicted from the others, "
-        f"{100 * found['out_of_fold_accuracy']:.1f} % as labelled. They are rows to look at, worst first in "
-        "label_issues.csv, not errors: where a model is often wrong, so is its doubt.",
-        style="dim",
+        f"The labels of {_share(found['issues'], found['rows'])} of {found['rows']:,} rows in "
+        f"{' and '.join(found['splits'])} are doubtful: by confident learning on {' + '.join(found['encoders'])}, "
+        f"each text predicted from the others, {100 * found['out_of_fold_accuracy']:.1f} % as labelled. These are "
+        "rows to look at, worst first in label_issues.csv, not errors: where a model is often wrong, so is its doubt.",
     )
 
 
