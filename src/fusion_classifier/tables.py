@@ -266,7 +266,7 @@ def _print_label_errors(out: Console, found: Mapping[str, Any]) -> None:
         f"The labels of {_share(found['issues'], found['rows'])} of {found['rows']:,} rows in "
         f"{' and '.join(found['splits'])} are doubtful: by confident learning on {' + '.join(found['encoders'])}, "
         f"each text predicted from the others, {100 * found['out_of_fold_accuracy']:.1f} % as labelled. These are "
-        "rows to look at, worst first in label_issues.csv, not errors: where a model is often wrong, so is its doubt.",
+        "rows to look at, worst first in label_issues.csv, not errors: where a model often errs, its doubt does too.",
     )
 
 
