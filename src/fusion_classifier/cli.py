@@ -404,6 +404,74 @@ def export_(
         typer.echo(f"written: {path}")
 
 
+# --- looking at runs and data ------------------------------------------------------------------------------
+
+
+@app.command("compare", epilog="Example:  fec compare runs/demo-linear runs/demo-llmembed")
+def compare_(
+    run_a: Annotated[Path, typer.Argument(metavar="RUN_A", help="Folder that fec run has written.")],
+    run_b: Annotated[Path, typer.Argument(metavar="RUN_B", help="Another, on the same texts.")],
+    split: Annotated[
+        str | None, option("--split", panel=DATA, help="test or valid; test where both have it unless given.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Say whether one run is better than another: intervals, tests and effect sizes, paired by text."""
+    from fusion_classifier import tables
+    from fusion_classifier.compare import compare_runs
+    from fusion_classifier.progress import Progress
+
+    with Progress().bar("drawing texts again and again", total=None):
+        compared = compare_runs(run_a, run_b, split)
+    if as_json:
+        _print(compared.figures())
+        return
+    tables.print_comparison(compared.figures(), compared.names)
+
+
+@app.command(
+    "audit", epilog="Example:  fec audit go_emotion --data data/go_emotion -e minilm-l6 --out audits/go_emotion"
+)
+@grouped
+def audit_(
+    *,
+    task: TaskName,
+    data: DataOptions,
+    encoders: EncoderOptions,
+    label_errors: Annotated[
+        bool,
+        option(
+            "--label-errors/--no-label-errors",
+            panel=DATA,
+            help="Look for doubtful labels in train and valid, with the encoders' features; needs the extra audit.",
+        ),
+    ] = True,
+    out: Annotated[
+        Path | None, option("--out", panel=PLACE, metavar="DIR", help="Audit folder; audits/TASK unless given.")
+    ] = None,
+    place: PlaceOptions,
+    as_json: Json = False,
+) -> None:
+    """Look through a task's data: duplicates, label counts, lengths, label names in texts, doubtful labels.
+
+    Tables are printed; CSV files and audit.json are written.
+    """
+    # Asked for no features and no encoder, it loads no model's files.
+    configs = encoders.configs() if label_errors or encoders.encoder else ()
+    from fusion_classifier import tables
+    from fusion_classifier.audit import audit
+    from fusion_classifier.run import load_for
+
+    work = place.workspace()
+    loaded, _ = load_for(data.config(task), None, work)
+    folder = out or Path("audits") / loaded.name
+    figures = audit(loaded, configs, folder, work, label_errors=label_errors)
+    if as_json:
+        _print(figures)
+        return
+    tables.print_audit(figures, folder)
+
+
 # --- exit codes --------------------------------------------------------------------------------------------
 
 

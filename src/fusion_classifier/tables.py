@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 METRIC_TITLES = {
@@ -118,6 +120,172 @@ def print_evaluation(figures: Mapping[str, Any]) -> None:
     out = console()
     out.print(metrics_table(f"{figures['task']} · {split}: {figures[split]['rows']:,} texts", columns))
     out.print(per_class_table("By label, best first (mean over seeds, %)", figures[split]["per_class"]))
+
+
+def print_comparison(figures: Mapping[str, Any], names: tuple[str, str]) -> None:
+    """The result of `fec compare`; `names` of the two runs."""
+    out = console()
+    a, b = (escape(f"{side}: {name}") if name != side else side for side, name in zip("AB", names, strict=True))
+    rows = []
+    for metric, found in figures["metrics"].items():
+        cells = [_mean_and_deviation(found[side]["values"]) for side in ("a", "b")]
+        difference = f"{100 * found['difference']:+.2f}"
+        if found["ci95"] is not None:
+            low, high = found["ci95"]
+            difference += f"  [{100 * low:+.1f}, {100 * high:+.1f}]"
+        p = "" if found["p"] is None else _p(found["p"])
+        rows.append([METRIC_TITLES[metric], *cells, difference, p])
+    title = f"{figures['split']}: {figures['texts']:,} texts"
+    out.print(table(title, ["", a, b, "A − B", "p"], rows, right=1))
+    out.print(
+        "In %; mean ± standard deviation over seeds; in brackets the 95 % interval of a paired bootstrap over texts.",
+        style="dim",
+    )
+    tests = figures["mcnemar"]
+    rows = [
+        [f"{pair['seed_a']} : {pair['seed_b']}", f"{pair['a_only']:,}", f"{pair['b_only']:,}", _p(pair["p"])]
+        for pair in tests["by_seed"]
+    ]
+    one = tests["ensemble"]
+    rows.append(["mean of all seeds", f"{one['a_only']:,}", f"{one['b_only']:,}", _p(one["p"])])
+    columns = ["seed of A : B", "only A right", "only B right", "p"]
+    out.print(table("McNemar's exact test", columns, rows, right=1))
+    if one["cohens_g"] is not None:
+        low, high = one["cohens_g_ci95"]
+        odds = [_odds(value) for value in (one["odds_ratio"], *one["odds_ratio_ci95"])]
+        out.print(
+            f"Of the texts that only one has right (mean of all seeds): odds A : B {odds[0]} [{odds[1]}, {odds[2]}], "
+            f"Cohen's g {one['cohens_g']:+.2f} [{low:+.2f}, {high:+.2f}] (0.05 small, 0.15 medium, 0.25 large).",
+            highlight=False,
+            markup=False,
+        )
+    out.print("\n" + figures["sentence"], highlight=False, markup=False, style="bold")
+    for note in figures["notes"]:
+        out.print(note, highlight=False, markup=False)
+
+
+def _mean_and_deviation(values: Sequence[float]) -> str:
+    text = f"{100 * mean(values):.2f}"
+    return text + (f" ± {100 * stdev(values):.2f}" if len(values) > 1 else "")
+
+
+def _p(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _odds(value: float | None) -> str:
+    return "∞" if value is None else f"{value:.2f}"
+
+
+MOST_ROWS = 15  # of a list by label on the screen; the files have all
+
+
+def print_audit(figures: Mapping[str, Any], folder: Path) -> None:
+    """The result of `fec audit`."""
+    out = console()
+    splits = list(figures["splits"])
+    _print_lengths(out, figures)
+    _print_duplicates(out, figures["duplicates"])
+    labels = figures["labels"]
+    order = sorted(labels["rows"], key=lambda label: -sum(labels["rows"][label].values()))
+    shown = order if len(order) <= MOST_ROWS else [*order[:5], *order[-5:]]
+    rows = [
+        [escape(label), *(_share(labels["rows"][label][s], figures["splits"][s]["rows"]) for s in splits)]
+        for label in shown
+    ]
+    if len(shown) < len(order):
+        rows.insert(5, [f"… {len(order) - 10} more", *("" for _ in splits)])
+    out.print(table(f"Labels: {len(order)}", ["label", *splits], rows, right=1))
+    for split, missing in labels["missing"].items():
+        if missing:
+            _say(out, f"No row in {split}: {_several(missing)}.")
+    if labels["few"]:
+        _say(out, f"Fewer than {labels['few_rows']} rows to learn from: {_several(labels['few'])}.")
+    _print_label_words(out, figures)
+    if figures["label_errors"] is not None:
+        _print_label_errors(out, figures["label_errors"])
+    for note in figures["notes"]:
+        _say(out, note)
+    _say(out, f"\nWritten to {folder}: audit.json and tables as CSV.")
+
+
+def _print_lengths(out: Console, figures: Mapping[str, Any]) -> None:
+    measures = {
+        "characters": {name: split["characters"] for name, split in figures["splits"].items()},
+        "words": {name: split["words"] for name, split in figures["splits"].items()},
+    } | {f"tokens of {name}": encoder["splits"] for name, encoder in figures["tokens"].items()}
+    rows = []
+    for measure, by_split in measures.items():
+        for split, found in by_split.items():
+            numbers = [f"{found['mean']:.1f}", *(f"{found[key]:,.0f}" for key in ("median", "p95", "max"))]
+            rows.append([escape(measure), split, *numbers, f"{found['too_long']:,}" if "too_long" in found else ""])
+    sizes = ", ".join(f"{split['rows']:,} {name}" for name, split in figures["splits"].items())
+    columns = ["length in", "split", "mean", "median", "95 %", "longest", "cut off"]
+    out.print(table(escape(f"{figures['task']}: {sizes} rows"), columns, rows, right=2))
+    limits = [f"{encoder['max_length']} tokens ({name})" for name, encoder in figures["tokens"].items()]
+    if limits:
+        _say(out, f"Cut off: texts longer than {', '.join(limits)}; --max-length sets it.", style="dim")
+
+
+def _print_duplicates(out: Console, found: Mapping[str, Any]) -> None:
+    rows = [[f"again in {name}", f"{n['exact']:,}", f"{n['normalized']:,}"] for name, n in found["within"].items()]
+    rows += [[name, f"{n['exact']:,}", f"{n['normalized']:,}"] for name, n in found["across"].items()]
+    rows += [
+        [f"{what} with different labels", *(f"{n[key]:,}" for key in ("exact", "normalized"))]
+        for what, n in (
+            ("same texts", found["conflicting_texts"]),
+            ("rows of same texts", found["conflicting_rows"]),
+        )
+    ]
+    columns = ["rows whose text stands", "to the letter", "up to case and punctuation"]
+    out.print(table("Duplicates", columns, rows, right=1))
+
+
+def _print_label_words(out: Console, figures: Mapping[str, Any]) -> None:
+    found = figures["label_words"]
+    if found["unnamed"]:
+        _say(out, f"Not looked for in the texts, because they are no words: {_several(found['unnamed'])}.")
+    if not found["by_label"]:
+        return
+    rows = [
+        [name, _share(found["own"][name], split["rows"]), _share(found["other"][name], split["rows"])]
+        for name, split in figures["splits"].items()
+    ]
+    columns = ["split", "its own label's", "another label's"]
+    out.print(table("Texts that contain the name of a label", columns, rows, right=1))
+    order = sorted((word for word in found["by_label"] if word["found"]), key=lambda word: -word["own"])
+    rows = [
+        [escape(w["label"]), _share(w["own"], w["rows"]), f"{w['found']:,}", f"{100 * w['own'] / w['found']:.0f} %"]
+        for w in order[:MOST_ROWS]
+    ]
+    columns = ["label", "its rows with its name", "all texts with its name", "of these it is the label"]
+    if rows:
+        out.print(table(f"Label names in texts, most first ({len(rows)} of {len(order)})", columns, rows, right=1))
+
+
+def _print_label_errors(out: Console, found: Mapping[str, Any]) -> None:
+    rows = [[escape(p["given"]), escape(p["suggested"]), f"{p['rows']:,}"] for p in found["pairs"][:MOST_ROWS]]
+    if rows:
+        out.print(table("Doubtful labels, most first", ["given", "suggested", "rows"], rows, right=2))
+    _say(
+        out,
+        f"The labels of {_share(found['issues'], found['rows'])} of {found['rows']:,} rows in "
+        f"{' and '.join(found['splits'])} are doubtful: by confident learning on {' + '.join(found['encoders'])}, "
+        f"each text predicted from the others, {100 * found['out_of_fold_accuracy']:.1f} % as labelled. These are "
+        "rows to look at, worst first in label_issues.csv, not errors: where a model often errs, its doubt does too.",
+    )
+
+
+def _share(count: int, whole: int) -> str:
+    return f"{count:,} ({100 * count / max(whole, 1):.1f} %)"
+
+
+def _several(names: Sequence[str]) -> str:
+    return ", ".join(names[:MOST_ROWS]) + (f" and {len(names) - MOST_ROWS} more" if len(names) > MOST_ROWS else "")
+
+
+def _say(out: Console, text: str, style: str | None = None) -> None:
+    out.print(text, highlight=False, markup=False, style=style)
 
 
 def console() -> Console:

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fusion_classifier.evaluation.overlap import normalized, overlap
+from fusion_classifier.evaluation.overlap import overlap
+from fusion_classifier.tasks.normalize import normalized
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 

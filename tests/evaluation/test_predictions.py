@@ -6,9 +6,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
+from fusion_classifier.errors import DataError, UsageError
 from fusion_classifier.evaluation.metrics import score
-from fusion_classifier.evaluation.predictions import SplitPredictions, write_predictions
+from fusion_classifier.evaluation.predictions import SplitPredictions, read_predictions, write_predictions
 
 NAMES = ["joy", "very sad", "Ärger, 😀"]
 
@@ -81,3 +83,88 @@ def test_scores_can_be_had_again_from_the_table(tmp_path: Path) -> None:
         labels = np.array([order.index(row["label"]) for row in rows], dtype=np.int64)
         again = np.array([row["probabilities"] for row in rows], dtype=np.float32)
         assert score(labels, again) == score(one.labels, one.by_seed[seed])
+
+
+# Read again.
+
+
+def written(tmp_path: Path) -> Path:
+    path = tmp_path / "p.parquet"
+    write_predictions([part("valid", 4, (0, 7)), part("test", 5, (0, 7))], NAMES, path)
+    return path
+
+
+def test_reading_is_the_inverse_of_writing(tmp_path: Path) -> None:
+    found = read_predictions(written(tmp_path))
+    assert list(found) == ["valid", "test"]
+    for name, n in (("valid", 4), ("test", 5)):
+        expected, one = part(name, n, (0, 7)), found[name]
+        assert one.names == tuple(NAMES)
+        assert one.rows.tolist() == list(range(n))
+        assert list(one.hashes) == list(expected.hashes)
+        assert np.array_equal(one.labels, expected.labels)
+        for seed in (0, 7):
+            assert np.array_equal(one.probabilities[seed], expected.by_seed[seed])
+            assert np.array_equal(one.predicted[seed], expected.by_seed[seed].argmax(1))
+
+
+def test_neither_further_columns_nor_the_order_of_rows_matter(tmp_path: Path) -> None:
+    expected = read_predictions(written(tmp_path))["test"]
+    table = pq.read_table(tmp_path / "p.parquet")
+    shuffled = table.take(np.random.default_rng(3).permutation(len(table)))
+    pq.write_table(shuffled.append_column("more", pa.array(["x"] * len(table))), tmp_path / "p.parquet")
+    found = read_predictions(tmp_path / "p.parquet")["test"]
+    assert found.hashes == expected.hashes
+    assert np.array_equal(found.probabilities[7], expected.probabilities[7])
+
+
+def replaced(table: pa.Table, name: str, values: object) -> pa.Table:
+    return table.set_column(table.column_names.index(name), name, values)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.drop_columns(["predicted"]), "no column 'predicted'"),
+        (lambda t: t.replace_schema_metadata({}), "does not say its labels"),
+        (lambda t: t.replace_schema_metadata({"labels": "{"}), "does not say its labels"),
+        (lambda t: t.replace_schema_metadata({"labels": '["a", "a"]'}), "not a list of different names"),
+        (lambda t: t.replace_schema_metadata({"labels": '["joy", "Ärger, 😀"]'}), "'very sad' is not among"),
+        (lambda t: replaced(t, "seed", pa.array(["x"] * len(t))), "column 'seed' is string, not int64"),
+        (lambda t: replaced(t, "label", pa.array([None, *["joy"] * (len(t) - 1)])), "row 0: label is empty"),
+        (lambda t: replaced(t, "row", pa.array([0] * len(t))), "two predictions for one row"),
+        (lambda t: replaced(t, "probabilities", pa.array([[0.5, 0.5]] * len(t))), "not 3 probabilities"),
+        (
+            lambda t: replaced(t, "probabilities", pa.array([[0.5, float("nan"), 0.5]] * len(t))),
+            "NaN or infinity among the probabilities",
+        ),
+        (lambda t: t.slice(0, len(t) - 1), "seed 7 has other texts"),
+        (lambda t: t.slice(0, 0), "has no rows"),
+    ],
+)
+def test_a_table_that_is_not_as_written_is_refused_by_name(change: object, message: str, tmp_path: Path) -> None:
+    assert callable(change)
+    path = written(tmp_path)
+    pq.write_table(change(pq.read_table(path)), path)
+    with pytest.raises(DataError, match=f"p.parquet.*{message}"):
+        read_predictions(path)
+
+
+def test_several_labels_a_text_are_refused(tmp_path: Path) -> None:
+    path = written(tmp_path)
+    table = pq.read_table(path)
+    lists = pa.array([["joy", "very sad"]] * len(table))
+    pq.write_table(replaced(replaced(table, "label", lists), "predicted", lists), path)
+    with pytest.raises(UsageError, match="several labels"):
+        read_predictions(path)
+
+
+def test_a_missing_or_truncated_file_is_an_error_with_a_way_out(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such file"):
+        read_predictions(tmp_path / "none.parquet")
+    path = written(tmp_path)
+    content = path.read_bytes()
+    for length in (0, 10, len(content) // 2, len(content) - 1):
+        path.write_bytes(content[:length])
+        with pytest.raises(DataError, match=r"can't be read .*writes it anew"):
+            read_predictions(path)

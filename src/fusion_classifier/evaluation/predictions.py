@@ -13,7 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
+
+from fusion_classifier.errors import DataError, UsageError
+
+PREDICTIONS_FILE = "predictions.parquet"
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,124 @@ def write_predictions(parts: Sequence[SplitPredictions], names: Sequence[str], p
     """Write the predictions of all splits."""
     tables = [_table(part, seed, names) for part in parts for seed in part.by_seed]
     pq.write_table(pa.concat_tables(tables), path)
+
+
+@dataclass(frozen=True)
+class StoredPredictions:
+    """What a table says of one split, texts in the order of their rows.
+
+    `names` of the C labels; `rows` (N,), int64; `hashes` N of 32 hexadecimal digits; `labels` (N,), int64; by
+    seed, `predicted` (N,), int64, and `probabilities` (N, C), float32.
+    """
+
+    names: tuple[str, ...]
+    rows: np.ndarray
+    hashes: tuple[str, ...]
+    labels: np.ndarray
+    predicted: dict[int, np.ndarray]
+    probabilities: dict[int, np.ndarray]
+
+
+def read_predictions(path: Path) -> dict[str, StoredPredictions]:
+    """The predictions of a run by split: what `write_predictions` has written. Further columns do not matter.
+
+    Raises:
+        DataError: the file is missing, damaged, or no such table; the message names field and row.
+        UsageError: the predictions of a multi-label task.
+    """
+    try:
+        table = pq.read_table(path, partitioning=None)
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file; `fec run` writes it") from error
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(f"{path}: can't be read ({reason}); `fec run` in the same folder writes it anew") from error
+    table = _checked_columns(path, table)
+    names = _label_names(path, table)
+    found = {}
+    for split in pc.unique(table["split"]).to_pylist():
+        found[split] = _stored(path, split, table.filter(pc.equal(table["split"], split)), names)
+    if not found:
+        raise DataError(f"{path}: has no rows; `fec run --overwrite` writes it anew")
+    return found
+
+
+def _checked_columns(path: Path, table: pa.Table) -> pa.Table:
+    """The columns that are read, in their types."""
+    for name in ("label", "predicted"):
+        if name in table.column_names and pa.types.is_list(table.schema.field(name).type):
+            raise UsageError(f"{path}: holds several labels a text; only runs with one label a text are read here")
+    columns = {}
+    for name, kind in COLUMN_TYPES.items():
+        if table.column_names.count(name) != 1:
+            raise DataError(f"{path}: no column {name!r}; is it the predictions of a run?")
+        try:
+            columns[name] = table[name].cast(kind)
+        except pa.ArrowException as error:
+            raise DataError(f"{path}: column {name!r} is {table.schema.field(name).type}, not {kind}") from error
+        if columns[name].null_count:
+            row = pc.index(columns[name].is_null(), True).as_py()
+            raise DataError(f"{path}, row {row}: {name} is empty")
+    return pa.table(columns).replace_schema_metadata(table.schema.metadata)
+
+
+COLUMN_TYPES = {
+    "split": pa.string(),
+    "seed": pa.int64(),
+    "row": pa.int64(),
+    "text_hash": pa.string(),
+    "label": pa.string(),
+    "predicted": pa.string(),
+    "probabilities": pa.list_(pa.float32()),
+}
+
+
+def _label_names(path: Path, table: pa.Table) -> tuple[str, ...]:
+    try:
+        names = json.loads((table.schema.metadata or {})[b"labels"])
+    except (KeyError, ValueError) as error:
+        raise DataError(f"{path}: does not say its labels (metadata field `labels`)") from error
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or len({*names}) < len(names):
+        raise DataError(f"{path}: its metadata field `labels` is not a list of different names")
+    return tuple(names)
+
+
+def _stored(path: Path, split: str, table: pa.Table, names: tuple[str, ...]) -> StoredPredictions:
+    """One split, of which every seed must have the same texts and labels."""
+    where = f"{path}, {split} split"
+    order = pa.array(names, pa.string())
+    first: tuple[list[int], list[str], list[int]] | None = None
+    predicted, probabilities = {}, {}
+    for seed in sorted(pc.unique(table["seed"]).to_pylist()):
+        part = table.filter(pc.equal(table["seed"], seed)).sort_by("row")
+        indices = {}
+        for column in ("label", "predicted"):
+            indices[column] = pc.index_in(part[column], order)
+            if indices[column].null_count:
+                unknown = part[column].filter(indices[column].is_null())[0].as_py()
+                raise DataError(f"{where}, seed {seed}: {column} {unknown!r} is not among the table's labels")
+        texts = part["row"].to_pylist(), part["text_hash"].to_pylist(), indices["label"].to_pylist()
+        if len({*texts[0]}) < len(texts[0]):
+            raise DataError(f"{where}, seed {seed}: two predictions for one row")
+        first = first or texts
+        if texts != first:
+            raise DataError(f"{where}: seed {seed} has other texts or labels than the seeds before it")
+        lists = part["probabilities"].combine_chunks()
+        flat = lists.flatten().to_numpy(zero_copy_only=False)
+        if (
+            len(flat) != len(part) * len(names)
+            or pc.any(pc.not_equal(pc.list_value_length(lists), len(names))).as_py()
+        ):
+            raise DataError(f"{where}, seed {seed}: not {len(names)} probabilities a text, one a label")
+        if not np.isfinite(flat).all():
+            raise DataError(f"{where}, seed {seed}: NaN or infinity among the probabilities")
+        predicted[seed] = indices["predicted"].to_numpy().astype(np.int64)
+        probabilities[seed] = flat.reshape(len(part), len(names))
+    assert first is not None
+    rows, hashes, labels = first
+    return StoredPredictions(
+        names, np.array(rows, np.int64), tuple(hashes), np.array(labels, np.int64), predicted, probabilities
+    )
 
 
 def _table(part: SplitPredictions, seed: int, names: Sequence[str]) -> pa.Table:
