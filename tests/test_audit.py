@@ -76,7 +76,7 @@ def test_texts_stand_in_the_files_to_the_letter(task: Task, work: Workspace, tmp
     assert rows
     for row in rows:
         assert row["text"] == task.split(row["split"]).texts[int(row["row"])]
-        assert row["label"] == task.labels[int(task.split(row["split"]).labels[int(row["row"])])]
+        assert row["label"] == task.labels[task.targets(row["split"])[int(row["row"])]]
     assert 'a "quoted", text\nof two lines' not in {row["text"] for row in rows}  # it stands there once
     assert {row["labels_differ"] for row in rows} == {"yes", "no"}
 
@@ -152,7 +152,8 @@ def test_labels_that_were_planted_wrong_are_found_and_named_first(
     train = clean.split("train")
     wrong = set(rng.choice(len(train), 24, replace=False).tolist())
     labels = tuple(
-        (label + int(rng.integers(1, 10))) % 10 if i in wrong else label for i, label in enumerate(train.labels)
+        (label + int(rng.integers(1, 10))) % 10 if i in wrong else label
+        for i, label in enumerate(clean.targets("train").tolist())
     )
     task = replace(clean, splits=clean.splits | {"train": Split(train.texts, labels)})
     figures = audit(task, [parse_encoder(minilm)], tmp_path / "out", work)
@@ -210,7 +211,7 @@ def test_any_pooling_serves(task: Task, bert_folder: Path, work: Workspace, pool
 def test_where_nothing_can_be_judged_a_note_says_why(task: Task, encoder: EncoderConfig, work: Workspace) -> None:
     few = replace(task, splits={"train": Split(("a", "b"), (0, 1))})
     only_test = replace(task, splits={"test": task.split("test")})
-    several = replace(task, splits={"train": Split(("a", "b"), ((0, 1), (2,)))})  # type: ignore[arg-type]
+    several = replace(task, splits={"train": Split(("a", "b"), ((0, 1), (2,)))})
     for one, message in ((few, "two labels"), (only_test, "two labels"), (several, "one label a text")):
         errors, reason = find_label_errors(one, [encoder], work)
         assert errors is None

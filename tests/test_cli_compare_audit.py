@@ -31,9 +31,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
             by_seed[seed] = (np.exp(logits) / np.exp(logits).sum(1, keepdims=True)).astype(np.float32)
         (folder / name).mkdir()
         hashes = [f"{first}{i:031x}" for i in range(60)]
-        write_predictions(
-            [SplitPredictions("test", hashes, labels, by_seed)], NAMES, folder / name / "predictions.parquet"
-        )
+        answers = {seed: probabilities.argmax(1) for seed, probabilities in by_seed.items()}
+        part = SplitPredictions("test", hashes, labels, by_seed, answers)
+        write_predictions([part], NAMES, folder / name / "predictions.parquet")
     (folder / "empty").mkdir()
     (folder / "broken").mkdir()
     content = (folder / "strong" / "predictions.parquet").read_bytes()

@@ -31,7 +31,8 @@ def run_folder(
             logits = rng.normal(size=(90, 3)) + skill * np.eye(3)[labels]
             by_seed[one] = (np.exp(logits) / np.exp(logits).sum(1, keepdims=True)).astype(np.float32)
         hashes = [f"{split}{i:027x}"[:32] for i in range(90)]
-        parts.append(SplitPredictions(split, hashes, labels, by_seed))
+        answers = {seed: probabilities.argmax(1) for seed, probabilities in by_seed.items()}
+        parts.append(SplitPredictions(split, hashes, labels, by_seed, answers))
     folder.mkdir(parents=True)
     write_predictions(parts, NAMES, folder / "predictions.parquet")
     return folder
@@ -110,7 +111,8 @@ def test_a_split_that_is_not_there_is_named(tmp_path: Path) -> None:
 def test_runs_on_other_texts_are_refused_with_both_folders(tmp_path: Path) -> None:
     a, b = run_folder(tmp_path / "a", 1), tmp_path / "b"
     b.mkdir()
-    part = SplitPredictions("test", ["f" * 32] * 90, np.arange(90) % 3, {0: np.full((90, 3), 1 / 3)})
+    equal = {0: np.full((90, 3), 1 / 3)}
+    part = SplitPredictions("test", ["f" * 32] * 90, np.arange(90) % 3, equal, {0: np.zeros(90, np.int64)})
     write_predictions([part], NAMES, b / "predictions.parquet")
     with pytest.raises(FecError, match=r"a and .*b, test split: the runs were evaluated on other texts"):
         compare_runs(a, b)

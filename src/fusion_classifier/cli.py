@@ -8,6 +8,7 @@ import json
 import signal
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -374,6 +375,44 @@ def predict_(
 
     for line in predict_lines(model, texts or [], file, text_column, top_k, abstain, paths, device):
         typer.echo(line)
+
+
+@app.command(
+    "ablate",
+    epilog="Example:  fec ablate go_emotion --data data/go_emotion -e minilm-l6 -e smollm2-135m --head fusion,linear",
+)
+@grouped
+def ablate_(
+    *,
+    task: TaskName,
+    split: Annotated[
+        str, option("--split", panel=DATA, help="What is evaluated: valid, to choose; test, to report.")
+    ] = "valid",
+    data: DataOptions,
+    encoders: EncoderOptions,
+    training: TrainingOptions,
+    place: PlaceOptions,
+    as_json: Json = False,
+) -> None:
+    """Train every subset of encoders under each head (--head A,B) and say what each encoder adds.
+
+    Works on the store alone: first fec extract with the same encoders.
+    """
+    heads = list(dict.fromkeys(name.strip() for name in training.head.split(",")))
+    task_config = data.config(task)
+    configs = [replace(training, head=head).config(task_config, encoders.configs(reads(head))) for head in heads]
+    from fusion_classifier import tables
+    from fusion_classifier.ablation import ablate
+    from fusion_classifier.run import load_for
+
+    work = place.workspace()
+    loaded, _ = load_for(task_config, list(dict.fromkeys(["train", "valid", split])), work)
+    folder = training.out or Path("ablations") / loaded.name
+    result = ablate(configs, loaded, split, folder, work)
+    if as_json:
+        _print(result)
+        return
+    tables.print_ablation(result, folder)
 
 
 @app.command("export", epilog="Example:  fec export ED --data data/ED --encoder llama2-7b-chat --out features/ED")

@@ -33,7 +33,7 @@ from safetensors.torch import save_file
 
 from fusion_classifier.config import EncoderConfig, RunConfig, TaskConfig
 from fusion_classifier.encoders import EncoderIdentity, identify
-from fusion_classifier.errors import DataError, FecError, UsageError
+from fusion_classifier.errors import DataError, FecError, StoreError, UsageError
 from fusion_classifier.evaluation import (
     SplitPredictions,
     at_coverages,
@@ -126,6 +126,23 @@ def extract_task(
             )
         reports.append(report)
     return reports
+
+
+def features_missing(task: Task, splits: Sequence[str], encoders: Sequence[EncoderConfig], work: Workspace) -> None:
+    """See that the store has all features of these splits, before hours of training find that it has not.
+
+    Raises:
+        StoreError: it has not; the message names the encoder and says how to extract.
+    """
+    for split in dict.fromkeys(splits):
+        hashes = hash_texts(_texts(task, split))
+        for config in encoders:
+            missing = int((~work.store.of(identify(config, work.device)).contains(hashes)).sum())
+            if missing:
+                raise StoreError(
+                    f"{work.store.root}: lacks the features of {missing:,} {split} texts by {config.name}; "
+                    f"first fec extract {task.name} --encoder '{config.name}' with the same options"
+                )
 
 
 def _texts(task: Task, split: str) -> tuple[str, ...]:

@@ -177,6 +177,37 @@ def _odds(value: float | None) -> str:
     return "∞" if value is None else f"{value:.2f}"
 
 
+def print_ablation(figures: Mapping[str, Any], folder: Path) -> None:
+    """The result of `fec ablate`."""
+    out = console()
+    rows = [
+        [
+            one["head"],
+            escape(" + ".join(one["encoders"])),
+            *(_cell(metric, one["metrics"][metric]) for metric in ("accuracy", "weighted_f1")),
+            f"{one['training_seconds']:.0f} s",
+        ]
+        for one in sorted(figures["combinations"], key=lambda one: -one["metrics"]["accuracy"]["mean"])
+    ]
+    title = f"{figures['task']} · {figures['split']}: {figures['texts']:,} texts, {len(figures['seeds'])} seeds"
+    out.print(table(escape(title), ["head", "encoders", "accuracy", "weighted F1", "training"], rows, right=2))
+    rows = []
+    for one in figures["added"]:
+        found = one["metrics"]["accuracy"]
+        interval = ""
+        if found["ci95"] is not None:
+            interval = f"  [{100 * found['ci95'][0]:+.1f}, {100 * found['ci95'][1]:+.1f}]"
+        to = " + ".join(one["to"]) + (" (the best single encoder)" if one.get("best_single") else "")
+        p = "" if found["p"] is None else _p(found["p"])
+        rows.append(
+            [one["head"], escape(one["encoder"]), escape(to), f"{100 * found['difference']:+.2f}{interval}", p]
+        )
+    if rows:
+        columns = ["head", "what this adds", "to", "points of accuracy", "p"]
+        out.print(table("Paired bootstrap over texts", columns, rows, right=3))
+    _say(out, f"\nWritten to {folder}: ablation.json, ablation.png, and a run folder for each row.")
+
+
 MOST_ROWS = 15  # of a list by label on the screen; the files have all
 
 

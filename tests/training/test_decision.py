@@ -45,8 +45,8 @@ def test_a_temperature_never_raises_the_loss_nor_changes_an_answer(seed: int, n:
     target = torch.from_numpy(labels)
     # A search in one dimension ends within its tolerance of the minimum.
     assert cross_entropy(logits / fitted.temperature, target) <= cross_entropy(logits, target) + 1e-3
-    answers = [d.labels(d.probabilities(logits)) for d in (fitted, plain)]
-    np.testing.assert_array_equal(*answers)
+    warmer, before = (d.labels(d.probabilities(logits)) for d in (fitted, plain))
+    np.testing.assert_array_equal(warmer, before)
 
 
 def test_a_perfect_model_gets_a_finite_temperature() -> None:

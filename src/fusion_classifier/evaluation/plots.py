@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -91,4 +92,37 @@ def plot_f1_by_label(figures: Mapping[str, Mapping[str, float]], path: Path) -> 
     axes.set_title("F1 by label (texts)")
     axes.grid(alpha=0.3, axis="x")
     axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=150)
+
+
+def plot_ablation(figures: Mapping[str, Any], path: Path) -> None:
+    """Accuracy of every combination of encoders, a colour a head: mean over seeds with the bootstrap interval."""
+    heads = list(dict.fromkeys(one["head"] for one in figures["combinations"]))
+    names = list(dict.fromkeys(" + ".join(one["encoders"]) for one in figures["combinations"]))
+    figure = Figure(figsize=(8.5, max(2.5, 0.36 * len(names) * max(1, len(heads) * 0.7) + 1.2)), layout="constrained")
+    axes = figure.subplots()
+    for position, head in enumerate(heads):
+        chosen = [one for one in figures["combinations"] if one["head"] == head]
+        rows = np.array([names.index(" + ".join(one["encoders"])) for one in chosen])
+        rows = rows + (position - (len(heads) - 1) / 2) * 0.7 / len(heads)
+        accuracy = [one["metrics"]["accuracy"] for one in chosen]
+        means = np.array([one["mean"] for one in accuracy])
+        ends = np.array([one.get("ci95", [one["mean"]] * 2) for one in accuracy])
+        spread = np.abs(ends.T - means)
+        axes.errorbar(100 * means, rows, xerr=100 * spread, fmt="o", color=f"C{position}", capsize=2, label=head)
+        for row, mean in zip(rows, means, strict=True):
+            axes.annotate(
+                f"{100 * mean:.1f}",
+                (100 * mean, row),
+                xytext=(0, 4),
+                textcoords="offset points",
+                ha="center",
+                fontsize=7,
+            )
+    axes.set_yticks(range(len(names)), names)
+    axes.invert_yaxis()
+    axes.set_xlabel(f"accuracy on {figures['split']}, % (bars: 95 % bootstrap interval over texts)")
+    axes.grid(alpha=0.3, axis="x")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(loc="lower left")
     figure.savefig(path, dpi=150)
