@@ -27,7 +27,7 @@ from fusion_classifier.cli_options import (
     option,
     reads,
 )
-from fusion_classifier.config import DEFAULT_HEAD, Device
+from fusion_classifier.config import DEFAULT_HEAD, Device, ProjectionKind
 from fusion_classifier.errors import FecError, UsageError
 
 # torch and transformers take seconds to import: every command imports what it needs itself, so that --help
@@ -375,6 +375,46 @@ def predict_(
 
     for line in predict_lines(model, texts or [], file, text_column, top_k, abstain, paths, device):
         typer.echo(line)
+
+
+@app.command(
+    "project",
+    epilog="Example:  fec project mpnet-base go_emotion --data data/go_emotion --width 128 --int8 --out "
+    "mpnet-128.safetensors  then  --encoder 'mpnet-base?projection=mpnet-128.safetensors'",
+)
+@grouped
+def project_(
+    *,
+    encoder: Annotated[str, typer.Argument(metavar="ENCODER", help="As with --encoder elsewhere.")],
+    task: TaskName,
+    out: Annotated[Path, option("--out", panel=PLACE, metavar="FILE", help="The .safetensors file to write.")],
+    width: Annotated[
+        int | None, option("--width", panel=ENCODER, min=1, help="Numbers kept of each token and layer.")
+    ] = None,
+    kind: Annotated[
+        ProjectionKind,
+        option("--kind", panel=ENCODER, help="pca, random, or none: all numbers, with --int8."),
+    ] = "pca",
+    int8: Annotated[bool, option("--int8", panel=ENCODER, help="Keep them in 8 bits instead of 16.")] = False,
+    texts: Annotated[int, option("--texts", panel=DATA, min=1, help="Training texts to fit on.")] = 2000,
+    seed: Annotated[int, option("--seed", panel=DATA, help="Seed of their choice.")] = 0,
+    data: DataOptions,
+    place: PlaceOptions,
+) -> None:
+    """Fit a projection that makes an encoder's token states small: principal components, 8 bits, or both."""
+    from fusion_classifier.encoders import parse_encoder
+
+    config = parse_encoder(encoder, features="tokens")
+    from fusion_classifier.project import project
+    from fusion_classifier.run import load_for
+
+    work = place.workspace()
+    loaded, _ = load_for(data.config(task), ["train"], work)
+    found = project(config, loaded, out, work, kind=kind, width=width, int8=int8, texts=texts, seed=seed)
+    layers, hidden = found.mean.shape
+    size = layers * (hidden * 2), layers * (found.width * (1 if int8 else 2))
+    typer.echo(f"{out}: {layers} x {hidden} to {layers} x {found.width}, {size[0]:,} to {size[1]:,} bytes a token")
+    typer.echo(f"Next: --encoder '{encoder}{'&' if '?' in encoder else '?'}projection={out}'")
 
 
 @app.command(

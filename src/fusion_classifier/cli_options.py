@@ -23,7 +23,6 @@ from fusion_classifier.config import (
     FeatureKind,
     FusionConfig,
     LlmEmbedConfig,
-    Pooling,
     RunConfig,
     TaskConfig,
     TrainingConfig,
@@ -128,9 +127,9 @@ class EncoderOptions:
         str | None,
         option("--layers", panel=ENCODER, help="Such as -5:-1 or 2,4,6. " + field_help(EncoderConfig, "layers")),
     ] = None
-    pooling: Annotated[
-        Pooling | None, option("--pooling", panel=ENCODER, help=field_help(EncoderConfig, "pooling"))
-    ] = None
+    pooling: Annotated[str | None, option("--pooling", panel=ENCODER, help=field_help(EncoderConfig, "pooling"))] = (
+        None
+    )
     template: Annotated[
         str | None, option("--template", panel=ENCODER, help=field_help(EncoderConfig, "template"))
     ] = None
@@ -138,6 +137,10 @@ class EncoderOptions:
         int | None, option("--max-length", panel=ENCODER, help=field_help(EncoderConfig, "max_length"))
     ] = None
     dtype: Annotated[Dtype | None, option("--dtype", panel=ENCODER, help=field_help(EncoderConfig, "dtype"))] = None
+    projection: Annotated[
+        str | None,
+        option("--projection", panel=ENCODER, metavar="FILE", help=field_help(EncoderConfig, "projection")),
+    ] = None
     pool_special_tokens: Annotated[
         bool | None,
         option(
@@ -158,6 +161,7 @@ class EncoderOptions:
             "template": self.template,
             "max_length": None if self.max_length is None else str(self.max_length),
             "dtype": self.dtype,
+            "projection": self.projection,
             "pool_special_tokens": None if special is None else str(special).lower(),
         }
         return parse_encoders(self.encoder or list(DEFAULT_ENCODERS), settings, features=features)

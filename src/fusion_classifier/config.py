@@ -8,11 +8,12 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Pooling = Literal["mean", "first", "last", "pooler", "tokens"]
+Pooling = Annotated[str, Field(pattern=r"^(tokens|pooler|(mean|max|first|last)(\+(mean|max|first|last))*)$")]
 Dtype = Literal["auto", "bfloat16", "float16", "float32"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 
 
+ProjectionKind = Literal["pca", "random", "none"]
 FeatureKind = Literal["tokens", "pooled"]
 
 
@@ -50,17 +51,41 @@ class EncoderConfig(FrozenModel):
     """Hidden states to keep: 0 is the embedding output, -1 the last layer (after the final norm where the
     model has one). Unless given: the last; with pooling tokens those at a third, two thirds and the end."""
     pooling: Pooling = "mean"
-    """mean, first ([CLS]), last: one vector a layer; pooler: the model's own; tokens: every token's states."""
+    """mean, max, first ([CLS]), last: one vector a layer, several of one pass of the model if joined by +
+    (mean+last); pooler: the model's own; tokens: every token's states."""
     template: Annotated[str, Field(pattern=r"\{text\}")] = "{text}"
-    """Prompt around the text; must contain {text}. Write a line break as \\n."""
+    """Prompt around the text; must contain {text}. Write a line break as \\n. Of several with || between them
+    the features are averaged."""
     max_length: Annotated[int, Field(ge=4)] = 256
     """Longest input in tokens, special tokens and template included; a longer text is cut at its end."""
     dtype: Dtype = "auto"
     """Computing precision. auto: bfloat16 where the processor has it, else float32."""
+    projection: str | None = None
+    """File written by fec project: states are projected to fewer dimensions, or kept in 8 bits."""
     pool_special_tokens: bool | None = None
     """Whether `mean` and `tokens` take in the special tokens that the tokenizer adds. Unless given: yes for
     models with a [CLS] token (as they were trained), no for decoders such as Llama, whose start token has the
     same huge state whatever the text."""
+
+    @property
+    def poolings(self) -> tuple[str, ...]:
+        """The poolings by themselves."""
+        return tuple(self.pooling.split("+"))
+
+    @property
+    def templates(self) -> tuple[str, ...]:
+        """The templates by themselves."""
+        return tuple(self.template.split("||"))
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if len(set(self.poolings)) < len(self.poolings):
+            raise ValueError(f"pooling {self.pooling} names one twice")
+        if not all("{text}" in template for template in self.templates):
+            raise ValueError("each template must contain {text}, the place of the text")
+        if len(self.templates) > 1 and self.pooling == "tokens":
+            raise ValueError("tokens of several templates can't be averaged; give one template, or another pooling")
+        return self
 
 
 class FusionConfig(FrozenModel):

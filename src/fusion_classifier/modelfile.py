@@ -5,6 +5,7 @@ can't be used with features it was not trained on.
 """
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from fusion_classifier.config import EncoderConfig, FrozenModel, HeadConfig
 from fusion_classifier.encoders import EncoderIdentity, identify
 from fusion_classifier.errors import FecError
 from fusion_classifier.features.arrays import FeatureShape
-from fusion_classifier.files import whole_folder
+from fusion_classifier.files import user_path, whole_folder
 from fusion_classifier.fusion import Head, build_head
 from fusion_classifier.training.decision import Decision
 from fusion_classifier.version import __version__
@@ -92,6 +93,12 @@ def save_model(folder: Path, config: ModelConfig, head: Head) -> None:
     """
     with whole_folder(folder) as temporary:
         described: dict[str, Any] = config.model_dump(mode="json")
+        for number, saved in enumerate(config.encoders):
+            # What an encoder needs beside its model goes with the classifier.
+            if saved.config.projection is not None:
+                name = f"projection-{number}.safetensors"
+                shutil.copyfile(user_path(saved.config.projection), temporary / name)
+                described["encoders"][number]["config"]["projection"] = name
         described["label2id"] = {label: index for index, label in enumerate(config.labels)}
         (temporary / CONFIG_FILE).write_text(json.dumps(described, indent=2, ensure_ascii=False) + "\n", "utf-8")
         state = {name: tensor.contiguous().cpu() for name, tensor in head.state_dict().items()}
@@ -126,9 +133,20 @@ def load_model(folder: Path) -> SavedModel:
     thresholds = config.decision.thresholds
     if thresholds is not None and len(thresholds) != len(config.id2label):
         raise FecError(f"{folder / CONFIG_FILE}: {len(thresholds)} thresholds for {len(config.id2label)} labels")
+    config = config.model_copy(update={"encoders": tuple(_found(saved, folder) for saved in config.encoders)})
     head = build_head(config.head, config.shapes, len(config.id2label))
     load_head(head, folder / WEIGHTS_FILE)
     return SavedModel(config, head)
+
+
+def _found(saved: SavedEncoder, folder: Path) -> SavedEncoder:
+    """The encoder with its projection in the model folder, and nowhere else."""
+    if saved.config.projection is None:
+        return saved
+    path = folder / Path(saved.config.projection).name
+    if not path.is_file():
+        raise FecError(f"{path}: the projection of encoder {saved.config.name} is missing")
+    return saved.model_copy(update={"config": saved.config.model_copy(update={"projection": str(path)})})
 
 
 def load_head(head: Head, path: Path) -> None:

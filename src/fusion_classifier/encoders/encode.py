@@ -15,6 +15,7 @@ import torch
 
 from fusion_classifier.encoders import pooling
 from fusion_classifier.encoders.loading import Encoder
+from fusion_classifier.encoders.projection import quantize
 from fusion_classifier.errors import DataError, NonFiniteError, UsageError
 
 # Padded tokens a forward pass. Larger batches gain little on a CPU; a GPU needs more to be busy.
@@ -33,8 +34,8 @@ class TokenizedText:
         return len(self.ids)
 
 
-def tokenize(encoder: Encoder, texts: Sequence[str]) -> list[TokenizedText]:
-    """Token ids of each text in the encoder's template, cut to its max length.
+def tokenize(encoder: Encoder, texts: Sequence[str], template: str | None = None) -> list[TokenizedText]:
+    """Token ids of each text in a template, the encoder's first unless given, cut to its max length.
 
     A text that is too long loses its end, never the template around it.
 
@@ -43,7 +44,7 @@ def tokenize(encoder: Encoder, texts: Sequence[str]) -> list[TokenizedText]:
         UsageError: the template alone leaves no room for a text.
     """
     limit = encoder.config.max_length
-    template = encoder.config.template
+    template = encoder.config.templates[0] if template is None else template
     for text in texts:
         try:
             text.encode()
@@ -62,7 +63,7 @@ def tokenize(encoder: Encoder, texts: Sequence[str]) -> list[TokenizedText]:
     for text, ids, special in zip(texts, encodings["input_ids"], encodings["special_tokens_mask"], strict=True):
         truncated = len(ids) > limit
         if truncated:
-            ids, special = _truncate_plain(encoder, text) if plain else _truncate_in_template(encoder, text)  # noqa: PLW2901
+            ids, special = _truncate_plain(encoder, text) if plain else _truncate_in_template(encoder, text, template)  # noqa: PLW2901
         if not ids:
             raise UsageError(f"{encoder.config.name}: the tokenizer makes no token of the text {text[:40]!r}")
         own = tuple(not flag for flag in special)
@@ -77,9 +78,9 @@ def _truncate_plain(encoder: Encoder, text: str) -> tuple[list[int], list[int]]:
     return encoding["input_ids"], encoding["special_tokens_mask"]
 
 
-def _truncate_in_template(encoder: Encoder, text: str) -> tuple[list[int], list[int]]:
+def _truncate_in_template(encoder: Encoder, text: str, template: str) -> tuple[list[int], list[int]]:
     """Shorten the text until it fits into its template: the longest prefix, found by bisection."""
-    template, limit = encoder.config.template, encoder.config.max_length
+    limit = encoder.config.max_length
 
     def render(characters: int) -> tuple[list[int], list[int]]:
         encoding = encoder.tokenizer(
@@ -114,7 +115,7 @@ def batches(tokenized: Sequence[TokenizedText], token_budget: int) -> list[list[
 
 @torch.inference_mode()
 def forward(encoder: Encoder, batch: Sequence[TokenizedText]) -> list[np.ndarray]:
-    """The features of a few texts, in one pass of the model.
+    """The features of a few texts, in one pass of the model; not yet in 8 bits where the encoder's are kept so.
 
     Returns:
         One float32 array a text: `encoder.shape`, or (L, layers, H) with pooling `tokens`.
@@ -138,14 +139,35 @@ def forward(encoder: Encoder, batch: Sequence[TokenizedText]) -> list[np.ndarray
     if how == "pooler":
         return list(output.pooler_output.float().cpu().numpy())
     states = torch.stack([output.hidden_states[layer] for layer in encoder.layers], dim=2)  # (B, L, layers, H)
+    if encoder.projection is not None:
+        states = encoder.projection.project(states)
     if how == "tokens":
         return [array.cpu().numpy() for array in pooling.tokens(states, counted)]
-    pooled = {
+    ways = {
         "mean": lambda: pooling.mean(states, counted),
+        "max": lambda: pooling.maximum(states, counted),
         "first": lambda: pooling.first(states),
         "last": lambda: pooling.last(states, lengths),
-    }[how]()
+    }
+    pooled = torch.cat([ways[one]() for one in encoder.config.poolings], dim=1)  # (B, poolings · layers, H)
     return list(pooled.reshape(len(batch), *encoder.shape).cpu().numpy())
+
+
+def encode_batch(encoder: Encoder, by_template: Sequence[Sequence[TokenizedText]]) -> list[np.ndarray]:
+    """The features of a few texts, averaged over the encoder's templates, as they are kept.
+
+    Args:
+        encoder: the model.
+        by_template: the tokenized texts, once for each template.
+
+    Returns:
+        One array a text, float32 or int8: `encoder.shape`, or (L, layers, H) with pooling `tokens`.
+    """
+    passes = [forward(encoder, batch) for batch in by_template]
+    arrays = passes[0] if len(passes) == 1 else [np.mean(same, axis=0) for same in zip(*passes, strict=True)]
+    if encoder.projection is not None and encoder.projection.int8:
+        return [quantize(array) for array in arrays]
+    return arrays
 
 
 def check_finite(encoder: Encoder, text: str, feature: np.ndarray) -> None:
@@ -163,15 +185,16 @@ def encode(encoder: Encoder, texts: Sequence[str]) -> list[np.ndarray]:
     """The features of texts, in their order, in memory.
 
     Returns:
-        One float32 array a text: `encoder.shape`, or (L, layers, H) with pooling `tokens`.
+        One array a text, float32 or int8: `encoder.shape`, or (L, layers, H) with pooling `tokens`.
 
     Raises:
         NonFiniteError: the model gave NaN or infinity.
     """
-    tokenized = tokenize(encoder, texts)
+    tokenized = [tokenize(encoder, texts, template) for template in encoder.config.templates]
     features: list[np.ndarray] = [np.empty(0)] * len(texts)
-    for batch in batches(tokenized, TOKEN_BUDGET[encoder.device.type]):
-        for i, feature in zip(batch, forward(encoder, [tokenized[i] for i in batch]), strict=True):
+    for batch in batches(tokenized[0], TOKEN_BUDGET[encoder.device.type]):
+        arrays = encode_batch(encoder, [[of_template[i] for i in batch] for of_template in tokenized])
+        for i, feature in zip(batch, arrays, strict=True):
             check_finite(encoder, texts[i], feature)
             features[i] = feature
     return features

@@ -14,7 +14,9 @@ import torch
 
 from fusion_classifier.config import EncoderConfig
 from fusion_classifier.encoders.device import resolve_dtype
+from fusion_classifier.encoders.projection import fingerprint_of
 from fusion_classifier.encoders.weights import Weights, fingerprint, locate
+from fusion_classifier.files import user_path
 
 # Raise it when the code comes to compute other features from the same model and settings.
 FEATURE_VERSION = 1
@@ -28,6 +30,7 @@ class EncoderIdentity:
     weights: Weights
     fingerprint: str
     dtype: torch.dtype
+    projection: str | None = None  # SHA-256 of its file
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -41,7 +44,7 @@ class EncoderIdentity:
             "max_length": self.config.max_length,
             "dtype": str(self.dtype).removeprefix("torch."),
             "pool_special_tokens": self.config.pool_special_tokens,
-        }
+        } | ({"projection": self.projection} if self.projection else {})
 
     @property
     def _layers(self) -> list[int] | str:
@@ -64,4 +67,5 @@ def identify(config: EncoderConfig, device: torch.device) -> EncoderIdentity:
         WeightsError: the files can't be found.
     """
     weights = locate(config)
-    return EncoderIdentity(config, weights, fingerprint(weights), resolve_dtype(config.dtype, device))
+    projection = None if config.projection is None else fingerprint_of(user_path(config.projection))
+    return EncoderIdentity(config, weights, fingerprint(weights), resolve_dtype(config.dtype, device), projection)

@@ -20,7 +20,9 @@ from transformers.utils import logging as transformers_logging
 from fusion_classifier.config import EncoderConfig
 from fusion_classifier.encoders.gguf import load_packed, unpacked
 from fusion_classifier.encoders.identity import EncoderIdentity, identify
+from fusion_classifier.encoders.projection import Projection, load_projection
 from fusion_classifier.errors import FecError, UsageError, WeightsError
+from fusion_classifier.files import user_path
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Encoder:
     layers: tuple[int, ...]
     shape: tuple[int, ...]
     pool_special_tokens: bool
+    projection: Projection | None = None
 
     @property
     def config(self) -> EncoderConfig:
@@ -83,8 +86,10 @@ def load_identified(identity: EncoderIdentity, device: torch.device) -> Encoder:
     tokenizer.padding_side = tokenizer.truncation_side = "right"
     layers = _resolve_layers(config, model.config.num_hidden_layers)
     _check_max_length(config, model, tokenizer)
-    width = model.config.hidden_size
-    ragged_or_many = config.pooling == "tokens" or len(layers) > 1
+    projection = _projection(identity, layers, model.config.hidden_size)
+    width = model.config.hidden_size if projection is None else projection.width
+    vectors = len(layers) * len(config.poolings)
+    ragged_or_many = config.pooling == "tokens" or vectors > 1
     pool_special = config.pool_special_tokens
     return Encoder(
         identity=identity,
@@ -92,8 +97,9 @@ def load_identified(identity: EncoderIdentity, device: torch.device) -> Encoder:
         tokenizer=tokenizer,
         device=device,
         layers=layers,
-        shape=(len(layers), width) if ragged_or_many else (width,),
+        shape=(vectors, width) if ragged_or_many else (width,),
         pool_special_tokens=tokenizer.cls_token is not None if pool_special is None else pool_special,
+        projection=None if projection is None else projection.to(device),
     )
 
 
@@ -129,6 +135,24 @@ def _check_architecture(config: EncoderConfig, model_config: Any) -> None:
         raise WeightsError(f"{config.name}: encoder-decoder models ({model_config.model_type}) are not supported")
     if not hasattr(model_config, "num_hidden_layers") or not hasattr(model_config, "hidden_size"):
         raise WeightsError(f"{config.name}: a {model_config.model_type} model has no plain stack of text layers")
+
+
+def _projection(identity: EncoderIdentity, layers: tuple[int, ...], width: int) -> Projection | None:
+    """The encoder's projection, if it has one, and it is one of this model's files and layers."""
+    config = identity.config
+    if config.projection is None:
+        return None
+    path = user_path(config.projection)
+    projection = load_projection(path)
+    fitted_on = {"fingerprint": identity.fingerprint, "layers": list(layers)}
+    if projection.fitted_on != fitted_on or projection.mean.shape != (len(layers), width):
+        raise UsageError(
+            f"{config.name}: the projection {path.name} was fitted on another model or other layers; "
+            "fit one with fec project and the same encoder"
+        )
+    if config.pooling == "pooler":
+        raise UsageError(f"{config.name}: the pooler's output is no state; use another pooling with a projection")
+    return projection
 
 
 def _resolve_layers(config: EncoderConfig, n_layers: int) -> tuple[int, ...]:

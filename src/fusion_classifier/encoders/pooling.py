@@ -23,6 +23,11 @@ def mean(states: Tensor, mask: Tensor) -> Tensor:
     return counted.sum(1) / mask.sum(1)[:, None, None]
 
 
+def maximum(states: Tensor, mask: Tensor) -> Tensor:
+    """Largest value over the tokens of each text, state by state: as `mean`."""
+    return torch.where(mask[..., None, None], states.float(), -torch.inf).amax(1)
+
+
 def first(states: Tensor) -> Tensor:
     """States of the first token ([CLS], `<s>`): (B, L, layers, H) to (B, layers, H), float32."""
     return states[:, 0].float()

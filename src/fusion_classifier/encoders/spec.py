@@ -9,6 +9,7 @@ Settings given for the whole command (`--pooling tokens`) hold for every encoder
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -20,7 +21,7 @@ from fusion_classifier.errors import UsageError
 from fusion_classifier.files import user_path
 
 MOST_LAYERS = 1000
-SETTINGS = ("layers", "pooling", "template", "max_length", "dtype", "pool_special_tokens", "revision")
+SETTINGS = ("layers", "pooling", "template", "max_length", "dtype", "projection", "pool_special_tokens", "revision")
 
 
 def parse_layers(value: str) -> tuple[int, ...]:
@@ -77,14 +78,17 @@ def parse_encoder(
         fields["layers"] = parse_layers(given["layers"])
     if "template" in given:
         fields["template"] = given["template"].replace("\\n", "\n")
-        if "{text}" not in given["template"]:
-            raise UsageError(f"--encoder {spec!r}: template: must contain {{text}}, the place of the text")
     try:
         config = EncoderConfig.model_validate(base.model_dump() | fields | {"path": path or base.path})
     except ValidationError as error:
         problem = error.errors()[0]
         field = ".".join(str(part) for part in problem["loc"][:1])
-        raise UsageError(f"--encoder {spec!r}: {field}: {problem['msg']}") from None
+        message = problem["msg"].removeprefix("Value error, ")
+        if field == "template":
+            message = "must contain {text}, the place of the text"
+        if field == "pooling":
+            message = "give tokens, pooler, or some of mean, max, first, last joined by +"
+        raise UsageError(f"--encoder {spec!r}: {field + ': ' if field else ''}{message}") from None
     return config.model_copy(update={"name": _name(usual, config)})
 
 
@@ -96,6 +100,8 @@ def _name(base: EncoderConfig, config: EncoderConfig) -> str:
         value = getattr(config, key)
         if value is not None and value != getattr(base, key):
             shown = ",".join(map(str, value)) if isinstance(value, tuple) else str(value).replace("\n", "\\n")
+            if key == "projection":
+                shown = Path(shown).stem
             changed.append(f"{key}={shown}")
     return label + ("?" + "&".join(changed) if changed else "")
 

@@ -15,7 +15,7 @@ from torch import Tensor
 class TokenStates:
     """A batch of token states, without padding: all tokens of its texts, one text after another.
 
-    `states` (T, layers, H), float16 or float32; `lengths` (B,), int64, tokens of each text.
+    `states` (T, layers, H), as they are stored; `lengths` (B,), int64, tokens of each text.
     """
 
     states: Tensor
@@ -70,7 +70,7 @@ class FeatureShape:
 
 @dataclass(frozen=True)
 class PooledFeatures:
-    """One array a text: `values` (N, *shape), float16 or float32."""
+    """One array a text: `values` (N, *shape), float16, float32 or int8."""
 
     values: np.ndarray
 
@@ -93,7 +93,7 @@ class PooledFeatures:
 
 @dataclass(frozen=True)
 class TokenFeatures:
-    """All tokens' states: `values` (tokens of all texts, layers, H), float16 or float32.
+    """All tokens' states: `values` (tokens of all texts, layers, H), float16, float32 or int8.
 
     Text i has the rows `offsets[i]` to `offsets[i + 1]`; `offsets` (N + 1,), int64.
     """

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from fusion_classifier.encoders import Encoder, EncoderIdentity, load_identified
-from fusion_classifier.encoders.encode import TOKEN_BUDGET, batches, check_finite, forward, tokenize
+from fusion_classifier.encoders.encode import TOKEN_BUDGET, batches, check_finite, encode_batch, tokenize
 from fusion_classifier.features import hashing
 from fusion_classifier.features.arrays import Features, FeatureShape
 from fusion_classifier.features.store import EncoderFeatures, FeatureStore
@@ -86,15 +86,15 @@ def _encode_window(encoder: Encoder, texts: list[str], hashes: np.ndarray, write
     missing = ~writer.features.contains(hashes)
     if not missing.any():
         return
-    tokenized = tokenize(encoder, texts)
-    for whole in batches(tokenized, TOKEN_BUDGET[encoder.device.type]):
+    tokenized = [tokenize(encoder, texts, template) for template in encoder.config.templates]
+    for whole in batches(tokenized[0], TOKEN_BUDGET[encoder.device.type]):
         batch = [i for i in whole if missing[i]]
         if not batch:
             continue
-        arrays = forward(encoder, [tokenized[i] for i in batch])
+        arrays = encode_batch(encoder, [[of_template[i] for i in batch] for of_template in tokenized])
         for i, array in zip(batch, arrays, strict=True):
             check_finite(encoder, texts[i], array)
-        writer.truncated += sum(tokenized[i].truncated for i in batch)
+        writer.truncated += sum(any(one[i].truncated for one in tokenized) for i in batch)
         writer.add(hashes[batch], arrays)
         bar.advance(len(batch))
 

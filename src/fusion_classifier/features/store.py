@@ -3,7 +3,8 @@
 One Lance dataset an encoder key (`STORE/<key>.lance`), one row a text:
 
     text_hash  16 bytes of the text's SHA-256
-    feature    float16, the encoder's shape flattened; for token states a list of (layers · H) a token
+    feature    float16 (int8 of an encoder with a projection to 8 bits), the encoder's shape flattened; for
+               token states a list of (layers · H) a token
     wide       float32, only where float16 would overflow, else null
 
 What follows from that: a text is encoded once whatever task or split it is in; what is not committed is
@@ -180,7 +181,7 @@ class EncoderFeatures:
 
         Args:
             hashes: (N,), dtype S16, no two equal.
-            features: N float32 arrays of `shape`, or (L, layers, H) each where that is ragged.
+            features: N arrays of `shape`, or (L, layers, H) each where that is ragged; float32 or int8.
             shape: the encoder's.
 
         Returns:
@@ -199,7 +200,7 @@ class EncoderFeatures:
                 new = ~self.contains(hashes)
                 if new.any():
                     kept = [feature for feature, is_new in zip(features, new, strict=True) if is_new]
-                    table = _to_table(hashes[new], kept, shape, self._schema(shape))
+                    table = _to_table(hashes[new], kept, shape, self._schema(shape, kept[0].dtype))
                     there = self._open() is not None
                     mode = "append" if there else "overwrite" if self.path.exists() else "create"
                     lance.write_dataset(table, str(self.path), mode=mode, schema=table.schema)
@@ -210,7 +211,7 @@ class EncoderFeatures:
             ) from error
         return int(new.sum())
 
-    def _schema(self, shape: FeatureShape) -> pa.Schema:
+    def _schema(self, shape: FeatureShape, dtype: np.dtype[Any]) -> pa.Schema:
         assert self._identity is not None
         metadata = {
             "fec.format": str(FORMAT),
@@ -218,7 +219,7 @@ class EncoderFeatures:
             "fec.settings": json.dumps(self._identity.settings),
             "fec.shape": json.dumps({"shape": list(shape.shape), "ragged": shape.ragged}),
         }
-        flat = pa.list_(pa.float16(), int(np.prod(shape.shape)))
+        flat = pa.list_(pa.int8() if dtype == np.int8 else pa.float16(), int(np.prod(shape.shape)))
         feature = pa.list_(flat) if shape.ragged else flat
         fields = [("text_hash", hashing.HASH_TYPE), ("feature", feature), ("wide", pa.list_(pa.float32()))]
         return pa.schema(fields, metadata=metadata)
@@ -232,7 +233,7 @@ class EncoderFeatures:
             hashes: (N,), dtype S16.
 
         Returns:
-            float16, or float32 if any of these features does not fit into float16.
+            float16, or float32 if any of these features does not fit into float16; int8 where they are kept so.
 
         Raises:
             StoreError: some are not there.
@@ -300,12 +301,15 @@ def _shape_of(schema: pa.Schema) -> tuple[tuple[int, ...], bool]:
 
 
 def _to_table(hashes: np.ndarray, features: list[np.ndarray], shape: FeatureShape, schema: pa.Schema) -> pa.Table:
-    overflow = [bool(np.abs(feature).max(initial=0) > FLOAT16_MAX) for feature in features]
+    small = features[0].dtype == np.int8
+    overflow = [not small and bool(np.abs(feature).max(initial=0) > FLOAT16_MAX) for feature in features]
     narrow = [
-        np.clip(f, -FLOAT16_MAX, FLOAT16_MAX).astype(np.float16).reshape(-1, int(np.prod(shape.shape)))
+        (f if small else np.clip(f, -FLOAT16_MAX, FLOAT16_MAX).astype(np.float16)).reshape(
+            -1, int(np.prod(shape.shape))
+        )
         for f in features
     ]
-    values = pa.array(np.concatenate(narrow).ravel(), pa.float16())
+    values = pa.array(np.concatenate(narrow).ravel(), pa.int8() if small else pa.float16())
     column = pa.FixedSizeListArray.from_arrays(values, int(np.prod(shape.shape)))
     if shape.ragged:
         offsets = np.concatenate([[0], np.cumsum([len(f) for f in features])]).astype(np.int32)
