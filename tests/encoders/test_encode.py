@@ -16,6 +16,7 @@ from transformers import AutoModel, AutoTokenizer, LlamaModel, PreTrainedModel, 
 
 from fusion_classifier.encoders import Encoder, encode, load_encoder, parse_encoder
 from fusion_classifier.encoders.encode import batches, tokenize
+from fusion_classifier.encoders.loading import thirds
 from fusion_classifier.errors import FecError, NonFiniteError, UsageError
 
 CPU = torch.device("cpu")
@@ -318,3 +319,52 @@ def test_minilm_agrees_with_plain_transformers_from_its_folder(minilm: str) -> N
     model, tokenizer = AutoModel.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
     for text, feature in zip(TEXTS, encode(load(minilm), TEXTS), strict=True):
         np.testing.assert_allclose(feature, plainly(model, tokenizer, text, [-1], "mean"), atol=1e-5)
+
+
+# Several poolings of one pass, several templates.
+
+
+def test_joined_poolings_are_those_by_themselves_side_by_side(folders: dict[str, Path]) -> None:
+    together = encode(load(folders["bert"], "&layers=1,2&pooling=mean+last+max+first"), TEXTS)
+    ways = ("mean", "last", "max", "first")
+    apart = [encode(load(folders["bert"], f"&layers=1,2&pooling={one}"), TEXTS) for one in ways]
+    for i, feature in enumerate(together):
+        assert feature.shape[0] == 8
+        np.testing.assert_allclose(feature, np.concatenate([one[i] for one in apart]), atol=1e-5)
+
+
+@pytest.mark.parametrize("pooling", ["mean+mean", "mean+tokens", "mean+", "sum"])
+def test_a_pooling_that_can_not_be_is_refused(folders: dict[str, Path], pooling: str) -> None:
+    with pytest.raises(UsageError, match="pooling"):
+        parse_encoder(f"{folders['bert']}?pooling={pooling}")
+
+
+def test_features_of_several_templates_are_averaged(folders: dict[str, Path]) -> None:
+    first, second = "Text: {text}", "{text} In one word:"
+    together = encode(load(folders["llama"], f"&pooling=last&template={first}||{second}"), TEXTS)
+    apart = [encode(load(folders["llama"], f"&pooling=last&template={one}"), TEXTS) for one in (first, second)]
+    for i, feature in enumerate(together):
+        np.testing.assert_allclose(feature, (apart[0][i] + apart[1][i]) / 2, atol=1e-5)
+
+
+def test_templates_without_a_place_or_with_tokens_are_refused(folders: dict[str, Path]) -> None:
+    for given_settings in ("template={text}||no place", "pooling=tokens&template={text}||Text: {text}"):
+        with pytest.raises(UsageError):
+            parse_encoder(f"{folders['llama']}?{given_settings}")
+
+
+THIRDS = {1: (1,), 2: (1, 2), 6: (2, 4, 6), 12: (4, 8, 12), 30: (10, 20, 30), 32: (11, 21, 32)}
+
+
+@pytest.mark.parametrize(("n_layers", "expected"), THIRDS.items())
+def test_token_states_come_from_thirds_of_the_model(n_layers: int, expected: tuple[int, ...]) -> None:
+    assert thirds(n_layers) == expected
+
+
+def test_tokens_without_layers_given_are_those_of_the_thirds(folders: dict[str, Path]) -> None:
+    encoder = load_encoder(parse_encoder(f"{folders['llama']}?dtype=float32", features="tokens"), CPU)
+    assert encoder.config.pooling == "tokens"
+    assert encoder.layers == (2, 4, 6)
+    given = encode(load(folders["llama"], "&pooling=tokens&layers=2,4,6"), TEXTS)
+    for found, expected in zip(encode(encoder, TEXTS), given, strict=True):
+        np.testing.assert_array_equal(found, expected)

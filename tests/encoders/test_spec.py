@@ -160,7 +160,7 @@ def test_unknown_command_wide_setting_is_refused() -> None:
 @pytest.mark.parametrize(
     ("query", "field"),
     [
-        ("pooling=max", "pooling"),
+        ("pooling=sum", "pooling"),
         ("pooling=", "pooling"),
         ("pooling", "pooling"),
         ("template=no place", "template"),

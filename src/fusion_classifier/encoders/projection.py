@@ -27,6 +27,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from fusion_classifier.config import ProjectionKind
+from fusion_classifier.encoders.statistics import clipped_statistics
 from fusion_classifier.errors import DataError, UsageError, WeightsError
 from fusion_classifier.files import whole_file
 
@@ -103,10 +104,7 @@ def fit_projection(
     if count <= (width or 1):
         raise DataError(f"{count:,} tokens are too few to fit a projection to width {width}; raise --texts")
     x = states.double()
-    mean, std = x.mean(0), x.std(0)
-    x = torch.minimum(torch.maximum(x, mean - CLIP * std), mean + CLIP * std)
-    mean, std = x.mean(0), x.std(0)
-    std = torch.where(std > 1e-6 * (mean.abs() + 1e-6), std, torch.ones_like(std))
+    mean, std = clipped_statistics(x)
     z = ((x - mean) / std).clamp(-CLIP, CLIP)
     if kind == "none":
         return Projection(mean.float(), std.float(), None, torch.ones(layers, hidden), int8, fitted_on)

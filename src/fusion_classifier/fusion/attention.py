@@ -20,10 +20,10 @@ from torch import Tensor, nn
 from torch.nn.functional import dropout, layer_norm, linear
 
 from fusion_classifier.config import FusionConfig
+from fusion_classifier.encoders.statistics import clipped_statistics
 from fusion_classifier.features.arrays import FeatureShape, TokenStates
 
 STATISTICS_BYTES = 2**28  # of float32 states from which mean and standard deviation are taken
-OUTLIER = 8.0  # standard deviations beyond which a value takes no part in the statistics
 
 
 class AttentivePooling(nn.Module):
@@ -54,15 +54,10 @@ class AttentivePooling(nn.Module):
         return states.reshape(len(states), self.states)
 
     def fit_statistics(self, x: Tensor) -> None:
-        """Mean and standard deviation of each state over training tokens (T, layers · H).
-
-        Massive activations would swell both, so values beyond 8 standard deviations are clipped first.
-        """
-        mean, std = x.mean(0), x.std(0, correction=0)
-        x = torch.minimum(torch.maximum(x, mean - OUTLIER * std), mean + OUTLIER * std)
-        mean, std = x.mean(0), x.std(0, correction=0)
+        """Mean and standard deviation of each state over training tokens (T, layers · H)."""
+        mean, std = clipped_statistics(x)
         self.mean.copy_(mean)
-        self.std.copy_(torch.where(std > 1e-6 * (mean.abs() + 1e-6), std, torch.ones_like(std)))
+        self.std.copy_(std)
 
     def forward(self, feature: Tensor | TokenStates) -> Tensor:
         """One vector a query: (B, Q, d).

@@ -57,17 +57,20 @@ class LlmEmbedHead(Head):
             nn.Linear(HIDDEN[1], n_classes),
         )
 
-    def forward(self, batch: Batch) -> Tensor:
-        """Logits (B, C)."""
+    def stack(self, batch: Batch) -> tuple[Tensor, list[Tensor]]:
+        """X, (B, n, d), and the mean over the layers of each layered encoder, (B, H) each."""
         features = self.pooled(batch)  # each (B, layers, H)
         layered = [f for f, is_layered in zip(features, self.is_layered, strict=True) if is_layered]
         single = [f for f, is_layered in zip(features, self.is_layered, strict=True) if not is_layered]
         states = [feature[:, layer] for feature in layered for layer in range(feature.shape[1])]  # each (B, H)
         stack = [compress(state) for compress, state in zip(self.compress, states, strict=True)]
         stack += [project(feature[:, 0]) for project, feature in zip(self.project, single, strict=True)]
-        X = torch.stack(stack, dim=1)  # (B, n, d)
+        return torch.stack(stack, dim=1), [feature.mean(1) for feature in layered]
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Logits (B, C)."""
+        X, means = self.stack(batch)
         c = power_normalize(cooccurrence(X), self.sigma)  # (B, n²)
-        means = [feature.mean(1) for feature in layered]  # each (B, H)
         logits: Tensor = self.classifier(torch.cat([c, *means], dim=1))
         return logits
 

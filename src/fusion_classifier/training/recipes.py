@@ -13,7 +13,7 @@ PUBLISHED = TrainingConfig(learning_rate=1e-4, batch_size=10, max_epochs=200, pa
 
 DEFAULTS = {
     "fusion": TrainingConfig(
-        learning_rate=1e-3,
+        learning_rate=2e-3,
         batch_size=128,
         max_epochs=6,
         patience=50,  # the schedule ends the training

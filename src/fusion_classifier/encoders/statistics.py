@@ -1,0 +1,28 @@
+"""Mean and standard deviation of states that may hold massive activations.
+
+A few states of a language model are thousands of times larger than the rest, in a few tokens. They swell mean and
+standard deviation until all other values look alike.
+
+Source: Sun et al.: Massive Activations in Large Language Models, COLM 2024, https://arxiv.org/abs/2402.17762.
+"""
+
+import torch
+from torch import Tensor
+
+OUTLIER = 8.0  # standard deviations beyond which a value counts as no farther away
+PASSES = 10
+SETTLED = 0.01
+
+
+def clipped_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation over the first axis, values beyond 8 standard deviations clipped there.
+
+    Clipped until the standard deviations settle. A constant state gets the standard deviation 1.
+    """
+    mean, std = x.mean(0), x.std(0, correction=0)
+    for _ in range(PASSES):
+        clipped = torch.minimum(torch.maximum(x, mean - OUTLIER * std), mean + OUTLIER * std)
+        before, mean, std = std, clipped.mean(0), clipped.std(0, correction=0)
+        if bool((std >= (1 - SETTLED) * before).all()):
+            break
+    return mean, torch.where(std > 1e-6 * (mean.abs() + 1e-6), std, torch.ones_like(std))
