@@ -51,7 +51,13 @@ def test_help_answers_without_loading_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-@pytest.mark.parametrize("command", ["tasks", "encoders", "extract", "train", "run", "evaluate", "predict", "export"])
+COMMANDS = [
+    *("tasks", "encoders", "extract", "train", "run", "evaluate", "predict", "export"),
+    *("ablate", "project", "compare", "audit"),
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help_with_an_example(command: str) -> None:
     assert "Example:" in result_of(command, "--help")
 
@@ -219,3 +225,55 @@ def test_a_model_of_ones_own_data_is_evaluated_on_the_task_that_is_named(
     read = ("--text-column", "comment", "--label-column", "mood")
     figures = json.loads(result_of("evaluate", out / "model", "--task", data, *read, "--store", store, "--json"))
     assert figures["test"]["rows"] == 6
+
+
+# Abstaining, ablation, projection.
+
+
+def test_below_the_confidence_asked_for_the_label_is_null(finished: tuple[Path, Path]) -> None:
+    texts = ("we won 3", "he broke it 4")
+    plain = [json.loads(line) for line in result_of("predict", finished[0], *texts).splitlines()]
+    careful = [json.loads(line) for line in result_of("predict", finished[0], *texts, "--abstain", 1).splitlines()]
+    assert [answer["label"] for answer in careful] == [None, None]
+    assert [answer["score"] for answer in careful] == [answer["score"] for answer in plain]
+    easy = [json.loads(line) for line in result_of("predict", finished[0], *texts, "--abstain", 0).splitlines()]
+    assert easy == plain
+    assert fec("predict", finished[0], "text", "--abstain", 1.5).returncode == 2
+
+
+def test_a_run_says_what_abstaining_brings(finished: tuple[Path, Path]) -> None:
+    metrics = json.loads((finished[0] / "metrics.json").read_text())
+    rows = metrics["risk_coverage"]["test"]
+    assert rows[0]["coverage"] == 1
+    assert rows[0]["accuracy"] == pytest.approx(metrics["test"]["accuracy"]["mean"])
+    assert (finished[0] / "risk_coverage.png").is_file()
+    assert all(0.01 < value < 100 for value in metrics["temperatures"].values())
+
+
+def test_ablation_by_the_command_line(data: Path, bert_folder: Path, roberta_folder: Path, tmp_path: Path) -> None:
+    common = (data, "--text-column", "comment", "--label-column", "mood", "-e", bert_folder, "-e", roberta_folder)
+    store, out = ("--store", tmp_path / "store"), ("--out", tmp_path / "out")
+    without = fec("ablate", *common, *store, *out, "--head", "linear")
+    assert without.returncode == 1
+    assert "fec extract" in without.stderr
+    result_of("extract", *common, *store, "--head", "linear")
+    printed = result_of("ablate", *common, *store, *out, "--head", "linear", "--epochs", 5)
+    assert "what this adds" in printed
+    assert (tmp_path / "out" / "ablation.png").is_file()
+    assert fec("ablate", *common, *store, *out, "--head", "linear,nothing").returncode == 2
+
+
+def test_a_projection_by_the_command_line(data: Path, bert_folder: Path, tmp_path: Path) -> None:
+    columns = ("--text-column", "comment", "--label-column", "mood")
+    path = tmp_path / "small.safetensors"
+    printed = result_of("project", bert_folder, data, *columns, "--width", 8, "--int8", "--out", path)
+    assert f"projection={path}" in printed
+    spec = f"{bert_folder}?projection={path}"
+    result_of(
+        "run", data, *columns, "-e", spec, "--store", tmp_path / "store", "--out", tmp_path / "run", "--epochs", 2
+    )
+    path.unlink()
+    assert json.loads(result_of("predict", tmp_path / "run", "we won"))["label"] in ("joy", "anger", "fear")
+    wrong = fec("project", bert_folder, data, *columns, "--width", 8000, "--out", path)
+    assert wrong.returncode == 2
+    assert "--width 8000" in wrong.stderr

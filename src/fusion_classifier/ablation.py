@@ -152,4 +152,5 @@ def _differences(one: Combination, other: Combination, n_classes: int) -> Mappin
 
 
 def _as_json(found: Mapping[str, Difference]) -> dict[str, Any]:
-    return {"metrics": {name: asdict(difference) for name, difference in found.items()}}
+    # Through JSON, so that what is returned equals what a reader of the file gets.
+    return {"metrics": {name: json.loads(json.dumps(asdict(one))) for name, one in found.items()}}
