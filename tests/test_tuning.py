@@ -8,8 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from fusion_classifier import tuning
+from fusion_classifier.cli import app
 from fusion_classifier.config import TuneConfig
 from fusion_classifier.encoders import encode, identify, load_encoder, parse_encoder
 from fusion_classifier.errors import (
@@ -134,10 +134,13 @@ def test_the_loss_falls_and_the_best_epoch_is_kept(bert_folder: Path, tune: Call
 def test_the_same_seed_gives_the_same_bits_and_another_does_not(
     bert_folder: Path, tune: Callable[..., Tuned]
 ) -> None:
-    state, drawn = random.getstate(), np.random.get_state()[1].copy()
+    state = random.getstate()
+    np.random.seed(5)
+    expected = np.random.random()
+    np.random.seed(5)
     first = tune(bert_folder, "a")
-    assert random.getstate() == state
-    assert (np.random.get_state()[1] == drawn).all()
+    assert random.getstate() == state  # Trainer seeds both, which are the caller's
+    assert np.random.random() == expected
     torch.manual_seed(99)
     again, other = tune(bert_folder, "b"), tune(bert_folder, "c", seed=1)
     assert digest(first.folder) == digest(again.folder) != digest(other.folder)
@@ -154,7 +157,7 @@ def test_several_labels_a_text_are_tuned_too(bert_folder: Path, tune: Callable[.
     task = task_of()
     several = {
         name: Split(
-            part.texts, tuple((0, 1) if label == 0 else (label,) for label in part.labels if label in (0, 1, 2))
+            part.texts, tuple((0, 1) if label == 0 else (label,) for label in part.labels if isinstance(label, int))
         )
         for name, part in task.splits.items()
     }
@@ -276,7 +279,7 @@ def test_a_learning_rate_that_diverges_is_named_and_leaves_nothing(
 
 
 def test_a_classifier_needs_a_folder_of_tune(bert_folder: Path, tune: Callable[..., Tuned]) -> None:
-    with pytest.raises(WeightsError, match="was .* tuned by fec"):
+    with pytest.raises(WeightsError, match=r"was .* tuned by fec"):
         load_tuned_classifier(bert_folder, CPU)
     tuned = tune(bert_folder)
     head = tuned.folder / "classifier" / "head.safetensors"
@@ -292,9 +295,9 @@ def test_a_classifier_needs_a_folder_of_tune(bert_folder: Path, tune: Callable[.
 # --- the command -------------------------------------------------------------------------------------------
 
 
-def fec(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "fusion_classifier", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False, timeout=240)
+def call(arguments: Sequence[object]) -> None:
+    """`fec` in this process."""
+    app(args=[str(argument) for argument in arguments], standalone_mode=False)
 
 
 @pytest.fixture
@@ -305,19 +308,33 @@ def data(tmp_path: Path) -> Path:
     return path
 
 
-def test_the_command_writes_an_encoder_that_run_takes(bert_folder: Path, data: Path, tmp_path: Path) -> None:
-    done = fec("tune", bert_folder, data, "--epochs", 2, "--lr", "3e-3", "--out", "tuned", cwd=tmp_path)
+def test_the_command_tells_the_epochs_and_what_comes_next(bert_folder: Path, data: Path, tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "fusion_classifier",
+        "tune",
+        bert_folder,
+        data,
+        "--epochs",
+        "2",
+        "--out",
+        "tuned",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False, timeout=240)
     assert done.returncode == 0, done.stderr
     assert "epoch 2: loss" in done.stdout
     assert "Next: fec run" in done.stdout
     assert done.stderr.strip().splitlines() == [line for line in done.stderr.splitlines() if "split into" in line]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["moods.csv", "tuned"]
-    again = fec("tune", bert_folder, data, "--epochs", 1, "--out", "other", "--json", cwd=tmp_path)
-    assert json.loads(again.stdout)["best_epoch"] == 1
-    run = ("run", data, "-e", "tuned", "--head", "linear", "--epochs", 5, "--store", "store", "--json")
-    done = fec(*run, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["encoders"] == ["tuned"]
+
+
+def test_as_json_it_prints_the_record(
+    bert_folder: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call(["tune", bert_folder, data, "--epochs", 1, "--out", tmp_path / "tuned", "--json"])
+    printed = capsys.readouterr()
+    assert json.loads(printed.out) == json.loads((tmp_path / "tuned" / "tuning.json").read_text())
 
 
 @pytest.mark.parametrize(
@@ -333,11 +350,13 @@ def test_the_command_writes_an_encoder_that_run_takes(bert_folder: Path, data: P
         (("minilm-l6", "demo", "--lora", "--lora-rank", "0"), 2, "lora_rank"),
     ],
 )
-def test_wrong_calls_are_named(arguments: tuple[str, ...], code: int, message: str, tmp_path: Path) -> None:
-    done = fec("tune", *arguments, "--out", "tuned", cwd=tmp_path)
-    assert done.returncode == code
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
+def test_wrong_calls_are_named(
+    arguments: tuple[str, ...], code: int, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FEC_MODELS", str(tmp_path / "no-models"))
+    with pytest.raises(FecError, match=message) as raised:
+        call(["tune", *arguments, "--out", tmp_path / "tuned"])
+    assert raised.value.exit_code == code
     assert list(tmp_path.iterdir()) == []
 
 
@@ -393,7 +412,6 @@ def test_on_a_terminal_a_bar_moves(bert_folder: Path, tmp_path: Path) -> None:
 
 
 def test_minilm_learns_the_demo_corpus(minilm: str, work: Workspace, tmp_path: Path) -> None:
-    started = time.perf_counter()
     task = demo.load()
     config = TuneConfig(epochs=2, learning_rate=1e-3, batch_size=16)
     tuned = tune_encoder(config, parse_encoder(minilm), task.limited(160), tmp_path / "tuned", work)
@@ -401,4 +419,3 @@ def test_minilm_learns_the_demo_corpus(minilm: str, work: Workspace, tmp_path: P
     majority = np.bincount(truth).max() / len(truth)
     assert tuned.history[-1].train_loss < tuned.history[0].train_loss
     assert tuned.best.valid_accuracy > 2 * majority
-    assert time.perf_counter() - started < 200

@@ -20,6 +20,7 @@ import random
 import shutil
 import tempfile
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -140,7 +141,9 @@ class PooledClassifier(nn.Module):
             logits = self.head(self.dropout(vectors))
             loss = loss_of(logits, labels)
         if not torch.isfinite(loss):
-            raise NonFiniteError(f"training diverged (loss {float(loss)}); use a lower --lr, or --dtype float32")
+            raise NonFiniteError(
+                f"training diverged (loss {float(loss.detach())}); use a lower --lr, or --dtype float32"
+            )
         return {"loss": loss, "logits": logits}
 
 
@@ -363,7 +366,9 @@ def _trainable(encoder: Encoder, rank: int | None) -> nn.Module:
 
     # Twice the rank as alpha: the update keeps its size when the rank is changed.
     lora = LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=LORA_DROPOUT, target_modules="all-linear")
-    adapted: nn.Module = get_peft_model(model, lora)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers by a name that is going out of use
+        adapted: nn.Module = get_peft_model(model, lora)
     return adapted
 
 
