@@ -22,6 +22,7 @@ from fusion_classifier.cli_options import (
     EncoderOptions,
     PlaceOptions,
     TrainingOptions,
+    TuneOptions,
     encoder_paths,
     grouped,
     option,
@@ -415,6 +416,42 @@ def project_(
     size = layers * (hidden * 2), layers * (found.width * (1 if int8 else 2))
     typer.echo(f"{out}: {layers} x {hidden} to {layers} x {found.width}, {size[0]:,} to {size[1]:,} bytes a token")
     typer.echo(f"Next: --encoder '{encoder}{'&' if '?' in encoder else '?'}projection={out}'")
+
+
+@app.command("tune", epilog="Example:  fec tune minilm-l6 demo --out models/minilm-demo")
+@grouped
+def tune_(
+    *,
+    encoder: Annotated[str, typer.Argument(metavar="ENCODER", help="As with --encoder elsewhere.")],
+    task: TaskName,
+    data: DataOptions,
+    tuning: TuneOptions,
+    place: PlaceOptions,
+    as_json: Json = False,
+) -> None:
+    """Fine-tune a small encoder on a task's train split, into a folder that works as any other --encoder.
+
+    Validation chooses the epoch; the test split is never read.
+    """
+    config = tuning.config()
+    start = tuning.encoder(encoder)
+    from fusion_classifier.run import load_for
+    from fusion_classifier.tuning import tune_encoder
+
+    work = place.workspace()
+    loaded, _ = load_for(data.config(task), ["train", "valid"], work)
+    tuned = tune_encoder(config, start, loaded, tuning.out, work, overwrite=tuning.overwrite)
+    if as_json:
+        _print(tuned.record)
+        return
+    for epoch in tuned.history:
+        kept = "  (kept)" if epoch.epoch == tuned.best_epoch else ""
+        typer.echo(
+            f"epoch {epoch.epoch}: loss {epoch.train_loss:.3f}, validation accuracy "
+            f"{100 * epoch.valid_accuracy:.2f}, weighted F1 {100 * epoch.valid_weighted_f1:.2f} "
+            f"({epoch.seconds:.0f} s){kept}"
+        )
+    typer.echo(f"Written to {tuned.folder}. Next: fec run {task} --encoder {tuned.folder}")
 
 
 @app.command(

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 
 import typer
+from pydantic import ValidationError
 
 from fusion_classifier.config import (
     DEFAULT_HEAD,
@@ -26,6 +27,7 @@ from fusion_classifier.config import (
     RunConfig,
     TaskConfig,
     TrainingConfig,
+    TuneConfig,
     field_help,
 )
 from fusion_classifier.errors import UsageError
@@ -269,6 +271,69 @@ class TrainingOptions:
     def folder(self, task: str) -> Path:
         """The run folder."""
         return self.out or Path("runs") / f"{task}-{self.head}"
+
+
+DEFAULT_LORA_RANK = 8
+
+
+@dataclass(frozen=True)
+class TuneOptions:
+    """How an encoder is fine-tuned, and where it is written."""
+
+    out: Annotated[Path, option("--out", panel=PLACE, metavar="DIR", help="Folder for the tuned encoder.")]
+    epochs: Annotated[int, option("--epochs", panel=TRAINING, help=field_help(TuneConfig, "epochs"))] = 3
+    lr: Annotated[float | None, option("--lr", panel=TRAINING, help=field_help(TuneConfig, "learning_rate"))] = None
+    batch_size: Annotated[int, option("--batch-size", panel=TRAINING, help=field_help(TuneConfig, "batch_size"))] = 32
+    weight_decay: Annotated[
+        float, option("--weight-decay", panel=TRAINING, help=field_help(TuneConfig, "weight_decay"))
+    ] = 0.01
+    warmup: Annotated[float, option("--warmup", panel=TRAINING, help=field_help(TuneConfig, "warmup"))] = 0.1
+    seed: Annotated[int, option("--seed", panel=TRAINING, help=field_help(TuneConfig, "seed"))] = 0
+    lora: Annotated[
+        bool,
+        option("--lora", panel=TRAINING, help="Train LoRA adapters instead of all weights; needs the extra tune."),
+    ] = False
+    lora_rank: Annotated[
+        int | None,
+        option("--lora-rank", panel=TRAINING, help=f"Their rank; {DEFAULT_LORA_RANK} unless given, with --lora."),
+    ] = None
+    max_length: Annotated[
+        int | None, option("--max-length", panel=ENCODER, help=field_help(EncoderConfig, "max_length"))
+    ] = None
+    dtype: Annotated[Dtype | None, option("--dtype", panel=ENCODER, help=field_help(EncoderConfig, "dtype"))] = None
+    overwrite: Annotated[bool, option("--overwrite", panel=PLACE, help="Replace a tuned encoder in that folder.")] = (
+        False
+    )
+
+    def config(self) -> TuneConfig:
+        """How to train.
+
+        Raises:
+            UsageError: a value that can't be.
+        """
+        if self.lora_rank is not None and not self.lora:
+            raise UsageError("--lora-rank goes with --lora")
+        rank = DEFAULT_LORA_RANK if self.lora and self.lora_rank is None else self.lora_rank
+        try:
+            return TuneConfig(
+                epochs=self.epochs,
+                learning_rate=self.lr,
+                batch_size=self.batch_size,
+                weight_decay=self.weight_decay,
+                warmup=self.warmup,
+                seed=self.seed,
+                lora_rank=rank,
+            )
+        except ValidationError as error:
+            problem = error.errors()[0]
+            raise UsageError(f"{problem['loc'][0]}: {problem['msg']}, not {problem['input']!r}") from None
+
+    def encoder(self, spec: str) -> EncoderConfig:
+        """Which encoder to start from, as on the other commands."""
+        from fusion_classifier.encoders import parse_encoder
+
+        length = None if self.max_length is None else str(self.max_length)
+        return parse_encoder(spec, {"max_length": length, "dtype": self.dtype})
 
 
 @dataclass(frozen=True)

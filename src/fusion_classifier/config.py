@@ -210,3 +210,22 @@ class RunConfig(FrozenModel):
     head: HeadConfig
     training: TrainingConfig
     seeds: Annotated[tuple[int, ...], Field(min_length=1)]
+
+
+class TuneConfig(FrozenModel):
+    """How `fec tune` trains an encoder: AdamW, the learning rate up in a warm-up and then linearly down to 0."""
+
+    epochs: Annotated[int, Field(ge=1)] = 3
+    """Passes over the training split; the best on validation is kept, by weighted F1."""
+    learning_rate: Annotated[float, Field(gt=0)] | None = None
+    """Highest learning rate. Unless given: 5e-5, with LoRA 5e-4."""
+    batch_size: Annotated[int, Field(ge=1)] = 32
+    """Texts a training step."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    """Decoupled weight decay of all weights but biases and norms."""
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Share of all steps in which the learning rate rises from 0."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """Seed of the classifier's start, the order of batches and dropout."""
+    lora_rank: Annotated[int, Field(ge=1)] | None = None
+    """Rank of LoRA adapters to train instead of all weights; merged into the weights at the end."""

@@ -9,8 +9,15 @@ from gguf import GGUFWriter
 from transformers import LlamaConfig, LlamaModel
 
 import fusion_classifier.encoders.gguf as module
+from fusion_classifier.config import TuneConfig
 from fusion_classifier.encoders import encode, identify, load_encoder, parse_encoder
 from fusion_classifier.encoders.encode import tokenize
+from fusion_classifier.errors import WeightsError
+from fusion_classifier.features import FeatureStore
+from fusion_classifier.progress import QUIET
+from fusion_classifier.run import Workspace
+from fusion_classifier.tasks import Split, Task
+from fusion_classifier.tuning import tune_encoder
 
 CPU = torch.device("cpu")
 TEXTS = ["hello there, all", "I am?", "ü", "the other", "a"]
@@ -175,3 +182,21 @@ def test_a_template_around_subwords_stays_whole(gguf_file: Path) -> None:
     assert cut.truncated
     assert text.startswith("so: he")
     assert text.endswith(" the end")
+
+
+def test_a_gguf_file_is_tuned_into_an_ordinary_folder(
+    gguf_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = Task(
+        "letters", ("a", "b"), {name: Split(("hello", "the") * 8, (0, 1) * 8) for name in ("train", "valid")}, ""
+    )
+    work = Workspace(FeatureStore(tmp_path / "store"), CPU, QUIET)
+    config = TuneConfig(epochs=8, learning_rate=1e-2, batch_size=4)
+    encoder = parse_encoder(f"{gguf_file}?dtype=float32&max_length=100")
+    tuned = tune_encoder(config, encoder, task, tmp_path / "tuned", work)
+    assert tuned.best.valid_accuracy == 1
+    assert encode(load_encoder(parse_encoder(f"{tuned.folder}?max_length=100"), CPU), ["hello"])[0].shape == (32,)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(module, "KEEP_BELOW_BYTES", 10)
+    with pytest.raises(WeightsError, match="too large a GGUF file"):
+        tune_encoder(config, encoder, task, tmp_path / "again", work)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from fusion_classifier.encoders import pooling
 from fusion_classifier.encoders.loading import Encoder
@@ -113,12 +114,11 @@ def batches(tokenized: Sequence[TokenizedText], token_budget: int) -> list[list[
     return result
 
 
-@torch.inference_mode()
-def forward(encoder: Encoder, batch: Sequence[TokenizedText]) -> list[np.ndarray]:
-    """The features of a few texts, in one pass of the model; not yet in 8 bits where the encoder's are kept so.
+def padded(encoder: Encoder, batch: Sequence[TokenizedText]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """A few texts as one batch, padded on the right.
 
     Returns:
-        One float32 array a text: `encoder.shape`, or (L, layers, H) with pooling `tokens`.
+        Token ids (B, L); whether a token is no padding (B, L); whether pooling counts it (B, L); lengths (B,).
     """
     lengths = torch.tensor([len(text) for text in batch])
     longest = int(lengths.max())
@@ -132,8 +132,17 @@ def forward(encoder: Encoder, batch: Sequence[TokenizedText]) -> list[np.ndarray
     counted = attention if encoder.pool_special_tokens else own
     # A text of nothing but special tokens is pooled over those.
     counted = torch.where(counted.any(1, keepdim=True), counted, attention)
-    ids, attention, counted, lengths = (t.to(encoder.device) for t in (ids, attention, counted, lengths))
+    return ids, attention, counted, lengths
 
+
+@torch.inference_mode()
+def forward(encoder: Encoder, batch: Sequence[TokenizedText]) -> list[np.ndarray]:
+    """The features of a few texts, in one pass of the model; not yet in 8 bits where the encoder's are kept so.
+
+    Returns:
+        One float32 array a text: `encoder.shape`, or (L, layers, H) with pooling `tokens`.
+    """
+    ids, attention, counted, lengths = (t.to(encoder.device) for t in padded(encoder, batch))
     output = encoder.model(input_ids=ids, attention_mask=attention.long(), output_hidden_states=list(encoder.layers))
     how = encoder.config.pooling
     if how == "pooler":
@@ -143,13 +152,7 @@ def forward(encoder: Encoder, batch: Sequence[TokenizedText]) -> list[np.ndarray
         states = encoder.projection.project(states)
     if how == "tokens":
         return [array.cpu().numpy() for array in pooling.tokens(states, counted)]
-    ways = {
-        "mean": lambda: pooling.mean(states, counted),
-        "max": lambda: pooling.maximum(states, counted),
-        "first": lambda: pooling.first(states),
-        "last": lambda: pooling.last(states, lengths),
-    }
-    pooled = torch.cat([ways[one]() for one in encoder.config.poolings], dim=1)  # (B, poolings · layers, H)
+    pooled = pooling.pooled(states, counted, lengths, encoder.config.poolings)
     return list(pooled.reshape(len(batch), *encoder.shape).cpu().numpy())
 
 

@@ -4,6 +4,8 @@ All of it is masked: padding never takes part, so a feature does not depend on i
 Sums run in float32.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -45,6 +47,27 @@ def last(states: Tensor, lengths: Tensor) -> Tensor:
     """
     rows = torch.arange(states.shape[0], device=states.device)
     return states[rows, lengths - 1].float()
+
+
+def pooled(states: Tensor, mask: Tensor, lengths: Tensor, ways: Sequence[str]) -> Tensor:
+    """One vector a text, layer and way of pooling.
+
+    Args:
+        states: (B, L, layers, H).
+        mask: (B, L), true for the tokens that mean and max count.
+        lengths: (B,), number of tokens of each text.
+        ways: some of mean, max, first, last.
+
+    Returns:
+        (B, ways · layers, H), float32.
+    """
+    pools = {
+        "mean": lambda: mean(states, mask),
+        "max": lambda: maximum(states, mask),
+        "first": lambda: first(states),
+        "last": lambda: last(states, lengths),
+    }
+    return torch.cat([pools[way]() for way in ways], dim=1)
 
 
 def tokens(states: Tensor, mask: Tensor) -> list[Tensor]:

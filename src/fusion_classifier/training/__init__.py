@@ -2,7 +2,7 @@
 
 from fusion_classifier.training.data import LabelledFeatures
 from fusion_classifier.training.decision import Decision, fit_decision
-from fusion_classifier.training.loop import Epoch, Trained, predict_logits, train
+from fusion_classifier.training.loop import Epoch, Trained, deterministic, predict_logits, train
 from fusion_classifier.training.recipes import RECIPES, recipe
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "Epoch",
     "LabelledFeatures",
     "Trained",
+    "deterministic",
     "fit_decision",
     "predict_logits",
     "recipe",

@@ -78,7 +78,7 @@ def train(
     for name, data in (("training", train_data), ("validation", valid_data)):
         if not len(data):
             raise DataError(f"the {name} split is empty")
-    with _deterministic(seed):
+    with deterministic(seed):
         head = build_head(head_config, train_data.shapes, n_classes)
         head.to(device)
         # In random order, for heads to which a sample is enough; the same for every seed.
@@ -127,7 +127,7 @@ def epochs_of(config: TrainingConfig, rows: int) -> int:
 
 
 @contextmanager
-def _deterministic(seed: int) -> Iterator[None]:
+def deterministic(seed: int) -> Iterator[None]:
     """Seeded, deterministic kernels; the caller's random state and setting are put back afterwards."""
     before = torch.are_deterministic_algorithms_enabled()
     fill = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
