@@ -145,7 +145,7 @@ def test_results_go_to_stdout_and_nothing_else_does(data: Path, bert_folder: Pat
         (["run", "demo", "--head", "huge"], 2, "no head 'huge'"),
         (["run", "demo", "--head", "linear", "--sigma", "2"], 2, "has no sigma"),
         (["run", "demo", "--recipe", "secret"], 2, "no recipe"),
-        (["run", "demo", "--lr", "-1"], 2, "learning_rate"),
+        (["run", "demo", "--lr", "-1"], 2, "learning_rate (--lr)"),
         (["run", "demo", "--seeds", "0"], 2, "--seeds"),
         (["run", "demo", "-e", "minilm-l6?volume=11"], 2, "no setting 'volume'"),
         (["run", "demo", "-e", "minilm-l6", "--layers", "x"], 2, "layers 'x'"),

@@ -299,3 +299,17 @@ def test_export_gives_features_and_labels_of_each_split(
         offsets = file.get_tensor(f"{bert}.offsets")
         assert len(offsets) == 25
         assert file.get_tensor(f"{bert}.states").shape[0] == offsets[-1]
+
+
+def test_a_limit_that_leaves_one_label_to_train_on_is_an_error(
+    bert_folder: Path, tmp_path: Path, work: Workspace
+) -> None:
+    data = tmp_path / "sorted"
+    data.mkdir()
+    rows = [f"text {i},{'joy' if i < 20 else 'anger'}" for i in range(40)]
+    for name in ("train", "valid"):
+        (data / f"{name}.csv").write_text("\n".join(["text,label", *rows]), "utf-8")
+    config = config_for(str(data), [bert_folder])
+    config = config.model_copy(update={"task": config.task.model_copy(update={"limit": 20})})
+    with pytest.raises(DataError, match=r"only the label 'joy'; add rows.*or raise --limit"):
+        run(config, load_task(config.task), tmp_path / "out", work)

@@ -116,6 +116,8 @@ def load_model(folder: Path) -> SavedModel:
     Raises:
         FecError: it is not there, or not what `save_model` writes.
     """
+    if folder.is_file():
+        raise FecError(f"{folder}: is a file; give the model folder it is in, or a run folder")
     if not is_model(folder):
         raise FecError(f"{folder}: not a model folder (it has no {CONFIG_FILE} with {WEIGHTS_FILE})")
     try:

@@ -169,6 +169,7 @@ def train_task(
         MissingSplitError, StoreError, FecError: see the messages.
     """
     train_split, valid_split = task.training, task.split("valid")
+    _check_labels(train_split, task)
     identities = [identify(encoder, work.device) for encoder in config.encoders]
     with locked(out):
         _claim(out, config, task, identities, work.device, overwrite=overwrite)
@@ -200,6 +201,18 @@ def train_task(
         with whole_file(out / "training_curves.png") as path:
             plot_training({seed: one.history for seed, one in trained.items()}, path)
     return trained
+
+
+def _check_labels(train_split: Split, task: Task) -> None:
+    """See that there are two labels to tell apart: with one, training would seem to go very well."""
+    seen = targets(train_split.labels, len(task.labels))
+    there = np.flatnonzero(seen.any(0)) if task.multilabel else np.unique(seen)
+    if len(there) < 2:
+        only = task.labels[there[0]] if len(there) else "none"
+        raise DataError(
+            f"{task.source}: the rows to train on have only the label {only!r}; add rows with other labels, "
+            "or raise --limit"
+        )
 
 
 @contextmanager

@@ -29,6 +29,8 @@ DEFAULTS = {
     "llmembed": TrainingConfig(learning_rate=1e-4, batch_size=64, max_epochs=25, patience=5, clip_norm=1.0),
 }
 RECIPES = ("default", "published")
+# What the command line calls the fields of a training configuration.
+OPTIONS = {"learning_rate": "--lr", "batch_size": "--batch-size", "max_epochs": "--epochs"}
 
 
 def recipe(name: str, head: str, **changes: float | None) -> TrainingConfig:
@@ -45,4 +47,6 @@ def recipe(name: str, head: str, **changes: float | None) -> TrainingConfig:
         return TrainingConfig.model_validate(base.model_dump() | given)
     except ValidationError as error:
         problem = error.errors()[0]
-        raise UsageError(f"{problem['loc'][0]}: {problem['msg']}, not {problem['input']!r}") from None
+        field = str(problem["loc"][0])
+        shown = f"{field} ({OPTIONS[field]})" if field in OPTIONS else field
+        raise UsageError(f"{shown}: {problem['msg']}, not {problem['input']!r}") from None
