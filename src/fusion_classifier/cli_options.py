@@ -216,6 +216,9 @@ class TrainingOptions:
     epochs: Annotated[
         int | None, option("--epochs", panel=TRAINING, help=field_help(TrainingConfig, "max_epochs"))
     ] = None
+    min_steps: Annotated[
+        int | None, option("--min-steps", panel=TRAINING, help=field_help(TrainingConfig, "min_steps"))
+    ] = None
     patience: Annotated[
         int | None, option("--patience", panel=TRAINING, help=field_help(TrainingConfig, "patience"))
     ] = None
@@ -261,6 +264,7 @@ class TrainingOptions:
                 learning_rate=self.lr,
                 batch_size=self.batch_size,
                 max_epochs=self.epochs,
+                min_steps=self.min_steps,
                 patience=self.patience,
                 weight_decay=self.weight_decay,
                 calibrate=self.calibrate,
