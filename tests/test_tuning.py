@@ -334,6 +334,7 @@ def test_as_json_it_prints_the_record(
 ) -> None:
     call(["tune", bert_folder, data, "--epochs", 1, "--out", tmp_path / "tuned", "--json"])
     printed = capsys.readouterr()
+    assert json.loads(printed.out)["tuning"]["learning_rate"] == 1e-4  # that of a narrow model
     assert json.loads(printed.out) == json.loads((tmp_path / "tuned" / "tuning.json").read_text())
 
 
