@@ -309,18 +309,8 @@ def data(tmp_path: Path) -> Path:
 
 
 def test_the_command_tells_the_epochs_and_what_comes_next(bert_folder: Path, data: Path, tmp_path: Path) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "fusion_classifier",
-        "tune",
-        bert_folder,
-        data,
-        "--epochs",
-        "2",
-        "--out",
-        "tuned",
-    ]
+    arguments = ["tune", str(bert_folder), str(data), "--epochs", "2", "--out", "tuned"]
+    command = [sys.executable, "-m", "fusion_classifier", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False, timeout=240)
     assert done.returncode == 0, done.stderr
     assert "epoch 2: loss" in done.stdout
