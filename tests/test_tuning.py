@@ -309,18 +309,8 @@ def data(tmp_path: Path) -> Path:
 
 
 def test_the_command_tells_the_epochs_and_what_comes_next(bert_folder: Path, data: Path, tmp_path: Path) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "fusion_classifier",
-        "tune",
-        str(bert_folder),
-        str(data),
-        "--epochs",
-        "2",
-        "--out",
-        "tuned",
-    ]
+    arguments = ["tune", str(bert_folder), str(data), "--epochs", "2", "--out", "tuned"]
+    command = [sys.executable, "-m", "fusion_classifier", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False, timeout=240)
     assert done.returncode == 0, done.stderr
     assert "epoch 2: loss" in done.stdout
@@ -334,6 +324,7 @@ def test_as_json_it_prints_the_record(
 ) -> None:
     call(["tune", bert_folder, data, "--epochs", 1, "--out", tmp_path / "tuned", "--json"])
     printed = capsys.readouterr()
+    assert json.loads(printed.out)["tuning"]["learning_rate"] == 1e-4  # that of a narrow model
     assert json.loads(printed.out) == json.loads((tmp_path / "tuned" / "tuning.json").read_text())
 
 

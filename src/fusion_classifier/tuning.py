@@ -55,9 +55,10 @@ from fusion_classifier.training.decision import loss_of
 
 TUNING_FILE = "tuning.json"
 HEAD_FILE = "classifier/head.safetensors"
-# Devlin et al. (2019, appendix A.3) tune BERT with 2e-5 to 5e-5; Hu et al. (2021, table 9) RoBERTa's adapters
-# with 4e-4 to 5e-4: adapters start from nothing.
-FULL_RATE, LORA_RATE = 5e-5, 5e-4
+# Devlin et al. (2019, appendix A.3) tune BERT with 2e-5 to 5e-5; the compact BERTs of Turc et al. (2019) also take
+# 1e-4 and 3e-4; Hu et al. (2021, appendix D) RoBERTa's adapters, which start from nothing, with 4e-4 to 5e-4.
+FULL_RATE, COMPACT_RATE, LORA_RATE = 5e-5, 1e-4, 5e-4
+COMPACT_BELOW = 768  # width of BERT-base
 DROPOUT, LORA_DROPOUT = 0.1, 0.05
 MAX_NORM = 1.0
 # What decides the classifier beside the weights; layers are the last, the weights lie in the folder itself.
@@ -222,7 +223,7 @@ def tune_encoder(
                     "valid": {"rows": len(rows["valid"]), "sha256": task.split("valid").fingerprint()},
                 },
             },
-            "tuning": config.model_dump() | {"learning_rate": _rate(config)},
+            "tuning": config.model_dump() | {"learning_rate": _rate(config, loaded)},
             "parameters": counts,
             "best_epoch": best_epoch,
             "history": [asdict(epoch) for epoch in history],
@@ -279,10 +280,14 @@ def _load_classifier(
 # --- before training ---------------------------------------------------------------------------------------
 
 
-def _rate(config: TuneConfig) -> float:
-    """The learning rate given, or that of the kind of training."""
-    usual = FULL_RATE if config.lora_rank is None else LORA_RATE
-    return usual if config.learning_rate is None else config.learning_rate
+def _rate(config: TuneConfig, encoder: Encoder) -> float:
+    """The learning rate given, or that of the kind of training and model."""
+    if config.learning_rate is not None:
+        return config.learning_rate
+    if config.lora_rank is not None:
+        return LORA_RATE
+    width: int = encoder.model.config.hidden_size
+    return COMPACT_RATE if width < COMPACT_BELOW else FULL_RATE
 
 
 def _check_settings(config: TuneConfig, encoder: EncoderConfig) -> None:
@@ -401,7 +406,7 @@ def _train(
         arguments = TrainingArguments(
             output_dir=scratch,
             num_train_epochs=config.epochs,
-            learning_rate=_rate(config),
+            learning_rate=_rate(config, encoder),
             per_device_train_batch_size=config.batch_size,
             per_device_eval_batch_size=2 * config.batch_size,
             weight_decay=config.weight_decay,
@@ -575,7 +580,7 @@ def _card(record: Mapping[str, Any], precision: torch.dtype) -> str:
     text = (
         f"`{base['encoder']}` fine-tuned by `fec tune` on the train split of `{task['name']}` "
         f"({task['data']['train']['rows']:,} texts, {len(task['labels'])} labels; licence of the data: "
-        f"{task['licence']}): {how}, {tuning['epochs']} epochs, of which epoch {record['best_epoch']} was kept, "
+        f"{task['licence']}): {how}, epoch {record['best_epoch']} of {tuning['epochs']} was kept, "
         f"learning rate {tuning['learning_rate']:g}, batches of {tuning['batch_size']}, computed in "
         f"{str(precision).removeprefix('torch.')}, seed {tuning['seed']}. "
         f"With its own linear classifier it reaches {share} {100 * reached:.2f} and weighted F1 "
