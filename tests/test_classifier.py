@@ -90,7 +90,7 @@ def test_validation_texts_may_be_given(bert_folder: Path, tmp_path: Path) -> Non
         ("one string", ["a"], "list of texts"),
         (["", "b"], ["x", "y"], "text 0 is empty"),
         (["a", None], ["x", "y"], "text 1 is None"),
-        (["a", "b"], ["x"], "one a text"),
+        (["a", "b"], ["x"], "1 labels for 2 texts"),
         (["a"] * 12, ["x"] * 12, "two different labels"),
         (["a", "b"], ["x", "y"], "too few"),
     ],

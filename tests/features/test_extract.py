@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from fusion_classifier.encoders import EncoderIdentity, encode, identify, load_identified, parse_encoder
-from fusion_classifier.encoders.encode import forward as plain_forward
+from fusion_classifier.encoders.encode import encode_batch as plain_encode_batch
 from fusion_classifier.errors import NonFiniteError
 from fusion_classifier.features import (
     FeatureStore,
@@ -82,22 +82,22 @@ def test_a_failure_keeps_what_was_encoded_before_it(
 ) -> None:
     store, identity = FeatureStore(tmp_path), small(bert_folder)
     texts = sentences(1200)
-    forward, calls = plain_forward, 0
+    encode_batch, calls = plain_encode_batch, 0
 
     def failing(*arguments: object) -> list[np.ndarray]:
         nonlocal calls
         calls += 1
-        arrays = forward(*arguments)  # type: ignore[arg-type]
+        arrays = encode_batch(*arguments)  # type: ignore[arg-type]
         if calls == 4:
             arrays[0][:] = np.nan
         return arrays
 
-    monkeypatch.setattr("fusion_classifier.features.extract.forward", failing)
+    monkeypatch.setattr("fusion_classifier.features.extract.encode_batch", failing)
     with pytest.raises(NonFiniteError, match="dtype float32"):
         extract_features(texts, identity, store, CPU, QUIET)
     kept = int(store.of(identity).contains(hash_texts(texts)).sum())
     assert 0 < kept < len(texts)
-    monkeypatch.setattr("fusion_classifier.features.extract.forward", forward)
+    monkeypatch.setattr("fusion_classifier.features.extract.encode_batch", encode_batch)
     assert extract_features(texts, identity, store, CPU, QUIET).encoded == len(texts) - kept
 
 
