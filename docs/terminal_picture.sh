@@ -10,7 +10,7 @@ type_line() { tmux send-keys -t fec-picture "$1" Enter; }
 type_line "clear; fec run demo --encoder minilm-l6 --encoder smollm2-135m --seeds 3 --store $work/store; touch done"
 until [[ -f $work/done ]]; do sleep 1; done
 rm "$work/done"
-type_line 'fec predict runs/demo-linear "I can not believe she remembered my birthday!"; touch done'
+type_line 'fec predict runs/demo-fusion "I can not believe she remembered my birthday!"; touch done'
 until [[ -f $work/done ]]; do sleep 1; done
 sleep 1
 tmux capture-pane -e -p -t fec-picture |

@@ -300,7 +300,7 @@ def run_(
     tables.print_run(result.metrics, result.out)
 
 
-@app.command("evaluate", epilog="Example:  fec evaluate runs/demo-linear --split test")
+@app.command("evaluate", epilog="Example:  fec evaluate runs/demo-fusion --split test")
 @grouped
 def evaluate_(
     *,
@@ -338,7 +338,7 @@ def evaluate_(
 
 @app.command(
     "predict",
-    epilog="Example:  fec predict runs/demo-linear 'I can not believe she remembered my birthday!' --top-k 3",
+    epilog="Example:  fec predict runs/demo-fusion 'I can not believe she remembered my birthday!' --top-k 3",
 )
 def predict_(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="Model folder or run folder.")],
@@ -523,7 +523,7 @@ def export_(
 # --- looking at runs and data ------------------------------------------------------------------------------
 
 
-@app.command("compare", epilog="Example:  fec compare runs/demo-linear runs/demo-llmembed")
+@app.command("compare", epilog="Example:  fec compare runs/demo-fusion runs/demo-llmembed")
 def compare_(
     run_a: Annotated[Path, typer.Argument(metavar="RUN_A", help="Folder that fec run has written.")],
     run_b: Annotated[Path, typer.Argument(metavar="RUN_B", help="Another, on the same texts.")],
