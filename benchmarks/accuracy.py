@@ -15,9 +15,12 @@ choices are made; give it from the start if you want it, since systems without i
 Seconds: `extract`, the features of the training and validation texts, measured where this run extracted them all,
 else at a rate measured on this machine (the result says which); `train`, the chosen setting alone; `search`, the
 other settings of its grid, once for all seeds; `infer`, the validation texts, features ready, and
-`infer_from_text`, with their extraction. Use an idle machine: all of them are wall-clock times.
+`infer_from_text`, with their extraction. Use an idle machine: all of them are wall-clock times; `processor` is the
+whole process's time on the processor, all cores. `peak_mb` is the most memory the process had resident; `start_mb` is
+that after imports and extraction, before training.
 
-`--quick` takes 2,000 training and 500 validation rows, one seed and one setting instead of a grid.
+`--quick` takes 2,000 training and 500 validation rows, one seed, one setting instead of a grid, and unless told
+otherwise the encoder minilm-l6 and the systems that end soon: some minutes on two cores.
 """
 
 import argparse
@@ -25,7 +28,9 @@ import importlib.util
 import json
 import os
 import platform
+import re
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -62,6 +67,8 @@ from fusion_classifier.tasks import Split, Task, load_task
 
 ENCODERS = ("smollm2-135m", "minilm-l6", "mpnet-base")
 QUICK_TRAIN, QUICK_VALID = 2000, 500
+QUICK_ENCODERS = ("minilm-l6",)
+QUICK_SYSTEMS = ("majority", "tfidf", "lr", "svm", "knn", "linear", "llmembed", "fusion", "finetune-minilm-l6")
 RATE_TEXTS = 512
 PACKAGES = (
     "llm-fusion-classifier", "torch", "transformers", "scikit-learn", "numpy", "setfit", "sentence-transformers",
@@ -85,7 +92,7 @@ class System:
     needs: tuple[str, ...] = ()
 
 
-def systems_of(encoders: Sequence[str]) -> dict[str, System]:
+def systems_of(encoders: Sequence[str], token_encoders: Sequence[str]) -> dict[str, System]:
     """Every system, by name, for the encoders as the user writes them; cheapest first."""
     several, same = tuple(encoders), "has no randomness"
     pooled = partial(System, features="pooled", encoders=several)
@@ -104,32 +111,49 @@ def systems_of(encoders: Sequence[str]) -> dict[str, System]:
             partial(ours.head, name="llmembed", recipe_name="published"),
         ),
         *(
-            System(f"fusion-{short(encoder)}", f"fec: {short(encoder)} alone", OURS, "tokens", (encoder,))
-            for encoder in encoders
-            if len(encoders) > 1
+            System(f"fusion-{slug(encoder)}", f"fec: {slug(encoder)} alone", OURS, "tokens", (encoder,))
+            for encoder in token_encoders
+            if len(token_encoders) > 1
         ),
-        System("fusion", "fec: all encoders", OURS, "tokens", several),
+        System("fusion", "fec: all encoders", OURS, "tokens", tuple(token_encoders)),
         System(
             "setfit",
             "SetFit, minilm-l6",
-            peers.setfit,
+            setfit,
             encoders=("minilm-l6",),
             one_seed="costs too much",
             needs=("setfit", "sentence_transformers"),
         ),
-        System("finetune-minilm-l6", "Fine-tuning, minilm-l6", peers.finetune, encoders=("minilm-l6",)),
-        System("finetune-mpnet-base", "Fine-tuning, mpnet-base", peers.finetune, encoders=("mpnet-base",)),
+        System("finetune-minilm-l6", "Fine-tuning, minilm-l6", finetune, encoders=("minilm-l6",)),
+        System("finetune-mpnet-base", "Fine-tuning, mpnet-base", finetune, encoders=("mpnet-base",)),
     ]
     return {system.name: system for system in listed}
 
 
+def setfit(problem: Problem) -> Fitted:
+    """See `peers_trained.setfit`."""
+    import peers_trained  # noqa: PLC0415 - its imports take seconds, and only two systems need them
+
+    return peers_trained.setfit(problem)
+
+
+def finetune(problem: Problem) -> Fitted:
+    """See `peers_trained.finetune`."""
+    import peers_trained  # noqa: PLC0415
+
+    return peers_trained.finetune(problem)
+
+
+POOLED: FeatureKind = "pooled"
+TOKENS: FeatureKind = "tokens"
 OURS = partial(ours.head, name="fusion")
 MAIN_SYSTEM = "fusion"  # the one that all others are compared with
 
 
-def short(encoder: str) -> str:
-    """What to call a system after its encoder: without place and settings."""
-    return encoder.partition("?")[0].partition("=")[0]
+def slug(encoder: str) -> str:
+    """What to call a system after its encoder: its name with settings but without its place, fit for a folder."""
+    name = parse_encoders([encoder], features="tokens")[0].name
+    return re.sub(r"[^A-Za-z0-9.]+", "-", name).strip("-")
 
 
 @dataclass(frozen=True)
@@ -141,6 +165,7 @@ class Setup:
     limit: int | None
     quick: bool
     encoders: tuple[str, ...]
+    token_encoders: tuple[str, ...]
     splits: tuple[str, ...]
     out: Path
     store: Path | None
@@ -152,7 +177,7 @@ class Setup:
     def arguments(self) -> list[str]:
         """The command line of a process that works on the same."""
         given = ["--task", self.task, "--out", str(self.out), "--splits", ",".join(self.splits)]
-        given += ["--encoders", *self.encoders]
+        given += ["--encoders", *self.encoders, "--token-encoders", *self.token_encoders]
         for option, value in (("--data", self.data), ("--limit", self.limit), ("--store", self.store)):
             given += [] if value is None else [option, str(value)]
         return given + (["--quick"] if self.quick else [])
@@ -180,7 +205,11 @@ def load(setup: Setup) -> Loaded:
     cut = {name: Split(s.texts[: rows.get(name)], s.labels[: rows.get(name)]) for name, s in splits.items()}
     task = replace(task, splits=cut, augmentation=None)
     identity = {name: split.fingerprint() for name, split in cut.items() if name != "test"}
-    return Loaded(task, {"encoders": list(map(short, setup.encoders)), "quick": setup.quick, **identity})
+    pooled, tokens = (
+        [encoder.name for encoder in parse_encoders(list(specs), features=features)]
+        for specs, features in ((setup.encoders, POOLED), (setup.token_encoders, TOKENS))
+    )
+    return Loaded(task, {"encoders": pooled, "token_encoders": tokens, "quick": setup.quick, **identity})
 
 
 # --- one system and seed, in a process of its own ----------------------------------------------------------
@@ -203,6 +232,7 @@ def run_one(system: System, seed: int, setup: Setup) -> None:
         work=work,
         folder=folder / f".{seed}.work",
     )
+    start_mb = peak_mb()
     started = time.perf_counter()
     fitted = system.fit(problem)
     fit_seconds = time.perf_counter() - started
@@ -242,9 +272,11 @@ def run_one(system: System, seed: int, setup: Setup) -> None:
             "train": fitted.train_seconds or fit_seconds,
             "infer": seconds["valid"],
             "infer_from_text": seconds["valid"] + share * extraction.seconds,
+            "processor": time.process_time(),
         },
         "searched": problem.settled is None and bool(fitted.chosen),
         "peak_mb": peak_mb(),
+        "start_mb": start_mb,
         "notes": list(fitted.notes),
         "one_seed": system.one_seed,
         "environment": environment(),
@@ -252,6 +284,7 @@ def run_one(system: System, seed: int, setup: Setup) -> None:
     with whole_folder(folder / str(seed)) as temporary:
         write_predictions(parts, loaded.task.labels, temporary / "predictions.parquet")
         (temporary / "result.json").write_text(json.dumps(result, indent=1, default=as_json) + "\n", "utf-8")
+    shutil.rmtree(problem.folder, ignore_errors=True)
 
 
 def as_json(value: object) -> object:
@@ -369,7 +402,9 @@ def finished(folder: Path, loaded: Loaded) -> dict[int, dict[str, Any]]:
         UsageError: one is of other data or encoders.
     """
     results = {}
-    for path in sorted(folder.glob("*/result.json"), key=lambda path: int(path.parent.name)):
+    # A killed process may leave a folder of another name: only numbers are seeds.
+    places = [path for path in folder.glob("*/result.json") if path.parent.name.isdecimal()]
+    for path in sorted(places, key=lambda path: int(path.parent.name)):
         result = json.loads(path.read_text("utf-8"))
         if result["data"] != loaded.identity:
             what = next(key for key in loaded.identity if result["data"].get(key) != loaded.identity[key])
@@ -450,15 +485,16 @@ def rates(system: System, features: FeatureKind, setup: Setup, task: Task, devic
         identity = identify(parse_encoders([spec], features=features)[0], device)
         place = rate_file(setup, identity)
         if not place.exists() and FeatureStore(setup.store).of(identity).contains(hashes).any():
-            say(f"rate of {short(spec)}, {features} features …")
+            say(f"rate of {slug(spec)}, {features} features …")
             failure = child([*setup.arguments(), "--rate", spec, "--features", features], place.with_suffix(".log"))
             if failure:
-                raise FecError(f"rate of {short(spec)}: {failure}")
+                raise FecError(f"rate of {slug(spec)}: {failure}")
 
 
 def join_predictions(folder: Path) -> None:
     """Write the system's predictions of all seeds; only the splits that every seed has."""
-    tables = [pq.read_table(path, partitioning=None) for path in sorted(folder.glob("*/predictions.parquet"))]
+    places = [path for path in folder.glob("*/predictions.parquet") if path.parent.name.isdecimal()]
+    tables = [pq.read_table(path, partitioning=None) for path in places]
     if not tables:
         return
     metadata = tables[0].schema.metadata
@@ -484,7 +520,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--data", help="folder with the named task's files")
     parser.add_argument("--systems", help="names with commas between them; all unless given")
     parser.add_argument("--seeds", type=int, default=5, help="how many, from 0 on")
-    parser.add_argument("--encoders", nargs="+", default=list(ENCODERS), help="as for fec run --encoder")
+    parser.add_argument("--encoders", nargs="+", help="of one vector a text, as for fec run --encoder")
+    parser.add_argument("--token-encoders", nargs="+", help="of the head fusion; as --encoders unless given")
     parser.add_argument("--out", type=Path, default=Path("runs/accuracy"))
     parser.add_argument("--store", type=Path, help="the feature store; the user's cache unless given")
     parser.add_argument("--splits", choices=["valid", "valid,test"], default="valid")
@@ -505,6 +542,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.error("--limit: give at least 1")
     if given.task is None and given.table is None and not given.list:
         parser.error("give --task, --table or --list")
+    given.encoders = given.encoders or list(QUICK_ENCODERS if given.quick else ENCODERS)
+    given.token_encoders = given.token_encoders or given.encoders
+    if any(encoder.pooling == "tokens" for encoder in parse_encoders(given.encoders)):
+        parser.error("--encoders: give those with pooling tokens by --token-encoders")
     return given
 
 
@@ -519,7 +560,7 @@ def report(out: Path, given: argparse.Namespace) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """What the command line asks for; the exit code."""
     given = parse(arguments)
-    systems = systems_of(given.encoders)
+    systems = systems_of(given.encoders, given.token_encoders)
     if given.list:
         width = max(map(len, systems))
         print("\n".join(f"{name:{width}}  {system.title}" for name, system in systems.items()))
@@ -527,13 +568,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.table:
         report(given.table, given)
         return 0
-    names = given.systems.split(",") if given.systems else list(systems)
+    names = given.systems.split(",") if given.systems else list(QUICK_SYSTEMS if given.quick else systems)
     unknown = [name for name in names if name not in systems]
     if unknown:
         raise UsageError(f"no system {unknown[0]!r}; there are {', '.join(systems)}")
     splits = ("valid", "test") if given.test or given.splits == "valid,test" else ("valid",)
     setup = Setup(
-        given.task, given.data, given.limit, given.quick, tuple(given.encoders), splits, given.out, given.store
+        given.task,
+        given.data,
+        given.limit,
+        given.quick,
+        tuple(given.encoders),
+        tuple(given.token_encoders),
+        splits,
+        given.out,
+        given.store,
     )
     if given.one:
         run_one(systems[given.one], given.seed, setup)

@@ -91,12 +91,14 @@ def read(out: Path, main_system: str) -> list[Row]:
     for task_folder in sorted(path for path in out.glob("*") if path.is_dir()):
         first: dict[str, Any] | None = None
         for folder in sorted(path for path in task_folder.glob("*") if any(path.glob("*/result.json"))):
-            results = [json.loads(path.read_text("utf-8")) for path in sorted(folder.glob("*/result.json"))]
+            # A killed process may leave a folder of another name: only numbers are seeds.
+            places = [path for path in folder.glob("*/result.json") if path.parent.name.isdecimal()]
+            results = [json.loads(path.read_text("utf-8")) for path in places]
             results.sort(key=lambda result: result["seed"])
             first = first or results[0]
             if any(result["data"] != first["data"] for result in results):
                 raise DataError(
-                    f"{folder}: was run on other data or encoders than {first['system']}; keep only one of the two there"
+                    f"{folder}: was run on other data or encoders than {first['system']}; keep one of the two there"
                 )
             for split in SPLITS:
                 if all(split in result["metrics"] for result in results):
