@@ -42,6 +42,7 @@ def test_commands_are_understood(command: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.timeout(900)
 def test_the_readmes_way_with_ones_own_file_works(minilm: str, tmp_path: Path) -> None:
     """Run, predict and predict by file, on a file with the README's columns."""
     lines = (ROOT / "src/fusion_classifier/tasks/demo_corpus/train.csv").read_text("utf-8").splitlines()

@@ -56,12 +56,13 @@ def predict_lines(
 
     for probabilities in classifier.predict_proba_stream(everything()):
         for row in probabilities:
-            yield json.dumps(_as_pipeline(row, names, decision, top_k, abstain), ensure_ascii=False)
+            yield json.dumps(as_pipeline(row, names, decision, top_k, abstain), ensure_ascii=False)
 
 
-def _as_pipeline(
+def as_pipeline(
     row: np.ndarray, names: Sequence[str], decision: Decision, top_k: int | None, abstain: float | None
 ) -> object:
+    """The answer for one text with the probabilities `row`, (C,); see the module's docstring."""
     order = np.argsort(-row, kind="stable")
     if top_k is None and decision.multilabel:
         given = decision.labels(row[None])[0]
