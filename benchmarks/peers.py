@@ -247,7 +247,7 @@ def svm(problem: Problem) -> Fitted:
         model.fit(train, problem.labels("train"))
         return model, decide(model, valid)
 
-    best, others = search(problem, [{"C": c} for c in (1e-5, 1e-4, 1e-3)], fit)
+    best, others = search(problem, [{"C": c} for c in (1e-5, 3e-5, 1e-4, 3e-4)], fit)
     fixed = {"features": train.shape[1], "max_iter": 1000, "tol": 1e-3, "loss": "squared_hinge"}
     return Fitted(
         lambda texts: decide(best.state, transform(texts).astype(np.float64)),

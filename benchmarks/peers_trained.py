@@ -132,8 +132,8 @@ class FineTuning:
 # Around what the BERT paper says (2e-5 to 5e-5, 2 to 4 epochs, https://arxiv.org/abs/1810.04805, A.3), higher for the
 # six-layer model, which needs it. The best epoch is kept, so `epochs` is an upper bound.
 FINE_TUNING = {
-    "minilm-l6": FineTuning((5e-5, 1e-4, 2e-4), epochs=6),
-    "mpnet-base": FineTuning((2e-5, 5e-5), epochs=4),
+    "minilm-l6": FineTuning((1e-4, 2e-4), epochs=4),
+    "mpnet-base": FineTuning((5e-5,), epochs=3),
 }
 
 

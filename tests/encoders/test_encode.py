@@ -229,7 +229,7 @@ def test_a_cut_text_has_the_feature_of_its_beginning(folders: dict[str, Path], k
     assert (cut.ids, cut.own) == (whole.ids, whole.own)
     assert len(cut) == limit
     one, other = encode(encoder, [text, text[: limit - added]])
-    np.testing.assert_allclose(one, other, atol=1e-6)
+    np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)  # rounding differs with the batch's shape
 
 
 @pytest.mark.parametrize("kind", KINDS)
