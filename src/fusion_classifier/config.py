@@ -107,8 +107,6 @@ class FusionConfig(FrozenModel):
     """Share of the encoders' states that are left out in a training step, for all its tokens alike."""
     word_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
     """Share of tokens that are not attended to in a training step."""
-    encoder_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
-    """Chance of each encoder to be left out of a training step."""
 
     @model_validator(mode="after")
     def _divides(self) -> Self:
@@ -172,7 +170,7 @@ class TrainingConfig(FrozenModel):
     precision: Literal["float32", "bfloat16"] = "float32"
     """Precision of matrix products in training; weights and sums stay float32."""
     calibrate: bool = True
-    """Fit a temperature on the validation split, so that probabilities mean what they say."""
+    """Fit a temperature and its companion β on the validation split, so that probabilities mean what they say."""
 
 
 class TaskConfig(FrozenModel):

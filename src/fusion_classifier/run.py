@@ -594,6 +594,7 @@ def run(config: RunConfig, task: Task, out: Path, work: Workspace, *, overwrite:
         "risk_coverage": {name: figure["risk_coverage"] for name, figure in figures.items()},
         "parameters": count_parameters(next(iter(members.values())).head),
         "temperatures": {str(seed): one.decision.temperature for seed, one in members.items()},
+        "betas": {str(seed): one.decision.beta for seed, one in members.items()},
         "best_epochs": {str(seed): one.best_epoch for seed, one in trained.items()},
         "encoded_texts": {report.encoder: report.encoded for report in reports},
         "seconds": {

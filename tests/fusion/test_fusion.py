@@ -65,9 +65,10 @@ def by_hand(head: FusionHead, text: dict[str, np.ndarray]) -> np.ndarray:
         weights = np.exp(scores - scores.max(0)) / np.exp(scores - scores.max(0)).sum(0)
         pooled.append(weights.T @ h)  # (C, d)
     logits = []
-    for label in range(len(state["bias"])):
+    for label in range(state["bias"].shape[1]):
         vectors = [one[label] for one in pooled]
-        logit = np.concatenate(vectors) @ state["weight"][label] + state["bias"][label]
+        own = [v @ w[label] + b[label] for v, w, b in zip(vectors, state["weight"], state["bias"], strict=True)]
+        logit = np.mean(own)
         if "common" in state:
             common = [vector @ matrix for vector, matrix in zip(vectors, state["common"], strict=True)]
             cosines = []
@@ -155,7 +156,7 @@ def test_a_constant_state_is_only_centred() -> None:
 
 
 def test_dropout_acts_in_training_only_and_never_drops_all() -> None:
-    heavy = CONFIG.model_copy(update={"word_dropout": 0.99, "encoder_dropout": 0.99})
+    heavy = CONFIG.model_copy(update={"word_dropout": 0.99})
     head = fitted(heavy)
     batch = {name: one.batch(np.arange(3)) for name, one in features().items()}
     assert torch.equal(head(batch), head(batch))
@@ -165,10 +166,28 @@ def test_dropout_acts_in_training_only_and_never_drops_all() -> None:
     assert not torch.equal(head(batch), head(batch))
 
 
-def test_every_parameter_learns() -> None:
-    torch.manual_seed(0)
-    head = fitted(FusionConfig(width=16, cooccurrence=4, encoder_dropout=0.0)).train()
-    head({name: one.batch(np.arange(3)) for name, one in features().items()}).square().sum().backward()
+@pytest.mark.parametrize("cooccurrence", [0, 4])
+def test_each_encoder_answers_for_itself_and_the_answer_is_their_mean(cooccurrence: int) -> None:
+    head = fitted(CONFIG.model_copy(update={"cooccurrence": cooccurrence}))
+    batch = {name: one.batch(np.arange(3)) for name, one in features().items()}
+    objectives = head.objectives(batch)
+    assert sum(share for share, _ in objectives) == pytest.approx(1)
+    own = [logits for _, logits in objectives[: len(SHAPES)]]
+    if cooccurrence:
+        torch.testing.assert_close(objectives[-1][1], head(batch))
+    else:
+        torch.testing.assert_close(torch.stack(own).mean(0), head(batch))
+    # Another text for one encoder changes that encoder's logits and no other's.
+    other = features(seed=5)["wide"].batch(np.arange(3))
+    changed = [logits for _, logits in head.objectives({**batch, "wide": other})]
+    assert [torch.equal(a, b) for a, b in zip(own, changed, strict=False)] == [True, False, True]
+
+
+@pytest.mark.parametrize("cooccurrence", [0, 4])
+def test_every_parameter_learns(cooccurrence: int) -> None:
+    head = fitted(FusionConfig(width=16, cooccurrence=cooccurrence)).train()
+    objectives = head.objectives({name: one.batch(np.arange(3)) for name, one in features().items()})
+    torch.stack([share * logits.square().sum() for share, logits in objectives]).sum().backward()
     for name, parameter in head.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.abs().sum() > 0, name

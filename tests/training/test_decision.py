@@ -5,11 +5,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import log_softmax
 from sklearn.metrics import f1_score
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from fusion_classifier.evaluation.metrics import expected_calibration_error
-from fusion_classifier.training.decision import Decision, best_thresholds, fit_decision, loss_of
+from fusion_classifier.training.decision import Decision, best_thresholds, fit_decision, log_calibrated, loss_of
 
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -34,17 +35,37 @@ def test_the_temperature_undoes_a_known_scaling(factor: float) -> None:
     assert expected_calibration_error(labels, after) <= expected_calibration_error(labels, before) + 0.01
 
 
+def test_beta_mends_what_no_temperature_can() -> None:
+    """Labels drawn from p ∝ q / (1 − q)^β: too sure in the middle, right at the top."""
+    logits, _ = calibrated_logits(1, n=20_000)
+    log_q = log_softmax(logits.double().numpy(), axis=1)
+    odds = np.exp(log_q - 0.8 * np.log(-np.expm1(log_q)))
+    p = odds / odds.sum(1, keepdims=True)
+    labels = (p.cumsum(1) > np.random.default_rng(0).random((len(p), 1))).argmax(1)
+    decision = fit_decision(logits, labels)
+    assert decision.beta == pytest.approx(0.8, abs=0.15)
+    assert decision.temperature == pytest.approx(1, abs=0.1)
+    np.testing.assert_allclose(decision.probabilities(logits), p, atol=0.03)
+
+
+def test_a_sure_answer_stays_finite() -> None:
+    decision = Decision(temperature=0.5, beta=2.0)
+    probabilities = decision.probabilities(torch.tensor([[400.0, 0.0, -400.0], [0.0, 0.0, 0.0]]))
+    np.testing.assert_allclose(probabilities, [[1, 0, 0], [1 / 3, 1 / 3, 1 / 3]], atol=1e-6)
+
+
 @settings(deadline=None, max_examples=30)
 @given(seed=SEEDS, n=st.integers(1, 40))
-def test_a_temperature_never_raises_the_loss_nor_changes_an_answer(seed: int, n: int) -> None:
+def test_a_calibration_never_raises_the_loss_nor_changes_an_answer(seed: int, n: int) -> None:
     rng = np.random.default_rng(seed)
     logits = torch.from_numpy(rng.normal(size=(n, 5)) * 10).float()
     labels = rng.integers(0, 5, n)
     fitted, plain = fit_decision(logits, labels), fit_decision(logits, labels, calibrate=False)
     assert plain == Decision()
-    target = torch.from_numpy(labels)
-    # A search in one dimension ends within its tolerance of the minimum.
-    assert cross_entropy(logits / fitted.temperature, target) <= cross_entropy(logits, target) + 1e-3
+    of = np.arange(n), labels
+    # The search ends within its tolerance of the minimum.
+    losses = [-log_calibrated(logits.double().numpy(), d.temperature, d.beta)[of].mean() for d in (fitted, plain)]
+    assert losses[0] <= losses[1] + 1e-3
     warmer, before = (d.labels(d.probabilities(logits)) for d in (fitted, plain))
     np.testing.assert_array_equal(warmer, before)
 

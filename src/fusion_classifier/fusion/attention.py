@@ -96,10 +96,3 @@ class AttentivePooling(nn.Module):
             return mask
         kept = mask & (torch.rand(mask.shape, device=mask.device) >= self.config.word_dropout)
         return torch.where(kept.any(1, keepdim=True), kept, mask)
-
-
-def kept_share(count: int, rate: float, device: torch.device) -> Tensor:
-    """Dropout of whole parts that never drops all: (count,), 0 or count / number kept."""
-    kept = torch.rand(count, device=device) >= rate
-    kept = torch.where(kept.any(), kept, torch.ones_like(kept))
-    return kept * (count / kept.sum())

@@ -1,17 +1,22 @@
 """Head `fusion`, the default: every label looks for its own evidence in the tokens of every encoder.
 
     attentive pooling    p_{e,c} = Σ_t α_{e,t,c} h_{e,t}       for each encoder e, a query a label c (attention.py)
-    label evidence       s_c = Σ_e w_{e,c} · Dropout(p_{e,c}) + b_c     in training now and then without some e
-    co-occurrence        r_c = cosines of all pairs of (V_e p_{e,c}) over encoders, in m subspaces
-    logits               o_c = s_c + v_c · (r_c / √(|r_c| + ε))
+    encoder's logits     s_{e,c} = w_{e,c} · Dropout(p_{e,c}) + b_{e,c}
+    co-occurrence        r_c = cosines of all pairs of (V_e p_{e,c}) over encoders, in m subspaces; off by default
+    logits               o_c = (1/E) Σ_e s_{e,c} + v_c · (r_c / √(|r_c| + ε))
+    loss                 (1/E) Σ_e loss(s_e), with co-occurrence the mean of that and loss(o)
+
+Each encoder answers for itself (deep supervision). Trained on the common logits alone, encoders share the work out
+among them, and each leaves to the others what it could have learnt: three were hardly better than two.
 
 The encoders' tokens need no alignment: each encoder is pooled on its own before anything meets. A single
 encoder has no pairs, and the co-occurrence term is absent. With more labels than `MOST_LABEL_QUERIES` the
 queries are shared: K of them, and a linear layer from all pooled vectors to the logits.
 
-Sources: attention.py for the pooling; the co-occurrence pooling and power normalization descend from Liu et
-al.: LLMEmbed, ACL 2024, https://aclanthology.org/2024.acl-long.433, with cosines and a signed root instead of
-dot products and tanh, which saturate (docs/fusion.md).
+Sources: attention.py for the pooling; Lee et al.: Deeply-Supervised Nets, AISTATS 2015,
+https://proceedings.mlr.press/v38/lee15a.html, for losses of the parts. The co-occurrence pooling and power
+normalization descend from Liu et al.: LLMEmbed, ACL 2024, https://aclanthology.org/2024.acl-long.433, with cosines
+and a signed root instead of dot products and tanh, which saturate (docs/fusion.md).
 """
 
 import math
@@ -19,11 +24,11 @@ from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import dropout, linear
+from torch.nn.functional import dropout
 
 from fusion_classifier.config import FusionConfig
 from fusion_classifier.features.arrays import FeatureShape
-from fusion_classifier.fusion.attention import AttentivePooling, kept_share
+from fusion_classifier.fusion.attention import AttentivePooling
 from fusion_classifier.fusion.cooccurrence import cosine_cooccurrence, signed_root
 from fusion_classifier.fusion.head import Batch, Head
 
@@ -41,9 +46,9 @@ class FusionHead(Head):
         queries = n_classes if self.by_label else SHARED_QUERIES
         encoders, d = len(shapes), config.width
         self.pooling = nn.ModuleList(AttentivePooling(config, shape, queries) for shape in shapes.values())
-        evidence = encoders * d * (1 if self.by_label else queries)
-        self.weight = nn.Parameter(torch.randn(n_classes, evidence) / math.sqrt(evidence))
-        self.bias = nn.Parameter(torch.zeros(n_classes))
+        evidence = d if self.by_label else queries * d
+        self.weight = nn.Parameter(torch.randn(encoders, n_classes, evidence) / math.sqrt(evidence))
+        self.bias = nn.Parameter(torch.zeros(encoders, n_classes))
         self.pairs = encoders * (encoders - 1) // 2
         if self.cooccurs:
             self.common = nn.Parameter(torch.eye(d).repeat(encoders, 1, 1))  # V_e, (E, d, d)
@@ -72,27 +77,31 @@ class FusionHead(Head):
             assert isinstance(pool, AttentivePooling)
             pool.fit_statistics(torch.cat(sample))
 
-    def _kept_encoders(self, pooled: Tensor) -> Tensor:
-        """A factor an encoder, (E,): in training whole encoders are left out at random, never all.
-
-        So the head can't lean on the one that fits the training texts best.
-        """
-        count, rate = pooled.shape[2], self.config.encoder_dropout
-        if not self.training or not rate or count == 1:
-            return pooled.new_ones(count)
-        return kept_share(count, rate, pooled.device).to(pooled.dtype)
-
     def forward(self, batch: Batch) -> Tensor:
         """Logits (B, C)."""
-        vectors = [pool(batch[name]) for name, pool in zip(self.shapes, self.pooling, strict=True)]
-        pooled = torch.stack(vectors, 2)  # (B, Q, E, d)
-        pooled = pooled * self._kept_encoders(pooled)[:, None]
+        return self._fused(*self._own(batch))
+
+    def objectives(self, batch: Batch) -> list[tuple[float, Tensor]]:
+        """Each encoder's own logits, (B, C) each, and the fused ones where they have weights of their own."""
+        own, pooled = self._own(batch)
+        share = 0.5 if self.cooccurs else 1.0
+        result = [(share / len(own), logits) for logits in own]
+        return [*result, (1 - share, self._fused(own, pooled))] if self.cooccurs else result
+
+    def _own(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Each encoder's logits (E, B, C) and its pooled vectors (E, B, Q, d)."""
+        pooled = torch.stack([pool(batch[name]) for name, pool in zip(self.shapes, self.pooling, strict=True)])
         evidence = dropout(pooled, self.config.dropout, self.training).float()
-        if not self.by_label:
-            return linear(evidence.flatten(1), self.weight, self.bias)
-        logits = (evidence.flatten(2) * self.weight).sum(2) + self.bias  # (B, C)
-        if self.cooccurs:
-            common = torch.einsum("bced,edf->bcef", pooled, self.common.to(pooled.dtype)).float()
-            cosines = cosine_cooccurrence(common, self.config.cooccurrence)  # (B, C, heads · pairs)
-            logits = logits + (signed_root(cosines) * self.pair_weight).sum(2)
-        return logits
+        if self.by_label:
+            logits = (evidence * self.weight[:, None]).sum(3)
+        else:
+            logits = evidence.flatten(2) @ self.weight.transpose(1, 2)
+        return logits + self.bias[:, None], pooled
+
+    def _fused(self, own: Tensor, pooled: Tensor) -> Tensor:
+        logits = own.float().mean(0)  # (B, C)
+        if not self.cooccurs:
+            return logits
+        common = torch.einsum("ebcd,edf->bcef", pooled, self.common.to(pooled.dtype)).float()
+        cosines = cosine_cooccurrence(common, self.config.cooccurrence)  # (B, C, heads · pairs)
+        return logits + (signed_root(cosines) * self.pair_weight).sum(2)

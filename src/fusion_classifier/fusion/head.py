@@ -24,6 +24,10 @@ class Head(nn.Module, ABC):
     def forward(self, batch: Batch) -> Tensor:
         """Logits (B, C), float32."""
 
+    def objectives(self, batch: Batch) -> list[tuple[float, Tensor]]:
+        """What is trained: logits (B, C) and the share of the loss that they bear; the shares sum to 1."""
+        return [(1.0, self(batch))]
+
     def fit_statistics(self, batches: Iterable[Batch]) -> None:
         """Take what the head keeps of the training features (means, say) before training; nothing here."""
 

@@ -162,8 +162,9 @@ class _Steps:
         config = self.config
         self.head.train()
         with torch.autocast(labels.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
-            logits = self.head(batch)
-        loss = loss_of(logits.float(), labels, config.label_smoothing)
+            objectives = self.head.objectives(batch)
+        losses = [share * loss_of(logits.float(), labels, config.label_smoothing) for share, logits in objectives]
+        loss = torch.stack(losses).sum()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]  # torch has no type for it
         if config.clip_norm is not None:
