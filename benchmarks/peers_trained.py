@@ -133,7 +133,7 @@ class FineTuning:
 # six-layer model, which needs it. The best epoch is kept, so `epochs` is an upper bound.
 FINE_TUNING = {
     "minilm-l6": FineTuning((1e-4, 2e-4), epochs=4),
-    "mpnet-base": FineTuning((5e-5,), epochs=3),
+    "mpnet-base": FineTuning((5e-5,), epochs=2),
 }
 
 

@@ -4,8 +4,9 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -83,7 +84,7 @@ def test_the_setting_with_the_best_validation_f1_is_kept_and_later_seeds_keep_it
     answers = {1: [0, 0, 0, 0], 2: [0, 1, 0, 1], 3: [1, 0, 1, 0]}
     tried = []
 
-    def fit(setting: dict[str, int]) -> tuple[int, np.ndarray]:
+    def fit(setting: Mapping[str, Any]) -> tuple[int, np.ndarray]:
         tried.append(setting["c"])
         return setting["c"], np.eye(2)[answers[setting["c"]]]
 

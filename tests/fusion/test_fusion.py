@@ -187,7 +187,7 @@ def test_each_encoder_answers_for_itself_and_the_answer_is_their_mean(cooccurren
 def test_every_parameter_learns(cooccurrence: int) -> None:
     head = fitted(FusionConfig(width=16, cooccurrence=cooccurrence)).train()
     objectives = head.objectives({name: one.batch(np.arange(3)) for name, one in features().items()})
-    torch.stack([share * logits.square().sum() for share, logits in objectives]).sum().backward()
+    torch.stack([share * logits.square().sum() for share, logits in objectives]).sum().backward()  # type: ignore[no-untyped-call]
     for name, parameter in head.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.abs().sum() > 0, name

@@ -51,7 +51,7 @@ def test_beta_mends_what_no_temperature_can() -> None:
 def test_a_sure_answer_stays_finite() -> None:
     decision = Decision(temperature=0.5, beta=2.0)
     probabilities = decision.probabilities(torch.tensor([[400.0, 0.0, -400.0], [0.0, 0.0, 0.0]]))
-    np.testing.assert_allclose(probabilities, [[1, 0, 0], [1 / 3, 1 / 3, 1 / 3]], atol=1e-6)
+    np.testing.assert_allclose(probabilities, np.array([[1, 0, 0], [1 / 3, 1 / 3, 1 / 3]]), atol=1e-6)
 
 
 @settings(deadline=None, max_examples=30)

@@ -50,7 +50,8 @@ class Decision(FrozenModel):
         if self.multilabel:
             several: np.ndarray = torch.sigmoid(logits.float() / self.temperature).numpy()
             return several
-        return np.exp(log_calibrated(logits.double().numpy(), self.temperature, self.beta)).astype(np.float32)
+        one: np.ndarray = np.exp(log_calibrated(logits.double().numpy(), self.temperature, self.beta))
+        return one.astype(np.float32)
 
     def labels(self, probabilities: np.ndarray) -> np.ndarray:
         """The answers: label indices (N,), int64, or multi-label (N, C) of 0 and 1, int64."""

@@ -19,6 +19,7 @@ from fusion_classifier.config import HeadConfig, TrainingConfig
 from fusion_classifier.errors import DataError, NonFiniteError
 from fusion_classifier.features.arrays import Features
 from fusion_classifier.fusion import Head, build_head
+from fusion_classifier.fusion.head import Batch
 from fusion_classifier.progress import Progress
 from fusion_classifier.training.data import LabelledFeatures, blocks, feature_batch, shuffled_batches, tokens_of
 from fusion_classifier.training.decision import Decision, fit_decision, loss_of
@@ -157,7 +158,7 @@ class _Steps:
         )
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda step: _course(config, step / steps))
 
-    def take(self, batch: Mapping[str, object], labels: Tensor) -> Tensor:
+    def take(self, batch: Batch, labels: Tensor) -> Tensor:
         """One step on a batch; its mean loss."""
         config = self.config
         self.head.train()
