@@ -35,21 +35,23 @@ def test_the_temperature_undoes_a_known_scaling(factor: float) -> None:
     assert expected_calibration_error(labels, after) <= expected_calibration_error(labels, before) + 0.01
 
 
-def test_beta_mends_what_no_temperature_can() -> None:
-    """Labels drawn from p ∝ q / (1 − q)^β: too sure in the middle, right at the top."""
+@pytest.mark.parametrize("beta", [-0.8, 0.5])
+def test_beta_mends_what_no_temperature_can(beta: float) -> None:
+    """Labels drawn from p ∝ q (1 − q)^β: q is too sure where it is sure."""
     logits, _ = calibrated_logits(1, n=20_000)
     log_q = log_softmax(logits.double().numpy(), axis=1)
-    odds = np.exp(log_q - 0.8 * np.log(-np.expm1(log_q)))
+    odds = np.exp(log_q + beta * np.log(-np.expm1(log_q)))
     p = odds / odds.sum(1, keepdims=True)
     labels = (p.cumsum(1) > np.random.default_rng(0).random((len(p), 1))).argmax(1)
     decision = fit_decision(logits, labels)
-    assert decision.beta == pytest.approx(0.8, abs=0.15)
+    assert decision.beta == pytest.approx(beta, abs=0.15)
     assert decision.temperature == pytest.approx(1, abs=0.1)
     np.testing.assert_allclose(decision.probabilities(logits), p, atol=0.03)
 
 
-def test_a_sure_answer_stays_finite() -> None:
-    decision = Decision(temperature=0.5, beta=2.0)
+@pytest.mark.parametrize("beta", [-5.0, 0.95])
+def test_a_sure_answer_stays_finite(beta: float) -> None:
+    decision = Decision(temperature=0.5, beta=beta)
     probabilities = decision.probabilities(torch.tensor([[400.0, 0.0, -400.0], [0.0, 0.0, 0.0]]))
     np.testing.assert_allclose(probabilities, np.array([[1, 0, 0], [1 / 3, 1 / 3, 1 / 3]]), atol=1e-6)
 

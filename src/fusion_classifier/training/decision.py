@@ -2,16 +2,16 @@
 
 All of it is fitted on the validation split after training and kept with the model.
 
-    one label a text    q = softmax(z / T),  p ∝ q · (1 − q)^−β,  answer: the most probable label
+    one label a text    q = softmax(z / T),  p ∝ q · (1 − q)^β,   answer: the most probable label
     any number          p = sigmoid(z / T),  answer: every label c whose probability reaches t_c
 
-The temperature T scales all logits alike. That is not enough where a classifier is too sure of its middling
-answers and right about its surest: β ≥ 0 moves probability between the two. Neither changes the order of labels
-within a text, so neither accuracy nor top-3 accuracy.
+The temperature T scales all logits alike. That is not enough where a classifier is too sure of its sure answers but
+not sure enough of its doubtful ones: β takes from the former alone. With β < 1 neither changes the order of labels
+within a text, so neither accuracy nor top-3 accuracy: for q₁ > q₂ the ratio p₁ / p₂ is at least (q₁ / q₂)^(1−β).
 
 Sources: Guo, Pleiss, Sun, Weinberger: On Calibration of Modern Neural Networks, ICML 2017,
 https://arxiv.org/abs/1706.04599, section 4.2; Kull, Silva Filho, Flach: Beta calibration, AISTATS 2017,
-https://proceedings.mlr.press/v54/kull17a.html, whose map for two labels is p^a / (1 − p)^b, here normalized over C.
+https://proceedings.mlr.press/v54/kull17a.html, whose map for two labels is p^a / (1 − p)^b; here β is −b.
 """
 
 import numpy as np
@@ -26,7 +26,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 from fusion_classifier.config import FrozenModel
 
 MOST_LOG_TEMPERATURE = 5.0  # e⁵ ≈ 148: beyond it probabilities are as good as equal
-MOST_BETA = 5.0
+BETA_LIMITS = (-5.0, 0.95)
 LEAST_LOG_REST = -30.0  # the other labels' share below which probabilities are 1 to all digits
 
 
@@ -35,7 +35,7 @@ class Decision(FrozenModel):
 
     temperature: float = Field(default=1.0, gt=0)
     """What logits are divided by."""
-    beta: float = Field(default=0.0, ge=0)
+    beta: float = Field(default=0.0, lt=1)
     """Exponent β of the other labels' share; 0 is temperature scaling alone, and so is any multi-label task."""
     thresholds: tuple[float, ...] | None = None
     """Smallest probability at which a label is given, by label; null where a text has exactly one label."""
@@ -79,7 +79,7 @@ def log_calibrated(logits: np.ndarray, temperature: float, beta: float) -> np.nd
         return np.asarray(log_q)
     # log(1 − q): of a q that rounds to 1 it would be minus infinity.
     log_rest = np.log(-np.expm1(np.minimum(log_q, -np.exp(LEAST_LOG_REST))))
-    return np.asarray(log_softmax(log_q - beta * log_rest, axis=1))
+    return np.asarray(log_softmax(log_q + beta * log_rest, axis=1))
 
 
 def fit_decision(logits: Tensor, targets: np.ndarray, *, calibrate: bool = True) -> Decision:
@@ -104,8 +104,10 @@ def fit_calibration(logits: np.ndarray, labels: np.ndarray) -> Decision:
     def loss(parameters: np.ndarray) -> float:
         return -float(log_calibrated(logits, np.exp(parameters[0]), parameters[1])[rows, labels].mean())
 
-    limits = [(-MOST_LOG_TEMPERATURE, MOST_LOG_TEMPERATURE), (0.0, MOST_BETA)]
-    found = minimize(loss, np.zeros(2), method="Nelder-Mead", bounds=limits)
+    limits = [(-MOST_LOG_TEMPERATURE, MOST_LOG_TEMPERATURE), BETA_LIMITS]
+    # Steps of size: from 0 alone the search would begin with steps of 1/4000 and may stop there.
+    start = np.array([[0.0, 0.0], [0.5, 0.0], [0.0, 0.5]])
+    found = minimize(loss, start[0], method="Nelder-Mead", bounds=limits, options={"initial_simplex": start})
     return Decision(temperature=float(np.exp(found.x[0])), beta=float(found.x[1]))
 
 
@@ -113,7 +115,11 @@ def fit_temperature(logits: Tensor, targets: Tensor) -> float:
     """The temperature with the lowest loss, of a multi-label task."""
     limits = [(-MOST_LOG_TEMPERATURE, MOST_LOG_TEMPERATURE)]
     found = minimize(
-        lambda x: float(loss_of(logits / float(np.exp(x[0])), targets)), [0.0], method="Nelder-Mead", bounds=limits
+        lambda x: float(loss_of(logits / float(np.exp(x[0])), targets)),
+        [0.0],
+        method="Nelder-Mead",
+        bounds=limits,
+        options={"initial_simplex": [[0.0], [0.5]]},
     )
     return float(np.exp(found.x[0]))
 
