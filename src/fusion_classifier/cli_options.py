@@ -284,7 +284,9 @@ DEFAULT_LORA_RANK = 8
 class TuneOptions:
     """How an encoder is fine-tuned, and where it is written."""
 
-    out: Annotated[Path, option("--out", panel=PLACE, metavar="DIR", help="Folder for the tuned encoder.")]
+    out: Annotated[
+        Path, option("--out", panel=PLACE, metavar="DIR", help="Folder for the tuned encoder.", show_default=False)
+    ]
     epochs: Annotated[int, option("--epochs", panel=TRAINING, help=field_help(TuneConfig, "epochs"))] = 3
     lr: Annotated[float | None, option("--lr", panel=TRAINING, help=field_help(TuneConfig, "learning_rate"))] = None
     batch_size: Annotated[int, option("--batch-size", panel=TRAINING, help=field_help(TuneConfig, "batch_size"))] = 32

@@ -46,6 +46,7 @@ def fitted(config: FusionConfig = CONFIG, n_classes: int = 5, seed: int = 0) -> 
     with torch.no_grad():
         for parameter in head.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
+        head.mixture.copy_(torch.rand(len(head.mixture)))
     return head.eval()
 
 
@@ -68,7 +69,7 @@ def by_hand(head: FusionHead, text: dict[str, np.ndarray]) -> np.ndarray:
     for label in range(state["bias"].shape[1]):
         vectors = [one[label] for one in pooled]
         own = [v @ w[label] + b[label] for v, w, b in zip(vectors, state["weight"], state["bias"], strict=True)]
-        logit = np.mean(own)
+        logit = np.dot(state["mixture"][: len(own)], own)
         if "common" in state:
             common = [vector @ matrix for vector, matrix in zip(vectors, state["common"], strict=True)]
             cosines = []
@@ -78,7 +79,7 @@ def by_hand(head: FusionHead, text: dict[str, np.ndarray]) -> np.ndarray:
                     for j in range(i + 1, len(cut)):
                         cosines.append(cut[i] @ cut[j] / np.linalg.norm(cut[i]) / np.linalg.norm(cut[j]))
             r = np.array(cosines)
-            logit += (r / np.sqrt(np.abs(r) + 1e-3)) @ state["pair_weight"][label]
+            logit += state["mixture"][-1] * (r / np.sqrt(np.abs(r) + 1e-3)) @ state["pair_weight"][label]
         logits.append(logit)
     return np.array(logits)
 
@@ -167,7 +168,7 @@ def test_dropout_acts_in_training_only_and_never_drops_all() -> None:
 
 
 @pytest.mark.parametrize("cooccurrence", [0, 4])
-def test_each_encoder_answers_for_itself_and_the_answer_is_their_mean(cooccurrence: int) -> None:
+def test_each_encoder_answers_for_itself_and_the_answer_is_their_mixture(cooccurrence: int) -> None:
     head = fitted(CONFIG.model_copy(update={"cooccurrence": cooccurrence}))
     batch = {name: one.batch(np.arange(3)) for name, one in features().items()}
     objectives = head.objectives(batch)
@@ -176,7 +177,9 @@ def test_each_encoder_answers_for_itself_and_the_answer_is_their_mean(cooccurren
     if cooccurrence:
         torch.testing.assert_close(objectives[-1][1], head(batch))
     else:
-        torch.testing.assert_close(torch.stack(own).mean(0), head(batch))
+        torch.testing.assert_close((torch.stack(own) * head.mixture[:, None, None]).sum(0), head(batch))
+        fresh = build_head(CONFIG.model_copy(update={"cooccurrence": 0}), SHAPES, 5).eval()
+        torch.testing.assert_close(fresh.parts(batch).mean(0), fresh(batch))
     # Another text for one encoder changes that encoder's logits and no other's.
     other = features(seed=5)["wide"].batch(np.arange(3))
     changed = [logits for _, logits in head.objectives({**batch, "wide": other})]

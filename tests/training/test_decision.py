@@ -10,7 +10,14 @@ from sklearn.metrics import f1_score
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from fusion_classifier.evaluation.metrics import expected_calibration_error
-from fusion_classifier.training.decision import Decision, best_thresholds, fit_decision, log_calibrated, loss_of
+from fusion_classifier.training.decision import (
+    Decision,
+    best_thresholds,
+    fit_decision,
+    fit_mixture,
+    log_calibrated,
+    loss_of,
+)
 
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -116,3 +123,36 @@ def test_losses_are_torchs(seed: int, smoothing: float) -> None:
     )
     torch.testing.assert_close(loss_of(logits, several), binary_cross_entropy_with_logits(logits, several.float()))
     assert torch.isfinite(loss_of(logits, several, smoothing))
+
+
+def mixed(parts: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    return (weights[:, None, None] * parts).sum(0)
+
+
+@settings(deadline=None, max_examples=25)
+@given(seed=SEEDS, n=st.integers(1, 60), several=st.booleans())
+def test_no_mixture_on_a_grid_is_better_and_its_scale_is_that_of_training(seed: int, n: int, several: bool) -> None:
+    generator = torch.Generator().manual_seed(seed % 2**31)
+    parts = torch.randn(2, n, 3, generator=generator)
+    targets = torch.randint(0, 2, (n, 3) if several else (n,), generator=generator)
+    start = torch.tensor([0.5, 0.5])
+    weights = fit_mixture(parts, targets.numpy(), start)
+    assert (weights >= 0).all()
+    assert float(weights.sum()) == pytest.approx(1, rel=1e-5)
+
+    def best_loss(share: float) -> float:
+        pair = torch.tensor([share, 1 - share])
+        return min(float(loss_of(mixed(parts, pair * scale), targets)) for scale in np.geomspace(0.01, 30, 60))
+
+    found = best_loss(float(weights[0]))
+    assert all(found <= best_loss(share) + 5e-3 for share in np.linspace(0, 1, 11))
+
+
+def test_a_part_that_knows_nothing_gets_no_say() -> None:
+    logits, labels = calibrated_logits(0)
+    noise = torch.randn(len(logits), 4, generator=torch.Generator().manual_seed(0))
+    weights = fit_mixture(torch.stack([logits, noise]), labels, torch.tensor([0.5, 0.5]))
+    assert weights[0] > 0.95
+    # Where no part knows anything, the mixture stays as it was.
+    contrary = -4 * torch.eye(4)[torch.from_numpy(labels)]
+    assert fit_mixture(torch.stack([contrary, contrary]), labels, torch.tensor([0.5, 0.5])).tolist() == [0.5, 0.5]

@@ -3,8 +3,9 @@
     attentive pooling    p_{e,c} = Σ_t α_{e,t,c} h_{e,t}       for each encoder e, a query a label c (attention.py)
     encoder's logits     s_{e,c} = w_{e,c} · Dropout(p_{e,c}) + b_{e,c}
     co-occurrence        r_c = cosines of all pairs of (V_e p_{e,c}) over encoders, in m subspaces; off by default
-    logits               o_c = (1/E) Σ_e s_{e,c} + v_c · (r_c / √(|r_c| + ε))
+    logits               o_c = Σ_e a_e s_{e,c} + a_r v_c · (r_c / √(|r_c| + ε)),     a_e = 1/E, a_r = 1 in training
     loss                 (1/E) Σ_e loss(s_e), with co-occurrence the mean of that and loss(o)
+    afterwards           a ≥ 0 with the lowest loss(o) on the validation split (training/decision.py)
 
 Each encoder answers for itself (deep supervision). Trained on the common logits alone, encoders share the work out
 among them, and each leaves to the others what it could have learnt: three were hardly better than two.
@@ -14,7 +15,8 @@ encoder has no pairs, and the co-occurrence term is absent. With more labels tha
 queries are shared: K of them, and a linear layer from all pooled vectors to the logits.
 
 Sources: attention.py for the pooling; Lee et al.: Deeply-Supervised Nets, AISTATS 2015,
-https://proceedings.mlr.press/v38/lee15a.html, for losses of the parts. The co-occurrence pooling and power
+https://proceedings.mlr.press/v38/lee15a.html, for losses of the parts; Wolpert: Stacked Generalization, Neural
+Networks 5, 1992, for weights from texts that were not trained on. The co-occurrence pooling and power
 normalization descend from Liu et al.: LLMEmbed, ACL 2024, https://aclanthology.org/2024.acl-long.433, with cosines
 and a signed root instead of dot products and tanh, which saturate (docs/fusion.md).
 """
@@ -50,10 +52,13 @@ class FusionHead(Head):
         self.weight = nn.Parameter(torch.randn(encoders, n_classes, evidence) / math.sqrt(evidence))
         self.bias = nn.Parameter(torch.zeros(encoders, n_classes))
         self.pairs = encoders * (encoders - 1) // 2
+        mixture = torch.full((encoders,), 1 / encoders)
         if self.cooccurs:
+            mixture = torch.cat([mixture, torch.ones(1)])
             self.common = nn.Parameter(torch.eye(d).repeat(encoders, 1, 1))  # V_e, (E, d, d)
             # Zero: the term starts without a say and earns one.
             self.pair_weight = nn.Parameter(torch.zeros(n_classes, config.cooccurrence * self.pairs))
+        self.register_buffer("mixture", mixture)
 
     @property
     def cooccurs(self) -> bool:
@@ -79,29 +84,30 @@ class FusionHead(Head):
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits (B, C)."""
-        return self._fused(*self._own(batch))
+        return self._mixed(self.parts(batch))
 
-    def objectives(self, batch: Batch) -> list[tuple[float, Tensor]]:
-        """Each encoder's own logits, (B, C) each, and the fused ones where they have weights of their own."""
-        own, pooled = self._own(batch)
-        share = 0.5 if self.cooccurs else 1.0
-        result = [(share / len(own), logits) for logits in own]
-        return [*result, (1 - share, self._fused(own, pooled))] if self.cooccurs else result
-
-    def _own(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Each encoder's logits (E, B, C) and its pooled vectors (E, B, Q, d)."""
+    def parts(self, batch: Batch) -> Tensor:
+        """Each encoder's logits and, if there is one, the co-occurrence term: (P, B, C)."""
         pooled = torch.stack([pool(batch[name]) for name, pool in zip(self.shapes, self.pooling, strict=True)])
-        evidence = dropout(pooled, self.config.dropout, self.training).float()
+        evidence = dropout(pooled, self.config.dropout, self.training).float()  # (E, B, Q, d)
         if self.by_label:
             logits = (evidence * self.weight[:, None]).sum(3)
         else:
             logits = evidence.flatten(2) @ self.weight.transpose(1, 2)
-        return logits + self.bias[:, None], pooled
-
-    def _fused(self, own: Tensor, pooled: Tensor) -> Tensor:
-        logits = own.float().mean(0)  # (B, C)
+        logits = logits.float() + self.bias[:, None]  # (E, B, C)
         if not self.cooccurs:
             return logits
         common = torch.einsum("ebcd,edf->bcef", pooled, self.common.to(pooled.dtype)).float()
         cosines = cosine_cooccurrence(common, self.config.cooccurrence)  # (B, C, heads · pairs)
-        return logits + (signed_root(cosines) * self.pair_weight).sum(2)
+        return torch.cat([logits, (signed_root(cosines) * self.pair_weight).sum(2)[None]])
+
+    def objectives(self, batch: Batch) -> list[tuple[float, Tensor]]:
+        """Each encoder's own logits, (B, C) each, and the fused ones where they have weights of their own."""
+        parts = self.parts(batch)
+        count = len(self.shapes)
+        if not self.cooccurs:
+            return [(1 / count, logits) for logits in parts]
+        return [*((0.5 / count, logits) for logits in parts[:count]), (0.5, self._mixed(parts))]
+
+    def _mixed(self, parts: Tensor) -> Tensor:
+        return (self.mixture[:, None, None] * parts).sum(0)

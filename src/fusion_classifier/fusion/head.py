@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 
+import torch
 from torch import Tensor, nn
 
 from fusion_classifier.features.arrays import FeatureShape, TokenStates
@@ -13,16 +14,27 @@ Batch = Mapping[str, Tensor | TokenStates]
 class Head(nn.Module, ABC):
     """Base of the heads.
 
+    `mixture` (P,) are the weights of its parts, fitted on the validation split after training; most heads have one
+    part, whose weight is 1.
+
     A head is built from the shapes of its encoders' features and called with a batch of them by encoder name.
     """
+
+    mixture: Tensor
 
     def __init__(self, shapes: Mapping[str, FeatureShape]) -> None:
         super().__init__()
         self.shapes = dict(shapes)
+        self.register_buffer("mixture", torch.ones(1), persistent=False)
 
     @abstractmethod
     def forward(self, batch: Batch) -> Tensor:
         """Logits (B, C), float32."""
+
+    def parts(self, batch: Batch) -> Tensor:
+        """Logits of which the head's are a weighted sum, (P, B, C); here one part, the logits themselves."""
+        logits: Tensor = self(batch)
+        return logits[None]
 
     def objectives(self, batch: Batch) -> list[tuple[float, Tensor]]:
         """What is trained: logits (B, C) and the share of the loss that they bear; the shares sum to 1."""

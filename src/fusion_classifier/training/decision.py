@@ -1,6 +1,7 @@
 """From logits to answers: calibrated probabilities, and for a multi-label task a threshold a label.
 
-All of it is fitted on the validation split after training and kept with the model.
+All of it is fitted on the validation split after training and kept with the model; and so are the weights with
+which a head mixes the logits of its parts.
 
     one label a text    q = softmax(z / T),  p ∝ q · (1 − q)^β,   answer: the most probable label
     any number          p = sigmoid(z / T),  answer: every label c whose probability reaches t_c
@@ -26,6 +27,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 from fusion_classifier.config import FrozenModel
 
 MOST_LOG_TEMPERATURE = 5.0  # e⁵ ≈ 148: beyond it probabilities are as good as equal
+LEAST_WEIGHT = 1e-6  # of all parts together: below, none of them knows anything
 BETA_LIMITS = (-5.0, 0.95)
 LEAST_LOG_REST = -30.0  # the other labels' share below which probabilities are 1 to all digits
 
@@ -80,6 +82,32 @@ def log_calibrated(logits: np.ndarray, temperature: float, beta: float) -> np.nd
     # log(1 − q): of a q that rounds to 1 it would be minus infinity.
     log_rest = np.log(-np.expm1(np.minimum(log_q, -np.exp(LEAST_LOG_REST))))
     return np.asarray(log_softmax(log_q + beta * log_rest, axis=1))
+
+
+def fit_mixture(parts: Tensor, targets: np.ndarray, start: Tensor) -> Tensor:
+    """Weights a ≥ 0 of the parts with the lowest loss of Σ a_p parts_p, scaled to the sum of `start`: (P,), float32.
+
+    The loss is convex in a. Scale is the temperature's business.
+
+    Args:
+        parts: logits (P, N, C), of the validation texts.
+        targets: (N,), int64, or multi-label (N, C) of 0 and 1.
+        start: the weights in training (P,), which stay where no others are better.
+    """
+    logits, truth = parts.double(), torch.from_numpy(targets)
+
+    def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
+        a = torch.from_numpy(weights).requires_grad_()
+        value = loss_of((a[:, None, None] * logits).sum(0), truth)
+        value.backward()  # type: ignore[no-untyped-call]  # torch has no type for it
+        assert a.grad is not None
+        return value.item(), a.grad.numpy()
+
+    found = minimize(loss, start.double().numpy(), jac=True, method="L-BFGS-B", bounds=[(0, None)] * len(start))
+    weights = torch.from_numpy(found.x)
+    if not torch.isfinite(weights).all() or weights.sum() < LEAST_WEIGHT:
+        return start
+    return (weights * (start.sum() / weights.sum())).float()
 
 
 def fit_decision(logits: Tensor, targets: np.ndarray, *, calibrate: bool = True) -> Decision:

@@ -6,7 +6,7 @@ seed, and only deterministic kernels run.
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -22,7 +22,7 @@ from fusion_classifier.fusion import Head, build_head
 from fusion_classifier.fusion.head import Batch
 from fusion_classifier.progress import Progress
 from fusion_classifier.training.data import LabelledFeatures, blocks, feature_batch, shuffled_batches, tokens_of
-from fusion_classifier.training.decision import Decision, fit_decision, loss_of
+from fusion_classifier.training.decision import Decision, fit_decision, fit_mixture, loss_of
 
 STATISTICS_ROWS = 256
 INFERENCE_ROWS = 1024
@@ -116,7 +116,9 @@ def train(
                     bar.finish()
                     break
         head.load_state_dict(best_state)
-    head.eval()
+    if len(head.mixture) > 1:
+        parts = predict_parts(head, valid_data.features, len(valid_data), device)
+        head.mixture.copy_(fit_mixture(parts, valid_data.labels, head.mixture.cpu()))
     logits = predict_logits(head, valid_data.features, len(valid_data), device)
     decision = fit_decision(logits, valid_data.labels, calibrate=config.calibrate)
     return Trained(head, decision, seed, best_epoch, tuple(history))
@@ -218,16 +220,31 @@ def inference_batches(features: Mapping[str, Features], count: int) -> Iterator[
         start += size
 
 
-@torch.inference_mode()
 def predict_logits(head: Head, features: Mapping[str, Features], count: int, device: torch.device) -> Tensor:
     """Logits of all texts in order: (N, C), float32, on the CPU."""
+    return _predict(head, head, features, count, device)
+
+
+def predict_parts(head: Head, features: Mapping[str, Features], count: int, device: torch.device) -> Tensor:
+    """Logits of each of the head's parts, texts in order: (P, N, C), float32, on the CPU."""
+    return _predict(head, head.parts, features, count, device)
+
+
+@torch.inference_mode()
+def _predict(
+    head: Head,
+    call: Callable[[Batch], Tensor],
+    features: Mapping[str, Features],
+    count: int,
+    device: torch.device,
+) -> Tensor:
     head.eval()
     logits: Tensor | None = None
     for rows in inference_batches(features, count):
-        part = head(feature_batch(features, rows, device)).float().cpu()
+        part = call(feature_batch(features, rows, device)).float().cpu()  # (…, B, C)
         if logits is None:
-            logits = part.new_empty(count, part.shape[1])
-        logits[torch.from_numpy(rows)] = part
+            logits = part.new_empty(*part.shape[:-2], count, part.shape[-1])
+        logits[..., torch.from_numpy(rows), :] = part
     if logits is None:
         raise DataError("no texts to predict")
     return logits
