@@ -7,15 +7,18 @@ import pytest
 import torch
 from sklearn.metrics import f1_score
 
-from fusion_classifier.config import LinearConfig, LlmEmbedConfig, TrainingConfig
+from fusion_classifier.config import FusionConfig, LinearConfig, LlmEmbedConfig, TrainingConfig
 from fusion_classifier.errors import DataError, NonFiniteError
 from fusion_classifier.features import Features, PooledFeatures, TokenFeatures
 from fusion_classifier.progress import QUIET
 from fusion_classifier.training import LabelledFeatures, Trained, predict_logits, train
+from fusion_classifier.training.loop import predict_parts
 
 CPU = torch.device("cpu")
 CONFIG = TrainingConfig(learning_rate=3e-3, batch_size=16, max_epochs=8, patience=8, clip_norm=1.0)
-HEADS: list[LinearConfig | LlmEmbedConfig] = [LinearConfig(), LlmEmbedConfig(width=12)]
+OnePart = LinearConfig | LlmEmbedConfig
+HEADS: list[OnePart] = [LinearConfig(), LlmEmbedConfig(width=12)]
+EVERY_HEAD: list[OnePart | FusionConfig] = [*HEADS, FusionConfig(width=16)]
 
 
 def data(rows: int, seed: int, *, ragged: bool = False, noise: float = 1.0) -> LabelledFeatures:
@@ -32,15 +35,13 @@ def data(rows: int, seed: int, *, ragged: bool = False, noise: float = 1.0) -> L
     return LabelledFeatures({"layered": features, "single": single}, labels)
 
 
-def fit(head: LinearConfig | LlmEmbedConfig, seed: int = 0, config: TrainingConfig = CONFIG, **more: bool) -> Trained:
+def fit(head: OnePart | FusionConfig, seed: int = 0, config: TrainingConfig = CONFIG, **more: bool) -> Trained:
     return train(head, config, data(150, 0, **more), data(60, 1, **more), 3, seed, CPU, QUIET)
 
 
-@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("head", EVERY_HEAD)
 @pytest.mark.parametrize("ragged", [False, True])
-def test_a_seed_gives_the_same_bits_whatever_happened_before(
-    head: LinearConfig | LlmEmbedConfig, ragged: bool
-) -> None:
+def test_a_seed_gives_the_same_bits_whatever_happened_before(head: OnePart | FusionConfig, ragged: bool) -> None:
     first = fit(head, ragged=ragged)
     torch.manual_seed(123)
     torch.randn(7)
@@ -51,8 +52,8 @@ def test_a_seed_gives_the_same_bits_whatever_happened_before(
     assert timeless[0] == timeless[1]
 
 
-@pytest.mark.parametrize("head", HEADS)
-def test_another_seed_gives_another_head(head: LinearConfig | LlmEmbedConfig) -> None:
+@pytest.mark.parametrize("head", EVERY_HEAD)
+def test_another_seed_gives_another_head(head: OnePart | FusionConfig) -> None:
     a, b = fit(head, 0).head.state_dict(), fit(head, 1).head.state_dict()
     assert any(not torch.equal(a[name], b[name]) for name in a)
 
@@ -66,7 +67,7 @@ def test_training_leaves_the_callers_random_state_alone() -> None:
 
 
 @pytest.mark.parametrize("head", HEADS)
-def test_the_best_epoch_is_restored(head: LinearConfig | LlmEmbedConfig) -> None:
+def test_the_best_epoch_is_restored(head: OnePart) -> None:
     trained = fit(head)
     assert trained.best.valid_weighted_f1 == max(epoch.valid_weighted_f1 for epoch in trained.history)
     valid = data(60, 1)
@@ -75,8 +76,8 @@ def test_the_best_epoch_is_restored(head: LinearConfig | LlmEmbedConfig) -> None
     assert again == pytest.approx(trained.best.valid_weighted_f1)
 
 
-@pytest.mark.parametrize("head", HEADS)
-def test_it_learns(head: LinearConfig | LlmEmbedConfig) -> None:
+@pytest.mark.parametrize("head", EVERY_HEAD)
+def test_it_learns(head: OnePart | FusionConfig) -> None:
     config = CONFIG.model_copy(update={"max_epochs": 40, "patience": 40})
     assert fit(head, config=config).best.valid_accuracy > 0.8
 
@@ -100,7 +101,7 @@ def test_an_empty_split_is_named() -> None:
 
 
 @pytest.mark.parametrize("head", HEADS)
-def test_nan_in_a_feature_is_named(head: LinearConfig | LlmEmbedConfig) -> None:
+def test_nan_in_a_feature_is_named(head: OnePart) -> None:
     broken = data(150, 0)
     broken.features["single"].values[3, 0] = np.nan
     with pytest.raises(NonFiniteError, match="diverged"):
@@ -108,7 +109,7 @@ def test_nan_in_a_feature_is_named(head: LinearConfig | LlmEmbedConfig) -> None:
 
 
 @pytest.mark.parametrize("head", HEADS)
-def test_nan_in_a_feature_to_validate_on_is_named(head: LinearConfig | LlmEmbedConfig) -> None:
+def test_nan_in_a_feature_to_validate_on_is_named(head: OnePart) -> None:
     broken = data(60, 1)
     broken.features["single"].values[3, 0] = np.nan
     with pytest.raises(NonFiniteError):
@@ -117,7 +118,7 @@ def test_nan_in_a_feature_to_validate_on_is_named(head: LinearConfig | LlmEmbedC
 
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("epochs", [1, 8])
-def test_divergence_is_named_in_the_last_epoch_too(head: LinearConfig | LlmEmbedConfig, epochs: int) -> None:
+def test_divergence_is_named_in_the_last_epoch_too(head: OnePart, epochs: int) -> None:
     """One step an epoch: its loss is still finite where the step itself breaks the head."""
     config = TrainingConfig(learning_rate=3e38, batch_size=1000, max_epochs=epochs, patience=8)
     with pytest.raises(NonFiniteError, match="--lr"):
@@ -130,7 +131,7 @@ def test_no_data_to_train_on_is_named() -> None:
 
 
 @pytest.mark.parametrize("head", HEADS)
-def test_logits_do_not_depend_on_the_padding_of_the_batch(head: LinearConfig | LlmEmbedConfig) -> None:
+def test_logits_do_not_depend_on_the_padding_of_the_batch(head: OnePart) -> None:
     trained = fit(head, ragged=True)
     few = data(20, 2, ragged=True)
     tokens = few.features["layered"]
@@ -149,7 +150,7 @@ def test_logits_do_not_depend_on_the_padding_of_the_batch(head: LinearConfig | L
 
 
 @pytest.mark.parametrize("head", HEADS)
-def test_training_on_tokens_is_training_on_their_means(head: LinearConfig | LlmEmbedConfig) -> None:
+def test_training_on_tokens_is_training_on_their_means(head: OnePart) -> None:
     """These heads take token states by their mean: trained on tokens they answer alike on the texts' means."""
     ragged = data(150, 0, ragged=True)
     tokens = ragged.features["layered"]
@@ -183,7 +184,7 @@ def test_epochs_are_counted_from_one_and_the_best_is_kept() -> None:
 
 @pytest.mark.parametrize("head", HEADS)
 def test_the_restored_head_is_the_one_of_a_run_that_ended_at_the_best_epoch(
-    head: LinearConfig | LlmEmbedConfig,
+    head: OnePart,
 ) -> None:
     """To the bit, as both have one seed; later epochs have left no trace."""
     config = CONFIG.model_copy(update={"learning_rate": 0.03, "max_epochs": 12, "patience": 12})
@@ -199,7 +200,7 @@ def test_the_restored_head_is_the_one_of_a_run_that_ended_at_the_best_epoch(
 
 
 @pytest.mark.parametrize("head", HEADS)
-def test_of_epochs_with_the_same_f1_the_one_with_the_lower_loss_is_kept(head: LinearConfig | LlmEmbedConfig) -> None:
+def test_of_epochs_with_the_same_f1_the_one_with_the_lower_loss_is_kept(head: OnePart) -> None:
     """On few, easy texts F1 is 1 from the first epochs on, long before the probabilities are worth anything."""
     easy = [data(rows, seed, noise=0.05) for rows, seed in ((60, 0), (30, 1))]
     config = CONFIG.model_copy(update={"max_epochs": 30, "patience": 5})
@@ -207,3 +208,14 @@ def test_of_epochs_with_the_same_f1_the_one_with_the_lower_loss_is_kept(head: Li
     tied = [epoch for epoch in trained.history if epoch.valid_weighted_f1 == trained.best.valid_weighted_f1]
     assert len(tied) > 1
     assert trained.best.valid_loss == min(epoch.valid_loss for epoch in tied)
+
+
+def test_an_encoder_that_knows_nothing_gets_little_weight_and_the_mixture_is_kept_with_the_head() -> None:
+    trained = fit(FusionConfig(width=16), config=CONFIG.model_copy(update={"max_epochs": 20, "patience": 20}))
+    weights = trained.head.state_dict()["mixture"]  # "layered" tells the labels apart, "single" is noise
+    assert float(weights.sum()) == pytest.approx(1, rel=1e-5)
+    assert weights[0] > 0.8
+    valid = data(60, 1)
+    parts = predict_parts(trained.head, valid.features, 60, CPU)
+    mixed = (weights[:, None, None] * parts).sum(0)
+    torch.testing.assert_close(predict_logits(trained.head, valid.features, 60, CPU), mixed)
