@@ -551,6 +551,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def report(out: Path, given: argparse.Namespace) -> None:
     """Print the table, or its JSON, and draw the plot."""
+    for folder in out.glob("*/*"):
+        join_predictions(folder)  # a killed run may have ended seeds and not joined them
     rows = accuracy_report.read(out, MAIN_SYSTEM)
     print(json.dumps([row.figures() for row in rows], indent=1) if given.json else accuracy_report.markdown(rows))
     if given.plot:

@@ -16,13 +16,14 @@ SYSTEMS = ("majority", "knn", "fusion")
 
 
 @pytest.fixture(scope="module")
-def accuracy(
-    tmp_path_factory: pytest.TempPathFactory, minilm: str
-) -> Callable[..., subprocess.CompletedProcess[str]]:
-    folder = tmp_path_factory.mktemp("accuracy")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("accuracy") / "out"
 
+
+@pytest.fixture(scope="module")
+def accuracy(out: Path, minilm: str) -> Callable[..., subprocess.CompletedProcess[str]]:
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        places = ["--out", str(folder / "out"), "--store", str(folder / "store"), "--encoders", minilm]
+        places = ["--out", str(out), "--store", str(out.parent / "store"), "--encoders", minilm]
         command = [sys.executable, str(SCRIPTS / "accuracy.py"), *places, *arguments]
         return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=os.environ)
 
@@ -30,7 +31,7 @@ def accuracy(
 
 
 def test_systems_are_compared_in_one_table_and_what_is_finished_stays(
-    accuracy: Callable[..., subprocess.CompletedProcess[str]],
+    accuracy: Callable[..., subprocess.CompletedProcess[str]], out: Path
 ) -> None:
     order = ("--task", "demo", "--quick", "--limit", "150", "--systems", ",".join(SYSTEMS), "--json")
     first = accuracy(*order)
@@ -50,6 +51,11 @@ def test_systems_are_compared_in_one_table_and_what_is_finished_stays(
     again = accuracy(*order)
     assert again.stderr.count("finished before") == len(SYSTEMS)
     assert json.loads(again.stdout) == list(rows.values())
+
+    # A run that was killed before it joined its seeds' predictions is joined when the table is printed.
+    (out / "demo" / "knn" / "predictions.parquet").unlink()
+    table = accuracy("--table", str(out), "--json")
+    assert json.loads(table.stdout) == list(rows.values()), table.stderr
 
 
 @pytest.mark.parametrize(
