@@ -183,7 +183,7 @@ def tune_encoder(
     _check_out(out, base, overwrite=overwrite)
     with work.progress.bar(f"loading {encoder.name}", total=None):
         source = _folder_of(base)
-        loaded = load_encoder(weights, work.device)
+        loaded = load_encoder(weights, work.device, plain=True)
     precision = identify(encoder, work.device).dtype
     truncated, rows = _rows(loaded, task)
     if truncated:
@@ -271,7 +271,7 @@ def _load_classifier(
         weight, bias = head["weight"].numpy(), head["bias"].numpy()
     except (OSError, KeyError, SafetensorError, ValidationError) as error:
         raise WeightsError(f"{folder}: its classifier can't be read; tune again") from error
-    encoder = load_encoder(config, device)
+    encoder = load_encoder(config, device, plain=True)
     if weight.shape != (len(labels), math.prod(encoder.shape)) or bias.shape != (len(labels),):
         raise WeightsError(f"{folder}: its classifier does not fit its encoder and labels; tune again")
     return TunedClassifier(encoder, weight, bias, tuple(labels), decision)

@@ -5,6 +5,7 @@ import json
 import random
 import shutil
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -105,15 +106,18 @@ def test_a_feature_does_not_depend_on_the_batch(
         np.testing.assert_allclose(feature, encode(encoder, [text])[0], atol=1e-5)
 
 
-@given(st.lists(st.integers(1, 60), min_size=1, max_size=80), st.integers(8, 200))
-def test_batches_hold_every_text_once_within_the_budget(lengths: list[int], budget: int) -> None:
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=80), st.integers(8, 200), st.booleans())
+def test_batches_hold_every_text_once_within_the_budget(lengths: list[int], budget: int, packed: bool) -> None:
     from fusion_classifier.encoders.encode import TokenizedText
 
     tokenized = [TokenizedText((i,) * n, (True,) * n, truncated=False) for i, n in enumerate(lengths)]
-    planned = batches(tokenized, budget)
+    planned = batches(tokenized, budget, packed=packed)
     assert sorted(i for batch in planned for i in batch) == list(range(len(lengths)))
     for batch in planned:
-        assert len(batch) == 1 or len(batch) * max(lengths[i] for i in batch) <= budget
+        of_batch = [lengths[i] for i in batch]
+        assert len(batch) == 1 or (sum(of_batch) if packed else len(batch) * max(of_batch)) <= budget
+    if packed:  # nothing would fit into an earlier batch that stands at the beginning of the next
+        assert all(sum(lengths[i] for i in a) + lengths[b[0]] > budget for a, b in pairwise(planned))
 
 
 def test_llama_in_bfloat16_is_finite_where_float16_is_not(folders: dict[str, Path], tmp_path: Path) -> None:
@@ -169,10 +173,11 @@ def test_any_text_has_a_finite_feature(encoder_of: Callable[[str], Encoder], tex
 
 @pytest.mark.parametrize("preset", ["minilm", "smollm2"])
 def test_real_weights_agree_with_plain_transformers(preset: str, request: pytest.FixtureRequest) -> None:
-    encoder = load_encoder(parse_encoder(request.getfixturevalue(preset) + "?dtype=float32"), CPU)
-    layers = [layer - encoder.model.config.num_hidden_layers - 1 for layer in encoder.layers]
+    config = parse_encoder(request.getfixturevalue(preset) + "?dtype=float32")
+    encoder, plain = load_encoder(config, CPU), load_encoder(config, CPU, plain=True).model
+    layers = [layer - plain.config.num_hidden_layers - 1 for layer in encoder.layers]
     for text, feature in zip(TEXTS, encode(encoder, TEXTS), strict=True):
-        expected = plainly(encoder.model, encoder.tokenizer, text, layers, "mean")
+        expected = plainly(plain, encoder.tokenizer, text, layers, "mean")
         np.testing.assert_allclose(feature, expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
 
 

@@ -92,12 +92,13 @@ def test_a_failure_keeps_what_was_encoded_before_it(
             arrays[0][:] = np.nan
         return arrays
 
-    monkeypatch.setattr("fusion_classifier.features.extract.encode_batch", failing)
+    module = sys.modules["fusion_classifier.encoders.encode"]  # its name in the package is the function's
+    monkeypatch.setattr(module, "encode_batch", failing)
     with pytest.raises(NonFiniteError, match="dtype float32"):
         extract_features(texts, identity, store, CPU, QUIET)
     kept = int(store.of(identity).contains(hash_texts(texts)).sum())
     assert 0 < kept < len(texts)
-    monkeypatch.setattr("fusion_classifier.features.extract.encode_batch", encode_batch)
+    monkeypatch.setattr(module, "encode_batch", encode_batch)
     assert extract_features(texts, identity, store, CPU, QUIET).encoded == len(texts) - kept
 
 

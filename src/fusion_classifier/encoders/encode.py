@@ -7,20 +7,25 @@ models, which were trained that way, by default; for decoders not, because the s
 for all texts and hundreds of times larger than any other.
 """
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from fusion_classifier.encoders import pooling
+from fusion_classifier.encoders import packed, pooling
 from fusion_classifier.encoders.loading import Encoder
 from fusion_classifier.encoders.projection import quantize
 from fusion_classifier.errors import DataError, NonFiniteError, UsageError
 
-# Padded tokens a forward pass. Larger batches gain little on a CPU; a GPU needs more to be busy.
-TOKEN_BUDGET = {"cpu": 2048, "mps": 8192, "cuda": 32768}
+# Tokens a forward pass. On a CPU larger ones leave the cache (docs/decisions.md); a GPU needs more to be busy.
+TOKEN_BUDGET = {"cpu": 512, "mps": 8192, "cuda": 32768}
+MOST_WORKERS = 8  # batches at once: more would wait for the interpreter; further cores share in each
+AHEAD = 2  # batches a worker may be behind
 
 
 @dataclass(frozen=True)
@@ -98,20 +103,41 @@ def _truncate_in_template(encoder: Encoder, text: str, template: str) -> tuple[l
     return render(low)
 
 
-def batches(tokenized: Sequence[TokenizedText], token_budget: int) -> list[list[int]]:
-    """Indices of texts in batches of similar length, each of at most `token_budget` padded tokens.
+def batches(tokenized: Sequence[TokenizedText], token_budget: int, *, packed: bool = False) -> list[list[int]]:
+    """Indices of texts in batches of similar length, each of at most `token_budget` tokens.
 
     Longest first, so that a device too small for the batches fails at once. A text over the budget is a batch
     of its own. The same texts always give the same batches.
+
+    Args:
+        tokenized: the texts.
+        token_budget: most tokens of a batch, padding included.
+        packed: there is no padding.
     """
     order = sorted(range(len(tokenized)), key=lambda i: (-len(tokenized[i]), tokenized[i].ids))
     result: list[list[int]] = []
+    tokens = 0
     for i in order:
-        if result and (len(result[-1]) + 1) * len(tokenized[result[-1][0]]) <= token_budget:
+        added = len(tokenized[i]) if packed or not result else len(tokenized[result[-1][0]])
+        if result and tokens + added <= token_budget:
             result[-1].append(i)
+            tokens += added
         else:
             result.append([i])
+            tokens = len(tokenized[i])
     return result
+
+
+@dataclass(frozen=True)
+class Block:
+    """Hidden states of texts that are next to each other in a batch.
+
+    `states` (n, L, layers, H) in the model's dtype; `counted` (n, L), tokens that pooling takes in; `lengths` (n,).
+    """
+
+    states: Tensor
+    counted: Tensor
+    lengths: Tensor
 
 
 def padded(encoder: Encoder, batch: Sequence[TokenizedText]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -135,6 +161,31 @@ def padded(encoder: Encoder, batch: Sequence[TokenizedText]) -> tuple[Tensor, Te
     return ids, attention, counted, lengths
 
 
+def _padded_block(encoder: Encoder, batch: Sequence[TokenizedText]) -> Block:
+    ids, attention, counted, lengths = (t.to(encoder.device) for t in padded(encoder, batch))
+    output = encoder.model(input_ids=ids, attention_mask=attention.long(), output_hidden_states=list(encoder.layers))
+    if encoder.config.pooling == "pooler":
+        return Block(output.pooler_output[:, None, None], counted, lengths)  # one "token", one "layer"
+    states = torch.stack([output.hidden_states[layer] for layer in encoder.layers], dim=2)
+    return Block(states, counted, lengths)
+
+
+def _packed_blocks(encoder: Encoder, batch: Sequence[TokenizedText]) -> Iterator[Block]:
+    states, groups = packed.states(encoder.model, [text.ids for text in batch], encoder.layers)  # (T, layers, H)
+    done = 0
+    for group in groups:
+        shape = (group.texts, group.length)
+        texts = batch[done : done + group.texts]
+        done += group.texts
+        counted = torch.ones(shape, dtype=torch.bool)
+        if not encoder.pool_special_tokens:
+            own = torch.tensor([text.own for text in texts])
+            counted = torch.where(own.any(1, keepdim=True), own, counted)
+        lengths = torch.full((group.texts,), group.length)
+        device = encoder.device
+        yield Block(packed.by_text(states, group), counted.to(device), lengths.to(device))
+
+
 @torch.inference_mode()
 def forward(encoder: Encoder, batch: Sequence[TokenizedText]) -> list[np.ndarray]:
     """The features of a few texts, in one pass of the model; not yet in 8 bits where the encoder's are kept so.
@@ -142,18 +193,20 @@ def forward(encoder: Encoder, batch: Sequence[TokenizedText]) -> list[np.ndarray
     Returns:
         One float32 array a text: `encoder.shape`, or (L, layers, H) with pooling `tokens`.
     """
-    ids, attention, counted, lengths = (t.to(encoder.device) for t in padded(encoder, batch))
-    output = encoder.model(input_ids=ids, attention_mask=attention.long(), output_hidden_states=list(encoder.layers))
-    how = encoder.config.pooling
+    blocks = _packed_blocks(encoder, batch) if encoder.packed else [_padded_block(encoder, batch)]
+    return [array for block in blocks for array in _features(encoder, block)]
+
+
+def _features(encoder: Encoder, block: Block) -> list[np.ndarray]:
+    how, states = encoder.config.pooling, block.states
     if how == "pooler":
-        return list(output.pooler_output.float().cpu().numpy())
-    states = torch.stack([output.hidden_states[layer] for layer in encoder.layers], dim=2)  # (B, L, layers, H)
+        return list(states[:, 0, 0].float().cpu().numpy())
     if encoder.projection is not None:
         states = encoder.projection.project(states)
     if how == "tokens":
-        return [array.cpu().numpy() for array in pooling.tokens(states, counted)]
-    pooled = pooling.pooled(states, counted, lengths, encoder.config.poolings)
-    return list(pooled.reshape(len(batch), *encoder.shape).cpu().numpy())
+        return [array.cpu().numpy() for array in pooling.tokens(states, block.counted)]
+    pooled = pooling.pooled(states, block.counted, block.lengths, encoder.config.poolings)
+    return list(pooled.reshape(len(states), *encoder.shape).cpu().numpy())
 
 
 def encode_batch(encoder: Encoder, by_template: Sequence[Sequence[TokenizedText]]) -> list[np.ndarray]:
@@ -184,6 +237,47 @@ def check_finite(encoder: Encoder, text: str, feature: np.ndarray) -> None:
         )
 
 
+Tag = TypeVar("Tag")
+
+
+@dataclass(frozen=True)
+class Job(Generic[Tag]):
+    """A batch to encode: its texts tokenized once for each template, and what the caller wants back with them."""
+
+    tag: Tag
+    by_template: Sequence[Sequence[TokenizedText]]
+
+
+def jobs_of(encoder: Encoder, texts: Sequence[str]) -> list[Job[list[int]]]:
+    """Texts tokenized and cut into batches; tags are their indices."""
+    tokenized = [tokenize(encoder, texts, template) for template in encoder.config.templates]
+    planned = batches(tokenized[0], TOKEN_BUDGET[encoder.device.type], packed=encoder.packed)
+    return [Job(batch, [[of_template[i] for i in batch] for of_template in tokenized]) for batch in planned]
+
+
+def encode_jobs(encoder: Encoder, jobs: Iterable[Job[Tag]]) -> Generator[tuple[Tag, list[np.ndarray]]]:
+    """Batches through the model, in their order; on a CPU several at once, each on cores of its own.
+
+    Operations of a batch are too small to be shared well between cores: of a batch each they need no waiting for
+    one another. Meanwhile this thread makes the next jobs and works on what was yielded.
+    """
+    threads = torch.get_num_threads()
+    workers = min(threads, MOST_WORKERS) if encoder.device.type == "cpu" else 1
+    executor = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads // workers,))
+    running: deque[tuple[Tag, Future[list[np.ndarray]]]] = deque()
+    try:
+        for job in jobs:
+            running.append((job.tag, executor.submit(encode_batch, encoder, job.by_template)))
+            if len(running) > AHEAD * workers:
+                tag, future = running.popleft()
+                yield tag, future.result()
+        for tag, future in running:
+            yield tag, future.result()
+    finally:
+        executor.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)
+
+
 def encode(encoder: Encoder, texts: Sequence[str]) -> list[np.ndarray]:
     """The features of texts, in their order, in memory.
 
@@ -193,10 +287,13 @@ def encode(encoder: Encoder, texts: Sequence[str]) -> list[np.ndarray]:
     Raises:
         NonFiniteError: the model gave NaN or infinity.
     """
-    tokenized = [tokenize(encoder, texts, template) for template in encoder.config.templates]
+    jobs = jobs_of(encoder, texts)
+    # One batch by itself has all cores: the fastest answer for a single text.
+    done = (
+        encode_jobs(encoder, jobs) if len(jobs) > 1 else ((j.tag, encode_batch(encoder, j.by_template)) for j in jobs)
+    )
     features: list[np.ndarray] = [np.empty(0)] * len(texts)
-    for batch in batches(tokenized[0], TOKEN_BUDGET[encoder.device.type]):
-        arrays = encode_batch(encoder, [[of_template[i] for i in batch] for of_template in tokenized])
+    for batch, arrays in done:
         for i, feature in zip(batch, arrays, strict=True):
             check_finite(encoder, texts[i], feature)
             features[i] = feature

@@ -18,6 +18,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from fusion_classifier.config import EncoderConfig
+from fusion_classifier.encoders import packed
 from fusion_classifier.encoders.gguf import load_packed, unpacked
 from fusion_classifier.encoders.identity import EncoderIdentity, identify
 from fusion_classifier.encoders.projection import Projection, load_projection
@@ -31,6 +32,7 @@ class Encoder:
 
     `layers` are indices into the model's hidden states, 0 (embeddings) to the number of layers.
     `shape` is that of one text's feature; with pooling `tokens`, of one token's states (layers, H).
+    `packed` says that the model runs over texts without padding.
     """
 
     identity: EncoderIdentity
@@ -40,6 +42,7 @@ class Encoder:
     layers: tuple[int, ...]
     shape: tuple[int, ...]
     pool_special_tokens: bool
+    packed: bool = False
     projection: Projection | None = None
 
     @property
@@ -48,18 +51,28 @@ class Encoder:
         return self.identity.config
 
 
-def load_encoder(config: EncoderConfig, device: torch.device) -> Encoder:
-    """Find, check and load an encoder.
+def load_encoder(config: EncoderConfig, device: torch.device, *, plain: bool = False) -> Encoder:
+    """Find, check and load an encoder; see `load_identified`.
 
     Raises:
         WeightsError: the files can't be found, read, or lack weights that the feature needs.
         UsageError: a setting that this model can't have.
     """
-    return load_identified(identify(config, device), device)
+    return load_identified(identify(config, device), device, plain=plain)
 
 
-def load_identified(identity: EncoderIdentity, device: torch.device) -> Encoder:
-    """Load an encoder whose files are already found."""
+def load_identified(identity: EncoderIdentity, device: torch.device, *, plain: bool = False) -> Encoder:
+    """Load an encoder whose files are already found.
+
+    Args:
+        identity: what to load.
+        device: where to.
+        plain: leave the model as transformers made it, to be called with padded batches.
+
+    Raises:
+        WeightsError: the files can't be read, or lack weights that the feature needs.
+        UsageError: a setting that this model can't have.
+    """
     config, weights = identity.config, identity.weights
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
@@ -99,6 +112,11 @@ def load_identified(identity: EncoderIdentity, device: torch.device) -> Encoder:
         layers=layers,
         shape=(vectors, width) if ragged_or_many else (width,),
         pool_special_tokens=tokenizer.cls_token is not None if pool_special is None else pool_special,
+        # A GPU would rather have few large operations on padded batches than one for each length.
+        packed=not plain
+        and device.type == "cpu"
+        and config.pooling != "pooler"
+        and packed.prepare(model, config.max_length),
         projection=None if projection is None else projection.to(device),
     )
 

@@ -10,18 +10,19 @@ processes that fill the same store seldom work on the same texts.
 
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from fusion_classifier.encoders import Encoder, EncoderIdentity, load_identified
-from fusion_classifier.encoders.encode import TOKEN_BUDGET, batches, check_finite, encode_batch, tokenize
+from fusion_classifier.encoders.encode import Job, check_finite, encode_jobs, jobs_of
 from fusion_classifier.features import hashing
 from fusion_classifier.features.arrays import Features, FeatureShape
 from fusion_classifier.features.store import EncoderFeatures, FeatureStore
-from fusion_classifier.progress import Bar, Progress
+from fusion_classifier.progress import Progress
 
 COMMIT_SECONDS = 5.0  # work that a kill can cost
 WINDOW_TEXTS = 512  # texts tokenized ahead of the model
@@ -69,34 +70,36 @@ def extract_features(
     writer = _Writer(features, encoder, commit_seconds)
     with progress.bar(f"encoding with {name}", total=missing) as bar:
         try:
-            for start in _shuffled(range(0, len(unique), WINDOW_TEXTS)):
-                window = slice(start, start + WINDOW_TEXTS)
-                _encode_window(encoder, unique[window], hashes[window], writer, bar)
+            with closing(encode_jobs(encoder, _jobs(encoder, unique, hashes, features))) as encoded:
+                for (rows, truncated), arrays in encoded:
+                    for row, array in zip(rows, arrays, strict=True):
+                        check_finite(encoder, unique[row], array)
+                    writer.truncated += truncated
+                    writer.add(hashes[rows], arrays)
+                    bar.advance(len(rows))
         finally:
             writer.commit()
     return ExtractionReport(name, len(unique), writer.rows, writer.truncated, time.perf_counter() - started)
 
 
+def _jobs(
+    encoder: Encoder, texts: list[str], hashes: np.ndarray, features: EncoderFeatures
+) -> Iterator[Job[tuple[np.ndarray, int]]]:
+    """What is missing, window by window; a tag is the rows of a batch and how many of its texts were cut."""
+    for start in _shuffled(range(0, len(texts), WINDOW_TEXTS)):
+        missing = ~features.contains(hashes[start : start + WINDOW_TEXTS])
+        if not missing.any():
+            continue
+        for job in jobs_of(encoder, texts[start : start + WINDOW_TEXTS]):
+            kept = [i for i, row in enumerate(job.tag) if missing[row]]
+            if kept:
+                of_kept = [[of_template[i] for i in kept] for of_template in job.by_template]
+                truncated = sum(any(text.truncated for text in same) for same in zip(*of_kept, strict=True))
+                yield Job((start + np.array([job.tag[i] for i in kept]), truncated), of_kept)
+
+
 def _shuffled(starts: range) -> list[int]:
     return random.sample(starts, len(starts))  # affects only the order of the work, never a result
-
-
-def _encode_window(encoder: Encoder, texts: list[str], hashes: np.ndarray, writer: "_Writer", bar: Bar) -> None:
-    """Encode what is missing of a window."""
-    missing = ~writer.features.contains(hashes)
-    if not missing.any():
-        return
-    tokenized = [tokenize(encoder, texts, template) for template in encoder.config.templates]
-    for whole in batches(tokenized[0], TOKEN_BUDGET[encoder.device.type]):
-        batch = [i for i in whole if missing[i]]
-        if not batch:
-            continue
-        arrays = encode_batch(encoder, [[of_template[i] for i in batch] for of_template in tokenized])
-        for i, array in zip(batch, arrays, strict=True):
-            check_finite(encoder, texts[i], array)
-        writer.truncated += sum(any(one[i].truncated for one in tokenized) for i in batch)
-        writer.add(hashes[batch], arrays)
-        bar.advance(len(batch))
 
 
 class _Writer:

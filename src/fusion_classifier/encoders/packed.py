@@ -1,0 +1,195 @@
+"""A model's forward pass over texts that stand one after another, without padding.
+
+Everything in a transformer but attention looks at one token at a time, so a batch of B texts can be one sequence of T
+tokens in all, (1, T, H): no arithmetic is spent on padding, and a text's states do not depend on the length of its
+neighbours. Only attention must keep texts apart. It is computed for each group of texts of equal length as a dense
+(n, heads, L, L), without a mask; batches are sorted by length, so there are few groups.
+
+The model's own code runs, from transformers, with the attention function exchanged
+(https://huggingface.co/docs/transformers/attention_interface). MPNet adds a bias of the tokens' distance to its
+attention and does not let it be exchanged, so its attention modules are.
+
+What this brings: docs/decisions.md, extraction.
+"""
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain, groupby
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface, PreTrainedModel
+
+NAME = "fec_packed"
+# Models whose attention is plain, or causal, within a text. Others mask more than that, or are not tested.
+BY_INTERFACE = ("bert", "roberta", "xlm-roberta", "camembert", "llama", "mistral", "qwen2", "qwen3")
+POSITIONS_FROM_PADDING = ("roberta", "xlm-roberta", "camembert", "mpnet")
+
+
+@dataclass(frozen=True)
+class Group:
+    """`texts` consecutive texts of `length` tokens each, from token `start` on."""
+
+    start: int
+    texts: int
+    length: int
+
+    @property
+    def tokens(self) -> slice:
+        """Where its tokens are."""
+        return slice(self.start, self.start + self.texts * self.length)
+
+
+def grouped(lengths: Sequence[int]) -> list[Group]:
+    """Texts of these lengths, one after another, as groups of equal neighbours."""
+    groups, start = [], 0
+    for length, same in groupby(lengths):
+        texts = len(list(same))
+        groups.append(Group(start, texts, length))
+        start += texts * length
+    return groups
+
+
+def by_text(values: Tensor, group: Group) -> Tensor:
+    """A group's part of values of all tokens, (T, …) to (n, L, …); a view."""
+    return values[group.tokens].view(group.texts, group.length, *values.shape[1:])
+
+
+def prepare(model: PreTrainedModel, max_length: int) -> bool:
+    """Make a loaded model ready for `states`; False for a model that this can't run, which is left as it was."""
+    config = model.config
+    if config.model_type == "mpnet":
+        _prepare_mpnet(model)
+        return True
+    window = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
+    if (
+        config.model_type not in BY_INTERFACE
+        or getattr(config, "is_decoder", False)  # a BERT made causal
+        or (window is not None and window < max_length)
+    ):
+        return False
+    model.set_attn_implementation(NAME)
+    return True
+
+
+def states(
+    model: PreTrainedModel, texts: Sequence[Sequence[int]], layers: Sequence[int]
+) -> tuple[Tensor, list[Group]]:
+    """The hidden states of texts given as token ids.
+
+    Args:
+        model: prepared by `prepare`.
+        texts: token ids of each text, at least one; texts of equal length should be neighbours.
+        layers: indices of hidden states, 0 (embeddings) to the number of layers.
+
+    Returns:
+        States (T, layers, H) in the model's dtype, all tokens of one text after those of another; the groups.
+    """
+    groups = grouped([len(ids) for ids in texts])
+    device = model.device
+    ids = torch.tensor([list(chain.from_iterable(texts))], device=device)  # (1, T)
+    positions = torch.cat([torch.arange(group.length).repeat(group.texts) for group in groups])[None].to(device)
+    if model.config.model_type in POSITIONS_FROM_PADDING:
+        positions = positions + model.config.pad_token_id + 1
+    _here.groups = groups
+    try:
+        output = model(input_ids=ids, position_ids=positions, output_hidden_states=list(layers))
+    finally:
+        del _here.groups
+    return torch.stack([output.hidden_states[layer][0] for layer in layers], dim=1), groups
+
+
+_here = threading.local()  # the groups of the pass that runs in this thread
+
+
+def attend(
+    query: Tensor, key: Tensor, value: Tensor, scale: float | None, causal: bool, bias: Tensor | None = None
+) -> Tensor:
+    """Attention within each text of the pass that runs.
+
+    Args:
+        query: (T, heads, d).
+        key: (T, heads or a divisor of it, d).
+        value: as the key.
+        scale: of the products; 1/√d if None.
+        causal: a token sees only those before it.
+        bias: (heads, longest, longest), added to the products.
+
+    Returns:
+        (T, heads, d).
+    """
+    result = torch.empty_like(query)
+    for group in _here.groups:
+        n, length = group.texts, group.length
+        q, k, v = (by_text(x, group).transpose(1, 2) for x in (query, key, value))
+        attended = scaled_dot_product_attention(
+            q,
+            k,
+            v,
+            attn_mask=None if bias is None else bias[:, :length, :length].expand(n, -1, -1, -1),
+            scale=scale,
+            is_causal=causal,
+            enable_gqa=k.shape[1] != q.shape[1],
+        )  # (n, heads, L, d)
+        by_text(result, group).copy_(attended.transpose(1, 2))
+    return result
+
+
+def _attention_function(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    _mask: Tensor | None,
+    scaling: float | None = None,
+    is_causal: bool | None = None,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """What transformers calls: (1, heads, T, d) each, to (1, T, heads, d)."""
+    causal = bool(getattr(module, "is_causal", True)) if is_causal is None else is_causal
+    q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
+    return attend(q, k, v, scaling, causal)[None], None
+
+
+AttentionInterface.register(NAME, _attention_function)
+
+
+class _DistanceBias:
+    """MPNet's bias for every pair of positions, (heads, L, L) of the longest text so far.
+
+    It depends on the distance of two tokens alone, so that of a shorter text is its corner.
+    """
+
+    def __init__(self, encoder: Any) -> None:
+        self.compute = encoder.compute_position_bias
+        self.bias: Tensor | None = None
+
+    def __call__(self, hidden_states: Tensor) -> Tensor:
+        longest = max(group.length for group in _here.groups)
+        bias = self.bias
+        if bias is None or bias.shape[-1] < longest:
+            self.bias = bias = self.compute(hidden_states.new_empty(1, longest, 0))[0]
+        return bias
+
+
+class _MPNetSelfAttention(nn.Module):
+    """The same as transformers' `MPNetSelfAttention`, over packed texts."""
+
+    def __init__(self, original: Any) -> None:
+        super().__init__()
+        self.q, self.k, self.v, self.o = original.q, original.k, original.v, original.o
+        self.heads = original.num_attention_heads
+
+    def forward(self, hidden_states: Tensor, _mask: Tensor | None, position_bias: Tensor, **_: Any) -> tuple[Tensor]:
+        """(1, T, H) to (1, T, H)."""
+        q, k, v = (linear(hidden_states[0]).unflatten(1, (self.heads, -1)) for linear in (self.q, self.k, self.v))
+        return (self.o(attend(q, k, v, None, causal=False, bias=position_bias).flatten(1))[None],)
+
+
+def _prepare_mpnet(model: Any) -> None:
+    model.encoder.compute_position_bias = _DistanceBias(model.encoder)
+    for layer in model.encoder.layer:
+        layer.attention.attn = _MPNetSelfAttention(layer.attention.attn)
