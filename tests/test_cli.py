@@ -1,5 +1,6 @@
 """`fec` as a process: what it prints, where, and with which exit code."""
 
+import csv
 import json
 import os
 import signal
@@ -8,6 +9,8 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 ROWS = [("we won", "joy"), ("he broke it", "anger"), ("it is dark", "fear")]
@@ -89,6 +92,55 @@ def test_predict_reads_files_and_standard_input(finished: tuple[Path, Path], dat
     labels = [json.loads(line)["label"] for line in from_table[:2]]
     assert [json.loads(line)["label"] for line in from_lines] == labels
     assert [json.loads(line)["label"] for line in piped] == labels
+
+
+def test_predict_writes_texts_and_answers_to_a_file(finished: tuple[Path, Path], data: Path, tmp_path: Path) -> None:
+    from fusion_classifier.predict import predict_to_file
+    from fusion_classifier.progress import QUIET
+
+    with data.open(newline="", encoding="utf-8") as file:
+        texts = [row["comment"] for row in csv.DictReader(file)]
+    lines = result_of("predict", finished[0], "--file", data, "--text-column", "comment").splitlines()
+    expected = [json.loads(line) for line in lines]
+    out = tmp_path / "answers.csv"
+    printed = result_of("predict", finished[0], "--file", data, "--text-column", "comment", "--out", out)
+    assert printed == f"{out}: 60 texts\n"
+    with out.open(newline="", encoding="utf-8") as file:
+        found = {"csv": list(csv.DictReader(file))}
+    for ending in ("jsonl", "parquet"):
+        path = tmp_path / f"answers.{ending}"
+        assert predict_to_file(finished[0], data, path, "comment", None, None, {}, "cpu", QUIET) == 60
+    found["jsonl"] = [json.loads(line) for line in (tmp_path / "answers.jsonl").read_text("utf-8").splitlines()]
+    found["parquet"] = pq.read_table(tmp_path / "answers.parquet").to_pylist()
+    for rows in found.values():
+        assert list(rows[0]) == ["comment", "label", "score"]
+        assert [row["comment"] for row in rows] == texts
+        assert [row["label"] for row in rows] == [answer["label"] for answer in expected]
+        scores = [float(row["score"]) for row in rows]
+        np.testing.assert_allclose(scores, [answer["score"] for answer in expected], rtol=1e-5)
+    predict_to_file(finished[0], data, tmp_path / "top.parquet", "comment", 2, None, {}, "cpu", QUIET)
+    top = pq.read_table(tmp_path / "top.parquet").to_pylist()
+    assert [row["labels"][0] for row in top] == [answer["label"] for answer in expected]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        *("answers.csv", "answers.jsonl", "answers.parquet", "top.parquet")
+    ]
+
+
+def test_a_fault_in_the_texts_leaves_no_file_of_answers(finished: tuple[Path, Path], tmp_path: Path) -> None:
+    texts, out = tmp_path / "texts.csv", tmp_path / "answers.csv"
+    texts.write_text('text\nwe won\n""\nit is dark\n', "utf-8")
+    out.write_text("mine", "utf-8")
+    for arguments, said in (
+        (("--file", texts, "--out", out), "line 3: the text is empty"),
+        (("--file", texts, "--out", tmp_path / "answers.txt"), "--out"),
+        (("--file", texts, "--out", texts), "is the file with the texts"),
+        (("we won", "--out", out), "--file"),
+    ):
+        done = fec("predict", finished[0], *arguments)
+        assert done.returncode != 0
+        assert said in " ".join(done.stderr.split())
+    assert out.read_text("utf-8") == "mine"
+    assert {path.name for path in tmp_path.iterdir()} == {"texts.csv", "answers.csv"}
 
 
 def test_stages_one_by_one_end_as_the_run_does(

@@ -367,13 +367,27 @@ def predict_(
             "says which accuracy and coverage a P gives.",
         ),
     ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", metavar="FILE", help="Write texts and answers of --file to a .csv, .jsonl or .parquet."
+        ),
+    ] = None,
     encoder: EncoderPaths = None,
     device: Annotated[Device, typer.Option("--device", help="auto takes CUDA, then MPS, then the CPU.")] = "auto",
 ) -> None:
-    """Classify texts: one line of JSON a text, as transformers' text-classification pipeline answers."""
+    """Classify texts: one line of JSON a text, as transformers' text-classification pipeline answers, or a file."""
     paths = encoder_paths(encoder)
-    from fusion_classifier.predict import predict_lines
+    from fusion_classifier.predict import predict_lines, predict_to_file
 
+    if out is not None:
+        if file is None or texts:
+            raise UsageError("--out: goes with --file and without further texts")
+        from fusion_classifier.progress import Progress
+
+        count = predict_to_file(model, file, out, text_column, top_k, abstain, paths, device, Progress())
+        typer.echo(f"{out}: {count:,} texts")
+        return
     for line in predict_lines(model, texts or [], file, text_column, top_k, abstain, paths, device):
         typer.echo(line)
 

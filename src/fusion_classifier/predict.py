@@ -1,21 +1,35 @@
-"""Predictions as lines of JSON, in the output format of transformers' text-classification pipeline.
+"""Predictions as lines of JSON, or as a file beside the texts.
 
-Without `top_k` one object a text, `{"label": …, "score": …}`; with it a list of the K best. A multi-label model
-answers with the list of all labels it gives. Below the confidence `abstain` the label is null.
+Lines have the output format of transformers' text-classification pipeline: without `top_k` one object a text,
+`{"label": …, "score": …}`; with it a list of the K best. A multi-label model answers with the list of all labels it
+gives. Below the confidence `abstain` the label is null. A file has the text, `label` and `score`, or lists of these.
+
+Texts are read, encoded and written a block at a time, so that memory does not grow with their number.
 """
 
+import csv
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import tee
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from fusion_classifier.classifier import FusionClassifier
 from fusion_classifier.config import Device
 from fusion_classifier.errors import DataError, UsageError
-from fusion_classifier.tasks.table import checked_text, column, read_rows, read_utf8
+from fusion_classifier.files import whole_file
+from fusion_classifier.progress import Progress
+from fusion_classifier.tasks.table import checked_text, column, read_rows, utf8_lines
 from fusion_classifier.training.decision import Decision
+
+OUT_ENDINGS = (".csv", ".jsonl", ".parquet")
+PARQUET_ROWS = 16384  # of a row group
 
 
 def predict_lines(
@@ -39,16 +53,11 @@ def predict_lines(
     for position, text in enumerate(texts, start=1):
         if not text.strip():
             raise DataError(f"text {position} is empty")
-    # A fault in the file is reported before the models are loaded, except on a stream.
     from_file: Iterable[str] = []
     if file is not None:
-        from_file = _stream_lines() if str(file) == "-" else list(_file_texts(file, text_column))
-    classifier = FusionClassifier.from_pretrained(model, device=device, encoder_paths=encoder_paths)
+        from_file = _checked_file(file, text_column)[1]
+    classifier = _load(model, abstain, encoder_paths, device)
     names, decision = classifier.config_.labels, classifier.config_.decision
-    if decision.multilabel and abstain is not None:
-        raise UsageError(
-            f"--abstain: the model in {model} may give no label at all, by a threshold for each; leave it out"
-        )
 
     def everything() -> Iterator[str]:
         yield from texts
@@ -57,6 +66,101 @@ def predict_lines(
     for probabilities in classifier.predict_proba_stream(everything()):
         for row in probabilities:
             yield json.dumps(as_pipeline(row, names, decision, top_k, abstain), ensure_ascii=False)
+
+
+def predict_to_file(
+    model: Path,
+    file: Path,
+    out: Path,
+    text_column: str,
+    top_k: int | None,
+    abstain: float | None,
+    encoder_paths: Mapping[str, str],
+    device: Device,
+    progress: Progress,
+) -> int:
+    """The texts of a file with their predictions, as CSV, JSONL or Parquet; how many.
+
+    The file is there whole or not at all; one that was there before is replaced.
+
+    Raises:
+        UsageError: an ending that can't be written, or lists of labels as CSV.
+        DataError, FecError: see the messages.
+    """
+    if out.suffix.lower() not in OUT_ENDINGS:
+        raise UsageError(f"--out {out}: the ending must be one of {', '.join(OUT_ENDINGS)}")
+    if out.is_dir():
+        raise UsageError(f"--out {out}: is a folder; give a file")
+    if out.exists() and file.exists() and out.samefile(file):
+        raise UsageError(f"--out {out}: is the file with the texts; choose another name")
+    count, texts = _checked_file(file, text_column)
+    classifier = _load(model, abstain, encoder_paths, device)
+    names, decision = classifier.config_.labels, classifier.config_.decision
+    lists = top_k is not None or decision.multilabel
+    if lists and out.suffix.lower() == ".csv":
+        raise UsageError(f"--out {out}: several labels a text don't fit into a CSV; end it in .jsonl or .parquet")
+    # The text's column must not be taken for the answer's.
+    key = text_column if text_column not in ("label", "score", "labels", "scores") else "text"
+    done = 0
+    kept, encoded = tee(texts)  # never further apart than a block
+    with progress.bar("predicting", total=count) as bar, whole_file(out) as temporary:
+        with _writer(temporary, key, lists=lists) as write:
+            for probabilities in classifier.predict_proba_stream(encoded):
+                answers = [as_pipeline(row, names, decision, top_k, abstain) for row in probabilities]
+                write([{key: next(kept)} | _flat(answer) for answer in answers])
+                done += len(answers)
+                bar.advance(len(answers))
+        bar.finish()
+    return done
+
+
+def _load(model: Path, abstain: float | None, encoder_paths: Mapping[str, str], device: Device) -> FusionClassifier:
+    classifier = FusionClassifier.from_pretrained(model, device=device, encoder_paths=encoder_paths)
+    if classifier.config_.decision.multilabel and abstain is not None:
+        raise UsageError(
+            f"--abstain: the model in {model} may give no label at all, by a threshold for each; leave it out"
+        )
+    return classifier
+
+
+def _flat(answer: Any) -> dict[str, object]:
+    """An answer as columns."""
+    if isinstance(answer, dict):
+        return answer
+    return {"labels": [one["label"] for one in answer], "scores": [one["score"] for one in answer]}
+
+
+Write = Callable[[list[dict[str, Any]]], None]
+
+
+@contextmanager
+def _writer(path: Path, key: str, *, lists: bool) -> Iterator[Write]:
+    """Writes rows into a new file by its ending."""
+    if path.suffix.lower() == ".parquet":
+        types: tuple[Any, Any] = (pa.string(), pa.float32())
+        names = ("labels", "scores") if lists else ("label", "score")
+        columns = [(name, pa.list_(kind) if lists else kind) for name, kind in zip(names, types, strict=True)]
+        schema = pa.schema([(key, pa.string()), *columns])
+        waiting: list[dict[str, Any]] = []
+        with pq.ParquetWriter(path, schema) as parquet:
+
+            def to_parquet(rows: list[dict[str, Any]]) -> None:
+                waiting.extend(rows)
+                if len(waiting) >= PARQUET_ROWS:
+                    parquet.write_table(pa.Table.from_pylist(waiting, schema))
+                    waiting.clear()
+
+            yield to_parquet
+            if waiting:
+                parquet.write_table(pa.Table.from_pylist(waiting, schema))
+    elif path.suffix.lower() == ".csv":
+        with path.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, [key, "label", "score"])
+            writer.writeheader()
+            yield writer.writerows
+    else:
+        with path.open("w", encoding="utf-8", newline="\n") as file:
+            yield lambda rows: file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
 def as_pipeline(
@@ -73,12 +177,22 @@ def as_pipeline(
     return answers if top_k else answers[0]
 
 
+def _checked_file(path: Path, text_column: str) -> tuple[int | None, Iterator[str]]:
+    """How many texts a file has, None of a stream, and the texts one by one.
+
+    A file is read once to its end first, so that a fault in it is reported before the models are loaded.
+    """
+    if str(path) == "-":
+        return None, _stream_lines()
+    return sum(1 for _ in _file_texts(path, text_column)), _file_texts(path, text_column)
+
+
 def _file_texts(path: Path, text_column: str) -> Iterator[str]:
     if path.suffix.lower() == ".txt":
         if not path.is_file():
             raise DataError(f"{path}: no such file")
-        for number, line in enumerate(read_utf8(path).splitlines(), start=1):
-            yield checked_text(path, f"line {number}", line)
+        for number, line in enumerate(utf8_lines(path), start=1):
+            yield checked_text(path, f"line {number}", line.rstrip("\n"))
         return
     for row in read_rows(path, (text_column,)):
         yield checked_text(path, row.where, column(path, row, text_column, "--text-column"))

@@ -2,7 +2,9 @@
 
 import csv
 import io
+import itertools
 import json
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -701,3 +703,22 @@ def test_file_too_small_to_split_is_an_error_that_names_it(tmp_path: Path) -> No
     assert "6 different texts are too few" in said
     folder = write_splits(tmp_path / "d", train=[(f"text {number}", "ab"[number % 2]) for number in range(6)])
     assert str(folder) in message(lambda: load_table(folder))
+
+
+@pytest.mark.parametrize("ending", [".csv", ".jsonl"])
+def test_rows_are_read_one_by_one_and_a_fault_is_found_where_it_is(tmp_path: Path, ending: str) -> None:
+    """So that a file larger than memory can be read; ten megabytes of rows here."""
+    path = tmp_path / f"large{ending}"
+    line = "a long text " * 50
+    rows = 20_000
+    head, row = ("text\n", line) if ending == ".csv" else ("", json.dumps({"text": line}))
+    with path.open("wb") as file:
+        file.write(head.encode() + f"{row}\n".encode() * rows + b"\xff\n")
+    tracemalloc.start()
+    reader = read_rows(path, ["text"])
+    count = sum(1 for _ in itertools.islice(reader, rows - 1000))
+    assert count == rows - 1000
+    assert tracemalloc.get_traced_memory()[1] < 2_000_000
+    tracemalloc.stop()
+    with pytest.raises(DataError, match=f"line {rows + 1 + bool(head)}: not UTF-8"):
+        list(reader)

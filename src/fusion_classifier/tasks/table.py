@@ -6,7 +6,6 @@ silently dropped row would change the result without a trace. A text is kept to 
 
 import codecs
 import csv
-import io
 import json
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
@@ -114,15 +113,44 @@ def read_utf8(path: Path) -> str:
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise DataError(
-            f"{path}, line {line}: not UTF-8 (byte 0x{data[error.start]:02x}); save the file as UTF-8"
-        ) from error
+        raise _not_utf8(path, data.count(b"\n", 0, error.start) + 1, error) from error
+
+
+def utf8_lines(path: Path, newline: str | None = None) -> Iterator[str]:
+    """The lines of a text file one at a time, in constant memory; a byte order mark is dropped.
+
+    Args:
+        path: the file.
+        newline: which line ends there are, and whether they are kept, as for `open`.
+
+    Raises:
+        DataError: the file can't be read, or at the line that is not UTF-8 or some lines before it.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline=newline) as file:
+            yield from file
+    except UnicodeDecodeError:
+        # The position is one in a block of the file: look for the line.
+        with path.open("rb") as raw:
+            for number, line in enumerate(raw, start=1):
+                try:
+                    line.decode("utf-8")
+                except UnicodeDecodeError as error:
+                    raise _not_utf8(path, number, error) from error
+        raise DataError(f"{path}: changed while it was read; run the same command again") from None
+    except OSError as error:
+        raise DataError(f"{path}: can't be read ({error.strerror})") from error
+
+
+def _not_utf8(path: Path, line: int, error: UnicodeDecodeError) -> DataError:
+    return DataError(
+        f"{path}, line {line}: not UTF-8 (byte 0x{error.object[error.start]:02x}); save the file as UTF-8"
+    )
 
 
 def _csv_rows(path: Path, delimiter: str) -> Iterator[Row]:
     line = 1  # where the row at hand begins
-    reader = csv.reader(io.StringIO(read_utf8(path), newline=""), delimiter=delimiter, strict=True)
+    reader = csv.reader(utf8_lines(path, newline=""), delimiter=delimiter, strict=True)
     try:
         header = next(reader, None)
         if not header or not any(name.strip() for name in header):
@@ -148,7 +176,7 @@ def _csv_rows(path: Path, delimiter: str) -> Iterator[Row]:
 
 def _jsonl_rows(path: Path) -> Iterator[Row]:
     # Not splitlines(): a JSON string may hold U+2028 and its like unescaped.
-    for number, line in enumerate(read_utf8(path).split("\n"), start=1):
+    for number, line in enumerate(utf8_lines(path, newline="\n"), start=1):
         if not line.strip():
             continue
         try:
