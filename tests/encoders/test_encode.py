@@ -4,6 +4,7 @@ import dataclasses
 import json
 import random
 import shutil
+import sys
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from transformers import AutoModel, AutoTokenizer, LlamaModel, PreTrainedModel, PreTrainedTokenizerBase
 
 from fusion_classifier.encoders import Encoder, encode, load_encoder, parse_encoder
-from fusion_classifier.encoders.encode import batches, tokenize
+from fusion_classifier.encoders.encode import Job, batches, encode_batch, encode_jobs, tokenize
 from fusion_classifier.encoders.loading import thirds
 from fusion_classifier.errors import FecError, NonFiniteError, UsageError
 
@@ -373,3 +374,40 @@ def test_tokens_without_layers_given_are_those_of_the_thirds(folders: dict[str, 
     given = encode(load(folders["llama"], "&pooling=tokens&layers=2,4,6"), TEXTS)
     for found, expected in zip(encode(encoder, TEXTS), given, strict=True):
         np.testing.assert_array_equal(found, expected)
+
+
+def test_batches_at_once_give_what_one_after_another_gives_in_order(encoder_of: Callable[[str], Encoder]) -> None:
+    encoder, threads = encoder_of("llama"), torch.get_num_threads()
+    texts = [text * (1 + i % 7) + str(i) for i in range(40) for text in TEXTS]
+    jobs = [Job(i, [tokenize(encoder, texts[i : i + 3])]) for i in range(0, len(texts), 3)]
+    torch.set_num_threads(3)
+    try:
+        found = list(encode_jobs(encoder, iter(jobs)))
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(threads)
+    assert [tag for tag, _ in found] == [job.tag for job in jobs]
+    for job, (_, arrays) in zip(jobs, found, strict=True):
+        for array, alone in zip(arrays, encode_batch(encoder, job.by_template), strict=True):
+            np.testing.assert_allclose(array, alone, atol=1e-5)
+
+
+def test_a_failing_batch_ends_the_work_and_gives_the_cores_back(
+    encoder_of: Callable[[str], Encoder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder, threads, calls = encoder_of("llama"), torch.get_num_threads(), 0
+    plain = encode_batch
+
+    def failing(*arguments: object) -> list[np.ndarray]:
+        nonlocal calls
+        calls += 1
+        if calls == 5:
+            raise MemoryError("no more")
+        return plain(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(sys.modules["fusion_classifier.encoders.encode"], "encode_batch", failing)
+    jobs = (Job(i, [tokenize(encoder, ["some text"])]) for i in range(1000))
+    with pytest.raises(MemoryError):
+        list(encode_jobs(encoder, jobs))
+    assert calls < 50
+    assert torch.get_num_threads() == threads
