@@ -71,19 +71,32 @@ def test_a_calibration_never_raises_the_loss_nor_changes_an_answer(seed: int, n:
     labels = rng.integers(0, 5, n)
     fitted, plain = fit_decision(logits, labels), fit_decision(logits, labels, calibrate=False)
     assert plain == Decision()
-    of = np.arange(n), labels
+    targets = np.full((n, 5), 1 / (4 * (n + 2)))
+    targets[np.arange(n), labels] = (n + 1) / (n + 2)
     # The search ends within its tolerance of the minimum.
-    losses = [-log_calibrated(logits.double().numpy(), d.temperature, d.beta)[of].mean() for d in (fitted, plain)]
+    losses = [
+        -(targets * log_calibrated(logits.double().numpy(), d.temperature, d.beta)).sum(1).mean()
+        for d in (fitted, plain)
+    ]
     assert losses[0] <= losses[1] + 1e-3
     warmer, before = (d.labels(d.probabilities(logits)) for d in (fitted, plain))
     np.testing.assert_array_equal(warmer, before)
 
 
-def test_a_perfect_model_gets_a_finite_temperature() -> None:
-    labels = np.arange(30) % 3
-    decision = fit_decision(torch.eye(3)[labels] * 8, labels)
-    assert 0 < decision.temperature < 1
-    assert np.isfinite(decision.probabilities(torch.eye(3))).all()
+@pytest.mark.parametrize("n", [3, 30, 300])
+@pytest.mark.parametrize("scale", [2.0, 8.0, 50.0])
+def test_a_head_right_on_all_validation_texts_is_not_certain(n: int, scale: float) -> None:
+    labels = np.arange(n) % 3
+    decision = fit_decision(torch.eye(3)[labels] * scale, labels)
+    np.testing.assert_allclose(decision.probabilities(torch.eye(3) * scale).max(1), (n + 1) / (n + 2), atol=0.01)
+
+
+@pytest.mark.parametrize("n", [3, 30, 300])
+def test_a_head_right_on_all_labels_of_all_texts_is_not_certain(n: int) -> None:
+    targets = np.random.default_rng(0).integers(0, 2, (n, 4))
+    decision = fit_decision(torch.from_numpy(targets * 20.0 - 10), targets)
+    probabilities = decision.probabilities(torch.from_numpy(targets * 20.0 - 10))
+    np.testing.assert_allclose(np.where(targets == 1, probabilities, 1 - probabilities), (n + 1) / (n + 2), atol=0.01)
 
 
 @settings(deadline=None, max_examples=40)
