@@ -1,5 +1,6 @@
 """The whole main job on a small real transformer and a small real file."""
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
+from rich.console import Console
 from sklearn.metrics import accuracy_score, f1_score
 
 from fusion_classifier import FusionClassifier
@@ -19,8 +21,8 @@ from fusion_classifier.evaluation import METRICS
 from fusion_classifier.features import FeatureStore, hash_texts
 from fusion_classifier.features.hashing import hexadecimal
 from fusion_classifier.fusion import parse_head
-from fusion_classifier.progress import QUIET
-from fusion_classifier.run import Workspace, evaluate_saved, export_task, run, train_task
+from fusion_classifier.progress import QUIET, Progress
+from fusion_classifier.run import Workspace, evaluate_saved, export_task, run, say_gaps, train_task
 from fusion_classifier.tasks import Task, load_task
 from fusion_classifier.training import recipe, train
 
@@ -313,3 +315,19 @@ def test_a_limit_that_leaves_one_label_to_train_on_is_an_error(
     config = config.model_copy(update={"task": config.task.model_copy(update={"limit": 20})})
     with pytest.raises(DataError, match=r"only the label 'joy'; add rows.*or raise --limit"):
         run(config, load_task(config.task), tmp_path / "out", work)
+
+
+def test_labels_without_a_row_in_a_split_are_named(tmp_path: Path) -> None:
+    lines = [f"{text},{label}" for text, label in corpus(30, 0)] + ["one of its kind,odd"]
+    path = tmp_path / "moods.csv"
+    path.write_text("\n".join(["text,label", *lines]) + "\n", "utf-8")
+    console = Console(record=True, width=200, file=io.StringIO())
+    work = Workspace(FeatureStore(tmp_path / "store"), torch.device("cpu"), Progress(console))
+    task = load_task(TaskConfig(name=str(path)))
+    without = [split for split in ("train", "valid", "test") if task.labels.index("odd") not in task.targets(split)]
+    say_gaps(task, work)
+    said = console.export_text().splitlines()
+    assert len(said) == len(without) == 2
+    assert all(
+        f"without a row in {split} " in line and "'odd'" in line for split, line in zip(without, said, strict=True)
+    )

@@ -243,10 +243,11 @@ def train_(
 ) -> None:
     """Train on features that are in the store; no model is loaded."""
     config = training.config(data.config(task), encoders.configs(reads(training.head)))
-    from fusion_classifier.run import load_for, train_task
+    from fusion_classifier.run import load_for, say_gaps, train_task
 
     work = place.workspace()
     loaded, _ = load_for(config.task, ["train", "valid"], work)
+    say_gaps(loaded, work)
     folder = training.folder(loaded.name)
     trained = train_task(config, loaded, folder, work, overwrite=training.overwrite)
     if as_json:
@@ -289,10 +290,11 @@ def run_(
     """
     config = training.config(data.config(task), encoders.configs(reads(training.head)))
     from fusion_classifier import tables
-    from fusion_classifier.run import load_for, run
+    from fusion_classifier.run import load_for, run, say_gaps
 
     work = place.workspace()
     loaded, _ = load_for(config.task, None, work)
+    say_gaps(loaded, work)
     result = run(config, loaded, training.folder(loaded.name), work, overwrite=training.overwrite)
     if as_json:
         _print(result.metrics)

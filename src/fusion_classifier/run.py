@@ -66,6 +66,8 @@ from fusion_classifier.version import __version__
 
 CONFIG_FILE = "config.yaml"
 METRICS_FILE = "metrics.json"
+GAPS = {"train": "they can't be learnt", "valid": "no choice heeds them", "test": "they are not measured"}
+MOST_NAMED = 5  # labels in a sentence
 REPORTED_PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "scikit-learn", "pylance", "pyarrow")
 
 
@@ -108,6 +110,19 @@ def load_for(config: TaskConfig, splits: Sequence[str] | None, work: Workspace) 
     return task, chosen
 
 
+def say_gaps(task: Task, work: Workspace) -> None:
+    """Name the labels without a row in a split: nothing is learnt of them, or nothing is measured."""
+    for split, meaning in GAPS.items():
+        if split not in task.splits:
+            continue
+        rows = task.targets(split)
+        counts = rows.sum(0) if task.multilabel else np.bincount(rows, minlength=len(task.labels))
+        missing = [repr(label) for label, count in zip(task.labels, counts, strict=True) if not count]
+        if missing:
+            shown = ", ".join(missing[:MOST_NAMED]) + (", …" if len(missing) > MOST_NAMED else "")
+            work.say(f"labels without a row in {split} ({meaning}): {shown}")
+
+
 # --- extract -----------------------------------------------------------------------------------------------
 
 
@@ -141,7 +156,7 @@ def features_missing(task: Task, splits: Sequence[str], encoders: Sequence[Encod
             if missing:
                 raise StoreError(
                     f"{work.store.root}: lacks the features of {missing:,} {split} texts by {config.name}; "
-                    f"first fec extract {task.name} --encoder '{config.name}' with the same options"
+                    f"first run fec extract on the same task with the same options and --encoder '{config.name}'"
                 )
 
 
