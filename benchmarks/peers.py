@@ -16,11 +16,10 @@ from scipy.sparse import hstack
 from scipy.special import softmax
 from sklearn.dummy import DummyClassifier
 from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, SGDClassifier
 from sklearn.metrics import f1_score
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler, normalize
-from sklearn.svm import LinearSVC
 
 from fusion_classifier.config import EncoderConfig
 from fusion_classifier.encoders import identify
@@ -225,32 +224,34 @@ def logistic(problem: Problem) -> Fitted:
 
 
 def svm(problem: Problem) -> Fitted:
-    """Linear support vector machine, one label against the rest, on the standardized features; C on validation.
+    """Linear support vector machine, one label against the rest, on the standardized features; alpha on validation.
 
-    The answer is the label with the largest decision function; its softmax orders the labels but is no probability.
-    https://scikit-learn.org/stable/modules/svm.html#tips-on-practical-use
+    By averaged stochastic gradient descent: liblinear's Newton steps (`LinearSVC`) had not ended four settings of 19,500
+    texts, 4,032 features and 32 labels after 55 minutes. The answer is the label with the largest decision function;
+    its softmax orders the labels but is no probability.
+    https://scikit-learn.org/stable/modules/sgd.html#tips-on-practical-use
     """
     started = time.perf_counter()
     transform, train, valid = standardized(problem)
-    # liblinear computes in float64 and would copy once a setting.
-    train, valid = train.astype(np.float64), valid.astype(np.float64)
     prepared = time.perf_counter() - started
 
-    def decide(model: LinearSVC, matrix: np.ndarray) -> np.ndarray:
+    def decide(model: SGDClassifier, matrix: np.ndarray) -> np.ndarray:
         scores = model.decision_function(matrix)
         every = np.full((len(matrix), problem.n_classes), scores.min() - 1.0)
         every[:, model.classes_] = scores if scores.ndim == 2 else np.stack([-scores, scores], 1)
         return np.asarray(softmax(every, axis=1), dtype=np.float64)
 
-    def fit(setting: Mapping[str, Any]) -> tuple[LinearSVC, np.ndarray]:
-        model = LinearSVC(C=setting["C"], tol=1e-3, max_iter=1000, random_state=problem.seed)
+    def fit(setting: Mapping[str, Any]) -> tuple[SGDClassifier, np.ndarray]:
+        model = SGDClassifier(
+            loss="hinge", alpha=setting["alpha"], average=True, max_iter=20, random_state=problem.seed
+        )
         model.fit(train, problem.labels("train"))
         return model, decide(model, valid)
 
-    best, others = search(problem, [{"C": c} for c in (1e-5, 3e-5, 1e-4, 3e-4)], fit)
-    fixed = {"features": train.shape[1], "max_iter": 1000, "tol": 1e-3, "loss": "squared_hinge"}
+    best, others = search(problem, [{"alpha": alpha} for alpha in (1e-3, 1e-2, 1e-1, 1.0)], fit)
+    fixed = {"features": train.shape[1], "max_iter": 20, "loss": "hinge", "average": True}
     return Fitted(
-        lambda texts: decide(best.state, transform(texts).astype(np.float64)),
+        lambda texts: decide(best.state, transform(texts)),
         best.setting,
         fixed,
         others,
