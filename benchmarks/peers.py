@@ -226,9 +226,9 @@ def logistic(problem: Problem) -> Fitted:
 def svm(problem: Problem) -> Fitted:
     """Linear support vector machine, one label against the rest, on the standardized features; alpha on validation.
 
-    By averaged stochastic gradient descent: liblinear's Newton steps (`LinearSVC`) had not ended four settings of 19,500
-    texts, 4,032 features and 32 labels after 55 minutes. The answer is the label with the largest decision function;
-    its softmax orders the labels but is no probability.
+    By averaged stochastic gradient descent: liblinear's Newton steps (`LinearSVC`) had not ended four settings of
+    19,500 texts, 4,032 features and 32 labels after 55 minutes. The answer is the label with the largest decision
+    function; its softmax orders the labels but is no probability.
     https://scikit-learn.org/stable/modules/sgd.html#tips-on-practical-use
     """
     started = time.perf_counter()
