@@ -79,7 +79,7 @@ def setfit(problem: Problem) -> Fitted:
             trainer.train_classifier(texts, labels.tolist(), args=arguments)
         return model, probabilities(model, problem.texts("valid"))
 
-    grid = [{"max_steps": steps} for steps in ((50,) if problem.quick else (1000, 4000))]
+    grid = [{"max_steps": steps} for steps in ((50,) if problem.quick else (500, 1500))]
     best, others = search(problem, grid, fit)
     pairs = SETFIT_BATCH * best.setting["max_steps"]
     fixed = {
