@@ -78,7 +78,7 @@ def test_evaluated_again_it_comes_out_the_same(finished: tuple[Path, Workspace, 
 
 
 def test_predict_answers_with_every_label_given(finished: tuple[Path, Workspace, TaskConfig]) -> None:
-    texts = ["we won and he broke it 3", "nothing to say 5"]
+    texts = ["he broke it and we won 3", "nothing to say 5"]
     both, none = (json.loads(line) for line in predict_lines(finished[0], texts, None, "text", None, None, {}, "cpu"))
     assert {answer["label"] for answer in both} == {"joy", "anger"}
     assert both[0]["score"] >= both[1]["score"]
