@@ -12,7 +12,7 @@ from fusion_classifier.config import RunConfig, TaskConfig, TrainingConfig
 from fusion_classifier.encoders import EncoderIdentity, identify
 from fusion_classifier.features import Features, PooledFeatures, read_features
 from fusion_classifier.fusion import count_parameters, parse_head
-from fusion_classifier.run import features_of, train_task
+from fusion_classifier.run import train_task
 from fusion_classifier.training import LabelledFeatures, Trained, predict_logits, recipe, train
 
 
@@ -44,14 +44,11 @@ def llmembed_zscored(problem: Problem) -> Fitted:
     """
     started = time.perf_counter()
     identities = _identities(problem)
-    raw_train, raw_valid = (
-        features_of(problem.task.split(split), problem.task, identities, problem.work.store)
-        for split in ("train", "valid")
-    )
-    statistics = {name: _statistics(features) for name, features in raw_train.features.items()}
-    train_data, valid_data = (
-        LabelledFeatures(_zscored(data.features, statistics), data.labels) for data in (raw_train, raw_valid)
-    )
+    splits = ("train", "valid")
+    raw = {split: read_features(problem.texts(split), identities, problem.work.store) for split in splits}
+    statistics = {name: _statistics(features) for name, features in raw["train"].items()}
+    zscored = {split: _zscored(raw[split], statistics) for split in splits}
+    train_data, valid_data = (LabelledFeatures(zscored[split], problem.labels(split)) for split in splits)
     prepared = time.perf_counter() - started
 
     def training_of(setting: Mapping[str, Any]) -> TrainingConfig:
@@ -71,7 +68,7 @@ def llmembed_zscored(problem: Problem) -> Fitted:
             problem.work.device,
             problem.work.progress,
         )
-        return trained, probabilities(trained, valid_data.features, len(valid_data))
+        return trained, probabilities(trained, zscored["valid"], len(valid_data))
 
     best, others = search(problem, LLMEMBED_ZSCORED, fit)
 

@@ -74,7 +74,8 @@ def setfit(problem: Problem) -> Fitted:
                 show_progress_bar=False,
             )
             trainer = SetFitTrainer(model=model, args=arguments)
-            with torch.autocast("cpu", torch.bfloat16, enabled=_bfloat16(problem)):
+            # Without its cache: a context around many steps would go on using the weights of the first.
+            with torch.autocast("cpu", torch.bfloat16, enabled=_bfloat16(problem), cache_enabled=False):
                 trainer.train_embeddings([texts[i] for i in rows], labels[rows].tolist(), args=arguments)
             trainer.train_classifier(texts, labels.tolist(), args=arguments)
         return model, probabilities(model, problem.texts("valid"))

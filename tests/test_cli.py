@@ -199,6 +199,7 @@ def test_results_go_to_stdout_and_nothing_else_does(data: Path, bert_folder: Pat
         (["run", "demo", "--recipe", "secret"], 2, "no recipe"),
         (["run", "demo", "--lr", "-1"], 2, "learning_rate (--lr)"),
         (["run", "demo", "--seeds", "0"], 2, "--seeds"),
+        (["run", "demo", "--memory", "plenty"], 2, "--memory 'plenty'"),
         (["run", "demo", "-e", "minilm-l6?volume=11"], 2, "no setting 'volume'"),
         (["run", "demo", "-e", "minilm-l6", "--layers", "x"], 2, "layers 'x'"),
         (["run", "demo", "-e", "minilm-l6", "-e", "minilm-l6"], 2, "given twice"),

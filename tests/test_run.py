@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -331,3 +332,17 @@ def test_labels_without_a_row_in_a_split_are_named(tmp_path: Path) -> None:
     assert all(
         f"without a row in {split} " in line and "'odd'" in line for split, line in zip(without, said, strict=True)
     )
+
+
+def test_features_beyond_the_memory_for_them_are_read_in_blocks(
+    folder: Path, bert_folder: Path, tmp_path: Path
+) -> None:
+    console = Console(record=True, width=200, file=io.StringIO())
+    work = Workspace(FeatureStore(tmp_path / "store"), torch.device("cpu"), Progress(console), memory=2000)
+    config = config_for(str(folder), [bert_folder])
+    result = run(config, load_task(config.task), tmp_path / "out", work)
+    assert "do not fit into the" in console.export_text()
+    assert json.loads((tmp_path / "out" / "seeds" / "0" / "training.json").read_text())["streamed"] is True
+    enough = replace(work, memory=10**9)
+    found = evaluate_saved(tmp_path / "out", "test", config.task, {}, enough)
+    assert found["test"]["metrics"] == result.metrics["test"], "what is read in blocks is what memory holds"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 
 import typer
-from pydantic import ValidationError
+from pydantic import ByteSize, TypeAdapter, ValidationError
 
 from fusion_classifier.config import (
     DEFAULT_HEAD,
@@ -360,14 +360,36 @@ class PlaceOptions:
         "auto"
     )
 
+    memory: Annotated[
+        str | None,
+        option(
+            "--memory",
+            panel=PLACE,
+            metavar="SIZE",
+            help="What features may take of the memory, 4GB say, before they are read in blocks; half of what is "
+            "free unless given.",
+        ),
+    ] = None
+
     def workspace(self) -> "Workspace":
-        """Store, device and progress."""
+        """Store, device, progress and memory."""
         from fusion_classifier.encoders import resolve_device
-        from fusion_classifier.features import FeatureStore
+        from fusion_classifier.features import FeatureStore, memory_for_features
         from fusion_classifier.progress import Progress
         from fusion_classifier.run import Workspace
 
-        return Workspace(FeatureStore(self.store), resolve_device(self.device), Progress())
+        memory = memory_for_features() if self.memory is None else _bytes_of(self.memory)
+        return Workspace(FeatureStore(self.store), resolve_device(self.device), Progress(), memory)
+
+
+def _bytes_of(size: str) -> int:
+    try:
+        found = int(TypeAdapter(ByteSize).validate_python(size))
+    except ValidationError:
+        found = 0
+    if found <= 0:
+        raise UsageError(f"--memory {size!r}: write a size like 500MB or 4GB")
+    return found
 
 
 def encoder_paths(specs: list[str] | None) -> dict[str, str]:

@@ -18,7 +18,7 @@ import platform
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,15 @@ from fusion_classifier.evaluation import (
     write_predictions,
 )
 from fusion_classifier.evaluation.plots import plot_confusion, plot_f1_by_label, plot_risk_coverage, plot_training
-from fusion_classifier.features import ExtractionReport, FeatureStore, extract_features, hash_texts, read_features
+from fusion_classifier.features import (
+    ExtractionReport,
+    FeatureStore,
+    extract_features,
+    hash_texts,
+    memory_for_features,
+    open_features,
+    read_features,
+)
 from fusion_classifier.features.export import export_split
 from fusion_classifier.features.hashing import hexadecimal
 from fusion_classifier.files import whole_file, whole_folder, write_whole
@@ -73,11 +81,12 @@ REPORTED_PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "scikit-lea
 
 @dataclass(frozen=True)
 class Workspace:
-    """Where a command works: the store, the device, and where it shows its progress."""
+    """Where a command works: the store, the device, where it shows its progress, and bytes features may take."""
 
     store: FeatureStore
     device: torch.device
     progress: Progress
+    memory: int = field(default_factory=memory_for_features)
 
     def say(self, message: str) -> None:
         """A line for the user, beside the progress."""
@@ -166,10 +175,12 @@ def _texts(task: Task, split: str) -> tuple[str, ...]:
 
 
 def features_of(
-    split: Split, task: Task, identities: Sequence[EncoderIdentity], store: FeatureStore
+    split: Split, task: Task, identities: Sequence[EncoderIdentity], store: FeatureStore, memory: int | None = None
 ) -> LabelledFeatures:
-    """The features of a task's rows from the store, with their labels."""
-    return LabelledFeatures(read_features(split.texts, identities, store), targets(split.labels, len(task.labels)))
+    """The features of a task's rows with their labels; left in the store where they need more bytes than `memory`."""
+    return LabelledFeatures(
+        open_features(split.texts, identities, store, memory), targets(split.labels, len(task.labels))
+    )
 
 
 # --- train -------------------------------------------------------------------------------------------------
@@ -188,8 +199,16 @@ def train_task(
     identities = [identify(encoder, work.device) for encoder in config.encoders]
     with locked(out):
         _claim(out, config, task, identities, work.device, overwrite=overwrite)
-        train_data = features_of(train_split, task, identities, work.store)
-        valid_data = features_of(valid_split, task, identities, work.store)
+        rows = len(train_split) + len(valid_split)
+        train_data, valid_data = (
+            features_of(part, task, identities, work.store, work.memory * len(part) // rows)
+            for part in (train_split, valid_split)
+        )
+        if train_data.stored:
+            work.say(
+                f"the features do not fit into the {work.memory / 1e9:.1f} GB for them: training reads them from the "
+                "store in blocks (--memory sets how much they may take)"
+            )
         trained = {}
         for seed in config.seeds:
             trained[seed] = _finished_seed(out, config, train_data, len(task.labels), seed) or _train_seed(
@@ -392,6 +411,7 @@ def _train_seed(
         save_file(state, folder / "head.safetensors")
         record = {
             "best_epoch": trained.best_epoch,
+            "streamed": train_data.stored,
             "decision": trained.decision.model_dump(mode="json"),
             "history": [asdict(epoch) for epoch in trained.history],
         }
@@ -447,7 +467,7 @@ def evaluate_split(
     split = task.split(name)
     if not len(split):
         raise DataError(f"the {name} split of {task.source} is empty")
-    data = features_of(split, task, identities, work.store)
+    data = features_of(split, task, identities, work.store, work.memory)
     by_seed, answers = {}, {}
     for seed, one in members.items():
         logits = predict_logits(one.head.to(work.device), data.features, len(data), work.device)
@@ -565,10 +585,11 @@ def export_task(
     identities = [identify(encoder, work.device) for encoder in encoders]
     paths = []
     for name in splits:
-        data = features_of(task.split(name), task, identities, work.store)
-        hashes = hexadecimal(hash_texts(task.split(name).texts))
+        split = task.split(name)
+        features = read_features(split.texts, identities, work.store)
+        labels, hashes = targets(split.labels, len(task.labels)), hexadecimal(hash_texts(split.texts))
         path = out / f"{name}.safetensors"
-        export_split(data.features, data.labels, path, names=task.labels, task=task.name, split=name, hashes=hashes)
+        export_split(features, labels, path, names=task.labels, task=task.name, split=name, hashes=hashes)
         paths.append(path)
     return paths
 

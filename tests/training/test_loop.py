@@ -82,6 +82,12 @@ def test_it_learns(head: OnePart | FusionConfig) -> None:
     assert fit(head, config=config).best.valid_accuracy > 0.8
 
 
+def singles_of(data: LabelledFeatures) -> np.ndarray:
+    features = data.features["single"]
+    assert isinstance(features, PooledFeatures)
+    return features.values
+
+
 def test_it_stops_when_patience_is_at_its_end() -> None:
     trained = fit(HEADS[0], config=CONFIG.model_copy(update={"max_epochs": 200, "patience": 3}))
     assert len(trained.history) == trained.best_epoch + 3
@@ -89,8 +95,7 @@ def test_it_stops_when_patience_is_at_its_end() -> None:
 
 def test_divergence_is_named_with_the_way_out() -> None:
     broken = data(150, 0)
-    values = broken.features["single"].values
-    values[3, 0] = np.inf
+    singles_of(broken)[3, 0] = np.inf
     with pytest.raises(NonFiniteError, match="--lr"):
         train(HEADS[1], CONFIG, broken, data(60, 1), 3, 0, CPU, QUIET)
 
@@ -103,7 +108,7 @@ def test_an_empty_split_is_named() -> None:
 @pytest.mark.parametrize("head", HEADS)
 def test_nan_in_a_feature_is_named(head: OnePart) -> None:
     broken = data(150, 0)
-    broken.features["single"].values[3, 0] = np.nan
+    singles_of(broken)[3, 0] = np.nan
     with pytest.raises(NonFiniteError, match="diverged"):
         train(head, CONFIG, broken, data(60, 1), 3, 0, CPU, QUIET)
 
@@ -111,7 +116,7 @@ def test_nan_in_a_feature_is_named(head: OnePart) -> None:
 @pytest.mark.parametrize("head", HEADS)
 def test_nan_in_a_feature_to_validate_on_is_named(head: OnePart) -> None:
     broken = data(60, 1)
-    broken.features["single"].values[3, 0] = np.nan
+    singles_of(broken)[3, 0] = np.nan
     with pytest.raises(NonFiniteError):
         train(head, CONFIG, data(150, 0), broken, 3, 0, CPU, QUIET)
 
@@ -138,7 +143,7 @@ def test_logits_do_not_depend_on_the_padding_of_the_batch(head: OnePart) -> None
     assert isinstance(tokens, TokenFeatures)
     long = np.full((50, *tokens.values.shape[1:]), 3, dtype=np.float16)
     longer = TokenFeatures(np.concatenate([tokens.values, long]), np.append(tokens.offsets, tokens.offsets[-1] + 50))
-    singles = few.features["single"].values
+    singles = singles_of(few)
     more: dict[str, Features] = {"layered": longer, "single": PooledFeatures(np.concatenate([singles, singles[:1]]))}
     together = predict_logits(trained.head, few.features, 20, CPU)
     torch.testing.assert_close(predict_logits(trained.head, more, 21, CPU)[:20], together, atol=1e-5, rtol=1e-5)
@@ -166,7 +171,7 @@ def test_training_on_tokens_is_training_on_their_means(head: OnePart) -> None:
 
 def test_the_caller_s_random_state_is_put_back_after_an_error() -> None:
     broken = data(150, 0)
-    broken.features["single"].values[3, 0] = np.nan
+    singles_of(broken)[3, 0] = np.nan
     before = torch.get_rng_state()
     with pytest.raises(NonFiniteError):
         train(HEADS[1], CONFIG, broken, data(60, 1), 3, 0, CPU, QUIET)

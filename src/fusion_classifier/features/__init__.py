@@ -8,9 +8,16 @@ from fusion_classifier.features.arrays import (
     TokenStates,
     from_arrays,
 )
-from fusion_classifier.features.extract import ExtractionReport, extract_features, read_features
+from fusion_classifier.features.extract import (
+    ExtractionReport,
+    extract_features,
+    memory_for_features,
+    open_features,
+    read_features,
+)
 from fusion_classifier.features.hashing import hash_texts
 from fusion_classifier.features.store import FeatureStore, StoreEntry, default_store
+from fusion_classifier.features.stored import StoredFeatures
 
 __all__ = [
     "ExtractionReport",
@@ -19,11 +26,14 @@ __all__ = [
     "Features",
     "PooledFeatures",
     "StoreEntry",
+    "StoredFeatures",
     "TokenFeatures",
     "TokenStates",
     "default_store",
     "extract_features",
     "from_arrays",
     "hash_texts",
+    "memory_for_features",
+    "open_features",
     "read_features",
 ]

@@ -12,9 +12,10 @@ import random
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import psutil
 import torch
 
 from fusion_classifier.encoders import Encoder, EncoderIdentity, load_identified
@@ -22,6 +23,7 @@ from fusion_classifier.encoders.encode import Job, check_finite, encode_jobs, jo
 from fusion_classifier.features import hashing
 from fusion_classifier.features.arrays import Features, FeatureShape
 from fusion_classifier.features.store import EncoderFeatures, FeatureStore
+from fusion_classifier.features.stored import StoredFeatures
 from fusion_classifier.progress import Progress
 
 COMMIT_SECONDS = 5.0  # work that a kill can cost
@@ -139,3 +141,25 @@ def read_features(
     """
     hashes = hashing.hash_texts(texts)
     return {identity.config.name: store.of(identity).read(hashes) for identity in identities}
+
+
+def open_features(
+    texts: Sequence[str], identities: Sequence[EncoderIdentity], store: FeatureStore, memory: int | None
+) -> dict[str, Features] | dict[str, StoredFeatures]:
+    """The features of texts by encoder name: in memory if all fit into `memory` bytes, else left in the store.
+
+    Without `memory` they are read in any case.
+
+    Raises:
+        StoreError: some are not there.
+    """
+    hashes = hashing.hash_texts(texts)
+    stored = {identity.config.name: store.of(identity).stored(hashes) for identity in identities}
+    if memory is None or sum(values.text_bytes for values in stored.values()) * len(texts) <= memory:
+        return {name: values.read(values.rows) for name, values in stored.items()}
+    return {name: replace(values, memory=memory) for name, values in stored.items()}
+
+
+def memory_for_features() -> int:
+    """Bytes that features in memory may take unless told otherwise: half of what is available now."""
+    return int(psutil.virtual_memory().available) // 2

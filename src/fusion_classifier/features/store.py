@@ -34,6 +34,7 @@ from fusion_classifier.encoders.identity import EncoderIdentity
 from fusion_classifier.errors import NonFiniteError, StoreError
 from fusion_classifier.features import hashing
 from fusion_classifier.features.arrays import Features, FeatureShape, PooledFeatures, TokenFeatures
+from fusion_classifier.features.stored import StoredFeatures
 
 FORMAT = 1
 FLOAT16_MAX = float(np.finfo(np.float16).max)
@@ -241,19 +242,34 @@ class EncoderFeatures:
         Raises:
             StoreError: some are not there.
         """
+        stored = self.stored(hashes)
+        return stored.read(stored.rows)
+
+    def stored(self, hashes: np.ndarray) -> StoredFeatures:
+        """The same, left where they are to be read a part at a time.
+
+        Raises:
+            StoreError: some are not there.
+        """
         dataset = self._open()
         name = self._identity.config.name if self._identity else self.key
         known, rows = self._indexed(dataset) if dataset is not None else (hashes[:0], np.empty(0, dtype=np.int64))
         positions = _positions(known, hashes)
-        if (positions < 0).any():
+        if dataset is None or (positions < 0).any():
             raise StoreError(
                 f"{self.root}: no features of encoder {name} for {int((positions < 0).sum()):,} of {len(hashes):,} "
                 "texts; run fec extract with the same task and encoder"
             )
-        wanted, inverse = np.unique(rows[positions], return_inverse=True)
-        features = _read_rows(dataset, wanted)
-        in_order = len(inverse) == len(wanted) and bool((np.diff(inverse) == 1).all())
-        return features if in_order else features.take(inverse)
+        shape, ragged = _shape_of(dataset.schema)
+        written = sum(file.file_size_bytes or 0 for part in dataset.get_fragments() for file in part.data_files())
+
+        def read(wanted: np.ndarray) -> Features:
+            in_store, inverse = np.unique(wanted, return_inverse=True)
+            features = _read_rows(dataset, in_store)
+            in_order = len(inverse) == len(in_store) and bool((np.diff(inverse) == 1).all())
+            return features if in_order else features.take(inverse)
+
+        return StoredFeatures(FeatureShape(shape, ragged), rows[positions], written / max(len(known), 1), read)
 
     def problems(self) -> Iterator[str]:
         """Everything wrong with these features, a sentence each."""

@@ -1,41 +1,97 @@
-"""Features and labels as training reads them: in batches."""
+"""Features and labels as training reads them: in batches, from memory or a block of the store at a time."""
 
+import math
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from fusion_classifier.features.arrays import Features, FeatureShape, TokenFeatures
+from fusion_classifier.features.stored import StoredFeatures
 from fusion_classifier.fusion.head import Batch
 
 BLOCK_BATCHES = 32  # batches among which texts are sorted by length
+CHUNK_TEXTS = 32  # most neighbours in the store that stay together, so that a disk reads more than a text at a time
+BLOCK_CHUNKS = 16  # fewest places of the store that a block is drawn from
+BLOCKS_IN_MEMORY = 4  # one that is worked on, one that waits, and what reading one needs beside it
 
 
 @dataclass(frozen=True)
 class LabelledFeatures:
     """The features of N texts by encoder name, and their labels: int64, (N,), or multi-label (N, C) of 0 and 1."""
 
-    features: Mapping[str, Features]
+    features: Mapping[str, Features | StoredFeatures]
     labels: np.ndarray
 
     def __len__(self) -> int:
         return len(self.labels)
 
     @property
+    def stored(self) -> bool:
+        """Whether features are left in the store."""
+        return any(isinstance(features, StoredFeatures) for features in self.features.values())
+
+    @property
     def shapes(self) -> dict[str, FeatureShape]:
         """The feature shape of each encoder."""
         return {name: features.shape for name, features in self.features.items()}
-
-    def batch(self, rows: np.ndarray, device: torch.device) -> tuple[Batch, Tensor]:
-        """Some texts' features and labels on a device."""
-        return feature_batch(self.features, rows, device), torch.from_numpy(self.labels[rows]).to(device)
 
 
 def feature_batch(features: Mapping[str, Features], rows: np.ndarray, device: torch.device) -> Batch:
     """Some texts' features on a device, by encoder name."""
     return {name: values.batch(rows).to(device) for name, values in features.items()}
+
+
+@dataclass(frozen=True)
+class Block:
+    """Texts whose features are in memory; `rows` (n,) are their places among all."""
+
+    rows: np.ndarray
+    features: Mapping[str, Features]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+def in_blocks(
+    features: Mapping[str, Features | StoredFeatures], count: int, order: np.random.Generator | None = None
+) -> Iterator[Block]:
+    """All texts once, in memory: one block, or where features are left in the store, as many as memory demands.
+
+    While a block is worked on, the next is read. With `order` a block of stored features is drawn from all over the
+    store, so that training sees mixed batches; without, blocks follow the store.
+    """
+    stored = {name: values for name, values in features.items() if isinstance(values, StoredFeatures)}
+    if not stored:
+        yield Block(np.arange(count), {n: v for n, v in features.items() if not isinstance(v, StoredFeatures)})
+        return
+
+    def read(rows: np.ndarray) -> Block:
+        return Block(rows, {name: values.take(rows) for name, values in features.items()})
+
+    with ThreadPoolExecutor(1) as executor:
+        waiting = None
+        for rows in _plan(list(stored.values()), count, order):
+            reading = executor.submit(read, rows)
+            if waiting is not None:
+                yield waiting
+            waiting = reading.result()
+        if waiting is not None:
+            yield waiting
+
+
+def _plan(stored: list[StoredFeatures], count: int, order: np.random.Generator | None) -> list[np.ndarray]:
+    """Rows of each block: neighbours in the store of the encoder with the largest features."""
+    rows = np.argsort(max(stored, key=lambda values: values.text_bytes).rows, kind="stable")
+    most = stored[0].memory / BLOCKS_IN_MEMORY / sum(values.text_bytes for values in stored)
+    if order is not None:
+        size = int(min(max(most / BLOCK_CHUNKS, 1), CHUNK_TEXTS))
+        chunks = [rows[start : start + size] for start in range(0, count, size)]
+        rows = np.concatenate([chunks[i] for i in order.permutation(len(chunks))])
+    needed = min(math.ceil(count / max(most, 1)), count)
+    return np.array_split(rows, needed) if count else []
 
 
 def blocks(count: int, size: int) -> Iterator[np.ndarray]:

@@ -6,8 +6,8 @@ seed, and only deterministic kernels run.
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,10 +18,18 @@ from torch import Tensor
 from fusion_classifier.config import HeadConfig, TrainingConfig
 from fusion_classifier.errors import DataError, NonFiniteError
 from fusion_classifier.features.arrays import Features
+from fusion_classifier.features.stored import StoredFeatures
 from fusion_classifier.fusion import Head, build_head
 from fusion_classifier.fusion.head import Batch
 from fusion_classifier.progress import Progress
-from fusion_classifier.training.data import LabelledFeatures, blocks, feature_batch, shuffled_batches, tokens_of
+from fusion_classifier.training.data import (
+    LabelledFeatures,
+    blocks,
+    feature_batch,
+    in_blocks,
+    shuffled_batches,
+    tokens_of,
+)
 from fusion_classifier.training.decision import Decision, fit_decision, fit_mixture, loss_of
 
 STATISTICS_ROWS = 256
@@ -82,10 +90,8 @@ def train(
     with deterministic(seed):
         head = build_head(head_config, train_data.shapes, n_classes)
         head.to(device)
-        # In random order, for heads to which a sample is enough; the same for every seed.
-        rows = np.random.default_rng(0).permutation(len(train_data))
-        sampled = (rows[block] for block in blocks(len(rows), STATISTICS_ROWS))
-        head.fit_statistics(feature_batch(train_data.features, chosen, device) for chosen in sampled)
+        with closing(_in_random_order(train_data, device)) as batches:
+            head.fit_statistics(batches)
         epochs = epochs_of(config, len(train_data))
         steps = _Steps(head, config, epochs * math.ceil(len(train_data) / config.batch_size))
         history: list[Epoch] = []
@@ -96,10 +102,9 @@ def train(
             for epoch in range(1, epochs + 1):
                 started = time.perf_counter()
                 total = torch.zeros((), device=device)
-                for chosen in shuffled_batches(train_data.features, len(train_data), config.batch_size, order):
-                    batch, labels = train_data.batch(chosen, device)
-                    total += steps.take(batch, labels) * len(chosen)
-                    bar.advance(len(chosen))
+                for batch, labels in _epoch(train_data, config.batch_size, order, device):
+                    total += steps.take(batch, labels) * len(labels)
+                    bar.advance(len(labels))
                 loss = float(total) / len(train_data)
                 if not math.isfinite(loss):
                     raise NonFiniteError(
@@ -122,6 +127,25 @@ def train(
     logits = predict_logits(head, valid_data.features, len(valid_data), device)
     decision = fit_decision(logits, valid_data.labels, calibrate=config.calibrate)
     return Trained(head, decision, seed, best_epoch, tuple(history))
+
+
+def _epoch(
+    data: LabelledFeatures, size: int, order: np.random.Generator, device: torch.device
+) -> Iterator[tuple[Batch, Tensor]]:
+    """Every text once, in random batches."""
+    for block in in_blocks(data.features, len(data), order):
+        for chosen in shuffled_batches(block.features, len(block), size, order):
+            labels = torch.from_numpy(data.labels[block.rows[chosen]])
+            yield feature_batch(block.features, chosen, device), labels.to(device)
+
+
+def _in_random_order(data: LabelledFeatures, device: torch.device) -> Generator[Batch]:
+    """All texts, for heads to which a sample is enough; the same order for every seed."""
+    order = np.random.default_rng(0)
+    for block in in_blocks(data.features, len(data), order):
+        rows = order.permutation(len(block))
+        for chosen in blocks(len(rows), STATISTICS_ROWS):
+            yield feature_batch(block.features, rows[chosen], device)
 
 
 def epochs_of(config: TrainingConfig, rows: int) -> int:
@@ -220,12 +244,16 @@ def inference_batches(features: Mapping[str, Features], count: int) -> Iterator[
         start += size
 
 
-def predict_logits(head: Head, features: Mapping[str, Features], count: int, device: torch.device) -> Tensor:
+def predict_logits(
+    head: Head, features: Mapping[str, Features | StoredFeatures], count: int, device: torch.device
+) -> Tensor:
     """Logits of all texts in order: (N, C), float32, on the CPU."""
     return _predict(head, head, features, count, device)
 
 
-def predict_parts(head: Head, features: Mapping[str, Features], count: int, device: torch.device) -> Tensor:
+def predict_parts(
+    head: Head, features: Mapping[str, Features | StoredFeatures], count: int, device: torch.device
+) -> Tensor:
     """Logits of each of the head's parts, texts in order: (P, N, C), float32, on the CPU."""
     return _predict(head, head.parts, features, count, device)
 
@@ -234,17 +262,18 @@ def predict_parts(head: Head, features: Mapping[str, Features], count: int, devi
 def _predict(
     head: Head,
     call: Callable[[Batch], Tensor],
-    features: Mapping[str, Features],
+    features: Mapping[str, Features | StoredFeatures],
     count: int,
     device: torch.device,
 ) -> Tensor:
     head.eval()
     logits: Tensor | None = None
-    for rows in inference_batches(features, count):
-        part = call(feature_batch(features, rows, device)).float().cpu()  # (…, B, C)
-        if logits is None:
-            logits = part.new_empty(*part.shape[:-2], count, part.shape[-1])
-        logits[..., torch.from_numpy(rows), :] = part
+    for block in in_blocks(features, count):
+        for chosen in inference_batches(block.features, len(block)):
+            part = call(feature_batch(block.features, chosen, device)).float().cpu()  # (…, B, C)
+            if logits is None:
+                logits = part.new_empty(*part.shape[:-2], count, part.shape[-1])
+            logits[..., torch.from_numpy(block.rows[chosen]), :] = part
     if logits is None:
         raise DataError("no texts to predict")
     return logits
