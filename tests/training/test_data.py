@@ -7,10 +7,10 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.features.test_store import identity
 
-from fusion_classifier.config import FusionConfig, TrainingConfig
+from fusion_classifier.config import EncoderConfig, FusionConfig, TrainingConfig
 from fusion_classifier.encoders.identity import EncoderIdentity
+from fusion_classifier.encoders.weights import Weights
 from fusion_classifier.features import (
     Features,
     FeatureShape,
@@ -30,6 +30,12 @@ CPU = torch.device("cpu")
 POOLED, TOKENS = FeatureShape((2, 8), ragged=False), FeatureShape((3, 16), ragged=True)
 TEXT_BYTES = 2 * (16 + 48 * 3)  # float16 of both, at three tokens a text
 LABELS = 3
+
+
+def identity(name: str, **more: object) -> EncoderIdentity:
+    """An encoder that needs no files: the store only asks for its key and its name."""
+    config = EncoderConfig.model_validate({"name": name, "model": name} | more)
+    return EncoderIdentity(config, Weights(Path("nowhere"), None, "path"), "f0", torch.float32)
 
 
 def filled(root: Path, count: int, seed: int = 0) -> tuple[FeatureStore, list[EncoderIdentity], np.ndarray]:

@@ -192,10 +192,10 @@ def test_the_restored_head_is_the_one_of_a_run_that_ended_at_the_best_epoch(
     head: OnePart,
 ) -> None:
     """To the bit, as both have one seed; later epochs have left no trace."""
-    config = CONFIG.model_copy(update={"learning_rate": 0.03, "max_epochs": 12, "patience": 12})
+    config = CONFIG.model_copy(update={"learning_rate": 0.03, "max_epochs": 30, "patience": 30})
     train_data, valid_data = data(60, 0, noise=3.0), data(60, 1, noise=3.0)
     trained = train(head, config, train_data, valid_data, 3, 0, CPU, QUIET)
-    assert trained.best_epoch < 12  # else nothing is restored
+    assert trained.best_epoch < 30  # else nothing is restored
     shorter = config.model_copy(update={"max_epochs": trained.best_epoch})
     ended = train(head, shorter, train_data, valid_data, 3, 0, CPU, QUIET)
     assert ended.best_epoch == trained.best_epoch

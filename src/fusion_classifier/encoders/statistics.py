@@ -19,10 +19,10 @@ def clipped_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
 
     Clipped until the standard deviations settle. A constant state gets the standard deviation 1.
     """
-    mean, std = x.mean(0), x.std(0, correction=0)
+    std, mean = torch.std_mean(x, 0, correction=0)
     for _ in range(PASSES):
-        clipped = torch.minimum(torch.maximum(x, mean - OUTLIER * std), mean + OUTLIER * std)
-        before, mean, std = std, clipped.mean(0), clipped.std(0, correction=0)
+        before = std
+        std, mean = torch.std_mean(x.clamp(mean - OUTLIER * std, mean + OUTLIER * std), 0, correction=0)
         if bool((std >= (1 - SETTLED) * before).all()):
             break
     return mean, torch.where(std > 1e-6 * (mean.abs() + 1e-6), std, torch.ones_like(std))

@@ -83,8 +83,8 @@ class PooledFeatures:
         return FeatureShape(tuple(self.values.shape[1:]), ragged=False)
 
     def batch(self, rows: np.ndarray) -> Tensor:
-        """Some texts' features: (B, *shape), float32."""
-        return torch.from_numpy(self.values[rows]).float()
+        """Some texts' features, as they are stored: (B, *shape)."""
+        return torch.from_numpy(self.values[rows])
 
     def take(self, rows: np.ndarray) -> "PooledFeatures":
         """Some texts' features, kept as they are."""

@@ -17,13 +17,16 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import dropout, layer_norm, linear
+from torch.nn.functional import layer_norm, linear
 
 from fusion_classifier.config import FusionConfig
 from fusion_classifier.encoders.statistics import clipped_statistics
 from fusion_classifier.features.arrays import FeatureShape, TokenStates
+from fusion_classifier.fusion.dropout import dropout
+from fusion_classifier.fusion.head import product_dtype
 
 STATISTICS_BYTES = 2**28  # of float32 states from which mean and standard deviation are taken
+CACHED_VALUES = 2**18  # float32 values that stay in a core's cache
 
 
 class AttentivePooling(nn.Module):
@@ -66,8 +69,7 @@ class AttentivePooling(nn.Module):
             feature: token states, or a pooled feature (B, layers, H).
         """
         c = self.config
-        z = ((self.flat(feature).float() - self.mean) / self.std).clamp(-c.clip, c.clip)  # (T, layers · H)
-        projected = linear(z, self._weight(), self.project.bias)  # (T, d)
+        projected = linear(self._standardized(self.flat(feature)), self._weight(), self.project.bias)  # (T, d)
         # The norm needs float32; what follows is as precise as the products before.
         h = layer_norm(projected.float(), (c.width,), self.norm.weight, self.norm.bias).to(projected.dtype)
         h = dropout(h, c.token_dropout, self.training)
@@ -80,6 +82,18 @@ class AttentivePooling(nn.Module):
         weights = scores.softmax(1).to(padded.dtype)
         return weights.transpose(1, 2) @ padded
 
+    def _standardized(self, states: Tensor) -> Tensor:
+        """z of all tokens, (T, layers · H), in the precision of the products, some tokens at a time.
+
+        Each step over all of them would go through the main memory.
+        """
+        z = torch.empty(states.shape, dtype=product_dtype(states.device), device=states.device)
+        size = max(CACHED_VALUES // self.states if states.device.type == "cpu" else len(states), 1)
+        for start in range(0, len(states), size):
+            part = states[start : start + size].to(torch.float32, copy=True)
+            z[start : start + size] = part.sub_(self.mean).div_(self.std).clamp_(-self.config.clip, self.config.clip)
+        return z
+
     def _weight(self) -> Tensor:
         """The projection's weight; in training some states are left out at random, for all tokens of the batch.
 
@@ -88,7 +102,7 @@ class AttentivePooling(nn.Module):
         weight, rate = self.project.weight, self.config.state_dropout
         if not self.training or not rate:
             return weight
-        return weight * dropout(torch.ones(self.states, device=weight.device), rate)
+        return weight * dropout(torch.ones(self.states, device=weight.device), rate, training=True)
 
     def _kept(self, mask: Tensor) -> Tensor:
         """The tokens that are attended to; in training some are left out at random, never all of a text."""

@@ -26,12 +26,12 @@ from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import dropout
 
 from fusion_classifier.config import FusionConfig
 from fusion_classifier.features.arrays import FeatureShape
 from fusion_classifier.fusion.attention import AttentivePooling
 from fusion_classifier.fusion.cooccurrence import cosine_cooccurrence, signed_root
+from fusion_classifier.fusion.dropout import dropout
 from fusion_classifier.fusion.head import Batch, Head
 
 MOST_LABEL_QUERIES = 256  # beyond, attention a label costs more than it is worth

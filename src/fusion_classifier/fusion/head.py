@@ -43,14 +43,19 @@ class Head(nn.Module, ABC):
     def fit_statistics(self, batches: Iterable[Batch]) -> None:
         """Take what the head keeps of the training features (means, say) before training; nothing here."""
 
-    def pooled(self, batch: Batch) -> list[Tensor]:
-        """Each encoder's feature as (B, layers, H); token states by their mean over the tokens."""
+    def pooled(self, batch: Batch, dtype: torch.dtype = torch.float32) -> list[Tensor]:
+        """Each encoder's feature as (B, layers, H) in `dtype`; token states by their mean over the tokens."""
         result = []
         for name, shape in self.shapes.items():
             feature = batch[name]
             pooled = feature.mean() if isinstance(feature, TokenStates) else feature
-            result.append(pooled.reshape(len(pooled), shape.layers, shape.width))
+            result.append(pooled.reshape(len(pooled), shape.layers, shape.width).to(dtype))
         return result
+
+
+def product_dtype(device: torch.device) -> torch.dtype:
+    """In what matrix products are computed now: autocast's, or float32."""
+    return torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else torch.float32
 
 
 def count_parameters(head: nn.Module) -> int:

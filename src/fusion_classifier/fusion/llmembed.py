@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from fusion_classifier.config import LlmEmbedConfig
 from fusion_classifier.features.arrays import FeatureShape
 from fusion_classifier.fusion.cooccurrence import cooccurrence, power_normalize
-from fusion_classifier.fusion.head import Batch, Head
+from fusion_classifier.fusion.dropout import Dropout
+from fusion_classifier.fusion.head import Batch, Head, product_dtype
 
 HIDDEN = (1024, 256)
 
@@ -50,16 +51,16 @@ class LlmEmbedHead(Head):
         self.classifier = nn.Sequential(
             nn.Linear(vectors**2 + residual, HIDDEN[0]),
             nn.ReLU(),
-            nn.Dropout(config.dropout),
+            Dropout(config.dropout),
             nn.Linear(HIDDEN[0], HIDDEN[1]),
             nn.ReLU(),
-            nn.Dropout(config.dropout),
+            Dropout(config.dropout),
             nn.Linear(HIDDEN[1], n_classes),
         )
 
     def stack(self, batch: Batch) -> tuple[Tensor, list[Tensor]]:
         """X, (B, n, d), and the mean over the layers of each layered encoder, (B, H) each."""
-        features = self.pooled(batch)  # each (B, layers, H)
+        features = self.pooled(batch, product_dtype(self.mixture.device))  # each (B, layers, H)
         layered = [f for f, is_layered in zip(features, self.is_layered, strict=True) if is_layered]
         single = [f for f, is_layered in zip(features, self.is_layered, strict=True) if not is_layered]
         states = [feature[:, layer] for feature in layered for layer in range(feature.shape[1])]  # each (B, H)
@@ -76,4 +77,4 @@ class LlmEmbedHead(Head):
 
 
 def _compression(width: int, config: LlmEmbedConfig) -> nn.Module:
-    return nn.Sequential(nn.Linear(width, config.width), nn.ReLU(), nn.Dropout(config.dropout))
+    return nn.Sequential(nn.Linear(width, config.width), nn.ReLU(), Dropout(config.dropout))

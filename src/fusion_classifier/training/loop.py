@@ -31,6 +31,7 @@ from fusion_classifier.training.data import (
     tokens_of,
 )
 from fusion_classifier.training.decision import Decision, fit_decision, fit_mixture, loss_of
+from fusion_classifier.training.heap import kept_memory
 
 STATISTICS_ROWS = 256
 INFERENCE_ROWS = 1024
@@ -87,7 +88,7 @@ def train(
     for name, data in (("training", train_data), ("validation", valid_data)):
         if not len(data):
             raise DataError(f"the {name} split is empty")
-    with deterministic(seed):
+    with deterministic(seed), kept_memory():
         head = build_head(head_config, train_data.shapes, n_classes)
         head.to(device)
         with closing(_in_random_order(train_data, device)) as batches:
