@@ -31,7 +31,8 @@ def test_any_shape_and_rate_keeps_or_drops_each_value_and_its_gradient(shape: li
     kept = y != 0
     assert torch.isfinite(y).all()
     if kept.any():
-        assert y.detach()[kept].std(correction=0) == 0
+        left = y.detach()[kept]
+        assert left.min() == left.max()
     y.sum().backward()  # type: ignore[no-untyped-call]  # torch has no type for it
     assert x.grad is not None
     torch.testing.assert_close(x.grad, y.detach())
