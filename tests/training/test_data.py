@@ -80,9 +80,14 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> tuple[FeatureStore, list[
     rows=st.lists(st.integers(0, 199), min_size=1, max_size=120),
     memory=st.integers(1, 30_000),
     shuffled=st.booleans(),
+    batch_size=st.integers(1, 20),
 )
 def test_blocks_hold_every_text_once_with_its_own_features(
-    store: tuple[FeatureStore, list[EncoderIdentity], np.ndarray], rows: list[int], memory: int, shuffled: bool
+    store: tuple[FeatureStore, list[EncoderIdentity], np.ndarray],
+    rows: list[int],
+    memory: int,
+    shuffled: bool,
+    batch_size: int,
 ) -> None:
     kept, identities, _ = store
     wanted = texts_of(np.array(rows))
@@ -92,13 +97,15 @@ def test_blocks_hold_every_text_once_with_its_own_features(
         for name, one in ((i.config.name, kept.of(i).stored(hash_texts(wanted))) for i in identities)
     }
     order = np.random.default_rng(0) if shuffled else None
-    blocks = list(in_blocks(features, len(rows), order))
+    blocks = list(in_blocks(features, len(rows), order, batch_size))
+    if len(blocks[0]) >= batch_size:
+        assert all(len(block) % batch_size == 0 for block in blocks[:-1])
     assert sorted(np.concatenate([block.rows for block in blocks])) == list(range(len(rows)))
     for block in blocks:
         for name, values in block.features.items():
             same(values, expected[name].take(block.rows))
     by_text = sum(one.text_bytes for one in features.values())
-    assert max(len(block) for block in blocks) <= max(memory / 4 / by_text + 1, 1)
+    assert max(len(block) for block in blocks) <= max(memory / 4 / by_text, 1)
 
 
 def test_what_fits_is_read_and_what_does_not_stays(

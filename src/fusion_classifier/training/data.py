@@ -1,6 +1,5 @@
 """Features and labels as training reads them: in batches, from memory or a block of the store at a time."""
 
-import math
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -56,12 +55,16 @@ class Block:
 
 
 def in_blocks(
-    features: Mapping[str, Features | StoredFeatures], count: int, order: np.random.Generator | None = None
+    features: Mapping[str, Features | StoredFeatures],
+    count: int,
+    order: np.random.Generator | None = None,
+    batch_size: int = 1,
 ) -> Iterator[Block]:
     """All texts once, in memory: one block, or where features are left in the store, as many as memory demands.
 
     While a block is worked on, the next is read. With `order` a block of stored features is drawn from all over the
-    store, so that training sees mixed batches; without, blocks follow the store.
+    store, so that training sees mixed batches; without, blocks follow the store. A block holds whole batches of
+    `batch_size` texts if it holds one at all.
     """
     stored = {name: values for name, values in features.items() if isinstance(values, StoredFeatures)}
     if not stored:
@@ -73,7 +76,7 @@ def in_blocks(
 
     with ThreadPoolExecutor(1) as executor:
         waiting = None
-        for rows in _plan(list(stored.values()), count, order):
+        for rows in _plan(list(stored.values()), count, order, batch_size):
             reading = executor.submit(read, rows)
             if waiting is not None:
                 yield waiting
@@ -82,16 +85,21 @@ def in_blocks(
             yield waiting
 
 
-def _plan(stored: list[StoredFeatures], count: int, order: np.random.Generator | None) -> list[np.ndarray]:
+def _plan(
+    stored: list[StoredFeatures], count: int, order: np.random.Generator | None, batch_size: int
+) -> list[np.ndarray]:
     """Rows of each block: neighbours in the store of the encoder with the largest features."""
-    rows = np.argsort(max(stored, key=lambda values: values.text_bytes).rows, kind="stable")
-    most = stored[0].memory / BLOCKS_IN_MEMORY / sum(values.text_bytes for values in stored)
+    in_store = max(stored, key=lambda values: values.text_bytes).rows
+    rows = np.argsort(in_store, kind="stable")
+    most = max(int(stored[0].memory / BLOCKS_IN_MEMORY / sum(values.text_bytes for values in stored)), 1)
     if order is not None:
-        size = int(min(max(most / BLOCK_CHUNKS, 1), CHUNK_TEXTS))
+        size = min(max(most // BLOCK_CHUNKS, 1), CHUNK_TEXTS)
         chunks = [rows[start : start + size] for start in range(0, count, size)]
-        rows = np.concatenate([chunks[i] for i in order.permutation(len(chunks))])
-    needed = min(math.ceil(count / max(most, 1)), count)
-    return np.array_split(rows, needed) if count else []
+        rows = np.concatenate([chunks[i] for i in order.permutation(len(chunks))]) if chunks else rows
+    if most >= batch_size:
+        most -= most % batch_size
+    parts = [rows[start : start + most] for start in range(0, count, most)]
+    return [part[np.argsort(in_store[part], kind="stable")] for part in parts]
 
 
 def blocks(count: int, size: int) -> Iterator[np.ndarray]:

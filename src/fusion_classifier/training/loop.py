@@ -134,7 +134,7 @@ def _epoch(
     data: LabelledFeatures, size: int, order: np.random.Generator, device: torch.device
 ) -> Iterator[tuple[Batch, Tensor]]:
     """Every text once, in random batches."""
-    for block in in_blocks(data.features, len(data), order):
+    for block in in_blocks(data.features, len(data), order, size):
         for chosen in shuffled_batches(block.features, len(block), size, order):
             labels = torch.from_numpy(data.labels[block.rows[chosen]])
             yield feature_batch(block.features, chosen, device), labels.to(device)
