@@ -1,11 +1,13 @@
 """Extract features of a model of Llama-2-7b's true shape, with random weights, and report the peak of memory.
 
     python benchmarks/large_model.py --folder /disk/with/14-GB
+    python benchmarks/large_model.py --folder /disk/with/4-GB --gguf Q4_0
 
 The weights (13.5 GB, bfloat16, safetensors in shards as on the Hub) are written to the folder once and used again.
 A process of its own loads them and extracts a few texts into an empty store: five layers, mean over tokens. It
 prints the peak of its resident memory, which must stay near the size of the weights: no second copy. Random weights
-say nothing about accuracy; memory and time are those of the real model. `--layers` makes it smaller.
+say nothing about accuracy; memory and time are those of the real model. `--layers` makes it smaller; `--gguf` writes
+one quantized file as llama.cpp does (Q4_0: 3.8 GB, Q8_0: 7.2 GB), which is unpacked to bfloat16 when it is loaded.
 """
 
 import argparse
@@ -17,7 +19,9 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
 import torch
+from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFWriter
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import AutoModel, LlamaConfig, PreTrainedTokenizerFast
@@ -25,21 +29,24 @@ from transformers import AutoModel, LlamaConfig, PreTrainedTokenizerFast
 from fusion_classifier.config import TaskConfig
 from fusion_classifier.encoders import identify, parse_encoder
 from fusion_classifier.features import FeatureStore, extract_features
+from fusion_classifier.files import whole_file
 from fusion_classifier.progress import Progress
 from fusion_classifier.tasks import load_task
 
 LAYERS = 32
+WIDTH, INNER, HEADS, VOCABULARY, CONTEXT = 4096, 11008, 32, 32000, 4096
+QUANTIZED_SCALE = 0.003  # of a block's whole numbers, so that weights are as small as a trained model's
 
 
 def write_model(folder: Path, layers: int) -> None:
     """Random weights in shards of one layer each, an index, a configuration and a tokenizer of words."""
     config = LlamaConfig(
-        vocab_size=32000,
-        hidden_size=4096,
-        intermediate_size=11008,
+        vocab_size=VOCABULARY,
+        hidden_size=WIDTH,
+        intermediate_size=INNER,
         num_hidden_layers=layers,
-        num_attention_heads=32,
-        max_position_embeddings=4096,
+        num_attention_heads=HEADS,
+        max_position_embeddings=CONTEXT,
         bos_token_id=1,
         eos_token_id=2,
         dtype="bfloat16",
@@ -63,10 +70,9 @@ def write_model(folder: Path, layers: int) -> None:
         save_file(tensors, folder / file, metadata={"format": "pt"})
         places |= dict.fromkeys(names, file)
     (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": places}), "utf-8")
-    words = sorted(
-        {word for text in load_task(TaskConfig(name="demo")).split("train").texts for word in text.split()}
-    )
-    vocabulary = {word: i for i, word in enumerate(["<unk>", "<s>", "</s>", *words][:32000])}
+    texts = load_task(TaskConfig(name="demo")).split("train").texts
+    words = ["<unk>", "<s>", "</s>", *sorted({word for text in texts for word in text.split()})][:VOCABULARY]
+    vocabulary = {word: i for i, word in enumerate(words)}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
@@ -76,10 +82,66 @@ def write_model(folder: Path, layers: int) -> None:
     config.save_pretrained(folder)  # last: what says that all is there
 
 
-def extract(folder: Path, texts: int) -> None:
+def write_gguf(path: Path, layers: int, kind: GGMLQuantizationType) -> None:
+    """Random weights in one file: matrices in blocks of a scale and small whole numbers, norms as they are."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    writer = GGUFWriter(path, "llama", use_temp_file=True)  # tensors wait on the disk, not in memory
+    writer.add_block_count(layers)
+    writer.add_context_length(CONTEXT)
+    writer.add_embedding_length(WIDTH)
+    writer.add_feed_forward_length(INNER)
+    writer.add_head_count(HEADS)
+    writer.add_head_count_kv(HEADS)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_rope_freq_base(10_000.0)
+    writer.add_rope_dimension_count(WIDTH // HEADS)
+    letters = [chr(byte) for byte in range(33, 127)]
+    words = ["<unk>", "<s>", "</s>", *letters, "th"]
+    words += [f"<{i}>" for i in range(VOCABULARY - len(words))]
+    writer.add_vocab_size(VOCABULARY)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("smollm")
+    writer.add_token_list(words)
+    writer.add_token_types([3, 3, 3] + [1] * (VOCABULARY - 3))
+    writer.add_token_merges(["t h"])
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+    writer.add_unk_token_id(0)
+    writer.add_add_bos_token(True)
+    generator = np.random.default_rng(0)
+
+    def matrix(name: str, rows: int, columns: int) -> None:
+        values, size = GGML_QUANT_SIZES[kind]
+        blocks = generator.integers(0, 256, (rows, columns // values, size), dtype=np.uint8)
+        blocks[..., :2] = np.frombuffer(
+            np.float16(QUANTIZED_SCALE).tobytes(), dtype=np.uint8
+        )  # the scale comes first
+        writer.add_tensor(name, blocks.reshape(rows, -1), raw_dtype=kind)
+
+    def norm(name: str) -> None:
+        writer.add_tensor(name, np.ones(WIDTH, dtype=np.float32))
+
+    matrix("token_embd.weight", VOCABULARY, WIDTH)
+    norm("output_norm.weight")
+    for layer in range(layers):
+        for name in ("attn_q", "attn_k", "attn_v", "attn_output"):
+            matrix(f"blk.{layer}.{name}.weight", WIDTH, WIDTH)
+        for name in ("ffn_gate", "ffn_up"):
+            matrix(f"blk.{layer}.{name}.weight", INNER, WIDTH)
+        matrix(f"blk.{layer}.ffn_down.weight", WIDTH, INNER)
+        for name in ("attn_norm", "ffn_norm"):
+            norm(f"blk.{layer}.{name}.weight")
+    with whole_file(path) as temporary:
+        writer.write_header_to_file(temporary)
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+
+
+def extract(model: Path, texts: int) -> None:
     """The measured process."""
     device = torch.device("cpu")
-    identity = identify(parse_encoder(f"{folder}?layers=-5,-4,-3,-2,-1&dtype=bfloat16"), device)
+    identity = identify(parse_encoder(f"{model}?layers=-5,-4,-3,-2,-1&dtype=bfloat16"), device)
     with tempfile.TemporaryDirectory() as store:
         started = time.perf_counter()
         extract_features(
@@ -100,15 +162,24 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True, help="where the weights are, or are to be written")
     parser.add_argument("--layers", type=int, default=LAYERS)
     parser.add_argument("--texts", type=int, default=32)
-    parser.add_argument("--extract", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--gguf", choices=["Q4_0", "Q8_0"], help="one quantized file instead of bfloat16")
+    parser.add_argument("--extract", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.extract:
-        extract(given.folder, given.texts)
+        extract(given.extract, given.texts)
         return
-    if not (given.folder / "config.json").is_file():
-        write_model(given.folder, given.layers)
-    size = sum(file.stat().st_size for file in given.folder.glob("*.safetensors"))
-    command = [sys.executable, __file__, "--extract", "--folder", str(given.folder), "--texts", str(given.texts)]
+    model = given.folder
+    if given.gguf:
+        model = given.folder / f"llama-{given.layers}-layers.{given.gguf}.gguf"
+        if not model.is_file():
+            write_gguf(model, given.layers, GGMLQuantizationType[given.gguf])
+        size = model.stat().st_size
+    else:
+        if not (model / "config.json").is_file():
+            write_model(model, given.layers)
+        size = sum(file.stat().st_size for file in model.glob("*.safetensors"))
+    command = [sys.executable, __file__, "--folder", str(given.folder), "--extract", str(model)]
+    command += ["--texts", str(given.texts)]
     found = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
     print(json.dumps({"weights_gb": size / 1e9} | found, indent=1))
 
