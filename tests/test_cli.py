@@ -126,6 +126,39 @@ def test_predict_writes_texts_and_answers_to_a_file(finished: tuple[Path, Path],
     ]
 
 
+@pytest.mark.timeout(400)
+def test_ray_extracts_and_predicts_as_this_process_does(
+    finished: tuple[Path, Path], data: Path, bert_folder: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("ray")
+    columns = ("--text-column", "comment", "--label-column", "mood")
+    store = ("--store", tmp_path / "store")
+    ray = ("--engine", "ray", "--workers", 2)
+    assert "60 encoded now" in result_of("extract", data, *columns, "-e", bert_folder, *store, *ray)
+    assert "0 encoded now" in result_of("extract", data, *columns, "-e", bert_folder, *store)
+
+    many = tmp_path / "many.jsonl"
+    texts = [f"{text} {i}" for i in range(1000) for text, _ in ROWS]
+    many.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), "utf-8")
+    answers = {}
+    for name, engine in {"local": (), "ray": ray}.items():
+        out = tmp_path / f"{name}.parquet"
+        assert "3,000 texts" in result_of("predict", finished[0], "--file", many, "--out", out, *engine)
+        answers[name] = pq.read_table(out).to_pydict()
+    assert answers["ray"]["text"] == answers["local"]["text"] == texts
+    assert answers["ray"]["label"] == answers["local"]["label"]
+    np.testing.assert_allclose(answers["ray"]["score"], answers["local"]["score"], atol=1e-3)
+
+    for arguments, says in (
+        (("predict", finished[0], "a text", *ray), "--engine ray: goes with --file"),
+        (("predict", finished[0], "a text", "--workers", 2), "--workers: goes with --engine ray"),
+        (("extract", data, *columns, "-e", bert_folder, *store, *ray, "--address", "no-such-host:1"), "no Ray at"),
+    ):
+        done = fec(*arguments)
+        assert says in done.stderr or "60 texts, 0 encoded" in done.stdout, done.stderr
+        assert "Traceback" not in done.stderr
+
+
 def test_a_fault_in_the_texts_leaves_no_file_of_answers(finished: tuple[Path, Path], tmp_path: Path) -> None:
     texts, out = tmp_path / "texts.csv", tmp_path / "answers.csv"
     texts.write_text('text\nwe won\n""\nit is dark\n', "utf-8")

@@ -123,7 +123,7 @@ class FusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
             valid_split = Split(tuple(valid_texts), valid_labels)
 
         device, progress = resolve_device(self.device), Progress() if self.progress else QUIET
-        store = FeatureStore(self.store if self.store is None else Path(self.store))
+        store = FeatureStore(self.store)
         specs = [self.encoders] if isinstance(self.encoders, str | EncoderConfig) else list(self.encoders)
         if not specs:
             raise UsageError("encoders: give at least one")

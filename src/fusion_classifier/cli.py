@@ -20,6 +20,7 @@ from fusion_classifier.cli_options import (
     PLACE,
     DataOptions,
     EncoderOptions,
+    EngineOptions,
     PlaceOptions,
     TrainingOptions,
     TuneOptions,
@@ -62,8 +63,13 @@ EncoderPaths = Annotated[
     option("--encoder", "-e", panel=ENCODER, metavar="NAME=PATH", help="Where an encoder's weights are."),
 ]
 StoreDir = Annotated[
-    Path | None,
-    typer.Option("--store", envvar="FEC_STORE", metavar="DIR", help="Feature store; your cache unless given."),
+    str | None,
+    typer.Option(
+        "--store",
+        envvar="FEC_STORE",
+        metavar="DIR",
+        help="Feature store, a folder or s3://BUCKET/PREFIX; your cache unless given.",
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
@@ -203,6 +209,7 @@ def extract_(
         ),
     ] = DEFAULT_HEAD,
     place: PlaceOptions,
+    engine: EngineOptions,
     as_json: Json = False,
 ) -> None:
     """Encode the texts of a task and keep the features in the store.
@@ -214,7 +221,7 @@ def extract_(
 
     from fusion_classifier.run import extract_task, load_for
 
-    work = place.workspace()
+    work = replace(place.workspace(), ray=engine.ray(place.device))
     loaded, splits = load_for(data.config(task), split, work)
     reports = extract_task(loaded, splits, configs, work)
     if as_json:
@@ -342,7 +349,9 @@ def evaluate_(
     "predict",
     epilog="Example:  fec predict runs/demo-fusion 'I can not believe she remembered my birthday!' --top-k 3",
 )
+@grouped
 def predict_(
+    *,
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="Model folder or run folder.")],
     texts: Annotated[list[str] | None, typer.Argument(metavar="[TEXT]...", help="Texts to classify.")] = None,
     file: Annotated[
@@ -377,9 +386,10 @@ def predict_(
     ] = None,
     encoder: EncoderPaths = None,
     device: Annotated[Device, typer.Option("--device", help="auto takes CUDA, then MPS, then the CPU.")] = "auto",
+    engine: EngineOptions,
 ) -> None:
     """Classify texts: one line of JSON a text, as transformers' text-classification pipeline answers, or a file."""
-    paths = encoder_paths(encoder)
+    paths, ray = encoder_paths(encoder), engine.ray(device)
     from fusion_classifier.predict import predict_lines, predict_to_file
 
     if out is not None:
@@ -387,9 +397,11 @@ def predict_(
             raise UsageError("--out: goes with --file and without further texts")
         from fusion_classifier.progress import Progress
 
-        count = predict_to_file(model, file, out, text_column, top_k, abstain, paths, device, Progress())
+        count = predict_to_file(model, file, out, text_column, top_k, abstain, paths, device, Progress(), ray)
         typer.echo(f"{out}: {count:,} texts")
         return
+    if ray is not None:
+        raise UsageError("--engine ray: goes with --file and --out")
     for line in predict_lines(model, texts or [], file, text_column, top_k, abstain, paths, device):
         typer.echo(line)
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_type_hints
 
 import typer
 from pydantic import ByteSize, TypeAdapter, ValidationError
@@ -33,6 +33,7 @@ from fusion_classifier.config import (
 from fusion_classifier.errors import UsageError
 
 if TYPE_CHECKING:
+    from fusion_classifier.cluster import RayEngine
     from fusion_classifier.run import Workspace
 
 # torch and transformers take seconds to import: what needs them is imported where it is used, so that --help
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 DEFAULT_ENCODERS = ("minilm-l6", "smollm2-135m")
-DATA, ENCODER, HEAD, TRAINING, PLACE = "Data", "Encoders", "Head", "Training", "Where"
+DATA, ENCODER, HEAD, TRAINING, PLACE, ENGINE = "Data", "Encoders", "Head", "Training", "Where", "Engine"
 
 
 def option(*names: str, panel: str, help: str, **more: Any) -> Any:  # noqa: A002
@@ -347,13 +348,13 @@ class PlaceOptions:
     """Store and device."""
 
     store: Annotated[
-        Path | None,
+        str | None,
         option(
             "--store",
             panel=PLACE,
             envvar="FEC_STORE",
             metavar="DIR",
-            help="Feature store; your cache unless given.",
+            help="Feature store, a folder or s3://BUCKET/PREFIX; your cache unless given.",
         ),
     ] = None
     device: Annotated[Device, option("--device", panel=PLACE, help="auto takes CUDA, then MPS, then the CPU.")] = (
@@ -390,6 +391,38 @@ def _bytes_of(size: str) -> int:
     if found <= 0:
         raise UsageError(f"--memory {size!r}: write a size like 500MB or 4GB")
     return found
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """Who encodes: this process, or workers of Ray."""
+
+    engine: Annotated[
+        Literal["local", "ray"],
+        option("--engine", panel=ENGINE, help="ray spreads the work over workers, here or on a cluster."),
+    ] = "local"
+    address: Annotated[
+        str | None,
+        option("--address", panel=ENGINE, help="Of a Ray cluster, auto for the one of this machine; else here."),
+    ] = None
+    workers: Annotated[
+        int | None, option("--workers", panel=ENGINE, min=1, help="Of Ray; one a GPU, or else a core, unless given.")
+    ] = None
+
+    def ray(self, device: Device) -> "RayEngine | None":
+        """Ray, if it is asked for.
+
+        Raises:
+            UsageError: its options without it.
+        """
+        if self.engine == "ray":
+            from fusion_classifier.cluster import RayEngine
+
+            return RayEngine(self.address, self.workers, device)
+        for name, value in (("--address", self.address), ("--workers", self.workers)):
+            if value is not None:
+                raise UsageError(f"{name}: goes with --engine ray")
+        return None
 
 
 def encoder_paths(specs: list[str] | None) -> dict[str, str]:

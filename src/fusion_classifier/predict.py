@@ -21,11 +21,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fusion_classifier.classifier import FusionClassifier
+from fusion_classifier.cluster import RayEngine, check_installed
 from fusion_classifier.config import Device
 from fusion_classifier.errors import DataError, UsageError
 from fusion_classifier.files import whole_file
 from fusion_classifier.progress import Progress
-from fusion_classifier.tasks.table import checked_text, column, read_rows, utf8_lines
+from fusion_classifier.tasks.table import checked_text, texts_of
 from fusion_classifier.training.decision import Decision
 
 OUT_ENDINGS = (".csv", ".jsonl", ".parquet")
@@ -78,6 +79,7 @@ def predict_to_file(
     encoder_paths: Mapping[str, str],
     device: Device,
     progress: Progress,
+    ray: RayEngine | None = None,
 ) -> int:
     """The texts of a file with their predictions, as CSV, JSONL or Parquet; how many.
 
@@ -102,16 +104,31 @@ def predict_to_file(
     # The text's column must not be taken for the answer's.
     key = text_column if text_column not in ("label", "score", "labels", "scores") else "text"
     done = 0
-    kept, encoded = tee(texts)  # never further apart than a block
+    if ray is None:
+        kept, encoded = tee(texts)  # never further apart than a block
+        stream = classifier.predict_proba_stream(encoded)
+    else:
+        if count is None:
+            raise UsageError("--engine ray: workers can't read this process's standard input; give a file")
+        kept, stream = texts, _predict_proba_ray(model, file, text_column, encoder_paths, ray)
     with progress.bar("predicting", total=count) as bar, whole_file(out) as temporary:
         with _writer(temporary, key, lists=lists) as write:
-            for probabilities in classifier.predict_proba_stream(encoded):
+            for probabilities in stream:
                 answers = [as_pipeline(row, names, decision, top_k, abstain) for row in probabilities]
                 write([{key: next(kept)} | _flat(answer) for answer in answers])
                 done += len(answers)
                 bar.advance(len(answers))
         bar.finish()
     return done
+
+
+def _predict_proba_ray(
+    model: Path, file: Path, text_column: str, encoder_paths: Mapping[str, str], ray: RayEngine
+) -> Iterator[np.ndarray]:
+    check_installed()
+    from fusion_classifier.predict_ray import predict_proba_ray  # noqa: PLC0415 - needs an extra
+
+    return predict_proba_ray(model, file, text_column, encoder_paths, ray)
 
 
 def _load(model: Path, abstain: float | None, encoder_paths: Mapping[str, str], device: Device) -> FusionClassifier:
@@ -184,18 +201,7 @@ def _checked_file(path: Path, text_column: str) -> tuple[int | None, Iterator[st
     """
     if str(path) == "-":
         return None, _stream_lines()
-    return sum(1 for _ in _file_texts(path, text_column)), _file_texts(path, text_column)
-
-
-def _file_texts(path: Path, text_column: str) -> Iterator[str]:
-    if path.suffix.lower() == ".txt":
-        if not path.is_file():
-            raise DataError(f"{path}: no such file")
-        for number, line in enumerate(utf8_lines(path), start=1):
-            yield checked_text(path, f"line {number}", line.rstrip("\n"))
-        return
-    for row in read_rows(path, (text_column,)):
-        yield checked_text(path, row.where, column(path, row, text_column, "--text-column"))
+    return sum(1 for _ in texts_of(path, text_column)), texts_of(path, text_column)
 
 
 def _stream_lines() -> Iterator[str]:

@@ -31,6 +31,7 @@ from filelock import FileLock
 from pydantic import ValidationError
 from safetensors.torch import save_file
 
+from fusion_classifier.cluster import RayEngine
 from fusion_classifier.config import EncoderConfig, RunConfig, TaskConfig
 from fusion_classifier.encoders import EncoderIdentity, identify
 from fusion_classifier.errors import DataError, FecError, StoreError, UsageError
@@ -53,6 +54,7 @@ from fusion_classifier.features import (
     read_features,
 )
 from fusion_classifier.features.export import export_split
+from fusion_classifier.features.extract_ray import extract_features_ray
 from fusion_classifier.features.hashing import hexadecimal
 from fusion_classifier.files import whole_file, whole_folder, write_whole
 from fusion_classifier.fusion import Head, build_head, count_parameters
@@ -81,12 +83,16 @@ REPORTED_PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "scikit-lea
 
 @dataclass(frozen=True)
 class Workspace:
-    """Where a command works: the store, the device, where it shows its progress, and bytes features may take."""
+    """Where a command works: the store, the device, where it shows its progress, bytes features may take, the engine.
+
+    With `ray` texts are encoded by its workers, else by this process.
+    """
 
     store: FeatureStore
     device: torch.device
     progress: Progress
     memory: int = field(default_factory=memory_for_features)
+    ray: RayEngine | None = None
 
     def say(self, message: str) -> None:
         """A line for the user, beside the progress."""
@@ -142,7 +148,11 @@ def extract_task(
     texts = [text for split in splits for text in _texts(task, split)]
     reports = []
     for config in encoders:
-        report = extract_features(texts, identify(config, work.device), work.store, work.device, work.progress)
+        identity = identify(config, work.device)
+        if work.ray is None:
+            report = extract_features(texts, identity, work.store, work.device, work.progress)
+        else:
+            report = extract_features_ray(texts, identity, work.store, work.ray, work.progress)
         if report.truncated:
             work.say(
                 f"{report.encoder}: {report.truncated:,} texts were longer than {config.max_length} tokens and "

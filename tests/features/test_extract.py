@@ -122,7 +122,7 @@ def test_ten_kills_cost_no_committed_text_and_change_no_feature(bert_folder: Pat
     for attempt in range(11):
         committed = store.of(identity).contains(hashes)
         log = tmp_path / f"{attempt}.log"
-        process = start(store.root, log)
+        process = start(Path(str(store.root)), log)
         if attempt < 10:
             while not log.exists() and process.poll() is None:
                 time.sleep(0.005)

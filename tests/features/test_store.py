@@ -179,8 +179,8 @@ def test_processes_that_write_the_same_texts_at_once_lose_and_double_none(tmp_pa
 
 def test_a_first_write_that_was_killed_before_its_commit_counts_as_nothing(tmp_path: Path) -> None:
     features = FeatureStore(tmp_path).of(identity())
-    (features.path / "data").mkdir(parents=True)
-    (features.path / "data" / "orphan.lance").write_bytes(b"half a file")
+    (Path(features.uri) / "data").mkdir(parents=True)
+    (Path(features.uri) / "data" / "orphan.lance").write_bytes(b"half a file")
     assert not features.contains(hash_texts(["a"])).any()
     features.append(hash_texts(["a"]), arrays(1), POOLED)
     assert features.read(hash_texts(["a"])).values.shape == (1, 2, 3)
@@ -209,24 +209,22 @@ def test_delete_removes_one_encoder_and_leaves_the_others(tmp_path: Path) -> Non
 
 
 def _plant_doubled_row(features: EncoderFeatures) -> None:
-    dataset = lance.dataset(str(features.path))
-    lance.write_dataset(dataset.to_table().slice(0, 1), str(features.path), mode="append")
+    dataset = lance.dataset(features.uri)
+    lance.write_dataset(dataset.to_table().slice(0, 1), features.uri, mode="append")
 
 
 def _plant_nan(features: EncoderFeatures) -> None:
-    table = lance.dataset(str(features.path)).to_table()
+    table = lance.dataset(features.uri).to_table()
     column = table["feature"].combine_chunks()
     values = column.flatten().to_numpy(zero_copy_only=False).copy()
     values[3] = np.nan
     broken = type(column).from_arrays(values, column.type.list_size)
     index = table.column_names.index("feature")
-    lance.write_dataset(
-        table.set_column(index, table.schema.field(index), broken), str(features.path), mode="overwrite"
-    )
+    lance.write_dataset(table.set_column(index, table.schema.field(index), broken), features.uri, mode="overwrite")
 
 
 def _plant_truncated_file(features: EncoderFeatures) -> None:
-    file = next((features.path / "data").iterdir())
+    file = next((Path(features.uri) / "data").iterdir())
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
 
 
@@ -244,8 +242,8 @@ def test_verify_finds_planted_faults(tmp_path: Path, plant: object) -> None:
 def test_a_store_of_another_format_is_refused_with_the_way_out(tmp_path: Path) -> None:
     features = FeatureStore(tmp_path).of(identity())
     features.append(hash_texts(["a"]), arrays(1), POOLED)
-    table = lance.dataset(str(features.path)).to_table()
+    table = lance.dataset(features.uri).to_table()
     metadata = table.schema.metadata | {b"fec.format": b"99"}
-    lance.write_dataset(table.replace_schema_metadata(metadata), str(features.path), mode="overwrite")
+    lance.write_dataset(table.replace_schema_metadata(metadata), features.uri, mode="overwrite")
     with pytest.raises(StoreError, match="fec store delete"):
         FeatureStore(tmp_path).of(identity()).contains(hash_texts(["a"]))

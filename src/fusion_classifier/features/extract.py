@@ -62,7 +62,7 @@ def extract_features(
     started = time.perf_counter()
     name = identity.config.name
     features = store.of(identity)
-    unique = sorted(set(texts), key=lambda text: (len(text), text))
+    unique = in_order(texts)
     hashes = hashing.hash_texts(unique)
     missing = int((~features.contains(hashes)).sum())
     if not missing:
@@ -84,24 +84,44 @@ def extract_features(
     return ExtractionReport(name, len(unique), writer.rows, writer.truncated, time.perf_counter() - started)
 
 
+def in_order(texts: Sequence[str]) -> list[str]:
+    """Each text once, by length: what windows are cut from."""
+    return sorted(set(texts), key=lambda text: (len(text), text))
+
+
+def windows(count: int) -> list[range]:
+    """The rows of each window, in random order."""
+    starts = range(0, count, WINDOW_TEXTS)
+    # The order affects only the course of the work, never a result.
+    return [range(start, min(start + WINDOW_TEXTS, count)) for start in random.sample(starts, len(starts))]
+
+
+def window_jobs(encoder: Encoder, texts: Sequence[str], missing: np.ndarray) -> Iterator[Job[tuple[np.ndarray, int]]]:
+    """The batches of a window without what is committed; a tag is a batch's rows and how many of its texts were cut.
+
+    Args:
+        encoder: the model.
+        texts: all of the window: batches are the same whatever is committed of them.
+        missing: (n,), bool.
+    """
+    for job in jobs_of(encoder, texts):
+        kept = [i for i, row in enumerate(job.tag) if missing[row]]
+        if kept:
+            of_kept = [[of_template[i] for i in kept] for of_template in job.by_template]
+            truncated = sum(any(text.truncated for text in same) for same in zip(*of_kept, strict=True))
+            yield Job((np.array([job.tag[i] for i in kept]), truncated), of_kept)
+
+
 def _jobs(
     encoder: Encoder, texts: list[str], hashes: np.ndarray, features: EncoderFeatures
 ) -> Iterator[Job[tuple[np.ndarray, int]]]:
-    """What is missing, window by window; a tag is the rows of a batch and how many of its texts were cut."""
-    for start in _shuffled(range(0, len(texts), WINDOW_TEXTS)):
-        missing = ~features.contains(hashes[start : start + WINDOW_TEXTS])
-        if not missing.any():
-            continue
-        for job in jobs_of(encoder, texts[start : start + WINDOW_TEXTS]):
-            kept = [i for i, row in enumerate(job.tag) if missing[row]]
-            if kept:
-                of_kept = [[of_template[i] for i in kept] for of_template in job.by_template]
-                truncated = sum(any(text.truncated for text in same) for same in zip(*of_kept, strict=True))
-                yield Job((start + np.array([job.tag[i] for i in kept]), truncated), of_kept)
-
-
-def _shuffled(starts: range) -> list[int]:
-    return random.sample(starts, len(starts))  # affects only the order of the work, never a result
+    """What is missing, window by window."""
+    for window in windows(len(texts)):
+        missing = ~features.contains(hashes[window.start : window.stop])
+        if missing.any():
+            for job in window_jobs(encoder, texts[window.start : window.stop], missing):
+                rows, truncated = job.tag
+                yield Job((window.start + rows, truncated), job.by_template)
 
 
 class _Writer:

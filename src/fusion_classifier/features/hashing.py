@@ -34,6 +34,11 @@ def from_arrow(column: pa.ChunkedArray) -> np.ndarray:
     return np.concatenate(parts) if parts else np.empty(0, dtype=HASH_DTYPE)
 
 
+def from_bytes(data: bytes) -> np.ndarray:
+    """The hashes that `tobytes` of such an array gave: (N,), dtype S16."""
+    return np.frombuffer(data, dtype=HASH_DTYPE)
+
+
 def hexadecimal(hashes: np.ndarray) -> list[str]:
     """32 hexadecimal digits a hash."""
     data = np.ascontiguousarray(hashes).tobytes()

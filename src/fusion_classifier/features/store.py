@@ -17,8 +17,9 @@ Measured figures and traps: docs/decisions.md.
 """
 
 import json
-import shutil
+import os
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,15 +29,17 @@ import numpy as np
 import platformdirs
 import pyarrow as pa
 import torch
-from filelock import FileLock
+from lance.fragment import FragmentMetadata, write_fragments
 
 from fusion_classifier.encoders.identity import EncoderIdentity
 from fusion_classifier.errors import NonFiniteError, StoreError
 from fusion_classifier.features import hashing
 from fusion_classifier.features.arrays import Features, FeatureShape, PooledFeatures, TokenFeatures
+from fusion_classifier.features.place import Place
 from fusion_classifier.features.stored import StoredFeatures
 
 FORMAT = 1
+ENDING = ".lance"
 FLOAT16_MAX = float(np.finfo(np.float16).max)
 READ_ROWS = 4096  # rows fetched at once: bounds what a read needs beside its result
 
@@ -60,10 +63,10 @@ class StoreEntry:
 
 
 class FeatureStore:
-    """A folder of Lance datasets, one an encoder."""
+    """Lance datasets, one an encoder, in a folder or in object storage."""
 
-    def __init__(self, root: Path | str | None = None) -> None:
-        self.root = Path(root).expanduser() if root is not None else default_store()
+    def __init__(self, root: str | os.PathLike[str] | None = None) -> None:
+        self.root = Place.of(default_store() if root is None else root)
 
     def of(self, identity: EncoderIdentity) -> "EncoderFeatures":
         """The features of one encoder, there or not."""
@@ -71,7 +74,7 @@ class FeatureStore:
 
     def keys(self) -> list[str]:
         """The keys of all encoders with features here."""
-        return sorted(path.stem for path in self.root.glob("*.lance") if path.is_dir())
+        return [name.removesuffix(ENDING) for name in self.root.folders() if name.endswith(ENDING)]
 
     def entries(self) -> list[StoreEntry]:
         """What is in the store.
@@ -93,46 +96,46 @@ class FeatureStore:
         """Delete one encoder's features."""
         features = EncoderFeatures(self.root, key)
         with features.lock():
-            if features.path.exists():
-                # Renamed first, so that a deletion cut short leaves nothing that looks like features.
-                trash = features.path.with_suffix(".deleted")
-                shutil.rmtree(trash, ignore_errors=True)
-                features.path.rename(trash)
-                shutil.rmtree(trash)
+            if self.root.exists(features.name):
+                self.root.remove(features.name)
 
 
 class EncoderFeatures:
     """The features of one encoder. Cheap to make; opens its dataset when needed."""
 
-    def __init__(self, root: Path, key: str, identity: EncoderIdentity | None = None) -> None:
+    def __init__(self, root: Place, key: str, identity: EncoderIdentity | None = None) -> None:
         self.root = root
         self.key = key
-        self.path = root / f"{key}.lance"
+        self.name = f"{key}{ENDING}"
+        self.uri = root.uri(self.name)
         self._identity = identity
         self._index: tuple[int, np.ndarray, np.ndarray] | None = None  # version, sorted hashes, their rows
 
-    def lock(self) -> FileLock:
+    def lock(self) -> AbstractContextManager[None]:
         """Held for the moment of a commit, or a deletion."""
-        self.root.mkdir(parents=True, exist_ok=True)
-        return FileLock(self.root / f"{self.key}.lock")
+        return self.root.locked(self.key)
+
+    def _begun(self) -> bool:
+        """Whether there is a folder, with or without features."""
+        return self.root.exists(self.name)
 
     def _open(self) -> Any:
         """The newest version of the dataset, or None if there is none yet."""
-        if not self.path.exists():
+        if not self._begun():
             return None
         try:
-            dataset = lance.dataset(str(self.path))
+            dataset = lance.dataset(self.uri)
         except ValueError as error:
             # A killed first write leaves a folder without a version: nothing is lost, nothing is there.
-            if not any((self.path / "_versions").glob("*.manifest")):
+            if not self.root.has_files(f"{self.name}/_versions", ".manifest"):
                 return None
-            raise StoreError(f"{self.path}: can't be read ({_first_line(error)}); {self._way_out()}") from error
+            raise StoreError(f"{self.uri}: can't be read ({_first_line(error)}); {self._way_out()}") from error
         except OSError as error:
-            raise StoreError(f"{self.path}: can't be read ({_first_line(error)}); {self._way_out()}") from error
+            raise StoreError(f"{self.uri}: can't be read ({_first_line(error)}); {self._way_out()}") from error
         format_ = (dataset.schema.metadata or {}).get(b"fec.format")
         if format_ != str(FORMAT).encode():
             raise StoreError(
-                f"{self.path}: written in store format {format_!r}, this version reads {FORMAT}; {self._way_out()}"
+                f"{self.uri}: written in store format {format_!r}, this version reads {FORMAT}; {self._way_out()}"
             )
         return dataset
 
@@ -161,11 +164,10 @@ class EncoderFeatures:
         """Encoder, shape, rows and size on disk."""
         dataset = self._open()
         if dataset is None:
-            raise StoreError(f"{self.path}: holds no features")
+            raise StoreError(f"{self.uri}: holds no features")
         metadata = dataset.schema.metadata
         shape, ragged = _shape_of(dataset.schema)
         settings = json.loads(metadata[b"fec.settings"])
-        size = sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file())
         return StoreEntry(
             key=self.key,
             encoder=metadata[b"fec.encoder"].decode(),
@@ -173,7 +175,7 @@ class EncoderFeatures:
             ragged=ragged,
             dtype=settings["dtype"],
             rows=dataset.count_rows(),
-            bytes=size,
+            bytes=_bytes_of(dataset),
         )
 
     # --- writing -------------------------------------------------------------------------------------------
@@ -192,28 +194,89 @@ class EncoderFeatures:
         Raises:
             NonFiniteError: a feature with NaN or infinity; nothing is written.
         """
+        self._check_finite(hashes, features)
+        with self._writing():
+            new = ~self.contains(hashes)
+            if new.any():
+                kept = [feature for feature, is_new in zip(features, new, strict=True) if is_new]
+                table = self._table(hashes[new], kept, shape)
+                mode = "append" if self._open() is not None else "overwrite" if self._begun() else "create"
+                lance.write_dataset(table, self.uri, mode=mode, schema=table.schema)
+        return int(new.sum())
+
+    def write_fragments(self, hashes: np.ndarray, features: list[np.ndarray], shape: FeatureShape) -> list[str]:
+        """Write features without committing them: for a worker, whose driver commits.
+
+        Args:
+            hashes: as for `append`.
+            features: as for `append`.
+            shape: as for `append`.
+
+        Returns:
+            What `commit` takes, as JSON. Fragments that are never committed are files that nobody reads.
+        """
+        self._check_finite(hashes, features)
+        try:
+            table = self._table(hashes, features, shape)
+            # "overwrite" numbers the columns anew, as the first commit will; it touches nothing that is there.
+            mode = "overwrite" if self._open() is None else "append"
+            written = write_fragments(table, self.uri, schema=table.schema, mode=mode)
+        except OSError as error:
+            raise self._not_written(error) from error
+        schema = table.schema.serialize().to_pybytes().hex()
+        return [json.dumps({"schema": schema, "fragment": fragment.to_json()}) for fragment in written]
+
+    def commit(self, fragments: list[tuple[np.ndarray, list[str]]]) -> int:
+        """Make fragments visible, all or nothing; those with a text committed meanwhile are left out.
+
+        Args:
+            fragments: the hashes of each part and what `write_fragments` gave for it.
+
+        Returns:
+            How many rows.
+        """
+        with self._writing():
+            wanted = [(hashes, written) for hashes, written in fragments if not self.contains(hashes).any()]
+            parts = [json.loads(text) for _, written in wanted for text in written]
+            if parts:
+                pieces = [FragmentMetadata.from_json(json.dumps(part["fragment"])) for part in parts]
+                dataset = self._open()
+                if dataset is None:
+                    schema = pa.ipc.read_schema(pa.py_buffer(bytes.fromhex(parts[0]["schema"])))
+                    lance.LanceDataset.commit(self.uri, lance.LanceOperation.Overwrite(schema, pieces))
+                else:
+                    lance.LanceDataset.commit(
+                        self.uri, lance.LanceOperation.Append(pieces), read_version=dataset.version
+                    )
+        return sum(len(hashes) for hashes, _ in wanted)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Held for a commit; what goes wrong with files is named."""
+        try:
+            with self.lock():
+                yield
+        except OSError as error:
+            raise self._not_written(error) from error
+
+    def _not_written(self, error: OSError) -> StoreError:
+        return StoreError(
+            f"{self.uri}: can't be written ({_first_line(error)}); mend that and run the same command "
+            "again: what was committed before is kept"
+        )
+
+    def _check_finite(self, hashes: np.ndarray, features: list[np.ndarray]) -> None:
         if self._identity is None:
-            raise StoreError(f"{self.path}: was opened without its encoder, so nothing can be added")
+            raise StoreError(f"{self.uri}: was opened without its encoder, so nothing can be added")
         for digest, feature in zip(hashing.hexadecimal(hashes), features, strict=True):
             if not np.isfinite(feature).all():
                 raise NonFiniteError(f"{self._identity.config.name}: NaN or infinity in the feature of text {digest}")
+
+    def _table(self, hashes: np.ndarray, features: list[np.ndarray], shape: FeatureShape) -> pa.Table:
         width = int(np.prod(shape.shape))
-        try:
-            with self.lock():
-                new = ~self.contains(hashes)
-                if new.any():
-                    kept = [f.reshape(-1, width) for f, is_new in zip(features, new, strict=True) if is_new]
-                    schema = self._schema(shape, kept[0].dtype)
-                    table = _to_table(hashes[new], np.concatenate(kept), [len(f) for f in kept], shape, schema)
-                    there = self._open() is not None
-                    mode = "append" if there else "overwrite" if self.path.exists() else "create"
-                    lance.write_dataset(table, str(self.path), mode=mode, schema=table.schema)
-        except OSError as error:
-            raise StoreError(
-                f"{self.path}: can't be written ({_first_line(error)}); mend that and run the same command "
-                "again: what was committed before is kept"
-            ) from error
-        return int(new.sum())
+        flat = [feature.reshape(-1, width) for feature in features]
+        schema = self._schema(shape, flat[0].dtype)
+        return _to_table(hashes, np.concatenate(flat), [len(feature) for feature in flat], shape, schema)
 
     def _schema(self, shape: FeatureShape, dtype: np.dtype[Any]) -> pa.Schema:
         assert self._identity is not None
@@ -261,7 +324,6 @@ class EncoderFeatures:
                 "texts; run fec extract with the same task and encoder"
             )
         shape, ragged = _shape_of(dataset.schema)
-        written = sum(file.file_size_bytes or 0 for part in dataset.get_fragments() for file in part.data_files())
 
         def read(wanted: np.ndarray) -> Features:
             in_store, inverse = np.unique(wanted, return_inverse=True)
@@ -269,7 +331,9 @@ class EncoderFeatures:
             in_order = len(inverse) == len(in_store) and bool((np.diff(inverse) == 1).all())
             return features if in_order else features.take(inverse)
 
-        return StoredFeatures(FeatureShape(shape, ragged), rows[positions], written / max(len(known), 1), read)
+        return StoredFeatures(
+            FeatureShape(shape, ragged), rows[positions], _bytes_of(dataset) / max(len(known), 1), read
+        )
 
     def problems(self) -> Iterator[str]:
         """Everything wrong with these features, a sentence each."""
@@ -312,6 +376,11 @@ def _positions(known: np.ndarray, hashes: np.ndarray) -> np.ndarray:
     places = np.searchsorted(known, hashes)
     places[places == len(known)] = 0
     return np.where(known[places] == hashes, places, -1)
+
+
+def _bytes_of(dataset: Any) -> int:
+    """Size of the features on the disk."""
+    return sum(file.file_size_bytes or 0 for part in dataset.get_fragments() for file in part.data_files())
 
 
 def _shape_of(schema: pa.Schema) -> tuple[tuple[int, ...], bool]:

@@ -473,3 +473,19 @@ def _load_folder(
         )
     more = _augmentation(files["train"], rows["train"], order, splits, columns) if "train" in splits else None
     return Task(name, order, splits, str(folder), licence, notes, columns.multilabel, more)
+
+
+def texts_of(path: Path, text_column: str) -> Iterator[str]:
+    """The texts of a file one by one: a column of a table, or the lines of a .txt.
+
+    Raises:
+        DataError: the file can't be read, or a text is empty; the message names file and row.
+    """
+    if path.suffix.lower() == ".txt":
+        if not path.is_file():
+            raise DataError(f"{path}: no such file")
+        for number, line in enumerate(utf8_lines(path), start=1):
+            yield checked_text(path, f"line {number}", line.rstrip("\n"))
+        return
+    for row in read_rows(path, (text_column,)):
+        yield checked_text(path, row.where, column(path, row, text_column, "--text-column"))

@@ -1,0 +1,95 @@
+"""Where a store is: a folder on a disk, or a prefix in object storage (`s3://bucket/prefix`, `gs://…`, `az://…`).
+
+Credentials, region and endpoint of object storage come from the environment, as its vendors define them
+(AWS_ACCESS_KEY_ID, AWS_REGION, AWS_ENDPOINT_URL, …): neither the command line nor the store ever holds them.
+"""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+from pyarrow import fs
+
+from fusion_classifier.errors import StoreError
+
+
+@dataclass(frozen=True)
+class Place:
+    """A folder, by its path, or a prefix in object storage, by its URI."""
+
+    root: Path | str
+
+    @classmethod
+    def of(cls, root: str | os.PathLike[str]) -> "Place":
+        """The place that a user names."""
+        text = os.fspath(root)
+        return cls(text.rstrip("/") if "://" in text else Path(root).expanduser())
+
+    def __str__(self) -> str:
+        return str(self.root)
+
+    def uri(self, name: str) -> str:
+        """Of a folder in it, for Lance."""
+        return f"{self.root}/{name}"
+
+    def folders(self) -> list[str]:
+        """Names of the folders in it."""
+        if isinstance(self.root, Path):
+            return sorted(path.name for path in self.root.iterdir() if path.is_dir()) if self.root.is_dir() else []
+        system, path = self._remote()
+        found = self._asked(lambda: system.get_file_info(fs.FileSelector(path, allow_not_found=True)))
+        return sorted(entry.base_name for entry in found if entry.type == fs.FileType.Directory)
+
+    def has_files(self, name: str, ending: str) -> bool:
+        """Whether a folder in it holds a file with this ending."""
+        if isinstance(self.root, Path):
+            return any((self.root / name).glob(f"*{ending}"))
+        system, path = self._remote()
+        selector = fs.FileSelector(f"{path}/{name}", allow_not_found=True)
+        return any(entry.base_name.endswith(ending) for entry in self._asked(lambda: system.get_file_info(selector)))
+
+    def exists(self, name: str) -> bool:
+        """Whether there is such a folder."""
+        if isinstance(self.root, Path):
+            return (self.root / name).exists()
+        return name in self.folders()
+
+    def remove(self, name: str) -> None:
+        """Delete a folder."""
+        if isinstance(self.root, Path):
+            # Renamed first, so that a deletion cut short leaves nothing that looks like features.
+            trash = (self.root / name).with_suffix(".deleted")
+            shutil.rmtree(trash, ignore_errors=True)
+            (self.root / name).rename(trash)
+            shutil.rmtree(trash)
+            return
+        system, path = self._remote()
+        self._asked(lambda: system.delete_dir(f"{path}/{name}"))
+
+    @contextmanager
+    def locked(self, name: str) -> Iterator[None]:
+        """Held against other writers on a disk. Object storage has no locks: see docs/cluster.md."""
+        if isinstance(self.root, Path):
+            self.root.mkdir(parents=True, exist_ok=True)
+            with FileLock(self.root / f"{name}.lock"):
+                yield
+            return
+        yield
+
+    def _remote(self) -> tuple[Any, str]:
+        return self._asked(lambda: fs.FileSystem.from_uri(str(self.root)))  # type: ignore[no-any-return]
+
+    def _asked(self, question: Any) -> Any:
+        try:
+            return question()
+        except (OSError, ValueError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise StoreError(
+                f"{self.root}: can't be reached ({reason}); see that the bucket exists and that the environment has "
+                "its credentials, region and endpoint"
+            ) from error
