@@ -80,7 +80,7 @@ def test_what_the_local_engine_has_begun_ray_ends_and_the_other_way_round(bert_f
 def test_a_killed_worker_costs_only_its_part(bert_folder: Path, tmp_path: Path) -> None:
     texts = [f"{text} {i}" for i in range(20) for text in TEXTS]
     identity, store = identity_of(f"{bert_folder}?dtype=float32"), FeatureStore(tmp_path)
-    killed = []
+    killed: list[int] = []
 
     def kill_one() -> None:
         while not killed:
