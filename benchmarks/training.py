@@ -8,7 +8,10 @@ Both sides of each figure are measured in this run:
 - `vs_original`: rows a second of the published classifier at its true sizes, (5, 4096) + 1024 + 1024 numbers a text
   and 25.49 M parameters: the original's loop (DataLoader with 4 workers, batches of 10, Adam, float32), against
   `train` with batches of 1,024 in bfloat16. In turns, the median over the rounds. `default_head_vs_original`: the
-  same with the head `fusion` on the same features.
+  same with the head `fusion` on the same features; `recipes_vs_original`: both heads at their default recipes, as
+  `fec train` runs them.
+- `measures`: the head `fusion` at those sizes and batches; its rate with torch's dropout, and with glibc's habit of
+  giving freed memory back, over its rate as it is.
 - `time_to_accuracy`: on real features of GoEmotions (SmolLM2 and MiniLM, one vector a layer) the original's loop
   trains by its recipe (rate 1e-4, at most 200 epochs, patience 10); then how long `fec train`'s default takes, from
   its start, to reach the best validation accuracy of that, over how long the original's loop took to reach it.
@@ -25,11 +28,15 @@ import sys
 import tempfile
 import time
 import warnings
+from collections import defaultdict
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from types import ModuleType
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -47,11 +54,12 @@ from fusion_classifier.features import (
     hash_texts,
     open_features,
 )
-from fusion_classifier.fusion import build_head, count_parameters, parse_head
+from fusion_classifier.fusion import attention, build_head, count_parameters, parse_head
+from fusion_classifier.fusion import fusion as fusion_module
 from fusion_classifier.progress import QUIET, Progress
 from fusion_classifier.run import Workspace, extract_task, features_of
 from fusion_classifier.tasks import load_task
-from fusion_classifier.training import LabelledFeatures, recipe, train
+from fusion_classifier.training import LabelledFeatures, loop, recipe, train
 
 CPU = torch.device("cpu")
 TRUE_SIZES = {"llama2-7b-chat": (5, 4096), "bert-large": (1024,), "roberta-large": (1024,)}
@@ -171,6 +179,11 @@ def large_batches(head: str) -> TrainingConfig:
     return recipe("default", head, batch_size=LARGE_BATCH).model_copy(update={"precision": "bfloat16"})
 
 
+WITHOUT: tuple[tuple[str, tuple[ModuleType, ...], str, Any], ...] = (
+    ("torch's dropout", (attention, fusion_module), "dropout", nn.functional.dropout),
+    ("freed memory given back", (loop,), "kept_memory", nullcontext),
+)
+
 # --- the figures -------------------------------------------------------------------------------------------
 
 
@@ -180,22 +193,31 @@ def measure_rates(*, quick: bool) -> dict[str, Any]:
     valid, rounds = few(data, 32), 1 if quick else 3
     original = Original(few(data, 2048), TRUE_LABELS)
     original.steps(5)
-    rates: dict[str, list[float]] = {"original": [], "llmembed": [], "fusion": []}
+    rates: dict[str, list[float]] = defaultdict(list)
     for _ in range(rounds):
         rows, seconds = original.steps(60 if quick else 100)
         rates["original"].append(rows / seconds)
         for head in ("llmembed", "fusion"):
             rates[head].append(rate_of(head, large_batches(head), data, valid, 1 if quick else 2))
+            part = data if head == "fusion" else few(data, 2048)
+            rates[f"{head}, recipe"].append(rate_of(head, recipe("default", head), part, valid, 1))
+        for name, modules, attribute, instead in WITHOUT:
+            with ExitStack() as patched:
+                for module in modules:
+                    patched.enter_context(patch.object(module, attribute, instead))
+                rates[name].append(rate_of("fusion", large_batches("fusion"), data, valid, 1))
         print(f"rows a second: { ({name: round(found[-1]) for name, found in rates.items()}) }", file=sys.stderr)
 
-    def ratio(head: str) -> float:
-        return statistics.median(ours / theirs for ours, theirs in zip(rates[head], rates["original"], strict=True))
+    def ratio(name: str, base: str = "original") -> float:
+        return statistics.median(a / b for a, b in zip(rates[name], rates[base], strict=True))
 
     return {
         "parameters": count_parameters(original.model),
         "rows_per_second": {name: statistics.median(found) for name, found in rates.items()},
         "vs_original": ratio("llmembed"),
         "default_head_vs_original": ratio("fusion"),
+        "recipes_vs_original": {head: ratio(f"{head}, recipe") for head in ("llmembed", "fusion")},
+        "measures": {name: ratio(name, "fusion") for name, *_ in WITHOUT},
     }
 
 
@@ -286,6 +308,8 @@ def main() -> None:
         print(f"rows a second, {result['parameters']:,} parameters: {rates}")
         print(f"ours / original, the published head: {result['vs_original']:.1f} x")
         print(f"ours / original, head fusion: {result['default_head_vs_original']:.1f} x")
+        print(f"at the default recipes: {result['recipes_vs_original']}")
+        print(f"head fusion without a measure / with all: {result['measures']}")
     if "streamed" in result:
         print(f"from the store / in memory: {result['streamed']:.2f}")
     if "time" in result:

@@ -149,14 +149,20 @@ def test_ray_extracts_and_predicts_as_this_process_does(
     assert answers["ray"]["label"] == answers["local"]["label"]
     np.testing.assert_allclose(answers["ray"]["score"], answers["local"]["score"], atol=1e-3)
 
+    elsewhere = ("extract", data, *columns, "-e", bert_folder, "--store", tmp_path / "other", *ray)
     for arguments, says in (
         (("predict", finished[0], "a text", *ray), "--engine ray: goes with --file"),
         (("predict", finished[0], "a text", "--workers", 2), "--workers: goes with --engine ray"),
-        (("extract", data, *columns, "-e", bert_folder, *store, *ray, "--address", "no-such-host:1"), "no Ray at"),
+        (("predict", finished[0], "--file", "-", "--out", tmp_path / "x.jsonl", *ray), "standard input"),
+        ((*elsewhere, "--address", "127.0.0.1:1"), "no Ray at 127.0.0.1:1"),
+        ((*elsewhere[:-1], 5000), "--workers 5000"),
     ):
         done = fec(*arguments)
-        assert says in done.stderr or "60 texts, 0 encoded" in done.stdout, done.stderr
-        assert "Traceback" not in done.stderr
+        assert says in done.stderr, done.stderr
+        assert done.returncode == 2
+        assert [line for line in done.stderr.strip().splitlines() if "was split into" not in line] == [
+            done.stderr.strip().splitlines()[-1]
+        ], done.stderr
 
 
 def test_a_fault_in_the_texts_leaves_no_file_of_answers(finished: tuple[Path, Path], tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ FusionClassifier.from_pretrained("my-model")
 """
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, Self
@@ -27,7 +27,7 @@ from fusion_classifier.encoders import (
     resolve_device,
 )
 from fusion_classifier.errors import DataError, UsageError
-from fusion_classifier.features import FeatureStore, extract_features, from_arrays, read_features
+from fusion_classifier.features import FeatureStore, extract_features, from_arrays, memory_for_features, open_splits
 from fusion_classifier.fusion import Head, parse_head
 from fusion_classifier.modelfile import (
     ModelConfig,
@@ -134,9 +134,11 @@ class FusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         identities = [identify(config, device) for config in configs]
         for identity in identities:
             extract_features(train_split.texts + valid_split.texts, identity, store, device, progress)
+        parts = (train_split, valid_split)
+        opened = open_splits([part.texts for part in parts], identities, store, memory_for_features())
         train_data, valid_data = (
-            LabelledFeatures(read_features(split.texts, identities, store), targets(split.labels, len(self.classes_)))
-            for split in (train_split, valid_split)
+            LabelledFeatures(features, targets(part.labels, len(self.classes_)))
+            for part, features in zip(parts, opened, strict=True)
         )
         trained = train(
             head,
@@ -200,7 +202,7 @@ class FusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         parts = list(self.predict_proba_stream(X))  # checks first that there is a model
         return np.concatenate(parts) if parts else np.empty((0, len(self.classes_)), dtype=np.float32)
 
-    def predict_proba_stream(self, X: Iterable[str]) -> Iterator[np.ndarray]:
+    def predict_proba_stream(self, X: Iterable[str]) -> Generator[np.ndarray]:
         """`predict_proba` in chunks of up to 1,024 texts, in order and in constant memory."""
         if not self.__sklearn_is_fitted__():
             raise NotFittedError(NOT_FITTED)

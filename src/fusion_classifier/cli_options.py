@@ -345,7 +345,7 @@ class TuneOptions:
 
 @dataclass(frozen=True)
 class PlaceOptions:
-    """Store and device."""
+    """Store, device and memory."""
 
     store: Annotated[
         str | None,
@@ -360,7 +360,6 @@ class PlaceOptions:
     device: Annotated[Device, option("--device", panel=PLACE, help="auto takes CUDA, then MPS, then the CPU.")] = (
         "auto"
     )
-
     memory: Annotated[
         str | None,
         option(

@@ -9,6 +9,7 @@ that the user reads the same sentence as without Ray; a worker that dies is star
 import importlib.util
 import logging
 import os
+import socket
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -21,6 +22,7 @@ from fusion_classifier.config import Device
 from fusion_classifier.errors import FecError, UsageError
 
 OBJECT_STORE_BYTES = 512 * 2**20  # of a Ray that is started here: texts and results only, no features
+ANSWER_SECONDS = 10  # in which a cluster's address must be reached
 INSTALL = "pip install 'llm-fusion-classifier[ray]'"
 
 # Nothing is reported to Ray's makers; its C++ part writes to the terminal only what ends it; a worker without a GPU
@@ -75,12 +77,13 @@ def connected(engine: RayEngine) -> Iterator[Pool]:
         settings: dict[str, Any] = {"address": engine.address or "local"}
         if engine.address is None:
             settings |= {"object_store_memory": OBJECT_STORE_BYTES, "include_dashboard": False}
-        # Ray's own processes are started by a fork; none of them touches a store.
-        warnings.filterwarnings("ignore", "lance is not fork-safe")
         try:
-            with _silent():
+            _see_that_it_answers(engine.address)
+            with _silent(), warnings.catch_warnings():
+                # Ray's own processes are started by a fork; none of them touches a store.
+                warnings.filterwarnings("ignore", "lance is not fork-safe")
                 ray.init(log_to_driver=False, logging_level=logging.ERROR, **settings)
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError) as error:
             reason = str(error).strip().splitlines()[0]
             raise UsageError(f"--engine ray: no Ray at {engine.address or 'this machine'} ({reason})") from error
     context = ray.data.DataContext.get_current()
@@ -91,6 +94,13 @@ def connected(engine: RayEngine) -> Iterator[Pool]:
     finally:
         if started_here:
             ray.shutdown()
+
+
+def _see_that_it_answers(address: str | None) -> None:
+    """Raises OSError where nothing listens: Ray itself would go on trying for minutes."""
+    host, sign, port = (address or "").rpartition("://")[2].rpartition(":")
+    if sign and port.isdecimal():
+        socket.create_connection((host, int(port)), timeout=ANSWER_SECONDS).close()
 
 
 @contextmanager

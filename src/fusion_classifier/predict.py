@@ -10,8 +10,8 @@ Texts are read, encoded and written a block at a time, so that memory does not g
 import csv
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from itertools import tee
 from pathlib import Path
 from typing import Any
@@ -111,7 +111,8 @@ def predict_to_file(
         if count is None:
             raise UsageError("--engine ray: workers can't read this process's standard input; give a file")
         kept, stream = texts, _predict_proba_ray(model, file, text_column, encoder_paths, ray)
-    with progress.bar("predicting", total=count) as bar, whole_file(out) as temporary:
+    # Closed when writing fails, too: Ray's workers must not wait for a reader that is gone.
+    with closing(stream), progress.bar("predicting", total=count) as bar, whole_file(out) as temporary:
         with _writer(temporary, key, lists=lists) as write:
             for probabilities in stream:
                 answers = [as_pipeline(row, names, decision, top_k, abstain) for row in probabilities]
@@ -124,7 +125,7 @@ def predict_to_file(
 
 def _predict_proba_ray(
     model: Path, file: Path, text_column: str, encoder_paths: Mapping[str, str], ray: RayEngine
-) -> Iterator[np.ndarray]:
+) -> Generator[np.ndarray]:
     check_installed()
     from fusion_classifier.predict_ray import predict_proba_ray  # noqa: PLC0415 - needs an extra
 

@@ -4,7 +4,7 @@ One task reads the file a block at a time and waits when the workers are behind;
 of the texts. So neither this process nor the object store holds more than a few blocks, however long the file is.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ BLOCK_BYTES = 2**17  # of texts: about a thousand, so that a small file, too, is
 
 def predict_proba_ray(
     model: Path, file: Path, text_column: str, encoder_paths: Mapping[str, str], engine: RayEngine
-) -> Iterator[np.ndarray]:
+) -> Generator[np.ndarray]:
     """The calibrated probability of each label for a file's texts, in order: (n, C) at a time, float32.
 
     Raises:
@@ -33,7 +33,7 @@ def predict_proba_ray(
     """
     with connected(engine) as pool:
         context = DataContext.get_current()
-        before = context.target_max_block_size
+        before = context.target_max_block_size, context.execution_options.preserve_order
         context.target_max_block_size, context.execution_options.preserve_order = BLOCK_BYTES, True
         try:
             # Reading takes no core of its own: the workers have them all, and would wait for it for ever.
@@ -57,7 +57,7 @@ def predict_proba_ray(
                     raise_again(row["error"])
                 yield np.frombuffer(row["probabilities"], dtype=np.float32).reshape(row["texts"], -1)
         finally:
-            context.target_max_block_size, context.execution_options.preserve_order = before, False
+            context.target_max_block_size, context.execution_options.preserve_order = before
 
 
 class _FileTexts(Datasource):  # type: ignore[misc]  # Ray is untyped here

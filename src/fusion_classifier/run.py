@@ -51,6 +51,7 @@ from fusion_classifier.features import (
     hash_texts,
     memory_for_features,
     open_features,
+    open_splits,
     read_features,
 )
 from fusion_classifier.features.export import export_split
@@ -209,15 +210,16 @@ def train_task(
     identities = [identify(encoder, work.device) for encoder in config.encoders]
     with locked(out):
         _claim(out, config, task, identities, work.device, overwrite=overwrite)
-        rows = len(train_split) + len(valid_split)
+        parts = (train_split, valid_split)
+        opened = open_splits([part.texts for part in parts], identities, work.store, work.memory)
         train_data, valid_data = (
-            features_of(part, task, identities, work.store, work.memory * len(part) // rows)
-            for part in (train_split, valid_split)
+            LabelledFeatures(features, targets(part.labels, len(task.labels)))
+            for part, features in zip(parts, opened, strict=True)
         )
         if train_data.stored:
             work.say(
-                f"the features do not fit into the {work.memory / 1e9:.1f} GB for them: training reads them from the "
-                "store in blocks (--memory sets how much they may take)"
+                f"the features do not fit into the {work.memory / 1e6:,.0f} MB for them: training reads them "
+                "from the store in blocks (--memory sets how much they may take)"
             )
         trained = {}
         for seed in config.seeds:

@@ -18,15 +18,15 @@ from fusion_classifier.progress import QUIET
 
 def main(model: str, store: str, texts: str, log: str) -> None:
     module = sys.modules["fusion_classifier.features.extract"]
-    add = module._Writer.add
+    add = module.Commits.add
 
-    def logged_add(writer: object, hashes: np.ndarray, arrays: list[np.ndarray]) -> None:
+    def logged_add(commits: object, part: tuple[np.ndarray, list[np.ndarray]]) -> None:
         with Path(log).open("ab") as file:
-            file.write(np.ascontiguousarray(hashes).tobytes())
+            file.write(np.ascontiguousarray(part[0]).tobytes())
         time.sleep(0.03)
-        add(writer, hashes, arrays)
+        add(commits, part)
 
-    module._Writer.add = logged_add
+    module.Commits.add = logged_add
     torch.set_num_threads(1)
     device = torch.device("cpu")
     lines = Path(texts).read_text("utf-8").splitlines()

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import lance
 import numpy as np
 import psutil
 import pytest
@@ -98,6 +99,11 @@ def test_a_killed_worker_costs_only_its_part(bert_folder: Path, tmp_path: Path) 
     killer.join(5)
     assert killed
     assert report.encoded == len(texts)
+    # What a kill can leave is the file of the part in work; a second file would be a part done twice without need.
+    dataset = lance.dataset(store.of(identity).uri)
+    held = sum(len(fragment.data_files()) for fragment in dataset.get_fragments())
+    written = len(list((Path(store.of(identity).uri) / "data").glob("*.lance")))
+    assert held <= written <= held + 1
     assert not list(store.verify(identity.key))
 
 

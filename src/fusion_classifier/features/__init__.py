@@ -13,6 +13,7 @@ from fusion_classifier.features.extract import (
     extract_features,
     memory_for_features,
     open_features,
+    open_splits,
     read_features,
 )
 from fusion_classifier.features.hashing import hash_texts
@@ -35,5 +36,6 @@ __all__ = [
     "hash_texts",
     "memory_for_features",
     "open_features",
+    "open_splits",
     "read_features",
 ]

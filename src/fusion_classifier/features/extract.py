@@ -10,9 +10,10 @@ processes that fill the same store seldom work on the same texts.
 
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
 
 import numpy as np
 import psutil
@@ -28,6 +29,8 @@ from fusion_classifier.progress import Progress
 
 COMMIT_SECONDS = 5.0  # work that a kill can cost
 WINDOW_TEXTS = 512  # texts tokenized ahead of the model
+
+Part = TypeVar("Part")
 
 
 @dataclass(frozen=True)
@@ -62,29 +65,35 @@ def extract_features(
     started = time.perf_counter()
     name = identity.config.name
     features = store.of(identity)
-    unique = in_order(texts)
+    unique = unique_by_length(texts)
     hashes = hashing.hash_texts(unique)
     missing = int((~features.contains(hashes)).sum())
     if not missing:
         return ExtractionReport(name, len(unique), 0, 0, time.perf_counter() - started)
     with progress.bar(f"loading {name}", total=None):
         encoder = load_identified(identity, device)
-    writer = _Writer(features, encoder, commit_seconds)
+    shape, cut = shape_of(encoder), 0
+
+    def append(parts: list[tuple[np.ndarray, list[np.ndarray]]]) -> int:
+        arrays = [array for _, of_batch in parts for array in of_batch]
+        return features.append(np.concatenate([rows for rows, _ in parts]), arrays, shape)
+
+    commits = Commits(append, commit_seconds)
     with progress.bar(f"encoding with {name}", total=missing) as bar:
         try:
             with closing(encode_jobs(encoder, _jobs(encoder, unique, hashes, features))) as encoded:
                 for (rows, truncated), arrays in encoded:
                     for row, array in zip(rows, arrays, strict=True):
                         check_finite(encoder, unique[row], array)
-                    writer.truncated += truncated
-                    writer.add(hashes[rows], arrays)
+                    cut += truncated
+                    commits.add((hashes[rows], arrays))
                     bar.advance(len(rows))
         finally:
-            writer.commit()
-    return ExtractionReport(name, len(unique), writer.rows, writer.truncated, time.perf_counter() - started)
+            commits.commit()
+    return ExtractionReport(name, len(unique), commits.rows, cut, time.perf_counter() - started)
 
 
-def in_order(texts: Sequence[str]) -> list[str]:
+def unique_by_length(texts: Sequence[str]) -> list[str]:
     """Each text once, by length: what windows are cut from."""
     return sorted(set(texts), key=lambda text: (len(text), text))
 
@@ -124,30 +133,31 @@ def _jobs(
                 yield Job((window.start + rows, truncated), job.by_template)
 
 
-class _Writer:
-    """Collects features and commits them every few seconds."""
+def shape_of(encoder: Encoder) -> FeatureShape:
+    """The shape of an encoder's features."""
+    return FeatureShape(encoder.shape, ragged=encoder.config.pooling == "tokens")
 
-    def __init__(self, features: EncoderFeatures, encoder: Encoder, commit_seconds: float) -> None:
-        self.features = features
-        self.shape = FeatureShape(encoder.shape, ragged=encoder.config.pooling == "tokens")
-        self.commit_seconds = commit_seconds
+
+class Commits(Generic[Part]):
+    """Collects what is to be committed, and commits it every few seconds; `rows` are those committed so far."""
+
+    def __init__(self, commit: Callable[[list[Part]], int], seconds: float = COMMIT_SECONDS) -> None:
         self.rows = 0
-        self.truncated = 0
-        self._hashes: list[np.ndarray] = []
-        self._arrays: list[np.ndarray] = []
+        self._commit, self._seconds = commit, seconds
+        self._waiting: list[Part] = []
         self._last = time.monotonic()
 
-    def add(self, hashes: np.ndarray, arrays: list[np.ndarray]) -> None:
-        self._hashes.append(hashes)
-        self._arrays += arrays
-        if time.monotonic() - self._last >= self.commit_seconds:
+    def add(self, part: Part) -> None:
+        """Takes a part, and commits if it is time."""
+        self._waiting.append(part)
+        if time.monotonic() - self._last >= self._seconds:
             self.commit()
 
     def commit(self) -> None:
-        if self._arrays:
-            arrays, hashes = self._arrays, np.concatenate(self._hashes)
-            self._arrays, self._hashes = [], []
-            self.rows += self.features.append(hashes, arrays, self.shape)
+        """Commits what waits."""
+        if self._waiting:
+            waiting, self._waiting = self._waiting, []
+            self.rows += self._commit(waiting)
         self._last = time.monotonic()
 
 
@@ -178,6 +188,14 @@ def open_features(
     if memory is None or sum(values.text_bytes for values in stored.values()) * len(texts) <= memory:
         return {name: values.read(values.rows) for name, values in stored.items()}
     return {name: replace(values, memory=memory) for name, values in stored.items()}
+
+
+def open_splits(
+    splits: Sequence[Sequence[str]], identities: Sequence[EncoderIdentity], store: FeatureStore, memory: int
+) -> list[dict[str, Features] | dict[str, StoredFeatures]]:
+    """`open_features` of several splits that are used together; each has its share of the memory by its texts."""
+    rows = max(sum(map(len, splits)), 1)
+    return [open_features(texts, identities, store, memory * len(texts) // rows) for texts in splits]
 
 
 def memory_for_features() -> int:

@@ -20,8 +20,14 @@ from fusion_classifier.encoders import Encoder, EncoderIdentity, identify, load_
 from fusion_classifier.encoders.encode import check_finite, encode_jobs
 from fusion_classifier.errors import StoreError, WeightsError
 from fusion_classifier.features import hashing
-from fusion_classifier.features.arrays import FeatureShape
-from fusion_classifier.features.extract import COMMIT_SECONDS, ExtractionReport, in_order, window_jobs, windows
+from fusion_classifier.features.extract import (
+    Commits,
+    ExtractionReport,
+    shape_of,
+    unique_by_length,
+    window_jobs,
+    windows,
+)
 from fusion_classifier.features.store import EncoderFeatures, FeatureStore
 from fusion_classifier.progress import Progress
 
@@ -46,27 +52,27 @@ def extract_features_ray(
     """
     started = time.perf_counter()
     name, features = identity.config.name, store.of(identity)
-    unique = in_order(texts)
+    unique = unique_by_length(texts)
     hashes = hashing.hash_texts(unique)
-    encoded = truncated = 0
+    truncated = 0
     missing = ~features.contains(hashes)
     if not missing.any():
         return ExtractionReport(name, len(unique), 0, 0, time.perf_counter() - started)
     with connected(engine) as pool, progress.bar(f"encoding with {name}", total=int(missing.sum())) as bar:
         bar.describe(f"encoding with {name} · {pool.workers} workers")
+        commits = Commits(features.commit)
         for _ in range(MOST_PASSES):
-            committer = _Committer(features)
             try:
                 for part in _encoded(unique, missing, identity, store, pool, engine.device):
                     digests = hashing.from_bytes(part["hashes"])
-                    committer.add(digests, part["fragments"])
+                    commits.add((digests, part["fragments"]))
                     truncated += part["truncated"]
                     bar.advance(len(digests))
             finally:
-                encoded += committer.commit()
+                commits.commit()
             missing = ~features.contains(hashes)
             if not missing.any():
-                return ExtractionReport(name, len(unique), encoded, truncated, time.perf_counter() - started)
+                return ExtractionReport(name, len(unique), commits.rows, truncated, time.perf_counter() - started)
     raise StoreError(
         f"{store.root}: {int(missing.sum()):,} texts are still without features by {name}: another extraction "
         "writes the same ones at the same time; wait for it and run this again"
@@ -151,10 +157,9 @@ class _Worker:
                 arrays += batch
                 truncated += cut
         hashes = hashing.hash_texts(texts)
-        shape = FeatureShape(encoder.shape, ragged=encoder.config.pooling == "tokens")
         return {
             "hashes": hashes.tobytes(),
-            "fragments": features.write_fragments(hashes, arrays, shape),
+            "fragments": features.write_fragments(hashes, arrays, shape_of(encoder)),
             "truncated": truncated,
         }
 
@@ -168,26 +173,3 @@ RESULT = pa.schema(
         ("error", pa.struct([("kind", pa.string()), ("message", pa.string())])),
     ]
 )
-
-
-class _Committer:
-    """Commits what workers have written, every few seconds."""
-
-    def __init__(self, features: EncoderFeatures) -> None:
-        self.features = features
-        self.rows = 0
-        self._waiting: list[tuple[np.ndarray, list[str]]] = []
-        self._last = time.monotonic()
-
-    def add(self, hashes: np.ndarray, fragments: list[str]) -> None:
-        self._waiting.append((hashes, fragments))
-        if time.monotonic() - self._last >= COMMIT_SECONDS:
-            self.commit()
-
-    def commit(self) -> int:
-        """Rows committed so far."""
-        if self._waiting:
-            waiting, self._waiting = self._waiting, []
-            self.rows += self.features.commit(waiting)
-        self._last = time.monotonic()
-        return self.rows

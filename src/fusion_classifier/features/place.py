@@ -1,4 +1,4 @@
-"""Where a store is: a folder on a disk, or a prefix in object storage (`s3://bucket/prefix`, `gs://…`, `az://…`).
+"""Where a store is: a folder on a disk, or a prefix in object storage (`s3://bucket/prefix`).
 
 Credentials, region and endpoint of object storage come from the environment, as its vendors define them
 (AWS_ACCESS_KEY_ID, AWS_REGION, AWS_ENDPOINT_URL, …): neither the command line nor the store ever holds them.
@@ -6,7 +6,7 @@ Credentials, region and endpoint of object storage come from the environment, as
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,7 +57,8 @@ class Place:
         """Whether there is such a folder."""
         if isinstance(self.root, Path):
             return (self.root / name).exists()
-        return name in self.folders()
+        system, path = self._remote()
+        return bool(self._asked(lambda: system.get_file_info(f"{path}/{name}")).type != fs.FileType.NotFound)
 
     def remove(self, name: str) -> None:
         """Delete a folder."""
@@ -82,9 +83,10 @@ class Place:
         yield
 
     def _remote(self) -> tuple[Any, str]:
-        return self._asked(lambda: fs.FileSystem.from_uri(str(self.root)))  # type: ignore[no-any-return]
+        system, path = self._asked(lambda: fs.FileSystem.from_uri(str(self.root)))
+        return system, path
 
-    def _asked(self, question: Any) -> Any:
+    def _asked(self, question: Callable[[], Any]) -> Any:
         try:
             return question()
         except (OSError, ValueError) as error:
