@@ -206,6 +206,11 @@ def test_the_store_is_listed_verified_and_emptied(data: Path, bert_folder: Path,
     assert entry["rows"] == 15
     assert bert_folder.name in result_of("store", "--store", store)
     assert "ok" in result_of("store", "verify", "--store", store)
+    result_of("extract", data, *read, "-e", bert_folder, "--store", store, "--limit", 6)
+    assert "removed 0" in result_of("store", "clean", "--store", store), "nothing is a week old"
+    assert "removed 0" not in result_of("store", "clean", entry["key"][:6], "--now", "--store", store)
+    assert "no features of 'x'" in fec("store", "clean", "x", "--store", store).stderr
+    assert json.loads(result_of("store", "--store", store, "--json"))["encoders"][0]["rows"] == 18
     result_of("store", "delete", entry["key"][:6], "--store", store)
     assert json.loads(result_of("store", "--store", store, "--json"))["encoders"] == []
 

@@ -168,6 +168,27 @@ def store_verify(
         )
 
 
+@store_app.command("clean", epilog="Example:  fec store clean")
+def store_clean(
+    context: typer.Context,
+    key: Annotated[str | None, typer.Argument(metavar="[KEY]", help="Key or encoder; all unless given.")] = None,
+    now: Annotated[
+        bool,
+        typer.Option("--now", help="Also what is not a week old: only while nothing extracts, trains or evaluates."),
+    ] = False,
+    store: StoreDir = None,
+) -> None:
+    """Make room: remove old versions and what killed workers have left. No feature is lost."""
+    from fusion_classifier import tables
+    from fusion_classifier.features import FeatureStore
+
+    here = FeatureStore(store or context.obj)
+    keys = here.keys() if key is None else here.find(key)
+    if key is not None and not keys:
+        raise UsageError(f"{here.root}: no features of {key!r}; `fec store` lists what there is")
+    typer.echo(f"removed {tables.size(sum(here.clean(one, now=now) for one in keys))}")
+
+
 @store_app.command("delete", epilog="Example:  fec store delete minilm-l6")
 def store_delete(
     context: typer.Context,

@@ -65,6 +65,7 @@ def connected(engine: RayEngine) -> Iterator[Pool]:
 
     Raises:
         UsageError: Ray is not installed, or can't be reached, or has nothing to give.
+        FecError: a worker failed in a way that nobody foresaw.
     """
     check_installed()
     for name, value in QUIET.items():
@@ -91,6 +92,8 @@ def connected(engine: RayEngine) -> Iterator[Pool]:
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     try:
         yield _pool(engine, ray.cluster_resources())
+    except ray.exceptions.RayError as error:
+        raise FecError(f"--engine ray: a worker failed ({_reason(error)}); what was committed is kept") from error
     finally:
         if started_here:
             ray.shutdown()
@@ -126,12 +129,20 @@ def check_installed() -> None:
 
 
 def _pool(engine: RayEngine, resources: Mapping[str, float]) -> Pool:
-    cores, gpus = int(resources.get("CPU", 0)), int(resources.get("GPU", 0))
+    cores = int(resources.get("CPU", 0))
+    gpus = 0 if engine.device == "cpu" else int(resources.get("GPU", 0))
     most = gpus or cores
     workers = engine.workers or most
     if not 0 < workers <= most:
         raise UsageError(f"--workers {workers}: there are {gpus} GPUs and {cores} cores, so up to {most} workers")
     return Pool(workers, max(cores // workers, 1), 1 if gpus else 0)
+
+
+def _reason(error: BaseException) -> str:
+    """The last line of a worker's traceback, or else the first of what Ray says."""
+    cause = getattr(error, "cause", None)
+    lines = str(cause or error).strip().splitlines() or [""]
+    return f"{type(cause or error).__name__}: {lines[0 if cause is None else -1]}"
 
 
 def as_data(work: Callable[[], R]) -> tuple[R | None, dict[str, str] | None]:

@@ -1,7 +1,8 @@
 """Prediction by a pool of Ray workers, each with the whole classifier; the texts come and go as a stream.
 
-One task reads the file a block at a time and waits when the workers are behind; probabilities come back in the order
-of the texts. So neither this process nor the object store holds more than a few blocks, however long the file is.
+One task, on this machine, reads the file a block at a time and waits when the workers are behind; probabilities come
+back in the order of the texts. So neither this process nor the object store holds more than a few blocks, of
+however long a file.
 """
 
 from collections.abc import Generator, Iterator, Mapping
@@ -10,10 +11,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import ray
 import torch
 from ray.data import DataContext, read_datasource
 from ray.data.block import BlockMetadata
 from ray.data.datasource import Datasource, ReadTask
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from fusion_classifier.classifier import CHUNK_TEXTS, FusionClassifier
 from fusion_classifier.cluster import RayEngine, as_data, connected, raise_again
@@ -36,9 +39,12 @@ def predict_proba_ray(
         before = context.target_max_block_size, context.execution_options.preserve_order
         context.target_max_block_size, context.execution_options.preserve_order = BLOCK_BYTES, True
         try:
-            # Reading takes no core of its own: the workers have them all, and would wait for it for ever.
+            here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
             source = read_datasource(
-                _FileTexts(file, text_column), override_num_blocks=1, ray_remote_args={"num_cpus": 0}
+                _FileTexts(file, text_column),
+                override_num_blocks=1,
+                # Reading takes no core of its own: the workers have them all, and would wait for it for ever.
+                ray_remote_args={"num_cpus": 0, "scheduling_strategy": here},
             )
             dataset = source.map_batches(
                 _Worker,
@@ -46,7 +52,7 @@ def predict_proba_ray(
                 batch_format="pyarrow",
                 fn_constructor_kwargs={
                     "model": str(model.resolve()),
-                    "encoder_paths": dict(encoder_paths),
+                    "encoder_paths": {name: str(Path(place).absolute()) for name, place in encoder_paths.items()},
                     "engine": engine,
                     "threads": pool.cores,
                 },

@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import lance
@@ -199,6 +200,54 @@ def test_a_store_in_object_storage_is_filled_read_listed_verified_and_deleted(
     store.delete(identity.key)
     assert store.keys() == []
     assert store.of(identity).contains(hash_texts(TEXTS[:2])).sum() == 0
+
+
+def test_writers_who_race_in_object_storage_store_no_text_twice(bert_folder: Path, bucket: str) -> None:
+    identity = identity_of(f"{bert_folder}?dtype=float32")
+    hashes, shape = hash_texts(TEXTS[:24]), PooledFeatures(np.zeros((1, 32), dtype=np.float32)).shape
+    arrays = [np.full(32, i, dtype=np.float32) for i in range(24)]
+    written: list[int] = []
+
+    def write(number: int) -> None:
+        features = FeatureStore(f"{bucket}/race").of(identity)
+        for start in range(0, 24, 6):
+            rows = slice(start, start + 6)
+            if number % 2:
+                written.append(features.append(hashes[rows], arrays[rows], shape))
+            else:
+                parts = features.write_fragments(hashes[rows], arrays[rows], shape)
+                written.append(features.commit([(hashes[rows], parts)]))
+
+    with ThreadPoolExecutor(3) as writers:
+        list(writers.map(write, range(3)))
+    assert sum(written) == 24
+    store = FeatureStore(f"{bucket}/race")
+    assert not list(store.verify(identity.key))
+    read = store.of(identity).read(hashes)
+    assert isinstance(read, PooledFeatures)
+    np.testing.assert_array_equal(read.values[:, 0], np.arange(24))
+
+
+def test_what_a_killed_worker_left_is_cleaned_up(bert_folder: Path, tmp_path: Path) -> None:
+    identity, store = identity_of(f"{bert_folder}?dtype=float32"), FeatureStore(tmp_path)
+    features, shape = store.of(identity), PooledFeatures(np.zeros((1, 32), dtype=np.float32)).shape
+    features.append(hash_texts(TEXTS[:20]), [np.zeros(32, dtype=np.float32)] * 20, shape)
+    features.write_fragments(hash_texts(TEXTS[30:32]), [np.zeros(32, dtype=np.float32)] * 2, shape)
+    files = Path(features.uri) / "data"
+    assert len(list(files.iterdir())) == 2
+    store.clean(identity.key)
+    assert len(list(files.iterdir())) == 2, "another extraction may be about to commit it"
+    assert store.clean(identity.key, now=True) > 0
+    assert len(list(files.iterdir())) == 1
+    assert features.contains(hash_texts(TEXTS[:32])).sum() == 20
+    assert not list(store.verify(identity.key))
+
+
+@pytest.mark.parametrize(("name", "says"), [("gs://a/b", "s3://BUCKET"), ("s3://id:secret@a/b", "environment")])
+def test_a_store_s_name_is_a_folder_or_an_s3_prefix_without_credentials(name: str, says: str) -> None:
+    with pytest.raises(UsageError, match=says) as caught:
+        FeatureStore(name)
+    assert "secret" not in str(caught.value)
 
 
 def test_a_bucket_that_is_not_there_is_named_without_credentials(bert_folder: Path, bucket: str) -> None:

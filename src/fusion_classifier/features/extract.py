@@ -28,6 +28,7 @@ from fusion_classifier.features.stored import StoredFeatures
 from fusion_classifier.progress import Progress
 
 COMMIT_SECONDS = 5.0  # work that a kill can cost
+COMMIT_SHARE = 20  # a commit looks up all texts that are there: it may take a 20th of the time, no more
 WINDOW_TEXTS = 512  # texts tokenized ahead of the model
 
 Part = TypeVar("Part")
@@ -145,20 +146,22 @@ class Commits(Generic[Part]):
         self.rows = 0
         self._commit, self._seconds = commit, seconds
         self._waiting: list[Part] = []
-        self._last = time.monotonic()
+        self._next = time.monotonic() + seconds
 
     def add(self, part: Part) -> None:
         """Takes a part, and commits if it is time."""
         self._waiting.append(part)
-        if time.monotonic() - self._last >= self._seconds:
+        if time.monotonic() >= self._next:
             self.commit()
 
     def commit(self) -> None:
         """Commits what waits."""
+        started = time.monotonic()
         if self._waiting:
             waiting, self._waiting = self._waiting, []
             self.rows += self._commit(waiting)
-        self._last = time.monotonic()
+        ended = time.monotonic()
+        self._next = ended + max(self._seconds, COMMIT_SHARE * (ended - started))
 
 
 def read_features(

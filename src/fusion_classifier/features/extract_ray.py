@@ -2,8 +2,8 @@
 
 The driver plans as the local engine does, over the same windows of texts, so that every batch, and so every feature,
 is the same to the bit on like machines. Workers encode windows and write fragments of the dataset, straight to the
-store; only the fragments' names come back. The driver commits them every few seconds, under the store's lock:
-features become visible all or nothing, and what a killed worker or driver has not committed is encoded again.
+store; only the fragments' names come back. The driver commits them every few seconds: features become visible all or
+nothing, and what a killed worker or driver has not committed is encoded again.
 """
 
 import time
@@ -18,6 +18,7 @@ from fusion_classifier.cluster import Pool, RayEngine, as_data, connected, raise
 from fusion_classifier.config import Device, EncoderConfig
 from fusion_classifier.encoders import Encoder, EncoderIdentity, identify, load_identified, resolve_device
 from fusion_classifier.encoders.encode import check_finite, encode_jobs
+from fusion_classifier.encoders.presets import PRESETS
 from fusion_classifier.errors import StoreError, WeightsError
 from fusion_classifier.features import hashing
 from fusion_classifier.features.extract import (
@@ -29,6 +30,7 @@ from fusion_classifier.features.extract import (
     windows,
 )
 from fusion_classifier.features.store import EncoderFeatures, FeatureStore
+from fusion_classifier.files import user_path
 from fusion_classifier.progress import Progress
 
 PARTS_A_WORKER = 16  # at least: what a killed worker costs, and how evenly the last ones end
@@ -101,10 +103,11 @@ def _encoded(
         batch_size=1,
         batch_format="pyarrow",
         fn_constructor_kwargs={
-            # In the precision that was decided here, on whatever device a worker has.
-            "config": identity.config.model_dump(mode="json") | {"dtype": str(identity.dtype).removeprefix("torch.")},
+            # A worker stands in another folder, and computes in the precision that was decided here.
+            "config": absolute(identity.config).model_dump(mode="json")
+            | {"dtype": str(identity.dtype).removeprefix("torch.")},
             "key": identity.key,
-            "store": str(store.root),
+            "store": store.root.absolute(),
             "device": device,
             "threads": pool.cores,
         },
@@ -114,6 +117,15 @@ def _encoded(
         if row["error"] is not None:
             raise_again(row["error"])
         yield row
+
+
+def absolute(config: EncoderConfig) -> EncoderConfig:
+    """The encoder with absolute paths where it has paths on this machine."""
+    places = {"path": config.path, "projection": config.projection}
+    if config.path is None and config.model not in PRESETS:
+        places["model"] = config.model  # else a name, even if a folder here is called so
+    here = {name: user_path(place).absolute() for name, place in places.items() if place is not None}
+    return config.model_copy(update={name: str(place) for name, place in here.items() if place.exists()})
 
 
 class _Worker:

@@ -15,7 +15,7 @@ from typing import Any
 from filelock import FileLock
 from pyarrow import fs
 
-from fusion_classifier.errors import StoreError
+from fusion_classifier.errors import StoreError, UsageError
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,23 @@ class Place:
     def of(cls, root: str | os.PathLike[str]) -> "Place":
         """The place that a user names."""
         text = os.fspath(root)
-        return cls(text.rstrip("/") if "://" in text else Path(root).expanduser())
+        scheme, separator, rest = text.partition("://")
+        if not separator:
+            return cls(Path(root).expanduser())
+        if scheme != "s3":
+            raise UsageError(
+                f"--store {scheme}://…: a store is a folder, or a prefix in object storage, s3://BUCKET/…"
+            )
+        if "@" in rest.partition("/")[0]:
+            raise UsageError("--store s3://…: credentials belong into the environment, not into the store's name")
+        return cls(text.rstrip("/"))
 
     def __str__(self) -> str:
         return str(self.root)
+
+    def absolute(self) -> str:
+        """What names it from any folder."""
+        return str(self.root.absolute() if isinstance(self.root, Path) else self.root)
 
     def uri(self, name: str) -> str:
         """Of a folder in it, for Lance."""
@@ -74,7 +87,7 @@ class Place:
 
     @contextmanager
     def locked(self, name: str) -> Iterator[None]:
-        """Held against other writers on a disk. Object storage has no locks: see docs/cluster.md."""
+        """Held against other writers on a disk, so that no work is lost to them. Object storage has no locks."""
         if isinstance(self.root, Path):
             self.root.mkdir(parents=True, exist_ok=True)
             with FileLock(self.root / f"{name}.lock"):

@@ -10,17 +10,20 @@ One Lance dataset an encoder key (`STORE/<key>.lance`), one row a text:
 What follows from that: a text is encoded once whatever task or split it is in; what is not committed is
 missing, so resuming is an anti-join; a changed encoder has another key, so nothing stale can be read. Lance
 commits are atomic and readers see the version they opened, so a store may be read while it is written.
-Writers take a lock for the moment of a commit and drop what another one has committed meanwhile: a text never
-stands there twice.
+Writers drop what another one has committed meanwhile, and a commit goes through only if nobody has committed since
+that was looked up: a text never stands there twice, on a disk or in object storage.
 
 Measured figures and traps: docs/decisions.md.
 """
 
 import json
 import os
+import random
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +44,8 @@ from fusion_classifier.features.stored import StoredFeatures
 FORMAT = 1
 ENDING = ".lance"
 FLOAT16_MAX = float(np.finfo(np.float16).max)
+MOST_ATTEMPTS = 20  # to commit, when another writer is quicker each time
+CLEANED_AFTER = timedelta(days=7)  # Lance's own limit for files that are in no version
 READ_ROWS = 4096  # rows fetched at once: bounds what a read needs beside its result
 
 
@@ -92,8 +97,12 @@ class FeatureStore:
         """Problems found in one encoder's features: unreadable, doubled, of a wrong shape, not finite."""
         return EncoderFeatures(self.root, key).problems()
 
+    def clean(self, key: str, *, now: bool = False) -> int:
+        """Bytes freed by removing one encoder's old versions and uncommitted files; see `EncoderFeatures.clean`."""
+        return EncoderFeatures(self.root, key).clean(now=now)
+
     def delete(self, key: str) -> None:
-        """Delete one encoder's features."""
+        """Delete one encoder's features. In object storage only while nobody writes them: it has no locks."""
         features = EncoderFeatures(self.root, key)
         with features.lock():
             if self.root.exists(features.name):
@@ -123,21 +132,27 @@ class EncoderFeatures:
         """The newest version of the dataset, or None if there is none yet."""
         if not self._begun():
             return None
-        try:
-            dataset = lance.dataset(self.uri)
-        except ValueError as error:
+        dataset = self._dataset()
+        if dataset is None:
             # A killed first write leaves a folder without a version: nothing is lost, nothing is there.
             if not self.root.has_files(f"{self.name}/_versions", ".manifest"):
                 return None
-            raise StoreError(f"{self.uri}: can't be read ({_first_line(error)}); {self._way_out()}") from error
-        except OSError as error:
-            raise StoreError(f"{self.uri}: can't be read ({_first_line(error)}); {self._way_out()}") from error
+            dataset = self._dataset(must_be=True)  # another writer's first commit went through between the two looks
         format_ = (dataset.schema.metadata or {}).get(b"fec.format")
         if format_ != str(FORMAT).encode():
             raise StoreError(
                 f"{self.uri}: written in store format {format_!r}, this version reads {FORMAT}; {self._way_out()}"
             )
         return dataset
+
+    def _dataset(self, *, must_be: bool = False) -> Any:
+        """The dataset as Lance opens it; None if Lance finds no version of it, unless it `must_be` there."""
+        try:
+            return lance.dataset(self.uri)
+        except (ValueError, OSError) as error:
+            if isinstance(error, ValueError) and not must_be:
+                return None
+            raise StoreError(f"{self.uri}: can't be read ({_first_line(error)}); {self._way_out()}") from error
 
     def _way_out(self) -> str:
         return f"`fec store delete {self.key}` removes it, and the next extraction makes it anew"
@@ -154,7 +169,9 @@ class EncoderFeatures:
 
     def contains(self, hashes: np.ndarray) -> np.ndarray:
         """Which of these texts have committed features: (N,), bool."""
-        dataset = self._open()
+        return self._contained(self._open(), hashes)
+
+    def _contained(self, dataset: Any, hashes: np.ndarray) -> np.ndarray:
         if dataset is None:
             return np.zeros(len(hashes), dtype=bool)
         known, _ = self._indexed(dataset)
@@ -196,13 +213,15 @@ class EncoderFeatures:
         """
         self._check_finite(hashes, features)
         with self._writing():
-            new = ~self.contains(hashes)
-            if new.any():
+            for dataset in self._attempts():
+                new = ~self._contained(dataset, hashes)
+                if not new.any():
+                    return 0
                 kept = [feature for feature, is_new in zip(features, new, strict=True) if is_new]
                 table = self._table(hashes[new], kept, shape)
-                mode = "append" if self._open() is not None else "overwrite" if self._begun() else "create"
-                lance.write_dataset(table, self.uri, mode=mode, schema=table.schema)
-        return int(new.sum())
+                if self._swap(dataset, table.schema, self._write(table, dataset)):
+                    return int(new.sum())
+        raise self._outrun()
 
     def write_fragments(self, hashes: np.ndarray, features: list[np.ndarray], shape: FeatureShape) -> list[str]:
         """Write features without committing them: for a worker, whose driver commits.
@@ -213,14 +232,16 @@ class EncoderFeatures:
             shape: as for `append`.
 
         Returns:
-            What `commit` takes, as JSON. Fragments that are never committed are files that nobody reads.
+            What `commit` takes, as JSON. Fragments that are never committed are files that nobody reads, until
+            `clean` removes them.
+
+        Raises:
+            NonFiniteError, StoreError: as for `append`.
         """
         self._check_finite(hashes, features)
         try:
             table = self._table(hashes, features, shape)
-            # "overwrite" numbers the columns anew, as the first commit will; it touches nothing that is there.
-            mode = "overwrite" if self._open() is None else "append"
-            written = write_fragments(table, self.uri, schema=table.schema, mode=mode)
+            written = self._write(table, self._open())
         except OSError as error:
             raise self._not_written(error) from error
         schema = table.schema.serialize().to_pybytes().hex()
@@ -230,25 +251,70 @@ class EncoderFeatures:
         """Make fragments visible, all or nothing; those with a text committed meanwhile are left out.
 
         Args:
-            fragments: the hashes of each part and what `write_fragments` gave for it.
+            fragments: the hashes of each part and what `write_fragments` gave for it; no text in two parts.
 
         Returns:
             How many rows.
+
+        Raises:
+            StoreError: the store can't be written.
         """
         with self._writing():
-            wanted = [(hashes, written) for hashes, written in fragments if not self.contains(hashes).any()]
-            parts = [json.loads(text) for _, written in wanted for text in written]
-            if parts:
+            for dataset in self._attempts():
+                wanted = [
+                    (hashes, parts) for hashes, parts in fragments if not self._contained(dataset, hashes).any()
+                ]
+                parts = [json.loads(text) for _, texts in wanted for text in texts]
+                if not parts:
+                    return 0
+                schema = pa.ipc.read_schema(pa.py_buffer(bytes.fromhex(parts[0]["schema"])))
                 pieces = [FragmentMetadata.from_json(json.dumps(part["fragment"])) for part in parts]
-                dataset = self._open()
-                if dataset is None:
-                    schema = pa.ipc.read_schema(pa.py_buffer(bytes.fromhex(parts[0]["schema"])))
-                    lance.LanceDataset.commit(self.uri, lance.LanceOperation.Overwrite(schema, pieces))
-                else:
-                    lance.LanceDataset.commit(
-                        self.uri, lance.LanceOperation.Append(pieces), read_version=dataset.version
-                    )
-        return sum(len(hashes) for hashes, _ in wanted)
+                if self._swap(dataset, schema, pieces):
+                    return sum(len(hashes) for hashes, _ in wanted)
+        raise self._outrun()
+
+    def _attempts(self) -> Iterator[Any]:
+        """The newest version of the dataset, again and again: each time another writer was quicker."""
+        for attempt in range(MOST_ATTEMPTS):
+            if attempt:
+                time.sleep(random.uniform(0, min(2.0, 0.05 * 2**attempt)))
+            yield self._open()
+
+    def _write(self, table: pa.Table, dataset: Any) -> list[FragmentMetadata]:
+        """Data files of their own, which no version holds yet; columns are numbered alike whether it is the first."""
+        mode = "create" if dataset is None else "append"
+        try:
+            written: list[FragmentMetadata] = write_fragments(table, self.uri, schema=table.schema, mode=mode)
+        except OSError:
+            if mode == "append" or (now := self._open()) is None:
+                raise
+            return self._write(table, now)  # another writer has made the first version meanwhile
+        return written
+
+    def _swap(self, dataset: Any, schema: pa.Schema, pieces: list[FragmentMetadata]) -> bool:
+        """Commit fragments after those of `dataset`; False if another writer has committed since that was opened.
+
+        Lance lets an append through beside another one, so a text could come to stand there twice. An overwrite
+        without retries is refused unless the version it was planned on is the newest still: on a disk, where the
+        lock keeps others out, and in object storage, which has no locks but writes a version's file only once.
+        """
+        version = _version(dataset)
+        before = [] if dataset is None else [part.metadata for part in dataset.get_fragments()]
+        operation = lance.LanceOperation.Overwrite(schema if dataset is None else dataset.schema, before + pieces)
+        try:
+            lance.LanceDataset.commit(self.uri, operation, read_version=version, max_retries=0)
+        except OSError:
+            # If this commit itself went through and only its answer was lost, the next attempt finds the texts there.
+            if _version(self._open()) == version:
+                raise
+            return False
+        return True
+
+    def _outrun(self) -> StoreError:
+        return StoreError(
+            f"{self.uri}: {MOST_ATTEMPTS} times in a row another writer was quicker; run the same command again when "
+            "fewer extractions write to this encoder's features: what was committed before is kept"
+        )
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -335,6 +401,25 @@ class EncoderFeatures:
             FeatureShape(shape, ragged), rows[positions], _bytes_of(dataset) / max(len(known), 1), read
         )
 
+    def clean(self, *, now: bool = False) -> int:
+        """Remove old versions and files that no version holds, such as those of a killed worker.
+
+        Args:
+            now: also what is not a week old, which a running extraction or training may be about to use.
+
+        Returns:
+            Bytes removed.
+
+        Raises:
+            StoreError: the store can't be written.
+        """
+        with self._writing():
+            dataset = self._open()
+            if dataset is None:
+                return 0
+            age = timedelta(0) if now else CLEANED_AFTER
+            return int(dataset.cleanup_old_versions(older_than=age, delete_unverified=now).bytes_removed)
+
     def problems(self) -> Iterator[str]:
         """Everything wrong with these features, a sentence each."""
         try:
@@ -376,6 +461,10 @@ def _positions(known: np.ndarray, hashes: np.ndarray) -> np.ndarray:
     places = np.searchsorted(known, hashes)
     places[places == len(known)] = 0
     return np.where(known[places] == hashes, places, -1)
+
+
+def _version(dataset: Any) -> int:
+    return 0 if dataset is None else int(dataset.version)
 
 
 def _bytes_of(dataset: Any) -> int:
