@@ -199,7 +199,7 @@ def measure_rates(*, quick: bool) -> dict[str, Any]:
         rates["original"].append(rows / seconds)
         for head in ("llmembed", "fusion"):
             rates[head].append(rate_of(head, large_batches(head), data, valid, 1 if quick else 2))
-            part = data if head == "fusion" else few(data, 2048)
+            part = data if head == "fusion" else few(data, 2048)  # many small steps: enough rows for a rate
             rates[f"{head}, recipe"].append(rate_of(head, recipe("default", head), part, valid, 1))
         for name, modules, attribute, instead in WITHOUT:
             with ExitStack() as patched:

@@ -1,4 +1,4 @@
-"""Small random models of the true classes, real weights where they are at hand, and a cache of the tests' own."""
+"""Small random models, real weights where they are at hand, object storage, and a cache of the tests' own."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -131,3 +131,27 @@ def minilm() -> str:
 def smollm2() -> str:
     """Encoder `smollm2-135m` with real weights, as written on the command line."""
     return _weights("smollm2-135m")
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A bucket on a real server of this machine that speaks S3; where that is stands in the environment."""
+    pytest.importorskip("moto")
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    for name, value in {
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        "AWS_ALLOW_HTTP": "true",
+        "AWS_ACCESS_KEY_ID": "an-id",
+        "AWS_SECRET_ACCESS_KEY": "a-secret",
+        "AWS_REGION": "us-east-1",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    boto3.client("s3").create_bucket(Bucket="features")
+    yield "s3://features"
+    server.stop()

@@ -126,7 +126,7 @@ def test_predict_writes_texts_and_answers_to_a_file(finished: tuple[Path, Path],
     ]
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(800)
 def test_ray_extracts_and_predicts_as_this_process_does(
     finished: tuple[Path, Path], data: Path, bert_folder: Path, tmp_path: Path
 ) -> None:
@@ -160,9 +160,7 @@ def test_ray_extracts_and_predicts_as_this_process_does(
         done = fec(*arguments)
         assert says in done.stderr, done.stderr
         assert done.returncode == 2
-        assert [line for line in done.stderr.strip().splitlines() if "was split into" not in line] == [
-            done.stderr.strip().splitlines()[-1]
-        ], done.stderr
+        assert len([line for line in done.stderr.strip().splitlines() if "was split into" not in line]) == 1
 
 
 def test_a_fault_in_the_texts_leaves_no_file_of_answers(finished: tuple[Path, Path], tmp_path: Path) -> None:

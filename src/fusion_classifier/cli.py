@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -31,6 +31,9 @@ from fusion_classifier.cli_options import (
 )
 from fusion_classifier.config import DEFAULT_HEAD, Device, ProjectionKind
 from fusion_classifier.errors import FecError, UsageError
+
+if TYPE_CHECKING:
+    from fusion_classifier.features import FeatureStore
 
 # torch and transformers take seconds to import: every command imports what it needs itself, so that --help
 # and usage errors answer at once.
@@ -151,9 +154,7 @@ def store_verify(
     from fusion_classifier.features import FeatureStore
 
     here = FeatureStore(store or context.obj)
-    keys = here.keys() if key is None else here.find(key)
-    if key is not None and not keys:
-        raise UsageError(f"{here.root}: no features of {key!r}; `fec store` lists what there is")
+    keys = _keys(here, key)
     problems = {one: list(here.verify(one)) for one in keys}
     if as_json:
         _print({"store": str(here.root), "problems": problems})
@@ -183,10 +184,7 @@ def store_clean(
     from fusion_classifier.features import FeatureStore
 
     here = FeatureStore(store or context.obj)
-    keys = here.keys() if key is None else here.find(key)
-    if key is not None and not keys:
-        raise UsageError(f"{here.root}: no features of {key!r}; `fec store` lists what there is")
-    typer.echo(f"removed {tables.size(sum(here.clean(one, now=now) for one in keys))}")
+    typer.echo(f"removed {tables.size(sum(here.clean(one, now=now) for one in _keys(here, key)))}")
 
 
 @store_app.command("delete", epilog="Example:  fec store delete minilm-l6")
@@ -205,6 +203,14 @@ def store_delete(
         raise UsageError(f"{here.root}: {what} of {key!r}; `fec store` lists the keys")
     here.delete(keys[0])
     typer.echo(f"deleted {keys[0]}")
+
+
+def _keys(store: "FeatureStore", name: str | None) -> list[str]:
+    """Those of a key, a beginning of one, or an encoder; all unless given."""
+    keys = store.keys() if name is None else store.find(name)
+    if name is not None and not keys:
+        raise UsageError(f"{store.root}: no features of {name!r}; `fec store` lists what there is")
+    return keys
 
 
 # --- the stations of the main job --------------------------------------------------------------------------

@@ -65,7 +65,7 @@ def connected(engine: RayEngine) -> Iterator[Pool]:
 
     Raises:
         UsageError: Ray is not installed, or can't be reached, or has nothing to give.
-        FecError: a worker failed in a way that nobody foresaw.
+        FecError: Ray itself failed, or a worker can't be started anew.
     """
     check_installed()
     for name, value in QUIET.items():
@@ -85,15 +85,17 @@ def connected(engine: RayEngine) -> Iterator[Pool]:
                 warnings.filterwarnings("ignore", "lance is not fork-safe")
                 ray.init(log_to_driver=False, logging_level=logging.ERROR, **settings)
         except (OSError, ValueError, RuntimeError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise UsageError(f"--engine ray: no Ray at {engine.address or 'this machine'} ({reason})") from error
+            place = engine.address or "this machine"
+            raise UsageError(f"--engine ray: no Ray at {place} ({_first_line(error)})") from error
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = context.print_on_execution_start = False
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what fails is raised
     try:
         yield _pool(engine, ray.cluster_resources())
     except ray.exceptions.RayError as error:
-        raise FecError(f"--engine ray: a worker failed ({_reason(error)}); what was committed is kept") from error
+        raise FecError(
+            f"--engine ray: {_first_line(error)}; run the same command again: what was stored is kept"
+        ) from error
     finally:
         if started_here:
             ray.shutdown()
@@ -103,7 +105,7 @@ def _see_that_it_answers(address: str | None) -> None:
     """Raises OSError where nothing listens: Ray itself would go on trying for minutes."""
     host, sign, port = (address or "").rpartition("://")[2].rpartition(":")
     if sign and port.isdecimal():
-        socket.create_connection((host, int(port)), timeout=ANSWER_SECONDS).close()
+        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_SECONDS).close()
 
 
 @contextmanager
@@ -138,19 +140,23 @@ def _pool(engine: RayEngine, resources: Mapping[str, float]) -> Pool:
     return Pool(workers, max(cores // workers, 1), 1 if gpus else 0)
 
 
-def _reason(error: BaseException) -> str:
-    """The last line of a worker's traceback, or else the first of what Ray says."""
-    cause = getattr(error, "cause", None)
-    lines = str(cause or error).strip().splitlines() or [""]
-    return f"{type(cause or error).__name__}: {lines[0 if cause is None else -1]}"
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def as_data(work: Callable[[], R]) -> tuple[R | None, dict[str, str] | None]:
-    """The result of a call, or its error in a form that every machine can read."""
+    """The result of a call, or its error in a form that every machine can read.
+
+    An error that nobody foresaw is one too; its traceback goes to the worker's log.
+    """
     try:
         return work(), None
     except FecError as error:
         return None, {"kind": type(error).__name__, "message": str(error)}
+    except Exception as error:
+        logging.getLogger(__name__).exception("a worker failed")
+        message = f"--engine ray: a worker failed ({type(error).__name__}: {_first_line(error)})"
+        return None, {"kind": FecError.__name__, "message": f"{message}; Ray's log of the worker says where"}
 
 
 def raise_again(error: Mapping[str, str]) -> None:

@@ -1,8 +1,8 @@
 """Prediction by a pool of Ray workers, each with the whole classifier; the texts come and go as a stream.
 
 One task, on this machine, reads the file a block at a time and waits when the workers are behind; probabilities come
-back in the order of the texts. So neither this process nor the object store holds more than a few blocks, of
-however long a file.
+back in the order of the texts. So neither this process nor the object store holds more than a few blocks of a file,
+however long it is.
 """
 
 from collections.abc import Generator, Iterator, Mapping
@@ -20,6 +20,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from fusion_classifier.classifier import CHUNK_TEXTS, FusionClassifier
 from fusion_classifier.cluster import RayEngine, as_data, connected, raise_again
+from fusion_classifier.files import user_path
 from fusion_classifier.tasks.table import texts_of
 
 BLOCK_BYTES = 2**17  # of texts: about a thousand, so that a small file, too, is shared out among the workers
@@ -52,7 +53,9 @@ def predict_proba_ray(
                 batch_format="pyarrow",
                 fn_constructor_kwargs={
                     "model": str(model.resolve()),
-                    "encoder_paths": {name: str(Path(place).absolute()) for name, place in encoder_paths.items()},
+                    "encoder_paths": {
+                        name: str(user_path(place).absolute()) for name, place in encoder_paths.items()
+                    },
                     "engine": engine,
                     "threads": pool.cores,
                 },

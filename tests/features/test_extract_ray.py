@@ -6,7 +6,6 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import lance
@@ -20,8 +19,9 @@ pytest.importorskip("ray")
 import ray
 
 from fusion_classifier.cluster import RayEngine, connected
+from fusion_classifier.config import EncoderConfig
 from fusion_classifier.encoders import EncoderIdentity, identify, parse_encoders
-from fusion_classifier.errors import NonFiniteError, StoreError, UsageError, WeightsError
+from fusion_classifier.errors import NonFiniteError, UsageError, WeightsError
 from fusion_classifier.features import (
     FeatureStore,
     PooledFeatures,
@@ -30,7 +30,7 @@ from fusion_classifier.features import (
     hash_texts,
     read_features,
 )
-from fusion_classifier.features.extract_ray import extract_features_ray
+from fusion_classifier.features.extract_ray import absolute, extract_features_ray
 from fusion_classifier.progress import QUIET
 
 CPU = torch.device("cpu")
@@ -154,107 +154,23 @@ def test_more_workers_than_there_is_room_for_are_refused() -> None:
         pass
 
 
-# --- object storage ----------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    pytest.importorskip("moto")
-    import boto3
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    for name, value in {
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-        "AWS_ALLOW_HTTP": "true",
-        "AWS_ACCESS_KEY_ID": "an-id",
-        "AWS_SECRET_ACCESS_KEY": "a-secret",
-        "AWS_REGION": "us-east-1",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }.items():
-        monkeypatch.setenv(name, value)
-    boto3.client("s3").create_bucket(Bucket="features")
-    yield "s3://features"
-    server.stop()
-
-
-def test_a_store_in_object_storage_is_filled_read_listed_verified_and_deleted(
-    bert_folder: Path, tmp_path: Path, bucket: str
+def test_a_worker_gets_absolute_paths_of_what_is_here_and_names_of_what_is_not(
+    bert_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    identity = identity_of(f"{bert_folder}?dtype=float32")
-    store, local = FeatureStore(f"{bucket}/some/prefix"), FeatureStore(tmp_path)
-    assert store.keys() == []
-    extract_features(TEXTS[:40], identity, store, CPU, QUIET)
-    extract_features(TEXTS[:60], identity, store, CPU, QUIET)
-    extract_features(TEXTS[:60], identity, local, CPU, QUIET)
-    (a,), (b,) = (read_features(TEXTS[:60], [identity], s).values() for s in (store, local))
-    assert isinstance(a, PooledFeatures)
-    assert isinstance(b, PooledFeatures)
-    np.testing.assert_array_equal(a.values, b.values)
-    (entry,) = store.entries()
-    assert entry.rows == 60
-    assert entry.bytes > 0
-    assert not list(store.verify(identity.key))
-    store.delete(identity.key)
-    assert store.keys() == []
-    assert store.of(identity).contains(hash_texts(TEXTS[:2])).sum() == 0
+    shutil.copytree(bert_folder, tmp_path / "mine")
+    (tmp_path / "directions.safetensors").touch()
+    (tmp_path / "minilm-l6").mkdir()
+    monkeypatch.chdir(tmp_path)
+    config = EncoderConfig(name="mine", model="mine", projection="directions.safetensors")
+    there = absolute(config)
+    assert (there.model, there.projection) == (str(tmp_path / "mine"), str(tmp_path / "directions.safetensors"))
+    assert absolute(EncoderConfig(name="x", model="x", path="mine")).path == str(tmp_path / "mine")
+    for name in ("minilm-l6", "some-org/some-model"):
+        config = EncoderConfig(name=name, model=name)
+        assert absolute(config) == config
 
 
-def test_writers_who_race_in_object_storage_store_no_text_twice(bert_folder: Path, bucket: str) -> None:
-    identity = identity_of(f"{bert_folder}?dtype=float32")
-    hashes, shape = hash_texts(TEXTS[:24]), PooledFeatures(np.zeros((1, 32), dtype=np.float32)).shape
-    arrays = [np.full(32, i, dtype=np.float32) for i in range(24)]
-    written: list[int] = []
-
-    def write(number: int) -> None:
-        features = FeatureStore(f"{bucket}/race").of(identity)
-        for start in range(0, 24, 6):
-            rows = slice(start, start + 6)
-            if number % 2:
-                written.append(features.append(hashes[rows], arrays[rows], shape))
-            else:
-                parts = features.write_fragments(hashes[rows], arrays[rows], shape)
-                written.append(features.commit([(hashes[rows], parts)]))
-
-    with ThreadPoolExecutor(3) as writers:
-        list(writers.map(write, range(3)))
-    assert sum(written) == 24
-    store = FeatureStore(f"{bucket}/race")
-    assert not list(store.verify(identity.key))
-    read = store.of(identity).read(hashes)
-    assert isinstance(read, PooledFeatures)
-    np.testing.assert_array_equal(read.values[:, 0], np.arange(24))
-
-
-def test_what_a_killed_worker_left_is_cleaned_up(bert_folder: Path, tmp_path: Path) -> None:
-    identity, store = identity_of(f"{bert_folder}?dtype=float32"), FeatureStore(tmp_path)
-    features, shape = store.of(identity), PooledFeatures(np.zeros((1, 32), dtype=np.float32)).shape
-    features.append(hash_texts(TEXTS[:20]), [np.zeros(32, dtype=np.float32)] * 20, shape)
-    features.write_fragments(hash_texts(TEXTS[30:32]), [np.zeros(32, dtype=np.float32)] * 2, shape)
-    files = Path(features.uri) / "data"
-    assert len(list(files.iterdir())) == 2
-    store.clean(identity.key)
-    assert len(list(files.iterdir())) == 2, "another extraction may be about to commit it"
-    assert store.clean(identity.key, now=True) > 0
-    assert len(list(files.iterdir())) == 1
-    assert features.contains(hash_texts(TEXTS[:32])).sum() == 20
-    assert not list(store.verify(identity.key))
-
-
-@pytest.mark.parametrize(("name", "says"), [("gs://a/b", "s3://BUCKET"), ("s3://id:secret@a/b", "environment")])
-def test_a_store_s_name_is_a_folder_or_an_s3_prefix_without_credentials(name: str, says: str) -> None:
-    with pytest.raises(UsageError, match=says) as caught:
-        FeatureStore(name)
-    assert "secret" not in str(caught.value)
-
-
-def test_a_bucket_that_is_not_there_is_named_without_credentials(bert_folder: Path, bucket: str) -> None:
-    store = FeatureStore("s3://no-such-bucket/x")
-    with pytest.raises(StoreError, match="no-such-bucket") as caught:
-        extract_features(TEXTS[:4], identity_of(f"{bert_folder}?dtype=float32"), store, CPU, QUIET)
-    assert "a-secret" not in str(caught.value)
+# --- object storage ----------------------------------------------------------------------------------------
 
 
 def test_ray_workers_write_to_object_storage(bert_folder: Path, bucket: str) -> None:

@@ -1,20 +1,24 @@
 """The feature store on a real Lance dataset in a temporary folder."""
 
 import multiprocessing
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import lance
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from lance.fragment import FragmentMetadata
 
 from fusion_classifier.config import EncoderConfig
 from fusion_classifier.encoders.identity import EncoderIdentity
 from fusion_classifier.encoders.weights import Weights
 from fusion_classifier.errors import NonFiniteError, StoreError
 from fusion_classifier.features import FeatureShape, FeatureStore, PooledFeatures, TokenFeatures, hash_texts
+from fusion_classifier.features import store as store_module
 from fusion_classifier.features.store import EncoderFeatures
 
 POOLED = FeatureShape((2, 3), ragged=False)
@@ -247,3 +251,74 @@ def test_a_store_of_another_format_is_refused_with_the_way_out(tmp_path: Path) -
     lance.write_dataset(table.replace_schema_metadata(metadata), features.uri, mode="overwrite")
     with pytest.raises(StoreError, match="fec store delete"):
         FeatureStore(tmp_path).of(identity()).contains(hash_texts(["a"]))
+
+
+# --- several writers ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("where", ["disk", "object storage"])
+def test_writers_who_race_store_no_text_twice(request: pytest.FixtureRequest, tmp_path: Path, where: str) -> None:
+    root = str(tmp_path) if where == "disk" else f"{request.getfixturevalue('bucket')}/race"
+    hashes, values = hash_texts(texts(24)), arrays(24)
+    written: list[int] = []
+
+    def write(number: int) -> None:
+        features = FeatureStore(root).of(identity())
+        for start in range(0, 24, 6):
+            rows = slice(start, start + 6)
+            if number % 2:
+                written.append(features.append(hashes[rows], values[rows], POOLED))
+            else:
+                parts = features.write_fragments(hashes[rows], values[rows], POOLED)
+                written.append(features.commit([(hashes[rows], parts)]))
+
+    with ThreadPoolExecutor(3) as writers:
+        list(writers.map(write, range(3)))
+    assert sum(written) == 24
+    store = FeatureStore(root)
+    assert not list(store.verify(identity().key))
+    read = store.of(identity()).read(hashes)
+    assert isinstance(read, PooledFeatures)
+    np.testing.assert_array_equal(read.values, np.stack(values))
+
+
+def test_a_writer_whom_others_outrun_each_time_says_so_and_loses_nothing(
+    bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In object storage, which has no lock to hold: another writer commits between its look and its commit."""
+    slow, quick = (FeatureStore(f"{bucket}/outrun").of(identity()) for _ in range(2))
+    hashes, values = hash_texts(texts(30)), arrays(30)
+    commits = 0
+    write = slow._write
+
+    def outrun(table: pa.Table, dataset: object) -> list[FragmentMetadata]:
+        nonlocal commits
+        pieces = write(table, dataset)
+        quick.append(hashes[10 + commits : 11 + commits], values[10 + commits : 11 + commits], POOLED)
+        commits += 1
+        return pieces
+
+    monkeypatch.setattr(store_module, "MOST_ATTEMPTS", 3)
+    monkeypatch.setattr(slow, "_write", outrun)
+    with pytest.raises(StoreError, match="3 times in a row another writer was quicker; run the same command again"):
+        slow.append(hashes[:10], values[:10], POOLED)
+    assert commits == 3
+    assert quick.contains(hashes).sum() == 3
+    monkeypatch.setattr(slow, "_write", write)
+    assert slow.append(hashes, values, POOLED) == 27
+    assert not list(slow.problems())
+
+
+def test_what_a_killed_worker_left_is_cleaned_up(tmp_path: Path) -> None:
+    store = FeatureStore(tmp_path)
+    features, hashes, values = store.of(identity()), hash_texts(texts(32)), arrays(32)
+    features.append(hashes[:20], values[:20], POOLED)
+    features.write_fragments(hashes[30:], values[30:], POOLED)
+    files = Path(features.uri) / "data"
+    assert len(list(files.iterdir())) == 2
+    store.clean(features.key)
+    assert len(list(files.iterdir())) == 2, "another extraction may be about to commit it"
+    assert store.clean(features.key, now=True) > 0
+    assert len(list(files.iterdir())) == 1
+    assert features.contains(hashes).sum() == 20
+    assert not list(store.verify(features.key))

@@ -27,8 +27,8 @@ from fusion_classifier.features.store import EncoderFeatures, FeatureStore
 from fusion_classifier.features.stored import StoredFeatures
 from fusion_classifier.progress import Progress
 
-COMMIT_SECONDS = 5.0  # work that a kill can cost
-COMMIT_SHARE = 20  # a commit looks up all texts that are there: it may take a 20th of the time, no more
+COMMIT_SECONDS = 5.0  # between commits at least: work that a kill can cost
+COMMIT_SHARE = 20  # and 20 times what a commit takes: it looks up all texts that are there
 WINDOW_TEXTS = 512  # texts tokenized ahead of the model
 
 Part = TypeVar("Part")
