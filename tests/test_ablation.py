@@ -35,7 +35,7 @@ def config_of(encoders: list[Path], head: str) -> RunConfig:
         task=TaskConfig(name="moods"),
         encoders=parse_encoders([f"{path}?dtype=float32" for path in encoders]),
         head=parse_head(head),
-        training=recipe("default", head, max_epochs=3, min_steps=0),
+        training=recipe("default", head, max_epochs=3),
         seeds=(0, 1),
     )
 

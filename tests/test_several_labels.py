@@ -45,7 +45,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, bert_folder: Path) -> tup
         task=task_config,
         encoders=parse_encoders([f"{bert_folder}?dtype=float32"], features="tokens"),
         head=parse_head("fusion", width=64),
-        training=recipe("default", "fusion", max_epochs=12, batch_size=16, min_steps=0),
+        training=recipe("default", "fusion", max_epochs=12, batch_size=16),
         seeds=(0, 1),
     )
     run(config, load_task(task_config), folder / "run", work)
@@ -107,7 +107,7 @@ def test_python_takes_lists_and_matrices(bert_folder: Path, tmp_path: Path, kind
     classifier = FusionClassifier(
         encoders=[f"{bert_folder}?dtype=float32"],
         store=tmp_path / "store",
-        training={"max_epochs": 12, "batch_size": 16, "min_steps": 0},
+        training={"max_epochs": 12, "batch_size": 16},
     ).fit(texts, lists if kind == "lists" else matrix)
     assert classifier.classes_.tolist() == (names if kind == "lists" else [0, 1, 2])
     found = classifier.predict(texts)

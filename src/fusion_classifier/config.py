@@ -154,7 +154,8 @@ class TrainingConfig(FrozenModel):
     max_epochs: Annotated[int, Field(ge=1)]
     """Most passes over the training split."""
     min_steps: Annotated[int, Field(ge=0)] = 0
-    """Training steps to have at least: on a small training split max_epochs is raised to reach them."""
+    """Training steps to have at least: on a small training split max_epochs is raised to reach them. 0 where
+    max_epochs is given."""
     patience: Annotated[int, Field(ge=1)]
     """Epochs without a better validation weighted F1 before training stops."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0

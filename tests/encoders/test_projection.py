@@ -174,7 +174,7 @@ def test_the_projection_goes_with_the_saved_classifier(bert_folder: Path, work: 
     classifier = FusionClassifier(
         encoders=[f"{bert_folder}?layers=1,2&dtype=float32&projection={path}"],
         store=tmp_path / "store",
-        training={"max_epochs": 2, "min_steps": 0},
+        training={"max_epochs": 2},
     ).fit(texts, ["a", "b", "c"] * 8)
     classifier.save_pretrained(tmp_path / "model")
     before = classifier.predict_proba(TEXTS)

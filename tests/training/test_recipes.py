@@ -35,3 +35,9 @@ def test_a_value_that_can_not_be_is_named(changes: dict[str, float]) -> None:
     (field,) = changes
     with pytest.raises(UsageError, match=rf"{field}.*not 0"):
         recipe("default", "llmembed", **changes)
+
+
+def test_so_many_epochs_are_so_many() -> None:
+    assert recipe("default", "fusion").min_steps > 0
+    assert recipe("default", "fusion", max_epochs=2).min_steps == 0
+    assert recipe("default", "fusion", max_epochs=2, min_steps=7).min_steps == 7

@@ -36,6 +36,8 @@ OPTIONS = {"learning_rate": "--lr", "batch_size": "--batch-size", "max_epochs": 
 def recipe(name: str, head: str, **changes: float | None) -> TrainingConfig:
     """The recipe of this name for a head, with the changes that are not None.
 
+    With `max_epochs` among them `min_steps` is 0 unless it is, too: so many epochs are so many.
+
     Raises:
         UsageError: no such recipe, or a value that can't be.
     """
@@ -43,6 +45,8 @@ def recipe(name: str, head: str, **changes: float | None) -> TrainingConfig:
         raise UsageError(f"no recipe {name!r}; there are {', '.join(RECIPES)}")
     base = PUBLISHED if name == "published" else DEFAULTS[head]
     given = {key: value for key, value in changes.items() if value is not None}
+    if "max_epochs" in given:
+        given.setdefault("min_steps", 0)
     try:
         return TrainingConfig.model_validate(base.model_dump() | given)
     except ValidationError as error:
