@@ -1,5 +1,6 @@
 """Small random models, real weights where they are at hand, object storage, and a cache of the tests' own."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,9 +18,12 @@ from transformers import (
     RobertaModel,
 )
 
+from fusion_classifier.cluster import QUIET
 from fusion_classifier.encoders.presets import PRESETS
 from fusion_classifier.encoders.weights import locate
 from fusion_classifier.errors import WeightsError
+
+os.environ.update(QUIET)  # Ray reads it when the first test module imports it
 
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.,!?'-_/:()"
 

@@ -25,9 +25,14 @@ OBJECT_STORE_BYTES = 512 * 2**20  # of a Ray that is started here: texts and res
 ANSWER_SECONDS = 10  # in which a cluster's address must be reached
 INSTALL = "pip install 'llm-fusion-classifier[ray]'"
 
-# Nothing is reported to Ray's makers; its C++ part writes to the terminal only what ends it; a worker without a GPU
-# of its own does not see the others'.
-QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1"}
+# Nothing is reported to Ray's makers; its C++ part writes to the terminal only what ends it; what befalls a worker is
+# not printed among the results on standard output; a worker without a GPU of its own does not see the others'.
+QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
+    "RAY_DEDUP_LOGS_SKIP_REGEX": ".*",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
+}
 
 R = TypeVar("R")
 
@@ -67,9 +72,7 @@ def connected(engine: RayEngine) -> Iterator[Pool]:
         UsageError: Ray is not installed, or can't be reached, or has nothing to give.
         FecError: Ray itself failed, or a worker can't be started anew.
     """
-    check_installed()
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
+    prepare()
     import ray  # noqa: PLC0415
     import ray.data  # noqa: PLC0415
 
@@ -122,10 +125,14 @@ def _silent() -> Iterator[None]:
         os.close(kept)
 
 
-def check_installed() -> None:
-    """Raises:
-    UsageError: Ray is not installed.
+def prepare() -> None:
+    """To be called before Ray is imported: it reads its environment then.
+
+    Raises:
+        UsageError: Ray is not installed.
     """
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
     if importlib.util.find_spec("ray") is None:
         raise UsageError(f"--engine ray: Ray is not installed; {INSTALL}")
 

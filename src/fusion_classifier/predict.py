@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fusion_classifier.classifier import FusionClassifier
-from fusion_classifier.cluster import RayEngine, check_installed
+from fusion_classifier.cluster import RayEngine, prepare
 from fusion_classifier.config import Device
 from fusion_classifier.errors import DataError, UsageError
 from fusion_classifier.files import whole_file
@@ -126,7 +126,7 @@ def predict_to_file(
 def _predict_proba_ray(
     model: Path, file: Path, text_column: str, encoder_paths: Mapping[str, str], ray: RayEngine
 ) -> Generator[np.ndarray]:
-    check_installed()
+    prepare()
     from fusion_classifier.predict_ray import predict_proba_ray  # noqa: PLC0415 - needs an extra
 
     return predict_proba_ray(model, file, text_column, encoder_paths, ray)

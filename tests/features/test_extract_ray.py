@@ -79,7 +79,9 @@ def test_what_the_local_engine_has_begun_ray_ends_and_the_other_way_round(bert_f
     assert not list(store.verify(identity.key))
 
 
-def test_a_killed_worker_costs_only_its_part(bert_folder: Path, tmp_path: Path) -> None:
+def test_a_killed_worker_costs_only_its_part(
+    bert_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     texts = [f"{text} {i}" for i in range(20) for text in TEXTS]
     identity, store = identity_of(f"{bert_folder}?dtype=float32"), FeatureStore(tmp_path)
     killed: list[int] = []
@@ -100,6 +102,7 @@ def test_a_killed_worker_costs_only_its_part(bert_folder: Path, tmp_path: Path) 
     killer.join(5)
     assert killed
     assert report.encoded == len(texts)
+    assert not capsys.readouterr().out, "nothing of Ray's among the results"
     # What a kill can leave is the file of the part in work; a second file would be a part done twice without need.
     dataset = lance.dataset(store.of(identity).uri)
     held = sum(len(fragment.data_files()) for fragment in dataset.get_fragments())
