@@ -205,6 +205,7 @@ def plot(result: dict[str, Any], encoder: str, path: Path) -> None:
     rows.set_xlabel("texts")
     rows.set_ylabel("seconds")
     rows.legend()
+    rows.minorticks_off()
     lengths.semilogx(
         [one["length"] for one in result["lengths"]],
         [one["tokens_per_second"] for one in result["lengths"]],
@@ -215,7 +216,7 @@ def plot(result: dict[str, Any], encoder: str, path: Path) -> None:
     lengths.set_xlabel("tokens a text")
     lengths.set_ylabel("tokens a second")
     lengths.set_ylim(0)
-    names = [f"Ray, {one['workers']} × 1 core" for one in result["workers"]] + [f"local, {CORES} cores"]
+    names = [f"Ray,\n{one['workers']} × 1 core" for one in result["workers"]] + [f"local,\n{CORES} cores"]
     rates = [one["texts_per_second"] for one in result["workers"]] + [result["local_texts_per_second"]]
     workers.bar(names, rates, color=["C0"] * len(result["workers"]) + ["gray"])
     workers.set_title("workers")

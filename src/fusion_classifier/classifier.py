@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+import torch
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import NotFittedError
 
@@ -46,6 +47,7 @@ from fusion_classifier.training import LabelledFeatures, predict_logits, recipe,
 Labels = Sequence[str] | Sequence[int] | Sequence[Sequence[str]] | np.ndarray
 NOT_FITTED = "this FusionClassifier is not fitted yet: call fit or from_pretrained"
 CHUNK_TEXTS = 1024  # texts encoded at once in prediction: bounds memory whatever the number of texts
+HEAD_TEXTS = 256  # of them, that the head sees at once: blocks of token states that malloc reuses and need not clear
 
 
 class FusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
@@ -211,13 +213,17 @@ class FusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         iterator = iter(X)
         while chunk := list(islice(iterator, CHUNK_TEXTS)):
             texts = check_texts(chunk, "X")
-            features = {
-                encoder.config.name: from_arrays(encode(encoder, texts), ragged=encoder.config.pooling == "tokens")
-                for encoder in self._encoders()
-            }
+            encoded = [(encoder.config, encode(encoder, texts)) for encoder in self._encoders()]
             device = resolve_device(self.device)
-            logits = predict_logits(self.head_.to(device), features, len(texts), device)
-            yield self.config_.decision.probabilities(logits)
+            parts = []
+            for start in range(0, len(texts), HEAD_TEXTS):
+                part = slice(start, start + HEAD_TEXTS)
+                features = {
+                    config.name: from_arrays(arrays[part], ragged=config.pooling == "tokens")
+                    for config, arrays in encoded
+                }
+                parts.append(predict_logits(self.head_.to(device), features, len(texts[part]), device))
+            yield self.config_.decision.probabilities(torch.cat(parts))
 
     def _encoders(self) -> list[Encoder]:
         """The encoders, loaded at the first call and kept."""
