@@ -401,7 +401,7 @@ def test_a_failing_batch_ends_the_work_and_gives_the_cores_back(
     def failing(*arguments: object) -> list[np.ndarray]:
         nonlocal calls
         calls += 1
-        if calls == 5:
+        if calls >= 5:  # two threads may count at once
             raise MemoryError("no more")
         return plain(*arguments)  # type: ignore[arg-type]
 
