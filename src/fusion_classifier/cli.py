@@ -342,7 +342,7 @@ def run_(
         from fusion_classifier.report import write_report
 
         with work.progress.bar("writing the report", total=None):
-            path = write_report(result.out, work.store, task=loaded)
+            path = write_report(result.out, task=loaded)
         work.say(f"Report: {path}")
 
 
@@ -624,19 +624,17 @@ def report_(
     texts: Annotated[
         bool, option("--texts/--no-texts", panel=DATA, help="Whether texts of the data stand in the page.")
     ] = True,
-    store: StoreDir = None,
 ) -> None:
     """Write a run as one HTML page: results, confusion, confidence, mistakes, a map of the texts, time and memory.
 
-    Nothing is extracted, trained or predicted for it.
+    Only the run folder and the data are read: no store, no model, no network.
     """
     from fusion_classifier import tables
-    from fusion_classifier.features import FeatureStore
     from fusion_classifier.progress import Progress
     from fusion_classifier.report import write_report
 
     with Progress().bar("writing the report", total=None):
-        path = write_report(run_folder, FeatureStore(store), out=out, split=split, texts=texts)
+        path = write_report(run_folder, out=out, split=split, texts=texts)
     typer.echo(f"{path}: {tables.size(path.stat().st_size)}")
 
 

@@ -6,9 +6,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
 from fusion_classifier.errors import DataError, FecError, UsageError
 from fusion_classifier.evaluation.predictions import (
     PREDICTIONS_FILE,
@@ -16,26 +13,20 @@ from fusion_classifier.evaluation.predictions import (
     StoredPredictions,
     read_predictions,
 )
-from fusion_classifier.evaluation.report import Fused, RunRecord, map_rows, page
-from fusion_classifier.features import FeatureStore, hash_texts
-from fusion_classifier.features.hashing import from_bytes, hexadecimal
+from fusion_classifier.evaluation.report import RunRecord, page
+from fusion_classifier.features import hash_texts
+from fusion_classifier.features.hashing import hexadecimal
 from fusion_classifier.files import user_path, write_whole
-from fusion_classifier.modelfile import is_model, load_model
+from fusion_classifier.modelfile import CONFIG_FILE as MODEL_CONFIG
+from fusion_classifier.modelfile import is_model
 from fusion_classifier.run import METRICS_FILE, REPORT_FILE, read_config, read_run_config
 from fusion_classifier.tasks import Task, load_task
-from fusion_classifier.training.loop import predict_fused
 
 REPORTED_SPLITS = ("test", "valid")  # the first that a run has
-FUSED = {
-    "fusion": "what the head's queries find in the token states, averaged, all encoders side by side",
-    "linear": "the standardized features of all encoders side by side",
-    "llmembed": "the last hidden layer of the classifier",
-}
 
 
 def write_report(
     folder: Path,
-    store: FeatureStore,
     *,
     out: Path | None = None,
     split: str | None = None,
@@ -46,7 +37,6 @@ def write_report(
 
     Args:
         folder: what `fec run` has written.
-        store: the features, for the map.
         out: the file; `report.html` in the folder unless given.
         split: test or valid; test where the run has it unless given.
         texts: whether texts of the data may stand in the page.
@@ -78,7 +68,6 @@ def write_report(
             "the same fec run in this folder writes both anew"
         )
     found, no_texts = _texts(folder, chosen, part, task)
-    fused, no_fused = _fused(folder, config, part, store)
     record = RunRecord(
         folder=folder.resolve().name,
         date=f"{datetime.fromtimestamp((folder / METRICS_FILE).stat().st_mtime):%Y-%m-%d}",
@@ -90,8 +79,7 @@ def write_report(
         texts=found[0] if texts and not no_texts else None,
         no_texts=no_texts if texts else "Texts were left out of this report, as asked.",
         label_tree=found[1],
-        fused=fused,
-        no_fused=no_fused,
+        model_seed=_model_seed(folder),
     )
     write_whole(path, page(record))
     return path
@@ -121,6 +109,14 @@ def _seed(folder: Path, seed: int) -> dict[str, Any]:
         return {}
 
 
+def _model_seed(folder: Path) -> int | None:
+    """The seed of the saved model, if it is there."""
+    try:
+        return int(json.loads((folder / "model" / MODEL_CONFIG).read_text("utf-8"))["seed"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def _texts(
     folder: Path, split: str, part: StoredPredictions, task: Task | None
 ) -> tuple[tuple[dict[str, str], Sequence[tuple[str, str]]], str]:
@@ -138,23 +134,3 @@ def _texts(
             f"The {split} texts of {task.source} are not those of this run, so this report shows no texts."
         )
     return (found, task.label_tree), ""
-
-
-def _fused(
-    folder: Path, config: dict[str, Any], part: StoredPredictions, store: FeatureStore
-) -> tuple[Fused | None, str]:
-    """What the saved head makes of the texts that the map shows, from features in the store; or why there is nothing."""
-    rows = map_rows(len(part.hashes))
-    hashes = from_bytes(bytes.fromhex("".join(part.hashes[row] for row in rows)))
-    try:
-        model = load_model(folder / "model")
-        features = {
-            saved.config.name: store.read(config["encoder_keys"][saved.config.name], hashes)
-            for saved in model.config.encoders
-        }
-        values = predict_fused(model.head, features, len(rows), torch.device("cpu")).numpy()
-    except (FecError, KeyError) as error:
-        reason = error if isinstance(error, FecError) else f"{folder}: does not name the keys of its features"
-        return None, f"Features are not at hand ({reason})."
-    head = model.config.head.name
-    return Fused(rows, np.asarray(values), f"{FUSED[head]} (seed {model.config.seed})"), ""

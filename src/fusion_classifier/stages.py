@@ -1,14 +1,14 @@
 """What each stage of a run took: seconds, peak memory, texts encoded, over all calls that worked on it.
 
-A run may be stopped and taken up again, so the record stands in a file that grows with every call and is written every few
-seconds: a kill costs the record as little as it costs the features.
+A run may be stopped and taken up again, so the record stands in a file that grows with every call and is written
+every few seconds: a kill costs the record as little as it costs the features.
 """
 
 import json
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -73,10 +73,8 @@ class Stages:
         return {name: asdict(stage) for name, stage in self.by_name.items()}
 
     def _write(self) -> None:
-        try:
+        with suppress(FecError):  # a record of the work must never stop the work
             write_whole(self.path, json.dumps(self.figures(), indent=1) + "\n")
-        except FecError:
-            pass  # a record of the work must never stop the work
 
 
 def _read(path: Path) -> dict[str, Stage]:

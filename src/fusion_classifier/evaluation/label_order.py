@@ -1,4 +1,4 @@
-"""In which order labels are shown, so that those which are alike stand side by side: by their hierarchy or by clustering."""
+"""The order in which labels are shown, those which are alike side by side: by their hierarchy or by clustering."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ OPTIMAL_UP_TO = 200  # labels: the best order of the leaves takes time that grow
 
 @dataclass(frozen=True)
 class LabelOrder:
-    """`order`: label indices, (C,); `groups`: each one's group, by label index; `names` of the groups, "" of a cluster."""
+    """`order`: label indices, (C,); `groups`: each label's group; `names` of the groups, "" where it is a cluster."""
 
     order: tuple[int, ...]
     groups: tuple[int, ...]
@@ -21,10 +21,10 @@ class LabelOrder:
 
 
 def by_tree(labels: Sequence[str], tree: Sequence[tuple[str, str]]) -> LabelOrder | None:
-    """The order in which a walk through the hierarchy, depth first, meets the labels; groups are the children of the root.
+    """The order in which a walk through the hierarchy, depth first, meets the labels; the root's children are groups.
 
-    Where a node stands with all its ancestors, the deepest of them is its parent. Labels that the tree does not know come
-    last, in a group of their own.
+    Where a node stands with all its ancestors, the deepest of them is its parent. Labels that the tree does not know
+    come last, in a group of their own.
 
     Args:
         labels: C names.
@@ -77,7 +77,7 @@ def by_tree(labels: Sequence[str], tree: Sequence[tuple[str, str]]) -> LabelOrde
 
 
 def by_confusion(matrix: np.ndarray) -> LabelOrder:
-    """The leaves of a hierarchical clustering (average linkage) in which labels that are confused are near each other.
+    """The leaves of a hierarchical clustering (average linkage): labels that are confused are near each other.
 
     Args:
         matrix: (C, C), the shares of each true label, in rows, that each label was predicted.
@@ -92,6 +92,4 @@ def by_confusion(matrix: np.ndarray) -> LabelOrder:
     clusters = fcluster(tree, min(MOST_CLUSTERS, count), "maxclust")
     # Numbered in the order in which they are shown.
     number = {cluster: i for i, cluster in enumerate(dict.fromkeys(clusters[order].tolist()))}
-    return LabelOrder(
-        tuple(order.tolist()), tuple(number[one] for one in clusters.tolist()), ("",) * len(number)
-    )
+    return LabelOrder(tuple(order.tolist()), tuple(number[one] for one in clusters.tolist()), ("",) * len(number))

@@ -1,7 +1,7 @@
 """The report of a run: everything that its page shows, as plain values, and the page itself.
 
-`page` fills `report.html.j2` with what these functions give: one HTML file that needs nothing beside it. Metrics come from
-`metrics.json`; only what a picture needs beyond them is computed here, from the stored predictions.
+`page` fills `report.html.j2` with what these functions give: one HTML file that needs nothing beside it. Metrics come
+from `metrics.json`; only what a picture needs beyond them is computed here, from the stored predictions.
 """
 
 import base64
@@ -14,12 +14,22 @@ from typing import Any
 
 import jinja2
 import numpy as np
-from matplotlib.ticker import MaxNLocator
-from sklearn.decomposition import PCA
-from sklearn.manifold import TSNE
 from sklearn.metrics import average_precision_score, confusion_matrix, precision_recall_curve
 
 from fusion_classifier.evaluation import per_class
+from fusion_classifier.evaluation.charts import (
+    BOTTOM,
+    LEFT,
+    RIGHT,
+    TOP,
+    Axis,
+    Chart,
+    Line,
+    axis,
+    densest,
+    path_of,
+    plane,
+)
 from fusion_classifier.evaluation.label_order import LabelOrder, by_confusion, by_tree
 from fusion_classifier.evaluation.metrics import reliability
 from fusion_classifier.evaluation.predictions import SplitPredictions
@@ -27,23 +37,13 @@ from fusion_classifier.evaluation.selective import at_coverages, risk_coverage
 from fusion_classifier.tables import METRIC_TITLES, NOT_PERCENT, size
 
 FOLDER = Path(__file__).parent
+SHORT_TITLES = {"nll": "NLL", "ece": "ECE", "top3_accuracy": "top-3", "map": "mAP", "subset_accuracy": "all right"}
 PAIRS, EXAMPLES, MISTAKES = 12, 2, 12  # shown: confused pairs, texts of each, confident mistakes
 TEXT_LENGTH, HOVER_LENGTH = 280, 110  # characters of a text that are shown
 MAP_TEXTS = 1500  # more points hide each other, and t-SNE takes long
-MAP_PCA = 50  # dimensions that t-SNE starts from
 MOST_COLOURS = 8
 LABELLED_CELLS = 0.095  # shares of a true label from which a cell of the confusion matrix has its number
-CURVE_POINTS = 160  # of a line: more can't be seen
 FEWEST_ANSWERED = 20  # texts: an accuracy of fewer says nothing
-
-
-@dataclass(frozen=True)
-class Fused:
-    """What a head makes of some of the texts: `rows` (n,) of the split and `values` (n, F); `what` they are, in words."""
-
-    rows: np.ndarray
-    values: np.ndarray
-    what: str
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,8 @@ class RunRecord:
     """All that a run folder says of itself, and what was found beside it.
 
     `config`: config.yaml; `metrics`: metrics.json; `seeds`: each seed's training.json; `part`: predictions of the
-    reported split; `names` of the C labels; `texts` by hash, None where they are left out, with the reason in `no_texts`;
-    `fused`: None where the features are not at hand, with the reason in `no_fused`.
+    reported split; `names` of the C labels; `texts` by hash, None where they are left out, with the reason in
+    `no_texts`; `model_seed`: the seed of the saved model.
     """
 
     folder: str
@@ -65,8 +65,7 @@ class RunRecord:
     texts: Mapping[str, str] | None = None
     no_texts: str = ""
     label_tree: Sequence[tuple[str, str]] = ()
-    fused: Fused | None = None
-    no_fused: str = ""
+    model_seed: int | None = None
 
     @property
     def multilabel(self) -> bool:
@@ -76,7 +75,8 @@ class RunRecord:
     @property
     def mean(self) -> np.ndarray:
         """Probabilities, mean over seeds: (N, C)."""
-        return np.mean(list(self.part.by_seed.values()), axis=0)
+        mean: np.ndarray = np.mean(list(self.part.by_seed.values()), axis=0)
+        return mean
 
     def text(self, row: int, length: int = TEXT_LENGTH) -> str | None:
         """A text of the split for the eye: white space as single spaces, cut where it is long."""
@@ -85,77 +85,6 @@ class RunRecord:
             return None
         shown = " ".join(found[: 4 * length].split())
         return shown if len(shown) <= length else shown[: length - 1].rstrip() + "…"
-
-
-# --- charts: geometry that the template draws ---------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Axis:
-    """A linear axis: from value `low` to `high` on pixels `start` to `end`; `ticks` are values."""
-
-    low: float
-    high: float
-    start: float
-    end: float
-    title: str
-    ticks: tuple[float, ...] = ()
-    digits: int = 0
-
-    def at(self, value: float) -> float:
-        """The pixel of a value."""
-        span = self.high - self.low or 1.0
-        return round(self.start + (float(value) - self.low) / span * (self.end - self.start), 1)
-
-    def marks(self) -> list[tuple[float, str]]:
-        """Pixel and text of each tick."""
-        return [(self.at(tick), f"{tick:.{self.digits}f}") for tick in self.ticks]
-
-
-def axis(low: float, high: float, start: float, end: float, title: str, *, whole: bool = False) -> Axis:
-    """An axis over these values with ticks at round numbers, of which the outer ones are its ends."""
-    high = high if high > low else low + 1
-    ticks = MaxNLocator(5, integer=whole, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
-    step = float(ticks[1] - ticks[0])
-    digits = next((d for d in range(4) if abs(round(step, d) - step) < 1e-9 * abs(step)), 4)
-    inside = tuple(float(t) for t in ticks if low - 1e-9 <= t <= high + 1e-9)
-    return Axis(low, high, start, end, title, inside, digits)
-
-
-@dataclass(frozen=True)
-class Line:
-    """A line of a chart: SVG path, number of its colour, name, and whether it is dotted; `dot` marks a point of it."""
-
-    path: str
-    colour: int
-    name: str
-    dotted: bool = False
-    dot: tuple[float, float] | None = None
-
-
-@dataclass(frozen=True)
-class Chart:
-    """Axes and lines in a box of `width` by `height` pixels; `bars` are x, y, width, height and a hover text."""
-
-    title: str
-    x: Axis
-    y: Axis
-    lines: tuple[Line, ...] = ()
-    bars: tuple[tuple[float, float, float, float, str], ...] = ()
-    strip: tuple[tuple[float, float, float, float, str], ...] = ()
-    diagonal: bool = False
-    width: int = 400
-    height: int = 280
-
-
-LEFT, RIGHT, TOP, BOTTOM = 48, 388, 12, 236  # the plot's box in a chart of 400 by 280
-
-
-def path_of(x: Axis, y: Axis, xs: Sequence[float] | np.ndarray, ys: Sequence[float] | np.ndarray) -> str:
-    """An SVG path through points, thinned where there are more than can be seen."""
-    keep = np.unique(np.linspace(0, len(xs) - 1, min(len(xs), CURVE_POINTS)).round().astype(int))
-    points = [f"{x.at(xs[i])},{y.at(ys[i])}" for i in keep]
-    return "M" + "L".join(points) if points else ""
 
 
 # --- parts of the page --------------------------------------------------------------------------------------
@@ -190,7 +119,7 @@ def results(run: RunRecord) -> dict[str, Any]:
         "columns": list(zip(columns, counts, strict=True)),
         "rows": rows,
         "by_seed": by_seed,
-        "titles": [METRIC_TITLES[name] for name in there],
+        "titles": [SHORT_TITLES.get(name, METRIC_TITLES[name]) for name in there],
     }
 
 
@@ -209,7 +138,9 @@ def figure(metric: str, values: Mapping[str, Any]) -> dict[str, str | None]:
 def headline(run: RunRecord) -> list[dict[str, Any]]:
     """The figures that come first."""
     metrics = run.metrics[run.part.split]
-    chosen = ("macro_f1", "micro_f1", "map", "ece") if run.multilabel else ("accuracy", "weighted_f1", "macro_f1", "ece")
+    chosen = (
+        ("macro_f1", "micro_f1", "map", "ece") if run.multilabel else ("accuracy", "weighted_f1", "macro_f1", "ece")
+    )
     return [{"title": METRIC_TITLES[name], **figure(name, metrics[name])} for name in chosen if name in metrics]
 
 
@@ -222,7 +153,7 @@ def commonest(run: RunRecord) -> dict[str, Any]:
 
 
 def label_rows(run: RunRecord, order: LabelOrder) -> list[dict[str, Any]]:
-    """Each label's precision, recall, F1 and support, best F1 first; multi-label with threshold and average precision."""
+    """Each label's precision, recall, F1 and support, best F1 first; multi-label: threshold, average precision."""
     split = run.part.split
     table = run.metrics.get("per_class", {}).get(split) or per_class(run.part, run.names)
     cuts = thresholds(run)
@@ -248,7 +179,7 @@ def thresholds(run: RunRecord) -> np.ndarray:
 
 
 def precision_recall(run: RunRecord) -> list[dict[str, Any]]:
-    """Of each label with texts the precision–recall curve (mean of the seeds' probabilities) in a box of 120 by 84."""
+    """The precision–recall curve (mean of the seeds' probabilities) of each label that texts have, in 120 by 84."""
     x, y = Axis(0, 1, 4, 116, "recall"), Axis(0, 1, 80, 4, "precision")
     mean, found = run.mean, []
     table = {row["name"]: row for row in label_rows(run, order_of(run))}
@@ -286,7 +217,7 @@ def shares_of(counts: np.ndarray) -> np.ndarray:
 
 
 def order_of(run: RunRecord) -> LabelOrder:
-    """The labels by their tree where there is one, else by what is confused with what, or of one text goes together."""
+    """The labels by their tree where there is one, else by what is confused or, multi-label, predicted together."""
     found = by_tree(run.names, run.label_tree) if run.label_tree else None
     if found is not None:
         return found
@@ -314,8 +245,8 @@ def confusion(run: RunRecord, order: LabelOrder) -> dict[str, Any]:
                 # The root, so that a few per cent can be seen.
                 "opacity": round(math.sqrt(share), 2),
                 "number": f"{100 * share:.0f}" if share >= LABELLED_CELLS and cell == 22 else "",
-                "true": run.names[true],
-                "predicted": run.names[predicted],
+                "true": run.names[int(true)],
+                "predicted": run.names[int(predicted)],
                 "share": share,
                 "count": float(counts[true, predicted]),
             }
@@ -337,7 +268,7 @@ def confusion(run: RunRecord, order: LabelOrder) -> dict[str, Any]:
 
 
 def confused_pairs(run: RunRecord) -> list[dict[str, Any]]:
-    """The pairs of true and predicted label with the most texts (mean over seeds), each with the clearest examples."""
+    """The pairs of true and predicted label with the most texts (mean over seeds), with the clearest examples."""
     counts, mean = counts_of(run), run.mean
     wrong = counts.copy()
     np.fill_diagonal(wrong, 0)
@@ -349,10 +280,12 @@ def confused_pairs(run: RunRecord) -> list[dict[str, Any]]:
             break
         rows = np.flatnonzero((run.part.labels == true) & (given == predicted).any(0))
         rows = rows[np.argsort(-mean[rows, predicted], kind="stable")]
-        examples = ({"text": run.text(int(row)), "p": float(mean[row, predicted])} for row in rows)
         # A text may stand there more than once.
-        distinct = {one["text"]: one for one in reversed([e for e in examples if e["text"] is not None])}
-        best = sorted(distinct.values(), key=lambda one: -one["p"])[:EXAMPLES]
+        distinct: dict[str, float] = {}
+        for row in rows:
+            text = run.text(int(row))
+            if text is not None and len(distinct) < EXAMPLES:
+                distinct.setdefault(text, float(mean[row, predicted]))
         found.append(
             {
                 "true": run.names[true],
@@ -361,7 +294,7 @@ def confused_pairs(run: RunRecord) -> list[dict[str, Any]]:
                 "support": float(counts[true].sum()),
                 "share": float(counts[true, predicted] / counts[true].sum()),
                 "back": float(counts[predicted, true]),
-                "examples": best,
+                "examples": [{"text": text, "p": p} for text, p in distinct.items()],
             }
         )
     return found
@@ -384,7 +317,7 @@ def confident_mistakes(run: RunRecord) -> list[dict[str, Any]]:
             if row in seen:
                 continue
             seen.add(row)
-            true = [run.names[i] for i in np.flatnonzero(labels[row])]
+            true = [run.names[int(i)] for i in np.flatnonzero(labels[row])]
             found.append(
                 {
                     "text": run.text(row),
@@ -402,8 +335,8 @@ def confident_mistakes(run: RunRecord) -> list[dict[str, Any]]:
         found.append(
             {
                 "text": run.text(int(row)),
-                "true": run.names[labels[row]],
-                "predicted": run.names[answers[row]],
+                "true": run.names[int(labels[row])],
+                "predicted": run.names[int(answers[row])],
                 "p": float(mean[row, answers[row]]),
                 "p_true": float(mean[row, labels[row]]),
                 "row": int(row),
@@ -434,8 +367,8 @@ def reliability_chart(run: RunRecord) -> Chart:
         left, width = x.at(100 * one["low"]) + 1, x.at(100 * one["high"]) - x.at(100 * one["low"]) - 2
         top = y.at(100 * one["accuracy"])
         tip = (
-            f"{100 * one['low']:.0f} to {100 * one['high']:.0f} %: {one['count'] / len(seeds):,.0f} predictions, mean "
-            f"probability {100 * one['confidence']:.1f} %, right {100 * one['accuracy']:.1f} %"
+            f"{100 * one['low']:.0f} to {100 * one['high']:.0f} %: {one['count'] / len(seeds):,.0f} predictions, "
+            f"mean probability {100 * one['confidence']:.1f} %, right {100 * one['accuracy']:.1f} %"
         )
         bars.append((left, top, round(width, 1), round(y.start - top, 1), tip))
         tall = round(34 * height(one["count"]), 1)
@@ -497,41 +430,38 @@ def map_rows(count: int) -> np.ndarray:
     return np.sort(np.random.default_rng(0).choice(count, MAP_TEXTS, replace=False))
 
 
-def fused_map(run: RunRecord, order: LabelOrder) -> dict[str, Any] | None:
-    """The texts in the plane (t-SNE), labels at the median of their texts.
+def text_map(run: RunRecord, order: LabelOrder) -> dict[str, Any] | None:
+    """The texts in the plane (t-SNE) by the fused evidence for each label, labels where their texts are densest.
 
-    What the head makes of a text before it decides where its features are at hand, else the logarithms of the
-    probabilities; None with too few texts.
+    The evidence are one seed's logits, which its probabilities give back: up to a number a text, and to calibration.
+    None with too few texts, or if all are alike.
     """
-    if run.fused is not None:
-        rows, values = run.fused.rows, np.asarray(run.fused.values, dtype=np.float64)
-        what = run.fused.what
-    else:
-        rows = map_rows(len(run.part.labels))
-        values = np.log(np.clip(next(iter(run.part.by_seed.values()))[rows], 1e-7, 1)).astype(np.float64)
-        what = f"the logarithms of the probabilities of seed {next(iter(run.part.by_seed))}"
+    rows = map_rows(len(run.part.labels))
+    seed = run.model_seed if run.model_seed in run.part.by_seed else next(iter(run.part.by_seed))
+    p = np.clip(run.part.by_seed[seed][rows].astype(np.float64), 1e-7, 1 - 1e-7)
+    values = np.log(p / (1 - p)) if run.multilabel else np.log(p)
     if len(rows) < 5:
         return None
-    plane, method = _plane(values)
-    if plane is None:
+    points_at, method = plane(values)
+    if points_at is None:
         return None
     side, edge = 640, 14
-    low, span = plane.min(0), np.ptp(plane, axis=0).max() or 1.0
-    offset = (1 - np.ptp(plane, axis=0) / span) / 2
-    xy = edge + ((plane - low) / span + offset) * (side - 2 * edge)
+    extent = np.ptp(points_at, axis=0)
+    span = extent.max() or 1.0
+    xy = edge + ((points_at - points_at.min(0)) / span + (1 - extent / span) / 2) * (side - 2 * edge)
     mean = run.mean[rows]
     if run.multilabel:
         answers = np.stack(list(run.part.answers.values()))[0][rows]
         true = run.part.labels[rows]
         right = (answers == true).all(1)
         main = np.where(true.any(1), (mean * true).argmax(1), -1)
-        names = [", ".join(run.names[i] for i in np.flatnonzero(row)) or "no label" for row in true]
-        given = [", ".join(run.names[i] for i in np.flatnonzero(row)) or "no label" for row in answers]
+        names = [", ".join(run.names[int(i)] for i in np.flatnonzero(row)) or "no label" for row in true]
+        given = [", ".join(run.names[int(i)] for i in np.flatnonzero(row)) or "no label" for row in answers]
     else:
         main = run.part.labels[rows]
         right = mean.argmax(1) == main
-        names = [run.names[i] for i in main]
-        given = [run.names[i] for i in mean.argmax(1)]
+        names = [run.names[int(i)] for i in main]
+        given = [run.names[int(i)] for i in mean.argmax(1)]
     # Few labels have a colour each.
     by_label = len(run.names) <= MOST_COLOURS
     places = {label: place for place, label in enumerate(order.order)}
@@ -559,30 +489,14 @@ def fused_map(run: RunRecord, order: LabelOrder) -> dict[str, Any] | None:
         "legend": legend,
         "by_label": by_label,
         "side": side,
-        "what": what,
+        "seed": seed,
         "method": method,
         "all": len(rows) == len(run.part.labels),
     }
 
 
-def _plane(values: np.ndarray) -> tuple[np.ndarray | None, str]:
-    """Points in the plane, (n, 2), by t-SNE on the principal components; the same every time."""
-    spread = values.std(0)
-    values = values[:, spread > 0]
-    if not values.shape[1] or not np.isfinite(values).all():
-        return None, ""
-    dimensions = min(MAP_PCA, *values.shape)
-    reduced = PCA(dimensions, svd_solver="full" if values.shape[1] <= 2000 else "randomized", random_state=0)
-    components = reduced.fit_transform(values)
-    if dimensions < 3:
-        return np.pad(components, ((0, 0), (0, 2 - dimensions))) if dimensions < 2 else components, "PCA"
-    perplexity = min(30.0, (len(values) - 1) / 3)
-    found: np.ndarray = TSNE(2, perplexity=perplexity, init="pca", random_state=0).fit_transform(components)
-    return found, f"t-SNE (perplexity {perplexity:.0f}) of {dimensions} principal components"
-
-
 def _map_labels(run: RunRecord, main: np.ndarray, xy: np.ndarray, side: int) -> list[dict[str, Any]]:
-    """The labels' names at the medians of their texts, moved apart where they would cover each other."""
+    """The labels' names where their texts are densest, moved apart where they would cover each other."""
     counts = np.bincount(main[main >= 0], minlength=len(run.names))
     placed: list[tuple[float, float, float]] = []
     labels = []
@@ -591,7 +505,7 @@ def _map_labels(run: RunRecord, main: np.ndarray, xy: np.ndarray, side: int) -> 
             break
         name = run.names[label] if len(run.names[label]) <= 24 else run.names[label][:23] + "…"
         half = 3.4 * len(name) + 3
-        x, y = (float(v) for v in np.median(xy[main == label], axis=0))
+        x, y = densest(xy[main == label])
         x = min(max(x, half), side - half)
         for step in range(24):  # a line up, a line down, two lines up, …
             moved = y + 8 * ((step + 1) // 2) * (1 if step % 2 else -1)
@@ -605,9 +519,9 @@ def _map_labels(run: RunRecord, main: np.ndarray, xy: np.ndarray, side: int) -> 
 
 def stage_rows(run: RunRecord) -> list[dict[str, Any]]:
     """Time, peak memory and texts of each stage; of an old run only the times of its last call."""
-    stages: dict[str, Any] = {
-        name: dict(one) for name, one in (run.metrics.get("stages") or {}).items()
-    } or {name: {"seconds": seconds} for name, seconds in (run.metrics.get("seconds") or {}).items()}
+    stages: dict[str, Any] = {name: dict(one) for name, one in (run.metrics.get("stages") or {}).items()} or {
+        name: {"seconds": seconds} for name, seconds in (run.metrics.get("seconds") or {}).items()
+    }
     epochs = sum(epoch["seconds"] for record in run.seeds.values() for epoch in record.get("history", ()))
     if "train" in stages:
         # Of seeds that fec train or an older version trained, their epochs alone know the time.
@@ -671,14 +585,20 @@ def what_was_run(run: RunRecord) -> dict[str, list[Entry]]:
         sections[f"Encoder {encoder['name']}"] = rows
     head = config["head"]
     sections[f"Head {head['name']}"] = [
-        *(Entry(key.replace("_", " "), f"{value:g}" if isinstance(value, float) else str(value))
-          for key, value in head.items() if key != "name"),
+        *(
+            Entry(key.replace("_", " "), f"{value:g}" if isinstance(value, float) else str(value))
+            for key, value in head.items()
+            if key != "name"
+        ),
         *([Entry("trained parameters", f"{run.metrics['parameters']:,}")] if "parameters" in run.metrics else []),
     ]
     sections["Training"] = [
         Entry("seeds", ", ".join(map(str, config["seeds"]))),
-        *(Entry(key.replace("_", " "), f"{value:g}" if isinstance(value, float) else str(value))
-          for key, value in config["training"].items() if value is not None),
+        *(
+            Entry(key.replace("_", " "), f"{value:g}" if isinstance(value, float) else str(value))
+            for key, value in config["training"].items()
+            if value is not None
+        ),
     ]
     sections["Versions"] = [
         Entry(key.replace("fusion_classifier", "llm-fusion-classifier"), str(value))
@@ -705,7 +625,7 @@ def values_of(run: RunRecord) -> dict[str, Any]:
         "labels": label_rows(run, order),
         "reliability": reliability_chart(run),
         "mistakes": confident_mistakes(run),
-        "map": fused_map(run, order),
+        "map": text_map(run, order),
         "training": training_charts(run),
         "stages": stage_rows(run),
         "what": what_was_run(run),
@@ -731,8 +651,8 @@ def page(run: RunRecord) -> str:
     )
     environment.undefined = jinja2.StrictUndefined
     environment.filters |= {
-        "pct": lambda share, digits=1: f"{100 * share:.{digits}f}",
-        "num": lambda value: f"{value:,.0f}" if abs(value - round(value)) < 0.05 else f"{value:,.1f}",
+        "pct": _percent,
+        "num": _number,
         "duration": _duration,
     }
     script = (FOLDER / "report.js").read_text("utf-8")
@@ -741,6 +661,15 @@ def page(run: RunRecord) -> str:
     style = (FOLDER / "report.css").read_text("utf-8")
     template = environment.get_template("report.html.j2")
     return template.render(values_of(run), script=script, style=style, script_hash=f"sha256-{digest}")
+
+
+def _percent(share: float, digits: int = 1) -> str:
+    return f"{100 * share:.{digits}f}"
+
+
+def _number(value: float) -> str:
+    """A count; the mean of several with one digit where it has any."""
+    return f"{value:,.0f}" if abs(value - round(value)) < 0.05 else f"{value:,.1f}"
 
 
 def _duration(seconds: float) -> str:

@@ -93,14 +93,6 @@ class FeatureStore:
         """Keys that begin with `name`, or whose encoder is called so."""
         return [entry.key for entry in self.entries() if entry.key.startswith(name) or entry.encoder == name]
 
-    def read(self, key: str, hashes: np.ndarray) -> Features:
-        """One encoder's features of texts (hashes (N,), dtype S16), by its key; no model is needed for that.
-
-        Raises:
-            StoreError: some are not there.
-        """
-        return EncoderFeatures(self.root, key).read(hashes)
-
     def verify(self, key: str) -> Iterator[str]:
         """Problems found in one encoder's features: unreadable, doubled, of a wrong shape, not finite."""
         return EncoderFeatures(self.root, key).problems()

@@ -88,7 +88,7 @@ class FusionHead(Head):
 
     def parts(self, batch: Batch) -> Tensor:
         """Each encoder's logits and, if there is one, the co-occurrence term: (P, B, C)."""
-        pooled = self._pooled(batch)
+        pooled = torch.stack([pool(batch[name]) for name, pool in zip(self.shapes, self.pooling, strict=True)])
         evidence = dropout(pooled, self.config.dropout, self.training).float()  # (E, B, Q, d)
         if self.by_label:
             logits = (evidence * self.weight[:, None]).sum(3)
@@ -100,14 +100,6 @@ class FusionHead(Head):
         common = torch.einsum("ebcd,edf->bcef", pooled, self.common.to(pooled.dtype)).float()
         cosines = cosine_cooccurrence(common, self.config.cooccurrence)  # (B, C, heads · pairs)
         return torch.cat([logits, (signed_root(cosines) * self.pair_weight).sum(2)[None]])
-
-    def _pooled(self, batch: Batch) -> Tensor:
-        """What each query finds in each encoder's tokens, (E, B, Q, d)."""
-        return torch.stack([pool(batch[name]) for name, pool in zip(self.shapes, self.pooling, strict=True)])
-
-    def fused(self, batch: Batch) -> Tensor:
-        """What the queries find, averaged over them, of all encoders side by side (B, E · d)."""
-        return self._pooled(batch).float().mean(2).transpose(0, 1).flatten(1)
 
     def objectives(self, batch: Batch) -> list[tuple[float, Tensor]]:
         """Each encoder's own logits, (B, C) each, and the fused ones where they have weights of their own."""

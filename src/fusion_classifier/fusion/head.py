@@ -36,10 +36,6 @@ class Head(nn.Module, ABC):
         logits: Tensor = self(batch)
         return logits[None]
 
-    def fused(self, batch: Batch) -> Tensor:
-        """What the head makes of a text before it decides, one vector a text (B, F); here each encoder's mean state."""
-        return torch.cat([feature.flatten(1) for feature in self.pooled(batch)], dim=1)
-
     def objectives(self, batch: Batch) -> list[tuple[float, Tensor]]:
         """What is trained: logits (B, C) and the share of the loss that they bear; the shares sum to 1."""
         return [(1.0, self(batch))]

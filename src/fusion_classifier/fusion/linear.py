@@ -47,11 +47,7 @@ class LinearHead(Head):
         self.mean.copy_(mean)
         self.std.copy_(torch.where(std > 1e-6 * (mean.abs() + 1e-6), std, torch.ones_like(std)))
 
-    def fused(self, batch: Batch) -> Tensor:
-        """The standardized features of all encoders (B, D)."""
-        return (self._concatenated(batch) - self.mean) / self.std
-
     def forward(self, batch: Batch) -> Tensor:
         """Logits (B, C)."""
-        logits: Tensor = self.linear(self.fused(batch))
+        logits: Tensor = self.linear((self._concatenated(batch) - self.mean) / self.std)
         return logits

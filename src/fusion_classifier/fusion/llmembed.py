@@ -68,16 +68,11 @@ class LlmEmbedHead(Head):
         stack += [project(feature[:, 0]) for project, feature in zip(self.project, single, strict=True)]
         return torch.stack(stack, dim=1), [feature.mean(1) for feature in layered]
 
-    def fused(self, batch: Batch) -> Tensor:
-        """The classifier's last hidden layer (B, 256)."""
-        X, means = self.stack(batch)
-        c = power_normalize(cooccurrence(X), self.sigma)  # (B, n²)
-        hidden: Tensor = self.classifier[:-1](torch.cat([c, *means], dim=1))
-        return hidden
-
     def forward(self, batch: Batch) -> Tensor:
         """Logits (B, C)."""
-        logits: Tensor = self.classifier[-1](self.fused(batch))
+        X, means = self.stack(batch)
+        c = power_normalize(cooccurrence(X), self.sigma)  # (B, n²)
+        logits: Tensor = self.classifier(torch.cat([c, *means], dim=1))
         return logits
 
 

@@ -351,9 +351,7 @@ def read_label_tree(path: Path) -> tuple[tuple[str, str], ...]:
             continue
         names = tuple(name.strip() for name in line.split("\t"))
         if len(names) != 2 or not all(names):
-            raise DataError(
-                f"{path}, line {number}: expected a child and its parent with a tab between them, found {line.strip()!r}"
-            )
+            raise DataError(f"{path}, line {number}: expected a child, a tab and its parent, found {line.strip()!r}")
         pairs.append((names[0], names[1]))
     return tuple(pairs)
 

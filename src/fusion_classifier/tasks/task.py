@@ -56,8 +56,8 @@ class Task:
     """A classification task: labels in their order, and one to three splits.
 
     `augmentation` holds more training rows (paraphrases of train's texts, say), never evaluated on. `label_tree` has
-    the pairs of child and parent of a hierarchy of the labels, where the data comes with one; it orders figures, nothing
-    is learnt from it.
+    the pairs of child and parent of a hierarchy of the labels, where the data comes with one; it orders figures,
+    nothing is learnt from it.
     """
 
     name: str

@@ -259,13 +259,6 @@ def predict_parts(
     return _predict(head, head.parts, features, count, device)
 
 
-def predict_fused(
-    head: Head, features: Mapping[str, Features | StoredFeatures], count: int, device: torch.device
-) -> Tensor:
-    """What the head makes of all texts before it decides, in order: (N, F), float32, on the CPU."""
-    return _predict(head, head.fused, features, count, device)
-
-
 @torch.inference_mode()
 def _predict(
     head: Head,
