@@ -40,6 +40,7 @@ FOLDER = Path(__file__).parent
 SHORT_TITLES = {"nll": "NLL", "ece": "ECE", "top3_accuracy": "top-3", "map": "mAP", "subset_accuracy": "all right"}
 PAIRS, EXAMPLES, MISTAKES = 12, 2, 12  # shown: confused pairs, texts of each, confident mistakes
 TEXT_LENGTH, HOVER_LENGTH = 280, 110  # characters of a text that are shown
+MAP_WIDTH = 760  # pixels
 MAP_TEXTS = 1500  # more points hide each other, and t-SNE takes long
 MOST_COLOURS = 8
 LABELLED_CELLS = 0.095  # shares of a true label from which a cell of the confusion matrix has its number
@@ -131,7 +132,7 @@ def figure(metric: str, values: Mapping[str, Any]) -> dict[str, str | None]:
     return {
         "mean": f"{scale * values['mean']:.{digits}f}",
         "std": f"{scale * values['std']:.{digits}f}" if several else None,
-        "interval": f"{low:.1f} – {high:.1f}" if "ci95" in values else None,
+        "interval": f"{low:.1f}–{high:.1f}" if "ci95" in values else None,
     }
 
 
@@ -187,7 +188,8 @@ def precision_recall(run: RunRecord) -> list[dict[str, Any]]:
         truth = run.part.labels[:, i]
         if not truth.any():
             continue
-        precision, recall, _ = precision_recall_curve(truth, mean[:, i])
+        # The last point, precision 1 at recall 0, belongs to no threshold.
+        precision, recall = (one[:-1] for one in precision_recall_curve(truth, mean[:, i])[:2])
         row = table[name]
         found.append(
             {
@@ -445,10 +447,7 @@ def text_map(run: RunRecord, order: LabelOrder) -> dict[str, Any] | None:
     points_at, method = plane(values)
     if points_at is None:
         return None
-    side, edge = 640, 14
-    extent = np.ptp(points_at, axis=0)
-    span = extent.max() or 1.0
-    xy = edge + ((points_at - points_at.min(0)) / span + (1 - extent / span) / 2) * (side - 2 * edge)
+    xy, height = _on_paper(points_at)
     mean = run.mean[rows]
     if run.multilabel:
         answers = np.stack(list(run.part.answers.values()))[0][rows]
@@ -481,21 +480,32 @@ def text_map(run: RunRecord, order: LabelOrder) -> dict[str, Any] | None:
                 "tip": tip + (f": {text}" if text is not None else ""),
             }
         )
-    labels = _map_labels(run, main, xy, side)
+    labels = _map_labels(run, main, xy, height)
     legend = [(i, name) for i, name in enumerate(order.names) if name] if not by_label else []
     return {
         "points": points,
         "labels": labels,
         "legend": legend,
         "by_label": by_label,
-        "side": side,
+        "width": MAP_WIDTH,
+        "height": height,
         "seed": seed,
         "method": method,
         "all": len(rows) == len(run.part.labels),
     }
 
 
-def _map_labels(run: RunRecord, main: np.ndarray, xy: np.ndarray, side: int) -> list[dict[str, Any]]:
+def _on_paper(points: np.ndarray) -> tuple[np.ndarray, int]:
+    """Points (n, 2) as pixels, both axes to one scale and the longer one across; and the height of the paper."""
+    edge = 18
+    if np.ptp(points[:, 1]) > np.ptp(points[:, 0]):
+        points = points[:, ::-1]
+    scale = (MAP_WIDTH - 2 * edge) / (np.ptp(points[:, 0]) or 1.0)
+    xy = edge + (points - points.min(0)) * scale
+    return xy, int(xy[:, 1].max()) + edge
+
+
+def _map_labels(run: RunRecord, main: np.ndarray, xy: np.ndarray, height: int) -> list[dict[str, Any]]:
     """The labels' names where their texts are densest, moved apart where they would cover each other."""
     counts = np.bincount(main[main >= 0], minlength=len(run.names))
     placed: list[tuple[float, float, float]] = []
@@ -504,13 +514,13 @@ def _map_labels(run: RunRecord, main: np.ndarray, xy: np.ndarray, side: int) -> 
         if counts[label] < 2:
             break
         name = run.names[label] if len(run.names[label]) <= 24 else run.names[label][:23] + "…"
-        half = 3.4 * len(name) + 3
+        half = 3.9 * len(name) + 3
         x, y = densest(xy[main == label])
-        x = min(max(x, half), side - half)
+        x = min(max(x, half), MAP_WIDTH - half)
         for step in range(24):  # a line up, a line down, two lines up, …
             moved = y + 8 * ((step + 1) // 2) * (1 if step % 2 else -1)
             free = all(abs(moved - v) >= 15 or abs(x - u) >= half + w for u, v, w in placed)
-            if free and 12 <= moved <= side - 6:
+            if free and 12 <= moved <= height - 6:
                 placed.append((x, moved, half))
                 labels.append({"name": name, "x": round(x, 1), "y": round(moved, 1)})
                 break
@@ -571,7 +581,8 @@ def what_was_run(run: RunRecord) -> dict[str, list[Entry]]:
             Entry("model", encoder["model"] + (f" @ {encoder['revision']}" if encoder.get("revision") else "")),
             Entry("layers", layers),
             Entry("pooling", encoder["pooling"]),
-            Entry("longest input", f"{encoder['max_length']} tokens, computed in {encoder['dtype']}"),
+            Entry("longest input", f"{encoder['max_length']} tokens"),
+            Entry("precision", encoder["dtype"]),
         ]
         if encoder.get("template", "{text}") != "{text}":
             rows.append(Entry("template", encoder["template"], code=True))
