@@ -234,7 +234,7 @@ def confusion(run: RunRecord, order: LabelOrder) -> dict[str, Any]:
     """The confusion matrix to draw: cells with a share above zero, labels in order, lines between groups."""
     counts, n = counts_of(run), len(run.names)
     shares = shares_of(counts)
-    cell = 22 if n <= 40 else 12 if n <= 80 else 6
+    cell = 34 if n <= 14 else 22 if n <= 40 else 12 if n <= 80 else 6
     position = {label: place for place, label in enumerate(order.order)}
     cells = []
     for true, predicted in zip(*np.nonzero(counts), strict=True):
@@ -246,7 +246,7 @@ def confusion(run: RunRecord, order: LabelOrder) -> dict[str, Any]:
                 "hit": bool(true == predicted),
                 # The root, so that a few per cent can be seen.
                 "opacity": round(math.sqrt(share), 2),
-                "number": f"{100 * share:.0f}" if share >= LABELLED_CELLS and cell == 22 else "",
+                "number": f"{100 * share:.0f}" if share >= LABELLED_CELLS and cell >= 22 else "",
                 "true": run.names[int(true)],
                 "predicted": run.names[int(predicted)],
                 "share": share,
