@@ -78,6 +78,7 @@ def everything(out: Path) -> dict[str, Any]:
     """What a run wrote, without times."""
     metrics = json.loads((out / "metrics.json").read_text())
     metrics.pop("seconds")
+    metrics.pop("stages")
     metrics.pop("encoded_texts")
     predictions = pq.read_table(out / "predictions.parquet").to_pylist()
     weights = {path.parent.name: path.read_bytes() for path in out.glob("seeds/*/head.safetensors")}

@@ -316,9 +316,12 @@ def run_(
     encoders: EncoderOptions,
     training: TrainingOptions,
     place: PlaceOptions,
+    report: Annotated[
+        bool, option("--report/--no-report", panel=PLACE, help="Whether to write report.html, the run as a page.")
+    ] = True,
     as_json: Json = False,
 ) -> None:
-    """Extract, train and evaluate; the result is a folder with metrics, predictions, pictures and the model.
+    """Extract, train and evaluate; the result is a folder with metrics, predictions, a report and the model.
 
     Stopped at any moment, the same command goes on where it was.
     """
@@ -332,8 +335,15 @@ def run_(
     result = run(config, loaded, training.folder(loaded.name), work, overwrite=training.overwrite)
     if as_json:
         _print(result.metrics)
-        return
-    tables.print_run(result.metrics, result.out)
+    else:
+        tables.print_run(result.metrics, result.out)
+    if report:
+        # Last: hours of work have their figures shown before a full disk spoils the page.
+        from fusion_classifier.report import write_report
+
+        with work.progress.bar("writing the report", total=None):
+            path = write_report(result.out, task=loaded)
+        work.say(f"Report: {path}")
 
 
 @app.command("evaluate", epilog="Example:  fec evaluate runs/demo-fusion --split test")
@@ -598,6 +608,34 @@ def compare_(
         _print(compared.figures())
         return
     tables.print_comparison(compared.figures(), compared.names)
+
+
+@app.command("report", epilog="Example:  fec report runs/demo-fusion --out demo.html")
+@grouped
+def report_(
+    *,
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder that fec run has written.")],
+    out: Annotated[
+        Path | None, option("--out", panel=PLACE, metavar="FILE", help="report.html in the folder unless given.")
+    ] = None,
+    split: Annotated[
+        str | None, option("--split", panel=DATA, help="test or valid; test where the run has it unless given.")
+    ] = None,
+    texts: Annotated[
+        bool, option("--texts/--no-texts", panel=DATA, help="Whether texts of the data stand in the page.")
+    ] = True,
+) -> None:
+    """Write a run as one HTML page: results, confusion, confidence, mistakes, a map of the texts, time and memory.
+
+    Only the run folder and the data are read: no store, no model, no network.
+    """
+    from fusion_classifier import tables
+    from fusion_classifier.progress import Progress
+    from fusion_classifier.report import write_report
+
+    with Progress().bar("writing the report", total=None):
+        path = write_report(run_folder, out=out, split=split, texts=texts)
+    typer.echo(f"{path}: {tables.size(path.stat().st_size)}")
 
 
 @app.command(

@@ -7,6 +7,8 @@ A run folder holds
     model/                 the classifier of the seed with the best validation weighted F1
     metrics.json           every metric: mean, standard deviation and values over seeds
     predictions.parquet    probabilities, a row a text and seed
+    stages.json            what each stage took, over all calls
+    report.html            all of it as a page (report.py; written by `fec run` and `fec report`)
     training_curves.png, confusion_matrix.png, risk_coverage.png; f1_by_label.png in a multi-label task
 
 Each is written in one step. Running the same command again takes up what is there; another configuration is
@@ -71,12 +73,15 @@ from fusion_classifier.modelfile import (
     save_model,
 )
 from fusion_classifier.progress import Progress
+from fusion_classifier.stages import Stages
 from fusion_classifier.tasks import NAMED, SPLITS, Split, Task, load_task, targets
 from fusion_classifier.training import Decision, Epoch, LabelledFeatures, Trained, predict_logits, train
 from fusion_classifier.version import __version__
 
 CONFIG_FILE = "config.yaml"
 METRICS_FILE = "metrics.json"
+STAGES_FILE = "stages.json"
+REPORT_FILE = "report.html"
 GAPS = {"train": "they can't be learnt", "valid": "no choice heeds them", "test": "they are not measured"}
 MOST_NAMED = 5  # labels in a sentence
 REPORTED_PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "scikit-learn", "pylance", "pyarrow")
@@ -330,6 +335,8 @@ def _claim(
 OUR_FILES = (
     CONFIG_FILE,
     METRICS_FILE,
+    STAGES_FILE,
+    REPORT_FILE,
     "seeds",
     "model",
     "predictions.parquet",
@@ -341,10 +348,11 @@ OUR_FILES = (
 
 
 def _discard(out: Path) -> None:
-    """Remove the seeds of a run that is replaced; all else is written anew."""
+    """Remove the seeds of a run that is replaced, and what speaks of them; all else is written anew."""
     with whole_folder(out / "seeds"):
         pass
-    (out / METRICS_FILE).unlink(missing_ok=True)
+    for name in (METRICS_FILE, STAGES_FILE, REPORT_FILE):
+        (out / name).unlink(missing_ok=True)
 
 
 def _difference(new: Any, old: Any, where: str) -> str | None:
@@ -617,15 +625,22 @@ def run(config: RunConfig, task: Task, out: Path, work: Workspace, *, overwrite:
     started = time.perf_counter()
     task.split("train"), task.split("valid")  # say what is missing before hours of work, not after
     splits = [name for name in SPLITS if name in task.splits]
-    reports = extract_task(task, splits, config.encoders, work)
+    identities = [identify(encoder, work.device) for encoder in config.encoders]
+    _check_labels(task.training, task)
+    with locked(out):
+        _claim(out, config, task, identities, work.device, overwrite=overwrite)
+    stages = Stages(out / STAGES_FILE)
+    with stages.stage("extract") as extraction:
+        reports = extract_task(task, splits, config.encoders, work)
+        extraction.encoded += sum(report.encoded for report in reports)
     extracted = time.perf_counter()
-    trained = train_task(config, task, out, work, overwrite=overwrite)
+    with stages.stage("train"):
+        trained = train_task(config, task, out, work)
     fitted = time.perf_counter()
 
-    identities = [identify(encoder, work.device) for encoder in config.encoders]
     members = {seed: Member(one.head, one.decision) for seed, one in trained.items()}
     names = [name for name in splits if name != "train"]
-    with work.progress.bar("evaluating", total=None):
+    with work.progress.bar("evaluating", total=None), stages.stage("evaluate"):
         parts = {name: evaluate_split(members, name, task, identities, work) for name in names}
         figures = {name: measure(part, task) for name, part in parts.items()}
     reported = names[-1]
@@ -650,6 +665,7 @@ def run(config: RunConfig, task: Task, out: Path, work: Workspace, *, overwrite:
             "train": fitted - extracted,
             "evaluate": time.perf_counter() - fitted,
         },
+        "stages": stages.figures(),
     }
     if figures[reported]["without_overlap"]:
         metrics["rows"][f"{reported}_without_overlap"] = figures[reported]["without_overlap"]["rows"]

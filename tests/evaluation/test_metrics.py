@@ -20,6 +20,7 @@ from fusion_classifier.evaluation.metrics import (
     expected_calibration_error,
     intervals,
     per_class,
+    reliability,
     score,
     summarize,
 )
@@ -267,3 +268,13 @@ def test_class_table_tells_precision_from_recall() -> None:
     assert found["x"] == pytest.approx({"precision": 1, "recall": 2 / 3, "f1": 0.8, "support": 3})
     assert found["y"] == pytest.approx({"precision": 0.5, "recall": 1, "f1": 2 / 3, "support": 1})
     assert found["z"] == {"precision": 0, "recall": 0, "f1": 0, "support": 0}
+
+
+@given(SEEDS)
+@settings(max_examples=30, deadline=None)
+def test_the_reliability_diagrams_gaps_sum_up_to_the_calibration_error(seed: int) -> None:
+    labels, probabilities = random_case(seed)
+    bins = reliability(probabilities.argmax(1) == labels, probabilities.max(1))
+    assert sum(one["count"] for one in bins) == len(labels)
+    gaps = [one["count"] * abs(one["accuracy"] - one["confidence"]) for one in bins if one["count"]]
+    assert sum(gaps) / len(labels) == pytest.approx(expected_calibration_error(labels, probabilities), abs=1e-5)

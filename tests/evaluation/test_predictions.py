@@ -150,6 +150,19 @@ def test_a_table_that_is_not_as_written_is_refused_by_name(change: object, messa
         read_predictions(path)
 
 
+def test_several_labels_a_text_come_back_where_they_are_welcome(tmp_path: Path) -> None:
+    labels = np.array([[1, 0, 1], [0, 0, 0], [0, 1, 0]])
+    by_seed = {seed: probabilities(seed, 3) for seed in (0, 4)}
+    answers = {seed: (p > 0.3).astype(np.int64) for seed, p in by_seed.items()}
+    written = SplitPredictions("test", [f"{i:032x}" for i in range(3)], labels, by_seed, answers)
+    write_predictions([written], NAMES, tmp_path / "p.parquet")
+    found = read_predictions(tmp_path / "p.parquet", multilabel=True)["test"]
+    assert np.array_equal(found.labels, labels)
+    for seed in (0, 4):
+        assert np.array_equal(found.predicted[seed], answers[seed])
+        assert np.array_equal(found.probabilities[seed], by_seed[seed])
+
+
 def test_several_labels_a_text_are_refused(tmp_path: Path) -> None:
     path = written(tmp_path)
     table = pq.read_table(path)

@@ -25,6 +25,7 @@ from fusion_classifier.tasks.table import (
     label_order,
     load_table,
     read_label_order,
+    read_label_tree,
     read_labelled,
     read_rows,
     read_utf8,
@@ -554,6 +555,23 @@ def test_repeated_label_or_number_is_an_error(tmp_path: Path, line: str) -> None
 def test_gap_in_the_label_order_is_an_error(tmp_path: Path, content: str) -> None:
     path = write_bytes(tmp_path / "label2idx.txt", content)
     assert message(lambda: read_label_order(path)) == f"{path}: the numbers must run from 0 to 1 without a gap"
+
+
+def test_a_folders_label_tree_comes_with_its_task(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text("text,label\na,joy\nb,fear\nc,joy\n")
+    (tmp_path / "valid.csv").write_text("text,label\nd,joy\n")
+    assert load_table(tmp_path).label_tree == ()
+    (tmp_path / "label_tree.tsv").write_text("joy\tgood \r\n\ngood\troot\nvery sad\tbad")
+    task = load_table(tmp_path)
+    assert task.label_tree == (("joy", "good"), ("good", "root"), ("very sad", "bad"))
+    assert task.limited(1).label_tree == task.label_tree
+
+
+@pytest.mark.parametrize("line", ["joy good", "joy\t", "joy\tgood\troot"])
+def test_malformed_label_tree_line_is_an_error(tmp_path: Path, line: str) -> None:
+    path = write_bytes(tmp_path / "label_tree.tsv", f"good\troot\n{line}\n")
+    with pytest.raises(DataError, match="line 2: expected a child, a tab and its parent"):
+        read_label_tree(path)
 
 
 # Folders of splits.

@@ -57,6 +57,34 @@ def expected_calibration_error(labels: np.ndarray, probabilities: np.ndarray) ->
     return float(error)
 
 
+def reliability(hits: np.ndarray, confidence: np.ndarray) -> list[dict[str, float]]:
+    """What the calibration error sums up: how often predictions come true, by the probability given to them.
+
+    Args:
+        hits: whether each prediction is right, (N,), bool.
+        confidence: its probability, (N,).
+
+    Returns:
+        For each of the 15 bins `low`, `high`, `count`, and where it has predictions their `accuracy` and mean
+        `confidence`, else NaN.
+    """
+    edges = np.linspace(0, 1, ECE_BINS + 1)
+    count = np.histogram(confidence, edges)[0]
+    with np.errstate(invalid="ignore"):
+        accuracy = np.histogram(confidence, edges, weights=hits.astype(np.float64))[0] / count
+        mean = np.histogram(confidence, edges, weights=confidence.astype(np.float64))[0] / count
+    return [
+        {
+            "low": float(edges[i]),
+            "high": float(edges[i + 1]),
+            "count": int(count[i]),
+            "accuracy": float(accuracy[i]),
+            "confidence": float(mean[i]),
+        }
+        for i in range(ECE_BINS)
+    ]
+
+
 def summarize(labels: np.ndarray, by_seed: Sequence[np.ndarray]) -> dict[str, dict[str, object]]:
     """Each metric over several seeds: mean, standard deviation (n − 1), the values, a bootstrap interval.
 

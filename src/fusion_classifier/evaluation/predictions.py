@@ -10,6 +10,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -54,7 +55,8 @@ class StoredPredictions:
     """What a table says of one split, texts in the order of their rows.
 
     `names` of the C labels; `rows` (N,), int64; `hashes` N of 32 hexadecimal digits; `labels` (N,), int64; by
-    seed, `predicted` (N,), int64, and `probabilities` (N, C), float32.
+    seed, `predicted` (N,), int64, and `probabilities` (N, C), float32. In a multi-label task `labels` and `predicted`
+    are (N, C) of 0 and 1.
     """
 
     names: tuple[str, ...]
@@ -65,12 +67,16 @@ class StoredPredictions:
     probabilities: dict[int, np.ndarray]
 
 
-def read_predictions(path: Path) -> dict[str, StoredPredictions]:
+def read_predictions(path: Path, *, multilabel: bool = False) -> dict[str, StoredPredictions]:
     """The predictions of a run by split: what `write_predictions` has written. Further columns do not matter.
+
+    Args:
+        path: the table.
+        multilabel: whether those of a multi-label task are welcome, too.
 
     Raises:
         DataError: the file is missing, damaged, or no such table; the message names field and row.
-        UsageError: the predictions of a multi-label task.
+        UsageError: the predictions of a multi-label task, where they are not welcome.
     """
     try:
         table = pq.read_table(path, partitioning=None)
@@ -79,7 +85,7 @@ def read_predictions(path: Path) -> dict[str, StoredPredictions]:
     except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0]
         raise DataError(f"{path}: can't be read ({reason}); `fec run` in the same folder writes it anew") from error
-    table = _checked_columns(path, table)
+    table = _checked_columns(path, table, multilabel=multilabel)
     names = _label_names(path, table)
     found = {}
     for split in pc.unique(table["split"]).to_pylist():
@@ -89,13 +95,18 @@ def read_predictions(path: Path) -> dict[str, StoredPredictions]:
     return found
 
 
-def _checked_columns(path: Path, table: pa.Table) -> pa.Table:
+def _checked_columns(path: Path, table: pa.Table, *, multilabel: bool) -> pa.Table:
     """The columns that are read, in their types."""
-    for name in ("label", "predicted"):
-        if name in table.column_names and pa.types.is_list(table.schema.field(name).type):
-            raise UsageError(f"{path}: holds several labels a text; only runs with one label a text are read here")
+    several = [
+        name
+        for name in ("label", "predicted")
+        if name in table.column_names and pa.types.is_list(table.schema.field(name).type)
+    ]
+    if several and not multilabel:
+        raise UsageError(f"{path}: holds several labels a text; only runs with one label a text are read here")
+    lists = dict.fromkeys(("label", "predicted"), pa.list_(pa.string())) if several else {}
     columns = {}
-    for name, kind in COLUMN_TYPES.items():
+    for name, kind in (COLUMN_TYPES | lists).items():
         if table.column_names.count(name) != 1:
             raise DataError(f"{path}: no column {name!r}; is it the predictions of a run?")
         try:
@@ -132,18 +143,15 @@ def _label_names(path: Path, table: pa.Table) -> tuple[str, ...]:
 def _stored(path: Path, split: str, table: pa.Table, names: tuple[str, ...]) -> StoredPredictions:
     """One split, of which every seed must have the same texts and labels."""
     where = f"{path}, {split} split"
-    order = pa.array(names, pa.string())
-    first: tuple[list[int], list[str], list[int]] | None = None
+    first: tuple[list[int], list[str], list[Any]] | None = None
     predicted, probabilities = {}, {}
     for seed in sorted(pc.unique(table["seed"]).to_pylist()):
         part = table.filter(pc.equal(table["seed"], seed)).sort_by("row")
-        indices = {}
-        for column in ("label", "predicted"):
-            indices[column] = pc.index_in(part[column], order)
-            if indices[column].null_count:
-                unknown = part[column].filter(indices[column].is_null())[0].as_py()
-                raise DataError(f"{where}, seed {seed}: {column} {unknown!r} is not among the table's labels")
-        texts = part["row"].to_pylist(), part["text_hash"].to_pylist(), indices["label"].to_pylist()
+        try:
+            true, given = (_indices(part[column], names, column) for column in ("label", "predicted"))
+        except DataError as error:
+            raise DataError(f"{where}, seed {seed}: {error}") from error
+        texts = part["row"].to_pylist(), part["text_hash"].to_pylist(), true.tolist()
         if len({*texts[0]}) < len(texts[0]):
             raise DataError(f"{where}, seed {seed}: two predictions for one row")
         first = first or texts
@@ -158,13 +166,29 @@ def _stored(path: Path, split: str, table: pa.Table, names: tuple[str, ...]) -> 
             raise DataError(f"{where}, seed {seed}: not {len(names)} probabilities a text, one a label")
         if not np.isfinite(flat).all():
             raise DataError(f"{where}, seed {seed}: NaN or infinity among the probabilities")
-        predicted[seed] = indices["predicted"].to_numpy().astype(np.int64)
+        predicted[seed] = given
         probabilities[seed] = flat.reshape(len(part), len(names))
     assert first is not None
     rows, hashes, labels = first
     return StoredPredictions(
         names, np.array(rows, np.int64), tuple(hashes), np.array(labels, np.int64), predicted, probabilities
     )
+
+
+def _indices(column: pa.ChunkedArray, names: tuple[str, ...], what: str) -> np.ndarray:
+    """Label indices of names, (N,), int64, or of lists of them (N, C) of 0 and 1."""
+    array = column.combine_chunks()
+    several = pa.types.is_list(array.type)
+    found = pc.index_in(array.flatten() if several else array, pa.array(names, pa.string()))
+    if found.null_count:
+        unknown = (array.flatten() if several else array).filter(found.is_null())[0].as_py()
+        raise DataError(f"{what} {unknown!r} is not among the table's labels")
+    indices: np.ndarray = found.to_numpy(zero_copy_only=False).astype(np.int64)
+    if not several:
+        return indices
+    matrix = np.zeros((len(array), len(names)), np.int64)
+    matrix[pc.list_parent_indices(array).to_numpy(), indices] = 1
+    return matrix
 
 
 def _table(part: SplitPredictions, seed: int, names: Sequence[str]) -> pa.Table:

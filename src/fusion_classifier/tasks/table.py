@@ -26,6 +26,7 @@ SPLIT_STEMS = {
 }
 MOST_DIGITS = 18  # of a label that is a number; a longer row of digits is a name
 LABEL_ORDER_FILE = "label2idx.txt"
+LABEL_TREE_FILE = "label_tree.tsv"
 
 # A text may be longer than the csv module's default limit of 128 KiB a field.
 csv.field_size_limit(2**31 - 1)
@@ -336,6 +337,25 @@ def read_label_order(path: Path) -> tuple[str, ...]:
     return tuple(numbered[index] for index in range(len(numbered)))
 
 
+def read_label_tree(path: Path) -> tuple[tuple[str, str], ...]:
+    """A hierarchy of labels from lines of child and parent with a tab between them, in their order.
+
+    A node may stand there with all its ancestors; nodes that are no labels are groups.
+
+    Raises:
+        DataError: a line of another form.
+    """
+    pairs = []
+    for number, line in enumerate(read_utf8(path).splitlines(), start=1):
+        if not line.strip():
+            continue
+        names = tuple(name.strip() for name in line.split("\t"))
+        if len(names) != 2 or not all(names):
+            raise DataError(f"{path}, line {number}: expected a child, a tab and its parent, found {line.strip()!r}")
+        pairs.append((names[0], names[1]))
+    return tuple(pairs)
+
+
 def _is_number(label: str) -> bool:
     digits = label.removeprefix("-")
     return digits.isdecimal() and len(digits) <= MOST_DIGITS
@@ -472,7 +492,9 @@ def _load_folder(
             f"by seed {split_seed}, stratified",
         )
     more = _augmentation(files["train"], rows["train"], order, splits, columns) if "train" in splits else None
-    return Task(name, order, splits, str(folder), licence, notes, columns.multilabel, more)
+    tree_file = folder / LABEL_TREE_FILE
+    tree = read_label_tree(tree_file) if tree_file.is_file() else ()
+    return Task(name, order, splits, str(folder), licence, notes, columns.multilabel, more, tree)
 
 
 def texts_of(path: Path, text_column: str) -> Iterator[str]:

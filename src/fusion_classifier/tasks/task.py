@@ -55,7 +55,9 @@ def targets(labels: Sequence[Label], n_labels: int) -> np.ndarray:
 class Task:
     """A classification task: labels in their order, and one to three splits.
 
-    `augmentation` holds more training rows (paraphrases of train's texts, say), never evaluated on.
+    `augmentation` holds more training rows (paraphrases of train's texts, say), never evaluated on. `label_tree` has
+    the pairs of child and parent of a hierarchy of the labels, where the data comes with one; it orders figures,
+    nothing is learnt from it.
     """
 
     name: str
@@ -66,6 +68,7 @@ class Task:
     notes: tuple[str, ...] = field(default=())
     multilabel: bool = False
     augmentation: Split | None = None
+    label_tree: tuple[tuple[str, str], ...] = ()
 
     def targets(self, name: str) -> np.ndarray:
         """The labels of a split: (N,), int64, or in a multi-label task (N, C) of 0 and 1."""
