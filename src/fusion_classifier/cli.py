@@ -575,6 +575,41 @@ def export_(
         typer.echo(f"written: {path}")
 
 
+@app.command("export-onnx", epilog="Example:  fec export-onnx runs/demo-fusion --out demo-onnx")
+@grouped
+def export_onnx_(
+    *,
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Model folder or run folder.")],
+    out: Annotated[Path, option("--out", panel=PLACE, metavar="DIR", help="Folder for graphs and tokenizers.")],
+    encoders: Annotated[
+        bool,
+        option("--encoders/--no-encoders", panel=ENCODER, help="Export the encoders too, not the head alone."),
+    ] = True,
+    encoder: EncoderPaths = None,
+    check: Annotated[
+        int, option("--check", panel=DATA, metavar="N", min=1, help="Texts on which agreement is measured.")
+    ] = 64,
+    as_json: Json = False,
+) -> None:
+    """Write a classifier as ONNX graphs, and measure that they answer as it does; needs the extra onnx.
+
+    An encoder that can't be exported is named with the reason, and the rest is written.
+    """
+    paths = encoder_paths(encoder)
+    from fusion_classifier import tables
+    from fusion_classifier.onnx_export import export_onnx
+    from fusion_classifier.progress import Progress
+
+    done = export_onnx(model, out, encoders=encoders, check=check, encoder_paths=paths, progress=Progress())
+    if encoders:
+        for name, reason in done.missing.items():
+            typer.echo(f"warning: encoder {name} was not exported: {reason}", err=True)
+    if as_json:
+        _print({"folder": str(done.folder), "files": done.files, "agreement": done.config["agreement"]})
+        return
+    tables.print_export(done.config["agreement"], done.files, done.folder)
+
+
 # --- looking at runs and data ------------------------------------------------------------------------------
 
 
