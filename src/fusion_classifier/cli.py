@@ -22,6 +22,7 @@ from fusion_classifier.cli_options import (
     EncoderOptions,
     EngineOptions,
     PlaceOptions,
+    TrackingOptions,
     TrainingOptions,
     TuneOptions,
     encoder_paths,
@@ -272,6 +273,7 @@ def train_(
     data: DataOptions,
     encoders: EncoderOptions,
     training: TrainingOptions,
+    tracking: TrackingOptions,
     place: PlaceOptions,
     as_json: Json = False,
 ) -> None:
@@ -283,7 +285,8 @@ def train_(
     loaded, _ = load_for(config.task, ["train", "valid"], work)
     say_gaps(loaded, work)
     folder = training.folder(loaded.name)
-    trained = train_task(config, loaded, folder, work, overwrite=training.overwrite)
+    told = tracking.tracking(config, loaded.name, folder, work)
+    trained = train_task(config, loaded, folder, work, overwrite=training.overwrite, tracking=told)
     if as_json:
         _print(
             {
@@ -315,6 +318,7 @@ def run_(
     data: DataOptions,
     encoders: EncoderOptions,
     training: TrainingOptions,
+    tracking: TrackingOptions,
     place: PlaceOptions,
     as_json: Json = False,
 ) -> None:
@@ -329,7 +333,9 @@ def run_(
     work = place.workspace()
     loaded, _ = load_for(config.task, None, work)
     say_gaps(loaded, work)
-    result = run(config, loaded, training.folder(loaded.name), work, overwrite=training.overwrite)
+    folder = training.folder(loaded.name)
+    told = tracking.tracking(config, loaded.name, folder, work)
+    result = run(config, loaded, folder, work, overwrite=training.overwrite, tracking=told)
     if as_json:
         _print(result.metrics)
         return
