@@ -58,6 +58,7 @@ COMMANDS = [
     *("tasks", "encoders", "extract", "train", "run", "evaluate", "predict", "export"),
     *("ablate", "project", "compare", "audit"),
     "report",
+    "export-onnx",
 ]
 
 

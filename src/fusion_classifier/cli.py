@@ -22,6 +22,7 @@ from fusion_classifier.cli_options import (
     EncoderOptions,
     EngineOptions,
     PlaceOptions,
+    TrackingOptions,
     TrainingOptions,
     TuneOptions,
     encoder_paths,
@@ -272,6 +273,7 @@ def train_(
     data: DataOptions,
     encoders: EncoderOptions,
     training: TrainingOptions,
+    tracking: TrackingOptions,
     place: PlaceOptions,
     as_json: Json = False,
 ) -> None:
@@ -283,7 +285,8 @@ def train_(
     loaded, _ = load_for(config.task, ["train", "valid"], work)
     say_gaps(loaded, work)
     folder = training.folder(loaded.name)
-    trained = train_task(config, loaded, folder, work, overwrite=training.overwrite)
+    told = tracking.tracking(config, loaded.name, folder, work)
+    trained = train_task(config, loaded, folder, work, overwrite=training.overwrite, tracking=told)
     if as_json:
         _print(
             {
@@ -315,6 +318,7 @@ def run_(
     data: DataOptions,
     encoders: EncoderOptions,
     training: TrainingOptions,
+    tracking: TrackingOptions,
     place: PlaceOptions,
     report: Annotated[
         bool, option("--report/--no-report", panel=PLACE, help="Whether to write report.html, the run as a page.")
@@ -332,7 +336,9 @@ def run_(
     work = place.workspace()
     loaded, _ = load_for(config.task, None, work)
     say_gaps(loaded, work)
-    result = run(config, loaded, training.folder(loaded.name), work, overwrite=training.overwrite)
+    folder = training.folder(loaded.name)
+    told = tracking.tracking(config, loaded.name, folder, work)
+    result = run(config, loaded, folder, work, overwrite=training.overwrite, tracking=told)
     if as_json:
         _print(result.metrics)
     else:
@@ -583,6 +589,41 @@ def export_(
         return
     for path in paths:
         typer.echo(f"written: {path}")
+
+
+@app.command("export-onnx", epilog="Example:  fec export-onnx runs/demo-fusion --out demo-onnx")
+@grouped
+def export_onnx_(
+    *,
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Model folder or run folder.")],
+    out: Annotated[Path, option("--out", panel=PLACE, metavar="DIR", help="Folder for graphs and tokenizers.")],
+    encoders: Annotated[
+        bool,
+        option("--encoders/--no-encoders", panel=ENCODER, help="Export the encoders too, not the head alone."),
+    ] = True,
+    encoder: EncoderPaths = None,
+    check: Annotated[
+        int, option("--check", panel=DATA, metavar="N", min=1, help="Texts on which agreement is measured.")
+    ] = 64,
+    as_json: Json = False,
+) -> None:
+    """Write a classifier as ONNX graphs, and measure that they answer as it does; needs the extra onnx.
+
+    An encoder that can't be exported is named with the reason, and the rest is written.
+    """
+    paths = encoder_paths(encoder)
+    from fusion_classifier import tables
+    from fusion_classifier.onnx_export import export_onnx
+    from fusion_classifier.progress import Progress
+
+    done = export_onnx(model, out, encoders=encoders, check=check, encoder_paths=paths, progress=Progress())
+    if encoders:
+        for name, reason in done.missing.items():
+            typer.echo(f"warning: encoder {name} was not exported: {reason}", err=True)
+    if as_json:
+        _print({"folder": str(done.folder), "files": done.files, "agreement": done.config["agreement"]})
+        return
+    tables.print_export(done.config["agreement"], done.files, done.folder)
 
 
 # --- looking at runs and data ------------------------------------------------------------------------------

@@ -35,6 +35,7 @@ from fusion_classifier.errors import UsageError
 if TYPE_CHECKING:
     from fusion_classifier.cluster import RayEngine
     from fusion_classifier.run import Workspace
+    from fusion_classifier.tracking import Tracking
 
 # torch and transformers take seconds to import: what needs them is imported where it is used, so that --help
 # and usage errors answer at once.
@@ -276,6 +277,39 @@ class TrainingOptions:
     def folder(self, task: str) -> Path:
         """The run folder."""
         return self.out or Path("runs") / f"{task}-{self.head}"
+
+
+@dataclass(frozen=True)
+class TrackingOptions:
+    """To which experiment tracker training reports. Not part of a run's configuration: it decides no result."""
+
+    track: Annotated[
+        Literal["trackio", "mlflow", "tensorboard"] | None,
+        option(
+            "--track",
+            panel=TRAINING,
+            help="Report parameters, epochs and final metrics to an experiment tracker; an extra each.",
+        ),
+    ] = None
+    track_project: Annotated[
+        str | None,
+        option("--track-project", panel=TRAINING, help="What it is filed under there; the task unless given."),
+    ] = None
+
+    def tracking(self, config: RunConfig, task: str, out: Path, work: "Workspace") -> "Tracking":
+        """What training reports to.
+
+        Raises:
+            UsageError: a project without a tracker, or a package that is not installed.
+            FecError: the tracker can't be reached.
+        """
+        from fusion_classifier.tracking import NOT_TRACKED, track
+
+        if self.track is None:
+            if self.track_project is not None:
+                raise UsageError("--track-project: goes with --track")
+            return NOT_TRACKED
+        return track(self.track, self.track_project, config, task, out, work.say)
 
 
 DEFAULT_LORA_RANK = 8

@@ -10,6 +10,7 @@ A run folder holds
     stages.json            what each stage took, over all calls
     report.html            all of it as a page (report.py; written by `fec run` and `fec report`)
     training_curves.png, confusion_matrix.png, risk_coverage.png; f1_by_label.png in a multi-label task
+    tracking.json, tensorboard/   with --track: what was told to the tracker; TensorBoard's files
 
 Each is written in one step. Running the same command again takes up what is there; another configuration is
 refused, so that no folder ever mixes two.
@@ -17,6 +18,7 @@ refused, so that no folder ever mixes two.
 
 import json
 import platform
+import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -75,6 +77,7 @@ from fusion_classifier.modelfile import (
 from fusion_classifier.progress import Progress
 from fusion_classifier.stages import Stages
 from fusion_classifier.tasks import NAMED, SPLITS, Split, Task, load_task, targets
+from fusion_classifier.tracking import NOT_TRACKED, STATE_FILE, TENSORBOARD_FOLDER, Tracking
 from fusion_classifier.training import Decision, Epoch, LabelledFeatures, Trained, predict_logits, train
 from fusion_classifier.version import __version__
 
@@ -203,9 +206,17 @@ def features_of(
 
 
 def train_task(
-    config: RunConfig, task: Task, out: Path, work: Workspace, *, overwrite: bool = False
+    config: RunConfig,
+    task: Task,
+    out: Path,
+    work: Workspace,
+    *,
+    overwrite: bool = False,
+    tracking: Tracking = NOT_TRACKED,
 ) -> dict[int, Trained]:
     """Train every seed on features that are in the store already; write `config.yaml`, `seeds/` and `model/`.
+
+    `tracking` is told of every epoch.
 
     Raises:
         MissingSplitError, StoreError, FecError: see the messages.
@@ -229,8 +240,9 @@ def train_task(
         trained = {}
         for seed in config.seeds:
             trained[seed] = _finished_seed(out, config, train_data, len(task.labels), seed) or _train_seed(
-                out, config, train_data, valid_data, len(task.labels), seed, work
+                out, config, train_data, valid_data, len(task.labels), seed, work, tracking
             )
+            tracking.trained(trained[seed])
         best = max(trained.values(), key=lambda one: (one.best.valid_weighted_f1, -one.seed))
         model = ModelConfig(
             task=task.name,
@@ -344,6 +356,8 @@ OUR_FILES = (
     "risk_coverage.png",
     "f1_by_label.png",
     "training_curves.png",
+    STATE_FILE,
+    TENSORBOARD_FOLDER,
 )
 
 
@@ -351,8 +365,9 @@ def _discard(out: Path) -> None:
     """Remove the seeds of a run that is replaced, and what speaks of them; all else is written anew."""
     with whole_folder(out / "seeds"):
         pass
-    for name in (METRICS_FILE, STAGES_FILE, REPORT_FILE):
+    for name in (METRICS_FILE, STAGES_FILE, REPORT_FILE, STATE_FILE):
         (out / name).unlink(missing_ok=True)
+    shutil.rmtree(out / TENSORBOARD_FOLDER, ignore_errors=True)
 
 
 def _difference(new: Any, old: Any, where: str) -> str | None:
@@ -424,8 +439,10 @@ def _train_seed(
     n_classes: int,
     seed: int,
     work: Workspace,
+    tracking: Tracking,
 ) -> Trained:
-    trained = train(config.head, config.training, train_data, valid_data, n_classes, seed, work.device, work.progress)
+    head, training, told = config.head, config.training, tracking.seed(seed)
+    trained = train(head, training, train_data, valid_data, n_classes, seed, work.device, work.progress, told)
     with whole_folder(_seed_folder(out, seed)) as folder:
         state = {name: tensor.contiguous().cpu() for name, tensor in trained.head.state_dict().items()}
         save_file(state, folder / "head.safetensors")
@@ -617,7 +634,15 @@ def export_task(
 # --- all of it ---------------------------------------------------------------------------------------------
 
 
-def run(config: RunConfig, task: Task, out: Path, work: Workspace, *, overwrite: bool = False) -> Result:
+def run(
+    config: RunConfig,
+    task: Task,
+    out: Path,
+    work: Workspace,
+    *,
+    overwrite: bool = False,
+    tracking: Tracking = NOT_TRACKED,
+) -> Result:
     """Extract, train and evaluate; see the module's docstring for what it writes.
 
     A task without a test split is reported on validation.
@@ -635,7 +660,7 @@ def run(config: RunConfig, task: Task, out: Path, work: Workspace, *, overwrite:
         extraction.encoded += sum(report.encoded for report in reports)
     extracted = time.perf_counter()
     with stages.stage("train"):
-        trained = train_task(config, task, out, work)
+        trained = train_task(config, task, out, work, tracking=tracking)
     fitted = time.perf_counter()
 
     members = {seed: Member(one.head, one.decision) for seed, one in trained.items()}
@@ -674,7 +699,20 @@ def run(config: RunConfig, task: Task, out: Path, work: Workspace, *, overwrite:
             write_predictions(list(parts.values()), task.labels, path)
         _draw(parts[reported], task, out)
         write_whole(out / METRICS_FILE, json.dumps(metrics, indent=2, default=_json) + "\n")
+        tracking.evaluated(by_seed({name: figure["metrics"] for name, figure in figures.items()}, config.seeds))
     return Result(out, metrics)
+
+
+def by_seed(splits: Mapping[str, Mapping[str, Any]], seeds: Sequence[int]) -> dict[int, dict[str, float]]:
+    """The metrics of each seed as `split/metric`, from the summaries of the splits."""
+    return {
+        seed: {
+            f"{split}/{metric}": float(summary["values"][position])
+            for split, metrics in splits.items()
+            for metric, summary in metrics.items()
+        }
+        for position, seed in enumerate(seeds)
+    }
 
 
 def _draw(part: SplitPredictions, task: Task, out: Path) -> None:

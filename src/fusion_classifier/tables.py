@@ -307,6 +307,39 @@ def _print_label_errors(out: Console, found: Mapping[str, Any]) -> None:
     )
 
 
+AGREEMENTS = {
+    "head": "head, from the same features",
+    "text_to_probabilities": "text to probabilities, all in float32",
+    "with_the_classifiers_precision": "text to probabilities, encoders as trained",
+}
+
+
+def print_export(agreement: Mapping[str, Any], files: Sequence[str], folder: Path) -> None:
+    """How well exported graphs agree with the classifier, and what was written."""
+    out = console()
+    rows = []
+    for part, title in AGREEMENTS.items():
+        if part in agreement:
+            figures = agreement[part]
+            dtypes = ", ".join(dict.fromkeys(figures.get("dtypes", {}).values()))
+            rows.append(
+                [
+                    f"{title} ({dtypes})" if dtypes else title,
+                    f"{figures['max_probability_difference']:.1e}",
+                    f"{100 * figures['equal_labels']:.1f} %",
+                ]
+            )
+    columns = [
+        f"graphs against PyTorch, {agreement['texts']} texts",
+        "largest difference of a probability",
+        "equal labels",
+    ]
+    out.print(table(None, columns, rows, right=1))
+    _say(out, f"Written to {folder}: {', '.join(name for name in files if '/' not in name)}")
+    if "text_to_probabilities" in agreement:
+        _say(out, f"Next: python {folder / 'predict.py'} 'a text'  (needs onnxruntime, tokenizers and numpy only)")
+
+
 def _share(count: int, whole: int) -> str:
     return f"{count:,} ({100 * count / max(whole, 1):.1f} %)"
 

@@ -54,7 +54,7 @@ class AttentivePooling(nn.Module):
     def flat(self, feature: Tensor | TokenStates) -> Tensor:
         """States of all tokens: (T, layers · H)."""
         states = feature.states if isinstance(feature, TokenStates) else feature
-        return states.reshape(len(states), self.states)
+        return states.reshape(states.shape[0], self.states)  # len would fix the number in a graph
 
     def fit_statistics(self, x: Tensor) -> None:
         """Mean and standard deviation of each state over training tokens (T, layers · H)."""
@@ -87,6 +87,9 @@ class AttentivePooling(nn.Module):
 
         Each step over all of them would go through the main memory.
         """
+        if torch.compiler.is_exporting():  # a graph of any number of tokens has no loop over them
+            z = (states.float() - self.mean) / self.std
+            return z.clamp(-self.config.clip, self.config.clip)
         z = torch.empty(states.shape, dtype=product_dtype(states.device), device=states.device)
         size = max(CACHED_VALUES // self.states if states.device.type == "cpu" else len(states), 1)
         for start in range(0, len(states), size):

@@ -49,7 +49,7 @@ class Head(nn.Module, ABC):
         for name, shape in self.shapes.items():
             feature = batch[name]
             pooled = feature.mean() if isinstance(feature, TokenStates) else feature
-            result.append(pooled.reshape(len(pooled), shape.layers, shape.width).to(dtype))
+            result.append(pooled.reshape(pooled.shape[0], shape.layers, shape.width).to(dtype))
         return result
 
 

@@ -78,8 +78,9 @@ def train(
     seed: int,
     device: torch.device,
     progress: Progress,
+    on_epoch: Callable[[Epoch], None] = lambda _: None,
 ) -> Trained:
-    """Train one head.
+    """Train one head; `on_epoch` is called after each epoch.
 
     Raises:
         DataError: nothing to train or validate on.
@@ -112,6 +113,7 @@ def train(
                         f"training diverged (seed {seed}, epoch {epoch}: loss {loss}); use a lower --lr"
                     )
                 history.append(_validate(head, valid_data, epoch, loss, started, device))
+                on_epoch(history[-1])
                 # Where F1 ties, as it does on few texts, the lower loss is the better trained head.
                 reached = (history[-1].valid_weighted_f1, -history[-1].valid_loss)
                 if reached > best:
