@@ -1,6 +1,7 @@
 """Text classification on frozen language models: extract once, fuse, train a compact classifier.
 
-    from fusion_classifier import FusionClassifier
+    from fusion_classifier import FusionClassifier      # texts in, labels out
+    from fusion_classifier import FusionHeadClassifier  # features in, labels out
 
 The command line is `fec`; see `fec --help`.
 """
@@ -11,8 +12,9 @@ from fusion_classifier.version import __version__
 
 if TYPE_CHECKING:
     from fusion_classifier.classifier import FusionClassifier
+    from fusion_classifier.head_classifier import FusionHeadClassifier
 
-__all__ = ["FusionClassifier", "__version__"]
+__all__ = ["FusionClassifier", "FusionHeadClassifier", "__version__"]
 
 
 def __getattr__(name: str) -> Any:
@@ -21,4 +23,8 @@ def __getattr__(name: str) -> Any:
         from fusion_classifier.classifier import FusionClassifier  # noqa: PLC0415
 
         return FusionClassifier
+    if name == "FusionHeadClassifier":
+        from fusion_classifier.head_classifier import FusionHeadClassifier  # noqa: PLC0415
+
+        return FusionHeadClassifier
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -5,6 +5,7 @@ A text with several labels counts for the rarest of them, so that rare labels re
 """
 
 from collections import Counter
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 from sklearn.model_selection import train_test_split
@@ -51,23 +52,30 @@ def _check_rows(whole: Split, source: str) -> None:
 
 
 def _divide(whole: Split, fraction: float, seed: int) -> tuple[Split, Split]:
-    """Two parts, the second with `fraction` of the distinct texts, stratified by label.
+    """Two parts, the second with the texts of `held_out`."""
+    held = held_out(whole.texts, _strata(whole), fraction, seed)
+    return _rows(whole, held, keep=False), _rows(whole, held, keep=True)
 
-    A label with fewer than two distinct texts goes to the first part: it can't stand in both.
+
+def held_out(rows: Sequence[Hashable], strata: Sequence[int], fraction: float, seed: int) -> set[Hashable]:
+    """About `fraction` of the distinct rows, stratified; none if no stratum has two distinct rows.
+
+    A stratum with fewer than two distinct rows is never held out: it can't stand in both parts.
     """
-    first_label: dict[str, int] = {}
-    for text, label in zip(whole.texts, _strata(whole), strict=True):
-        first_label.setdefault(text, label)
+    first_label: dict[Hashable, int] = {}
+    for row, label in zip(rows, strata, strict=True):
+        first_label.setdefault(row, label)
     counts = Counter(first_label.values())
-    texts = np.array([text for text, label in first_label.items() if counts[label] >= 2], dtype=object)
+    texts = np.array([row for row, label in first_label.items() if counts[label] >= 2], dtype=object)
+    if not len(texts):
+        return set()
     labels = np.array([first_label[text] for text in texts])
     # Each part needs a row of every stratum, so the held-out part is at least as large as there are labels.
     size = max(round(fraction * len(texts)), len(set(labels.tolist())))
     size = min(size, len(texts) // 2)
     stratify = labels if size >= len(set(labels.tolist())) else None
-    _, held_out = train_test_split(texts, test_size=size, random_state=seed, stratify=stratify)
-    held = set(held_out.tolist())
-    return _rows(whole, held, keep=False), _rows(whole, held, keep=True)
+    _, held = train_test_split(texts, test_size=size, random_state=seed, stratify=stratify)
+    return set(held.tolist())
 
 
 def _strata(whole: Split) -> list[int]:
@@ -79,5 +87,5 @@ def _strata(whole: Split) -> list[int]:
     ]
 
 
-def _rows(whole: Split, texts: set[str], *, keep: bool) -> Split:
+def _rows(whole: Split, texts: set[Hashable], *, keep: bool) -> Split:
     return whole.take(i for i, text in enumerate(whole.texts) if (text in texts) == keep)

@@ -19,10 +19,14 @@ BLOCKS_IN_MEMORY = 4  # one that is worked on, one that waits, and what reading 
 
 @dataclass(frozen=True)
 class LabelledFeatures:
-    """The features of N texts by encoder name, and their labels: int64, (N,), or multi-label (N, C) of 0 and 1."""
+    """The features of N texts by encoder name, and their labels: int64, (N,), or multi-label (N, C) of 0 and 1.
+
+    `weights` (N,), float32, mean 1: how much each text counts in losses and scores; all alike unless given.
+    """
 
     features: Mapping[str, Features | StoredFeatures]
     labels: np.ndarray
+    weights: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -63,15 +63,21 @@ class Decision(FrozenModel):
         return (probabilities >= np.asarray(self.thresholds, dtype=np.float32)).astype(np.int64)
 
 
-def loss_of(logits: Tensor, targets: Tensor, smoothing: float = 0.0) -> Tensor:
+def loss_of(logits: Tensor, targets: Tensor, smoothing: float = 0.0, weights: Tensor | None = None) -> Tensor:
     """Mean cross-entropy in nats of logits (N, C): softmax for targets (N,), sigmoid a label for (N, C).
 
-    `smoothing`: share of the target spread over all labels (multi-label: moved towards 1/2).
+    `smoothing`: share of the target spread over all labels (multi-label: moved towards 1/2); `weights` (N,): what
+    each text's loss is multiplied by.
     """
+    reduction = "mean" if weights is None else "none"
     if targets.ndim == 1:
-        return cross_entropy(logits, targets, label_smoothing=smoothing)
-    soft = targets.to(logits.dtype) * (1 - smoothing) + smoothing / 2
-    return binary_cross_entropy_with_logits(logits, soft)
+        losses = cross_entropy(logits, targets, label_smoothing=smoothing, reduction=reduction)
+    else:
+        soft = targets.to(logits.dtype) * (1 - smoothing) + smoothing / 2
+        losses = binary_cross_entropy_with_logits(logits, soft, reduction=reduction)
+    if weights is None:
+        return losses
+    return ((losses if targets.ndim == 1 else losses.mean(1)) * weights).mean()
 
 
 def log_calibrated(logits: np.ndarray, temperature: float, beta: float) -> np.ndarray:
@@ -84,7 +90,7 @@ def log_calibrated(logits: np.ndarray, temperature: float, beta: float) -> np.nd
     return np.asarray(log_softmax(log_q + beta * log_rest, axis=1))
 
 
-def fit_mixture(parts: Tensor, targets: np.ndarray, start: Tensor) -> Tensor:
+def fit_mixture(parts: Tensor, targets: np.ndarray, start: Tensor, weights: np.ndarray | None = None) -> Tensor:
     """Weights a ≥ 0 of the parts with the lowest loss of Σ a_p parts_p, scaled to the sum of `start`: (P,), float32.
 
     The loss is convex in a. Scale is the temperature's business.
@@ -93,39 +99,49 @@ def fit_mixture(parts: Tensor, targets: np.ndarray, start: Tensor) -> Tensor:
         parts: logits (P, N, C), of the validation texts.
         targets: (N,), int64, or multi-label (N, C) of 0 and 1.
         start: the weights in training (P,), which stay where no others are better.
+        weights: how much each text counts, (N,), mean 1; all alike unless given.
     """
-    logits, truth = parts.double(), torch.from_numpy(targets)
+    logits, truth, of_texts = parts.double(), torch.from_numpy(targets), as_tensor(weights)
 
-    def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
-        a = torch.from_numpy(weights).requires_grad_()
-        value = loss_of((a[:, None, None] * logits).sum(0), truth)
+    def loss(of_parts: np.ndarray) -> tuple[float, np.ndarray]:
+        a = torch.from_numpy(of_parts).requires_grad_()
+        value = loss_of((a[:, None, None] * logits).sum(0), truth, weights=of_texts)
         value.backward()  # type: ignore[no-untyped-call]  # torch has no type for it
         assert a.grad is not None
         return value.item(), a.grad.numpy()
 
     found = minimize(loss, start.double().numpy(), jac=True, method="L-BFGS-B", bounds=[(0, None)] * len(start))
-    weights = torch.from_numpy(found.x)
-    if not torch.isfinite(weights).all() or weights.sum() < LEAST_WEIGHT:
+    mixture = torch.from_numpy(found.x)
+    if not torch.isfinite(mixture).all() or mixture.sum() < LEAST_WEIGHT:
         return start
-    return (weights * (start.sum() / weights.sum())).float()
+    return (mixture * (start.sum() / mixture.sum())).float()
 
 
-def fit_decision(logits: Tensor, targets: np.ndarray, *, calibrate: bool = True) -> Decision:
+def as_tensor(weights: np.ndarray | None) -> Tensor | None:
+    """Weights of texts as `loss_of` takes them."""
+    return None if weights is None else torch.from_numpy(weights)
+
+
+def fit_decision(
+    logits: Tensor, targets: np.ndarray, *, calibrate: bool = True, weights: np.ndarray | None = None
+) -> Decision:
     """The calibration with the lowest loss on these texts, then each label's threshold with the highest F1.
 
     Args:
         logits: (N, C), of the validation texts.
         targets: (N,), int64, or multi-label (N, C) of 0 and 1.
         calibrate: else the temperature stays 1 and beta 0.
+        weights: how much each text counts, (N,), mean 1; all alike unless given.
     """
     if targets.ndim == 1:
-        return fit_calibration(logits.double().numpy(), targets) if calibrate else Decision()
-    temperature = fit_temperature(logits.double(), torch.from_numpy(targets)) if calibrate else 1.0
+        return fit_calibration(logits.double().numpy(), targets, weights) if calibrate else Decision()
+    truth = torch.from_numpy(targets)
+    temperature = fit_temperature(logits.double(), truth, as_tensor(weights)) if calibrate else 1.0
     probabilities = torch.sigmoid(logits.float() / temperature).numpy()
-    return Decision(temperature=temperature, thresholds=best_thresholds(probabilities, targets))
+    return Decision(temperature=temperature, thresholds=best_thresholds(probabilities, targets, weights))
 
 
-def fit_calibration(logits: np.ndarray, labels: np.ndarray) -> Decision:
+def fit_calibration(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> Decision:
     """Temperature and β with the lowest mean cross-entropy of logits (N, C), float64, on labels (N,).
 
     The target of the true label is (N + 1) / (N + 2), not 1, the rest is the others': what N texts without a mistake
@@ -138,7 +154,7 @@ def fit_calibration(logits: np.ndarray, labels: np.ndarray) -> Decision:
     def loss(parameters: np.ndarray) -> float:
         log_p = log_calibrated(logits, np.exp(parameters[0]), parameters[1])
         true = log_p[rows, labels]
-        return -float(((1 - doubt) * true + doubt / others * (log_p.sum(1) - true)).mean())
+        return -float(np.average((1 - doubt) * true + doubt / others * (log_p.sum(1) - true), weights=weights))
 
     limits = [(-MOST_LOG_TEMPERATURE, MOST_LOG_TEMPERATURE), BETA_LIMITS]
     # Steps of size: from 0 alone the search would begin with steps of 1/4000 and may stop there.
@@ -147,11 +163,11 @@ def fit_calibration(logits: np.ndarray, labels: np.ndarray) -> Decision:
     return Decision(temperature=float(np.exp(found.x[0])), beta=float(found.x[1]))
 
 
-def fit_temperature(logits: Tensor, targets: Tensor) -> float:
+def fit_temperature(logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> float:
     """The temperature with the lowest loss, of a multi-label task; targets as in `fit_calibration`."""
     limits = [(-MOST_LOG_TEMPERATURE, MOST_LOG_TEMPERATURE)]
     found = minimize(
-        lambda x: float(loss_of(logits / float(np.exp(x[0])), targets, 2 / (len(targets) + 2))),
+        lambda x: float(loss_of(logits / float(np.exp(x[0])), targets, 2 / (len(targets) + 2), weights)),
         [0.0],
         method="Nelder-Mead",
         bounds=limits,
@@ -160,7 +176,9 @@ def fit_temperature(logits: Tensor, targets: Tensor) -> float:
     return float(np.exp(found.x[0]))
 
 
-def best_thresholds(probabilities: np.ndarray, targets: np.ndarray) -> tuple[float, ...]:
+def best_thresholds(
+    probabilities: np.ndarray, targets: np.ndarray, weights: np.ndarray | None = None
+) -> tuple[float, ...]:
     """For each label the threshold with the highest F1; 0.5 for a label that no text has.
 
     A threshold lies midway between the probability it lets in and the next below, as far from both as it can.
@@ -168,13 +186,14 @@ def best_thresholds(probabilities: np.ndarray, targets: np.ndarray) -> tuple[flo
     Args:
         probabilities: (N, C).
         targets: (N, C) of 0 and 1.
+        weights: how much each text counts, (N,); all alike unless given.
     """
     thresholds = []
     for column, truth in zip(probabilities.T, targets.T, strict=True):
         if not truth.any():
             thresholds.append(0.5)
             continue
-        precision, recall, cuts = precision_recall_curve(truth, column)
+        precision, recall, cuts = precision_recall_curve(truth, column, sample_weight=weights)
         f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
         best = int(f1[:-1].argmax())
         below = cuts[best - 1] if best else cuts[best]
