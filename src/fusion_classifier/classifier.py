@@ -18,6 +18,7 @@ import torch
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import NotFittedError
 
+from fusion_classifier import explanation
 from fusion_classifier.config import DEFAULT_HEAD, Device, EncoderConfig
 from fusion_classifier.encoders import (
     Encoder,
@@ -26,8 +27,10 @@ from fusion_classifier.encoders import (
     load_identified,
     parse_encoder,
     resolve_device,
+    tokenize,
 )
 from fusion_classifier.errors import DataError, UsageError
+from fusion_classifier.explanation import Explanation
 from fusion_classifier.features import FeatureStore, extract_features, from_arrays, memory_for_features, open_splits
 from fusion_classifier.fusion import Head, parse_head
 from fusion_classifier.modelfile import (
@@ -212,18 +215,60 @@ class FusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
             raise DataError("X: give a list of texts, not one string")
         iterator = iter(X)
         while chunk := list(islice(iterator, CHUNK_TEXTS)):
-            texts = check_texts(chunk, "X")
-            encoded = [(encoder.config, encode(encoder, texts)) for encoder in self._encoders()]
-            device = resolve_device(self.device)
-            parts = []
-            for start in range(0, len(texts), HEAD_TEXTS):
-                part = slice(start, start + HEAD_TEXTS)
-                features = {
-                    config.name: from_arrays(arrays[part], ragged=config.pooling == "tokens")
-                    for config, arrays in encoded
-                }
-                parts.append(predict_logits(self.head_.to(device), features, len(texts[part]), device))
-            yield self.config_.decision.probabilities(torch.cat(parts))
+            yield self.config_.decision.probabilities(self._logits(check_texts(chunk, "X")))
+
+    def explain(
+        self, text: str, label: str | int | None = None, *, most_spans: int = explanation.MOST_SPANS
+    ) -> Explanation:
+        """Which words of a text carry a label: each left out in turn (docs/explain.md).
+
+        Args:
+            text: the text.
+            label: one of `classes_`; the most probable unless given.
+            most_spans: parts of the text at most; of more words neighbours are left out together.
+
+        Raises:
+            DataError: an empty text.
+            UsageError: a label that the classifier does not have.
+        """
+        if not self.__sklearn_is_fitted__():
+            raise NotFittedError(NOT_FITTED)
+        names = self.config_.labels
+        if label is not None and str(label) not in names:
+            raise UsageError(f"label {str(label)!r}: the classifier has {', '.join(names)}")
+        explained = self.explain_labels(text, most_spans=most_spans)
+        return explained[0] if label is None else next(one for one in explained if one.label == str(label))
+
+    def explain_labels(self, text: str, *, most_spans: int = explanation.MOST_SPANS) -> tuple[Explanation, ...]:
+        """`explain` for every label, the most probable first; costs as much as for one."""
+        if not self.__sklearn_is_fitted__():
+            raise NotFittedError(NOT_FITTED)
+        decision, names = self.config_.decision, self.config_.labels
+
+        def log_odds(texts: list[str]) -> np.ndarray:
+            return decision.log_odds(self._logits(texts))
+
+        def cut(part: str) -> bool:
+            encoders = self._encoders()
+            return all(tokenize(one, [part], form)[0].truncated for one in encoders for form in one.config.templates)
+
+        occlusion = explanation.occlude(text, log_odds, cut, most_spans)
+        order = np.argsort(-occlusion.log_odds[0], kind="stable")
+        return tuple(explanation.explanation_of(occlusion, i, names[i]) for i in order)
+
+    def _logits(self, texts: list[str]) -> torch.Tensor:
+        """The head's logits of checked texts: (N, C), on the CPU."""
+        encoded = [(encoder.config, encode(encoder, texts)) for encoder in self._encoders()]
+        device = resolve_device(self.device)
+        parts = []
+        for start in range(0, len(texts), HEAD_TEXTS):
+            part = slice(start, start + HEAD_TEXTS)
+            features = {
+                config.name: from_arrays(arrays[part], ragged=config.pooling == "tokens")
+                for config, arrays in encoded
+            }
+            parts.append(predict_logits(self.head_.to(device), features, len(texts[part]), device))
+        return torch.cat(parts)
 
     def _encoders(self) -> list[Encoder]:
         """The encoders, loaded at the first call and kept."""
