@@ -21,6 +21,7 @@ from sklearn.exceptions import NotFittedError
 from fusion_classifier.config import DEFAULT_HEAD, Device, EncoderConfig
 from fusion_classifier.encoders import (
     Encoder,
+    Side,
     encode,
     identify,
     load_identified,
@@ -212,20 +213,33 @@ class FusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
             raise DataError("X: give a list of texts, not one string")
         iterator = iter(X)
         while chunk := list(islice(iterator, CHUNK_TEXTS)):
-            texts = check_texts(chunk, "X")
-            encoded = [(encoder.config, encode(encoder, texts)) for encoder in self._encoders()]
-            device = resolve_device(self.device)
-            parts = []
-            for start in range(0, len(texts), HEAD_TEXTS):
-                part = slice(start, start + HEAD_TEXTS)
-                features = {
-                    config.name: from_arrays(arrays[part], ragged=config.pooling == "tokens")
-                    for config, arrays in encoded
-                }
-                parts.append(predict_logits(self.head_.to(device), features, len(texts[part]), device))
-            yield self.config_.decision.probabilities(torch.cat(parts))
+            yield self.config_.decision.probabilities(self.predict_logits(chunk))
 
-    def _encoders(self) -> list[Encoder]:
+    def predict_logits(self, X: Sequence[str], side: Side = "right") -> torch.Tensor:
+        """What the head says of each text before calibration: (N, C), float32, on the CPU; all in memory at once.
+
+        Args:
+            X: N texts.
+            side: where a text that is too long for an encoder is cut: it loses its end (right) or its start (left).
+
+        Raises:
+            DataError: an empty text, or something that is none.
+        """
+        if not self.__sklearn_is_fitted__():
+            raise NotFittedError(NOT_FITTED)
+        texts = check_texts(X, "X")
+        encoded = [(encoder.config, encode(encoder, texts, side)) for encoder in self.load_encoders()]
+        device = resolve_device(self.device)
+        parts = []
+        for start in range(0, len(texts), HEAD_TEXTS):
+            part = slice(start, start + HEAD_TEXTS)
+            features = {
+                config.name: from_arrays(arrays[part], ragged=config.pooling == "tokens") for config, arrays in encoded
+            }
+            parts.append(predict_logits(self.head_.to(device), features, len(texts[part]), device))
+        return torch.cat(parts) if parts else torch.empty((0, len(self.classes_)))
+
+    def load_encoders(self) -> list[Encoder]:
         """The encoders, loaded at the first call and kept."""
         if self._loaded is None:
             device = resolve_device(self.device)
