@@ -35,6 +35,7 @@ from fusion_classifier.modelfile import (
     ModelConfig,
     SavedEncoder,
     checked_identity,
+    find_model,
     labels_of,
     load_model,
     placed,
@@ -271,15 +272,14 @@ class FusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         """Read a classifier that `save_pretrained` or `fec run` has written (its `model` folder).
 
         Args:
-            folder: a model folder, or a run folder.
+            folder: a model folder, a run folder, or the name of a model that comes with the package.
             device: `auto`, `cpu`, `cuda` or `mps`.
             encoder_paths: places of the encoders' weights, by encoder name.
 
         Raises:
             FecError: the folder is not a model.
         """
-        path = Path(folder)
-        saved = load_model(path / "model" if (path / "model").is_dir() else path)
+        saved = load_model(find_model(folder))
         encoders = tuple(
             SavedEncoder.model_validate(one.model_dump() | {"config": placed(one, encoder_paths or {}).model_dump()})
             for one in saved.config.encoders

@@ -29,7 +29,7 @@ from fusion_classifier.cli_options import (
     option,
     reads,
 )
-from fusion_classifier.config import DEFAULT_HEAD, Device, ProjectionKind
+from fusion_classifier.config import DEFAULT_HEAD, DEFAULT_MODEL, Device, ProjectionKind
 from fusion_classifier.errors import FecError, UsageError
 
 if TYPE_CHECKING:
@@ -372,15 +372,21 @@ def evaluate_(
     tables.print_evaluation(figures)
 
 
-@app.command(
-    "predict",
-    epilog="Example:  fec predict runs/demo-fusion 'I can not believe she remembered my birthday!' --top-k 3",
-)
+@app.command("predict", epilog='Example:  fec predict "I can\'t believe she remembered my birthday"')
 @grouped
 def predict_(
     *,
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Model folder or run folder.")],
-    texts: Annotated[list[str] | None, typer.Argument(metavar="[TEXT]...", help="Texts to classify.")] = None,
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[MODEL] [TEXT]...",
+            help=f"Model or run folder, or a model of the package ({DEFAULT_MODEL} unless given); texts to classify.",
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", metavar="MODEL", help="The model; then every argument is a text."),
+    ] = None,
     file: Annotated[
         Path | None,
         typer.Option(
@@ -411,25 +417,38 @@ def predict_(
             "--out", metavar="FILE", help="Write texts and answers of --file to a .csv, .jsonl or .parquet."
         ),
     ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Lines of JSON on a terminal, too, as anywhere else.")
+    ] = False,
     encoder: EncoderPaths = None,
     device: Annotated[Device, typer.Option("--device", help="auto takes CUDA, then MPS, then the CPU.")] = "auto",
     engine: EngineOptions,
 ) -> None:
-    """Classify texts: one line of JSON a text, as transformers' text-classification pipeline answers, or a file."""
-    paths, ray = encoder_paths(encoder), engine.ray(device)
-    from fusion_classifier.predict import predict_lines, predict_to_file
+    """Classify texts.
 
+    Answers are bars on a terminal, else a line of JSON a text as transformers' pipeline gives it, or a file.
+    """
+    paths, ray = encoder_paths(encoder), engine.ray(device)
+    from fusion_classifier.predict import model_and_texts, predict_lines, predict_rows, predict_to_file
+
+    found, texts = model_and_texts(words or [], model, has_file=file is not None)
     if out is not None:
         if file is None or texts:
             raise UsageError("--out: goes with --file and without further texts")
         from fusion_classifier.progress import Progress
 
-        count = predict_to_file(model, file, out, text_column, top_k, abstain, paths, device, Progress(), ray)
+        count = predict_to_file(found, file, out, text_column, top_k, abstain, paths, device, Progress(), ray)
         typer.echo(f"{out}: {count:,} texts")
         return
     if ray is not None:
         raise UsageError("--engine ray: goes with --file and --out")
-    for line in predict_lines(model, texts or [], file, text_column, top_k, abstain, paths, device):
+    if texts and file is None and not as_json and sys.stdout.isatty():
+        from fusion_classifier import tables
+
+        for text, row in predict_rows(found, texts, abstain, paths, device):
+            tables.print_prediction(text, row, top_k)
+        return
+    for line in predict_lines(found, texts, file, text_column, top_k, abstain, paths, device):
         typer.echo(line)
 
 

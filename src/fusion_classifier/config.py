@@ -142,6 +142,7 @@ HEAD_CONFIGS: dict[str, type[FusionConfig] | type[LlmEmbedConfig] | type[LinearC
     "llmembed": LlmEmbedConfig,
 }
 DEFAULT_HEAD = "fusion"
+DEFAULT_MODEL = "go-emotions"  # comes with the package
 
 
 class TrainingConfig(FrozenModel):

@@ -5,9 +5,11 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from rich.bar import Bar
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 METRIC_TITLES = {
     "accuracy": "accuracy",
@@ -323,3 +325,31 @@ def console() -> Console:
     """Standard output, wide enough for tables when it is not a terminal."""
     result = Console()
     return result if result.is_terminal else Console(width=120)
+
+
+SHOWN_FROM = 0.01  # a probability below is summed up with its like
+BAR_WIDTH = 30
+
+
+def print_prediction(text: str, row: Sequence[tuple[str, float, bool]], top_k: int | None = None) -> None:
+    """A text's labels as bars, those that are given in bold.
+
+    Args:
+        text: the text.
+        row: label, probability and whether it is given, by falling probability.
+        top_k: so many labels; unless given, those that are given or not improbable.
+    """
+    shown = [one for one in row if one[2] or one[1] >= SHOWN_FROM] if top_k is None else row[:top_k]
+    out = console()
+    out.print(Text(text, style="italic"))
+    bars = Table.grid(padding=(0, 1))
+    for label, probability, given in shown:
+        bar = Bar(1, 0, probability, width=BAR_WIDTH, color="cyan" if given else "bright_black")
+        bars.add_row(Text(label, style="bold" if given else ""), f"{100 * probability:5.1f} %", bar)
+    rest = row[len(shown) :]
+    if rest and top_k is None:
+        bars.add_row(Text(f"{len(rest)} others, each below {SHOWN_FROM:.0%}", style="dim"))
+    if not any(given for *_, given in row):
+        bars.add_row(Text("no label is given", style="dim"))
+    out.print(bars)
+    out.print()
