@@ -235,7 +235,8 @@ class FusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         for start in range(0, len(texts), HEAD_TEXTS):
             part = slice(start, start + HEAD_TEXTS)
             features = {
-                config.name: from_arrays(arrays[part], ragged=config.pooling == "tokens") for config, arrays in encoded
+                config.name: from_arrays(arrays[part], ragged=config.pooling == "tokens")
+                for config, arrays in encoded
             }
             parts.append(predict_logits(self.head_.to(device), features, len(texts[part]), device))
         return torch.cat(parts) if parts else torch.empty((0, len(self.classes_)))

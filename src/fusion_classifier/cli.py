@@ -22,6 +22,7 @@ from fusion_classifier.cli_options import (
     EncoderOptions,
     EngineOptions,
     PlaceOptions,
+    ServerOptions,
     TrainingOptions,
     TuneOptions,
     encoder_paths,
@@ -31,6 +32,7 @@ from fusion_classifier.cli_options import (
 )
 from fusion_classifier.config import DEFAULT_HEAD, DEFAULT_MODEL, Device, ProjectionKind
 from fusion_classifier.errors import FecError, UsageError
+from fusion_classifier.extras import require
 
 if TYPE_CHECKING:
     from fusion_classifier.features import FeatureStore
@@ -450,6 +452,28 @@ def predict_(
         return
     for line in predict_lines(found, texts, file, text_column, top_k, abstain, paths, device):
         typer.echo(line)
+
+
+@app.command("serve", epilog="Example:  fec serve runs/demo-fusion --port 8080")
+@grouped
+def serve_(
+    *,
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="Model folder, run folder, or a model of the package.")
+    ] = DEFAULT_MODEL,
+    host: Annotated[str, typer.Option("--host", help="Address to listen at; 0.0.0.0: every one.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free one.")] = 8080,
+    server: ServerOptions,
+    encoder: EncoderPaths = None,
+    device: Annotated[Device, typer.Option("--device", help="auto takes CUDA, then MPS, then the CPU.")] = "auto",
+    json_output: Annotated[bool, typer.Option("--json-output", help="Logs as lines of JSON.")] = False,
+) -> None:
+    """Serve a classifier over HTTP, as text-embeddings-inference does, with a web page at /."""
+    paths, settings = encoder_paths(encoder), server.settings()
+    require("fec serve", "serve", "fastapi", "prometheus_client", "pythonjsonlogger", "uvicorn")
+    from fusion_classifier.serving.server import serve
+
+    serve(model, settings, host=host, port=port, device=device, encoder_paths=paths, json_output=json_output)
 
 
 @app.command(

@@ -90,9 +90,7 @@ def _truncate_plain(encoder: Encoder, text: str, _template: str, _side: Side) ->
     return encoding["input_ids"], encoding["special_tokens_mask"]
 
 
-def _truncate_in_template(
-    encoder: Encoder, text: str, template: str, side: Side
-) -> tuple[list[int], list[int]]:
+def _truncate_in_template(encoder: Encoder, text: str, template: str, side: Side) -> tuple[list[int], list[int]]:
     """Shorten the text until it fits into its template: the longest prefix (or suffix), found by bisection."""
     limit = encoder.config.max_length
 

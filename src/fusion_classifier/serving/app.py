@@ -1,8 +1,8 @@
 """The HTTP application: the contract of text-embeddings-inference for classifiers.
 
-    POST /predict       {"inputs": "a text"}            [{"score": …, "label": …}, …], by falling score
-                        {"inputs": [["a"], ["b"]]}      a list of such lists
-    GET  /info /health /metrics /openapi.json
+POST /predict       {"inputs": "a text"}            [{"score": …, "label": …}, …], by falling score
+                    {"inputs": [["a"], ["b"]]}      a list of such lists
+GET  /info /health /metrics /openapi.json
 """
 
 import asyncio
@@ -19,6 +19,7 @@ from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
 
+from fusion_classifier.config import ServerSettings
 from fusion_classifier.errors import FecError
 from fusion_classifier.serving.batching import Batcher
 from fusion_classifier.serving.limits import ApiKey, BodyLimit, RequestLog
@@ -28,6 +29,7 @@ from fusion_classifier.serving.schemas import (
     ClassifierType,
     EncoderInfo,
     ErrorResponse,
+    ErrorType,
     Info,
     ModelType,
     Prediction,
@@ -35,7 +37,6 @@ from fusion_classifier.serving.schemas import (
     PredictResponse,
     ServiceError,
 )
-from fusion_classifier.serving.settings import ServerSettings
 from fusion_classifier.version import __version__
 
 logger = logging.getLogger("fusion_classifier.serving")
@@ -160,9 +161,7 @@ async def scored(
     state.active += 1
     try:
         loop = asyncio.get_running_loop()
-        tokens = await loop.run_in_executor(
-            state.tokenizing, lambda: state.model.lengths(texts, truncate=truncate)
-        )
+        tokens = await loop.run_in_executor(state.tokenizing, lambda: state.model.lengths(texts, truncate=truncate))
         request.scope["fec"] = {"texts": len(texts), "tokens": sum(tokens)}
         found: list[Scores] = await _while_connected(request, state.batcher.submit(texts, tokens, side))
     except ServiceError:
@@ -254,7 +253,7 @@ def _add_error_answers(app: FastAPI, metrics: Metrics) -> None:
 
     async def http_error(_: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        kind = "NotFound" if error.status_code == 404 else "Validation"
+        kind: ErrorType = "NotFound" if error.status_code == 404 else "Validation"
         response = answer(ServiceError(kind, str(error.detail), status=error.status_code))
         response.headers.update(error.headers or {})
         return response

@@ -1,7 +1,7 @@
 """Texts of all clients, gathered into batches for one model.
 
-While the model works on a batch, texts gather for the next: the busier the server, the fuller its batches. An idle one
-waits a moment for more texts to join the first. Batches are cut by tokens, because that is what they cost.
+While the model works on a batch, texts gather for the next: the busier the server, the fuller its batches. An
+idle one waits a moment for more texts to join the first. Batches are cut by tokens, because that is what they cost.
 """
 
 import asyncio
@@ -70,9 +70,7 @@ class Batcher:
     async def submit(self, texts: Sequence[str], tokens: Sequence[int], side: Side) -> list[Any]:
         """The results of texts, in order. Cancelled, what has not begun is never computed."""
         loop = asyncio.get_running_loop()
-        mine = [
-            Waiting(text, count, side, loop.create_future()) for text, count in zip(texts, tokens, strict=True)
-        ]
+        mine = [Waiting(text, count, side, loop.create_future()) for text, count in zip(texts, tokens, strict=True)]
         self.waiting.extend(mine)
         self.tokens += sum(tokens)
         self.changed.set()
@@ -93,7 +91,7 @@ class Batcher:
             self.observe(len(batch), sum(one.tokens for one in batch))
             try:
                 results = await loop.run_in_executor(self.executor, self.run, texts, side)
-            except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to those who wait for it
+            except Exception as error:  # whatever it is, it belongs to those who wait for it
                 for one in batch:
                     if not one.answer.done():
                         one.answer.set_exception(error)

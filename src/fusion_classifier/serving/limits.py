@@ -93,7 +93,7 @@ class ApiKey:
 
 
 class RequestLog:
-    """A line a request with what it was, how it ended and how long it took; never a text. And the headers of all answers."""
+    """A line a request: what it was, how it ended, how long it took; never a text. And headers of every answer."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self.app, self.metrics = app, metrics
@@ -118,7 +118,7 @@ class RequestLog:
             await self.app(scope, receive, watched)
         finally:
             seconds = time.perf_counter() - started
-            route = getattr(scope.get("route"), "path", None)  # not the path: a client may write a text into it
+            route = getattr(scope.get("route"), "path", "unknown")  # not the path: a client may write a text into it
             self.metrics.seconds.observe(seconds)
             known = {"method": scope["method"], "route": route, "status": status, "ms": round(1000 * seconds, 2)}
             logger.info("request", extra=known | scope.get("fec", {}))

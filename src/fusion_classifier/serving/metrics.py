@@ -11,15 +11,14 @@ class Metrics:
     """One server's figures, in a registry of their own."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        here = {"registry": self.registry}
-        self.requests = Counter("te_request_count", "Requests", ["method"], **here)
-        self.successes = Counter("te_request_success", "Requests answered", ["method"], **here)
-        self.failures = Counter("te_request_failure", "Requests refused or failed", ["err"], **here)
-        self.seconds = Histogram("te_request_duration", "Seconds a request", buckets=SECONDS, **here)
-        self.queue = Gauge("te_queue_size", "Texts that wait", **here)
-        self.batch_texts = Histogram("te_batch_next_size", "Texts a batch", buckets=SIZES, **here)
-        self.batch_tokens = Histogram("te_batch_next_tokens", "Tokens a batch", buckets=TOKENS, **here)
+        self.registry = here = CollectorRegistry()
+        self.requests = Counter("te_request_count", "Requests", ["method"], registry=here)
+        self.successes = Counter("te_request_success", "Requests answered", ["method"], registry=here)
+        self.failures = Counter("te_request_failure", "Requests refused or failed", ["err"], registry=here)
+        self.seconds = Histogram("te_request_duration", "Seconds a request", buckets=SECONDS, registry=here)
+        self.queue = Gauge("te_queue_size", "Texts that wait", registry=here)
+        self.batch_texts = Histogram("te_batch_next_size", "Texts a batch", buckets=SIZES, registry=here)
+        self.batch_tokens = Histogram("te_batch_next_tokens", "Tokens a batch", buckets=TOKENS, registry=here)
 
     def batch(self, texts: int, tokens: int) -> None:
         """A batch goes to the model."""

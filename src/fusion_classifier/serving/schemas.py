@@ -56,7 +56,7 @@ class PredictRequest(BaseModel):
     inputs: Single | OneText | Annotated[list[OneText], Field(description="A batch")] = Field(
         examples=["I like you. I love you", [["I like you."], ["I hate pineapples"]]]
     )
-    """A string, or a batch [["a"], ["b"]]. Pairs of strings, which the original's cross-encoders take, are refused."""
+    """A string, or a batch [["a"], ["b"]]; pairs of strings are refused."""
     raw_scores: bool = False
     """Logits instead of calibrated probabilities."""
     truncate: bool | None = Field(default=None, examples=[False])
@@ -88,15 +88,16 @@ class PredictRequest(BaseModel):
         Raises:
             ServiceError: a pair, none, or an empty one.
         """
-        rows = self.inputs if isinstance(self.inputs, list) and self.is_batch else [self.inputs]
+        rows = self.inputs if isinstance(self.inputs, list) else [self.inputs]
+        if not self.is_batch:  # ["a"] is one text, ["a", "b"] a pair
+            rows = [[text for text in rows if isinstance(text, str)]]
         found = []
         for row in rows:
-            if isinstance(row, list) and len(row) != 1:
+            if len(row) != 1:
                 raise ServiceError("Validation", "`inputs` must be single texts: this model does not take pairs")
-            text = row[0] if isinstance(row, list) else row
-            if not text.strip():
+            if not row[0].strip():
                 raise ServiceError("Empty", "`inputs` cannot be empty")
-            found.append(text)
+            found.append(row[0])
         if not found:
             raise ServiceError("Empty", "Batch is empty")
         return found

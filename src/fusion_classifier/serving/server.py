@@ -11,12 +11,11 @@ import uvicorn
 from pythonjsonlogger.json import JsonFormatter
 
 from fusion_classifier.classifier import FusionClassifier
-from fusion_classifier.config import Device
+from fusion_classifier.config import Device, ServerSettings
 from fusion_classifier.errors import FecError, UsageError
 from fusion_classifier.modelfile import find_model
 from fusion_classifier.serving.app import create_app
 from fusion_classifier.serving.model import ServedModel
-from fusion_classifier.serving.settings import ServerSettings
 
 LOGGERS = ("fusion_classifier.serving", "uvicorn.error")
 HEADER_BYTES = 32768  # of a request's line and headers
@@ -108,7 +107,9 @@ def _listen(host: str, port: int) -> socket.socket:
 def _log_to_stderr(json_output: bool) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
-        JsonFormatter("%(asctime)s %(levelname)s %(message)s", rename_fields={"asctime": "time", "levelname": "level"})
+        JsonFormatter(
+            "%(asctime)s %(levelname)s %(message)s", rename_fields={"asctime": "time", "levelname": "level"}
+        )
         if json_output
         else _Line()
     )
