@@ -1,7 +1,7 @@
 """Words by Unicode's rules, each left out in turn."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from fusion_classifier import FusionClassifier
 from fusion_classifier.cli import app
 from fusion_classifier.errors import DataError, UsageError
-from fusion_classifier.explanation import NOTHING, grouped, occlude, without, word_spans
+from fusion_classifier.explanation import NOTHING, explanations, grouped, occlude, without, word_spans
 from fusion_classifier.tasks import demo
 from fusion_classifier.training import Decision
 
@@ -88,23 +88,19 @@ def test_without_a_word_all_other_words_are_left_to_the_letter(text: str) -> Non
 
 def test_the_weight_is_the_drop_in_log_odds_and_behind_the_cut_there_is_none() -> None:
     """A model that counts the letter a and reads six words."""
-    asked: list[str] = []
-
-    def log_odds(texts: list[str]) -> np.ndarray:
-        asked.extend(texts)
-        return np.array([[float(" ".join(text.split()[:6]).count("a")), 0.0] for text in texts])
-
     text = "banana b  an c a d aaaa aaa"
-    found = occlude(text, log_odds, lambda part: len(part.split()) > 6)
-    assert [*(found.log_odds[0, 0] - found.log_odds[1:, 0])] == pytest.approx([3, 0, 1, 0, 1, 0])
-    assert found.spans[-1] == (text.index("aaaa"), len(text))
-    assert not any("aaa" in one for one in asked)
+    found = occlude(text, lambda part: len(part.split()) > 6)
+    assert not any("aaa" in one for one in found.texts)
+    counts = [[float(one.count("a")), 0.0] for one in found.texts]
+    a, _ = explanations(found, np.array(counts), ["a", "nothing"])
+    assert [word.weight for word in a.words] == [3, 0, 1, 0, 1, 0, 0]
+    assert (a.words[-1].text, a.words[-1].end) == ("aaaa aaa", len(text))
 
 
 @pytest.mark.parametrize("text", ["", "  \n", None])
 def test_an_empty_text_is_an_error(text: str) -> None:
     with pytest.raises(DataError, match="text to explain"):
-        occlude(text, lambda texts: np.zeros((len(texts), 2)), lambda part: False)
+        occlude(text, lambda _: False)
 
 
 @settings(deadline=None)
@@ -151,13 +147,13 @@ def test_a_long_text_costs_no_more_than_the_spans_asked_for(
     classifier: FusionClassifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[int] = []
-    logits = classifier._logits
+    logits = classifier.predict_logits
 
-    def counted(texts: list[str]) -> object:
+    def counted(texts: Sequence[str]) -> object:
         asked.append(len(texts))
         return logits(texts)
 
-    monkeypatch.setattr(classifier, "_logits", counted)
+    monkeypatch.setattr(classifier, "predict_logits", counted)
     text = "word " * 5000 + TEXT
     found = classifier.explain(text, most_spans=4)
     assert asked == [5]
@@ -168,20 +164,20 @@ def test_a_long_text_costs_no_more_than_the_spans_asked_for(
 
 
 @pytest.fixture
-def saved(classifier: FusionClassifier, tmp_path: Path) -> Iterator[str]:
+def saved(classifier: FusionClassifier, tmp_path: Path) -> str:
     classifier.save_pretrained(tmp_path / "model")
-    yield str(tmp_path / "model")
+    return str(tmp_path / "model")
 
 
 def test_the_command_prints_json_with_offsets_and_a_table(saved: str, minilm: str) -> None:
     from typer.testing import CliRunner
 
-    done = CliRunner().invoke(app, ["explain", saved, TEXT, "--label", "joy", "--json", "-e", minilm])
+    done = CliRunner().invoke(app, ["explain", "--model", saved, TEXT, "--label", "joy", "--json", "-e", minilm])
     assert done.exit_code == 0, done.output
     found = json.loads(done.stdout)
     assert (found["text"], found["label"]) == (TEXT, "joy")
     assert [TEXT[word["start"] : word["end"]] for word in found["words"]] == words(TEXT)
-    table = CliRunner().invoke(app, ["explain", saved, TEXT, "-e", minilm])
+    table = CliRunner().invoke(app, ["explain", "--model", saved, TEXT, "-e", minilm])
     assert table.exit_code == 0, table.output
     assert "gratitude" in table.stdout
     assert "grateful" in table.stdout

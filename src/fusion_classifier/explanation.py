@@ -16,6 +16,7 @@ https://www.unicode.org/reports/tr29/.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import regex  # type: ignore[import-untyped]  # re has no word boundaries of Unicode
@@ -56,15 +57,15 @@ class Explanation:
 
 @dataclass(frozen=True)
 class Occlusion:
-    """A text's parts, and the log-odds of all labels with and without each.
+    """A text's parts, and the texts that the model is asked about: the whole, then without each part.
 
-    `log_odds` (1 + n, C), float64: first of the text as far as it is read, then without each of the first n of
-    `spans`. A further one is what no encoder reads.
+    A text that all encoders cut is taken as far as its last word that is read whole; what stands behind is a last
+    part without a text.
     """
 
     text: str
     spans: tuple[Span, ...]
-    log_odds: np.ndarray
+    texts: tuple[str, ...]
 
 
 def word_spans(text: str) -> list[Span]:
@@ -114,7 +115,7 @@ def grouped(spans: Sequence[Span], most: int) -> list[Span]:
     """Neighbours together, so that there are at most `most` parts with as many words each, give or take one."""
     count = min(len(spans), most)
     edges = [len(spans) * i // count for i in range(count + 1)] if count else []
-    return [(spans[a][0], spans[b - 1][1]) for a, b in zip(edges, edges[1:], strict=False)]
+    return [(spans[a][0], spans[b - 1][1]) for a, b in pairwise(edges)]
 
 
 def without(text: str, span: Span) -> str:
@@ -130,18 +131,12 @@ def without(text: str, span: Span) -> str:
     return rest if rest.strip() else NOTHING
 
 
-def occlude(
-    text: str,
-    log_odds: Callable[[list[str]], np.ndarray],
-    cut: Callable[[str], bool],
-    most_spans: int = MOST_SPANS,
-) -> Occlusion:
-    """Leave out each part of a text in turn, all in one call of the model.
+def occlude(text: str, cut: Callable[[str], bool], most_spans: int = MOST_SPANS) -> Occlusion:
+    """A text without each of its parts in turn.
 
     Args:
         text: the text.
-        log_odds: of N texts and C labels, (N, C), float64.
-        cut: whether all encoders cut a text at its end. What stands behind its last whole word is left alone.
+        cut: whether all encoders cut a text at its end.
         most_spans: parts that are left out at most; the model reads one text more.
 
     Raises:
@@ -154,11 +149,11 @@ def occlude(
         raise UsageError(f"spans {most_spans}: give 1 or more")
     words = word_spans(text)
     read = _read(text, words, cut)
-    beyond = [(words[read][0], words[-1][1])] if read < len(words) else []
     spans = grouped(words[:read], most_spans)
+    beyond = [(words[read][0], words[-1][1])] if read < len(words) else []
     # Else words that are not read would move up to where one was left out.
     head = text[: spans[-1][1]] if beyond else text
-    return Occlusion(text, (*spans, *beyond), log_odds([head, *(without(head, span) for span in spans)]))
+    return Occlusion(text, (*spans, *beyond), (head, *(without(head, span) for span in spans)))
 
 
 def _read(text: str, words: Sequence[Span], cut: Callable[[str], bool]) -> int:
@@ -172,12 +167,26 @@ def _read(text: str, words: Sequence[Span], cut: Callable[[str], bool]) -> int:
     return low
 
 
-def explanation_of(occlusion: Occlusion, index: int, label: str) -> Explanation:
-    """What the parts do for label number `index`."""
-    column = occlusion.log_odds[:, index]
-    weights = [*(column[0] - column[1:]), *([0.0] * (len(occlusion.spans) - len(column) + 1))]
-    words = (
-        Word(occlusion.text[start:end], start, end, float(weight))
-        for (start, end), weight in zip(occlusion.spans, weights, strict=True)
+def explanations(occlusion: Occlusion, log_odds: np.ndarray, labels: Sequence[str]) -> tuple[Explanation, ...]:
+    """What the parts do for each label, the most probable first.
+
+    Args:
+        occlusion: parts and texts.
+        log_odds: of each of its texts and each label, (1 + n, C), float64.
+        labels: C names.
+    """
+    weights = np.zeros((len(occlusion.spans), len(labels)))
+    weights[: len(log_odds) - 1] = log_odds[:1] - log_odds[1:]
+    probabilities = expit(log_odds[0])
+    return tuple(
+        Explanation(
+            occlusion.text,
+            labels[index],
+            float(probabilities[index]),
+            tuple(
+                Word(occlusion.text[start:end], start, end, float(weight))
+                for (start, end), weight in zip(occlusion.spans, weights[:, index], strict=True)
+            ),
+        )
+        for index in np.argsort(-log_odds[0], kind="stable")
     )
-    return Explanation(occlusion.text, label, float(expit(column[0])), tuple(words))

@@ -56,9 +56,9 @@ class Decision(FrozenModel):
         return one.astype(np.float32)
 
     def log_odds(self, logits: Tensor) -> np.ndarray:
-        """ln p − ln(1 − p) of the calibrated probabilities of logits (N, C): (N, C), float64; at most 30 of one label.
+        """ln p − ln(1 − p) of the calibrated probabilities of logits (N, C): (N, C), float64.
 
-        They still tell apart what in probabilities rounds to 1.
+        One label a text: at most 30. They still tell apart what in probabilities rounds to 1.
         """
         if self.multilabel:
             several: np.ndarray = logits.double().numpy() / self.temperature
