@@ -178,8 +178,7 @@ def predict_to_file(
     lists = top_k is not None or decision.multilabel
     if lists and out.suffix.lower() == ".csv":
         raise UsageError(f"--out {out}: several labels a text don't fit into a CSV; end it in .jsonl or .parquet")
-    # The text's column must not be taken for the answer's.
-    key = text_column if text_column not in ("label", "score", "labels", "scores") else "text"
+    key = text_key(text_column)
     done = 0
     if ray is None:
         kept, encoded = tee(texts)  # never further apart than a block
@@ -190,10 +189,10 @@ def predict_to_file(
         kept, stream = texts, _predict_proba_ray(model, file, text_column, encoder_paths, ray)
     # Closed when writing fails, too: Ray's workers must not wait for a reader that is gone.
     with closing(stream), progress.bar("predicting", total=count) as bar, whole_file(out) as temporary:
-        with _writer(temporary, key, lists=lists) as write:
+        with writer(temporary, key, lists=lists) as write:
             for probabilities in stream:
                 answers = [as_pipeline(row, names, decision, top_k, abstain) for row in probabilities]
-                write([{key: next(kept)} | _flat(answer) for answer in answers])
+                write([{key: next(kept)} | flat(answer) for answer in answers])
                 done += len(answers)
                 bar.advance(len(answers))
         bar.finish()
@@ -220,7 +219,12 @@ def _load(
     return classifier
 
 
-def _flat(answer: Any) -> dict[str, object]:
+def text_key(text_column: str) -> str:
+    """What the texts' column is called beside the answers: it must not be taken for one of theirs."""
+    return text_column if text_column not in ("label", "score", "labels", "scores") else "text"
+
+
+def flat(answer: Any) -> dict[str, object]:
     """An answer as columns."""
     if isinstance(answer, dict):
         return answer
@@ -231,7 +235,7 @@ Write = Callable[[list[dict[str, Any]]], None]
 
 
 @contextmanager
-def _writer(path: Path, key: str, *, lists: bool) -> Iterator[Write]:
+def writer(path: Path, key: str, *, lists: bool) -> Iterator[Write]:
     """Writes rows into a new file by its ending."""
     if path.suffix.lower() == ".parquet":
         types: tuple[Any, Any] = (pa.string(), pa.float32())

@@ -2,6 +2,7 @@
 
 POST /predict       {"inputs": "a text"}            [{"score": …, "label": …}, …], by falling score
                     {"inputs": [["a"], ["b"]]}      a list of such lists
+POST /explain       {"inputs": "a text"}            which words carry each label (`serving.explain`)
 GET  /info /health /metrics /openapi.json
 """
 
@@ -22,9 +23,11 @@ from starlette.exceptions import HTTPException
 from fusion_classifier.config import ServerSettings
 from fusion_classifier.errors import FecError
 from fusion_classifier.serving.batching import Batcher
+from fusion_classifier.serving.explain import add_explain
 from fusion_classifier.serving.limits import ApiKey, BodyLimit, RequestLog
 from fusion_classifier.serving.metrics import Metrics
 from fusion_classifier.serving.model import Scores, ServedModel
+from fusion_classifier.serving.page import add_page
 from fusion_classifier.serving.schemas import (
     ClassifierType,
     EncoderInfo,
@@ -82,6 +85,9 @@ def create_app(model: ServedModel, settings: ServerSettings) -> FastAPI:
     )
     app.state.model, app.state.settings, app.state.metrics, app.state.active = model, settings, metrics, 0
     _add_routes(app)
+    add_explain(app, scored, ERRORS)
+    if settings.page:
+        add_page(app, scored)
     _add_error_answers(app, metrics)
     # The last added is the first to see a request.
     app.add_middleware(BodyLimit, limit=settings.payload_limit, metrics=metrics)
