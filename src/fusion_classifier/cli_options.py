@@ -440,6 +440,7 @@ class ServerOptions:
     max_batch_tokens: Annotated[int, _setting("max_batch_tokens", LIMITS)] = 2048
     max_wait_ms: Annotated[float, _setting("max_wait_ms", LIMITS)] = 2.0
     payload_limit: Annotated[int, _setting("payload_limit", LIMITS, metavar="BYTES")] = 2_000_000
+    max_text_characters: Annotated[int, _setting("max_text_characters", LIMITS)] = 100_000
     auto_truncate: Annotated[bool, _setting("auto_truncate", LIMITS)] = False
     api_key: Annotated[str | None, _setting("api_key", ACCESS, metavar="KEY", envvar="FEC_API_KEY")] = None
     cors_allow_origin: Annotated[list[str] | None, _setting("cors_allow_origin", ACCESS, metavar="ORIGIN")] = None

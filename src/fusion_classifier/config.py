@@ -241,9 +241,11 @@ class ServerSettings(FrozenModel):
     max_batch_tokens: Annotated[int, Field(ge=1)] = 2048
     """Tokens of the texts that go through the model together, whoever sent them."""
     max_wait_ms: Annotated[float, Field(ge=0, le=1000)] = 2.0
-    """How long an idle server waits for more texts to join the first; a busy one collects them meanwhile."""
+    """How long a batch waits for as many texts as the last one had; one client alone never waits."""
     payload_limit: Annotated[int, Field(ge=1024)] = 2_000_000
     """Bytes of a request's body."""
+    max_text_characters: Annotated[int, Field(ge=1)] = 100_000
+    """Characters of a text; longer ones are refused even where texts may be cut: they must be read to be cut."""
     auto_truncate: bool = False
     """Cut texts that are too long unless a request says otherwise, instead of refusing them."""
     api_key: Annotated[str, Field(min_length=8)] | None = None

@@ -73,7 +73,7 @@ def tokenize(
     for text, ids, special in zip(texts, encodings["input_ids"], encodings["special_tokens_mask"], strict=True):
         truncated = len(ids) > limit
         if truncated:
-            cut = _truncate_plain if plain and side == "right" else _truncate_in_template
+            cut = _truncate_plain if plain else _truncate_in_template
             ids, special = cut(encoder, text, template, side)  # noqa: PLW2901
         if not ids:
             raise UsageError(f"{encoder.config.name}: the tokenizer makes no token of the text {text[:40]!r}")
@@ -82,11 +82,16 @@ def tokenize(
     return result
 
 
-def _truncate_plain(encoder: Encoder, text: str, _template: str, _side: Side) -> tuple[list[int], list[int]]:
-    """The end cut off by the tokenizer itself, at the right token."""
-    encoding = encoder.tokenizer(
-        text, return_special_tokens_mask=True, truncation=True, max_length=encoder.config.max_length
-    )
+def _truncate_plain(encoder: Encoder, text: str, _template: str, side: Side) -> tuple[list[int], list[int]]:
+    """The end or the start cut off by the tokenizer itself, at the right token."""
+    tokenizer, before = encoder.tokenizer, encoder.tokenizer.truncation_side
+    tokenizer.truncation_side = side
+    try:
+        encoding = tokenizer(
+            text, return_special_tokens_mask=True, truncation=True, max_length=encoder.config.max_length
+        )
+    finally:
+        tokenizer.truncation_side = before
     return encoding["input_ids"], encoding["special_tokens_mask"]
 
 

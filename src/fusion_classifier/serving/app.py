@@ -21,10 +21,10 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
 
 from fusion_classifier.config import ServerSettings
-from fusion_classifier.errors import FecError
+from fusion_classifier.encoders import Side
 from fusion_classifier.serving.batching import Batcher
 from fusion_classifier.serving.explain import add_explain
-from fusion_classifier.serving.limits import ApiKey, BodyLimit, RequestLog
+from fusion_classifier.serving.limits import Admission, ApiKey, RequestLog
 from fusion_classifier.serving.metrics import Metrics
 from fusion_classifier.serving.model import Scores, ServedModel
 from fusion_classifier.serving.page import add_page
@@ -47,6 +47,7 @@ logger = logging.getLogger("fusion_classifier.serving")
 WHAT_FAILED = {
     400: "Nothing to classify",
     401: "The key is missing or wrong",
+    408: "The body did not come in time",
     413: "Too many texts, or a body too large",
     422: "Not valid, or a text is too long",
     424: "The model failed",
@@ -56,6 +57,7 @@ WHAT_FAILED = {
 ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorResponse, "description": what} for status, what in WHAT_FAILED.items()
 }
+GONE = 499  # nobody reads it; it stands in the log
 Result = TypeVar("Result")
 
 
@@ -83,14 +85,16 @@ def create_app(model: ServedModel, settings: ServerSettings) -> FastAPI:
         redoc_url=None,
         separate_input_output_schemas=False,
     )
-    app.state.model, app.state.settings, app.state.metrics, app.state.active = model, settings, metrics, 0
+    app.state.model, app.state.settings, app.state.metrics = model, settings, metrics
     _add_routes(app)
     add_explain(app, scored, ERRORS)
     if settings.page:
         add_page(app, scored)
     _add_error_answers(app, metrics)
     # The last added is the first to see a request.
-    app.add_middleware(BodyLimit, limit=settings.payload_limit, metrics=metrics)
+    app.add_middleware(
+        Admission, limit=settings.payload_limit, most=settings.max_concurrent_requests, metrics=metrics
+    )
     if settings.api_key is not None:
         app.add_middleware(ApiKey, key=settings.api_key)
     if settings.cors_allow_origin:
@@ -113,11 +117,16 @@ def _add_routes(app: FastAPI) -> None:
         """Classify texts."""
         texts = body.texts
         truncate = settings.auto_truncate if body.truncate is None else body.truncate
-        scores = await scored(request, texts, truncate=truncate, side=body.truncation_direction, batch=body.is_batch)
+        side: Side = "left" if body.truncation_direction in ("left", "Left") else "right"
+        scores = await scored(request, texts, truncate=truncate, side=side, batch=body.is_batch)
         answers = [model.predictions(one, raw=body.raw_scores) for one in scores]
         # Checked already, and pydantic would do it once more for every label.
         plain = [[{"score": p.score, "label": p.label} for p in answer] for answer in answers]
-        return JSONResponse(plain if body.is_batch else plain[0])
+        headers = {
+            "x-compute-characters": str(sum(map(len, texts))),
+            "x-compute-tokens": str(request.scope["fec"]["tokens"]),
+        }
+        return JSONResponse(plain if body.is_batch else plain[0], headers=headers)
 
     @app.get("/info", response_model=Info, responses={401: ERRORS[401]})
     async def info() -> Info:
@@ -142,7 +151,7 @@ def _add_routes(app: FastAPI) -> None:
 
 
 async def scored(
-    request: Request, texts: list[str], *, truncate: bool, side: Any, batch: bool = False
+    request: Request, texts: list[str], *, truncate: bool, side: Side, batch: bool = False
 ) -> list[Scores]:
     """The scores of a request's texts, through the queue that all clients share.
 
@@ -160,23 +169,28 @@ async def scored(
             f"batch size {len(texts)} > maximum allowed batch size {settings.max_client_batch_size}",
             status=413,
         )
-    if state.active >= settings.max_concurrent_requests:
-        raise ServiceError("Overloaded", "Model is overloaded")
-    if not state.batcher.healthy:
-        raise ServiceError("Unhealthy", "unhealthy")
-    state.active += 1
-    try:
+    if any(len(text) > settings.max_text_characters for text in texts):
+        raise ServiceError(
+            "Validation", f"`inputs` must have at most {settings.max_text_characters} characters a text"
+        )
+
+    async def work() -> list[Scores]:
         loop = asyncio.get_running_loop()
-        tokens = await loop.run_in_executor(state.tokenizing, lambda: state.model.lengths(texts, truncate=truncate))
+        lengths = await loop.run_in_executor(state.tokenizing, lambda: state.model.lengths(texts, truncate=truncate))
+        tokens = [length.tokens for length in lengths]
         request.scope["fec"] = {"texts": len(texts), "tokens": sum(tokens)}
-        found: list[Scores] = await _while_connected(request, state.batcher.submit(texts, tokens, side))
+        # Texts that are cut at different sides can't share a batch; those that are not cut at all can.
+        sides: list[Side] = [side if length.cut else "right" for length in lengths]
+        found: list[Scores] = await state.batcher.submit(texts, tokens, sides)
+        return found
+
+    try:
+        found = await _while_connected(request, work())
     except ServiceError:
         raise
-    except FecError:
-        logger.exception("inference failed")
+    except Exception as error:  # its message may quote a text
+        logger.error("inference failed", extra={"error": type(error).__name__})
         raise ServiceError("Backend", "Inference failed") from None
-    finally:
-        state.active -= 1
     metrics.successes.labels(method=method).inc()
     return found
 
@@ -188,7 +202,7 @@ async def _while_connected(request: Request, work: Awaitable[Result]) -> Result:
     try:
         await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
-            raise ServiceError("Backend", "The client has gone", status=499)
+            raise ServiceError("Backend", "The client has gone", status=GONE)
         return task.result()
     finally:
         task.cancel()
@@ -231,6 +245,7 @@ def describe(model: ServedModel, settings: ServerSettings) -> Info:
         max_concurrent_requests=settings.max_concurrent_requests,
         max_client_batch_size=settings.max_client_batch_size,
         max_batch_tokens=settings.max_batch_tokens,
+        max_text_characters=settings.max_text_characters,
         payload_limit=settings.payload_limit,
         auto_truncate=settings.auto_truncate,
         version=__version__,
@@ -241,7 +256,7 @@ def _add_error_answers(app: FastAPI, metrics: Metrics) -> None:
     """Every error has the same form, and none says what the client did not know."""
 
     def answer(error: ServiceError) -> JSONResponse:
-        metrics.failures.labels(err=error.error_type.lower()).inc()
+        metrics.failures.labels(err="disconnected" if error.status == GONE else error.error_type.lower()).inc()
         body = ErrorResponse(error=error.message, error_type=error.error_type)
         return JSONResponse(body.model_dump(), status_code=error.status)
 
@@ -253,6 +268,8 @@ def _add_error_answers(app: FastAPI, metrics: Metrics) -> None:
         assert isinstance(error, RequestValidationError)
         problem = error.errors()[0]
         # Where and what, but not the value: it is the client's text.
+        if problem["loc"][:2] == ("body", "inputs") and problem["type"] not in ("missing", "value_error"):
+            return answer(ServiceError("Validation", '`inputs` must be a string or a batch such as [["a"], ["b"]]'))
         where = ".".join(str(part) for part in problem["loc"] if isinstance(part, str) and part != "body")
         message = f"{where}: {problem['msg']}" if where else str(problem["msg"])
         return answer(ServiceError("Validation", message))
@@ -264,15 +281,10 @@ def _add_error_answers(app: FastAPI, metrics: Metrics) -> None:
         response.headers.update(error.headers or {})
         return response
 
-    async def unforeseen(_: Request, error: Exception) -> Response:
-        logger.error("unforeseen: %s", type(error).__name__)
-        return answer(ServiceError("Backend", "Inference failed"))
-
     handlers: dict[type[Exception], Callable[[Request, Exception], Awaitable[Response]]] = {
         ServiceError: service_error,
         RequestValidationError: invalid,
         HTTPException: http_error,
-        Exception: unforeseen,
     }
     for kind, handler in handlers.items():
         app.add_exception_handler(kind, handler)

@@ -1,5 +1,6 @@
-"""What stands before the routes: size of a body, the key, security headers, a log line a request."""
+"""What stands before the routes: number of requests, size of a body, the key, headers, a log line a request."""
 
+import asyncio
 import hmac
 import json
 import logging
@@ -11,6 +12,8 @@ from fusion_classifier.serving.metrics import Metrics
 from fusion_classifier.serving.schemas import ErrorResponse, ErrorType
 
 logger = logging.getLogger("fusion_classifier.serving")
+BODY_SECONDS = 30  # in which a body must be there
+DRAINED = 4  # times its limit that a body which is too large is read before it is refused
 OPEN = ("/health", "/", "/favicon.ico")  # paths that need no key; the page's files below, too
 STATIC = "/static/"
 # The page runs its own scripts and nothing else, and no other site may frame it.
@@ -28,51 +31,85 @@ async def refuse(send: Send, status: int, error_type: ErrorType, message: str) -
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     if status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
-    if status == 413:  # the rest of the body is not read
+    if status in (408, 413, 429):  # the rest of the body is not read
         headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
 
-class BodyLimit:
-    """Refuses bodies over a size, declared or not, and reads no more of them than that."""
+class Admission:
+    """Lets a bounded number of requests with a body in, and bodies of a bounded size, in bounded time.
 
-    def __init__(self, app: ASGIApp, limit: int, metrics: Metrics) -> None:
-        self.app, self.limit, self.metrics = app, limit, metrics
+    All of it before the body is kept: requests, size and number, bound the server's memory.
+
+    Args:
+        app: what is guarded.
+        limit: bytes of a body, declared or not.
+        most: requests at once; further ones are refused.
+        metrics: told of refusals.
+    """
+
+    def __init__(self, app: ASGIApp, limit: int, most: int, metrics: Metrics) -> None:
+        self.app, self.limit, self.most, self.metrics = app, limit, most, metrics
+        self.active = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
-        if scope["type"] != "http":
+        if scope["type"] != "http" or scope["method"] not in ("POST", "PUT", "PATCH"):
             await self.app(scope, receive, send)
             return
-        declared = dict(scope["headers"]).get(b"content-length", b"")
-        if declared.isdigit() and int(declared) > self.limit:
-            await self._too_large(send)
+        if self.active >= self.most:
+            await self._refuse(send, 429, "Overloaded", "Model is overloaded")
             return
-        # Read here, so that a body that grows too large is refused before any of the application sees it.
-        body, messages = 0, []
-        while scope["method"] in ("POST", "PUT", "PATCH"):
-            message = await receive()
-            messages.append(message)
-            if message["type"] != "http.request":
-                break
-            body += len(message.get("body", b""))
-            if body > self.limit:
-                await self._too_large(send)
-                return
-            if not message.get("more_body", False):
-                break
-        queue = iter(messages)
+        self.active += 1
+        try:
+            await self._admitted(scope, receive, send)
+        finally:
+            self.active -= 1
+
+    async def _admitted(self, scope: Scope, receive: Receive, send: Send) -> None:
+        declared = dict(scope["headers"]).get(b"content-length", b"0")
+        # int() refuses thousands of digits.
+        too_large = len(declared) > 18 or (declared.isdigit() and int(declared) > self.limit)
+        body: list[bytes] = []
+        size = 0
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                more = True
+                while more:
+                    message = await receive()
+                    if message["type"] != "http.request":
+                        return  # gone
+                    size += len(message.get("body", b""))
+                    too_large = too_large or size > self.limit
+                    # What is too large is read for a while, and dropped: a client that still writes when the
+                    # connection is closed does not see the answer.
+                    if too_large:
+                        body.clear()
+                        if size > DRAINED * self.limit:
+                            break
+                    else:
+                        body.append(message.get("body", b""))
+                    more = message.get("more_body", False)
+        except TimeoutError:
+            await self._refuse(send, 408, "Validation", f"The body took longer than {BODY_SECONDS} s")
+            return
+        if too_large:
+            await self._refuse(send, 413, "Validation", f"The body must have at most {self.limit} bytes")
+            return
+        whole: Message | None = {"type": "http.request", "body": b"".join(body), "more_body": False}
+        body.clear()
 
         async def replay() -> Message:
-            message = next(queue, None)
+            nonlocal whole
+            message, whole = whole, None
             return message if message is not None else await receive()
 
         await self.app(scope, replay, send)
 
-    async def _too_large(self, send: Send) -> None:
-        self.metrics.failures.labels(err="payload").inc()
-        await refuse(send, 413, "Validation", f"The body must have at most {self.limit} bytes")
+    async def _refuse(self, send: Send, status: int, error_type: ErrorType, message: str) -> None:
+        self.metrics.failures.labels(err="overloaded" if status == 429 else "payload").inc()
+        await refuse(send, status, error_type, message)
 
 
 class ApiKey:
@@ -116,9 +153,15 @@ class RequestLog:
 
         try:
             await self.app(scope, receive, watched)
+        except Exception as error:  # the server would log it with its message, which may quote a text
+            logger.error("unforeseen", extra={"error": type(error).__name__})
+            self.metrics.failures.labels(err="backend").inc()
+            if not status:
+                await refuse(watched, 424, "Backend", "Inference failed")
         finally:
             seconds = time.perf_counter() - started
             route = getattr(scope.get("route"), "path", "unknown")  # not the path: a client may write a text into it
-            self.metrics.seconds.observe(seconds)
+            if "fec" in scope:
+                self.metrics.seconds.observe(seconds)
             known = {"method": scope["method"], "route": route, "status": status, "ms": round(1000 * seconds, 2)}
             logger.info("request", extra=known | scope.get("fec", {}))

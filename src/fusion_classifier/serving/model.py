@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,6 +13,15 @@ from fusion_classifier.encoders import Side
 from fusion_classifier.serving.schemas import Prediction, ServiceError
 
 WARM_UP = "A first text, so that nobody waits for what only the first one needs."
+
+
+class Length(NamedTuple):
+    """How long a text is."""
+
+    tokens: int
+    """Of the encoder that makes the most of it; no more than it reads."""
+    cut: bool
+    """Whether it is too long for an encoder."""
 
 
 @dataclass(frozen=True)
@@ -42,27 +52,30 @@ class ServedModel:
         """Tokens that all encoders read."""
         return min(encoder.config.max_length for encoder in self.encoders)
 
-    def lengths(self, texts: Sequence[str], *, truncate: bool) -> list[int]:
-        """Tokens of each text, of the encoder that makes the most of it; no more than it reads.
+    def lengths(self, texts: Sequence[str], *, truncate: bool) -> list[Length]:
+        """The length of each text; in the tokenizers' thread.
 
         Raises:
-            ServiceError: a text is too long for an encoder and may not be cut.
+            ServiceError: a text is too long for an encoder and may not be cut, or nothing for it.
         """
-        longest = [0] * len(texts)
+        found = [Length(0, cut=False)] * len(texts)
         for encoder, tokenizer in zip(self.encoders, self.tokenizers, strict=True):
-            limit = encoder.config.max_length
+            name, limit = encoder.config.name, encoder.config.max_length
             for template in encoder.config.templates:
                 rendered = [template.replace("{text}", text) for text in texts]
-                counts = [len(ids) for ids in tokenizer(rendered, truncation=False, verbose=False)["input_ids"]]
-                for position, count in enumerate(counts):
+                encoded = tokenizer(rendered, truncation=False, verbose=False)["input_ids"]
+                for position, count in enumerate(map(len, encoded)):
+                    if count == 0:
+                        raise ServiceError("Tokenizer", f"`inputs` has a text of which {name} makes no token")
                     if count > limit and not truncate:
                         raise ServiceError(
                             "Tokenizer",
                             f"`inputs` must have at most {limit} tokens. Given: {count} "
-                            f"(by the tokenizer of {encoder.config.name}); set `truncate` to cut it",
+                            f"(by the tokenizer of {name}); set `truncate` to cut it",
                         )
-                    longest[position] = max(longest[position], min(count, limit))
-        return longest
+                    before = found[position]
+                    found[position] = Length(max(before.tokens, min(count, limit)), before.cut or count > limit)
+        return found
 
     def run(self, texts: Sequence[str], side: Side) -> list[Scores]:
         """The scores of texts; in the model's thread."""

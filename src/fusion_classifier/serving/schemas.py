@@ -5,7 +5,7 @@ Source: https://huggingface.github.io/text-embeddings-inference (OpenAPI of vers
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, field_validator
 
 ErrorType = Literal[
     "Backend", "Empty", "NotFound", "Overloaded", "Tokenizer", "Unauthorized", "Unhealthy", "Validation"
@@ -44,8 +44,11 @@ class Prediction(BaseModel):
     label: str = Field(examples=["admiration"])
 
 
-Single = Annotated[str, Field(description="A text")]
-OneText = Annotated[list[str], Field(min_length=1, max_length=2, description="A text; a pair is refused")]
+# What the schema says of a text is checked further down, where an empty one gets its own kind of error.
+Text = Annotated[str, Field(json_schema_extra={"minLength": 1, "pattern": r"\S"})]
+Single = Annotated[Text, Field(description="A text")]
+OneText = Annotated[list[Text], Field(description="A text", json_schema_extra={"minItems": 1, "maxItems": 1})]
+Batch = Annotated[list[OneText], Field(description="A batch", json_schema_extra={"minItems": 1})]
 
 
 class PredictRequest(BaseModel):
@@ -53,17 +56,15 @@ class PredictRequest(BaseModel):
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
-    inputs: Single | OneText | Annotated[list[OneText], Field(description="A batch")] = Field(
+    inputs: Single | OneText | Batch = Field(
         examples=["I like you. I love you", [["I like you."], ["I hate pineapples"]]]
     )
     """A string, or a batch [["a"], ["b"]]; pairs of strings are refused."""
-    raw_scores: bool = False
+    raw_scores: StrictBool = False
     """Logits instead of calibrated probabilities."""
-    truncate: bool | None = Field(default=None, examples=[False])
+    truncate: StrictBool | None = Field(default=None, examples=[False])
     """Cut texts that are too long instead of refusing them; what the server was started with unless given."""
-    truncation_direction: Annotated[
-        Literal["left", "right"], BeforeValidator(lambda value: value.lower() if isinstance(value, str) else value)
-    ] = "right"
+    truncation_direction: Literal["left", "right", "Left", "Right"] = "right"
     """Where they are cut: left loses the start, right the end."""
 
     @field_validator("inputs")
@@ -154,6 +155,7 @@ class Info(BaseModel):
     max_concurrent_requests: int
     max_client_batch_size: int
     max_batch_tokens: int
+    max_text_characters: int
     payload_limit: int
     auto_truncate: bool
     version: str

@@ -19,7 +19,8 @@ from fusion_classifier.serving.model import ServedModel
 
 LOGGERS = ("fusion_classifier.serving", "uvicorn.error")
 HEADER_BYTES = 32768  # of a request's line and headers
-KNOWN = ("method", "route", "status", "ms", "texts", "tokens")
+SHUTDOWN_SECONDS = 60  # for what was accepted; a client that does not read its answer must not hold the server
+KNOWN = ("error", "method", "route", "status", "ms", "texts", "tokens")
 
 
 class _Server(uvicorn.Server):
@@ -80,8 +81,11 @@ def serve(
         log_config=None,
         access_log=False,
         server_header=False,
+        http="h11",  # httptools, taken where it is installed, has no limit for headers
+        ws="none",
         h11_max_incomplete_event_size=HEADER_BYTES,
         timeout_keep_alive=30,
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
     )
     at, number = listening.getsockname()[:2]
     shown_at = f"[{at}]" if ":" in at else at
