@@ -38,7 +38,7 @@ def encoded_alone(classifier: FusionClassifier, texts: Sequence[str]) -> float:
     """Seconds of the encoders, chunk by chunk as the classifier calls them."""
     started = time.perf_counter()
     for start in range(0, len(texts), CHUNK_TEXTS):
-        for encoder in classifier._encoders():
+        for encoder in classifier.load_encoders():
             encode(encoder, texts[start : start + CHUNK_TEXTS])
     return time.perf_counter() - started
 

@@ -21,19 +21,23 @@ from sklearn.exceptions import NotFittedError
 from fusion_classifier.config import DEFAULT_HEAD, Device, EncoderConfig
 from fusion_classifier.encoders import (
     Encoder,
+    Side,
     encode,
     identify,
     load_identified,
     parse_encoder,
     resolve_device,
+    tokenize,
 )
 from fusion_classifier.errors import DataError, UsageError
+from fusion_classifier.explanation import MOST_SPANS, Explanation, explanations, occlude
 from fusion_classifier.features import FeatureStore, extract_features, from_arrays, memory_for_features, open_splits
 from fusion_classifier.fusion import Head, parse_head
 from fusion_classifier.modelfile import (
     ModelConfig,
     SavedEncoder,
     checked_identity,
+    find_model,
     labels_of,
     load_model,
     placed,
@@ -212,20 +216,67 @@ class FusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
             raise DataError("X: give a list of texts, not one string")
         iterator = iter(X)
         while chunk := list(islice(iterator, CHUNK_TEXTS)):
-            texts = check_texts(chunk, "X")
-            encoded = [(encoder.config, encode(encoder, texts)) for encoder in self._encoders()]
-            device = resolve_device(self.device)
-            parts = []
-            for start in range(0, len(texts), HEAD_TEXTS):
-                part = slice(start, start + HEAD_TEXTS)
-                features = {
-                    config.name: from_arrays(arrays[part], ragged=config.pooling == "tokens")
-                    for config, arrays in encoded
-                }
-                parts.append(predict_logits(self.head_.to(device), features, len(texts[part]), device))
-            yield self.config_.decision.probabilities(torch.cat(parts))
+            yield self.config_.decision.probabilities(self.predict_logits(chunk))
 
-    def _encoders(self) -> list[Encoder]:
+    def predict_logits(self, X: Sequence[str], side: Side = "right") -> torch.Tensor:
+        """What the head says of each text before calibration: (N, C), float32, on the CPU; all in memory at once.
+
+        Args:
+            X: N texts.
+            side: where a text that is too long for an encoder is cut: it loses its end (right) or its start (left).
+
+        Raises:
+            DataError: an empty text, or something that is none.
+        """
+        if not self.__sklearn_is_fitted__():
+            raise NotFittedError(NOT_FITTED)
+        texts = check_texts(X, "X")
+        encoded = [(encoder.config, encode(encoder, texts, side)) for encoder in self.load_encoders()]
+        device = resolve_device(self.device)
+        parts = []
+        for start in range(0, len(texts), HEAD_TEXTS):
+            part = slice(start, start + HEAD_TEXTS)
+            features = {
+                config.name: from_arrays(arrays[part], ragged=config.pooling == "tokens")
+                for config, arrays in encoded
+            }
+            parts.append(predict_logits(self.head_.to(device), features, len(texts[part]), device))
+        return torch.cat(parts) if parts else torch.empty((0, len(self.classes_)))
+
+    def explain(self, text: str, label: str | int | None = None, *, most_spans: int = MOST_SPANS) -> Explanation:
+        """Which words of a text carry a label: each left out in turn (docs/explain.md).
+
+        Args:
+            text: the text.
+            label: one of `classes_`; the most probable unless given.
+            most_spans: parts of the text at most; of more words neighbours are left out together.
+
+        Raises:
+            DataError: an empty text.
+            UsageError: a label that the classifier does not have.
+        """
+        if not self.__sklearn_is_fitted__():
+            raise NotFittedError(NOT_FITTED)
+        names = self.config_.labels
+        if label is not None and str(label) not in names:
+            raise UsageError(f"label {str(label)!r}: the classifier has {', '.join(names)}")
+        every = self.explain_labels(text, most_spans=most_spans)
+        return every[0] if label is None else next(one for one in every if one.label == str(label))
+
+    def explain_labels(self, text: str, *, most_spans: int = MOST_SPANS) -> tuple[Explanation, ...]:
+        """`explain` for every label, the most probable first; costs as much as for one."""
+        if not self.__sklearn_is_fitted__():
+            raise NotFittedError(NOT_FITTED)
+
+        def cut(part: str) -> bool:
+            encoders = self.load_encoders()
+            return all(tokenize(one, [part], form)[0].truncated for one in encoders for form in one.config.templates)
+
+        occlusion = occlude(text, cut, most_spans)
+        log_odds = self.config_.decision.log_odds(self.predict_logits(occlusion.texts))
+        return explanations(occlusion, log_odds, self.config_.labels)
+
+    def load_encoders(self) -> list[Encoder]:
         """The encoders, loaded at the first call and kept."""
         if self._loaded is None:
             device = resolve_device(self.device)
@@ -257,15 +308,14 @@ class FusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         """Read a classifier that `save_pretrained` or `fec run` has written (its `model` folder).
 
         Args:
-            folder: a model folder, or a run folder.
+            folder: a model folder, a run folder, or the name of a model that comes with the package.
             device: `auto`, `cpu`, `cuda` or `mps`.
             encoder_paths: places of the encoders' weights, by encoder name.
 
         Raises:
             FecError: the folder is not a model.
         """
-        path = Path(folder)
-        saved = load_model(path / "model" if (path / "model").is_dir() else path)
+        saved = load_model(find_model(folder))
         encoders = tuple(
             SavedEncoder.model_validate(one.model_dump() | {"config": placed(one, encoder_paths or {}).model_dump()})
             for one in saved.config.encoders

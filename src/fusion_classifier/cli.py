@@ -22,6 +22,7 @@ from fusion_classifier.cli_options import (
     EncoderOptions,
     EngineOptions,
     PlaceOptions,
+    ServerOptions,
     TrackingOptions,
     TrainingOptions,
     TuneOptions,
@@ -30,8 +31,9 @@ from fusion_classifier.cli_options import (
     option,
     reads,
 )
-from fusion_classifier.config import DEFAULT_HEAD, Device, ProjectionKind
+from fusion_classifier.config import DEFAULT_HEAD, DEFAULT_MODEL, Device, ProjectionKind
 from fusion_classifier.errors import FecError, UsageError
+from fusion_classifier.extras import require
 
 if TYPE_CHECKING:
     from fusion_classifier.features import FeatureStore
@@ -388,15 +390,21 @@ def evaluate_(
     tables.print_evaluation(figures)
 
 
-@app.command(
-    "predict",
-    epilog="Example:  fec predict runs/demo-fusion 'I can not believe she remembered my birthday!' --top-k 3",
-)
+@app.command("predict", epilog='Example:  fec predict "I can\'t believe she remembered my birthday"')
 @grouped
 def predict_(
     *,
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Model folder or run folder.")],
-    texts: Annotated[list[str] | None, typer.Argument(metavar="[TEXT]...", help="Texts to classify.")] = None,
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[MODEL] [TEXT]...",
+            help=f"Model or run folder, or a model of the package ({DEFAULT_MODEL} unless given); texts to classify.",
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", metavar="MODEL", help="The model; then every argument is a text."),
+    ] = None,
     file: Annotated[
         Path | None,
         typer.Option(
@@ -427,26 +435,61 @@ def predict_(
             "--out", metavar="FILE", help="Write texts and answers of --file to a .csv, .jsonl or .parquet."
         ),
     ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Lines of JSON on a terminal, too, as anywhere else.")
+    ] = False,
     encoder: EncoderPaths = None,
     device: Annotated[Device, typer.Option("--device", help="auto takes CUDA, then MPS, then the CPU.")] = "auto",
     engine: EngineOptions,
 ) -> None:
-    """Classify texts: one line of JSON a text, as transformers' text-classification pipeline answers, or a file."""
-    paths, ray = encoder_paths(encoder), engine.ray(device)
-    from fusion_classifier.predict import predict_lines, predict_to_file
+    """Classify texts.
 
+    Answers are bars on a terminal, else a line of JSON a text as transformers' pipeline gives it, or a file.
+    """
+    paths, ray = encoder_paths(encoder), engine.ray(device)
+    from fusion_classifier.predict import model_and_texts, predict_lines, predict_rows, predict_to_file
+
+    found, texts = model_and_texts(words or [], model, has_file=file is not None)
     if out is not None:
         if file is None or texts:
             raise UsageError("--out: goes with --file and without further texts")
         from fusion_classifier.progress import Progress
 
-        count = predict_to_file(model, file, out, text_column, top_k, abstain, paths, device, Progress(), ray)
+        count = predict_to_file(found, file, out, text_column, top_k, abstain, paths, device, Progress(), ray)
         typer.echo(f"{out}: {count:,} texts")
         return
     if ray is not None:
         raise UsageError("--engine ray: goes with --file and --out")
-    for line in predict_lines(model, texts or [], file, text_column, top_k, abstain, paths, device):
+    if texts and file is None and not as_json and sys.stdout.isatty():
+        from fusion_classifier import tables
+
+        for text, row in predict_rows(found, texts, abstain, paths, device):
+            tables.print_prediction(text, row, top_k)
+        return
+    for line in predict_lines(found, texts, file, text_column, top_k, abstain, paths, device):
         typer.echo(line)
+
+
+@app.command("serve", epilog="Example:  fec serve runs/demo-fusion --port 8080")
+@grouped
+def serve_(
+    *,
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="Model folder, run folder, or a model of the package.")
+    ] = DEFAULT_MODEL,
+    host: Annotated[str, typer.Option("--host", help="Address to listen at; 0.0.0.0: every one.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free one.")] = 8080,
+    server: ServerOptions,
+    encoder: EncoderPaths = None,
+    device: Annotated[Device, typer.Option("--device", help="auto takes CUDA, then MPS, then the CPU.")] = "auto",
+    json_output: Annotated[bool, typer.Option("--json-output", help="Logs as lines of JSON.")] = False,
+) -> None:
+    """Serve a classifier over HTTP, as text-embeddings-inference does, with a web page at /."""
+    paths, settings = encoder_paths(encoder), server.settings()
+    require("fec serve", "serve", "fastapi", "prometheus_client", "pythonjsonlogger", "uvicorn")
+    from fusion_classifier.serving.server import serve
+
+    serve(model, settings, host=host, port=port, device=device, encoder_paths=paths, json_output=json_output)
 
 
 @app.command(
@@ -523,6 +566,50 @@ def tune_(
             f"({epoch.seconds:.0f} s){kept}"
         )
     typer.echo(f"Written to {tuned.folder}. Next: fec run {task} --encoder {tuned.folder}")
+
+
+@app.command("explain", epilog='Example:  fec explain "I am so grateful to the driver" --label gratitude')
+@grouped
+def explain_(
+    *,
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[MODEL] TEXT",
+            help=f"Model or run folder, or a model of the package ({DEFAULT_MODEL} unless given); the text.",
+        ),
+    ],
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", metavar="MODEL", help="The model; then the argument is the text.")
+    ] = None,
+    label: Annotated[
+        str | None, typer.Option("--label", help="Which label's words; the most probable unless given.")
+    ] = None,
+    spans: Annotated[
+        int,
+        typer.Option("--spans", min=1, metavar="N", help="Of a text with more words neighbours are taken together."),
+    ] = 64,
+    encoder: EncoderPaths = None,
+    device: Annotated[Device, typer.Option("--device", help="auto takes CUDA, then MPS, then the CPU.")] = "auto",
+    as_json: Json = False,
+) -> None:
+    """Say which words of a text carry a label: each is left out in turn.
+
+    A weight is what the label's log-odds lose without the word; below 0 it speaks against the label.
+    """
+    paths = encoder_paths(encoder)
+    from fusion_classifier.predict import explain_text, model_and_texts
+
+    found, texts = model_and_texts(words, model, has_file=False)
+    explained = explain_text(found, texts, label, spans, paths, device)
+    if as_json:
+        from dataclasses import asdict
+
+        _print(asdict(explained))
+        return
+    from fusion_classifier import tables
+
+    tables.print_explanation(explained)
 
 
 @app.command(

@@ -25,6 +25,7 @@ from fusion_classifier.config import (
     FusionConfig,
     LlmEmbedConfig,
     RunConfig,
+    ServerSettings,
     TaskConfig,
     TrainingConfig,
     TuneConfig,
@@ -45,6 +46,7 @@ R = TypeVar("R")
 
 DEFAULT_ENCODERS = ("minilm-l6", "smollm2-135m")
 DATA, ENCODER, HEAD, TRAINING, PLACE, ENGINE = "Data", "Encoders", "Head", "Training", "Where", "Engine"
+LIMITS, ACCESS = "Limits", "Access"
 
 
 def option(*names: str, panel: str, help: str, **more: Any) -> Any:  # noqa: A002
@@ -456,6 +458,42 @@ class EngineOptions:
             if value is not None:
                 raise UsageError(f"{name}: goes with --engine ray")
         return None
+
+
+def _setting(name: str, panel: str, **more: Any) -> Any:
+    """The option of a server's setting."""
+    return option(f"--{name.replace('_', '-')}", panel=panel, help=field_help(ServerSettings, name), **more)
+
+
+@dataclass(frozen=True)
+class ServerOptions:
+    """Limits and access of a server."""
+
+    max_concurrent_requests: Annotated[int, _setting("max_concurrent_requests", LIMITS)] = 512
+    max_client_batch_size: Annotated[int, _setting("max_client_batch_size", LIMITS)] = 32
+    max_batch_tokens: Annotated[int, _setting("max_batch_tokens", LIMITS)] = 2048
+    max_wait_ms: Annotated[float, _setting("max_wait_ms", LIMITS)] = 2.0
+    payload_limit: Annotated[int, _setting("payload_limit", LIMITS, metavar="BYTES")] = 2_000_000
+    max_text_characters: Annotated[int, _setting("max_text_characters", LIMITS)] = 100_000
+    auto_truncate: Annotated[bool, _setting("auto_truncate", LIMITS)] = False
+    api_key: Annotated[str | None, _setting("api_key", ACCESS, metavar="KEY", envvar="FEC_API_KEY")] = None
+    cors_allow_origin: Annotated[list[str] | None, _setting("cors_allow_origin", ACCESS, metavar="ORIGIN")] = None
+    page: Annotated[bool, option("--page/--no-page", panel=ACCESS, help=field_help(ServerSettings, "page"))] = True
+
+    def settings(self) -> ServerSettings:
+        """The settings.
+
+        Raises:
+            UsageError: a value that can't be.
+        """
+        given = {field.name: getattr(self, field.name) for field in fields(self)}
+        given["cors_allow_origin"] = tuple(self.cors_allow_origin or ())
+        try:
+            return ServerSettings.model_validate(given)
+        except ValidationError as error:
+            problem = error.errors()[0]
+            name = str(problem["loc"][0]).replace("_", "-")
+            raise UsageError(f"--{name}: {problem['msg']}") from None
 
 
 def encoder_paths(specs: list[str] | None) -> dict[str, str]:

@@ -142,6 +142,7 @@ HEAD_CONFIGS: dict[str, type[FusionConfig] | type[LlmEmbedConfig] | type[LinearC
     "llmembed": LlmEmbedConfig,
 }
 DEFAULT_HEAD = "fusion"
+DEFAULT_MODEL = "go-emotions"  # comes with the package
 
 
 class TrainingConfig(FrozenModel):
@@ -228,3 +229,28 @@ class TuneConfig(FrozenModel):
     """Seed of the classifier's start, the order of batches and dropout."""
     lora_rank: Annotated[int, Field(ge=1)] | None = None
     """Rank of LoRA adapters to train instead of all weights; merged into the weights at the end."""
+
+
+class ServerSettings(FrozenModel):
+    """How `fec serve` is set up; names as in text-embeddings-inference where it has the same setting."""
+
+    max_concurrent_requests: Annotated[int, Field(ge=1)] = 512
+    """Requests in work or waiting; further ones are refused (429) rather than kept waiting ever longer."""
+    max_client_batch_size: Annotated[int, Field(ge=1)] = 32
+    """Texts in one request."""
+    max_batch_tokens: Annotated[int, Field(ge=1)] = 2048
+    """Tokens of the texts that go through the model together, whoever sent them."""
+    max_wait_ms: Annotated[float, Field(ge=0, le=1000)] = 2.0
+    """How long a batch waits for as many texts as the last one had; one client alone never waits."""
+    payload_limit: Annotated[int, Field(ge=1024)] = 2_000_000
+    """Bytes of a request's body."""
+    max_text_characters: Annotated[int, Field(ge=1)] = 100_000
+    """Characters of a text; longer ones are refused even where texts may be cut: they must be read to be cut."""
+    auto_truncate: bool = False
+    """Cut texts that are too long unless a request says otherwise, instead of refusing them."""
+    api_key: Annotated[str, Field(min_length=8)] | None = None
+    """Key that requests must give as Authorization: Bearer KEY; /health and the page itself need none."""
+    cors_allow_origin: tuple[str, ...] = ()
+    """Origins whose web pages may call the server; may be repeated. None unless given."""
+    page: bool = True
+    """Whether there is a web page at /."""

@@ -5,6 +5,7 @@ can't be used with features it was not trained on.
 """
 
 import json
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from fusion_classifier.version import __version__
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
+BUILT_IN_FOLDER = Path(__file__).with_name("builtin")  # package data: a model folder a name
 
 
 class SavedEncoder(FrozenModel):
@@ -108,6 +110,29 @@ def save_model(folder: Path, config: ModelConfig, head: Head) -> None:
 def is_model(folder: Path) -> bool:
     """Whether this looks like a model folder."""
     return (folder / CONFIG_FILE).is_file() and (folder / WEIGHTS_FILE).is_file()
+
+
+def built_in_models() -> list[str]:
+    """Names of the models that come with the package."""
+    return sorted(path.name for path in BUILT_IN_FOLDER.iterdir() if is_model(path))
+
+
+def find_model(name: str | os.PathLike[str]) -> Path:
+    """The model folder that a user means.
+
+    Args:
+        name: a model folder, a run folder (its model), or a model that comes with the package; in this order.
+
+    Raises:
+        FecError: none of them.
+    """
+    path = user_path(os.fspath(name))
+    if path.exists():
+        return path / "model" if (path / "model").is_dir() else path
+    if str(name) in built_in_models():
+        return BUILT_IN_FOLDER / str(name)
+    there = ", ".join(built_in_models())
+    raise FecError(f"{name}: no such model folder or run folder, nor a model of the package ({there})")
 
 
 def load_model(folder: Path) -> SavedModel:

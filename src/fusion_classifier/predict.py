@@ -22,9 +22,11 @@ import pyarrow.parquet as pq
 
 from fusion_classifier.classifier import FusionClassifier
 from fusion_classifier.cluster import RayEngine, prepare
-from fusion_classifier.config import Device
+from fusion_classifier.config import DEFAULT_MODEL, Device
 from fusion_classifier.errors import DataError, UsageError
-from fusion_classifier.files import whole_file
+from fusion_classifier.explanation import Explanation
+from fusion_classifier.files import user_path, whole_file
+from fusion_classifier.modelfile import built_in_models
 from fusion_classifier.progress import Progress
 from fusion_classifier.tasks.table import checked_text, texts_of
 from fusion_classifier.training.decision import Decision
@@ -33,8 +35,85 @@ OUT_ENDINGS = (".csv", ".jsonl", ".parquet")
 PARQUET_ROWS = 16384  # of a row group
 
 
+def model_and_texts(words: Sequence[str], model: str | None, *, has_file: bool) -> tuple[str, list[str]]:
+    """The model and the texts among the words of a command line.
+
+    Args:
+        words: MODEL and texts, or texts for the model that comes with the package.
+        model: given by name; then all words are texts.
+        has_file: whether texts come from a file, too.
+
+    Raises:
+        UsageError: the first word is no model, and too much like one to be taken for a text.
+    """
+    if model is not None:
+        return model, list(words)
+    if not words:
+        return DEFAULT_MODEL, []
+    first, rest = words[0], list(words[1:])
+    if first in built_in_models() or user_path(first).exists():
+        return first, rest
+    if len(first.split()) == 1 and (rest or has_file or "/" in first):
+        raise UsageError(
+            f"{first}: no such model folder, run folder or model of the package ({', '.join(built_in_models())}); "
+            f"to classify it as a text say --model {DEFAULT_MODEL}"
+        )
+    return DEFAULT_MODEL, list(words)
+
+
+def predict_rows(
+    model: str | Path,
+    texts: Sequence[str],
+    abstain: float | None,
+    encoder_paths: Mapping[str, str],
+    device: Device,
+) -> Iterator[tuple[str, list[tuple[str, float, bool]]]]:
+    """For a person: each text with all labels by falling probability, and whether the label is given.
+
+    Raises:
+        DataError, FecError: see the messages.
+    """
+    _check_given(texts)
+    classifier = _load(model, abstain, encoder_paths, device)
+    names, decision = classifier.config_.labels, classifier.config_.decision
+    for text, row in zip(texts, classifier.predict_proba(texts), strict=True):
+        order = np.argsort(-row, kind="stable")
+        if decision.multilabel:
+            given = decision.labels(row[None])[0].astype(bool)
+        else:
+            given = np.arange(len(row)) == order[0]
+            given &= abstain is None or row.max() >= abstain
+        yield text, [(names[i], float(row[i]), bool(given[i])) for i in order]
+
+
+def explain_text(
+    model: str | Path,
+    texts: Sequence[str],
+    label: str | None,
+    most_spans: int,
+    encoder_paths: Mapping[str, str],
+    device: Device,
+) -> Explanation:
+    """Which words of the one text carry a label, the most probable unless given.
+
+    Raises:
+        UsageError: not one text, or a label that the model does not have.
+        DataError, FecError: see the messages.
+    """
+    if len(texts) != 1:
+        raise UsageError(f"{len(texts)} texts to explain: give one, in quotation marks")
+    _check_given(texts)
+    return _load(model, None, encoder_paths, device).explain(texts[0], label, most_spans=most_spans)
+
+
+def _check_given(texts: Sequence[str]) -> None:
+    for position, text in enumerate(texts, start=1):
+        if not text.strip():
+            raise DataError(f"text {position} is empty")
+
+
 def predict_lines(
-    model: Path,
+    model: str | Path,
     texts: Sequence[str],
     file: Path | None,
     text_column: str,
@@ -51,9 +130,7 @@ def predict_lines(
     """
     if not texts and file is None:
         raise UsageError("give one or more texts, or --file")
-    for position, text in enumerate(texts, start=1):
-        if not text.strip():
-            raise DataError(f"text {position} is empty")
+    _check_given(texts)
     from_file: Iterable[str] = []
     if file is not None:
         from_file = _checked_file(file, text_column)[1]
@@ -70,7 +147,7 @@ def predict_lines(
 
 
 def predict_to_file(
-    model: Path,
+    model: str | Path,
     file: Path,
     out: Path,
     text_column: str,
@@ -101,8 +178,7 @@ def predict_to_file(
     lists = top_k is not None or decision.multilabel
     if lists and out.suffix.lower() == ".csv":
         raise UsageError(f"--out {out}: several labels a text don't fit into a CSV; end it in .jsonl or .parquet")
-    # The text's column must not be taken for the answer's.
-    key = text_column if text_column not in ("label", "score", "labels", "scores") else "text"
+    key = text_key(text_column)
     done = 0
     if ray is None:
         kept, encoded = tee(texts)  # never further apart than a block
@@ -113,10 +189,10 @@ def predict_to_file(
         kept, stream = texts, _predict_proba_ray(model, file, text_column, encoder_paths, ray)
     # Closed when writing fails, too: Ray's workers must not wait for a reader that is gone.
     with closing(stream), progress.bar("predicting", total=count) as bar, whole_file(out) as temporary:
-        with _writer(temporary, key, lists=lists) as write:
+        with writer(temporary, key, lists=lists) as write:
             for probabilities in stream:
                 answers = [as_pipeline(row, names, decision, top_k, abstain) for row in probabilities]
-                write([{key: next(kept)} | _flat(answer) for answer in answers])
+                write([{key: next(kept)} | flat(answer) for answer in answers])
                 done += len(answers)
                 bar.advance(len(answers))
         bar.finish()
@@ -124,7 +200,7 @@ def predict_to_file(
 
 
 def _predict_proba_ray(
-    model: Path, file: Path, text_column: str, encoder_paths: Mapping[str, str], ray: RayEngine
+    model: str | Path, file: Path, text_column: str, encoder_paths: Mapping[str, str], ray: RayEngine
 ) -> Generator[np.ndarray]:
     prepare()
     from fusion_classifier.predict_ray import predict_proba_ray  # noqa: PLC0415 - needs an extra
@@ -132,7 +208,9 @@ def _predict_proba_ray(
     return predict_proba_ray(model, file, text_column, encoder_paths, ray)
 
 
-def _load(model: Path, abstain: float | None, encoder_paths: Mapping[str, str], device: Device) -> FusionClassifier:
+def _load(
+    model: str | Path, abstain: float | None, encoder_paths: Mapping[str, str], device: Device
+) -> FusionClassifier:
     classifier = FusionClassifier.from_pretrained(model, device=device, encoder_paths=encoder_paths)
     if classifier.config_.decision.multilabel and abstain is not None:
         raise UsageError(
@@ -141,7 +219,12 @@ def _load(model: Path, abstain: float | None, encoder_paths: Mapping[str, str], 
     return classifier
 
 
-def _flat(answer: Any) -> dict[str, object]:
+def text_key(text_column: str) -> str:
+    """What the texts' column is called beside the answers: it must not be taken for one of theirs."""
+    return text_column if text_column not in ("label", "score", "labels", "scores") else "text"
+
+
+def flat(answer: Any) -> dict[str, object]:
     """An answer as columns."""
     if isinstance(answer, dict):
         return answer
@@ -152,7 +235,7 @@ Write = Callable[[list[dict[str, Any]]], None]
 
 
 @contextmanager
-def _writer(path: Path, key: str, *, lists: bool) -> Iterator[Write]:
+def writer(path: Path, key: str, *, lists: bool) -> Iterator[Write]:
     """Writes rows into a new file by its ending."""
     if path.suffix.lower() == ".parquet":
         types: tuple[Any, Any] = (pa.string(), pa.float32())

@@ -27,7 +27,7 @@ BLOCK_BYTES = 2**17  # of texts: about a thousand, so that a small file, too, is
 
 
 def predict_proba_ray(
-    model: Path, file: Path, text_column: str, encoder_paths: Mapping[str, str], engine: RayEngine
+    model: str | Path, file: Path, text_column: str, encoder_paths: Mapping[str, str], engine: RayEngine
 ) -> Generator[np.ndarray]:
     """The calibrated probability of each label for a file's texts, in order: (n, C) at a time, float32.
 
@@ -52,7 +52,7 @@ def predict_proba_ray(
                 batch_size=CHUNK_TEXTS,
                 batch_format="pyarrow",
                 fn_constructor_kwargs={
-                    "model": str(model.resolve()),
+                    "model": str(Path(model).resolve()) if Path(model).exists() else str(model),
                     "encoder_paths": {
                         name: str(user_path(place).absolute()) for name, place in encoder_paths.items()
                     },

@@ -5,9 +5,15 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from rich.bar import Bar
+from rich.color import Color
 from rich.console import Console
 from rich.markup import escape
+from rich.style import Style
 from rich.table import Table
+from rich.text import Text
+
+from fusion_classifier.explanation import Explanation
 
 METRIC_TITLES = {
     "accuracy": "accuracy",
@@ -356,3 +362,64 @@ def console() -> Console:
     """Standard output, wide enough for tables when it is not a terminal."""
     result = Console()
     return result if result.is_terminal else Console(width=120)
+
+
+SHOWN_FROM = 0.01  # a probability below is summed up with its like
+BAR_WIDTH = 30
+
+
+def print_prediction(text: str, row: Sequence[tuple[str, float, bool]], top_k: int | None = None) -> None:
+    """A text's labels as bars, those that are given in bold.
+
+    Args:
+        text: the text.
+        row: label, probability and whether it is given, by falling probability.
+        top_k: so many labels; unless given, those that are given or not improbable.
+    """
+    shown = [one for one in row if one[2] or one[1] >= SHOWN_FROM] if top_k is None else row[:top_k]
+    out = console()
+    out.print(Text(text, style="italic"))
+    bars = Table.grid(padding=(0, 1))
+    for label, probability, given in shown:
+        bar = Bar(1, 0, probability, width=BAR_WIDTH, color="cyan" if given else "bright_black")
+        bars.add_row(Text(label, style="bold" if given else ""), f"{100 * probability:5.1f} %", bar)
+    rest = row[len(shown) :]
+    if rest and top_k is None:
+        bars.add_row(Text(f"{len(rest)} others, each below {SHOWN_FROM:.0%}", style="dim"))
+    if not any(given for *_, given in row):
+        bars.add_row(Text("no label is given", style="dim"))
+    out.print(bars)
+    out.print()
+
+
+# Shades of a word: the colour at a weight of 0 (none), and at the greatest of the text. Black letters on them.
+FOR, AGAINST, BLANK = (255, 176, 66), (120, 170, 255), (245, 245, 245)
+LEAST_SHADE = 0.05  # of the greatest weight; below, a word is left as it is
+
+
+def print_explanation(explained: Explanation) -> None:
+    """The text with its words shaded by weight, and a table of them, greatest first."""
+    out = console()
+    greatest = max((abs(word.weight) for word in explained.words), default=0.0) or 1.0
+    shaded = Text(explained.text)
+    for word in explained.words:
+        share = abs(word.weight) / greatest
+        if share >= LEAST_SHADE:
+            full = FOR if word.weight > 0 else AGAINST
+            colour = Color.from_rgb(*(b + share * (f - b) for f, b in zip(full, BLANK, strict=True)))
+            shaded.stylize(Style(color="black", bgcolor=colour.name), word.start, word.end)
+    out.print(shaded)
+    out.print(Text.assemble("\n", (explained.label, "bold"), f"  {100 * explained.probability:.1f} %"))
+    bars = Table.grid(padding=(0, 1))
+    order = sorted(explained.words, key=lambda word: -abs(word.weight))[:MOST_ROWS]
+    for word in order:
+        bar = Bar(
+            1, 0, abs(word.weight) / greatest, width=BAR_WIDTH, color="dark_orange" if word.weight > 0 else "blue"
+        )
+        name = word.text if len(word.text) <= 40 else f"{word.text[:39]}…"
+        bars.add_row(Text(name), f"{word.weight:+.2f}", bar)
+    out.print(bars)
+    left = len(explained.words) - len(order)
+    if left:
+        _say(out, f"and {left} more with smaller weights", "dim")
+    _say(out, f"Weights: what the log-odds of {explained.label} lose without the word; e^weight is a factor.", "dim")

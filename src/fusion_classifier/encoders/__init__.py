@@ -1,7 +1,7 @@
 """Encoders: frozen models that turn a text into a feature."""
 
 from fusion_classifier.encoders.device import resolve_device
-from fusion_classifier.encoders.encode import encode
+from fusion_classifier.encoders.encode import Side, encode, tokenize
 from fusion_classifier.encoders.identity import EncoderIdentity, identify
 from fusion_classifier.encoders.loading import Encoder, load_encoder, load_identified
 from fusion_classifier.encoders.presets import PRESETS, Preset
@@ -13,6 +13,7 @@ __all__ = [
     "Encoder",
     "EncoderIdentity",
     "Preset",
+    "Side",
     "describe_presets",
     "encode",
     "identify",
@@ -21,4 +22,5 @@ __all__ = [
     "parse_encoder",
     "parse_encoders",
     "resolve_device",
+    "tokenize",
 ]

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -27,6 +27,8 @@ TOKEN_BUDGET = {"cpu": 512, "mps": 8192, "cuda": 32768}
 MOST_WORKERS = 8  # batches at once: more would wait for the interpreter; further cores share in each
 AHEAD = 2  # batches a worker may be behind
 
+Side = Literal["left", "right"]  # where a text that is too long is cut
+
 
 @dataclass(frozen=True)
 class TokenizedText:
@@ -40,10 +42,12 @@ class TokenizedText:
         return len(self.ids)
 
 
-def tokenize(encoder: Encoder, texts: Sequence[str], template: str | None = None) -> list[TokenizedText]:
+def tokenize(
+    encoder: Encoder, texts: Sequence[str], template: str | None = None, side: Side = "right"
+) -> list[TokenizedText]:
     """Token ids of each text in a template, the encoder's first unless given, cut to its max length.
 
-    A text that is too long loses its end, never the template around it.
+    A text that is too long loses its end (`side` left: its start), never the template around it.
 
     Raises:
         DataError: a text that is not valid Unicode.
@@ -69,7 +73,8 @@ def tokenize(encoder: Encoder, texts: Sequence[str], template: str | None = None
     for text, ids, special in zip(texts, encodings["input_ids"], encodings["special_tokens_mask"], strict=True):
         truncated = len(ids) > limit
         if truncated:
-            ids, special = _truncate_plain(encoder, text) if plain else _truncate_in_template(encoder, text, template)  # noqa: PLW2901
+            cut = _truncate_plain if plain else _truncate_in_template
+            ids, special = cut(encoder, text, template, side)  # noqa: PLW2901
         if not ids:
             raise UsageError(f"{encoder.config.name}: the tokenizer makes no token of the text {text[:40]!r}")
         own = tuple(not flag for flag in special)
@@ -77,20 +82,27 @@ def tokenize(encoder: Encoder, texts: Sequence[str], template: str | None = None
     return result
 
 
-def _truncate_plain(encoder: Encoder, text: str) -> tuple[list[int], list[int]]:
-    encoding = encoder.tokenizer(
-        text, return_special_tokens_mask=True, truncation=True, max_length=encoder.config.max_length
-    )
+def _truncate_plain(encoder: Encoder, text: str, _template: str, side: Side) -> tuple[list[int], list[int]]:
+    """The end or the start cut off by the tokenizer itself, at the right token."""
+    tokenizer, before = encoder.tokenizer, encoder.tokenizer.truncation_side
+    tokenizer.truncation_side = side
+    try:
+        encoding = tokenizer(
+            text, return_special_tokens_mask=True, truncation=True, max_length=encoder.config.max_length
+        )
+    finally:
+        tokenizer.truncation_side = before
     return encoding["input_ids"], encoding["special_tokens_mask"]
 
 
-def _truncate_in_template(encoder: Encoder, text: str, template: str) -> tuple[list[int], list[int]]:
-    """Shorten the text until it fits into its template: the longest prefix, found by bisection."""
+def _truncate_in_template(encoder: Encoder, text: str, template: str, side: Side) -> tuple[list[int], list[int]]:
+    """Shorten the text until it fits into its template: the longest prefix (or suffix), found by bisection."""
     limit = encoder.config.max_length
 
     def render(characters: int) -> tuple[list[int], list[int]]:
+        kept = text[:characters] if side == "right" else text[len(text) - characters :]
         encoding = encoder.tokenizer(
-            template.replace("{text}", text[:characters]), return_special_tokens_mask=True, truncation=False
+            template.replace("{text}", kept), return_special_tokens_mask=True, truncation=False, verbose=False
         )
         return encoding["input_ids"], encoding["special_tokens_mask"]
 
@@ -248,9 +260,9 @@ class Job(Generic[Tag]):
     by_template: Sequence[Sequence[TokenizedText]]
 
 
-def jobs_of(encoder: Encoder, texts: Sequence[str]) -> list[Job[list[int]]]:
+def jobs_of(encoder: Encoder, texts: Sequence[str], side: Side = "right") -> list[Job[list[int]]]:
     """Texts tokenized and cut into batches; tags are their indices."""
-    tokenized = [tokenize(encoder, texts, template) for template in encoder.config.templates]
+    tokenized = [tokenize(encoder, texts, template, side) for template in encoder.config.templates]
     planned = batches(tokenized[0], TOKEN_BUDGET[encoder.device.type], packed=encoder.packed)
     return [Job(batch, [[of_template[i] for i in batch] for of_template in tokenized]) for batch in planned]
 
@@ -278,8 +290,8 @@ def encode_jobs(encoder: Encoder, jobs: Iterable[Job[Tag]]) -> Generator[tuple[T
         torch.set_num_threads(threads)
 
 
-def encode(encoder: Encoder, texts: Sequence[str]) -> list[np.ndarray]:
-    """The features of texts, in their order, in memory.
+def encode(encoder: Encoder, texts: Sequence[str], side: Side = "right") -> list[np.ndarray]:
+    """The features of texts, in their order, in memory; `side`: where those that are too long are cut.
 
     Returns:
         One array a text, float32 or int8: `encoder.shape`, or (L, layers, H) with pooling `tokens`.
@@ -287,7 +299,7 @@ def encode(encoder: Encoder, texts: Sequence[str]) -> list[np.ndarray]:
     Raises:
         NonFiniteError: the model gave NaN or infinity.
     """
-    jobs = jobs_of(encoder, texts)
+    jobs = jobs_of(encoder, texts, side)
     # One batch by itself has all cores: the fastest answer for a single text.
     done = (
         encode_jobs(encoder, jobs) if len(jobs) > 1 else ((j.tag, encode_batch(encoder, j.by_template)) for j in jobs)

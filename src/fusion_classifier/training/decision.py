@@ -55,6 +55,17 @@ class Decision(FrozenModel):
         one: np.ndarray = np.exp(log_calibrated(logits.double().numpy(), self.temperature, self.beta))
         return one.astype(np.float32)
 
+    def log_odds(self, logits: Tensor) -> np.ndarray:
+        """ln p − ln(1 − p) of the calibrated probabilities of logits (N, C): (N, C), float64.
+
+        One label a text: at most 30. They still tell apart what in probabilities rounds to 1.
+        """
+        if self.multilabel:
+            several: np.ndarray = logits.double().numpy() / self.temperature
+            return several
+        log_p = log_calibrated(logits.double().numpy(), self.temperature, self.beta)
+        return np.asarray(log_p - log_rest(log_p))
+
     def labels(self, probabilities: np.ndarray) -> np.ndarray:
         """The answers: label indices (N,), int64, or multi-label (N, C) of 0 and 1, int64."""
         if self.thresholds is None:
@@ -85,9 +96,12 @@ def log_calibrated(logits: np.ndarray, temperature: float, beta: float) -> np.nd
     log_q = log_softmax(logits / temperature, axis=1)
     if beta == 0 or logits.shape[1] == 1:
         return np.asarray(log_q)
-    # log(1 − q): of a q that rounds to 1 it would be minus infinity.
-    log_rest = np.log(-np.expm1(np.minimum(log_q, -np.exp(LEAST_LOG_REST))))
-    return np.asarray(log_softmax(log_q + beta * log_rest, axis=1))
+    return np.asarray(log_softmax(log_q + beta * log_rest(log_q), axis=1))
+
+
+def log_rest(log_q: np.ndarray) -> np.ndarray:
+    """log(1 − q) from log q, which of a q that rounds to 1 would be minus infinity."""
+    return np.asarray(np.log(-np.expm1(np.minimum(log_q, -np.exp(LEAST_LOG_REST)))))
 
 
 def fit_mixture(parts: Tensor, targets: np.ndarray, start: Tensor, weights: np.ndarray | None = None) -> Tensor:
