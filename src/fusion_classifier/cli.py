@@ -146,7 +146,7 @@ def store_list(context: typer.Context, store: StoreDir = None, as_json: Json = F
 @store_app.command("verify", epilog="Example:  fec store verify")
 def store_verify(
     context: typer.Context,
-    key: Annotated[str | None, typer.Argument(metavar="[KEY]", help="Key or encoder; all unless given.")] = None,
+    key: Annotated[str | None, typer.Argument(metavar="KEY", help="Key or encoder; all unless given.")] = None,
     store: StoreDir = None,
     as_json: Json = False,
 ) -> None:
@@ -172,7 +172,7 @@ def store_verify(
 @store_app.command("clean", epilog="Example:  fec store clean")
 def store_clean(
     context: typer.Context,
-    key: Annotated[str | None, typer.Argument(metavar="[KEY]", help="Key or encoder; all unless given.")] = None,
+    key: Annotated[str | None, typer.Argument(metavar="KEY", help="Key or encoder; all unless given.")] = None,
     now: Annotated[
         bool,
         typer.Option("--now", help="Also what is not a week old: only while nothing extracts, trains or evaluates."),
