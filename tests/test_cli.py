@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -52,6 +53,10 @@ def finished(data: Path, bert_folder: Path, tmp_path_factory: pytest.TempPathFac
 def test_help_answers_without_loading_torch() -> None:
     code = "import sys; from fusion_classifier.cli import app; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_it_says_its_version() -> None:
+    assert re.fullmatch(r"fec \d+\.\d+\.\d+\S*\n", result_of("--version"))
 
 
 COMMANDS = [

@@ -31,6 +31,7 @@ from fusion_classifier.cli_options import (
 )
 from fusion_classifier.config import DEFAULT_HEAD, Device, ProjectionKind
 from fusion_classifier.errors import FecError, UsageError
+from fusion_classifier.version import __version__
 
 if TYPE_CHECKING:
     from fusion_classifier.features import FeatureStore
@@ -75,6 +76,21 @@ StoreDir = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"fec {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _fec(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    pass
 
 
 def _print(value: object) -> None:
