@@ -62,6 +62,7 @@ def test_it_says_its_version() -> None:
 COMMANDS = [
     *("tasks", "encoders", "extract", "train", "run", "evaluate", "predict", "export"),
     *("ablate", "project", "compare", "audit"),
+    "doctor",
 ]
 
 

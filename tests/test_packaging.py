@@ -42,7 +42,18 @@ def test_the_sdist_holds_what_a_packager_needs(built: Path) -> None:
 def test_the_installed_wheel_works_by_itself(built: Path, tmp_path: Path) -> None:
     (wheel,) = built.glob("*.whl")
     where = str(tmp_path / "site")
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", where, str(wheel)]
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--no-index",
+        "--target",
+        where,
+        str(wheel),
+    ]
     subprocess.run(pip, check=True, timeout=120)
     code = (
         "import fusion_classifier, sys; print(fusion_classifier.__file__);"

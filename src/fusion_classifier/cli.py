@@ -133,6 +133,22 @@ def encoders(as_json: Json = False) -> None:
     )
 
 
+@app.command(epilog="Example:  fec doctor")
+def doctor(store: StoreDir = None, as_json: Json = False) -> None:
+    """Say what a bug report needs: versions, machine, encoders, store."""
+    from fusion_classifier.doctor import examine
+
+    found = examine(store)
+    if as_json:
+        _print(found)
+        return
+    for topic, figures in found.items():  # no table: it is pasted into a bug report
+        if figures:
+            typer.echo(topic)
+        for name, value in figures.items():
+            typer.echo(f"  {name:<20} {value}")
+
+
 @store_app.callback(invoke_without_command=True)
 def store_list(context: typer.Context, store: StoreDir = None, as_json: Json = False) -> None:
     """List, verify and delete stored features. Without a command: list them."""
