@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -54,11 +55,16 @@ def test_help_answers_without_loading_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+def test_it_says_its_version() -> None:
+    assert re.fullmatch(r"fec \d+\.\d+\.\d+\S*\n", result_of("--version"))
+
+
 COMMANDS = [
     *("tasks", "encoders", "extract", "train", "run", "evaluate", "predict", "export"),
     *("ablate", "project", "compare", "audit"),
     "report",
     "export-onnx",
+    "doctor",
 ]
 
 

@@ -34,6 +34,7 @@ from fusion_classifier.cli_options import (
 from fusion_classifier.config import DEFAULT_HEAD, DEFAULT_MODEL, Device, ProjectionKind
 from fusion_classifier.errors import FecError, UsageError
 from fusion_classifier.extras import require
+from fusion_classifier.version import __version__
 
 if TYPE_CHECKING:
     from fusion_classifier.features import FeatureStore
@@ -80,6 +81,21 @@ StoreDir = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"fec {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _fec(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    pass
+
+
 def _print(value: object) -> None:
     typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
 
@@ -120,6 +136,22 @@ def encoders(as_json: Json = False) -> None:
     )
 
 
+@app.command(epilog="Example:  fec doctor")
+def doctor(store: StoreDir = None, as_json: Json = False) -> None:
+    """Say what a bug report needs: versions, machine, encoders, store."""
+    from fusion_classifier.doctor import examine
+
+    found = examine(store)
+    if as_json:
+        _print(found)
+        return
+    for topic, figures in found.items():  # no table: it is pasted into a bug report
+        if figures:
+            typer.echo(topic)
+        for name, value in figures.items():
+            typer.echo(f"  {name:<20} {value}")
+
+
 @store_app.callback(invoke_without_command=True)
 def store_list(context: typer.Context, store: StoreDir = None, as_json: Json = False) -> None:
     """List, verify and delete stored features. Without a command: list them."""
@@ -149,7 +181,7 @@ def store_list(context: typer.Context, store: StoreDir = None, as_json: Json = F
 @store_app.command("verify", epilog="Example:  fec store verify")
 def store_verify(
     context: typer.Context,
-    key: Annotated[str | None, typer.Argument(metavar="[KEY]", help="Key or encoder; all unless given.")] = None,
+    key: Annotated[str | None, typer.Argument(metavar="KEY", help="Key or encoder; all unless given.")] = None,
     store: StoreDir = None,
     as_json: Json = False,
 ) -> None:
@@ -175,7 +207,7 @@ def store_verify(
 @store_app.command("clean", epilog="Example:  fec store clean")
 def store_clean(
     context: typer.Context,
-    key: Annotated[str | None, typer.Argument(metavar="[KEY]", help="Key or encoder; all unless given.")] = None,
+    key: Annotated[str | None, typer.Argument(metavar="KEY", help="Key or encoder; all unless given.")] = None,
     now: Annotated[
         bool,
         typer.Option("--now", help="Also what is not a week old: only while nothing extracts, trains or evaluates."),

@@ -1,0 +1,29 @@
+"""Pages of the documentation site that are made from the program: the command line and the change log."""
+
+from pathlib import Path
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+from typer.cli import get_docs_for_click
+from typer.core import TyperGroup
+from typer.main import get_command
+
+from fusion_classifier.cli import app
+
+ROOT = Path(__file__).parents[1]
+INTRODUCTION = "# Command line\n\nMade from the program itself; `fec COMMAND --help` says the same in groups.\n\n"
+
+
+def on_files(files: Files, *, config: MkDocsConfig) -> Files:
+    """Add the generated pages."""
+    files.append(File.generated(config, "reference/cli.md", content=command_line()))
+    files.append(File.generated(config, "changelog.md", content=(ROOT / "CHANGELOG.md").read_text("utf-8")))
+    return files
+
+
+def command_line() -> str:
+    """Every command with its options, as Markdown."""
+    command = get_command(app)
+    assert isinstance(command, TyperGroup)
+    with command.make_context("fec", ["tasks"]) as context:
+        return INTRODUCTION + get_docs_for_click(obj=command, ctx=context, name="fec", indent=1)
