@@ -11,7 +11,6 @@ import os
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import islice
-from numbers import Integral
 from pathlib import Path
 from typing import Any, Self
 
@@ -349,8 +348,8 @@ def encode_labels(
     several = len(y) > 0 and isinstance(y[0], (list, tuple, set, np.ndarray))
     if not several:
         flat = np.asarray(y)
-        kinds = {"whole numbers" if isinstance(value, Integral) else type(value) for value in flat.tolist()}
-        if flat.ndim != 1 or kinds not in ({"whole numbers"}, {str}) or flat.dtype.kind == "b":
+        kinds = {int if isinstance(value, np.integer) else type(value) for value in flat.tolist()}
+        if flat.ndim != 1 or kinds not in ({int}, {str}):
             raise DataError(f"{name}: give {count} strings or whole numbers, one a text")
         flat = flat if kinds == {str} else flat.astype(np.int64)
         rows = [[value] for value in flat]
