@@ -19,6 +19,12 @@ COMMANDS = [
 ]
 
 
+# Of these pages every Python block is run, one after another in one scope.
+PYTHON_PAGES = [
+    page for page in sorted((ROOT / "docs").glob("*.md")) if "<!-- run by tests -->" in page.read_text("utf-8")
+]
+
+
 def run(arguments: list[str], cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, *arguments], cwd=cwd, capture_output=True, text=True, check=False, timeout=280
@@ -67,15 +73,19 @@ def test_the_readmes_way_with_ones_own_file_works(minilm: str, tmp_path: Path) -
             assert len(done.stdout.splitlines()) == 480
 
 
-def test_the_readmes_python_works(minilm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("page", [ROOT / "README.md", *PYTHON_PAGES], ids=lambda page: page.name)
+def test_the_python_of_a_page_works(page: Path, minilm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a few texts of the demo corpus, and one encoder and few steps instead of what the page says."""
     from fusion_classifier.tasks import demo
 
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.S)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     task = demo.load()
-    code = code.replace('["minilm-l6", "smollm2-135m"]', repr([minilm]))
     labels = [task.labels[i] for i in task.targets("train")[:120]]
     scope = {"texts": list(task.split("train").texts[:120]), "labels": labels}
-    exec(code, scope)
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), re.S)
+    assert blocks
+    for block in blocks:
+        small = block.replace('["minilm-l6", "smollm2-135m"]', repr([minilm])).replace('"minilm-l6"', repr(minilm))
+        exec(re.sub(r'"max_epochs": \d+', '"max_epochs": 2', small), scope)
     assert (tmp_path / "my-model" / "model.safetensors").is_file()

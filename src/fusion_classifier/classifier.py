@@ -9,6 +9,7 @@ FusionClassifier.from_pretrained("my-model")
 
 import os
 from collections.abc import Generator, Iterable, Mapping, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Self
@@ -17,6 +18,7 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import NotFittedError
+from sklearn.metrics import accuracy_score
 
 from fusion_classifier.config import DEFAULT_HEAD, Device, EncoderConfig
 from fusion_classifier.encoders import (
@@ -31,7 +33,14 @@ from fusion_classifier.encoders import (
 )
 from fusion_classifier.errors import DataError, UsageError
 from fusion_classifier.explanation import MOST_SPANS, Explanation, explanations, occlude
-from fusion_classifier.features import FeatureStore, extract_features, from_arrays, memory_for_features, open_splits
+from fusion_classifier.features import (
+    FeatureStore,
+    extract_features,
+    from_arrays,
+    hash_texts,
+    memory_for_features,
+    open_splits,
+)
 from fusion_classifier.fusion import Head, parse_head
 from fusion_classifier.modelfile import (
     ModelConfig,
@@ -66,6 +75,8 @@ class FusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         seed: of the start, the order of batches, dropout, and the validation rows held out.
         device: `auto`, `cpu`, `cuda` or `mps`.
         store: folder of the feature store; the user's cache unless given.
+        keep_features: whether the texts of `predict`, too, go through the store, so that cross-validation and a grid
+            search encode each text once. `from_pretrained` sets it to False: what a service reads is not kept.
         progress: whether to show progress bars on a terminal.
 
     Attributes:
@@ -83,6 +94,7 @@ class FusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         seed: int = 0,
         device: Device = "auto",
         store: str | os.PathLike[str] | None = None,
+        keep_features: bool = True,
         progress: bool = False,
     ) -> None:
         self.encoders = encoders
@@ -92,7 +104,14 @@ class FusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         self.seed = seed
         self.device = device
         self.store = store
+        self.keep_features = keep_features
         self.progress = progress
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.string, tags.input_tags.two_d_array = True, False
+        tags.classifier_tags.multi_label = True
+        return tags
 
     def fit(
         self,
@@ -105,7 +124,7 @@ class FusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         """Extract features (from the store where they are there already) and train the head.
 
         Args:
-            X: N texts.
+            X: N texts: a list, a numpy array, a column of pandas or polars.
             y: N labels, all strings or all whole numbers. For a multi-label task N lists of strings, or an
                 indicator matrix (N, C) of 0 and 1 with the labels 0 to C − 1.
             X_valid: texts for early stopping; a tenth of X, stratified, is held out unless given.
@@ -212,11 +231,9 @@ class FusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         """`predict_proba` in chunks of up to 1,024 texts, in order and in constant memory."""
         if not self.__sklearn_is_fitted__():
             raise NotFittedError(NOT_FITTED)
-        if isinstance(X, str):
-            raise DataError("X: give a list of texts, not one string")
-        iterator = iter(X)
+        iterator = iter(one_column(X, "X"))
         while chunk := list(islice(iterator, CHUNK_TEXTS)):
-            yield self.config_.decision.probabilities(self.predict_logits(chunk))
+            yield self.config_.decision.probabilities(self._logits(self._encoded(check_texts(chunk, "X"))))
 
     def predict_logits(self, X: Sequence[str], side: Side = "right") -> torch.Tensor:
         """What the head says of each text before calibration: (N, C), float32, on the CPU; all in memory at once.
@@ -231,16 +248,19 @@ class FusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         if not self.__sklearn_is_fitted__():
             raise NotFittedError(NOT_FITTED)
         texts = check_texts(X, "X")
-        encoded = [(encoder.config, encode(encoder, texts, side)) for encoder in self.load_encoders()]
-        device = resolve_device(self.device)
+        return self._logits([(encoder.config, encode(encoder, texts, side)) for encoder in self.load_encoders()])
+
+    def _logits(self, encoded: Sequence[tuple[EncoderConfig, list[np.ndarray]]]) -> torch.Tensor:
+        """The head's logits of encoded texts: (N, C)."""
+        device, count = resolve_device(self.device), len(encoded[0][1])
         parts = []
-        for start in range(0, len(texts), HEAD_TEXTS):
+        for start in range(0, count, HEAD_TEXTS):
             part = slice(start, start + HEAD_TEXTS)
             features = {
                 config.name: from_arrays(arrays[part], ragged=config.pooling == "tokens")
                 for config, arrays in encoded
             }
-            parts.append(predict_logits(self.head_.to(device), features, len(texts[part]), device))
+            parts.append(predict_logits(self.head_.to(device), features, min(HEAD_TEXTS, count - start), device))
         return torch.cat(parts) if parts else torch.empty((0, len(self.classes_)))
 
     def explain(self, text: str, label: str | int | None = None, *, most_spans: int = MOST_SPANS) -> Explanation:
@@ -275,6 +295,30 @@ class FusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         occlusion = occlude(text, cut, most_spans)
         log_odds = self.config_.decision.log_odds(self.predict_logits(occlusion.texts))
         return explanations(occlusion, log_odds, self.config_.labels)
+
+    def _encoded(self, texts: list[str]) -> list[tuple[EncoderConfig, list[np.ndarray]]]:
+        """Each encoder's features, an array a text; through the store where features are to be kept."""
+        if not self.keep_features:
+            return [(encoder.config, encode(encoder, texts)) for encoder in self.load_encoders()]
+        device, store = resolve_device(self.device), FeatureStore(self.store)
+        encoded: list[tuple[EncoderConfig, list[np.ndarray]]] = []
+        for number, saved in enumerate(self.config_.encoders):
+            identity = checked_identity(saved.config, saved.fingerprint, device)
+            extract_features(texts, identity, store, device, QUIET, load=partial(self._encoder, number))
+            features = store.of(identity).read(hash_texts(texts))
+            encoded.append((saved.config, features.arrays))
+        return encoded
+
+    def score(self, X: Iterable[str], y: Labels, sample_weight: Sequence[float] | None = None) -> float:
+        """Accuracy on N texts and their labels as `fit` takes them; multi-label: of all labels of a text."""
+        answers = self.predict(X)
+        if answers.ndim == 2:
+            _, labels = encode_labels(y, "y", len(answers), self.classes_)
+            y = targets(labels, len(self.classes_))
+        return float(accuracy_score(column(y), answers, sample_weight=sample_weight))
+
+    def _encoder(self, number: int, *_: object) -> Encoder:
+        return self.load_encoders()[number]
 
     def load_encoders(self) -> list[Encoder]:
         """The encoders, loaded at the first call and kept."""
@@ -322,7 +366,11 @@ class FusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         )
         config = saved.config.model_copy(update={"encoders": encoders})
         classifier = cls(
-            encoders=[one.config for one in encoders], head=config.head.name, seed=config.seed, device=device
+            encoders=[one.config for one in encoders],
+            head=config.head.name,
+            seed=config.seed,
+            device=device,
+            keep_features=False,
         )
         classifier._restore(config, saved.head)
         return classifier
@@ -346,16 +394,19 @@ def encode_labels(
     Raises:
         DataError: something else, or labels that are not among `classes`.
     """
+    y = column(y)
     if len(y) != count:
         raise DataError(f"{name}: {len(y)} labels for {count} texts")
     rows: list[list[Any]]
     several = len(y) > 0 and isinstance(y[0], (list, tuple, set, np.ndarray))
     if not several:
         flat = np.asarray(y)
-        if flat.dtype.kind not in "iuUO" or flat.ndim != 1:
+        kinds = {int if isinstance(value, np.integer) else type(value) for value in flat.tolist()}
+        if flat.ndim != 1 or kinds not in ({int}, {str}):
             raise DataError(f"{name}: give {count} strings or whole numbers, one a text")
+        flat = flat if kinds == {str} else flat.astype(np.int64)
         rows = [[value] for value in flat]
-    elif isinstance(y, np.ndarray):
+    elif isinstance(y, np.ndarray) and y.ndim == 2:
         if not np.isin(y, (0, 1)).all():
             raise DataError(f"{name}: a matrix of labels holds only 0 and 1")
         rows = [np.flatnonzero(row).tolist() for row in y]
@@ -381,16 +432,34 @@ def encode_labels(
     return found, tuple(encoded)
 
 
+def column(values: Any) -> Any:
+    """A column or table of pandas, polars or Arrow as a numpy array; anything else as it is."""
+    return values.to_numpy() if hasattr(values, "to_numpy") else values
+
+
+def one_column(texts: Any, name: str) -> Iterable[object]:
+    """Texts to go through one by one.
+
+    Raises:
+        DataError: one string, or a table: its elements would be letters, names of columns, or rows.
+    """
+    if isinstance(texts, str):
+        raise DataError(f"{name}: give a list of texts, not one string")
+    values: Iterable[object] = column(texts)
+    shape = np.shape(values) if isinstance(values, np.ndarray) else (0,)
+    if len(shape) != 1:
+        raise DataError(f"{name}: give one column of texts, as X['text'] of a table, not an array of shape {shape}")
+    return values
+
+
 def check_texts(texts: Iterable[object], name: str) -> list[str]:
     """The texts as a list, each a string with something in it.
 
     Raises:
         DataError: one that is not, by its position.
     """
-    if isinstance(texts, str):
-        raise DataError(f"{name}: give a list of texts, not one string")
     result: list[str] = []
-    for position, text in enumerate(texts):
+    for position, text in enumerate(one_column(texts, name)):
         if not isinstance(text, str) or not text.strip():
             what = "is empty" if isinstance(text, str) else f"is {text!r}, not a string"
             raise DataError(f"{name}: text {position} {what}")

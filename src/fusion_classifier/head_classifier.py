@@ -13,6 +13,7 @@ from numbers import Integral
 from typing import Any, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
@@ -84,11 +85,11 @@ class FusionHeadClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
     def fit(
         self,
         X: np.ndarray,
-        y: np.ndarray,
-        sample_weight: np.ndarray | None = None,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
         *,
         X_valid: np.ndarray | None = None,
-        y_valid: np.ndarray | None = None,
+        y_valid: ArrayLike | None = None,
     ) -> Self:
         """Train the head.
 
@@ -168,7 +169,7 @@ def block_shapes(blocks: Mapping[str, Shape] | Sequence[Shape] | None, columns: 
     named = blocks if isinstance(blocks, Mapping) else {f"block{i}": shape for i, shape in enumerate(blocks)}
     shapes: dict[str, tuple[int, ...]] = {}
     for name, given in named.items():
-        shape = (given,) if isinstance(given, Integral) else tuple(given)  # type: ignore[arg-type]
+        shape: tuple[Any, ...] = tuple(given) if isinstance(given, Sequence) else (given,)
         if len(shape) not in (1, 2) or not all(isinstance(size, Integral) and int(size) > 0 for size in shape):
             raise UsageError(f"blocks: {name} has the shape {given!r}; give a width or (layers, width)")
         shapes[str(name)] = tuple(int(size) for size in shape)

@@ -5,14 +5,14 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import f1_score
+from sklearn.metrics import accuracy_score, f1_score
 
 from fusion_classifier.config import FusionConfig, LinearConfig, LlmEmbedConfig, TrainingConfig
 from fusion_classifier.errors import DataError, NonFiniteError
 from fusion_classifier.features import Features, PooledFeatures, TokenFeatures
 from fusion_classifier.progress import QUIET
 from fusion_classifier.training import LabelledFeatures, Trained, predict_logits, train
-from fusion_classifier.training.loop import predict_parts
+from fusion_classifier.training.loop import predict_parts, scores
 
 CPU = torch.device("cpu")
 CONFIG = TrainingConfig(learning_rate=3e-3, batch_size=16, max_epochs=8, patience=8, clip_norm=1.0)
@@ -82,12 +82,6 @@ def test_it_learns(head: OnePart | FusionConfig) -> None:
     assert fit(head, config=config).best.valid_accuracy > 0.8
 
 
-def singles_of(data: LabelledFeatures) -> np.ndarray:
-    features = data.features["single"]
-    assert isinstance(features, PooledFeatures)
-    return features.values
-
-
 def test_it_stops_when_patience_is_at_its_end() -> None:
     trained = fit(HEADS[0], config=CONFIG.model_copy(update={"max_epochs": 200, "patience": 3}))
     assert len(trained.history) == trained.best_epoch + 3
@@ -95,7 +89,7 @@ def test_it_stops_when_patience_is_at_its_end() -> None:
 
 def test_divergence_is_named_with_the_way_out() -> None:
     broken = data(150, 0)
-    singles_of(broken)[3, 0] = np.inf
+    values_of(broken, "single")[3, 0] = np.inf
     with pytest.raises(NonFiniteError, match="--lr"):
         train(HEADS[1], CONFIG, broken, data(60, 1), 3, 0, CPU, QUIET)
 
@@ -108,7 +102,7 @@ def test_an_empty_split_is_named() -> None:
 @pytest.mark.parametrize("head", HEADS)
 def test_nan_in_a_feature_is_named(head: OnePart) -> None:
     broken = data(150, 0)
-    singles_of(broken)[3, 0] = np.nan
+    values_of(broken, "single")[3, 0] = np.nan
     with pytest.raises(NonFiniteError, match="diverged"):
         train(head, CONFIG, broken, data(60, 1), 3, 0, CPU, QUIET)
 
@@ -116,7 +110,7 @@ def test_nan_in_a_feature_is_named(head: OnePart) -> None:
 @pytest.mark.parametrize("head", HEADS)
 def test_nan_in_a_feature_to_validate_on_is_named(head: OnePart) -> None:
     broken = data(60, 1)
-    singles_of(broken)[3, 0] = np.nan
+    values_of(broken, "single")[3, 0] = np.nan
     with pytest.raises(NonFiniteError):
         train(head, CONFIG, data(150, 0), broken, 3, 0, CPU, QUIET)
 
@@ -143,7 +137,7 @@ def test_logits_do_not_depend_on_the_padding_of_the_batch(head: OnePart) -> None
     assert isinstance(tokens, TokenFeatures)
     long = np.full((50, *tokens.values.shape[1:]), 3, dtype=np.float16)
     longer = TokenFeatures(np.concatenate([tokens.values, long]), np.append(tokens.offsets, tokens.offsets[-1] + 50))
-    singles = singles_of(few)
+    singles = values_of(few, "single")
     more: dict[str, Features] = {"layered": longer, "single": PooledFeatures(np.concatenate([singles, singles[:1]]))}
     together = predict_logits(trained.head, few.features, 20, CPU)
     torch.testing.assert_close(predict_logits(trained.head, more, 21, CPU)[:20], together, atol=1e-5, rtol=1e-5)
@@ -171,7 +165,7 @@ def test_training_on_tokens_is_training_on_their_means(head: OnePart) -> None:
 
 def test_the_caller_s_random_state_is_put_back_after_an_error() -> None:
     broken = data(150, 0)
-    singles_of(broken)[3, 0] = np.nan
+    values_of(broken, "single")[3, 0] = np.nan
     before = torch.get_rng_state()
     with pytest.raises(NonFiniteError):
         train(HEADS[1], CONFIG, broken, data(60, 1), 3, 0, CPU, QUIET)
@@ -224,3 +218,61 @@ def test_an_encoder_that_knows_nothing_gets_little_weight_and_the_mixture_is_kep
     parts = predict_parts(trained.head, valid.features, 60, CPU)
     mixed = (weights[:, None, None] * parts).sum(0)
     torch.testing.assert_close(predict_logits(trained.head, valid.features, 60, CPU), mixed)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("multilabel", [False, True])
+@pytest.mark.parametrize("seed", range(20))
+def test_scores_are_scikit_learns(seed: int, *, multilabel: bool, weighted: bool) -> None:
+    generator = np.random.default_rng(seed)
+    rows, classes = int(generator.integers(1, 30)), int(generator.integers(2, 9))
+    labels, answers = (
+        (generator.random((rows, classes)) < 0.3).astype(np.int64)
+        if multilabel
+        else generator.integers(0, classes, rows)
+        for _ in range(2)
+    )
+    weights = generator.random(rows).astype(np.float32) + 0.1 if weighted else None
+    accuracy, f1 = scores(labels, answers, weights)
+    assert accuracy == pytest.approx(accuracy_score(labels, answers, sample_weight=weights), rel=1e-6)
+    expected = f1_score(labels, answers, average="weighted", zero_division=0, sample_weight=weights)
+    assert f1 == pytest.approx(expected, rel=1e-6)
+    if not weighted:
+        assert (accuracy, f1) == (accuracy_score(labels, answers), expected)  # to the bit: epochs tie as they did
+
+
+@pytest.mark.parametrize("head", EVERY_HEAD)
+def test_a_row_of_weight_zero_leaves_no_trace(head: OnePart | FusionConfig) -> None:
+    """Noise of weight zero among the validation rows; among the training rows it would still move the statistics."""
+    clean, train_data = data(60, 1), data(150, 0)
+    noise = data(20, 2, noise=50.0)
+    mixed = LabelledFeatures(
+        {n: PooledFeatures(np.concatenate([values_of(clean, n), values_of(noise, n)])) for n in clean.features},
+        np.concatenate([clean.labels, noise.labels]),
+        np.repeat(np.array([80 / 60, 0.0], dtype=np.float32), [60, 20]),
+    )
+    plain, weighted = (train(head, CONFIG, train_data, valid, 3, 0, CPU, QUIET) for valid in (clean, mixed))
+    assert plain.best_epoch == weighted.best_epoch
+    assert plain.best.valid_loss == pytest.approx(weighted.best.valid_loss, rel=1e-4)
+    assert plain.best.valid_weighted_f1 == pytest.approx(weighted.best.valid_weighted_f1, rel=1e-6)
+
+
+def test_a_heavy_row_is_learned_first() -> None:
+    """Two rows that contradict each other: the answer is the heavier one's."""
+    rows = data(64, 0)
+    for heavy in (0, 1):
+        labels = np.arange(64) % 2
+        weights = np.where(labels == heavy, 1.9, 0.1).astype(np.float32)
+        same = {name: PooledFeatures(np.repeat(values_of(rows, name)[:1], 64, axis=0)) for name in rows.features}
+        contradictory = LabelledFeatures(same, labels, weights)
+        trained = train(LinearConfig(), CONFIG, contradictory, contradictory, 2, 0, CPU, QUIET)
+        logits = predict_logits(trained.head, same, 64, CPU)
+        assert (trained.decision.labels(trained.decision.probabilities(logits)) == heavy).all()
+        share = trained.decision.probabilities(logits)[0, heavy]
+        assert share == pytest.approx(0.95, abs=0.05)
+
+
+def values_of(data: LabelledFeatures, name: str) -> np.ndarray:
+    features = data.features[name]
+    assert isinstance(features, PooledFeatures)
+    return features.values

@@ -82,6 +82,11 @@ class PooledFeatures:
         """The shape of one text's feature."""
         return FeatureShape(tuple(self.values.shape[1:]), ragged=False)
 
+    @property
+    def arrays(self) -> list[np.ndarray]:
+        """The array of each text, `shape`, as `from_arrays` takes them."""
+        return list(self.values)
+
     def batch(self, rows: np.ndarray) -> Tensor:
         """Some texts' features, as they are stored: (B, *shape)."""
         return torch.from_numpy(self.values[rows])
@@ -113,6 +118,11 @@ class TokenFeatures:
     def lengths(self) -> np.ndarray:
         """Tokens of each text: (N,), int64."""
         return np.diff(self.offsets)
+
+    @property
+    def arrays(self) -> list[np.ndarray]:
+        """The states of each text, (L, layers, H), as `from_arrays` takes them."""
+        return np.split(self.values, self.offsets[1:-1])
 
     def batch(self, rows: np.ndarray) -> TokenStates:
         """Some texts' states, as they are stored."""

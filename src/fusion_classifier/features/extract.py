@@ -53,10 +53,12 @@ def extract_features(
     progress: Progress,
     *,
     commit_seconds: float = COMMIT_SECONDS,
+    load: Callable[[EncoderIdentity, torch.device], Encoder] = load_identified,
 ) -> ExtractionReport:
     """Make sure that the store holds the features of these texts.
 
-    Can be stopped at any moment, by SIGKILL too, and run again: what was committed is not encoded again.
+    Can be stopped at any moment, by SIGKILL too, and run again: what was committed is not encoded again. The model is
+    loaded, by `load`, only where texts are missing.
 
     Raises:
         WeightsError, UsageError: the encoder can't be loaded.
@@ -72,7 +74,7 @@ def extract_features(
     if not missing:
         return ExtractionReport(name, len(unique), 0, 0, time.perf_counter() - started)
     with progress.bar(f"loading {name}", total=None):
-        encoder = load_identified(identity, device)
+        encoder = load(identity, device)
     shape, cut = shape_of(encoder), 0
 
     def append(parts: list[tuple[np.ndarray, list[np.ndarray]]]) -> int:

@@ -252,7 +252,7 @@ def _agreement(
         from fusion_classifier.onnx_export.predict import Classifier  # noqa: PLC0415 - an extra
 
         found = Classifier(folder).predict_proba(texts)
-        dtypes = {encoder.config.name: str(encoder.identity.dtype) for encoder in classifier._encoders()}
+        dtypes = {encoder.config.name: str(encoder.identity.dtype) for encoder in classifier.load_encoders()}
         result["text_to_probabilities"] = compared(found, expected)
         result["with_the_classifiers_precision"] = {
             "dtypes": {name: dtype.removeprefix("torch.") for name, dtype in dtypes.items()},
