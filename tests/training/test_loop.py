@@ -276,3 +276,19 @@ def values_of(data: LabelledFeatures, name: str) -> np.ndarray:
     features = data.features[name]
     assert isinstance(features, PooledFeatures)
     return features.values
+
+
+@pytest.mark.parametrize("head", EVERY_HEAD)
+def test_a_multi_label_head_that_has_hardly_learnt_gives_each_label_its_share(head: OnePart | FusionConfig) -> None:
+    """Without a temperature: stopped after a step, probabilities are those of a guess, not 1/2."""
+    shares = np.array([0.05, 0.4, 0.9])
+
+    def several(rows: int, seed: int) -> LabelledFeatures:
+        labels = np.random.default_rng(seed).random((rows, 3)) < shares
+        return LabelledFeatures(data(rows, seed).features, labels.astype(np.int64))
+
+    once = TrainingConfig(learning_rate=1e-4, batch_size=400, max_epochs=1, patience=1, calibrate=False)
+    valid = several(100, 1)
+    trained = train(head, once, several(400, 0), valid, 3, 0, CPU, QUIET)
+    found = trained.decision.probabilities(predict_logits(trained.head, valid.features, 100, CPU))
+    np.testing.assert_allclose(np.median(found, axis=0), shares, atol=0.12)

@@ -65,6 +65,11 @@ class FusionHead(Head):
         """Whether there is a co-occurrence term."""
         return self.by_label and self.config.cooccurrence > 0 and self.pairs > 0
 
+    @property
+    def output_bias(self) -> nn.Parameter:
+        """See `Head`: (E, C)."""
+        return self.bias
+
     def fit_statistics(self, batches: Iterable[Batch]) -> None:
         """Mean and standard deviation of each encoder's states, from a sample of the training tokens."""
         samples: list[list[Tensor]] = [[] for _ in self.shapes]

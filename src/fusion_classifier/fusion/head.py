@@ -40,6 +40,16 @@ class Head(nn.Module, ABC):
         """What is trained: logits (B, C) and the share of the loss that they bear; the shares sum to 1."""
         return [(1.0, self(batch))]
 
+    @property
+    @abstractmethod
+    def output_bias(self) -> nn.Parameter:
+        """What is added to the logits at the end, (…, C)."""
+
+    def start_at(self, logits: Tensor) -> None:
+        """Let an untrained head begin near these logits (C), such as the labels' log-odds."""
+        with torch.no_grad():
+            self.output_bias.copy_(logits.expand_as(self.output_bias))
+
     def fit_statistics(self, batches: Iterable[Batch]) -> None:
         """Take what the head keeps of the training features (means, say) before training; nothing here."""
 

@@ -47,6 +47,11 @@ class LinearHead(Head):
         self.mean.copy_(mean)
         self.std.copy_(torch.where(std > 1e-6 * (mean.abs() + 1e-6), std, torch.ones_like(std)))
 
+    @property
+    def output_bias(self) -> nn.Parameter:
+        """See `Head`: (C,)."""
+        return self.linear.bias
+
     def forward(self, batch: Batch) -> Tensor:
         """Logits (B, C)."""
         logits: Tensor = self.linear((self._concatenated(batch) - self.mean) / self.std)

@@ -58,6 +58,13 @@ class LlmEmbedHead(Head):
             nn.Linear(HIDDEN[1], n_classes),
         )
 
+    @property
+    def output_bias(self) -> nn.Parameter:
+        """See `Head`: (C,)."""
+        last = self.classifier[-1]
+        assert isinstance(last, nn.Linear)
+        return last.bias
+
     def stack(self, batch: Batch) -> tuple[Tensor, list[Tensor]]:
         """X, (B, n, d), and the mean over the layers of each layered encoder, (B, H) each."""
         features = self.pooled(batch, product_dtype(self.mixture.device))  # each (B, layers, H)

@@ -93,6 +93,8 @@ def train(
         head.to(device)
         with closing(_in_random_order(train_data, device)) as batches:
             head.fit_statistics(batches)
+        if train_data.labels.ndim > 1:
+            head.start_at(log_odds_of(train_data.labels).to(device))
         epochs = epochs_of(config, len(train_data))
         steps = _Steps(head, config, epochs * math.ceil(len(train_data) / config.batch_size))
         history: list[Epoch] = []
@@ -129,6 +131,17 @@ def train(
     logits = predict_logits(head, valid_data.features, len(valid_data), device)
     decision = fit_decision(logits, valid_data.labels, calibrate=config.calibrate, weights=valid_data.weights)
     return Trained(head, decision, seed, best_epoch, tuple(history))
+
+
+def log_odds_of(labels: np.ndarray) -> Tensor:
+    """How common each label is among (N, C) of 0 and 1, as log-odds: (C,), finite for labels that none or all have.
+
+    A multi-label head that starts there need not learn first that most labels are rare: stopped early, it would still
+    give all of them a probability near 1/2, which no temperature can mend. Source of the idea: Lin et al.: Focal Loss
+    for Dense Object Detection, ICCV 2017, section 3.3, https://arxiv.org/abs/1708.02002.
+    """
+    share = (labels.sum(0) + 1) / (len(labels) + 2)
+    return torch.from_numpy(np.log(share / (1 - share))).float()
 
 
 def _epoch(
