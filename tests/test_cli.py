@@ -65,6 +65,7 @@ COMMANDS = [
     "report",
     "export-onnx",
     "doctor",
+    "serve",
 ]
 
 
