@@ -12,8 +12,10 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from fusion_classifier import FusionClassifier
+from fusion_classifier.cli import app
 from fusion_classifier.encoders import parse_encoder
 from fusion_classifier.errors import FecError, UsageError
 from fusion_classifier.features.arrays import FeatureShape, TokenStates
@@ -274,6 +276,26 @@ def test_a_folder_with_something_else_is_not_replaced(fit: Fit, bert_folder: Pat
     (tmp_path / "onnx" / "thesis.txt").unlink()
     assert exported(classifier, tmp_path, encoders=False).folder == tmp_path / "onnx"
     assert "head.onnx" in exported(classifier, tmp_path, encoders=False).files
+
+
+def test_the_command_line_prints_the_agreement_and_warns_of_what_is_missing(
+    fit: Fit, bert_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit([str(bert_folder)], "linear").save_pretrained(tmp_path / "model")
+    command = ["export-onnx", str(tmp_path / "model"), "--out", str(tmp_path / "onnx"), "--check", "3"]
+    quiet = CliRunner().invoke(app, [*command, "--no-encoders", "--json"])
+    assert quiet.exit_code == 0, quiet.output
+    assert json.loads(quiet.stdout)["agreement"]["head"]["equal_labels"] == 1
+    assert quiet.stderr == "", "what is not asked for is not missing"
+
+    def refuse(*_: object) -> None:
+        raise RuntimeError("no such operator")
+
+    monkeypatch.setattr(export, "export_encoder", refuse)
+    warned = CliRunner().invoke(app, command)
+    assert warned.exit_code == 0, warned.output
+    assert f"warning: encoder {bert_folder.name} was not exported: no such operator" in warned.stderr
+    assert "head.onnx" in warned.stdout
 
 
 def test_a_missing_package_is_named_with_the_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
