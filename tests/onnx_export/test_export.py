@@ -64,7 +64,6 @@ HEADS: list[tuple[str, dict[str, object], str, int, Decision]] = [
     ("fusion", {"width": 16}, "pooled", 300, ONE),  # queries are shared
     ("linear", {}, "pooled", 5, Decision(temperature=0.4, beta=0.5)),
     ("linear", {}, "tokens", 5, Decision()),
-    ("llmembed", {"width": 16}, "pooled", 5, ONE),
     ("llmembed", {"width": 16}, "mixed", 5, ONE),
 ]
 
@@ -194,31 +193,26 @@ def test_predict_py_needs_three_packages_and_answers_as_fec_predict(
     np.testing.assert_allclose([answer["score"] for answer in answers], expected, atol=1e-4)
 
 
-def test_several_labels_a_text_come_by_their_thresholds(fit: Fit, bert_folder: Path, tmp_path: Path) -> None:
-    classifier = fit([f"{bert_folder}?dtype=float32&pooling=mean+max+last"], "linear", SEVERAL)
-    exported(classifier, tmp_path)
-    expected = classifier.predict(TEXTS[:7])
-    names = classifier.classes_.tolist()
-    for answer, row in zip(Classifier(tmp_path / "onnx").predict(TEXTS[:7]), expected, strict=True):
-        assert {one["label"] for one in answer} == {names[i] for i in np.flatnonzero(row)}
-        scores = [one["score"] for one in answer]
-        assert scores == sorted(scores, reverse=True)
-
-
-def test_pooler_templates_and_roberta_positions_survive_the_export(
+def test_poolings_templates_roberta_positions_and_thresholds_survive_the_export(
     fit: Fit, bert_folder: Path, roberta_folder: Path, tmp_path: Path
 ) -> None:
     template = "I feel: {text} Really.||{text}"
+    ways = "pooling=mean+max+first+last&layers=1,3"
     encoders = [
         parse_encoder(f"{bert_folder}?dtype=float32&pooling=pooler"),
-        parse_encoder(f"{roberta_folder}?dtype=float32&pooling=first&layers=1,3&max_length=40&template={template}"),
+        parse_encoder(f"{roberta_folder}?dtype=float32&{ways}&max_length=40&template={template}"),
     ]
-    classifier = fit(encoders, "llmembed")
+    classifier = fit(encoders, "llmembed", SEVERAL)
     done = exported(classifier, tmp_path)
     assert done.config["encoders"][0]["inputs"] == ["input_ids", "attention_mask"], "no mask that nothing reads"
-    texts = [*FRESH, "a b " * 40]
-    found = Classifier(tmp_path / "onnx").predict_proba(texts)
-    np.testing.assert_allclose(found, classifier.predict_proba(texts), atol=1e-4)
+    texts = [*FRESH, "a b " * 40, *TEXTS[:7]]
+    delivered = Classifier(tmp_path / "onnx")
+    np.testing.assert_allclose(delivered.predict_proba(texts), classifier.predict_proba(texts), atol=1e-4)
+    names = classifier.classes_.tolist()
+    for answer, row in zip(delivered.predict(texts), classifier.predict(texts), strict=True):
+        assert {one["label"] for one in answer} == {names[i] for i in np.flatnonzero(row)}
+        scores = [one["score"] for one in answer]
+        assert scores == sorted(scores, reverse=True)
 
 
 def test_projected_states_in_8_bits_survive_the_export(fit: Fit, bert_folder: Path, tmp_path: Path) -> None:
