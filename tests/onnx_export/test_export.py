@@ -12,8 +12,10 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from fusion_classifier import FusionClassifier
+from fusion_classifier.cli import app
 from fusion_classifier.encoders import parse_encoder
 from fusion_classifier.errors import FecError, UsageError
 from fusion_classifier.features.arrays import FeatureShape, TokenStates
@@ -62,7 +64,6 @@ HEADS: list[tuple[str, dict[str, object], str, int, Decision]] = [
     ("fusion", {"width": 16}, "pooled", 300, ONE),  # queries are shared
     ("linear", {}, "pooled", 5, Decision(temperature=0.4, beta=0.5)),
     ("linear", {}, "tokens", 5, Decision()),
-    ("llmembed", {"width": 16}, "pooled", 5, ONE),
     ("llmembed", {"width": 16}, "mixed", 5, ONE),
 ]
 
@@ -192,31 +193,26 @@ def test_predict_py_needs_three_packages_and_answers_as_fec_predict(
     np.testing.assert_allclose([answer["score"] for answer in answers], expected, atol=1e-4)
 
 
-def test_several_labels_a_text_come_by_their_thresholds(fit: Fit, bert_folder: Path, tmp_path: Path) -> None:
-    classifier = fit([f"{bert_folder}?dtype=float32&pooling=mean+max+last"], "linear", SEVERAL)
-    exported(classifier, tmp_path)
-    expected = classifier.predict(TEXTS[:7])
-    names = classifier.classes_.tolist()
-    for answer, row in zip(Classifier(tmp_path / "onnx").predict(TEXTS[:7]), expected, strict=True):
-        assert {one["label"] for one in answer} == {names[i] for i in np.flatnonzero(row)}
-        scores = [one["score"] for one in answer]
-        assert scores == sorted(scores, reverse=True)
-
-
-def test_pooler_templates_and_roberta_positions_survive_the_export(
+def test_poolings_templates_roberta_positions_and_thresholds_survive_the_export(
     fit: Fit, bert_folder: Path, roberta_folder: Path, tmp_path: Path
 ) -> None:
     template = "I feel: {text} Really.||{text}"
+    ways = "pooling=mean+max+first+last&layers=1,3"
     encoders = [
         parse_encoder(f"{bert_folder}?dtype=float32&pooling=pooler"),
-        parse_encoder(f"{roberta_folder}?dtype=float32&pooling=first&layers=1,3&max_length=40&template={template}"),
+        parse_encoder(f"{roberta_folder}?dtype=float32&{ways}&max_length=40&template={template}"),
     ]
-    classifier = fit(encoders, "llmembed")
+    classifier = fit(encoders, "llmembed", SEVERAL)
     done = exported(classifier, tmp_path)
     assert done.config["encoders"][0]["inputs"] == ["input_ids", "attention_mask"], "no mask that nothing reads"
-    texts = [*FRESH, "a b " * 40]
-    found = Classifier(tmp_path / "onnx").predict_proba(texts)
-    np.testing.assert_allclose(found, classifier.predict_proba(texts), atol=1e-4)
+    texts = [*FRESH, "a b " * 40, *TEXTS[:7]]
+    delivered = Classifier(tmp_path / "onnx")
+    np.testing.assert_allclose(delivered.predict_proba(texts), classifier.predict_proba(texts), atol=1e-4)
+    names = classifier.classes_.tolist()
+    for answer, row in zip(delivered.predict(texts), classifier.predict(texts), strict=True):
+        assert {one["label"] for one in answer} == {names[i] for i in np.flatnonzero(row)}
+        scores = [one["score"] for one in answer]
+        assert scores == sorted(scores, reverse=True)
 
 
 def test_projected_states_in_8_bits_survive_the_export(fit: Fit, bert_folder: Path, tmp_path: Path) -> None:
@@ -274,6 +270,26 @@ def test_a_folder_with_something_else_is_not_replaced(fit: Fit, bert_folder: Pat
     (tmp_path / "onnx" / "thesis.txt").unlink()
     assert exported(classifier, tmp_path, encoders=False).folder == tmp_path / "onnx"
     assert "head.onnx" in exported(classifier, tmp_path, encoders=False).files
+
+
+def test_the_command_line_prints_the_agreement_and_warns_of_what_is_missing(
+    fit: Fit, bert_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit([str(bert_folder)], "linear").save_pretrained(tmp_path / "model")
+    command = ["export-onnx", str(tmp_path / "model"), "--out", str(tmp_path / "onnx"), "--check", "3"]
+    quiet = CliRunner().invoke(app, [*command, "--no-encoders", "--json"])
+    assert quiet.exit_code == 0, quiet.output
+    assert json.loads(quiet.stdout)["agreement"]["head"]["equal_labels"] == 1
+    assert quiet.stderr == "", "what is not asked for is not missing"
+
+    def refuse(*_: object) -> None:
+        raise RuntimeError("no such operator")
+
+    monkeypatch.setattr(export, "export_encoder", refuse)
+    warned = CliRunner().invoke(app, command)
+    assert warned.exit_code == 0, warned.output
+    assert f"warning: encoder {bert_folder.name} was not exported: no such operator" in warned.stderr
+    assert "head.onnx" in warned.stdout
 
 
 def test_a_missing_package_is_named_with_the_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
