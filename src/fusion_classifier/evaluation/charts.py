@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 CURVE_POINTS = 160  # of a line: more can't be seen
 PCA_DIMENSIONS = 50  # that t-SNE starts from
@@ -90,7 +91,9 @@ def plane(values: np.ndarray) -> tuple[np.ndarray | None, str]:
     if dimensions < 3:
         return np.pad(components, ((0, 0), (0, 2 - dimensions))), "PCA"
     perplexity = min(30.0, (len(values) - 1) / 3)
-    found: np.ndarray = TSNE(2, perplexity=perplexity, init="pca", random_state=0).fit_transform(components)
+    # One thread: the sums of several come in any order, and t-SNE makes much of a last digit.
+    with threadpool_limits(1, "openmp"):
+        found: np.ndarray = TSNE(2, perplexity=perplexity, init="pca", random_state=0).fit_transform(components)
     return found, f"t-SNE (perplexity {perplexity:.0f}) of {dimensions} principal components"
 
 
