@@ -90,7 +90,8 @@ def plane(values: np.ndarray) -> tuple[np.ndarray | None, str]:
     components = reduced.fit_transform(values)
     if dimensions < 3:
         return np.pad(components, ((0, 0), (0, 2 - dimensions))), "PCA"
-    perplexity = min(30.0, (len(values) - 1) / 3)
+    # About as many neighbours as a point has of its kind: of few points fewer than the usual 30.
+    perplexity = min(30.0, max(5.0, len(values) / 10), (len(values) - 1) / 3)
     # One thread: the sums of several come in any order, and t-SNE makes much of a last digit.
     with threadpool_limits(1, "openmp"):
         found: np.ndarray = TSNE(2, perplexity=perplexity, init="pca", random_state=0).fit_transform(components)
