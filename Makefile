@@ -19,7 +19,7 @@ demo: install    ## train, evaluate and try a classifier on the demo corpus (no 
 	@$(BIN)/fec predict runs/demo "I can not believe she remembered my birthday!" --top-k 3
 
 test: $(VENV)/.dev $(VENV)/.chromium  ## run the tests
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 check: $(VENV)/.dev  ## format, lint, types
 	$(BIN)/ruff format --check .

@@ -60,3 +60,10 @@ def test_per_class_has_every_label_with_its_support() -> None:
     table = per_class(labels, [answers, answers], ["a", "b", "c", "d"])
     assert [row["support"] for row in table.values()] == labels.sum(0).tolist()
     assert [row["f1"] for row in table.values()] == pytest.approx(f1_score(labels, answers, average=None).tolist())
+
+
+def test_a_split_in_which_no_text_has_a_label_is_measured() -> None:
+    nothing = np.zeros((2, 3), dtype=np.int64)
+    found = score(nothing, np.full((2, 3), 0.2, dtype=np.float32), nothing)
+    assert found["map"] == 0
+    assert found["subset_accuracy"] == 1

@@ -26,18 +26,17 @@ def score(labels: np.ndarray, probabilities: np.ndarray, answers: np.ndarray) ->
 
     Returns:
         macro, micro and weighted F1; map, the mean over labels of the average precision (labels that no text
-        has are left out); subset_accuracy, the share of texts of which every label is right; nll in nats, the
-        mean over texts and labels; ece over all pairs of text and label, with 15 bins.
+        has are left out; 0 where all are); subset_accuracy, the share of texts of which every label is right;
+        nll in nats, the mean over texts and labels; ece over all pairs of text and label, with 15 bins.
     """
     present = labels.any(0)
     p = np.clip(probabilities.astype(np.float64), 1e-15, 1 - 1e-15)
     below_one = np.clip(probabilities.astype(np.float32), 0, np.nextafter(np.float32(1), np.float32(0)))
-    precision = average_precision_score(labels[:, present], probabilities[:, present], average="macro")
     return {
         "macro_f1": float(f1_score(labels, answers, average="macro", zero_division=0)),
         "micro_f1": float(f1_score(labels, answers, average="micro", zero_division=0)),
         "weighted_f1": float(f1_score(labels, answers, average="weighted", zero_division=0)),
-        "map": float(precision) if present.any() else 0.0,
+        "map": _mean_average_precision(labels[:, present], probabilities[:, present]),
         "subset_accuracy": float(accuracy_score(labels, answers)),
         "nll": float(-np.where(labels == 1, np.log(p), np.log(1 - p)).mean()),
         "ece": float(
@@ -46,6 +45,11 @@ def score(labels: np.ndarray, probabilities: np.ndarray, answers: np.ndarray) ->
             )
         ),
     }
+
+
+def _mean_average_precision(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """Over the columns, each a label that some text has; 0 where there is none."""
+    return float(average_precision_score(labels, probabilities, average="macro")) if labels.size else 0.0
 
 
 def summarize(
