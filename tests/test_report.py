@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from fusion_classifier.cli import app
 from fusion_classifier.config import RunConfig, TaskConfig
 from fusion_classifier.encoders import parse_encoders
 from fusion_classifier.errors import DataError, FecError, UsageError
@@ -339,6 +341,22 @@ def test_wrong_arguments_are_one_sentence(finished: Path, tmp_path: Path) -> Non
         write_report(finished, out=tmp_path)
 
 
+def test_fec_run_ends_with_a_report_unless_told_otherwise(tmp_path: Path, bert_folder: Path) -> None:
+    lines = ["text,label", *(f"{WORDS[label]} {i},{label}" for i in range(20) for label in ("joy", "anger", "fear"))]
+    (tmp_path / "moods.csv").write_text("\n".join(lines), "utf-8")
+    command = ["run", str(tmp_path / "moods.csv"), "-e", str(bert_folder), "--head", "linear", "--epochs", "1"]
+    command += ["--store", str(tmp_path / "store"), "--out", str(tmp_path / "run")]
+    without = CliRunner().invoke(app, [*command, "--no-report"])
+    assert without.exit_code == 0, without.output
+    assert not (tmp_path / "run" / "report.html").exists()
+    done = CliRunner().invoke(app, [*command, "--json"])
+    assert json.loads(done.stdout)["rows"]["test"] == 6
+    assert "6 test texts" in parsed(tmp_path / "run" / "report.html").words("summary")
+    stages = json.loads((tmp_path / "run" / "stages.json").read_text())
+    assert {stage["calls"] for stage in stages.values()} == {2}
+    assert stages["extract"]["encoded"] == 60  # of the first call
+
+
 def test_the_command_writes_where_it_is_told(finished: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "fusion_classifier", "report", str(finished), "--out", "page.html", "--no-texts"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False, timeout=120)
@@ -349,6 +367,7 @@ def test_the_command_writes_where_it_is_told(finished: Path, tmp_path: Path) -> 
 
 def test_a_real_browser_shows_it_without_complaint(finished: Path, several: Path) -> None:
     playwright = pytest.importorskip("playwright.sync_api")
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
     chromium = shutil.which("chromium")
     if chromium is None:
         pytest.skip("no chromium here (make test installs it)")
@@ -359,7 +378,9 @@ def test_a_real_browser_shows_it_without_complaint(finished: Path, several: Path
         for folder in (finished, several):
             path = write_report(folder)
             for width, scheme in ((1280, "light"), (390, "dark")):
-                page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+                view = {"width": width, "height": 900}
+                # The page's policy lets no other script in; axe has to come in all the same.
+                page = browser.new_page(viewport=view, color_scheme=scheme, bypass_csp=True)
                 page.on("console", lambda message: complaints.append(message.text))
                 page.on("pageerror", lambda error: complaints.append(str(error)))
                 page.on("dialog", lambda dialog: complaints.append(dialog.message))
@@ -375,6 +396,8 @@ def test_a_real_browser_shows_it_without_complaint(finished: Path, several: Path
                 assert float(page.inner_text(first)) <= best
                 page.hover("#map circle >> nth=0", force=True)
                 assert page.is_visible(".tip")
+                findings = axe.run(page).response["violations"]
+                assert [one["id"] for one in findings if one["impact"] in ("serious", "critical")] == []
                 page.close()
         browser.close()
     assert complaints == []

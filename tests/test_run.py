@@ -176,6 +176,17 @@ def test_another_configuration_is_refused_in_the_same_folder(
     assert [path.name for path in (out / "seeds").iterdir()] == ["0"]
 
 
+def test_a_run_that_is_refused_extracts_nothing_before(
+    folder: Path, bert_folder: Path, tmp_path: Path, work: Workspace
+) -> None:
+    run_folder(folder, [bert_folder], tmp_path / "run", work)
+    kept = work.store.entries()
+    (folder / "valid.csv").write_text("text,label\nit is new,joy\n", "utf-8")
+    with pytest.raises(UsageError, match="data"):
+        run_folder(folder, [bert_folder], tmp_path / "run", work)
+    assert work.store.entries() == kept
+
+
 def test_a_folder_with_other_things_in_it_is_left_alone(
     folder: Path, bert_folder: Path, tmp_path: Path, work: Workspace
 ) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 CURVE_POINTS = 160  # of a line: more can't be seen
 PCA_DIMENSIONS = 50  # that t-SNE starts from
@@ -89,8 +90,11 @@ def plane(values: np.ndarray) -> tuple[np.ndarray | None, str]:
     components = reduced.fit_transform(values)
     if dimensions < 3:
         return np.pad(components, ((0, 0), (0, 2 - dimensions))), "PCA"
-    perplexity = min(30.0, (len(values) - 1) / 3)
-    found: np.ndarray = TSNE(2, perplexity=perplexity, init="pca", random_state=0).fit_transform(components)
+    # About as many neighbours as a point has of its kind: of few points fewer than the usual 30.
+    perplexity = min(30.0, max(5.0, len(values) / 10), (len(values) - 1) / 3)
+    # One thread: the sums of several come in any order, and t-SNE makes much of a last digit.
+    with threadpool_limits(1, "openmp"):
+        found: np.ndarray = TSNE(2, perplexity=perplexity, init="pca", random_state=0).fit_transform(components)
     return found, f"t-SNE (perplexity {perplexity:.0f}) of {dimensions} principal components"
 
 

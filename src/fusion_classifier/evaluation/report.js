@@ -5,6 +5,7 @@
 const tip = document.createElement("div");
 tip.className = "tip";
 tip.hidden = true;
+tip.setAttribute("role", "tooltip");
 document.body.append(tip);
 for (const title of document.querySelectorAll("svg [data-t] > title")) {
   title.parentNode.dataset.t = title.textContent;
