@@ -14,7 +14,7 @@ import pytest
 
 pytest.importorskip("playwright", reason="the web page's tests need playwright")
 import uvicorn
-from axe_playwright_python.sync_playwright import Axe
+from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from fusion_classifier import FusionClassifier
