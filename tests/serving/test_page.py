@@ -156,7 +156,7 @@ def test_the_keyboard_alone_is_enough(page: Page) -> None:
     page.keyboard.type(TEXT)
     press("Control+Enter")
     expect(page.locator("#weights tr")).not_to_have_count(0)
-    expect(page.get_by_role("status").first).to_contain_text("gratitude")
+    expect(page.locator("#said")).to_contain_text("gratitude")
     tab_to("#bars input:checked")
     press("ArrowDown")
     second = page.locator("#bars input:checked").get_attribute("value")
