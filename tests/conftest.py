@@ -1,8 +1,13 @@
 """Small random models, real weights where they are at hand, object storage, and a cache of the tests' own."""
 
 import os
-from collections.abc import Iterator
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -24,6 +29,11 @@ from fusion_classifier.encoders.presets import PRESETS
 from fusion_classifier.encoders.weights import locate
 from fusion_classifier.errors import WeightsError
 from fusion_classifier.tasks import demo
+
+if TYPE_CHECKING:
+    from fusion_classifier.serving.model import ServedModel
+
+    Served = Callable[..., AbstractContextManager[str]]
 
 os.environ.update(QUIET)  # Ray reads it when the first test module imports it
 
@@ -174,3 +184,66 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     boto3.client("s3").create_bucket(Bucket="features")
     yield "s3://features"
     server.stop()
+
+
+# --- a small classifier, and servers of it in threads (tests/serving) ---
+
+
+@pytest.fixture(scope="session")
+def saved_model(bert_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder; its encoder reads 500 tokens, one a character."""
+    from fusion_classifier import FusionClassifier
+
+    place = tmp_path_factory.mktemp("served")
+    texts = [f"{word} {i}" for i in range(12) for word in ("we won", "he broke it", "it is dark")]
+    classifier = FusionClassifier(
+        [f"{bert_folder}?dtype=float32&max_length=500"],
+        head="linear",
+        store=place / "store",
+        training={"max_epochs": 25},
+    )
+    classifier.fit(texts, ["joy", "anger", "fear"] * 12).save_pretrained(place / "moods")
+    return place / "moods"
+
+
+@pytest.fixture(scope="session")
+def served() -> "Served":
+    """Starts the server of a model on a free port; yields its address."""
+    import uvicorn
+
+    from fusion_classifier.config import ServerSettings
+    from fusion_classifier.serving.app import create_app
+    from fusion_classifier.serving.server import HEADER_BYTES
+
+    @contextmanager
+    def start(model: "ServedModel", **settings: object) -> Iterator[str]:
+        app = create_app(model, ServerSettings.model_validate(settings))
+        with socket.socket() as listening:
+            listening.bind(("127.0.0.1", 0))
+            config = uvicorn.Config(
+                app, log_config=None, access_log=False, http="h11", h11_max_incomplete_event_size=HEADER_BYTES
+            )
+            server = uvicorn.Server(config)
+            thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+            thread.start()
+            while not server.started and thread.is_alive():
+                time.sleep(0.01)
+            try:
+                yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+            finally:
+                server.should_exit = True
+                thread.join(timeout=60)
+            assert not thread.is_alive()
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def server(saved_model: Path, served: "Served") -> Iterator[str]:
+    """A server with the settings it has by itself."""
+    from fusion_classifier import FusionClassifier
+    from fusion_classifier.serving.model import ServedModel
+
+    model = ServedModel(FusionClassifier.from_pretrained(saved_model), "moods")
+    with served(model) as address:
+        yield address

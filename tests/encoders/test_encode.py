@@ -239,6 +239,26 @@ def test_a_cut_text_has_the_feature_of_its_beginning(folders: dict[str, Path], k
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("template", ["{text}", "of {text}!"])
+def test_cut_on_the_left_a_text_has_the_tokens_of_its_end(
+    encoder_in: Callable[[str, str, int], Encoder], kind: str, template: str
+) -> None:
+    encoder = encoder_in(kind, template, 12)
+    room = 12 - (1 if kind == "llama" else 2) - len(template.replace("{text}", ""))
+    text = "abcdefghijklmnop"
+    cut, whole, right = [
+        *tokenize(encoder, [text, text[-room:]], side="left"),
+        *tokenize(encoder, [text]),  # one does not change what the next does
+    ]
+    assert (cut.truncated, whole.truncated) == (True, False)
+    assert (cut.ids, cut.own) == (whole.ids, whole.own)
+    assert right.ids == tokenize(encoder, [text[:room]])[0].ids
+    np.testing.assert_allclose(
+        encode(encoder, [text], "left")[0], encode(encoder, [text[-room:]])[0], rtol=1e-5, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @given(template=st.text("xyz:- ", max_size=6), suffix=st.text("xyz:- ", max_size=6), length=st.integers(1, 40))
 @settings(max_examples=25, deadline=None)
 def test_a_cut_text_in_a_template_is_its_longest_beginning_that_fits(

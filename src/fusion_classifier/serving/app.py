@@ -133,7 +133,11 @@ def _add_routes(app: FastAPI) -> None:
         """The model and the server's limits."""
         return describe(model, settings)
 
-    @app.get("/health", responses={200: {"description": "Everything is working fine"}, 503: ERRORS[503]})
+    @app.get(
+        "/health",
+        response_class=Response,
+        responses={200: {"description": "Everything is working fine"}, 503: ERRORS[503]},
+    )
     async def health(request: Request) -> Response:
         """Whether texts can be classified."""
         if not request.app.state.batcher.healthy:

@@ -1,0 +1,398 @@
+"""The HTTP interface, asked over the network as clients ask it."""
+
+import json
+import logging
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import numpy as np
+import pytest
+import requests
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from schemathesis.core.result import Ok
+
+from fusion_classifier import FusionClassifier
+from fusion_classifier.encoders import Side
+from fusion_classifier.errors import NonFiniteError
+from fusion_classifier.serving import limits
+from fusion_classifier.serving.model import Scores, ServedModel
+from fusion_classifier.serving.openapi import written
+
+Served = Callable[..., AbstractContextManager[str]]
+
+ROOT = Path(__file__).parents[2]
+SECRET = "nobody may read this"
+
+
+@pytest.fixture(scope="module")
+def classifier(saved_model: Path) -> FusionClassifier:
+    """What the server serves, asked offline."""
+    return FusionClassifier.from_pretrained(saved_model)
+
+
+def expected(classifier: FusionClassifier, texts: Sequence[str]) -> list[dict[str, float]]:
+    rows = classifier.predict_proba(texts)
+    return [dict(zip(classifier.classes_.tolist(), map(float, row), strict=True)) for row in rows]
+
+
+def check(answer: Any, scores: dict[str, float]) -> None:
+    """An answer for a text: all labels, by falling score."""
+    assert [set(one) for one in answer] == [{"score", "label"}] * len(scores)
+    found = {one["label"]: one["score"] for one in answer}
+    assert found == pytest.approx(scores, abs=1e-5)  # rounding differs with the batch's shape
+    assert list(found.values()) == sorted(found.values(), reverse=True)
+
+
+def predict(address: str, inputs: Any, **more: Any) -> requests.Response:
+    return requests.post(f"{address}/predict", json={"inputs": inputs, **more}, timeout=60)
+
+
+def until(happened: Callable[[], bool]) -> None:
+    """Wait for something that comes by itself."""
+    late = time.monotonic() + 60
+    while not happened():
+        assert time.monotonic() < late
+        time.sleep(0.01)
+
+
+class Gated(ServedModel):
+    """A real model that waits at a gate once it is warm, and fails at a text that says so."""
+
+    gate: threading.Event | None = None
+
+    def __init__(self, classifier: FusionClassifier) -> None:
+        super().__init__(classifier, "gated")
+        self.gate, self.begun = threading.Event(), threading.Event()
+        self.texts: list[str] = []
+
+    def run(self, texts: Sequence[str], side: Side) -> list[Scores]:
+        if self.gate is not None:
+            self.texts += texts
+            self.begun.set()
+            assert self.gate.wait(60)
+            if SECRET in texts:
+                raise NonFiniteError(f"NaN in the feature of {SECRET!r}")
+        return super().run(texts, side)
+
+
+@pytest.fixture
+def gated(saved_model: Path) -> Iterator[Gated]:
+    model = Gated(FusionClassifier.from_pretrained(saved_model))
+    yield model
+    assert model.gate is not None
+    model.gate.set()
+
+
+# --- what TEI's clients rely on ----------------------------------------------------------------------------
+
+
+def test_the_documented_example_gets_the_documented_answer(server: str, classifier: FusionClassifier) -> None:
+    """curl 127.0.0.1:8080/predict -X POST -d '{"inputs":"I like you."}' -H 'Content-Type: application/json'"""
+    (scores,) = expected(classifier, ["I like you."])
+    body, headers = '{"inputs":"I like you."}', {"Content-Type": "application/json"}
+    for answer in (
+        requests.post(f"{server}/predict", data=body, headers=headers, timeout=60),
+        httpx.post(f"{server}/predict", content=body, headers=headers, timeout=60),
+    ):
+        assert answer.status_code == 200
+        check(answer.json(), scores)
+        assert (answer.headers["x-compute-characters"], answer.headers["x-compute-tokens"]) == ("11", "13")
+
+
+def test_a_batch_gets_a_list_of_lists_and_a_text_in_a_list_one(server: str, classifier: FusionClassifier) -> None:
+    first, second = expected(classifier, ["we won", "it is dark"])
+    both = predict(server, [["we won"], ["it is dark"]]).json()
+    check(both[0], first)
+    check(both[1], second)
+    check(predict(server, ["we won"]).json(), first)
+    (one,) = predict(server, [["we won"]]).json()
+    check(one, first)
+
+
+def test_raw_scores_are_logits(server: str, classifier: FusionClassifier) -> None:
+    (row,) = classifier.predict_logits(["we won"]).tolist()
+    scores = dict(zip(classifier.classes_.tolist(), row, strict=True))
+    check(predict(server, "we won", raw_scores=True).json(), pytest.approx(scores, abs=1e-4).expected)
+
+
+def test_many_clients_at_once_get_exactly_the_answers_that_the_model_gives_offline(
+    server: str, classifier: FusionClassifier
+) -> None:
+    texts = [f"{'abcdefgh'[i % 8] * (1 + i % 23)} {i}" for i in range(96)]
+    scores = expected(classifier, texts)
+    before = metrics_of(server).get("te_batch_next_size_count", 0)
+
+    def ask(i: int) -> None:
+        if i % 4:
+            check(predict(server, texts[i]).json(), scores[i])
+            return
+        for answer, of_text in zip(predict(server, [[t] for t in texts[i : i + 4]]).json(), scores[i:], strict=False):
+            check(answer, of_text)
+
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(ask, range(len(texts))))
+    assert metrics_of(server)["te_batch_next_size_count"] - before < 96, "they were batched together"
+
+
+def metrics_of(address: str) -> dict[str, float]:
+    lines = requests.get(f"{address}/metrics", timeout=60).text.splitlines()
+    return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines if line and line[0] != "#"}
+
+
+def test_a_text_too_long_is_cut_where_it_is_asked_to_be(server: str, classifier: FusionClassifier) -> None:
+    """The encoder reads 500 tokens, one a character, and adds two."""
+    text = "we won " * 60 + "it is dark " * 60
+    start, end = expected(classifier, [text[:498], text[-498:]])
+    assert start != pytest.approx(end, abs=1e-4)
+    refused = predict(server, text)
+    assert (refused.status_code, refused.json()["error_type"]) == (422, "Tokenizer")
+    assert "at most 500 tokens. Given: 1082" in refused.json()["error"]
+    check(predict(server, text, truncate=True).json(), start)
+    for side, scores in (("left", end), ("Left", end), ("right", start), ("Right", start)):
+        check(predict(server, text, truncate=True, truncation_direction=side).json(), scores)
+
+
+def test_several_labels_a_text_have_a_probability_each(bert_folder: Path, tmp_path: Path, served: Served) -> None:
+    texts = [f"{word} {i}" for i in range(10) for word in ("we won", "he broke it", "it is dark")]
+    labels = [["joy"], ["anger", "fear"], []] * 10
+    several = FusionClassifier([str(bert_folder)], head="linear", store=tmp_path, training={"max_epochs": 5})
+    several.fit(texts, labels)
+    with served(ServedModel(several, "several")) as address:
+        check(predict(address, "he broke it").json(), expected(several, ["he broke it"])[0])
+        info = requests.get(f"{address}/info", timeout=60).json()
+        assert info["multilabel"]
+        assert set(info["thresholds"]) == {"joy", "anger", "fear"}
+
+
+# --- errors ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "kind"),
+    [
+        ({"inputs": ""}, 400, "Empty"),
+        ({"inputs": " \n"}, 400, "Empty"),
+        ({"inputs": []}, 400, "Empty"),
+        ({"inputs": [["a"], [""]]}, 400, "Empty"),
+        ({"inputs": [["a", "b"]]}, 422, "Validation"),
+        ({"inputs": ["a", "b"]}, 422, "Validation"),
+        ({"inputs": [["a"], "b"]}, 422, "Validation"),
+        ({"inputs": {"text": "a"}}, 422, "Validation"),
+        ({"inputs": 1}, 422, "Validation"),
+        ({}, 422, "Validation"),
+        ({"inputs": "a", "truncation_direction": "up"}, 422, "Validation"),
+        ({"inputs": "a", "raw_scores": "yes"}, 422, "Validation"),
+        ({"inputs": "a \ud800"}, 422, "Validation"),
+        ({"inputs": "a" * 100_001, "truncate": True}, 422, "Validation"),
+        ({"inputs": "a" * 600}, 422, "Tokenizer"),
+        ({"inputs": [["a"]] * 33}, 413, "Validation"),
+        ("{", 422, "Validation"),
+        ("[" * 100_000, 400, "Validation"),
+        (b"\xff", 400, "Validation"),
+    ],
+)
+def test_errors_have_teis_form_and_repeat_nothing(server: str, body: Any, status: int, kind: str) -> None:
+    data = body if isinstance(body, (str, bytes)) else json.dumps(body)
+    answer = requests.post(f"{server}/predict", data=data, headers={"content-type": "application/json"}, timeout=60)
+    assert (answer.status_code, answer.json()["error_type"]) == (status, kind), answer.text
+    assert set(answer.json()) == {"error", "error_type"}
+    assert len(answer.json()["error"]) < 200
+    assert str(ROOT) not in answer.text
+
+
+def test_unknown_paths_and_methods_have_that_form_too(server: str) -> None:
+    missing, wrong = requests.get(f"{server}/nothing", timeout=60), requests.get(f"{server}/predict", timeout=60)
+    assert (missing.status_code, missing.json()["error_type"]) == (404, "NotFound")
+    assert (wrong.status_code, wrong.headers["allow"]) == (405, "POST")
+
+
+def raw(address: str, data: bytes) -> bytes:
+    """What the server sends back until it closes the connection."""
+    where = urlsplit(address)
+    with socket.create_connection((where.hostname, where.port), timeout=60) as connection:
+        connection.sendall(data)
+        parts = []
+        while part := connection.recv(65536):
+            parts.append(part)
+    return b"".join(parts)
+
+
+def test_a_body_too_large_is_refused_declared_or_not(served: Served, gated: Gated) -> None:
+    with served(gated, payload_limit=2000) as address:
+        body = json.dumps({"inputs": "a" * 3000}).encode()
+        for data in (body, iter([body[:1500], body[1500:]])):  # an iterator is sent in chunks, without its length
+            answer = requests.post(f"{address}/predict", data=data, timeout=60)
+            assert (answer.status_code, answer.json()["error_type"]) == (413, "Validation")
+        head = b"POST /predict HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: "
+        assert b" 413 " in raw(address, head + b"9" * 18 + b"\r\n\r\n" + b"a" * 9000).splitlines()[0]
+
+
+def test_a_body_that_does_not_come_and_headers_without_end_are_given_up(
+    server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "BODY_SECONDS", 0.2)
+    assert b" 408 " in raw(server, b"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n{").splitlines()[0]
+    endless = b"GET /health HTTP/1.1\r\n" + b"x-a: " + b"a" * 100_000
+    assert b" 400 " in raw(server, endless).splitlines()[0]
+
+
+# --- load, clients that go, models that fail ---------------------------------------------------------------
+
+
+def test_overload_is_said_at_once_and_passes(served: Served, gated: Gated) -> None:
+    assert gated.gate is not None
+    with served(gated, max_concurrent_requests=3) as address, ThreadPoolExecutor(3) as pool:
+        accepted = [pool.submit(predict, address, "we won")]
+        assert gated.begun.wait(60)
+        accepted += [pool.submit(predict, address, f"we won {i}") for i in range(2)]
+        until(lambda: metrics_of(address)["te_queue_size"] == 2)
+        refused = predict(address, "one too many")
+        assert (refused.status_code, refused.json()) == (
+            429,
+            {"error": "Model is overloaded", "error_type": "Overloaded"},
+        )
+        assert requests.get(f"{address}/health", timeout=60).status_code == 200
+        gated.gate.set()
+        assert [one.result().status_code for one in accepted] == [200] * 3
+        assert predict(address, "one too many").status_code == 200
+        assert metrics_of(address)['te_request_failure_total{err="overloaded"}'] == 1
+
+
+def test_a_client_that_goes_away_costs_nothing_more(served: Served, gated: Gated) -> None:
+    assert gated.gate is not None
+    with served(gated) as address, ThreadPoolExecutor(1) as pool:
+        first = pool.submit(predict, address, "we won")
+        assert gated.begun.wait(60)
+        where = urlsplit(address)
+        body = json.dumps({"inputs": [["gone"]] * 30}).encode()
+        with socket.create_connection((where.hostname, where.port)) as connection:
+            head = f"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n"
+            connection.sendall(head.encode() + b"content-type: application/json\r\n\r\n" + body)
+            until(lambda: metrics_of(address)["te_queue_size"] == 30)
+        until(lambda: 'te_request_failure_total{err="disconnected"}' in metrics_of(address))
+        gated.gate.set()
+        assert first.result().status_code == 200
+        assert predict(address, "it is dark").status_code == 200
+        assert gated.texts == ["we won", "it is dark"]
+
+
+def test_a_text_that_breaks_the_model_fails_alone_and_stands_in_no_answer_and_no_log(
+    served: Served, gated: Gated, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert gated.gate is not None
+    caplog.set_level(logging.DEBUG)
+    with served(gated) as address, ThreadPoolExecutor(4) as pool:
+        asked = [pool.submit(predict, address, "we won")]
+        assert gated.begun.wait(60)
+        asked += [pool.submit(predict, address, text) for text in (SECRET, "it is dark")]
+        until(lambda: metrics_of(address)["te_queue_size"] == 2)
+        gated.gate.set()
+        won, broken, dark = (one.result() for one in asked)
+    assert (won.status_code, dark.status_code) == (200, 200)
+    assert (broken.status_code, broken.json()) == (424, {"error": "Inference failed", "error_type": "Backend"})
+    ours = [record for record in caplog.records if record.name.startswith(("fusion_classifier", "uvicorn"))]
+    assert "NonFiniteError" in [getattr(record, "error", None) for record in ours]
+    assert not any(SECRET in str(vars(record)) or record.exc_info for record in ours)
+
+
+# --- access ------------------------------------------------------------------------------------------------
+
+
+def test_with_a_key_only_health_is_open(served: Served, gated: Gated) -> None:
+    assert gated.gate is not None
+    gated.gate.set()
+    with served(gated, api_key="a-long-key") as address:
+        assert requests.get(f"{address}/health", timeout=60).status_code == 200
+        for path in ("/info", "/metrics", "/openapi.json"):
+            refused = requests.get(address + path, timeout=60)
+            assert (refused.status_code, refused.headers["www-authenticate"]) == (401, "Bearer")
+        for given_key, status in (("a-long-key", 200), ("a-long-kez", 401), ("", 401)):
+            headers = {"Authorization": f"Bearer {given_key}"}
+            answer = requests.post(f"{address}/predict", json={"inputs": "a"}, headers=headers, timeout=60)
+            assert answer.status_code == status
+
+
+def test_other_sites_may_ask_only_where_they_are_named(server: str, served: Served, gated: Gated) -> None:
+    headers = {"Origin": "https://a.example", "Access-Control-Request-Method": "POST"}
+    assert (
+        "access-control-allow-origin"
+        not in requests.options(f"{server}/predict", headers=headers, timeout=60).headers
+    )
+    with served(gated, cors_allow_origin=("https://a.example",)) as address:
+        answer = requests.options(f"{address}/predict", headers=headers, timeout=60)
+        assert answer.headers["access-control-allow-origin"] == "https://a.example"
+        other = requests.options(f"{address}/predict", headers=headers | {"Origin": "https://b.example"}, timeout=60)
+        assert "access-control-allow-origin" not in other.headers
+
+
+# --- what it says of itself --------------------------------------------------------------------------------
+
+
+def test_info_names_labels_encoders_and_limits(server: str, bert_folder: Path) -> None:
+    answer = requests.get(f"{server}/info", timeout=60)
+    info = answer.json()
+    assert info["id2label"] == info["model_type"]["classifier"]["id2label"] == {"0": "anger", "1": "fear", "2": "joy"}
+    assert (info["model_id"], info["max_input_length"], info["max_client_batch_size"]) == ("moods", 500, 32)
+    assert [encoder["name"] for encoder in info["encoders"]] == ["small-bert?max_length=500&dtype=float32"]
+    assert str(bert_folder) not in answer.text
+
+
+def test_metrics_have_teis_names(server: str) -> None:
+    predict(server, "we won")
+    predict(server, "")
+    found = metrics_of(server)
+    assert found['te_request_success_total{method="single"}'] >= 1
+    assert found['te_request_failure_total{err="empty"}'] >= 1
+    assert {
+        *("te_queue_size", "te_request_duration_sum", "te_request_queue_duration_sum"),
+        *("te_request_inference_duration_sum", "te_batch_next_tokens_sum"),
+    } <= set(found)
+
+
+def test_the_description_in_docs_is_the_servers(server: str) -> None:
+    """Written anew with: python -m fusion_classifier.serving.openapi docs/openapi.json"""
+    assert (ROOT / "docs/openapi.json").read_text("utf-8") == written()
+    assert requests.get(f"{server}/openapi.json", timeout=60).json() == json.loads(written())
+
+
+def test_nothing_that_fits_the_description_or_does_not_upsets_the_server(server: str) -> None:
+    schema = schemathesis.openapi.from_url(f"{server}/openapi.json")
+    positive, negative = schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE
+    every = {one.path: one for one in (found.ok() for found in schema.get_all_operations() if isinstance(found, Ok))}
+    assert set(every) >= {"/predict", "/info", "/health", "/metrics"}
+    for path, operation in every.items():
+        for mode in (positive, negative) if path == "/predict" else (positive,):
+
+            @given(case=operation.as_strategy(generation_mode=mode))
+            @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+            def ask(case: Any) -> None:
+                case.call_and_validate()
+
+            ask()
+
+
+@given(
+    inputs=st.recursive(st.text() | st.none() | st.integers(), lambda one: st.lists(one, max_size=4), max_leaves=8)
+)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_inputs_of_any_form_get_an_answer_of_that_form_or_an_error(server: str, inputs: Any) -> None:
+    answer = requests.post(f"{server}/predict", json={"inputs": inputs, "truncate": True}, timeout=60)
+    found = answer.json()
+    if answer.status_code != 200:
+        assert answer.status_code in (400, 422)
+        assert set(found) == {"error", "error_type"}
+        return
+    rows = found if isinstance(inputs, list) and isinstance(inputs[0], list) else [found]
+    assert len(rows) == (len(inputs) if rows is found else 1)
+    for row in rows:
+        assert np.isclose(sum(one["score"] for one in row), 1, atol=1e-4)
