@@ -23,10 +23,12 @@ from transformers import (
     RobertaModel,
 )
 
+from fusion_classifier import FusionClassifier
 from fusion_classifier.cluster import QUIET
 from fusion_classifier.encoders.presets import PRESETS
 from fusion_classifier.encoders.weights import locate
 from fusion_classifier.errors import WeightsError
+from fusion_classifier.tasks import demo
 
 if TYPE_CHECKING:
     from fusion_classifier.serving.model import ServedModel
@@ -145,6 +147,19 @@ def minilm() -> str:
 def smollm2() -> str:
     """Encoder `smollm2-135m` with real weights, as written on the command line."""
     return _weights("smollm2-135m")
+
+
+@pytest.fixture(scope="session")
+def demo_classifier(minilm: str, tmp_path_factory: pytest.TempPathFactory) -> FusionClassifier:
+    """A classifier with real weights, its head trained on the demo corpus."""
+    task = demo.load()
+    train, valid = task.split("train"), task.split("valid")
+    return FusionClassifier([minilm], head="linear", store=tmp_path_factory.mktemp("store")).fit(
+        train.texts,
+        [task.labels[i] for i in task.targets("train")],
+        X_valid=valid.texts,
+        y_valid=[task.labels[i] for i in task.targets("valid")],
+    )
 
 
 @pytest.fixture

@@ -19,17 +19,10 @@ from fusion_classifier.training import Decision
 TEXT = "After the long meeting on Tuesday I was so grateful to the driver."
 
 
-@pytest.fixture(scope="module")
-def classifier(minilm: str, tmp_path_factory: pytest.TempPathFactory) -> FusionClassifier:
+@pytest.fixture
+def classifier(demo_classifier: FusionClassifier) -> FusionClassifier:
     """Real weights, a head trained on the demo corpus."""
-    task = demo.load()
-    train, valid = task.split("train"), task.split("valid")
-    return FusionClassifier([minilm], head="linear", store=tmp_path_factory.mktemp("store")).fit(
-        train.texts,
-        [task.labels[i] for i in task.targets("train")],
-        X_valid=valid.texts,
-        y_valid=[task.labels[i] for i in task.targets("valid")],
-    )
+    return demo_classifier
 
 
 @pytest.fixture(scope="module")

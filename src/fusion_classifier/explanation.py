@@ -157,13 +157,21 @@ def occlude(text: str, cut: Callable[[str], bool], most_spans: int = MOST_SPANS)
 
 
 def _read(text: str, words: Sequence[Span], cut: Callable[[str], bool]) -> int:
-    """How many words some encoder reads whole, by bisection; at least one."""
+    """How many words some encoder reads whole; at least one."""
     if not cut(text):
         return len(words)
-    low, high = 1, max(len(words) - 1, 1)  # fewest and most that may be
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (low, middle - 1) if cut(text[: words[middle - 1][1]]) else (middle, high)
+
+    def reads(count: int) -> bool:
+        return not cut(text[: words[count - 1][1]])
+
+    # From the start in doubled steps, then by bisection: a text may be ten thousand times too long.
+    low, high = 1, 2
+    while high < len(words) and reads(high):
+        low, high = high, 2 * high
+    high = min(high, len(words))
+    while low + 1 < high:
+        middle = (low + high) // 2
+        low, high = (middle, high) if reads(middle) else (low, middle)
     return low
 
 

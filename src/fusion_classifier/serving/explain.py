@@ -15,7 +15,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from fusion_classifier.config import ServerSettings
-from fusion_classifier.explanation import MOST_SPANS, explanations, occlude
+from fusion_classifier.explanation import MOST_SPANS, Occlusion, explanations, occlude
 from fusion_classifier.serving.model import Scores, ServedModel
 from fusion_classifier.serving.schemas import ServiceError
 
@@ -78,17 +78,22 @@ def add_explain(app: FastAPI, scored: Scored, errors: dict[int | str, dict[str, 
         """Say which words of a text carry a label, by falling probability of the labels."""
         if not body.inputs.strip():
             raise ServiceError("Empty", "`inputs` cannot be empty")
+        if len(body.inputs) > settings.max_text_characters:  # before it is taken apart
+            raise ServiceError(
+                "Validation", f"`inputs` must have at most {settings.max_text_characters} characters a text"
+            )
         unknown = next((label for label in body.labels or () if label not in model.labels), None)
         if unknown is not None:
             raise ServiceError("Validation", "labels: not all of them are labels of the model (see /info)")
         truncate = settings.auto_truncate if body.truncate is None else body.truncate
         # One request's worth of texts, the whole and those without a part.
         most = max(1, min(MOST_SPANS, settings.max_client_batch_size - 1))
-        loop = asyncio.get_running_loop()
-        occlusion = await loop.run_in_executor(
-            request.app.state.tokenizing,
-            lambda: occlude(body.inputs, (lambda text: _cut(model, text)) if truncate else lambda _: False, most),
-        )
+
+        def planned() -> Occlusion:
+            model.lengths([body.inputs], truncate=truncate)  # too long: said before it is taken apart
+            return occlude(body.inputs, (lambda text: _cut(model, text)) if truncate else lambda _: False, most)
+
+        occlusion = await asyncio.get_running_loop().run_in_executor(request.app.state.tokenizing, planned)
         texts = list(occlusion.texts)
         size = settings.max_client_batch_size
         scores: list[Scores] = []

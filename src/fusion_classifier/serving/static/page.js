@@ -7,7 +7,7 @@ const EXAMPLES = [
   "Every Sunday the kitchen smelled of cinnamon, and Grandpa hummed along to the radio.",
 ];
 const SHOWN = 6; // labels at first
-const LEAST = 0.06; // share of the greatest weight below which a word is left unshaded
+const LEAST = 0.08; // share of the greatest weight below which a word is left unshaded
 
 const at = (id) => document.getElementById(id);
 const percent = (p) => `${(100 * p).toFixed(1)} %`;
@@ -247,7 +247,7 @@ function shade() {
     }
     const side = word.weight > 0 ? "for" : "against";
     const mark = made("mark", word.text, side);
-    mark.style.backgroundColor = `color-mix(in srgb, var(--${side}) ${Math.round(12 + 88 * share)}%, transparent)`;
+    mark.style.backgroundColor = `color-mix(in srgb, var(--${side}) ${Math.round(15 + 85 * share)}%, transparent)`;
     mark.title = signed(word.weight);
     parts.push(mark);
   }

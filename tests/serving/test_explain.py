@@ -1,0 +1,156 @@
+"""POST /explain and files of texts, over HTTP."""
+
+import json
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from fastapi.testclient import TestClient
+
+from fusion_classifier import FusionClassifier
+from fusion_classifier.config import ServerSettings
+from fusion_classifier.serving import page
+from fusion_classifier.serving.app import create_app
+from fusion_classifier.serving.model import ServedModel
+
+TEXT = "After the long meeting on Tuesday I was so grateful to the driver."
+TEXTS = ["What a day, I won!", "Nobody came to my party.", 'Die Suppe war – naja, "lauwarm".']
+
+
+@pytest.fixture(scope="module")
+def client(demo_classifier: FusionClassifier) -> Iterator[TestClient]:
+    settings = ServerSettings(payload_limit=200_000, max_client_batch_size=32)
+    with TestClient(create_app(ServedModel(demo_classifier, "demo"), settings)) as found:
+        yield found
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where temporary files go."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path
+
+
+def test_the_server_explains_as_the_classifier_does(client: TestClient, demo_classifier: FusionClassifier) -> None:
+    answer = client.post("/explain", json={"inputs": TEXT})
+    assert answer.status_code == 200, answer.text
+    expected = demo_classifier.explain_labels(TEXT)
+    found = {one["label"]: one for one in answer.json()}
+    assert next(iter(found)) == expected[0].label == "gratitude"
+    for one in expected:
+        assert found[one.label]["probability"] == pytest.approx(one.probability, abs=0.02)
+        spans = [(word.text, word.start, word.end) for word in one.words]
+        assert [(w["text"], w["start"], w["end"]) for w in found[one.label]["words"]] == spans
+        weights = [word.weight for word in one.words]
+        assert [w["weight"] for w in found[one.label]["words"]] == pytest.approx(weights, abs=0.2)  # bfloat16
+
+
+def test_labels_can_be_chosen_and_long_texts_cut(client: TestClient) -> None:
+    body = {"inputs": "word " * 400 + TEXT, "labels": ["joy", "anger"]}
+    assert client.post("/explain", json=body).json()["error_type"] == "Tokenizer"
+    found = client.post("/explain", json=body | {"truncate": True}).json()
+    assert {one["label"] for one in found} == {"joy", "anger"}
+    assert len(found[0]["words"]) == 32  # 31 read and the rest
+    assert found[0]["words"][-1]["weight"] == 0
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "kind"),
+    [
+        ({"inputs": " \n"}, 400, "Empty"),
+        ({"inputs": "a" * 101_000, "truncate": True}, 422, "Validation"),
+        ({"inputs": "a", "labels": ["love"]}, 422, "Validation"),
+        ({"inputs": ["a"]}, 422, "Validation"),
+        ({}, 422, "Validation"),
+    ],
+)
+def test_what_can_not_be_explained_is_said(client: TestClient, body: object, status: int, kind: str) -> None:
+    answer = client.post("/explain", json=body)
+    assert (answer.status_code, answer.json()["error_type"]) == (status, kind)
+
+
+def _file(ending: str, tmp_path: Path) -> bytes:
+    path = tmp_path / f"source{ending}"
+    if ending == ".parquet":
+        pq.write_table(pa.table({"id": [1, 2, 3], "label": TEXTS}), path)
+    elif ending == ".jsonl":
+        path.write_text("".join(json.dumps({"id": 1, "label": text}) + "\n" for text in TEXTS), "utf-8")
+    elif ending == ".txt":
+        path.write_text("\n".join(TEXTS), "utf-8")
+    else:
+        import csv
+
+        with path.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, delimiter="\t" if ending == ".tsv" else ",")
+            writer.writerows([["id", "label"], *([1, text] for text in TEXTS)])
+    data = path.read_bytes()
+    path.unlink()
+    return data
+
+
+@pytest.mark.parametrize("ending", page.ENDINGS)
+def test_files_of_every_kind_are_answered_and_not_kept(
+    client: TestClient, demo_classifier: FusionClassifier, ending: str, folder: Path
+) -> None:
+    data = _file(ending, folder)
+    columns = client.post("/file/columns", params={"name": f"a{ending}"}, content=data).json()["columns"]
+    assert columns == ([] if ending == ".txt" else ["id", "label"])
+    query = {"name": f"a{ending}", "text_column": "label", "format": "jsonl"}
+    answer = client.post("/file/predict", params=query, content=data)
+    assert answer.status_code == 200, answer.text
+    rows = [json.loads(line) for line in answer.text.splitlines()]
+    assert [row["text"] for row in rows] == TEXTS  # a column called label is the answer's
+    assert [row["label"] for row in rows] == demo_classifier.predict(TEXTS).tolist()
+    assert answer.headers["fec-texts"] == "3"
+    assert not list(folder.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "status", "message"),
+    [
+        ("a.csv", b'text\nfine\n""\n', 422, "Line 3: the text is empty; mend or remove the row"),
+        ("a.csv", b"comment\nfine\n", 422, "No column 'text' (there: 'comment'); choose another column"),
+        ("a.csv", b"text\n", 422, "Has no rows"),
+        ("a.csv", b"text\n\xff\n", 422, "UTF-8"),
+        ("a.parquet", b"PAR1 and no more", 422, "no readable Parquet file"),
+        ("a.xlsx", b"x", 422, "must end in one of .csv"),
+        ("a.txt", b"a\n" * 110_000, 413, "200000 bytes"),
+        ("a.txt", b"a\n" * 300, 413, "more than 200 texts"),
+    ],
+)
+def test_a_file_that_can_not_be_read_is_said_without_its_place(
+    client: TestClient,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    data: bytes,
+    status: int,
+    message: str,
+) -> None:
+    monkeypatch.setattr(page, "MOST_TEXTS", 200)
+    answer = client.post("/file/predict", params={"name": name}, content=data)
+    assert answer.status_code == status
+    assert message in answer.json()["error"]
+    assert str(folder) not in answer.text
+    assert not list(folder.iterdir())
+
+
+def test_a_parquet_file_that_unpacks_to_far_more_is_refused(client: TestClient, folder: Path) -> None:
+    path = folder / "bomb.parquet"
+    pq.write_table(pa.table({"text": ["a" * 5_000_000]}), path, compression="zstd", use_dictionary=False)
+    data = path.read_bytes()
+    path.unlink()
+    assert len(data) < 200_000
+    answer = client.post("/file/predict", params={"name": "bomb.parquet"}, content=data)
+    assert answer.status_code == 413
+    assert not list(folder.iterdir())
+
+
+def test_without_a_page_there_is_none(demo_classifier: FusionClassifier) -> None:
+    with TestClient(create_app(ServedModel(demo_classifier, "demo"), ServerSettings(page=False))) as client:
+        assert client.get("/").status_code == 404
+        assert client.post("/file/columns", params={"name": "a.csv"}).status_code == 404
+        assert client.post("/explain", json={"inputs": TEXT}).status_code == 200
