@@ -662,6 +662,34 @@ def audit_(
     tables.print_audit(figures, folder)
 
 
+# --- taking a model elsewhere ------------------------------------------------------------------------------
+
+
+@app.command("push", epilog="Example:  fec push runs/reviews my-name/reviews-mood --private")
+def push_(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Model folder or run folder.")],
+    repo_id: Annotated[str, typer.Argument(metavar="REPO_ID", help="owner/model on the Hub; made if not there.")],
+    private: Annotated[
+        bool | None,
+        typer.Option("--private/--public", help="Of a new repository."),
+    ] = None,
+    revision: Annotated[str | None, typer.Option("--revision", help="Branch; main unless given.")] = None,
+    message: Annotated[
+        str, typer.Option("--message", help="Of the commit.")
+    ] = "A classifier of LLM-FusionClassifier",
+    create_pr: Annotated[bool, typer.Option("--create-pr", help="Open a pull request instead.")] = False,
+) -> None:
+    """Upload a trained classifier with its card to the Hub; log in by hf auth login first."""
+    from fusion_classifier.classifier import FusionClassifier
+
+    classifier = FusionClassifier.from_pretrained(model)
+    typer.echo(
+        classifier.push_to_hub(
+            repo_id, private=private, revision=revision, commit_message=message, create_pr=create_pr
+        )
+    )
+
+
 # --- exit codes --------------------------------------------------------------------------------------------
 
 
