@@ -57,7 +57,7 @@ def test_help_answers_without_loading_torch() -> None:
 COMMANDS = [
     *("tasks", "encoders", "extract", "train", "run", "evaluate", "predict", "export"),
     *("ablate", "project", "compare", "audit"),
-    "push",
+    *("models", "push"),
 ]
 
 

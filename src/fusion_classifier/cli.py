@@ -117,6 +117,28 @@ def encoders(as_json: Json = False) -> None:
     )
 
 
+@app.command(epilog="Example:  fec models")
+def models(as_json: Json = False) -> None:
+    """List the trained models that come with the package."""
+    from fusion_classifier import tables
+    from fusion_classifier.modelfile import describe_models
+
+    described = describe_models()
+    if as_json:
+        _print(described)
+        return
+    rows = [
+        [
+            *(d["name"], d["task"], str(len(d["labels"])), d["head"], ", ".join(d["encoders"])),
+            *(tables.size(d["bytes"]), *(f"{100 * d['test'][metric]:.1f}" for metric in ("accuracy", "weighted_f1"))),
+        ]
+        for d in described
+    ]
+    columns = ["model", "task", "labels", "head", "encoders", "size", "accuracy", "weighted F1"]
+    tables.console().print(tables.table(None, columns, rows))
+    typer.echo("Scores on test, in %, mean over seeds. Any run or model folder and any Hub id works the same way.")
+
+
 @store_app.callback(invoke_without_command=True)
 def store_list(context: typer.Context, store: StoreDir = None, as_json: Json = False) -> None:
     """List, verify and delete stored features. Without a command: list them."""
@@ -340,8 +362,11 @@ def run_(
 @grouped
 def evaluate_(
     *,
-    folder: Annotated[
-        Path, typer.Argument(metavar="RUN_OR_MODEL", help="Run folder (all its seeds) or model folder.")
+    run_or_model: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN_OR_MODEL", help="Run folder (all its seeds), model folder, model of the package, or Hub id."
+        ),
     ],
     task: Annotated[
         str | None,
@@ -356,8 +381,10 @@ def evaluate_(
     """Measure a trained run or model on a split."""
     paths = encoder_paths(encoder)
     from fusion_classifier import tables
+    from fusion_classifier.modelfile import find_run_or_model
     from fusion_classifier.run import evaluate_saved, saved_task
 
+    folder = find_run_or_model(run_or_model)
     if task is not None:
         config = data.config(task)
     else:

@@ -11,7 +11,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 from jinja2 import Environment
 
-from fusion_classifier.config import TrainingConfig
+from fusion_classifier.config import EncoderConfig, TrainingConfig
 from fusion_classifier.encoders.presets import PRESETS
 from fusion_classifier.hub import LIBRARY
 from fusion_classifier.modelfile import ModelConfig
@@ -102,7 +102,7 @@ def model_card(
                 "origin": f"Hub, commit {saved.config.revision}"
                 if saved.config.revision
                 else saved.package or "local files",
-                "layers": "model's own" if saved.config.layers is None else ", ".join(map(str, saved.config.layers)),
+                "layers": _layers(saved.config),
                 "pooling": saved.config.pooling,
                 "max_length": saved.config.max_length,
                 "fingerprint": saved.fingerprint,
@@ -118,6 +118,12 @@ def model_card(
         minutes=None if metrics is None else f"{sum(metrics['seconds'].values()) / 60:,.1f}",
     )
     return f"---\n{described.to_yaml()}\n---\n\n{body.rstrip()}\n"
+
+
+def _layers(encoder: EncoderConfig) -> str:
+    if encoder.layers is not None:
+        return ", ".join(map(str, encoder.layers))
+    return "at a third, two thirds, the end" if encoder.pooling == "tokens" else "-1"
 
 
 def _hub_id(model: str) -> str | None:

@@ -32,6 +32,7 @@ from fusion_classifier.version import __version__
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 CARD_FILE = "README.md"
+METRICS_FILE = "metrics.json"  # of a model that comes with the package: the scores of its run
 BUILT_IN_FOLDER = Path(__file__).with_name("builtin")  # package data: a model folder a name
 
 
@@ -130,6 +131,28 @@ def built_in_models() -> list[str]:
     return sorted(path.name for path in BUILT_IN_FOLDER.iterdir() if is_model(path))
 
 
+def describe_models() -> list[dict[str, Any]]:
+    """Every model that comes with the package: task, labels, head, encoders, size in bytes, scores on test."""
+    described = []
+    for name in built_in_models():
+        folder = BUILT_IN_FOLDER / name
+        config = load_model(folder).config
+        metrics = json.loads((folder / METRICS_FILE).read_text("utf-8"))
+        described.append(
+            {
+                "name": name,
+                "task": config.task,
+                "labels": config.labels,
+                "head": config.head.name,
+                "encoders": [saved.config.name for saved in config.encoders],
+                "packages": [saved.package for saved in config.encoders],
+                "bytes": sum(file.stat().st_size for file in folder.iterdir()),
+                "test": {metric: metrics["test"][metric]["mean"] for metric in ("accuracy", "weighted_f1", "ece")},
+            }
+        )
+    return described
+
+
 def find_model(name: str | os.PathLike[str], **hub: Any) -> Path:
     """The model folder that a user means.
 
@@ -150,6 +173,16 @@ def find_model(name: str | os.PathLike[str], **hub: Any) -> Path:
         return download_model(str(name), **hub)
     there = ", ".join(built_in_models())
     raise FecError(f"{name}: no such model folder or run folder, nor a model of the package ({there})")
+
+
+def find_run_or_model(name: str | os.PathLike[str]) -> Path:
+    """As `find_model`, but a run folder is itself: all its seeds are meant.
+
+    Raises:
+        FecError: there is none.
+    """
+    path = user_path(os.fspath(name))
+    return path if path.exists() else find_model(name)
 
 
 def load_model(folder: Path) -> SavedModel:
