@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 SHELL  := /bin/bash
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check docs format clean
+.PHONY: help install demo model test check docs format clean
 
 help:            ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -17,6 +17,11 @@ demo: install    ## train, evaluate and try a classifier on the demo corpus (no 
 	@$(BIN)/fec run demo --encoder minilm-l6 --encoder smollm2-135m --seeds 3 --out runs/demo
 	@echo '$$ fec predict runs/demo "I can not believe she remembered my birthday!" --top-k 3'
 	@$(BIN)/fec predict runs/demo "I can not believe she remembered my birthday!" --top-k 3
+
+model: install   ## train the model of the package; DATA=FOLDER with GoEmotions, else from the Hub
+	$(BIN)/fec run go_emotion $(if $(DATA),--data $(DATA)) -e smollm2-135m -e minilm-l6 --seeds 5 --out runs/go-emotions
+	$(BIN)/python benchmarks/built_in_model.py runs/go-emotions
+	$(BIN)/fec models
 
 test: $(VENV)/.dev $(VENV)/.chromium  ## run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal

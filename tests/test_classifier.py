@@ -49,7 +49,11 @@ def test_probabilities_have_a_column_a_class_and_sum_to_one(fitted: FusionClassi
 
 def test_saved_and_loaded_it_predicts_the_same(fitted: FusionClassifier, tmp_path: Path) -> None:
     fitted.save_pretrained(tmp_path / "model")
-    assert {path.name for path in (tmp_path / "model").iterdir()} == {"config.json", "model.safetensors"}
+    assert {path.name for path in (tmp_path / "model").iterdir()} == {
+        "README.md",
+        "config.json",
+        "model.safetensors",
+    }
     loaded = FusionClassifier.from_pretrained(tmp_path / "model")
     kept = fitted.predict_proba(TEXTS[:9])  # from features that the store has rounded to float16
     np.testing.assert_allclose(loaded.predict_proba(TEXTS[:9]), kept, atol=1e-3)

@@ -66,6 +66,7 @@ COMMANDS = [
     "export-onnx",
     "doctor",
     "serve",
+    *("models", "push"),
 ]
 
 

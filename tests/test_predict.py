@@ -45,6 +45,7 @@ def test_the_first_word_is_the_model_where_it_is_one(tmp_path: Path) -> None:
     assert model_and_texts([folder, "a text"], None, has_file=False) == (folder, ["a text"])
     assert model_and_texts(["go-emotions", "a text"], None, has_file=False) == ("go-emotions", ["a text"])
     assert model_and_texts([folder], None, has_file=True) == (folder, [])
+    assert model_and_texts(["owner/model", "a text"], None, has_file=False) == ("owner/model", ["a text"])  # Hub
 
 
 @pytest.mark.parametrize("words", [["what a day!"], ["what a day!", "wonderful"], ["wonderful"], ["嬉しいです"]])
@@ -54,7 +55,7 @@ def test_texts_alone_go_to_the_model_of_the_package(words: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "has_file"), [(["runs/rewiews", "a text"], False), (["runs/x"], False), (["rewiews"], True)]
+    ("words", "has_file"), [(["./runs/rewiews", "a text"], False), (["runs/x"], False), (["rewiews"], True)]
 )
 def test_a_mistyped_model_is_not_taken_for_a_text(words: list[str], has_file: bool) -> None:
     with pytest.raises(UsageError, match=r"no such model folder.*--model go-emotions"):

@@ -16,6 +16,7 @@ from typing import Any, Self
 
 import numpy as np
 import torch
+from huggingface_hub import HfApi, ModelHubMixin
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import accuracy_score
@@ -42,15 +43,20 @@ from fusion_classifier.features import (
     open_splits,
 )
 from fusion_classifier.fusion import Head, parse_head
+from fusion_classifier.hub import COMMIT_MESSAGE, explained
+from fusion_classifier.modelcard import PLACE, model_card
 from fusion_classifier.modelfile import (
     ModelConfig,
     SavedEncoder,
-    checked_identity,
+    checked_identities,
     find_model,
     labels_of,
     load_model,
     placed,
+    read_card,
     save_model,
+    saved_encoders,
+    shared,
 )
 from fusion_classifier.progress import QUIET, Progress
 from fusion_classifier.tasks.split import hold_out
@@ -63,7 +69,7 @@ CHUNK_TEXTS = 1024  # texts encoded at once in prediction: bounds memory whateve
 HEAD_TEXTS = 256  # of them, that the head sees at once: blocks of token states that malloc reuses and need not clear
 
 
-class FusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+class FusionClassifier(ClassifierMixin, ModelHubMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """A text classifier on the fused features of frozen encoders.
 
     Args:
@@ -82,7 +88,11 @@ class FusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
     Attributes:
         classes_: the labels, sorted, (C,).
         history_: one `Epoch` an epoch of training.
+        card_: the model card, Markdown.
     """
+
+    # Of the mixin: with a value it keeps no copy of the parameters in each instance, where scikit-learn has them.
+    _hub_mixin_config: Any = {}  # noqa: RUF012
 
     def __init__(
         self,
@@ -152,7 +162,7 @@ class FusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         specs = [self.encoders] if isinstance(self.encoders, str | EncoderConfig) else list(self.encoders)
         if not specs:
             raise UsageError("encoders: give at least one")
-        head = parse_head(self.head)
+        head, settings = parse_head(self.head), recipe(self.recipe, self.head, **(self.training or {}))
         configs = [
             spec if isinstance(spec, EncoderConfig) else parse_encoder(spec, features=head.reads) for spec in specs
         ]
@@ -167,7 +177,7 @@ class FusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         )
         trained = train(
             head,
-            recipe(self.recipe, self.head, **(self.training or {})),
+            settings,
             train_data,
             valid_data,
             len(self.classes_),
@@ -176,29 +186,21 @@ class FusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
             progress,
         )
         self.history_ = trained.history
-        saved = tuple(
-            SavedEncoder(
-                config=identity.config,
-                fingerprint=identity.fingerprint,
-                shape=shape.shape,
-                ragged=shape.ragged,
-            )
-            for identity, shape in zip(identities, train_data.shapes.values(), strict=True)
-        )
         config = ModelConfig(
             task="own data",
             id2label=labels_of([str(label) for label in self.classes_]),
             label_type="int" if self.classes_.dtype.kind in "iu" else "str",
             head=head,
-            encoders=saved,
+            encoders=saved_encoders(identities, train_data.shapes),
             seed=self.seed,
             decision=trained.decision,
         )
-        self._restore(config, trained.head)
+        self._restore(config, trained.head, model_card(config, training=settings))
         return self
 
-    def _restore(self, config: ModelConfig, head: Head) -> None:
+    def _restore(self, config: ModelConfig, head: Head, card: str | None) -> None:
         """Become the trained classifier that these describe."""
+        self.card_ = card or model_card(config)
         self.config_ = config
         self.head_ = head
         names = np.array(config.labels)
@@ -302,11 +304,10 @@ class FusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
             return [(encoder.config, encode(encoder, texts)) for encoder in self.load_encoders()]
         device, store = resolve_device(self.device), FeatureStore(self.store)
         encoded: list[tuple[EncoderConfig, list[np.ndarray]]] = []
-        for number, saved in enumerate(self.config_.encoders):
-            identity = checked_identity(saved.config, saved.fingerprint, device)
+        for number, identity in enumerate(checked_identities(self.config_.encoders, device)):
             extract_features(texts, identity, store, device, QUIET, load=partial(self._encoder, number))
             features = store.of(identity).read(hash_texts(texts))
-            encoded.append((saved.config, features.arrays))
+            encoded.append((identity.config, features.arrays))
         return encoded
 
     def score(self, X: Iterable[str], y: Labels, sample_weight: Sequence[float] | None = None) -> float:
@@ -325,41 +326,163 @@ class FusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         if self._loaded is None:
             device = resolve_device(self.device)
             self._loaded = [
-                load_identified(checked_identity(saved.config, saved.fingerprint, device), device)
-                for saved in self.config_.encoders
+                load_identified(identity, device) for identity in checked_identities(self.config_.encoders, device)
             ]
         return self._loaded
 
-    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
-        """Write the trained classifier: `config.json` and `model.safetensors`, without code.
+    def save_pretrained(
+        self,
+        save_directory: str | os.PathLike[str],
+        *,
+        config: Any = None,  # noqa: ARG002 - of the mixin's contract
+        repo_id: str | None = None,
+        push_to_hub: bool = False,
+        model_card_kwargs: dict[str, Any] | None = None,
+        **push_to_hub_kwargs: Any,
+    ) -> str | None:
+        """Write the trained classifier in one step: `config.json`, `model.safetensors` and its card, without code.
+
+        Args:
+            save_directory: a folder; what it holds is replaced.
+            config: not heeded; the mixin passes it.
+            repo_id: where to upload it; the folder's name unless given.
+            push_to_hub: whether to upload it, too.
+            model_card_kwargs: `place`: where the card says that the model lies.
+            push_to_hub_kwargs: as `push_to_hub` takes them.
+
+        Returns:
+            The address of the upload, or None.
 
         Raises:
             NotFittedError: there is nothing to write yet.
-            FecError: it can't be written.
+            FecError: it can't be written, or not uploaded.
         """
         if not self.__sklearn_is_fitted__():
             raise NotFittedError("this FusionClassifier is not fitted yet: call fit first")
-        save_model(Path(folder), self.config_, self.head_)
+        place = (model_card_kwargs or {}).get("place")
+        folder = Path(save_directory)
+        if place is None:
+            save_model(folder, self.config_, self.head_, self.card_)
+        else:
+            save_model(folder, shared(self.config_), self.head_, self.card_.replace(PLACE, place))
+        return self.push_to_hub(repo_id or folder.name, **push_to_hub_kwargs) if push_to_hub else None
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        self.save_pretrained(save_directory)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        commit_message: str = COMMIT_MESSAGE,
+        private: bool | None = None,
+        token: str | None = None,
+        revision: str | None = None,
+        create_pr: bool | None = None,
+        **mixin: Any,
+    ) -> str:
+        """Upload the trained classifier with its card, all files in one commit.
+
+        Args:
+            repo_id: `owner/model`, or `model` of your own; made where it is not there.
+            commit_message: its first line.
+            private: whether a new repository is; the account's default unless given.
+            token: of the Hub; that of `hf auth login` unless given.
+            revision: branch; `main` unless given.
+            create_pr: open a pull request instead.
+            mixin: what else `ModelHubMixin.push_to_hub` takes, such as `delete_patterns`.
+
+        Returns:
+            The address of the commit.
+
+        Raises:
+            NotFittedError: there is nothing to upload yet.
+            FecError: the Hub can't be reached, or says no.
+        """
+        if not self.__sklearn_is_fitted__():
+            raise NotFittedError("this FusionClassifier is not fitted yet: call fit first")
+        revision = mixin.pop("branch", None) or revision
+        with explained(repo_id, revision, uploading=True):
+            repo = HfApi(token=token).create_repo(repo_id, private=private, exist_ok=True).repo_id
+            commit = super().push_to_hub(
+                repo,
+                commit_message=commit_message,
+                private=private,
+                token=token,
+                branch=revision,
+                create_pr=create_pr,
+                **mixin | {"model_card_kwargs": {"place": repo}},
+            )
+        return str(getattr(commit, "pr_url", None) or getattr(commit, "commit_url", commit))
 
     @classmethod
     def from_pretrained(
         cls,
-        folder: str | os.PathLike[str],
+        pretrained_model_name_or_path: str | os.PathLike[str],
         *,
         device: Device = "auto",
         encoder_paths: Mapping[str, str] | None = None,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        force_download: bool = False,
+        local_files_only: bool = False,
+        **mixin: Any,
     ) -> Self:
-        """Read a classifier that `save_pretrained` or `fec run` has written (its `model` folder).
+        """Read a classifier that `save_pretrained`, `push_to_hub` or `fec run` has written.
 
         Args:
-            folder: a model folder, a run folder, or the name of a model that comes with the package.
+            pretrained_model_name_or_path: a model folder, a run folder, a model that comes with the package, or a
+                Hub id; in this order.
             device: `auto`, `cpu`, `cuda` or `mps`.
             encoder_paths: places of the encoders' weights, by encoder name.
+            revision: branch, tag or commit on the Hub; its default branch unless given.
+            token: of the Hub; that of `hf auth login` unless given.
+            cache_dir: where downloads lie; huggingface-hub's cache unless given.
+            force_download: download what is there already.
+            local_files_only: ask no Hub.
+            mixin: nothing more is taken.
 
         Raises:
-            FecError: the folder is not a model.
+            FecError: it can't be had, or is not a model.
         """
-        saved = load_model(find_model(folder))
+        return cls._from_pretrained(
+            model_id=os.fspath(pretrained_model_name_or_path),
+            revision=revision,
+            cache_dir=cache_dir,
+            force_download=force_download,
+            local_files_only=local_files_only,
+            token=token,
+            device=device,
+            encoder_paths=encoder_paths,
+            **mixin,
+        )
+
+    @classmethod
+    def _from_pretrained(
+        cls,
+        *,
+        model_id: str,
+        revision: str | None,
+        cache_dir: str | os.PathLike[str] | None,
+        force_download: bool,
+        local_files_only: bool,
+        token: str | bool | None,
+        device: Device = "auto",
+        encoder_paths: Mapping[str, str] | None = None,
+        **unknown: Any,
+    ) -> Self:
+        if unknown:
+            raise TypeError(f"from_pretrained: no argument {next(iter(unknown))!r}")
+        folder = find_model(
+            model_id,
+            revision=revision,
+            cache_dir=cache_dir,
+            force_download=force_download,
+            local_files_only=local_files_only,
+            token=token,
+        )
+        saved = load_model(folder)
         encoders = tuple(
             SavedEncoder.model_validate(one.model_dump() | {"config": placed(one, encoder_paths or {}).model_dump()})
             for one in saved.config.encoders
@@ -372,7 +495,7 @@ class FusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
             device=device,
             keep_features=False,
         )
-        classifier._restore(config, saved.head)
+        classifier._restore(config, saved.head, read_card(folder))
         return classifier
 
     def __getstate__(self) -> dict[str, Any]:

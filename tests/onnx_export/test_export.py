@@ -145,7 +145,7 @@ def with_dtype(classifier: FusionClassifier, dtype: str) -> FusionClassifier:
         one.model_copy(update={"config": one.config.model_copy(update={"dtype": dtype})}) for one in config.encoders
     )
     other = FusionClassifier(device="cpu")
-    other._restore(config.model_copy(update={"encoders": encoders}), classifier.head_)
+    other._restore(config.model_copy(update={"encoders": encoders}), classifier.head_, None)
     return other
 
 

@@ -57,6 +57,13 @@ class Weights:
     gguf_file: str | None
     source: str
 
+    @property
+    def commit(self) -> str | None:
+        """The commit on the Hub that the files are of; None where they are from elsewhere."""
+        # huggingface-hub keeps them in …/snapshots/COMMIT
+        parts = self.folder.parts
+        return parts[parts.index("snapshots") + 1] if self.source.startswith("Hub") and "snapshots" in parts else None
+
     def files(self) -> list[Path]:
         """The files that decide a feature, sorted by name."""
         if self.gguf_file is not None:
