@@ -126,7 +126,11 @@ def hub() -> Iterator[tuple[str, Repos]]:
 def fitted(bert_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[FusionClassifier, Path, Path]:
     folder = tmp_path_factory.mktemp("fitted")
     classifier = FusionClassifier(
-        [f"{bert_folder}?dtype=float32"], head="linear", store=folder / "store", training={"max_epochs": 20}
+        [f"{bert_folder}?dtype=float32"],
+        keep_features=False,
+        head="linear",
+        store=folder / "store",
+        training={"max_epochs": 20},
     ).fit(TEXTS, LABELS)
     classifier.save_pretrained(folder / "model")
     return classifier, folder / "model", bert_folder
