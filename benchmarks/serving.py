@@ -80,22 +80,25 @@ def serve_plain(folder: str, dtype: str, labels: int, port: int) -> None:
 @contextmanager
 def running(command: Sequence[str], port: int) -> Iterator[None]:
     """A server from when it is healthy on."""
-    process = subprocess.Popen([sys.executable, *command], stderr=subprocess.PIPE, text=True)
-    try:
-        until = time.monotonic() + 120
-        while True:
-            if process.poll() is not None:
-                raise FecError(f"a server ended at its start: {process.stderr.read() if process.stderr else ''}")
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            if time.monotonic() > until:
-                raise FecError("a server does not start")
-            time.sleep(0.1)
-        yield
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=60)
+    # Not a pipe: nobody reads it meanwhile, and a server whose log is full waits.
+    with tempfile.TemporaryFile("w+") as log:
+        process = subprocess.Popen([sys.executable, *command], stderr=log)
+        try:
+            until = time.monotonic() + 120
+            while True:
+                if process.poll() is not None:
+                    log.seek(0)
+                    raise FecError(f"a server ended at its start: {log.read()}")
+                with socket.socket() as probe:
+                    if probe.connect_ex(("127.0.0.1", port)) == 0:
+                        break
+                if time.monotonic() > until:
+                    raise FecError("a server does not start")
+                time.sleep(0.1)
+            yield
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(timeout=60)
 
 
 def free_port() -> int:
