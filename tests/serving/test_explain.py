@@ -62,7 +62,7 @@ def test_labels_can_be_chosen_and_long_texts_cut(client: TestClient) -> None:
     [
         ({"inputs": " \n"}, 400, "Empty"),
         ({"inputs": "a" * 101_000, "truncate": True}, 422, "Validation"),
-        ({"inputs": "a", "labels": ["love"]}, 422, "Validation"),
+        ({"inputs": "a", "labels": ["love"]}, 404, "NotFound"),
         ({"inputs": ["a"]}, 422, "Validation"),
         ({}, 422, "Validation"),
     ],

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from fusion_classifier.config import ServerSettings
 from fusion_classifier.explanation import MOST_SPANS, Occlusion, explanations, occlude
 from fusion_classifier.serving.model import Scores, ServedModel
-from fusion_classifier.serving.schemas import ServiceError
+from fusion_classifier.serving.schemas import ErrorResponse, ServiceError, Text
 
 
 class Scored(Protocol):
@@ -34,7 +34,7 @@ class ExplainRequest(BaseModel):
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
-    inputs: str = Field(examples=["I am so grateful to the driver."])
+    inputs: Text = Field(examples=["I am so grateful to the driver."])
     """The text."""
     labels: list[str] | None = None
     """The labels whose words are asked for; all unless given, which costs no more."""
@@ -73,7 +73,9 @@ def add_explain(app: FastAPI, scored: Scored, errors: dict[int | str, dict[str, 
     model: ServedModel = app.state.model
     settings: ServerSettings = app.state.settings
 
-    @app.post("/explain", response_model=list[LabelExplanation], responses=errors)
+    unknown_label: dict[str, Any] = {"model": ErrorResponse, "description": "The model has no such label"}
+
+    @app.post("/explain", response_model=list[LabelExplanation], responses={**errors, 404: unknown_label})
     async def explain(body: ExplainRequest, request: Request) -> Any:
         """Say which words of a text carry a label, by falling probability of the labels."""
         if not body.inputs.strip():
@@ -84,7 +86,7 @@ def add_explain(app: FastAPI, scored: Scored, errors: dict[int | str, dict[str, 
             )
         unknown = next((label for label in body.labels or () if label not in model.labels), None)
         if unknown is not None:
-            raise ServiceError("Validation", "labels: not all of them are labels of the model (see /info)")
+            raise ServiceError("NotFound", "labels: not all of them are labels of the model (see /info)")
         truncate = settings.auto_truncate if body.truncate is None else body.truncate
         # One request's worth of texts, the whole and those without a part.
         most = max(1, min(MOST_SPANS, settings.max_client_batch_size - 1))
