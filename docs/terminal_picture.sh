@@ -4,7 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 work=$(mktemp -d)
 trap 'tmux kill-session -t fec-picture 2>/dev/null || true; rm -rf "$work"' EXIT
-tmux new-session -d -s fec-picture -x 118 -y 34 \
+tmux new-session -d -s fec-picture -x 118 -y 46 \
   "export PATH=$PWD/.venv/bin:\$PATH PS1='$ '; cd $work; bash --norc -i"
 type_line() { tmux send-keys -t fec-picture "$1" Enter; }
 type_line "clear; fec run demo --encoder minilm-l6 --encoder smollm2-135m --seeds 3 --store $work/store; touch done"

@@ -385,7 +385,7 @@ def print_prediction(text: str, row: Sequence[tuple[str, float, bool]], top_k: i
         bars.add_row(Text(label, style="bold" if given else ""), f"{100 * probability:5.1f} %", bar)
     rest = row[len(shown) :]
     if rest and top_k is None:
-        bars.add_row(Text(f"{len(rest)} others, each below {SHOWN_FROM:.0%}", style="dim"))
+        bars.add_row(Text(f"{len(rest)} others, each below {100 * SHOWN_FROM:.0f} %", style="dim"))
     if not any(given for *_, given in row):
         bars.add_row(Text("no label is given", style="dim"))
     out.print(bars)
