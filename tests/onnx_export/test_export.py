@@ -293,6 +293,6 @@ def test_the_command_line_prints_the_agreement_and_warns_of_what_is_missing(
 
 
 def test_a_missing_package_is_named_with_the_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(export, "find_spec", lambda name: None if name == "onnxscript" else object())
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "onnxscript" else object())
     with pytest.raises(UsageError, match=r"onnxscript.*pip install 'llm-fusion-classifier\[onnx\]'"):
         export_onnx("anything", tmp_path / "out", progress=QUIET)
