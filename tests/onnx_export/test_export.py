@@ -144,7 +144,7 @@ def with_dtype(classifier: FusionClassifier, dtype: str) -> FusionClassifier:
     encoders = tuple(
         one.model_copy(update={"config": one.config.model_copy(update={"dtype": dtype})}) for one in config.encoders
     )
-    other = FusionClassifier(device="cpu")
+    other = FusionClassifier(device="cpu", keep_features=False)  # the store would round to float16
     other._restore(config.model_copy(update={"encoders": encoders}), classifier.head_, None)
     return other
 
