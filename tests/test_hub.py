@@ -20,6 +20,7 @@ from fusion_classifier import FusionClassifier
 from fusion_classifier.cli import main
 from fusion_classifier.errors import FecError
 from fusion_classifier.hub import is_hub_id
+from fusion_classifier.modelcard import model_card
 
 TEXTS = [f"{word} {i}" for i in range(12) for word in ("we won", "he broke it", "it is dark")]
 LABELS = ["joy", "anger", "fear"] * 12
@@ -264,6 +265,28 @@ def test_the_card_says_what_the_model_is(fitted: tuple[FusionClassifier, Path, P
     assert head["pipeline_tag"] == "text-classification"
     assert "anger, fear, joy" in card
     assert str(bert_folder.parent) not in card  # nobody else's business
+
+
+def test_the_card_tells_a_local_folder_from_a_hub_id_and_keeps_its_table_whole(
+    fitted: tuple[FusionClassifier, Path, Path], bert_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "mine").symlink_to(bert_folder)
+    config = fitted[0].config_
+    [saved] = config.encoders
+
+    def described(model: str, name: str) -> tuple[dict[str, Any], list[str]]:
+        encoder = saved.model_copy(update={"config": saved.config.model_copy(update={"model": model, "name": name})})
+        card = model_card(config.model_copy(update={"encoders": (encoder,)}))
+        _, head, body = card.split("---\n", 2)
+        return yaml.safe_load(head), next(line for line in body.splitlines() if "tokens |" in line).split(" | ")
+
+    head, cells = described("models/mine", "mine?template=A {text}||B {text}")
+    assert "base_model" not in head
+    assert cells[:2] == ["| mine?template=A {text}\\|\\|B {text}", "a local model"]
+    assert described("owner/model", "model")[0]["base_model"] == ["owner/model"]
+    assert described("owner/model/q8.gguf", "model")[0]["base_model"] == ["owner/model"]
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,18 @@ def test_the_first_word_is_the_model_where_it_is_one(tmp_path: Path) -> None:
     assert model_and_texts(["owner/model", "a text"], None, has_file=False) == ("owner/model", ["a text"])  # Hub
 
 
-@pytest.mark.parametrize("words", [["what a day!"], ["what a day!", "wonderful"], ["wonderful"], ["嬉しいです"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["what a day!"],
+        ["what a day!", "wonderful"],
+        ["wonderful"],
+        ["嬉しいです"],
+        ["so happy " * 100],  # longer than a path may be
+        ["~nobody says so"],  # no user's home
+        [""],
+    ],
+)
 def test_texts_alone_go_to_the_model_of_the_package(words: list[str]) -> None:
     assert model_and_texts(words, None, has_file=False) == ("go-emotions", words)
     assert model_and_texts(words, "go-emotions", has_file=False) == ("go-emotions", words)

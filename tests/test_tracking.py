@@ -241,7 +241,7 @@ def test_a_server_that_is_not_there_is_an_error_before_training(
 def test_a_missing_package_is_named_with_the_way_out(
     setting: tuple[RunConfig, Task, Workspace], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tracking, "find_spec", lambda _: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     for tool in tracking.TOOLS:
         with pytest.raises(UsageError, match=rf"pip install 'llm-fusion-classifier\[{tool}\]'"):
             tracked(tool, setting, tmp_path)

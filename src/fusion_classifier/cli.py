@@ -78,6 +78,7 @@ StoreDir = Annotated[
         help="Feature store, a folder or s3://BUCKET/PREFIX; your cache unless given.",
     ),
 ]
+MODEL_HELP = "Model folder, run folder, model of the package, or Hub id."
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
@@ -457,7 +458,8 @@ def predict_(
         list[str] | None,
         typer.Argument(
             metavar="[MODEL] [TEXT]...",
-            help=f"Model or run folder, or a model of the package ({DEFAULT_MODEL} unless given); texts to classify.",
+            help=f"Model or run folder, model of the package ({DEFAULT_MODEL} unless given), or Hub id; "
+            "texts to classify.",
         ),
     ] = None,
     model: Annotated[
@@ -533,9 +535,7 @@ def predict_(
 @grouped
 def serve_(
     *,
-    model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="Model folder, run folder, or a model of the package.")
-    ] = DEFAULT_MODEL,
+    model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)] = DEFAULT_MODEL,
     host: Annotated[str, typer.Option("--host", help="Address to listen at; 0.0.0.0: every one.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free one.")] = 8080,
     server: ServerOptions,
@@ -635,7 +635,7 @@ def explain_(
         list[str],
         typer.Argument(
             metavar="[MODEL] TEXT",
-            help=f"Model or run folder, or a model of the package ({DEFAULT_MODEL} unless given); the text.",
+            help=f"Model or run folder, model of the package ({DEFAULT_MODEL} unless given), or Hub id; the text.",
         ),
     ],
     model: Annotated[
@@ -741,7 +741,7 @@ def export_(
 @grouped
 def export_onnx_(
     *,
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="Model folder or run folder.")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)],
     out: Annotated[Path, option("--out", panel=PLACE, metavar="DIR", help="Folder for graphs and tokenizers.")],
     encoders: Annotated[
         bool,
@@ -873,7 +873,7 @@ def audit_(
 
 @app.command("push", epilog="Example:  fec push runs/reviews my-name/reviews-mood --private")
 def push_(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="Model folder or run folder.")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)],
     repo_id: Annotated[str, typer.Argument(metavar="REPO_ID", help="owner/model on the Hub; made if not there.")],
     private: Annotated[
         bool | None,

@@ -13,8 +13,8 @@ from jinja2 import Environment
 
 from fusion_classifier.config import EncoderConfig, TrainingConfig
 from fusion_classifier.encoders.presets import PRESETS
-from fusion_classifier.hub import LIBRARY
-from fusion_classifier.modelfile import ModelConfig
+from fusion_classifier.hub import LIBRARY, is_hub_id
+from fusion_classifier.modelfile import ModelConfig, is_local
 
 TITLES = {"train": "train", "valid": "validation", "test": "test"}
 PLACE = "PATH_OF_THIS_FOLDER"  # in a card, until the model lies on the Hub
@@ -84,6 +84,7 @@ def model_card(
         eval_results=None if metrics is None else _eval_results(config.task, data.dataset, metrics),
     )
     template = Environment(trim_blocks=True, lstrip_blocks=True, autoescape=False)  # Markdown, not HTML
+    template.filters["in_table"] = _in_table
     seconds = {} if metrics is None else _seconds(metrics)
     body = template.from_string(TEMPLATE.read_text("utf-8")).render(
         title=title,
@@ -121,6 +122,11 @@ def model_card(
     return f"---\n{described.to_yaml()}\n---\n\n{body.rstrip()}\n"
 
 
+def _in_table(value: object) -> str:
+    """As a table's cell holds it; the name of an encoder with several templates has || in it."""
+    return " ".join(str(value).split()).replace("|", "\\|")
+
+
 def _layers(encoder: EncoderConfig) -> str:
     if encoder.layers is not None:
         return ", ".join(map(str, encoder.layers))
@@ -131,7 +137,8 @@ def _hub_id(model: str) -> str | None:
     """The model's name on the Hub; None for a place on this machine, which is nobody's business."""
     if model in PRESETS:
         return PRESETS[model].hub_id
-    return model if model.count("/") == 1 and not model.startswith((".", "/", "~")) else None
+    repository = "/".join(model.split("/")[:2])  # a GGUF file's name stands behind
+    return repository if is_hub_id(repository) and not is_local(model) else None
 
 
 def _seconds(metrics: Mapping[str, Any]) -> dict[str, float]:

@@ -275,10 +275,14 @@ def shared(config: ModelConfig) -> ModelConfig:
     encoders = []
     for saved in config.encoders:
         here = saved.config
-        local = here.model not in PRESETS and Path(here.model).expanduser().exists()
-        changed = {"path": None, "model": Path(here.model).name if local else here.model}
+        changed = {"path": None, "model": Path(here.model).name if is_local(here.model) else here.model}
         encoders.append(saved.model_copy(update={"config": here.model_copy(update=changed)}))
     return config.model_copy(update={"encoders": tuple(encoders)})
+
+
+def is_local(model: str) -> bool:
+    """Whether an encoder's model is a folder or file of this machine; `models/mine` might be a Hub id as well."""
+    return model not in PRESETS and Path(model).expanduser().exists()
 
 
 def labels_of(names: Sequence[str]) -> dict[int, str]:
@@ -309,7 +313,8 @@ def checked_identities(encoders: Sequence[SavedEncoder], device: torch.device) -
         )
     for saved in encoders:
         config = saved.config
-        if config.path is None and config.model not in PRESETS and "/" not in config.model and not _is_here(config):
+        named = config.model in PRESETS or "/" in config.model or config.revision is not None  # gpt2 has no owner
+        if config.path is None and not named and not _is_here(config):
             raise WeightsError(
                 f"encoder {config.name}: was a folder of the machine that this model was trained on; "
                 f"give it by --encoder {config.name.partition('?')[0]}=PATH"

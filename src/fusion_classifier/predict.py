@@ -25,7 +25,7 @@ from fusion_classifier.cluster import RayEngine, prepare
 from fusion_classifier.config import DEFAULT_MODEL, Device
 from fusion_classifier.errors import DataError, UsageError
 from fusion_classifier.explanation import Explanation
-from fusion_classifier.files import user_path, whole_file
+from fusion_classifier.files import whole_file
 from fusion_classifier.hub import is_hub_id
 from fusion_classifier.modelfile import built_in_models
 from fusion_classifier.progress import Progress
@@ -52,14 +52,23 @@ def model_and_texts(words: Sequence[str], model: str | None, *, has_file: bool) 
     if not words:
         return DEFAULT_MODEL, []
     first, rest = words[0], list(words[1:])
-    if first in built_in_models() or user_path(first).exists() or (is_hub_id(first) and (rest or has_file)):
+    if first in built_in_models() or _is_there(first) or (is_hub_id(first) and (rest or has_file)):
         return first, rest
     if len(first.split()) == 1 and (rest or has_file or "/" in first):
         raise UsageError(
-            f"{first}: no such model folder, run folder or model of the package ({', '.join(built_in_models())}); "
+            f"{first[:60]}: no such model folder, run folder or model of the package "
+            f"({', '.join(built_in_models())}); "
             f"to classify it as a text say --model {DEFAULT_MODEL}"
         )
     return DEFAULT_MODEL, list(words)
+
+
+def _is_there(word: str) -> bool:
+    """Whether a word is a path to something; a text may be too long for a path, or begin with ~."""
+    try:
+        return bool(word) and Path(word).expanduser().exists()
+    except (OSError, RuntimeError, ValueError):
+        return False
 
 
 def predict_rows(

@@ -15,12 +15,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from fusion_classifier.config import RunConfig
-from fusion_classifier.errors import FecError, UsageError
+from fusion_classifier.errors import FecError
+from fusion_classifier.extras import require
 from fusion_classifier.files import write_whole
 from fusion_classifier.training import Epoch, Trained
 
@@ -180,10 +180,7 @@ def track(
         FecError: it can't be reached.
     """
     package, make = TOOLS[tool]
-    if find_spec(package) is None:
-        raise UsageError(
-            f"--track {tool} needs {package}, which is not installed: pip install 'llm-fusion-classifier[{tool}]'"
-        )
+    require(f"--track {tool}", tool, package)
     name = project or task
     try:
         with _own_output():

@@ -144,7 +144,7 @@ def with_dtype(classifier: FusionClassifier, dtype: str) -> FusionClassifier:
     encoders = tuple(
         one.model_copy(update={"config": one.config.model_copy(update={"dtype": dtype})}) for one in config.encoders
     )
-    other = FusionClassifier(device="cpu")
+    other = FusionClassifier(device="cpu", keep_features=False)  # the store would round to float16
     other._restore(config.model_copy(update={"encoders": encoders}), classifier.head_, None)
     return other
 
@@ -293,6 +293,6 @@ def test_the_command_line_prints_the_agreement_and_warns_of_what_is_missing(
 
 
 def test_a_missing_package_is_named_with_the_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(export, "find_spec", lambda name: None if name == "onnxscript" else object())
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "onnxscript" else object())
     with pytest.raises(UsageError, match=r"onnxscript.*pip install 'llm-fusion-classifier\[onnx\]'"):
         export_onnx("anything", tmp_path / "out", progress=QUIET)

@@ -14,7 +14,6 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +25,10 @@ from fusion_classifier.config import TaskConfig
 from fusion_classifier.encoders import Encoder, encode, load_identified
 from fusion_classifier.encoders.projection import INT8_STEPS
 from fusion_classifier.errors import FecError, UsageError
+from fusion_classifier.extras import require
 from fusion_classifier.features.arrays import from_arrays
 from fusion_classifier.files import whole_folder
-from fusion_classifier.modelfile import ModelConfig, checked_identity
+from fusion_classifier.modelfile import ModelConfig, checked_identities
 from fusion_classifier.onnx_export.graphs import export_encoder, export_head
 from fusion_classifier.progress import Progress
 from fusion_classifier.tasks import SPLITS, load_task
@@ -80,19 +80,21 @@ def export_onnx(
         UsageError: a package is missing, or the folder holds something else.
         FecError: the graphs do not agree with the classifier, and nothing was written; or see the message.
     """
-    _check_packages()
+    require("export to ONNX", "onnx", *PACKAGES)
     _check_place(out)
     classifier = FusionClassifier.from_pretrained(model, device="cpu", encoder_paths=encoder_paths or {})
     config = classifier.config_
     texts = check_texts(check)
+    precision = {"dtype": "float32"} if encoders else {}
+    identities = checked_identities(
+        [one.model_copy(update={"config": one.config.model_copy(update=precision)}) for one in config.encoders], CPU
+    )
     with whole_folder(out) as folder:
         described = _described(config)
         with progress.bar("exporting the head", total=None) as bar:
             int8, features = [], {}
-            for number, saved in enumerate(config.encoders):
+            for number, (saved, identity) in enumerate(zip(config.encoders, identities, strict=True)):
                 bar.describe(f"encoder {saved.config.name}")
-                precision = {"dtype": "float32"} if encoders else {}
-                identity = checked_identity(saved.config.model_copy(update=precision), saved.fingerprint, CPU)
                 encoder = load_identified(identity, CPU, plain=True)
                 entry = described["encoders"][number]
                 entry |= _settings(encoder)
@@ -122,14 +124,6 @@ def check_texts(count: int) -> list[str]:
     splits = load_task(TaskConfig(name="demo")).splits
     texts = [text for name in reversed(SPLITS) for text in splits[name].texts]
     return [*texts[: count - 1], " ".join(texts)[:20_000]] if count > 1 else texts[:1]
-
-
-def _check_packages() -> None:
-    missing = [name for name in PACKAGES if find_spec(name) is None]
-    if missing:
-        raise UsageError(
-            f"export to ONNX needs {' and '.join(missing)}, not installed: pip install 'llm-fusion-classifier[onnx]'"
-        )
 
 
 def _check_place(out: Path) -> None:
