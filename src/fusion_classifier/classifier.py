@@ -25,6 +25,7 @@ from fusion_classifier.config import DEFAULT_HEAD, Device, EncoderConfig
 from fusion_classifier.encoders import (
     Encoder,
     Side,
+    batch_a_core,
     encode,
     identify,
     load_identified,
@@ -61,12 +62,11 @@ from fusion_classifier.modelfile import (
 from fusion_classifier.progress import QUIET, Progress
 from fusion_classifier.tasks.split import hold_out
 from fusion_classifier.tasks.task import Label, Split, targets
-from fusion_classifier.training import LabelledFeatures, predict_logits, recipe, train
+from fusion_classifier.training import LabelledFeatures, inference_batches, predict_logits, recipe, train
 
 Labels = Sequence[str] | Sequence[int] | Sequence[Sequence[str]] | np.ndarray
 NOT_FITTED = "this FusionClassifier is not fitted yet: call fit or from_pretrained"
 CHUNK_TEXTS = 1024  # texts encoded at once in prediction: bounds memory whatever the number of texts
-HEAD_TEXTS = 256  # of them, that the head sees at once: blocks of token states that malloc reuses and need not clear
 
 
 class FusionClassifier(ClassifierMixin, ModelHubMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
@@ -255,15 +255,24 @@ class FusionClassifier(ClassifierMixin, ModelHubMixin, BaseEstimator):  # type: 
     def _logits(self, encoded: Sequence[tuple[EncoderConfig, list[np.ndarray]]]) -> torch.Tensor:
         """The head's logits of encoded texts: (N, C)."""
         device, count = resolve_device(self.device), len(encoded[0][1])
-        parts = []
-        for start in range(0, count, HEAD_TEXTS):
-            part = slice(start, start + HEAD_TEXTS)
+        head, logits = self.head_.to(device), torch.empty((count, len(self.classes_)))
+        tokens = [[len(array) for array in arrays] for config, arrays in encoded if config.pooling == "tokens"]
+        batches = list(inference_batches(np.sum(tokens, axis=0) if tokens else None, count, device))
+
+        def predicted(rows: np.ndarray) -> torch.Tensor:
+            # Put together here: a copy of all token states at once would go through the main memory.
             features = {
-                config.name: from_arrays(arrays[part], ragged=config.pooling == "tokens")
+                config.name: from_arrays([arrays[row] for row in rows], ragged=config.pooling == "tokens")
                 for config, arrays in encoded
             }
-            parts.append(predict_logits(self.head_.to(device), features, min(HEAD_TEXTS, count - start), device))
-        return torch.cat(parts) if parts else torch.empty((0, len(self.classes_)))
+            return predict_logits(head, features, len(rows), device)
+
+        with batch_a_core(device) as (executor, _):
+            # A single batch has all cores, as with the encoders.
+            done = executor.map(predicted, batches) if len(batches) > 1 else map(predicted, batches)
+            for rows, part in zip(batches, done, strict=True):
+                logits[torch.from_numpy(rows)] = part
+        return logits
 
     def explain(self, text: str, label: str | int | None = None, *, most_spans: int = MOST_SPANS) -> Explanation:
         """Which words of a text carry a label: each left out in turn (docs/explain.md).

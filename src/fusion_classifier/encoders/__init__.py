@@ -1,7 +1,7 @@
 """Encoders: frozen models that turn a text into a feature."""
 
 from fusion_classifier.encoders.device import resolve_device
-from fusion_classifier.encoders.encode import Side, encode, tokenize
+from fusion_classifier.encoders.encode import Side, batch_a_core, encode, tokenize
 from fusion_classifier.encoders.identity import EncoderIdentity, identify
 from fusion_classifier.encoders.loading import Encoder, load_encoder, load_identified
 from fusion_classifier.encoders.presets import PRESETS, Preset
@@ -14,6 +14,7 @@ __all__ = [
     "EncoderIdentity",
     "Preset",
     "Side",
+    "batch_a_core",
     "describe_presets",
     "encode",
     "identify",

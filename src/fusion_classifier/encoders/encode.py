@@ -10,6 +10,7 @@ for all texts and hundreds of times larger than any other.
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Generic, Literal, TypeVar
 
@@ -267,17 +268,30 @@ def jobs_of(encoder: Encoder, texts: Sequence[str], side: Side = "right") -> lis
     return [Job(batch, [[of_template[i] for i in batch] for of_template in tokenized]) for batch in planned]
 
 
+@contextmanager
+def batch_a_core(device: torch.device) -> Iterator[tuple[ThreadPoolExecutor, int]]:
+    """Threads to each of which a batch is given, and their number: on a CPU each has cores of its own.
+
+    Operations of a batch are too small to be shared well between cores: of a batch each they need no waiting for
+    one another.
+    """
+    threads = torch.get_num_threads()
+    workers = min(threads, MOST_WORKERS) if device.type == "cpu" else 1
+    executor = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads // workers,))
+    try:
+        yield executor, workers
+    finally:
+        executor.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)
+
+
 def encode_jobs(encoder: Encoder, jobs: Iterable[Job[Tag]]) -> Generator[tuple[Tag, list[np.ndarray]]]:
     """Batches through the model, in their order; on a CPU several at once, each on cores of its own.
 
-    Operations of a batch are too small to be shared well between cores: of a batch each they need no waiting for
-    one another. Meanwhile this thread makes the next jobs and works on what was yielded.
+    Meanwhile this thread makes the next jobs and works on what was yielded.
     """
-    threads = torch.get_num_threads()
-    workers = min(threads, MOST_WORKERS) if encoder.device.type == "cpu" else 1
-    executor = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads // workers,))
     running: deque[tuple[Tag, Future[list[np.ndarray]]]] = deque()
-    try:
+    with batch_a_core(encoder.device) as (executor, workers):
         for job in jobs:
             running.append((job.tag, executor.submit(encode_batch, encoder, job.by_template)))
             if len(running) > AHEAD * workers:
@@ -285,9 +299,6 @@ def encode_jobs(encoder: Encoder, jobs: Iterable[Job[Tag]]) -> Generator[tuple[T
                 yield tag, future.result()
         for tag, future in running:
             yield tag, future.result()
-    finally:
-        executor.shutdown(cancel_futures=True)
-        torch.set_num_threads(threads)
 
 
 def encode(encoder: Encoder, texts: Sequence[str], side: Side = "right") -> list[np.ndarray]:

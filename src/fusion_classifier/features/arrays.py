@@ -88,8 +88,8 @@ class PooledFeatures:
         return list(self.values)
 
     def batch(self, rows: np.ndarray) -> Tensor:
-        """Some texts' features, as they are stored: (B, *shape)."""
-        return torch.from_numpy(self.values[rows])
+        """Some texts' features, as they are stored, without a copy where they are neighbours: (B, *shape)."""
+        return torch.from_numpy(self.values[_range_or(rows) if self.values.flags.writeable else rows])
 
     def take(self, rows: np.ndarray) -> "PooledFeatures":
         """Some texts' features, kept as they are."""
@@ -125,8 +125,12 @@ class TokenFeatures:
         return np.split(self.values, self.offsets[1:-1])
 
     def batch(self, rows: np.ndarray) -> TokenStates:
-        """Some texts' states, as they are stored."""
-        states = self.values[self._positions(rows)]  # (T, layers, H)
+        """Some texts' states, as they are stored, without a copy where the texts are neighbours."""
+        within = _range_or(rows)
+        if isinstance(within, slice) and self.values.flags.writeable:  # torch warns of read-only memory
+            states = self.values[self.offsets[within.start] : self.offsets[within.stop]]  # (T, layers, H)
+        else:
+            states = self.values[self._positions(rows)]
         return TokenStates(torch.from_numpy(states), torch.from_numpy(self.lengths[rows].astype(np.int64)))
 
     def take(self, rows: np.ndarray) -> "TokenFeatures":
@@ -144,6 +148,13 @@ class TokenFeatures:
 
 
 Features = PooledFeatures | TokenFeatures
+
+
+def _range_or(rows: np.ndarray) -> slice | np.ndarray:
+    """Rows in order and without a gap as a slice; others as they are."""
+    if len(rows) and (np.diff(rows) == 1).all():
+        return slice(int(rows[0]), int(rows[-1]) + 1)
+    return rows
 
 
 def from_arrays(arrays: list[np.ndarray], *, ragged: bool) -> Features:

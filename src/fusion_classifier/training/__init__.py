@@ -2,7 +2,7 @@
 
 from fusion_classifier.training.data import LabelledFeatures
 from fusion_classifier.training.decision import Decision, fit_decision
-from fusion_classifier.training.loop import Epoch, Trained, deterministic, predict_logits, train
+from fusion_classifier.training.loop import Epoch, Trained, deterministic, inference_batches, predict_logits, train
 from fusion_classifier.training.recipes import RECIPES, recipe
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "Trained",
     "deterministic",
     "fit_decision",
+    "inference_batches",
     "predict_logits",
     "recipe",
     "train",

@@ -34,7 +34,9 @@ from fusion_classifier.training.heap import kept_memory
 
 STATISTICS_ROWS = 256
 INFERENCE_ROWS = 1024
-INFERENCE_TOKENS = 16384  # of all encoders, padded: token states of a thousand long texts would not fit
+# Of all encoders, padded: token states of a thousand long texts would not fit. On a CPU few enough for memory that
+# malloc uses again: larger blocks are cleared by the system each time.
+INFERENCE_TOKENS = {"cpu": 4096, "mps": 16384, "cuda": 16384}
 
 
 @dataclass(frozen=True)
@@ -276,16 +278,21 @@ def scores(labels: np.ndarray, answers: np.ndarray, weights: np.ndarray | None =
     return float(np.average(right, weights=weights)), float((f1 * true[known]).sum() / total) if total else 0.0
 
 
-def inference_batches(features: Mapping[str, Features], count: int) -> Iterator[np.ndarray]:
-    """All rows in batches that fit into memory; token states by length, so that little is padding."""
-    lengths = tokens_of(features)
+def inference_batches(lengths: np.ndarray | None, count: int, device: torch.device) -> Iterator[np.ndarray]:
+    """All rows in batches that fit into memory; token states by length, so that little is padding.
+
+    Args:
+        lengths: tokens of each text over all encoders, (N,); None where every encoder has one array a text.
+        count: number of rows N.
+        device: where the head is.
+    """
     if lengths is None:
         yield from blocks(count, INFERENCE_ROWS)
         return
     rows = np.argsort(-lengths, kind="stable")
     start = 0
     while start < count:
-        size = int(np.clip(INFERENCE_TOKENS // max(int(lengths[rows[start]]), 1), 1, INFERENCE_ROWS))
+        size = int(np.clip(INFERENCE_TOKENS[device.type] // max(int(lengths[rows[start]]), 1), 1, INFERENCE_ROWS))
         yield rows[start : start + size]
         start += size
 
@@ -315,7 +322,7 @@ def _predict(
     head.eval()
     logits: Tensor | None = None
     for block in in_blocks(features, count):
-        for chosen in inference_batches(block.features, len(block)):
+        for chosen in inference_batches(tokens_of(block.features), len(block), device):
             part = call(feature_batch(block.features, chosen, device)).float().cpu()  # (…, B, C)
             if logits is None:
                 logits = part.new_empty(*part.shape[:-2], count, part.shape[-1])
