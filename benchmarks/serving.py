@@ -2,6 +2,7 @@
 
     python benchmarks/serving.py
     python benchmarks/serving.py --quick --json
+    python benchmarks/serving.py --only model
 
 Classifiers are trained on a few texts (their size matters here, their answers don't) and served on the loopback, one
 server after the other, each a process of its own. Another process is 1, 8 or 32 clients, each of which sends a text,
@@ -14,6 +15,9 @@ waits for its answer and sends the next.
 
 For each: requests a second, and the latency's median, 95th and 99th percentile in milliseconds; the median of the
 rounds, the servers taking turns. Use an idle machine.
+
+`--only model` tells, in seconds and without a server, how much batching can bring: the processor's time a text that
+the model takes in batches of 1 to 32, MiniLM alone. Time in which others run does not count.
 """
 
 import argparse
@@ -188,6 +192,25 @@ def measure(texts: list[str], labels: list[str], folder: Path, *, seconds: float
     return result
 
 
+def by_batch(texts: list[str], labels: list[str], folder: Path) -> dict[str, float]:
+    """The processor's milliseconds a text by the size of the batch; median of several batches of different texts."""
+    encoders, head = MODELS["minilm-l6"]
+    trained = FusionClassifier(encoders=encoders, head=head, store=folder / "store", training={"max_epochs": 1})
+    trained.fit(texts[:TRAINED_TEXTS], labels[:TRAINED_TEXTS])
+    others = texts[TRAINED_TEXTS:]
+    trained.predict_logits(others[:32])
+    found = {}
+    for size in (1, 2, 4, 8, 16, 32):
+        took = []
+        for i in range(max(5, 16 // size)):
+            part = [others[(i * size + j) % len(others)] for j in range(size)]
+            started = time.process_time()
+            trained.predict_logits(part)
+            took.append(1000 * (time.process_time() - started) / size)
+        found[str(size)] = statistics.median(took)
+    return found
+
+
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -195,6 +218,7 @@ def main() -> None:
     parser.add_argument("--data")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--only", choices=["model"])
     parser.add_argument("--clients", help=argparse.SUPPRESS)
     parser.add_argument("--plain-server", help=argparse.SUPPRESS)
     parser.add_argument("--port", type=int, help=argparse.SUPPRESS)
@@ -214,6 +238,14 @@ def main() -> None:
     texts = [train.texts[i] for i in order]
     labels = [task.labels[int(task.targets("train")[i])] for i in order]
     with tempfile.TemporaryDirectory() as folder:
+        if given.only:
+            found = by_batch(texts, labels, Path(folder))
+            print(
+                json.dumps(found, indent=1)
+                if given.json
+                else "\n".join(f"{n:>2}: {ms:.2f} ms" for n, ms in found.items())
+            )
+            return
         result = measure(texts, labels, Path(folder), seconds=4 if given.quick else 8, rounds=1 if given.quick else 3)
     if given.json:
         print(json.dumps(result, indent=1))
