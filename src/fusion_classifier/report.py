@@ -51,6 +51,7 @@ def write_report(
     """
     if split is not None and split not in REPORTED_SPLITS:
         raise UsageError(f"--split {split!r}: choose from {', '.join(REPORTED_SPLITS)}; a run predicts these")
+    folder = user_path(str(folder))
     path = folder / REPORT_FILE if out is None else user_path(str(out), "--out ")
     if path.is_dir():
         raise UsageError(f"--out {path}: is a folder; name a file, such as {path / REPORT_FILE}")
@@ -86,7 +87,7 @@ def write_report(
 
 
 def _metrics(folder: Path) -> dict[str, Any]:
-    if not user_path(str(folder)).is_dir():
+    if not folder.is_dir():
         raise FecError(f"{folder}: no such run folder; give a folder that `fec run` has written")
     path = folder / METRICS_FILE
     if not path.is_file():
