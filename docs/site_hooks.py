@@ -4,6 +4,7 @@ from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from typer import Context
 from typer.cli import get_docs_for_click
 from typer.core import TyperGroup
 from typer.main import get_command
@@ -25,5 +26,4 @@ def command_line() -> str:
     """Every command with its options, as Markdown."""
     command = get_command(app)
     assert isinstance(command, TyperGroup)
-    with command.make_context("fec", ["tasks"]) as context:
-        return INTRODUCTION + get_docs_for_click(obj=command, ctx=context, name="fec", indent=1)
+    return INTRODUCTION + get_docs_for_click(obj=command, ctx=Context(command), name="fec", indent=1)

@@ -11,7 +11,15 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 # What is not Python: data files that a build may forget.
-DATA_FILES = ["py.typed", "tasks/demo_corpus/train.csv"]
+DATA_FILES = [
+    "builtin/go-emotions/README.md",
+    "builtin/go-emotions/model.safetensors",
+    "evaluation/report.html.j2",
+    "modelcard.md.j2",
+    "py.typed",
+    "serving/static/page.js",
+    "tasks/demo_corpus/train.csv",
+]
 
 
 @pytest.fixture(scope="module")
