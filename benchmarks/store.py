@@ -2,6 +2,7 @@
 
     python benchmarks/store.py
     python benchmarks/store.py --quick --json
+    python benchmarks/store.py --profile
 
 Features of Llama-2-7b's size, (5, 4096) in float16, 40 KB a text, are written to a store and to one `.npy` file. Each
 figure is the memory map's time over the store's, on the same rows, in turns, the median over the rounds; 1 is as fast
@@ -33,7 +34,7 @@ from fusion_classifier.config import EncoderConfig
 from fusion_classifier.encoders import EncoderIdentity
 from fusion_classifier.encoders.weights import Weights
 from fusion_classifier.errors import FecError
-from fusion_classifier.features import FeatureShape, FeatureStore, hash_texts
+from fusion_classifier.features import FeatureShape, FeatureStore, hash_texts, store
 from fusion_classifier.training.data import in_blocks
 
 SHAPE = (5, 4096)
@@ -49,13 +50,20 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
+def processor_seconds(work: Callable[[], object]) -> float:
+    """Seconds of the processor, all threads together, of a call; other work has less effect on them."""
+    started = time.process_time()
+    work()
+    return time.process_time() - started
+
+
 def used(values: np.ndarray) -> None:
     """Reads every value once, as bytes, at the memory's speed."""
     torch.from_numpy(values.view(np.int32).reshape(-1)).sum()
 
 
-def measure(rows: int, rounds: int, folder: Path) -> dict[str, Any]:
-    """All figures."""
+def measure(rows: int, rounds: int, folder: Path, *, profile: bool = False) -> dict[str, Any]:
+    """All figures; with `profile` only how reading all rows depends on how many are fetched at once, printed."""
     generator = np.random.default_rng(0)
     values = generator.standard_normal((rows, *SHAPE), dtype=np.float32).astype(np.float16)
     hashes = hash_texts([f"text {row}" for row in range(rows)])
@@ -75,6 +83,13 @@ def measure(rows: int, rounds: int, folder: Path) -> dict[str, Any]:
     stored = features.stored(hashes)
     stored = replace(stored, memory=mapped.nbytes // MEMORY_PART)
     in_order = np.arange(rows)
+
+    if profile:
+        for size in (400, 4096):
+            store.READ_BYTES = size * mapped[0].nbytes
+            took = min(processor_seconds(lambda: stored.take(in_order)) for _ in range(4))
+            print(f"{size} rows at once: {mapped.nbytes / 1e9 / took:.2f} GB a second of the processor")
+        return {}
 
     def sequential_store() -> None:
         for block in in_blocks({"random": stored}, rows):
@@ -125,10 +140,14 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, help="on the disk to be measured; a temporary one unless given")
+    parser.add_argument("--profile", action="store_true", help="reading by the number of rows fetched at once")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=given.folder) as folder:
+        if given.profile:
+            measure(4096, 0, Path(folder), profile=True)
+            return
         result = measure(8192 if given.quick else 50_000, 3 if given.quick else 5, Path(folder))
     if given.json:
         print(json.dumps(result, indent=1))

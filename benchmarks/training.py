@@ -42,6 +42,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
+from torch.utils.flop_counter import FlopCounterMode
 
 from fusion_classifier.config import EncoderConfig, LlmEmbedConfig, TaskConfig, TrainingConfig
 from fusion_classifier.encoders import EncoderIdentity, identify, parse_encoders
@@ -280,6 +281,41 @@ def measure_time(given: argparse.Namespace) -> dict[str, Any]:
     return {"time": result, "time_to_accuracy": None if taken is None else reached / taken}
 
 
+def profile() -> None:
+    """Prints what a large step of the published classifier takes, against a large matrix product, on one core."""
+    torch.set_num_threads(1)
+    shapes = {name: FeatureShape(shape, ragged=False) for name, shape in TRUE_SIZES.items()}
+    head = build_head(LlmEmbedConfig(), shapes, TRUE_LABELS)
+    batch = {name: torch.randn(LARGE_BATCH, *shape).half() for name, shape in TRUE_SIZES.items()}
+    labels, optimizer = torch.randint(TRUE_LABELS, (LARGE_BATCH,)), torch.optim.AdamW(head.parameters(), fused=True)
+    square = torch.randn(4096, 4096, dtype=torch.bfloat16)
+
+    def step() -> None:
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = head(batch)
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(logits.float(), labels).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+
+    def rate(work: Callable[[], object], operations: float) -> float:
+        """GFLOP a second of the processor, on which other work on the machine has less effect."""
+        taken = []
+        for _ in range(5):
+            started = time.process_time()
+            work()
+            taken.append(time.process_time() - started)
+        return operations / min(taken) / 1e9
+
+    with FlopCounterMode(display=False) as counter:
+        step()
+    print(f"{counter.get_total_flops() / LARGE_BATCH / 1e6:.0f} MFLOP a row in matrix products")
+    print(f"step: {rate(step, counter.get_total_flops()):.0f} GFLOP/s a core")
+    print(f"product of 4096 x 4096: {rate(lambda: square @ square, 2 * 4096**3):.0f} GFLOP/s a core")
+    with torch.profiler.profile() as profiler:
+        step()
+    print(profiler.key_averages().table(sort_by="self_cpu_time_total", row_limit=10, max_name_column_width=40))
+
+
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -288,7 +324,11 @@ def main() -> None:
     parser.add_argument("--only", choices=["rates", "streamed", "time"], help="one of the three figures")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--profile", action="store_true", help="what a step takes, against a matrix product")
     given = parser.parse_args()
+    if given.profile:
+        profile()
+        return
     # The original starts 4 workers whatever the machine; they only index tensors, and never touch a store.
     warnings.filterwarnings("ignore", "This DataLoader will create|lance is not fork-safe")
     figures: Mapping[str, Callable[[], dict[str, Any]]] = {

@@ -46,7 +46,8 @@ ENDING = ".lance"
 FLOAT16_MAX = float(np.finfo(np.float16).max)
 MOST_ATTEMPTS = 20  # to commit, when another writer is quicker each time
 CLEANED_AFTER = timedelta(days=7)  # Lance's own limit for files that are in no version
-READ_ROWS = 4096  # rows fetched at once: bounds what a read needs beside its result
+READ_ROWS = 4096  # most rows fetched at once: bounds what a read needs beside its result
+READ_BYTES = 2**24  # of their features: memory of larger reads is cleared by the system each time (docs/results.md)
 
 
 def default_store() -> Path:
@@ -514,8 +515,10 @@ def _read_rows(dataset: Any, rows: np.ndarray) -> Features:
     """Features of rows, given in rising order, a block at a time."""
     shape, ragged = _shape_of(dataset.schema)
     blocks: list[Features] = []
-    for start in range(0, len(rows), READ_ROWS):
-        table = dataset.take(rows[start : start + READ_ROWS].tolist(), columns=["feature", "wide"])
+    text_bytes = _bytes_of(dataset) / max(dataset.count_rows(), 1)
+    size = int(min(max(READ_BYTES // max(text_bytes, 1), 1), READ_ROWS))
+    for start in range(0, len(rows), size):
+        table = dataset.take(rows[start : start + size].tolist(), columns=["feature", "wide"])
         blocks.append(_block(table, shape, ragged))
     if not blocks:
         empty = np.empty((0, *shape), dtype=np.float16)
