@@ -1,4 +1,5 @@
-# Everything runs in a virtual environment of its own: nothing is installed outside this folder.
+# Everything runs in a virtual environment of its own: nothing is installed outside this folder. Features and unpacked models
+# are kept in the user's cache (fec doctor says where; fec store delete makes room).
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
