@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.exceptions import NotFittedError
@@ -18,6 +19,8 @@ from sklearn.preprocessing import FunctionTransformer
 from fusion_classifier import FusionClassifier
 from fusion_classifier.errors import DataError, FecError
 from fusion_classifier.features import ExtractionReport, extract_features
+from fusion_classifier.fusion import Head
+from fusion_classifier.training import loop, predict_logits
 
 TEXTS = [f"{word} {i}" for i in range(12) for word in ("we won", "he broke it", "it is dark")]
 LABELS = ["joy", "anger", "fear"] * 12
@@ -150,6 +153,28 @@ def small(bert_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Fusion
         store=tmp_path_factory.mktemp("store"),
         training={"max_epochs": 3},
     )
+
+
+def test_batches_of_the_head_give_each_text_its_own_answer(
+    bert_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = [" ".join(["we won"] * (1 + i % 5) + [str(i)]) for i in range(30)]  # of several lengths, out of order
+    classifier = FusionClassifier(
+        [f"{bert_folder}?dtype=float32"], store=tmp_path / "store", training={"max_epochs": 2}, keep_features=False
+    ).fit(TEXTS, LABELS)
+    at_once = classifier.predict_proba(texts)
+    sizes = []
+
+    def counted(head: Head, features: Any, count: int, device: torch.device) -> torch.Tensor:
+        sizes.append(count)
+        return predict_logits(head, features, count, device)
+
+    monkeypatch.setattr("fusion_classifier.classifier.predict_logits", counted)
+    monkeypatch.setitem(loop.INFERENCE_TOKENS, "cpu", 40)
+    in_batches = classifier.predict_proba(texts)
+    assert sum(sizes) == len(texts)
+    assert len(sizes) > 4
+    np.testing.assert_allclose(in_batches, at_once, atol=1e-6)
 
 
 def test_a_grid_search_encodes_each_text_once(

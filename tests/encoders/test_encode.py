@@ -6,8 +6,10 @@ import random
 import shutil
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import AutoModel, AutoTokenizer, LlamaModel, PreTrainedModel, PreTrainedTokenizerBase
 
-from fusion_classifier.encoders import Encoder, encode, load_encoder, parse_encoder
+from fusion_classifier.encoders import Encoder, batch_a_core, encode, load_encoder, parse_encoder
 from fusion_classifier.encoders.encode import Job, batches, encode_batch, encode_jobs, tokenize
 from fusion_classifier.encoders.loading import thirds
 from fusion_classifier.errors import FecError, NonFiniteError, UsageError
@@ -431,3 +433,36 @@ def test_a_failing_batch_ends_the_work_and_gives_the_cores_back(
         list(encode_jobs(encoder, jobs))
     assert calls < 50
     assert torch.get_num_threads() == threads
+
+
+def test_callers_who_overlap_leave_torch_its_threads() -> None:
+    cpu, before = torch.device("cpu"), torch.get_num_threads()
+    inside, others_done = Event(), Event()
+
+    def workers() -> int:
+        with batch_a_core(cpu) as (executor, count):
+            executor.submit(torch.get_num_threads).result()
+            return count
+
+    def outer() -> None:
+        with batch_a_core(cpu) as (executor, _):
+            executor.submit(torch.get_num_threads).result()  # its worker is there and has set torch's threads
+            inside.set()
+            others_done.wait(60)
+
+    def workers_in_a_new_thread() -> int:
+        with ThreadPoolExecutor(1) as executor:  # its thread is new to torch
+            return executor.submit(workers).result()
+
+    torch.set_num_threads(2)
+    try:
+        with ThreadPoolExecutor(1) as executor:
+            running = executor.submit(outer)
+            assert inside.wait(60)
+            meanwhile = workers_in_a_new_thread()
+            others_done.set()
+            running.result()
+        assert (meanwhile, workers_in_a_new_thread(), torch.get_num_threads()) == (2, 2, 2)
+    finally:
+        others_done.set()
+        torch.set_num_threads(before)

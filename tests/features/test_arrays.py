@@ -1,6 +1,7 @@
 """Features in memory: batches and selections against slicing by hand."""
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -72,3 +73,17 @@ def test_pooled_selections_are_numpys(rows: list[int]) -> None:
     features, chosen = PooledFeatures(values), np.array(rows, dtype=np.int64)
     np.testing.assert_array_equal(features.take(chosen).values, values[chosen])
     np.testing.assert_array_equal(features.batch(chosen).numpy(), values[chosen].astype(np.float32))
+
+
+@pytest.mark.parametrize("writeable", [True, False])
+@pytest.mark.parametrize("rows", [[1, 2, 3], [3, 2, 1], [0, 2], [2], [0, 1, 2, 3]])
+def test_neighbours_and_others_make_the_same_batches(rows: list[int], writeable: bool) -> None:
+    generator = np.random.default_rng(0)
+    values = generator.standard_normal((9, 2, 3)).astype(np.float32)
+    values.flags.writeable = writeable  # memory maps and Arrow's memory are not
+    chosen, offsets = np.array(rows), np.array([0, 2, 2, 5, 9])
+    np.testing.assert_array_equal(PooledFeatures(values).batch(chosen).numpy(), values[chosen])
+    batch = TokenFeatures(values, offsets).batch(chosen)
+    expected = np.concatenate([values[offsets[row] : offsets[row + 1]] for row in rows])
+    np.testing.assert_array_equal(batch.states.numpy(), expected)
+    assert batch.lengths.tolist() == np.diff(offsets)[chosen].tolist()

@@ -91,6 +91,29 @@ def test_what_overflows_float16_is_kept_in_float32(tmp_path: Path, shape: Featur
     assert list(FeatureStore(tmp_path).verify(features.key)) == []
 
 
+@pytest.mark.parametrize("shape", [POOLED, TOKENS])
+@pytest.mark.parametrize("texts_at_once", [1, 3])
+def test_rows_read_in_pieces_are_those_read_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shape: FeatureShape, texts_at_once: int
+) -> None:
+    features = FeatureStore(tmp_path).of(identity())
+    hashes, values = hash_texts(texts(20)), arrays(20, shape=shape)
+    values[7].flat[0] = 1e6  # beyond float16: one piece is float32, the others are not
+    features.append(hashes, values, shape)
+    order = np.random.default_rng(1).permutation(20)
+    at_once = features.read(hashes[order])
+    dataset = lance.dataset(str(next(tmp_path.glob("*.lance"))))
+    text_bytes = store_module._bytes_of(dataset) / 20
+    monkeypatch.setattr(store_module, "READ_BYTES", int(texts_at_once * text_bytes) + 1)
+    in_pieces = features.read(hashes[order])
+    np.testing.assert_array_equal(in_pieces.values, at_once.values)
+    assert in_pieces.values.dtype == at_once.values.dtype == np.float32
+    if isinstance(in_pieces, TokenFeatures) and isinstance(at_once, TokenFeatures):
+        np.testing.assert_array_equal(in_pieces.offsets, at_once.offsets)
+    for position, i in enumerate(order):
+        np.testing.assert_array_equal(in_pieces.take(np.array([position])).values.ravel(), values[i].ravel())
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_nothing_is_written_of_a_batch_with_nan_or_infinity(tmp_path: Path, bad: float) -> None:
     features = FeatureStore(tmp_path).of(identity())

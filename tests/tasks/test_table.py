@@ -145,13 +145,24 @@ def test_byte_order_mark_is_no_part_of_the_first_column(tmp_path: Path) -> None:
 
 
 def test_parquet_of_several_batches_numbers_its_rows_through(tmp_path: Path) -> None:
-    count = 140_000  # more than two of pyarrow's batches
+    count = 140_000  # many of our batches, more than two of pyarrow's own
     path = tmp_path / "a.parquet"
     table = pa.table({"text": [f"t{i}" for i in range(count)], "label": ["joy"] * count})
     pq.write_table(table, path, row_group_size=50_000)
     rows = labelled(path)
     assert [row.where for row in rows] == [f"row {number}" for number in range(1, count + 1)]
     assert rows[-1].text == f"t{count - 1}"
+
+
+def test_parquet_is_not_read_into_memory_as_a_whole(tmp_path: Path) -> None:
+    path, rows = tmp_path / "a.parquet", 100
+    texts = np.random.default_rng(0).bytes(5_000_000).hex()  # nothing to compress by more than half
+    table = pa.table({"text": [texts[start : start + 1000] for start in range(0, len(texts), 1000)]})
+    pq.write_table(table, path, row_group_size=rows)
+    before, read = pa.total_allocated_bytes(), read_rows(path, ("text",))
+    next(read)
+    assert pa.total_allocated_bytes() - before < path.stat().st_size / 10
+    assert sum(1 for _ in read) == len(table) - 1
 
 
 def test_other_columns_are_carried_and_not_in_the_way(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from threading import Lock
 from typing import Generic, Literal, TypeVar
 
 import numpy as np
@@ -268,6 +269,18 @@ def jobs_of(encoder: Encoder, texts: Sequence[str], side: Side = "right") -> lis
     return [Job(batch, [[of_template[i] for i in batch] for of_template in tokenized]) for batch in planned]
 
 
+@dataclass
+class _Callers:
+    """Who is within `batch_a_core` now, and torch's number of threads before the first of them came."""
+
+    lock: Lock = field(default_factory=Lock)
+    inside: int = 0
+    threads: int = 1
+
+
+_callers = _Callers()
+
+
 @contextmanager
 def batch_a_core(device: torch.device) -> Iterator[tuple[ThreadPoolExecutor, int]]:
     """Threads to each of which a batch is given, and their number: on a CPU each has cores of its own.
@@ -275,14 +288,22 @@ def batch_a_core(device: torch.device) -> Iterator[tuple[ThreadPoolExecutor, int
     Operations of a batch are too small to be shared well between cores: of a batch each they need no waiting for
     one another.
     """
-    threads = torch.get_num_threads()
+    # A thread that is new to torch begins with the number that was set last anywhere: a second caller would take the
+    # first one's workers' for its own, and put it back as the process's at the end.
+    with _callers.lock:
+        if not _callers.inside:
+            _callers.threads = torch.get_num_threads()
+        _callers.inside += 1
+        threads = _callers.threads
     workers = min(threads, MOST_WORKERS) if device.type == "cpu" else 1
     executor = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads // workers,))
     try:
         yield executor, workers
     finally:
         executor.shutdown(cancel_futures=True)
-        torch.set_num_threads(threads)
+        with _callers.lock:
+            _callers.inside -= 1
+            torch.set_num_threads(threads)
 
 
 def encode_jobs(encoder: Encoder, jobs: Iterable[Job[Tag]]) -> Generator[tuple[Tag, list[np.ndarray]]]:
