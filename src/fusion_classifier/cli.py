@@ -18,6 +18,7 @@ from fusion_classifier.cli_options import (
     DATA,
     ENCODER,
     PLACE,
+    Commands,
     DataOptions,
     EncoderOptions,
     EngineOptions,
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
 
 DEFAULT_ENCODERS = ["minilm-l6", "smollm2-135m"]
 
-app = typer.Typer(
+app = Commands(
     name="fec",
     no_args_is_help=True,
     add_completion=False,
@@ -55,7 +56,7 @@ app = typer.Typer(
     help="Classify texts with frozen language models: extract features once, fuse them, train in minutes.\n\n"
     "Start with [bold]fec run demo[/], then [bold]fec run yours.csv --text-column … --label-column …[/].",
 )
-store_app = typer.Typer(no_args_is_help=False, help="List, verify and delete stored features.")
+store_app = Commands(no_args_is_help=False, help="List, verify and delete stored features.")
 app.add_typer(store_app, name="store")
 
 TaskName = Annotated[
@@ -516,7 +517,9 @@ def predict_(
             raise UsageError("--out: goes with --file and without further texts")
         from fusion_classifier.progress import Progress
 
-        count = predict_to_file(found, file, out, text_column, top_k, abstain, paths, device, Progress(), ray)
+        count = predict_to_file(
+            found, file, out, text_column, top_k, abstain, paths, device, Progress(lines=True), ray
+        )
         typer.echo(f"{out}: {count:,} texts")
         return
     if ray is not None:
@@ -762,7 +765,7 @@ def export_onnx_(
     from fusion_classifier.onnx_export import export_onnx
     from fusion_classifier.progress import Progress
 
-    done = export_onnx(model, out, encoders=encoders, check=check, encoder_paths=paths, progress=Progress())
+    done = export_onnx(model, out, encoders=encoders, check=check, encoder_paths=paths, progress=Progress(lines=True))
     if encoders:
         for name, reason in done.missing.items():
             typer.echo(f"warning: encoder {name} was not exported: {reason}", err=True)
@@ -789,7 +792,7 @@ def compare_(
     from fusion_classifier.compare import compare_runs
     from fusion_classifier.progress import Progress
 
-    with Progress().bar("drawing texts again and again", total=None):
+    with Progress(lines=True).bar("drawing texts again and again", total=None):
         compared = compare_runs(run_a, run_b, split)
     if as_json:
         _print(compared.figures())
@@ -820,7 +823,7 @@ def report_(
     from fusion_classifier.progress import Progress
     from fusion_classifier.report import write_report
 
-    with Progress().bar("writing the report", total=None):
+    with Progress(lines=True).bar("writing the report", total=None):
         path = write_report(run_folder, out=out, split=split, texts=texts)
     typer.echo(f"{path}: {tables.size(path.stat().st_size)}")
 

@@ -6,6 +6,8 @@ them.
 """
 
 import inspect
+import logging
+import platform
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
 from functools import wraps
@@ -32,6 +34,7 @@ from fusion_classifier.config import (
     field_help,
 )
 from fusion_classifier.errors import UsageError
+from fusion_classifier.version import __version__, source_commit
 
 if TYPE_CHECKING:
     from fusion_classifier.cluster import RayEngine
@@ -42,11 +45,13 @@ if TYPE_CHECKING:
 # and usage errors answer at once.
 # ruff: noqa: PLC0415
 
+logger = logging.getLogger(__name__)
+
 R = TypeVar("R")
 
 DEFAULT_ENCODERS = ("minilm-l6", "smollm2-135m")
 DATA, ENCODER, HEAD, TRAINING, PLACE, ENGINE = "Data", "Encoders", "Head", "Training", "Where", "Engine"
-LIMITS, ACCESS = "Limits", "Access"
+LIMITS, ACCESS, LOG = "Limits", "Access", "Log"
 
 
 def option(*names: str, panel: str, help: str, **more: Any) -> Any:  # noqa: A002
@@ -415,7 +420,7 @@ class PlaceOptions:
         from fusion_classifier.run import Workspace
 
         memory = memory_for_features() if self.memory is None else _bytes_of(self.memory)
-        return Workspace(FeatureStore(self.store), resolve_device(self.device), Progress(), memory)
+        return Workspace(FeatureStore(self.store), resolve_device(self.device), Progress(lines=True), memory)
 
 
 def _bytes_of(size: str) -> int:
@@ -509,6 +514,68 @@ def encoder_paths(specs: list[str] | None) -> dict[str, str]:
             raise UsageError(f"--encoder {spec!r}: write NAME=PATH; the model itself says which encoders it has")
         paths[name] = path
     return paths
+
+
+@dataclass(frozen=True)
+class LogOptions:
+    """Whether and where a command says what it does."""
+
+    verbose: Annotated[
+        bool, option("--verbose", "-v", panel=LOG, help="Say what happens, step by step, on standard error.")
+    ] = False
+    log_file: Annotated[
+        Path | None,
+        option("--log-file", panel=LOG, metavar="FILE", help="Add the same to a file, a line of JSON each."),
+    ] = None
+
+    def start(self, command: str) -> None:
+        """Begin to log, first of all what runs here.
+
+        Raises:
+            UsageError: the file can't be written.
+        """
+        if not self.verbose and self.log_file is None:
+            return
+        from fusion_classifier import logs
+
+        if self.verbose:
+            logs.show()
+        if self.log_file is not None:
+            logs.write(self.log_file)
+        python = platform.python_version()
+        # Not the arguments: texts may be among them.
+        logger.info("fec %s", command, extra={"version": __version__, "commit": source_commit(), "python": python})
+
+
+class Commands(typer.Typer):
+    """Commands that all have the options of `LogOptions`, last in the help."""
+
+    def command(self, name: str | None = None, **more: Any) -> Any:  # type: ignore[override]
+        """As typer's."""
+        register = super().command(name, **more)
+        return lambda function: register(_logged(function, name or function.__name__))
+
+
+def _logged(command: Callable[..., R], name: str) -> Callable[..., R]:
+    """The command with the options of `LogOptions`."""
+    types = get_type_hints(LogOptions, include_extras=True)
+    before = inspect.signature(command, eval_str=True)
+
+    @wraps(command)
+    def logging_first(**given: Any) -> R:
+        LogOptions(**{field.name: given.pop(field.name) for field in fields(LogOptions)}).start(name)
+        return command(**given)
+
+    more = [
+        inspect.Parameter(
+            field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=types[field.name]
+        )
+        for field in fields(LogOptions)
+    ]
+    parameters = [*before.parameters.values(), *more]
+    logging_first.__signature__ = before.replace(parameters=parameters)  # type: ignore[attr-defined]
+    logging_first.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return logging_first
 
 
 def grouped(command: Callable[..., R]) -> Callable[..., R]:

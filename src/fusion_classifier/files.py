@@ -1,5 +1,6 @@
 """Files that are there whole or not at all."""
 
+import logging
 import os
 import shutil
 from collections.abc import Iterator
@@ -7,6 +8,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from fusion_classifier.errors import FecError, UsageError
+
+logger = logging.getLogger(__name__)
 
 
 def user_path(text: str, what: str = "") -> Path:
@@ -41,6 +44,7 @@ def whole_file(path: Path) -> Iterator[Path]:
         yield temporary
         _usual_permissions(temporary)
         temporary.replace(path)
+        logger.info("written", extra={"file": str(path)})
     except OSError as error:
         raise FecError(f"{path}: can't be written ({error.strerror or error})") from error
     finally:
@@ -74,6 +78,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
             if old.exists():
                 old.rename(path)
             raise
+        logger.info("written", extra={"folder": str(path)})
     except OSError as error:
         raise FecError(f"{path}: can't be written ({error.strerror or error})") from error
     finally:

@@ -17,6 +17,7 @@ refused, so that no folder ever mixes two.
 """
 
 import json
+import logging
 import platform
 import shutil
 import time
@@ -81,7 +82,9 @@ from fusion_classifier.stages import Stages
 from fusion_classifier.tasks import NAMED, SPLITS, Split, Task, load_task, targets
 from fusion_classifier.tracking import NOT_TRACKED, STATE_FILE, TENSORBOARD_FOLDER, Tracking
 from fusion_classifier.training import Decision, Epoch, LabelledFeatures, Trained, predict_logits, train
-from fusion_classifier.version import __version__
+from fusion_classifier.version import __version__, source_commit
+
+logger = logging.getLogger(__name__)
 
 CONFIG_FILE = "config.yaml"
 METRICS_FILE = "metrics.json"
@@ -128,6 +131,12 @@ def load_for(config: TaskConfig, splits: Sequence[str] | None, work: Workspace) 
         if name not in SPLITS:
             raise UsageError(f"--split {name!r}: choose from {', '.join(SPLITS)}")
     task = load_task(config)
+    logger.info(
+        "task %s",
+        task.name,
+        extra={"source": task.source, "labels": len(task.labels)}
+        | {f"{name}_rows": len(split) for name, split in task.splits.items()},
+    )
     for note in task.notes:
         work.say(note)
     chosen = list(splits) if splits else [name for name in SPLITS if name in task.splits]
@@ -383,6 +392,7 @@ def environment(device: torch.device) -> dict[str, Any]:
     versions = {name: version(name) for name in REPORTED_PACKAGES}
     return {
         "fusion_classifier": __version__,
+        "commit": source_commit(),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "device": device.type,
@@ -499,6 +509,7 @@ def evaluate_split(
     if not len(split):
         raise DataError(f"the {name} split of {task.source} is empty")
     data = features_of(split, task, identities, work.store, work.memory)
+    logger.info("evaluating", extra={"split": name, "rows": len(data), "seeds": len(members)})
     by_seed, answers = {}, {}
     for seed, one in members.items():
         logits = predict_logits(one.head.to(work.device), data.features, len(data), work.device)

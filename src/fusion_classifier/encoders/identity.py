@@ -7,6 +7,7 @@ called does not matter.
 
 import hashlib
 import json
+import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,8 @@ from fusion_classifier.encoders.device import resolve_dtype
 from fusion_classifier.encoders.projection import fingerprint_of
 from fusion_classifier.encoders.weights import Weights, fingerprint, locate
 from fusion_classifier.files import user_path
+
+logger = logging.getLogger(__name__)
 
 # Raise it when the code comes to compute other features from the same model and settings.
 FEATURE_VERSION = 1
@@ -68,4 +71,10 @@ def identify(config: EncoderConfig, device: torch.device) -> EncoderIdentity:
     """
     weights = locate(config)
     projection = None if config.projection is None else fingerprint_of(user_path(config.projection))
-    return EncoderIdentity(config, weights, fingerprint(weights), resolve_dtype(config.dtype, device), projection)
+    found = EncoderIdentity(config, weights, fingerprint(weights), resolve_dtype(config.dtype, device), projection)
+    logger.info(
+        "encoder %s",
+        config.name,
+        extra={"weights": str(weights.folder), "fingerprint": found.fingerprint, "dtype": str(found.dtype)},
+    )
+    return found

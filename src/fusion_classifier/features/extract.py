@@ -8,6 +8,7 @@ Windows are visited in random order: the remaining time is estimated on a fair s
 processes that fill the same store seldom work on the same texts.
 """
 
+import logging
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +31,8 @@ from fusion_classifier.progress import Progress
 COMMIT_SECONDS = 5.0  # between commits at least: work that a kill can cost
 COMMIT_SHARE = 20  # and 20 times what a commit takes: it looks up all texts that are there
 WINDOW_TEXTS = 512  # texts tokenized ahead of the model
+
+logger = logging.getLogger(__name__)
 
 Part = TypeVar("Part")
 
@@ -71,6 +74,7 @@ def extract_features(
     unique = unique_by_length(texts)
     hashes = hashing.hash_texts(unique)
     missing = int((~features.contains(hashes)).sum())
+    logger.info("features of %s", name, extra={"key": identity.key, "texts": len(unique), "missing": missing})
     if not missing:
         return ExtractionReport(name, len(unique), 0, 0, time.perf_counter() - started)
     with progress.bar(f"loading {name}", total=None):
@@ -93,7 +97,9 @@ def extract_features(
                     bar.advance(len(rows))
         finally:
             commits.commit()
-    return ExtractionReport(name, len(unique), commits.rows, cut, time.perf_counter() - started)
+    seconds = time.perf_counter() - started
+    logger.info("encoded with %s", name, extra={"texts": commits.rows, "truncated": cut, "seconds": seconds})
+    return ExtractionReport(name, len(unique), commits.rows, cut, seconds)
 
 
 def unique_by_length(texts: Sequence[str]) -> list[str]:
@@ -161,7 +167,9 @@ class Commits(Generic[Part]):
         started = time.monotonic()
         if self._waiting:
             waiting, self._waiting = self._waiting, []
-            self.rows += self._commit(waiting)
+            rows = self._commit(waiting)
+            self.rows += rows
+            logger.info("committed", extra={"texts": rows, "seconds": time.monotonic() - started})
         ended = time.monotonic()
         self._next = ended + max(self._seconds, COMMIT_SHARE * (ended - started))
 

@@ -4,11 +4,12 @@ The same seed on the same machine gives the same bits: start, order of batches a
 seed, and only deterministic kernels run.
 """
 
+import logging
 import math
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
@@ -31,6 +32,8 @@ from fusion_classifier.training.data import (
 )
 from fusion_classifier.training.decision import Decision, as_tensor, fit_decision, fit_mixture, loss_of
 from fusion_classifier.training.heap import kept_memory
+
+logger = logging.getLogger(__name__)
 
 STATISTICS_ROWS = 256
 INFERENCE_ROWS = 1024
@@ -116,6 +119,7 @@ def train(
                         f"training diverged (seed {seed}, epoch {epoch}: loss {loss}); use a lower --lr"
                     )
                 history.append(_validate(head, valid_data, epoch, loss, started, device))
+                logger.info("epoch of seed %d", seed, extra=asdict(history[-1]))
                 on_epoch(history[-1])
                 # Where F1 ties, as it does on few texts, the lower loss is the better trained head.
                 reached = (history[-1].valid_weighted_f1, -history[-1].valid_loss)
@@ -132,6 +136,11 @@ def train(
         head.mixture.copy_(fit_mixture(parts, valid_data.labels, head.mixture.cpu(), valid_data.weights))
     logits = predict_logits(head, valid_data.features, len(valid_data), device)
     decision = fit_decision(logits, valid_data.labels, calibrate=config.calibrate, weights=valid_data.weights)
+    logger.info(
+        "trained seed %d",
+        seed,
+        extra={"best_epoch": best_epoch, "epochs": len(history), "temperature": decision.temperature},
+    )
     return Trained(head, decision, seed, best_epoch, tuple(history))
 
 
