@@ -55,6 +55,17 @@ def test_help_answers_without_loading_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+def test_what_is_wrong_with_the_data_is_said_before_torch_is_loaded(data: Path) -> None:
+    code = "import sys; from fusion_classifier.cli import app; " + (
+        f"app(['run', {str(data)!r}], standalone_mode=False)"  # no column called text
+    )
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-c", code], capture_output=True, text=True, check=False
+    )
+    assert "DataError" in done.stderr
+    assert not re.search(r"\| +torch$", done.stderr, re.MULTILINE)
+
+
 def test_it_says_its_version() -> None:
     assert re.fullmatch(r"fec \d+\.\d+\.\d+\S*\n", result_of("--version"))
 

@@ -32,7 +32,9 @@ def record(message: str, **fields: object) -> logging.LogRecord:
 
 
 def test_a_line_for_a_person_has_the_fields_that_are_not_none() -> None:
-    assert logs.Line().format(record("encoded", texts=3, seconds=1.23456, key=None)) == "encoded texts=3 seconds=1.235"
+    assert (
+        logs.Line().format(record("encoded", texts=3, seconds=1.23456, key=None)) == "encoded texts=3 seconds=1.235"
+    )
 
 
 def test_a_line_of_json_has_time_level_logger_message_and_fields() -> None:

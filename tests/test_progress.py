@@ -38,10 +38,12 @@ def test_nothing_is_said_unless_asked_for_nor_of_what_has_no_length() -> None:
 
 def test_what_fails_is_not_said_to_be_done() -> None:
     stream = io.StringIO()
-    with (
-        pytest.raises(ValueError, match="broken"),
-        Progress(Console(file=stream), lines=True).bar("encoding", total=4) as bar,
-    ):
-        bar.advance(2)
-        raise ValueError("broken")
+
+    def fail() -> None:
+        with Progress(Console(file=stream), lines=True).bar("encoding", total=4) as bar:
+            bar.advance(2)
+            raise ValueError("broken")
+
+    with pytest.raises(ValueError, match="broken"):
+        fail()
     assert stream.getvalue() == ""

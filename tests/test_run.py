@@ -22,6 +22,7 @@ from fusion_classifier.evaluation import METRICS
 from fusion_classifier.features import FeatureStore, hash_texts
 from fusion_classifier.features.hashing import hexadecimal
 from fusion_classifier.fusion import parse_head
+from fusion_classifier.modelfile import load_model
 from fusion_classifier.progress import QUIET, Progress
 from fusion_classifier.run import Workspace, evaluate_saved, export_task, run, say_gaps, train_task
 from fusion_classifier.tasks import Task, load_task
@@ -228,6 +229,40 @@ def test_training_needs_no_model_but_says_when_features_are_missing(
     config = config_for(str(folder), [bert_folder])
     with pytest.raises(StoreError, match="fec extract"):
         train_task(config, load_task(config.task), tmp_path / "run", work)
+
+
+def test_training_a_finished_run_again_leaves_its_model_and_the_scores_on_its_card(
+    folder: Path, bert_folder: Path, tmp_path: Path, work: Workspace
+) -> None:
+    run_folder(folder, [bert_folder], tmp_path / "run", work)
+    before = {path.name: path.read_bytes() for path in (tmp_path / "run" / "model").iterdir()}
+    assert b"weighted F1" in before["README.md"]
+    config = config_for(str(folder), [bert_folder])
+    train_task(config, load_task(config.task), tmp_path / "run", work)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "run" / "model").iterdir()} == before
+
+
+def test_a_replaced_run_that_was_killed_before_its_model_was_written_gets_its_own(
+    folder: Path, bert_folder: Path, tmp_path: Path, work: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "run"
+    run_folder(folder, [bert_folder], out, work)
+    config = config_for(str(folder), [bert_folder], seeds=1)
+    task = load_task(config.task)
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("fusion_classifier.run.save_model", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train_task(config, task, out, work, overwrite=True)
+    trained = train_task(config, task, out, work)
+    assert load_model(out / "model").config.seed == 0
+    assert all(
+        torch.equal(tensor, trained[0].head.state_dict()[name])
+        for name, tensor in load_model(out / "model").head.state_dict().items()
+    )
 
 
 def test_the_resolved_configuration_says_what_decides_the_result(

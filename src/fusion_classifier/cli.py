@@ -302,13 +302,14 @@ def extract_(
 
     Stopped at any moment, the same command goes on where it was.
     """
+    loaded, splits = data.load(task, split)
     configs = encoders.configs(reads(head))
     from dataclasses import asdict
 
-    from fusion_classifier.run import extract_task, load_for
+    from fusion_classifier.run import extract_task, say_notes
 
     work = replace(place.workspace(), ray=engine.ray(place.device))
-    loaded, splits = load_for(data.config(task), split, work)
+    say_notes(loaded, work)
     reports = extract_task(loaded, splits, configs, work)
     if as_json:
         _print([asdict(report) for report in reports])
@@ -336,11 +337,12 @@ def train_(
     as_json: Json = False,
 ) -> None:
     """Train on features that are in the store; no model is loaded."""
+    loaded, _ = data.load(task, ["train", "valid"])
     config = training.config(data.config(task), encoders.configs(reads(training.head)))
-    from fusion_classifier.run import load_for, say_gaps, train_task
+    from fusion_classifier.run import say_gaps, say_notes, train_task
 
     work = place.workspace()
-    loaded, _ = load_for(config.task, ["train", "valid"], work)
+    say_notes(loaded, work)
     say_gaps(loaded, work)
     folder = training.folder(loaded.name)
     told = tracking.tracking(config, loaded.name, folder, work)
@@ -387,12 +389,13 @@ def run_(
 
     Stopped at any moment, the same command goes on where it was.
     """
+    loaded, _ = data.load(task)
     config = training.config(data.config(task), encoders.configs(reads(training.head)))
     from fusion_classifier import tables
-    from fusion_classifier.run import load_for, run, say_gaps
+    from fusion_classifier.run import run, say_gaps, say_notes
 
     work = place.workspace()
-    loaded, _ = load_for(config.task, None, work)
+    say_notes(loaded, work)
     say_gaps(loaded, work)
     folder = training.folder(loaded.name)
     told = tracking.tracking(config, loaded.name, folder, work)
@@ -579,14 +582,15 @@ def project_(
     place: PlaceOptions,
 ) -> None:
     """Fit a projection that makes an encoder's token states small: principal components, 8 bits, or both."""
+    loaded, _ = data.load(task, ["train"])
     from fusion_classifier.encoders import parse_encoder
 
     config = parse_encoder(encoder, features="tokens")
     from fusion_classifier.project import project
-    from fusion_classifier.run import load_for
+    from fusion_classifier.run import say_notes
 
     work = place.workspace()
-    loaded, _ = load_for(data.config(task), ["train"], work)
+    say_notes(loaded, work)
     found = project(config, loaded, out, work, kind=kind, width=width, int8=int8, texts=texts, seed=seed)
     layers, hidden = found.mean.shape
     size = layers * (hidden * 2), layers * (found.width * (1 if int8 else 2))
@@ -610,12 +614,13 @@ def tune_(
     Validation chooses the epoch; the test split is never read.
     """
     config = tuning.config()
+    loaded, _ = data.load(task, ["train", "valid"])
     start = tuning.encoder(encoder)
-    from fusion_classifier.run import load_for
+    from fusion_classifier.run import say_notes
     from fusion_classifier.tuning import tune_encoder
 
     work = place.workspace()
-    loaded, _ = load_for(data.config(task), ["train", "valid"], work)
+    say_notes(loaded, work)
     tuned = tune_encoder(config, start, loaded, tuning.out, work, overwrite=tuning.overwrite)
     if as_json:
         _print(tuned.record)
@@ -696,14 +701,15 @@ def ablate_(
     Works on the store alone: first fec extract with the same encoders.
     """
     heads = list(dict.fromkeys(name.strip() for name in training.head.split(",")))
+    loaded, _ = data.load(task, list(dict.fromkeys(["train", "valid", split])))
     task_config = data.config(task)
     configs = [replace(training, head=head).config(task_config, encoders.configs(reads(head))) for head in heads]
     from fusion_classifier import tables
     from fusion_classifier.ablation import ablate
-    from fusion_classifier.run import load_for
+    from fusion_classifier.run import say_notes
 
     work = place.workspace()
-    loaded, _ = load_for(task_config, list(dict.fromkeys(["train", "valid", split])), work)
+    say_notes(loaded, work)
     folder = training.out or Path("ablations") / loaded.name
     result = ablate(configs, loaded, split, folder, work)
     if as_json:
@@ -727,11 +733,12 @@ def export_(
     as_json: Json = False,
 ) -> None:
     """Write features and labels as safetensors, for those who bring their own classifier."""
+    loaded, splits = data.load(task, split)
     configs = encoders.configs()
-    from fusion_classifier.run import export_task, load_for
+    from fusion_classifier.run import export_task, say_notes
 
     work = place.workspace()
-    loaded, splits = load_for(data.config(task), split, work)
+    say_notes(loaded, work)
     paths = export_task(loaded, splits, configs, out, work)
     if as_json:
         _print([str(path) for path in paths])
@@ -855,14 +862,15 @@ def audit_(
 
     Tables are printed; CSV files and audit.json are written.
     """
+    loaded, _ = data.load(task)
     # Asked for no features and no encoder, it loads no model's files.
     configs = encoders.configs() if label_errors or encoders.encoder else ()
     from fusion_classifier import tables
     from fusion_classifier.audit import audit
-    from fusion_classifier.run import load_for
+    from fusion_classifier.run import say_notes
 
     work = place.workspace()
-    loaded, _ = load_for(data.config(task), None, work)
+    say_notes(loaded, work)
     folder = out or Path("audits") / loaded.name
     figures = audit(loaded, configs, folder, work, label_errors=label_errors)
     if as_json:

@@ -8,7 +8,7 @@ them.
 import inspect
 import logging
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from functools import wraps
 from pathlib import Path
@@ -39,6 +39,7 @@ from fusion_classifier.version import __version__, source_commit
 if TYPE_CHECKING:
     from fusion_classifier.cluster import RayEngine
     from fusion_classifier.run import Workspace
+    from fusion_classifier.tasks import Task
     from fusion_classifier.tracking import Tracking
 
 # torch and transformers take seconds to import: what needs them is imported where it is used, so that --help
@@ -116,6 +117,16 @@ class DataOptions:
             split_seed=self.split_seed,
             limit=self.limit,
         )
+
+    def load(self, task: str, splits: Sequence[str] | None = None) -> "tuple[Task, list[str]]":
+        """The texts of this task, and the splits to work on: read before torch is imported, which takes seconds.
+
+        Raises:
+            UsageError, DataError: see the messages.
+        """
+        from fusion_classifier.tasks import load_splits
+
+        return load_splits(self.config(task), splits)
 
 
 @dataclass(frozen=True)

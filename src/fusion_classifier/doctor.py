@@ -16,9 +16,8 @@ from fusion_classifier.encoders import describe_presets, resolve_device
 from fusion_classifier.encoders.device import resolve_dtype
 from fusion_classifier.errors import FecError
 from fusion_classifier.features import FeatureStore
-from fusion_classifier.version import __version__
+from fusion_classifier.version import DISTRIBUTION, __version__, source_commit
 
-PACKAGE = "llm-fusion-classifier"
 # They decide what is computed where; their values are shown, of all others not even the names.
 VARIABLES = ("CUDA_VISIBLE_DEVICES", "FEC_MODELS", "FEC_STORE", "HF_HOME", "HF_HUB_OFFLINE", "OMP_NUM_THREADS")
 NOT_HERE = "not installed"
@@ -31,7 +30,7 @@ def examine(store: str | None) -> dict[str, dict[str, str]]:
     cores, threads = psutil.cpu_count(logical=False), psutil.cpu_count()
     return {
         "software": {
-            "fec": __version__,
+            "fec": f"{__version__} (commit {source_commit()})" if source_commit() else __version__,
             "python": platform.python_version() + (" (virtual environment)" if sys.prefix != sys.base_prefix else ""),
             "platform": platform.platform(),
         },
@@ -57,7 +56,7 @@ def _device(device: torch.device) -> str:
 def _packages() -> dict[str, str]:
     """Versions of what the package needs, then of what its extras need."""
     found: dict[str, str] = {}
-    for requirement in requires(PACKAGE) or []:
+    for requirement in requires(DISTRIBUTION) or []:
         name, _, condition = requirement.partition(";")
         name = re.split(r"[\s<>=!~\[]", name.strip(), maxsplit=1)[0]
         extra = re.search(r"extra == ['\"]([\w-]+)['\"]", condition)

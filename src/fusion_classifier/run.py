@@ -79,7 +79,7 @@ from fusion_classifier.modelfile import (
 )
 from fusion_classifier.progress import Progress
 from fusion_classifier.stages import Stages
-from fusion_classifier.tasks import NAMED, SPLITS, Split, Task, load_task, targets
+from fusion_classifier.tasks import NAMED, SPLITS, Split, Task, load_splits, targets
 from fusion_classifier.tracking import NOT_TRACKED, STATE_FILE, TENSORBOARD_FOLDER, Tracking
 from fusion_classifier.training import Decision, Epoch, LabelledFeatures, Trained, predict_logits, train
 from fusion_classifier.version import __version__, source_commit
@@ -121,16 +121,8 @@ class Result:
     metrics: dict[str, Any]
 
 
-def load_for(config: TaskConfig, splits: Sequence[str] | None, work: Workspace) -> tuple[Task, list[str]]:
-    """A task, and the splits that a command works on: those named, or all it has.
-
-    Raises:
-        UsageError, DataError: see the messages.
-    """
-    for name in splits or []:
-        if name not in SPLITS:
-            raise UsageError(f"--split {name!r}: choose from {', '.join(SPLITS)}")
-    task = load_task(config)
+def say_notes(task: Task, work: Workspace) -> None:
+    """What the user should know of how the task was read."""
     logger.info(
         "task %s",
         task.name,
@@ -139,10 +131,6 @@ def load_for(config: TaskConfig, splits: Sequence[str] | None, work: Workspace) 
     )
     for note in task.notes:
         work.say(note)
-    chosen = list(splits) if splits else [name for name in SPLITS if name in task.splits]
-    for name in chosen:
-        task.split(name)
-    return task, chosen
 
 
 def say_gaps(task: Task, work: Workspace) -> None:
@@ -248,12 +236,16 @@ def train_task(
                 f"the features do not fit into the {work.memory / 1e6:,.0f} MB for them: training reads them "
                 "from the store in blocks (--memory sets how much they may take)"
             )
-        trained = {}
+        trained, whole = {}, is_model(out / "model")
         for seed in config.seeds:
-            trained[seed] = _finished_seed(out, config, train_data, len(task.labels), seed) or _train_seed(
+            finished = _finished_seed(out, config, train_data, len(task.labels), seed)
+            whole = whole and finished is not None
+            trained[seed] = finished or _train_seed(
                 out, config, train_data, valid_data, len(task.labels), seed, work, tracking
             )
             tracking.trained(trained[seed])
+        if whole:  # its card may have the scores already
+            return trained
         best = max(trained.values(), key=lambda one: (one.best.valid_weighted_f1, -one.seed))
         model = ModelConfig(
             task=task.name,
@@ -365,12 +357,13 @@ OUR_FILES = (
 
 
 def _discard(out: Path) -> None:
-    """Remove the seeds of a run that is replaced, and what speaks of them; all else is written anew."""
+    """Remove the seeds of a run that is replaced, their model, and what speaks of them; all else is written anew."""
     with whole_folder(out / "seeds"):
         pass
     for name in (METRICS_FILE, STAGES_FILE, REPORT_FILE, STATE_FILE):
         (out / name).unlink(missing_ok=True)
-    shutil.rmtree(out / TENSORBOARD_FOLDER, ignore_errors=True)
+    for name in ("model", TENSORBOARD_FOLDER):  # a model that stayed would pass for that of the new seeds
+        shutil.rmtree(out / name, ignore_errors=True)
 
 
 def _difference(new: Any, old: Any, where: str) -> str | None:
@@ -576,7 +569,8 @@ def evaluate_saved(
             head = build_head(config.head, saved.config.shapes, len(saved.config.labels))
             one = read_seed(_seed_folder(folder, seed), head, seed)
             members[seed] = Member(one.head, one.decision)
-    task, _ = load_for(task_config, [split], work)
+    task, _ = load_splits(task_config, [split])
+    say_notes(task, work)
     if list(task.labels) != saved.config.labels:
         raise DataError(
             f"{task.source}: its labels are not those of the model in {folder} "

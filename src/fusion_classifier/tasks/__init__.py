@@ -4,6 +4,7 @@
 order); everything else is a path that `table` reads.
 """
 
+from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
@@ -16,7 +17,7 @@ from fusion_classifier.tasks.task import SPLITS, Split, Task, targets
 
 NAMED: dict[str, ModuleType] = {module.NAME: module for module in (ed, go_emotion, go_emotion_multilabel, demo)}
 
-__all__ = ["NAMED", "SPLITS", "Split", "Task", "describe_tasks", "load_task", "targets"]
+__all__ = ["NAMED", "SPLITS", "Split", "Task", "describe_tasks", "load_splits", "load_task", "targets"]
 
 
 def describe_tasks() -> list[dict[str, Any]]:
@@ -31,6 +32,23 @@ def describe_tasks() -> list[dict[str, Any]]:
         }
         for module in NAMED.values()
     ]
+
+
+def load_splits(config: TaskConfig, splits: Sequence[str] | None) -> tuple[Task, list[str]]:
+    """A task, and the splits that a command works on: those named, or all it has.
+
+    Raises:
+        UsageError: no split has this name.
+        DataError: a file, row or field can't be used, or the task has no such split.
+    """
+    for name in splits or []:
+        if name not in SPLITS:
+            raise UsageError(f"--split {name!r}: choose from {', '.join(SPLITS)}")
+    task = load_task(config)
+    chosen = list(splits) if splits else [name for name in SPLITS if name in task.splits]
+    for name in chosen:
+        task.split(name)
+    return task, chosen
 
 
 def load_task(config: TaskConfig) -> Task:
