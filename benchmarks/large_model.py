@@ -1,6 +1,7 @@
 """Extract features of a model of Llama-2-7b's true shape, with random weights, and report the peak of memory.
 
     python benchmarks/large_model.py --folder /disk/with/14-GB
+    python benchmarks/large_model.py --folder /disk/with/14-GB --int8
     python benchmarks/large_model.py --folder /disk/with/4-GB --gguf Q4_0
 
 The weights (13.5 GB, bfloat16, safetensors in shards as on the Hub) are written to the folder once and used again.
@@ -138,10 +139,11 @@ def write_gguf(path: Path, layers: int, kind: GGMLQuantizationType) -> None:
         writer.close()
 
 
-def extract(model: Path, texts: int) -> None:
+def extract(model: Path, texts: int, quantization: str) -> None:
     """The measured process."""
     device = torch.device("cpu")
-    identity = identify(parse_encoder(f"{model}?layers=-5,-4,-3,-2,-1&dtype=bfloat16"), device)
+    settings = f"layers=-5,-4,-3,-2,-1&dtype=bfloat16&quantization={quantization}"
+    identity = identify(parse_encoder(f"{model}?{settings}"), device)
     with tempfile.TemporaryDirectory() as store:
         started = time.perf_counter()
         extract_features(
@@ -163,10 +165,11 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=LAYERS)
     parser.add_argument("--texts", type=int, default=32)
     parser.add_argument("--gguf", choices=["Q4_0", "Q8_0"], help="one quantized file instead of bfloat16")
+    parser.add_argument("--int8", action="store_true", help="weights of linear layers in 8 bits")
     parser.add_argument("--extract", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.extract:
-        extract(given.extract, given.texts)
+        extract(given.extract, given.texts, "int8" if given.int8 else "none")
         return
     model = given.folder
     if given.gguf:
@@ -179,7 +182,7 @@ def main() -> None:
             write_model(model, given.layers)
         size = sum(file.stat().st_size for file in model.glob("*.safetensors"))
     command = [sys.executable, __file__, "--folder", str(given.folder), "--extract", str(model)]
-    command += ["--texts", str(given.texts)]
+    command += ["--texts", str(given.texts), *(["--int8"] if given.int8 else [])]
     found = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
     print(json.dumps({"weights_gb": size / 1e9} | found, indent=1))
 

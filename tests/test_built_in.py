@@ -75,5 +75,5 @@ def test_the_scores_in_the_card_are_those_of_the_run() -> None:
 
 def test_its_encoders_can_be_installed_without_the_hub() -> None:
     packages = [saved.package for saved in load_model(FOLDER).config.encoders]
-    pinned = (Path(__file__).parents[1] / "demo-weights.txt").read_text("utf-8")
+    pinned = (Path(__file__).parents[1] / "requirements" / "weights.txt").read_text("utf-8")
     assert all(package is not None and package in pinned for package in packages)

@@ -6,6 +6,7 @@
 The command line is `fec`; see `fec --help`.
 """
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 from fusion_classifier.version import __version__
@@ -13,6 +14,10 @@ from fusion_classifier.version import __version__
 if TYPE_CHECKING:
     from fusion_classifier.classifier import FusionClassifier
     from fusion_classifier.head_classifier import FusionHeadClassifier
+
+# Where torchao is installed, transformers imports it, and it warns of every kernel that this machine can't use.
+for _name in ("torchao", "torch.utils._pytree"):
+    logging.getLogger(_name).setLevel(logging.ERROR)
 
 __all__ = ["FusionClassifier", "FusionHeadClassifier", "__version__"]
 

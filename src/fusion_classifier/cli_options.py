@@ -159,6 +159,9 @@ class EncoderOptions:
         int | None, option("--max-length", panel=ENCODER, help=field_help(EncoderConfig, "max_length"))
     ] = None
     dtype: Annotated[Dtype | None, option("--dtype", panel=ENCODER, help=field_help(EncoderConfig, "dtype"))] = None
+    quantization: Annotated[
+        str | None, option("--quantization", panel=ENCODER, help=field_help(EncoderConfig, "quantization"))
+    ] = None
     projection: Annotated[
         str | None,
         option("--projection", panel=ENCODER, metavar="FILE", help=field_help(EncoderConfig, "projection")),
@@ -183,6 +186,7 @@ class EncoderOptions:
             "template": self.template,
             "max_length": None if self.max_length is None else str(self.max_length),
             "dtype": self.dtype,
+            "quantization": self.quantization,
             "projection": self.projection,
             "pool_special_tokens": None if special is None else str(special).lower(),
         }

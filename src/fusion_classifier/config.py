@@ -60,6 +60,9 @@ class EncoderConfig(FrozenModel):
     """Longest input in tokens, special tokens and template included; a longer text is cut at its end."""
     dtype: Dtype = "auto"
     """Computing precision. auto: bfloat16 where the processor has it, else float32."""
+    quantization: Literal["none", "int8"] = "none"
+    """int8: the weights of linear layers in 8 bits, half the memory, products in the computing precision; needs
+    the extra int8."""
     projection: str | None = None
     """File written by fec project: states are projected to fewer dimensions, or kept in 8 bits."""
     pool_special_tokens: bool | None = None

@@ -47,7 +47,10 @@ class EncoderIdentity:
             "max_length": self.config.max_length,
             "dtype": str(self.dtype).removeprefix("torch."),
             "pool_special_tokens": self.config.pool_special_tokens,
-        } | ({"projection": self.projection} if self.projection else {})
+            # Named only where they are set: features from before these settings keep their key.
+            **({} if self.config.quantization == "none" else {"quantization": self.config.quantization}),
+            **({"projection": self.projection} if self.projection else {}),
+        }
 
     @property
     def _layers(self) -> list[int] | str:

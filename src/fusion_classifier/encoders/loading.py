@@ -14,6 +14,7 @@ from transformers import (
     AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    TorchAoConfig,
 )
 from transformers.utils import logging as transformers_logging
 
@@ -23,6 +24,7 @@ from fusion_classifier.encoders.gguf import load_packed, unpacked
 from fusion_classifier.encoders.identity import EncoderIdentity, identify
 from fusion_classifier.encoders.projection import Projection, load_projection
 from fusion_classifier.errors import FecError, UsageError, WeightsError
+from fusion_classifier.extras import require
 from fusion_classifier.files import user_path
 
 
@@ -127,6 +129,11 @@ def _load(identity: EncoderIdentity) -> tuple[PreTrainedTokenizerBase, PreTraine
     folder: Path | None = weights.folder
     if weights.gguf_file is not None:
         folder = unpacked(weights, identity.fingerprint, identity.dtype)
+        if folder is None and identity.config.quantization != "none":
+            raise UsageError(
+                f"{identity.config.name}: a GGUF file of this size is unpacked to 16 bits as it is loaded; "
+                "for quantization int8 take the model's safetensors"
+            )
         if folder is None:
             model_config, tokenizer, model, info = load_packed(weights, identity.dtype)
             _check_architecture(identity.config, model_config)
@@ -135,11 +142,25 @@ def _load(identity: EncoderIdentity) -> tuple[PreTrainedTokenizerBase, PreTraine
     model_config = AutoConfig.from_pretrained(folder, **source)
     _check_architecture(identity.config, model_config)
     options: dict[str, Any] = {"dtype": identity.dtype, "output_loading_info": True, "use_safetensors": True}
+    if identity.config.quantization == "int8":
+        options["quantization_config"] = _int8(identity.config)
     if identity.config.pooling != "pooler" and model_config.model_type in WITHOUT_POOLER:
         options["add_pooling_layer"] = False
     tokenizer = AutoTokenizer.from_pretrained(folder, **source)
     model, info = AutoModel.from_pretrained(folder, **options, **source)
     return tokenizer, model, info
+
+
+def _int8(config: EncoderConfig) -> TorchAoConfig:
+    """Weights of linear layers become 8 bits as they are read: 16-bit ones are never in memory all at once.
+
+    Raises:
+        UsageError: torchao is not installed.
+    """
+    require(f"{config.name}: quantization int8", "int8", "torchao")
+    from torchao.quantization import Int8WeightOnlyConfig  # noqa: PLC0415 - an extra
+
+    return TorchAoConfig(Int8WeightOnlyConfig())
 
 
 # Model types whose pooler can be left out, so that its absence from the files does not matter.

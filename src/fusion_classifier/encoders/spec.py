@@ -21,7 +21,10 @@ from fusion_classifier.errors import UsageError
 from fusion_classifier.files import user_path
 
 MOST_LAYERS = 1000
-SETTINGS = ("layers", "pooling", "template", "max_length", "dtype", "projection", "pool_special_tokens", "revision")
+SETTINGS = (
+    *("layers", "pooling", "template", "max_length", "dtype", "quantization", "projection", "pool_special_tokens"),
+    "revision",
+)
 
 
 def parse_layers(value: str) -> tuple[int, ...]:

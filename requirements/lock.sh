@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# Writes the hashes of every file that `make install` and `make test` may take: those of constraints.txt's versions, for
+# all platforms. What is needed is found by an installation into an environment of its own, hashes by uv from the index.
+#
+#     make lock
+set -euo pipefail
+cd "$(dirname "$0")/.."
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+"${PYTHON:-python3}" -m venv "$work/venv"
+install=("$work/venv/bin/python" -m pip install --quiet --constraint constraints.txt)
+"${install[@]}" --upgrade pip uv
+
+# Versions that are installed now and are in no earlier list; torch, of which builds differ, has a list of its own, and
+# libraries of a GPU's come with it.
+versions() {
+  "$work/venv/bin/python" -m pip freeze --all --exclude-editable |
+    grep -vE '^(llm-fusion-classifier|setuptools|uv|torch|triton|nvidia-.*|cuda-.*)( @|==)' | tr A-Z a-z | sort >"$work/all.in"
+  find "$work" -maxdepth 1 -name '*.list' -exec cat {} + | sort | comm -13 - "$work/all.in" >"$work/new"
+  mv "$work/new" "$1"
+}
+
+hashed() { # NAME TITLE: from $work/NAME.list to requirements/NAME.txt
+  { echo "# $2 Written by make lock."
+    "$work/venv/bin/uv" pip compile --quiet --no-deps --generate-hashes --no-header --no-annotate "$work/$1.list"
+  } >"requirements/$1.txt"
+}
+
+versions "$work/pip.list"
+hashed pip "The installer."
+"${install[@]}" hatchling editables '.[serve]'
+versions "$work/run.list"
+hashed run "What the package and its server need, and what builds it."
+"${install[@]}" --group dev
+versions "$work/dev.list"
+hashed dev "What tests and documentation need more."
+
+# The index has the builds for GPUs and for other systems; that for Linux without one comes from PyTorch's own index.
+cpu=sha256:6746dbcbeb526eb61330b76b41ff1b4eb848951103a892eeb080dfa2b264667b # 2.13.0+cpu, cp311, manylinux_2_28_x86_64
+grep '^torch==' constraints.txt >"$work/torch.list"
+hashed torch "PyTorch."
+sed -i "0,/^torch==.* \\\\$/s//&\n    --hash=$cpu \\\\/" requirements/torch.txt
