@@ -565,7 +565,9 @@ class LogOptions:
 class Commands(typer.Typer):
     """Commands that all have the options of `LogOptions`, last in the help."""
 
-    def command(self, name: str | None = None, **more: Any) -> Any:  # type: ignore[override]
+    def command(  # type: ignore[override]  # typer lists a dozen options
+        self, name: str | None = None, **more: Any
+    ) -> Callable[[Callable[..., R]], Callable[..., R]]:
         """As typer's."""
         register = super().command(name, **more)
         return lambda function: register(_logged(function, name or function.__name__))
