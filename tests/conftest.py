@@ -213,17 +213,14 @@ def served() -> "Served":
 
     from fusion_classifier.config import ServerSettings
     from fusion_classifier.serving.app import create_app
-    from fusion_classifier.serving.server import HEADER_BYTES
+    from fusion_classifier.serving.server import configuration
 
     @contextmanager
     def start(model: "ServedModel", **settings: object) -> Iterator[str]:
         app = create_app(model, ServerSettings.model_validate(settings))
         with socket.socket() as listening:
             listening.bind(("127.0.0.1", 0))
-            config = uvicorn.Config(
-                app, log_config=None, access_log=False, http="h11", h11_max_incomplete_event_size=HEADER_BYTES
-            )
-            server = uvicorn.Server(config)
+            server = uvicorn.Server(configuration(app))
             thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
             thread.start()
             while not server.started and thread.is_alive():

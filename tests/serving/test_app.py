@@ -24,7 +24,7 @@ from schemathesis.core.result import Ok
 from fusion_classifier import FusionClassifier
 from fusion_classifier.encoders import Side
 from fusion_classifier.errors import NonFiniteError
-from fusion_classifier.serving import limits
+from fusion_classifier.serving import connection, limits
 from fusion_classifier.serving.model import Scores, ServedModel
 from fusion_classifier.serving.openapi import written
 
@@ -244,6 +244,26 @@ def test_a_body_that_does_not_come_and_headers_without_end_are_given_up(
     assert b" 408 " in raw(server, b"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n{").splitlines()[0]
     endless = b"GET /health HTTP/1.1\r\n" + b"x-a: " + b"a" * 100_000
     assert b" 400 " in raw(server, endless).splitlines()[0]
+
+
+def test_a_client_that_is_slow_with_its_headers_loses_its_connection_and_one_that_waits_keeps_it(
+    served: Served, saved_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "HEADER_SECONDS", 0.3)
+    with served(ServedModel(FusionClassifier.from_pretrained(saved_model), "moods")) as address:
+        assert raw(address, b"") == b"", "says nothing"
+        assert raw(address, b"GET /health HTTP/1.1\r\nhost: x") == b"", "says a part"
+        with requests.Session() as client:
+            assert client.get(f"{address}/health", timeout=60).status_code == 200
+            time.sleep(0.6)  # between requests a client may think
+            assert client.get(f"{address}/health", timeout=60).status_code == 200
+            host, port = address.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=60) as second:
+            second.sendall(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n")
+            assert second.recv(65536).startswith(b"HTTP/1.1 200")
+            second.sendall(b"GET /hea")  # a further request that does not go on
+            while second.recv(65536):
+                pass
 
 
 # --- load, clients that go, models that fail ---------------------------------------------------------------

@@ -8,19 +8,20 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import uvicorn
-from pythonjsonlogger.json import JsonFormatter
+from fastapi import FastAPI
 
+from fusion_classifier import logs
 from fusion_classifier.classifier import FusionClassifier
 from fusion_classifier.config import Device, ServerSettings
 from fusion_classifier.errors import FecError, UsageError
 from fusion_classifier.modelfile import find_model
 from fusion_classifier.serving.app import create_app
+from fusion_classifier.serving.connection import Connection
 from fusion_classifier.serving.model import ServedModel
 
 LOGGERS = ("fusion_classifier.serving", "uvicorn.error")
 HEADER_BYTES = 32768  # of a request's line and headers
 SHUTDOWN_SECONDS = 60  # for what was accepted; a client that does not read its answer must not hold the server
-KNOWN = ("error", "method", "route", "status", "ms", "texts", "tokens")
 
 
 class _Server(uvicorn.Server):
@@ -35,14 +36,6 @@ class _Server(uvicorn.Server):
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-
-
-class _Line(logging.Formatter):
-    """A request as a line for a person."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        known = [f"{name}={value}" for name in KNOWN if (value := getattr(record, name, None)) is not None]
-        return " ".join([self.formatTime(record, "%H:%M:%S"), record.levelname, super().format(record), *known])
 
 
 def serve(
@@ -76,24 +69,28 @@ def serve(
     classifier = FusionClassifier.from_pretrained(folder, device=device, encoder_paths=encoder_paths)
     app = create_app(ServedModel(classifier, shown), settings)
     _log_to_stderr(json_output)
-    config = uvicorn.Config(
+    at, number = listening.getsockname()[:2]
+    shown_at = f"[{at}]" if ":" in at else at
+    logging.getLogger(LOGGERS[0]).info("%s is served at http://%s:%d (Ctrl-C stops)", shown, shown_at, number)
+    server = _Server(configuration(app))
+    server.run(sockets=[listening])
+    if not server.started:
+        raise FecError("the server could not start; its log says why")
+
+
+def configuration(app: FastAPI) -> uvicorn.Config:
+    """How uvicorn runs the application."""
+    return uvicorn.Config(
         app,
         log_config=None,
         access_log=False,
         server_header=False,
-        http="h11",  # httptools, taken where it is installed, has no limit for headers
+        http=Connection,  # httptools, taken where it is installed, has no limit for headers
         ws="none",
         h11_max_incomplete_event_size=HEADER_BYTES,
         timeout_keep_alive=30,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
     )
-    at, number = listening.getsockname()[:2]
-    shown_at = f"[{at}]" if ":" in at else at
-    logging.getLogger(LOGGERS[0]).info("%s is served at http://%s:%d (Ctrl-C stops)", shown, shown_at, number)
-    server = _Server(config)
-    server.run(sockets=[listening])
-    if not server.started:
-        raise FecError("the server could not start; its log says why")
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -109,14 +106,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _log_to_stderr(json_output: bool) -> None:
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
-        JsonFormatter(
-            "%(asctime)s %(levelname)s %(message)s", rename_fields={"asctime": "time", "levelname": "level"}
-        )
-        if json_output
-        else _Line()
-    )
+    handler = logs.to_stream(sys.stderr, as_json=json_output)
     for name in LOGGERS:
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [handler], False
