@@ -31,6 +31,7 @@ def weight_bytes(model: nn.Module) -> int:
 
 @pytest.mark.parametrize("name", ["minilm-l6", "smollm2-135m"])
 def test_real_weights_in_8_bits_are_half_as_large_and_give_nearly_the_same_features(name: str) -> None:
+    pytest.importorskip("torchao")
     texts = demo.load().split("valid").texts[:24]
     plain = load_encoder(parse_encoder(f"{name}?dtype=bfloat16"), CPU)
     small = load_encoder(parse_encoder(f"{name}?dtype=bfloat16&quantization=int8"), CPU)
@@ -65,6 +66,7 @@ def test_a_width_that_is_not_offered_is_refused() -> None:
 
 
 def test_torchao_adds_nothing_to_what_a_command_prints(tmp_path: Path) -> None:
+    pytest.importorskip("torchao")
     command = ["extract", "demo", "-e", "minilm-l6?quantization=int8", "--limit", "8", "--store", str(tmp_path)]
     done = subprocess.run(
         [sys.executable, "-m", "fusion_classifier", *command], capture_output=True, text=True, check=False
