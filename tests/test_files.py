@@ -3,6 +3,8 @@
 import os
 import shutil
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fusion_classifier.errors import FecError
-from fusion_classifier.files import whole_file, whole_folder, write_whole
+from fusion_classifier.files import NODE, whole_file, whole_folder, write_whole
 
 
 def names(folder: Path) -> list[str]:
@@ -200,3 +202,40 @@ def test_current_folder_can_not_be_replaced_and_says_so(tmp_path: Path, monkeypa
         pass
     else:
         assert names(place) == ["new"]
+
+
+def dead_process() -> int:
+    """The number of a process that has ended."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def test_what_killed_processes_of_this_machine_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    dead, alive = dead_process(), os.getppid()
+    ours = [f".out.{NODE}.{dead}.tmp.txt", f".model.{NODE}.{dead}.tmp", f".model.{NODE}.{dead}.old"]
+    others = [
+        f".out.{NODE}.{alive}.tmp.txt",
+        f".out.elsewhere.{dead}.tmp.txt",
+        f".out.{NODE}.{dead}.tmp.csv",
+        f".outer.{NODE}.{dead}.tmp.txt",
+    ]
+    for name in [*ours, *others]:
+        (tmp_path / name).touch()
+    (tmp_path / ours[1]).unlink()
+    (tmp_path / ours[1] / "sub").mkdir(parents=True)
+    (tmp_path / "model").mkdir()
+    write_whole(tmp_path / "out.txt", "text")
+    with whole_folder(tmp_path / "model"):
+        pass
+    assert names(tmp_path) == sorted([*others, "out.txt", "model"])
+
+
+def test_a_folder_whose_replacement_was_killed_between_two_renamings_is_put_back(tmp_path: Path) -> None:
+    old = tmp_path / f".model.{NODE}.{dead_process()}.old"
+    old.mkdir()
+    (old / "weights").write_text("old", "utf-8")
+    with pytest.raises(ValueError, match="fails"), whole_folder(tmp_path / "model"):
+        raise ValueError("fails")
+    assert (tmp_path / "model" / "weights").read_text("utf-8") == "old"
+    assert names(tmp_path) == ["model"]

@@ -1,15 +1,22 @@
 """Files that are there whole or not at all."""
 
+import glob
 import logging
 import os
+import platform
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import psutil
+
 from fusion_classifier.errors import FecError, UsageError
 
 logger = logging.getLogger(__name__)
+
+NODE = re.sub(r"[^A-Za-z0-9-]", "-", platform.node()) or "here"  # a process number means nothing on another machine
 
 
 def user_path(text: str, what: str = "") -> Path:
@@ -37,10 +44,10 @@ def whole_file(path: Path) -> Iterator[Path]:
         FecError: the file can't be written.
     """
     path = path.absolute()
-    # The ending stays: matplotlib goes by it.
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    temporary = _beside(path.stem, path, f"tmp{path.suffix}")  # the ending stays: matplotlib goes by it
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(path.stem, path, f"tmp{path.suffix}")
         yield temporary
         _usual_permissions(temporary)
         temporary.replace(path)
@@ -60,11 +67,13 @@ def whole_folder(path: Path) -> Iterator[Path]:
         FecError: the folder can't be written.
     """
     path = path.absolute()
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    old = path.with_name(f".{path.name}.{os.getpid()}.old")
+    temporary, old = _beside(path.name, path, "tmp"), _beside(path.name, path, "old")
     try:
         if path.exists() and not path.is_dir():
             raise FecError(f"{path}: is a file, not a folder; choose another place")
+        if path.parent.is_dir():
+            _sweep(path.name, path, "tmp")
+            _sweep(path.name, path, "old", restored=not path.exists())
         temporary.mkdir(parents=True)
         yield temporary
         for file in temporary.rglob("*"):
@@ -87,6 +96,29 @@ def whole_folder(path: Path) -> Iterator[Path]:
                 rest.unlink()
             else:
                 shutil.rmtree(rest, ignore_errors=True)
+
+
+def _beside(name: str, path: Path, ending: str) -> Path:
+    """A hidden place beside `path` that says which process of which machine it belongs to."""
+    return path.with_name(f".{name}.{NODE}.{os.getpid()}.{ending}")
+
+
+def _sweep(name: str, path: Path, ending: str, *, restored: bool = False) -> None:
+    """Remove what killed processes of this machine have left beside `path`.
+
+    With `restored` the first of them takes the path's place: that process was killed between the two renamings.
+    """
+    for left in path.parent.glob(f".{glob.escape(name)}.{NODE}.*.{glob.escape(ending)}"):
+        process = left.name.removeprefix(f".{name}.{NODE}.").removesuffix(f".{ending}")
+        if not process.isdecimal() or psutil.pid_exists(int(process)):
+            continue
+        with suppress(OSError):
+            if restored and not path.exists():
+                left.rename(path)
+            elif left.is_dir() and not left.is_symlink():
+                shutil.rmtree(left)
+            else:
+                left.unlink()
 
 
 def _usual_permissions(file: Path) -> None:
