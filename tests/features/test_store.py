@@ -20,6 +20,7 @@ from fusion_classifier.errors import NonFiniteError, StoreError
 from fusion_classifier.features import FeatureShape, FeatureStore, PooledFeatures, TokenFeatures, hash_texts
 from fusion_classifier.features import store as store_module
 from fusion_classifier.features.store import EncoderFeatures
+from fusion_classifier.version import __version__, source_commit
 
 POOLED = FeatureShape((2, 3), ragged=False)
 TOKENS = FeatureShape((2, 3), ragged=True)
@@ -250,12 +251,29 @@ def _plant_nan(features: EncoderFeatures) -> None:
     lance.write_dataset(table.set_column(index, table.schema.field(index), broken), features.uri, mode="overwrite")
 
 
+def _plant_exchanged_texts(features: EncoderFeatures) -> None:
+    """Whole features, each under another text's name."""
+    table = lance.dataset(features.uri).to_table()
+    names = table["text_hash"].take(pa.array([1, 0, *range(2, len(table))]))
+    lance.write_dataset(table.set_column(0, table.schema.field(0), names), features.uri, mode="overwrite")
+
+
+def _plant_changed_value_beyond_float16(features: EncoderFeatures) -> None:
+    table = lance.dataset(features.uri).to_table()
+    index = table.column_names.index("wide")
+    wide = pa.array([[7.0] * 6, *[None] * (len(table) - 1)], pa.list_(pa.float32()))
+    lance.write_dataset(table.set_column(index, table.schema.field(index), wide), features.uri, mode="overwrite")
+
+
 def _plant_truncated_file(features: EncoderFeatures) -> None:
     file = next((Path(features.uri) / "data").iterdir())
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
 
 
-@pytest.mark.parametrize("plant", [_plant_doubled_row, _plant_nan, _plant_truncated_file])
+DAMAGES = [_plant_nan, _plant_exchanged_texts, _plant_changed_value_beyond_float16, _plant_truncated_file]
+
+
+@pytest.mark.parametrize("plant", [_plant_doubled_row, *DAMAGES])
 def test_verify_finds_planted_faults(tmp_path: Path, plant: object) -> None:
     store = FeatureStore(tmp_path)
     features = store.of(identity())
@@ -264,6 +282,30 @@ def test_verify_finds_planted_faults(tmp_path: Path, plant: object) -> None:
     assert callable(plant)
     plant(features)
     assert list(store.verify(features.key))
+
+
+@pytest.mark.parametrize("plant", DAMAGES)
+def test_what_is_damaged_is_refused_with_the_way_out_and_never_read(tmp_path: Path, plant: object) -> None:
+    features = FeatureStore(tmp_path).of(identity())
+    features.append(hash_texts(texts(10)), arrays(10), POOLED)
+    assert callable(plant)
+    plant(features)
+    with pytest.raises(StoreError, match=r"can't be read .*fec store delete"):
+        FeatureStore(tmp_path).of(identity()).read(hash_texts(texts(2)))
+
+
+def test_an_entry_says_which_version_began_it(tmp_path: Path) -> None:
+    FeatureStore(tmp_path).of(identity()).append(hash_texts(["a"]), arrays(1), POOLED)
+    (entry,) = FeatureStore(tmp_path).entries()
+    assert entry.begun_by == {"version": __version__, "commit": source_commit()}
+
+
+def test_writers_of_different_versions_share_a_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    features = FeatureStore(tmp_path).of(identity())
+    features.append(hash_texts(["a"]), arrays(1), POOLED)
+    monkeypatch.setattr(store_module, "__version__", "99")
+    features.append(hash_texts(["b"]), arrays(1), POOLED)
+    assert len(features.read(hash_texts(["a", "b"]))) == 2
 
 
 def test_a_store_of_another_format_is_refused_with_the_way_out(tmp_path: Path) -> None:

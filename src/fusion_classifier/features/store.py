@@ -6,6 +6,7 @@ One Lance dataset an encoder key (`STORE/<key>.lance`), one row a text:
     feature    float16 (int8 of an encoder with a projection to 8 bits), the encoder's shape flattened; for
                token states a list of (layers · H) a token
     wide       float32, only where float16 would overflow, else null
+    checksum   64 bits over all of these; a row that does not fit its checksum is never read as a feature
 
 What follows from that: a text is encoded once whatever task or split it is in; what is not committed is
 missing, so resuming is an anti-join; a changed encoder has another key, so nothing stale can be read. Lance
@@ -20,7 +21,7 @@ import json
 import os
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -33,6 +34,7 @@ import platformdirs
 import pyarrow as pa
 import torch
 from lance.fragment import FragmentMetadata, write_fragments
+from xxhash import xxh3_64_intdigest
 
 from fusion_classifier.encoders.identity import EncoderIdentity
 from fusion_classifier.errors import NonFiniteError, StoreError
@@ -40,12 +42,15 @@ from fusion_classifier.features import hashing
 from fusion_classifier.features.arrays import Features, FeatureShape, PooledFeatures, TokenFeatures
 from fusion_classifier.features.place import Place
 from fusion_classifier.features.stored import StoredFeatures
+from fusion_classifier.version import __version__, source_commit
 
-FORMAT = 1
+FORMAT = 2  # 1 had no checksums
 ENDING = ".lance"
 FLOAT16_MAX = float(np.finfo(np.float16).max)
 MOST_ATTEMPTS = 20  # to commit, when another writer is quicker each time
 CLEANED_AFTER = timedelta(days=7)  # Lance's own limit for files that are in no version
+COLUMNS = ["text_hash", "feature", "wide", "checksum"]
+MOST_NAMED = 5  # damaged rows in a block
 READ_ROWS = 4096  # most rows fetched at once: bounds what a read needs beside its result
 READ_BYTES = 2**24  # of their features: memory of larger reads is cleared by the system each time (docs/results.md)
 
@@ -66,6 +71,8 @@ class StoreEntry:
     dtype: str
     rows: int
     bytes: int
+    begun_by: dict[str, str | None]
+    """Version and commit of the package that wrote the first row."""
 
 
 class FeatureStore:
@@ -95,7 +102,7 @@ class FeatureStore:
         return [entry.key for entry in self.entries() if entry.key.startswith(name) or entry.encoder == name]
 
     def verify(self, key: str) -> Iterator[str]:
-        """Problems found in one encoder's features: unreadable, doubled, of a wrong shape, not finite."""
+        """Problems found in one encoder's features: unreadable, damaged, doubled, of a wrong shape, not finite."""
         return EncoderFeatures(self.root, key).problems()
 
     def clean(self, key: str, *, now: bool = False) -> int:
@@ -139,7 +146,8 @@ class EncoderFeatures:
             if not self.root.has_files(f"{self.name}/_versions", ".manifest"):
                 return None
             dataset = self._dataset(must_be=True)  # another writer's first commit went through between the two looks
-        format_ = (dataset.schema.metadata or {}).get(b"fec.format")
+        with self._reading():
+            format_ = (dataset.schema.metadata or {}).get(b"fec.format")
         if format_ != str(FORMAT).encode():
             raise StoreError(
                 f"{self.uri}: written in store format {format_!r}, this version reads {FORMAT}; {self._way_out()}"
@@ -148,12 +156,13 @@ class EncoderFeatures:
 
     def _dataset(self, *, must_be: bool = False) -> Any:
         """The dataset as Lance opens it; None if Lance finds no version of it, unless it `must_be` there."""
-        try:
-            return lance.dataset(self.uri)
-        except (ValueError, OSError) as error:
-            if isinstance(error, ValueError) and not must_be:
+        with self._reading():
+            try:
+                return lance.dataset(self.uri)
+            except ValueError:
+                if must_be:
+                    raise
                 return None
-            raise StoreError(f"{self.uri}: can't be read ({_first_line(error)}); {self._way_out()}") from error
 
     def _way_out(self) -> str:
         return f"`fec store delete {self.key}` removes it, and the next extraction makes it anew"
@@ -163,7 +172,8 @@ class EncoderFeatures:
     def _indexed(self, dataset: Any) -> tuple[np.ndarray, np.ndarray]:
         """The hashes of a version, sorted, and the row of each."""
         if self._index is None or self._index[0] != dataset.version:
-            hashes = hashing.from_arrow(dataset.to_table(columns=["text_hash"])["text_hash"])
+            with self._reading():
+                hashes = hashing.from_arrow(dataset.to_table(columns=["text_hash"])["text_hash"])
             order = np.argsort(hashes, kind="stable")
             self._index = (dataset.version, hashes[order], order)
         return self._index[1], self._index[2]
@@ -184,17 +194,19 @@ class EncoderFeatures:
         if dataset is None:
             raise StoreError(f"{self.uri}: holds no features")
         metadata = dataset.schema.metadata
-        shape, ragged = _shape_of(dataset.schema)
-        settings = json.loads(metadata[b"fec.settings"])
-        return StoreEntry(
-            key=self.key,
-            encoder=metadata[b"fec.encoder"].decode(),
-            shape=shape,
-            ragged=ragged,
-            dtype=settings["dtype"],
-            rows=dataset.count_rows(),
-            bytes=_bytes_of(dataset),
-        )
+        with self._reading():
+            shape, ragged = _shape_of(dataset.schema)
+            settings, begun_by = (json.loads(metadata[name]) for name in (b"fec.settings", b"fec.begun_by"))
+            return StoreEntry(
+                key=self.key,
+                encoder=metadata[b"fec.encoder"].decode(),
+                shape=shape,
+                ragged=ragged,
+                dtype=settings["dtype"],
+                rows=dataset.count_rows(),
+                bytes=_bytes_of(dataset),
+                begun_by=begun_by,
+            )
 
     # --- writing -------------------------------------------------------------------------------------------
 
@@ -352,10 +364,16 @@ class EncoderFeatures:
             "fec.encoder": self._identity.config.name,
             "fec.settings": json.dumps(self._identity.settings),
             "fec.shape": json.dumps({"shape": list(shape.shape), "ragged": shape.ragged}),
+            "fec.begun_by": json.dumps({"version": __version__, "commit": source_commit()}),
         }
         flat = pa.list_(pa.int8() if dtype == np.int8 else pa.float16(), int(np.prod(shape.shape)))
         feature = pa.list_(flat) if shape.ragged else flat
-        fields = [("text_hash", hashing.HASH_TYPE), ("feature", feature), ("wide", pa.list_(pa.float32()))]
+        fields = [
+            ("text_hash", hashing.HASH_TYPE),
+            ("feature", feature),
+            ("wide", pa.list_(pa.float32())),
+            ("checksum", pa.uint64()),
+        ]
         return pa.schema(fields, metadata=metadata)
 
     # --- reading -------------------------------------------------------------------------------------------
@@ -394,13 +412,26 @@ class EncoderFeatures:
 
         def read(wanted: np.ndarray) -> Features:
             in_store, inverse = np.unique(wanted, return_inverse=True)
-            features = _read_rows(dataset, in_store)
+            with self._reading():
+                features = _read_rows(dataset, in_store)
             in_order = len(inverse) == len(in_store) and bool((np.diff(inverse) == 1).all())
             return features if in_order else features.take(inverse)
 
         return StoredFeatures(
             FeatureShape(shape, ragged), rows[positions], _bytes_of(dataset) / max(len(known), 1), read
         )
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """What is wrong with a file, or with what it says, is named."""
+        try:
+            yield
+        except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
+            raise StoreError(f"{self.uri}: can't be read ({_first_line(error)}); {self._way_out()}") from error
+        except BaseException as error:
+            if type(error).__name__ != "PanicException":  # of Lance's Rust code; it is no Exception
+                raise
+            raise StoreError(f"{self.uri}: can't be read ({_first_line(error)}); {self._way_out()}") from error
 
     def clean(self, *, now: bool = False) -> int:
         """Remove old versions and files that no version holds, such as those of a killed worker.
@@ -428,31 +459,16 @@ class EncoderFeatures:
             if dataset is None:
                 yield "holds no committed features"
                 return
-            shape, ragged = _shape_of(dataset.schema)
             hashes, _ = self._indexed(dataset)
             doubled = int((hashes[1:] == hashes[:-1]).sum())
             if doubled:
                 yield f"{doubled:,} texts stand there twice"
-            not_finite = empty = wrong_size = 0
-            for batch in dataset.to_batches(columns=["feature", "wide"], batch_size=READ_ROWS):
-                values = batch["feature"].flatten()
-                flat = (values.flatten() if ragged else values).to_numpy(zero_copy_only=False)
-                not_finite += int(not np.isfinite(flat).all())
-                not_finite += int(not np.isfinite(batch["wide"].flatten().to_numpy(zero_copy_only=False)).all())
-                if batch["feature"].null_count:
-                    empty += batch["feature"].null_count
-                if ragged:
-                    empty += int((np.diff(batch["feature"].offsets.to_numpy()) == 0).sum())
-                elif len(flat) != (len(batch) - batch["feature"].null_count) * int(np.prod(shape)):
-                    wrong_size += 1
-            if not_finite:
-                yield f"NaN or infinity in {not_finite:,} blocks of rows"
-            if empty:
-                yield f"{empty:,} texts without a feature"
-            if wrong_size:
-                yield f"{wrong_size:,} blocks of rows of a wrong size"
-        except (StoreError, OSError, ValueError, pa.ArrowException, KeyError) as error:
-            yield f"can't be read ({_first_line(error)})"
+            with self._reading():
+                shape, ragged = _shape_of(dataset.schema)
+                for batch in dataset.to_batches(columns=COLUMNS, batch_size=READ_ROWS):
+                    yield from _faults(pa.Table.from_batches([batch]), shape, ragged)
+        except StoreError as error:
+            yield str(error)
 
 
 def _positions(known: np.ndarray, hashes: np.ndarray) -> np.ndarray:
@@ -507,7 +523,8 @@ def _to_table(
     column = pa.FixedSizeListArray.from_arrays(values, block.shape[1])
     if shape.ragged:
         column = pa.ListArray.from_arrays(pa.array(np.concatenate([[0], ends]).astype(np.int32)), column)
-    columns = [hashing.to_arrow(hashes), column, pa.array(wide, pa.list_(pa.float32()))]
+    sums = _checksums(hashes, values.to_numpy(), np.concatenate([[0], ends]) * block.shape[1], wide)
+    columns = [hashing.to_arrow(hashes), column, pa.array(wide, pa.list_(pa.float32())), pa.array(sums)]
     return pa.Table.from_arrays(columns, schema=schema)
 
 
@@ -518,7 +535,7 @@ def _read_rows(dataset: Any, rows: np.ndarray) -> Features:
     text_bytes = _bytes_of(dataset) / max(dataset.count_rows(), 1)
     size = int(min(max(READ_BYTES // max(text_bytes, 1), 1), READ_ROWS))
     for start in range(0, len(rows), size):
-        table = dataset.take(rows[start : start + size].tolist(), columns=["feature", "wide"])
+        table = dataset.take(rows[start : start + size].tolist(), columns=COLUMNS)
         blocks.append(_block(table, shape, ragged))
     if not blocks:
         empty = np.empty((0, *shape), dtype=np.float16)
@@ -531,20 +548,80 @@ def _read_rows(dataset: Any, rows: np.ndarray) -> Features:
 
 
 def _block(table: pa.Table, shape: tuple[int, ...], ragged: bool) -> Features:
-    column, wide = table["feature"].combine_chunks(), table["wide"].combine_chunks()
-    if ragged:
-        lengths = column.value_lengths().to_numpy()
-        offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
-        column = column.flatten()
-    else:
-        offsets = np.arange(len(table) + 1)
-    values = column.flatten().to_numpy(zero_copy_only=False).reshape(-1, *shape)
-    if wide.null_count < len(wide):
+    """The features of some rows.
+
+    Raises:
+        ValueError: one of them is not what was written.
+    """
+    values, ends, wide = _parts(table, ragged)
+    damaged = _checksums(hashing.from_arrow(table["text_hash"]), values, ends, wide) != table["checksum"].to_numpy()
+    if damaged.any():
+        raise ValueError(f"{int(damaged.sum()):,} of {len(table):,} rows do not fit their checksums")
+    width = int(np.prod(shape))
+    values, offsets = values.reshape(-1, *shape), ends // width
+    if any(exact is not None for exact in wide):
         values = values.astype(np.float32)
-        for row in np.flatnonzero(wide.is_valid().to_numpy(zero_copy_only=False)):
-            exact = wide[int(row)].values.to_numpy()
-            values[offsets[row] : offsets[row + 1]] = exact.reshape(-1, *shape)
+        for row, exact in enumerate(wide):
+            if exact is not None:
+                values[offsets[row] : offsets[row + 1]] = exact.reshape(-1, *shape)
     return TokenFeatures(values, offsets) if ragged else PooledFeatures(values)
+
+
+def _parts(table: pa.Table, ragged: bool) -> tuple[np.ndarray, np.ndarray, list[np.ndarray | None]]:
+    """What rows hold: all values, flat; where each row begins and ends in them, (N + 1,); what float16 can't hold.
+
+    Raises:
+        ValueError: a row without a feature.
+    """
+    column, wide = table["feature"].combine_chunks(), table["wide"].combine_chunks()
+    width = (column.type.value_type if ragged else column.type).list_size
+    vectors = column.value_lengths().to_numpy(zero_copy_only=False) if ragged else np.ones(len(table), dtype=np.int64)
+    if column.null_count or not (vectors > 0).all():
+        raise ValueError("texts without a feature")
+    values = (column.flatten() if ragged else column).flatten().to_numpy(zero_copy_only=False)
+    exact: list[np.ndarray | None] = [None] * len(table)
+    for row in np.flatnonzero(wide.is_valid().to_numpy(zero_copy_only=False)):
+        exact[row] = wide[int(row)].values.to_numpy()
+    return values, np.concatenate([[0], np.cumsum(vectors, dtype=np.int64)]) * width, exact
+
+
+def _checksums(
+    hashes: np.ndarray, values: np.ndarray, ends: np.ndarray, wide: Sequence[np.ndarray | None]
+) -> np.ndarray:
+    """A checksum of each row, (N,), uint64: XXH3, which notices accidents, not forgeries, at many GB a second.
+
+    Args:
+        hashes: (N,), of the texts.
+        values: of all rows, flat.
+        ends: where each row begins and ends in them, (N + 1,).
+        wide: of each row, what float16 can't hold.
+    """
+    data = np.ascontiguousarray(values).view(np.uint8).data
+    places = (ends * values.itemsize).tolist()
+    names = np.ascontiguousarray(hashes).view(np.uint8).data
+    sums = np.empty(len(hashes), dtype=np.uint64)
+    for row in range(len(hashes)):
+        seed = xxh3_64_intdigest(names[row * hashing.HASH_BYTES : (row + 1) * hashing.HASH_BYTES])
+        exact = wide[row]
+        if exact is not None:
+            seed = xxh3_64_intdigest(np.ascontiguousarray(exact).tobytes(), seed)
+        sums[row] = xxh3_64_intdigest(data[places[row] : places[row + 1]], seed)
+    return sums
+
+
+def _faults(table: pa.Table, shape: tuple[int, ...], ragged: bool) -> Iterator[str]:
+    """What is wrong with some rows."""
+    values, ends, wide = _parts(table, ragged)
+    hashes = hashing.from_arrow(table["text_hash"])
+    damaged = _checksums(hashes, values, ends, wide) != table["checksum"].to_numpy(zero_copy_only=False)
+    for name in hashing.hexadecimal(hashes[damaged][:MOST_NAMED]):
+        yield f"the row of text {name} does not fit its checksum"
+    if damaged.sum() > MOST_NAMED:
+        yield f"and {int(damaged.sum()) - MOST_NAMED:,} more rows near it do not"
+    if not all(np.isfinite(part).all() for part in (values, *(one for one in wide if one is not None))):
+        yield "NaN or infinity in a feature"
+    if len(values) != ends[-1] or (not ragged and len(values) != len(table) * int(np.prod(shape))):
+        yield "rows of a wrong size"
 
 
 def _first_line(error: BaseException) -> str:
