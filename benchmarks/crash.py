@@ -137,6 +137,8 @@ def files(folder: Path) -> dict[str, str]:
         content = path.read_bytes()
         if path.suffix == ".json":
             content = json.dumps(without_times(json.loads(content)), sort_keys=True).encode()
+        if path.name == "config.yaml":  # the source may be worked on while the campaign runs
+            content = re.sub(rb"\n  commit: .*", b"", content)
         if path.suffix == ".md":
             content = b"\n".join(line for line in content.splitlines() if not re.search(rb" s | minutes", line))
         found[name] = hashlib.sha256(content).hexdigest()

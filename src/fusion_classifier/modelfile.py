@@ -197,13 +197,14 @@ def load_model(folder: Path) -> SavedModel:
         raise FecError(f"{folder}: not a model folder (it has no {CONFIG_FILE} with {WEIGHTS_FILE})")
     try:
         described = json.loads((folder / CONFIG_FILE).read_text("utf-8"))
-        described.pop("label2id", None)
+        if isinstance(described, dict):
+            described.pop("label2id", None)
         config = ModelConfig.model_validate(described)
     except ValidationError as error:
         problem = error.errors()[0]
         field = ".".join(map(str, problem["loc"]))
         raise FecError(f"{folder / CONFIG_FILE}: {field}: {problem['msg']}") from error
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise FecError(f"{folder / CONFIG_FILE}: can't be read ({error})") from error
     if sorted(config.id2label) != list(range(len(config.id2label))):
         raise FecError(f"{folder / CONFIG_FILE}: id2label must number the labels from 0 without a gap")
@@ -247,6 +248,9 @@ def load_head(head: Head, path: Path) -> None:
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1].strip()
         raise FecError(f"{path}: does not fit the head of its configuration ({reason})") from error
+    broken = next((name for name, tensor in head.state_dict().items() if not tensor.isfinite().all()), None)
+    if broken:
+        raise FecError(f"{path}: NaN or infinity in {broken}; the file is damaged, or its training diverged")
     head.eval()
 
 

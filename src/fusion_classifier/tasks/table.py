@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fusion_classifier.errors import DataError, UsageError
+from fusion_classifier.files import user_path
 from fusion_classifier.tasks.split import hold_out, split_rows
 from fusion_classifier.tasks.task import Label, Split, Task
 
@@ -93,10 +94,12 @@ def read_rows(path: Path, columns: Collection[str]) -> Iterator[Row]:
         DataError: the file can't be read, or a row has not the shape of its header.
     """
     ending = path.suffix.lower()
-    if not path.exists():
+    if not user_path(str(path)).exists():
         raise DataError(f"{path}: no such file")
     if path.is_dir():
         raise DataError(f"{path}: is a folder, not a file")
+    if not path.is_file():  # it is read more than once, and a pipe would be waited for
+        raise DataError(f"{path}: is no regular file but a pipe or a device; save what it gives to a file")
     if ending == ".parquet":
         return _parquet_rows(path, columns)
     if ending == ".jsonl":
@@ -525,7 +528,7 @@ def texts_of(path: Path, text_column: str) -> Iterator[str]:
         DataError: the file can't be read, or a text is empty; the message names file and row.
     """
     if path.suffix.lower() == ".txt":
-        if not path.is_file():
+        if not user_path(str(path)).is_file():
             raise DataError(f"{path}: no such file")
         for number, line in enumerate(utf8_lines(path), start=1):
             yield checked_text(path, f"line {number}", line.rstrip("\n"))
