@@ -553,8 +553,8 @@ def serve_(
     """Serve a classifier over HTTP, as text-embeddings-inference does, with a web page at /."""
     paths, settings = encoder_paths(encoder), server.settings()
     require("fec serve", "serve", "fastapi", "prometheus_client", "pythonjsonlogger", "uvicorn")
-    # oneDNN keeps a compiled kernel for each of the last 1,024 numbers of tokens in a batch, half a gigabyte of them in a
-    # day; it reads this before its first. https://uxlfoundation.github.io/oneDNN/dev_guide_primitive_cache.html
+    # oneDNN keeps a compiled kernel for each of the last 1,024 numbers of tokens in a batch, half a gigabyte in
+    # all; it reads this before its first. https://uxlfoundation.github.io/oneDNN/dev_guide_primitive_cache.html
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
     from fusion_classifier.serving.server import serve
 

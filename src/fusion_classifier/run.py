@@ -276,18 +276,22 @@ def _check_labels(train_split: Split, task: Task) -> None:
 @contextmanager
 def locked(out: Path) -> Iterator[None]:
     """The run folder, held against a second command that would write into it."""
+    lock = FileLock(out / ".lock", blocking=False)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        with FileLock(out / ".lock", blocking=False):
-            yield
+        lock.acquire()
     except filelock.Timeout as error:
         raise FecError(
             f"{out}: another fec command is writing there; wait for it, or choose another --out"
         ) from error
     except (FileExistsError, NotADirectoryError) as error:
         raise FecError(f"{out}: is a file; choose another --out") from error
-    except PermissionError as error:
+    except OSError as error:
         raise FecError(f"{out}: can't be written ({error.strerror}); choose another --out") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _claim(
