@@ -4,11 +4,19 @@ Every error names the file, row or field and the way out. The command line print
 with the error's code; a traceback is always a bug.
 """
 
+LONGEST = 1200  # characters of a message
+
 
 class FecError(Exception):
     """Something failed that the message explains (exit code 1)."""
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        """The message; of one that quotes a field of a million characters, its beginning and its way out."""
+        message = super().__str__()
+        half = LONGEST // 2
+        return message if len(message) <= LONGEST else f"{message[:half]} … {message[-half:]}"
 
 
 class UsageError(FecError, ValueError):

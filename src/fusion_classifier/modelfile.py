@@ -212,9 +212,22 @@ def load_model(folder: Path) -> SavedModel:
     if thresholds is not None and len(thresholds) != len(config.id2label):
         raise FecError(f"{folder / CONFIG_FILE}: {len(thresholds)} thresholds for {len(config.id2label)} labels")
     config = config.model_copy(update={"encoders": tuple(_found(saved, folder) for saved in config.encoders)})
+    _check_size(config, folder)
     head = build_head(config.head, config.shapes, len(config.id2label))
     load_head(head, folder / WEIGHTS_FILE)
     return SavedModel(config, head)
+
+
+def _check_size(config: ModelConfig, folder: Path) -> None:
+    """See that the head is as large as its weights, before memory is taken for what a configuration only claims."""
+    try:
+        with torch.device("meta"):
+            planned = build_head(config.head, config.shapes, len(config.id2label))
+        size = sum(tensor.nbytes for tensor in planned.state_dict().values())
+    except (RuntimeError, TypeError, ValueError, OverflowError) as error:
+        raise FecError(f"{folder / CONFIG_FILE}: describes no head that can be built") from error
+    if size > (folder / WEIGHTS_FILE).stat().st_size:
+        raise FecError(f"{folder / WEIGHTS_FILE}: does not fit the head of its configuration ({size:,} bytes)")
 
 
 def _found(saved: SavedEncoder, folder: Path) -> SavedEncoder:

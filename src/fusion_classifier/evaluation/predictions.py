@@ -80,9 +80,10 @@ def read_predictions(path: Path, *, multilabel: bool = False) -> dict[str, Store
     """
     try:
         table = pq.read_table(path, partitioning=None)
+        table.validate(full=True)
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file; `fec run` writes it") from error
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise DataError(f"{path}: can't be read ({reason}); `fec run` in the same folder writes it anew") from error
     table = _checked_columns(path, table, multilabel=multilabel)
