@@ -270,6 +270,7 @@ async def steady(port: int, expected: Expected, minutes: float, rate: float, pid
             "last_30_s": float(last),
             "most": max(one[1] for one in samples) / 1e6,
         },
+        "rss_mb_by_minute": [round(one[1] / 1e6) for one in samples[::60]],
         "rss_growth_mb_an_hour": slope * 3600 / 1e6,
         "threads": sorted({one[2] for one in samples}),
         "open_files": [min(one[3] for one in samples), max(one[3] for one in samples)],
