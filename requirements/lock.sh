@@ -11,8 +11,8 @@ trap 'rm -rf "$work"' EXIT
 install=("$work/venv/bin/python" -m pip install --quiet --constraint constraints.txt)
 "${install[@]}" --upgrade pip uv
 
-# Versions that are installed now and are in no earlier list; torch, of which builds differ, has a list of its own, and
-# libraries of a GPU's come with it.
+# Versions that are installed now and are in no earlier list; torch, of which builds differ, is
+# not among them, nor are a GPU's libraries, which come with it.
 versions() {
   "$work/venv/bin/python" -m pip freeze --all --exclude-editable |
     grep -vE '^(llm-fusion-classifier|setuptools|uv|torch|triton|nvidia-.*|cuda-.*)( @|==)' | tr A-Z a-z | sort >"$work/all.in"
@@ -42,8 +42,3 @@ grep '^torch==' constraints.txt >"$work/torch.list"
     --no-header --no-annotate ${PIP_FIND_LINKS:+--find-links "$PIP_FIND_LINKS"} pyproject.toml |
     grep -vE '^(triton|nvidia-.*|cuda-.*)==' | sed 's/+cpu$//'
 } >requirements/minimum.txt
-
-# The index has the builds for GPUs and for other systems; that for Linux without one comes from PyTorch's own index.
-cpu=sha256:6746dbcbeb526eb61330b76b41ff1b4eb848951103a892eeb080dfa2b264667b # 2.13.0+cpu, cp311, manylinux_2_28_x86_64
-hashed torch "PyTorch."
-sed -i "0,/^torch==.* \\\\$/s//&\n    --hash=$cpu \\\\/" requirements/torch.txt
