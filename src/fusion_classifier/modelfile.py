@@ -234,7 +234,7 @@ def _found(saved: SavedEncoder, folder: Path) -> SavedEncoder:
     """The encoder with its projection in the model folder, and nowhere else."""
     if saved.config.projection is None:
         return saved
-    path = folder / Path(saved.config.projection).name
+    path = user_path(str(folder / Path(saved.config.projection).name))
     if not path.is_file():
         raise FecError(f"{path}: the projection of encoder {saved.config.name} is missing")
     return saved.model_copy(update={"config": saved.config.model_copy(update={"projection": str(path)})})
