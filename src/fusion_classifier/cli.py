@@ -5,7 +5,6 @@ message that says how to go on; 2: used wrongly; 128 + signal number: stopped, w
 """
 
 import json
-import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -553,9 +552,9 @@ def serve_(
     """Serve a classifier over HTTP, as text-embeddings-inference does, with a web page at /."""
     paths, settings = encoder_paths(encoder), server.settings()
     require("fec serve", "serve", "fastapi", "prometheus_client", "pythonjsonlogger", "uvicorn")
-    # oneDNN keeps a compiled kernel for each of the last 1,024 numbers of tokens in a batch, half a gigabyte in
-    # all; it reads this before its first. https://uxlfoundation.github.io/oneDNN/dev_guide_primitive_cache.html
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
+    from fusion_classifier.serving.kernels import keep_few_kernels
+
+    keep_few_kernels()
     from fusion_classifier.serving.server import serve
 
     serve(model, settings, host=host, port=port, device=device, encoder_paths=paths, json_output=json_output)
