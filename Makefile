@@ -9,7 +9,7 @@ SHELL  := /bin/bash
 .PHONY: help install demo model test test-minimum check docs lock format clean
 
 help:            ## show this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
 
 install: $(VENV)/.installed  ## install the package, pinned, with the demo weights
 

@@ -222,6 +222,7 @@ def test_lora_without_peft_says_how_to_get_it(
         ("dtype=float16", "bfloat16 or float32"),
         ("template=a {text}||b {text}", "several templates"),
         ("projection=some.safetensors", "tune first"),
+        ("quantization=int8", "tune without quantization"),
         ("max_length=600", "over the model's 512"),
     ],
 )

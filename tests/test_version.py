@@ -45,8 +45,11 @@ def test_a_release_has_no_commit(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_installation_from_git_has_the_commit_that_pip_wrote_down(monkeypatch: pytest.MonkeyPatch) -> None:
-    described = {"url": "https://example.org/x.git", "vcs_info": {"vcs": "git", "commit_id": "abc123"}}
+    described: dict[str, Any] = {"url": "https://example.org/x.git", "vcs_info": {"commit_id": "abc123"}}
     assert commit_of(described, monkeypatch) == "abc123"
+    del described["vcs_info"]["commit_id"]
+    version.source_commit.cache_clear()
+    assert commit_of(described, monkeypatch) is None
 
 
 def test_a_working_copy_has_its_commit_and_says_when_files_differ(

@@ -26,6 +26,7 @@ from fusion_classifier.config import (
     FeatureKind,
     FusionConfig,
     LlmEmbedConfig,
+    Quantization,
     RunConfig,
     ServerSettings,
     TaskConfig,
@@ -160,7 +161,7 @@ class EncoderOptions:
     ] = None
     dtype: Annotated[Dtype | None, option("--dtype", panel=ENCODER, help=field_help(EncoderConfig, "dtype"))] = None
     quantization: Annotated[
-        str | None, option("--quantization", panel=ENCODER, help=field_help(EncoderConfig, "quantization"))
+        Quantization | None, option("--quantization", panel=ENCODER, help=field_help(EncoderConfig, "quantization"))
     ] = None
     projection: Annotated[
         str | None,

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Pooling = Annotated[str, Field(pattern=r"^(tokens|pooler|(mean|max|first|last)(\+(mean|max|first|last))*)$")]
 Dtype = Literal["auto", "bfloat16", "float16", "float32"]
+Quantization = Literal["none", "int8"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 
 
@@ -60,7 +61,7 @@ class EncoderConfig(FrozenModel):
     """Longest input in tokens, special tokens and template included; a longer text is cut at its end."""
     dtype: Dtype = "auto"
     """Computing precision. auto: bfloat16 where the processor has it, else float32."""
-    quantization: Literal["none", "int8"] = "none"
+    quantization: Quantization = "none"
     """int8: the weights of linear layers in 8 bits, half the memory, products in the computing precision; needs
     the extra int8."""
     projection: str | None = None

@@ -300,6 +300,11 @@ def _check_settings(config: TuneConfig, encoder: EncoderConfig) -> None:
         raise UsageError(f"{encoder.name}: several templates can't be tuned with; give one")
     if encoder.projection is not None:
         raise UsageError(f"{encoder.name}: a projection is fitted on fixed weights; tune first, then fec project")
+    if encoder.quantization != "none":
+        raise UsageError(
+            f"{encoder.name}: weights in 8 bits can't be tuned; tune without quantization, then read the tuned "
+            "encoder with TUNED?quantization=int8"
+        )
     if encoder.dtype == "float16":
         raise UsageError(f"{encoder.name}: float16 overflows in training; give --dtype bfloat16 or float32")
     if config.lora_rank is not None and importlib.util.find_spec("peft") is None:

@@ -26,7 +26,8 @@ def source_commit() -> str | None:
     except (PackageNotFoundError, ValueError):
         return None
     if "vcs_info" in described:
-        return str(described["vcs_info"].get("commit_id"))
+        commit = described["vcs_info"].get("commit_id")
+        return commit if isinstance(commit, str) else None
     place = urlsplit(described.get("url", ""))
     if place.scheme != "file" or not described.get("dir_info", {}).get("editable"):
         return None

@@ -22,7 +22,14 @@ from fusion_classifier.files import user_path
 
 MOST_LAYERS = 1000
 SETTINGS = (
-    *("layers", "pooling", "template", "max_length", "dtype", "quantization", "projection", "pool_special_tokens"),
+    "layers",
+    "pooling",
+    "template",
+    "max_length",
+    "dtype",
+    "quantization",
+    "projection",
+    "pool_special_tokens",
     "revision",
 )
 
