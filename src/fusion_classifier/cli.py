@@ -33,7 +33,7 @@ from fusion_classifier.cli_options import (
     reads,
 )
 from fusion_classifier.config import DEFAULT_HEAD, DEFAULT_MODEL, Device, ProjectionKind
-from fusion_classifier.errors import FecError, UsageError
+from fusion_classifier.errors import FecError, UsageError, reason
 from fusion_classifier.extras import require
 from fusion_classifier.version import __version__
 
@@ -936,6 +936,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except _Stopped as stopped:
         typer.echo("\nstopped; what was committed is kept: run the same command again to go on", err=True)
         sys.exit(128 + stopped.number)
+    except MemoryError as error:
+        typer.echo(f"error: the memory does not suffice ({reason(error)}); give fewer or shorter texts", err=True)
+        sys.exit(1)
     except BrokenPipeError:
         # The reader of our output is gone (`| head`); nothing more can be said.
         sys.stderr.close()

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from fusion_classifier import errors
 from fusion_classifier.config import Device
-from fusion_classifier.errors import FecError, UsageError
+from fusion_classifier.errors import FecError, UsageError, reason
 
 OBJECT_STORE_BYTES = 512 * 2**20  # of a Ray that is started here: texts and results only, no features
 ANSWER_SECONDS = 10  # in which a cluster's address must be reached
@@ -89,7 +89,7 @@ def connected(engine: RayEngine) -> Iterator[Pool]:
                 ray.init(log_to_driver=False, logging_level=logging.ERROR, **settings)
         except (OSError, ValueError, RuntimeError) as error:
             place = engine.address or "this machine"
-            raise UsageError(f"--engine ray: no Ray at {place} ({_first_line(error)})") from error
+            raise UsageError(f"--engine ray: no Ray at {place} ({reason(error)})") from error
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = context.print_on_execution_start = False
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what fails is raised
@@ -97,7 +97,7 @@ def connected(engine: RayEngine) -> Iterator[Pool]:
         yield _pool(engine, ray.cluster_resources())
     except ray.exceptions.RayError as error:
         raise FecError(
-            f"--engine ray: {_first_line(error)}; run the same command again: what was stored is kept"
+            f"--engine ray: {reason(error)}; run the same command again: what was stored is kept"
         ) from error
     finally:
         if started_here:
@@ -147,10 +147,6 @@ def _pool(engine: RayEngine, resources: Mapping[str, float]) -> Pool:
     return Pool(workers, max(cores // workers, 1), 1 if gpus else 0)
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
 def as_data(work: Callable[[], R]) -> tuple[R | None, dict[str, str] | None]:
     """The result of a call, or its error in a form that every machine can read.
 
@@ -162,7 +158,7 @@ def as_data(work: Callable[[], R]) -> tuple[R | None, dict[str, str] | None]:
         return None, {"kind": type(error).__name__, "message": str(error)}
     except Exception as error:
         logging.getLogger(__name__).exception("a worker failed")
-        message = f"--engine ray: a worker failed ({type(error).__name__}: {_first_line(error)})"
+        message = f"--engine ray: a worker failed ({type(error).__name__}: {reason(error)})"
         return None, {"kind": FecError.__name__, "message": f"{message}; Ray's log of the worker says where"}
 
 

@@ -4,6 +4,9 @@ Every error names the file, row or field and the way out. The command line print
 with the error's code; a traceback is always a bug.
 """
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
 LONGEST = 1200  # characters of a message
 
 
@@ -43,3 +46,29 @@ class StoreError(FecError):
 
 class NonFiniteError(FecError, ArithmeticError):
     """NaN or infinity where numbers are needed."""
+
+
+def reason(error: BaseException) -> str:
+    """The first line of what an error of a library says, or its kind: for a sentence of ours in brackets."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+@contextmanager
+def said_of(say: Callable[[str], FecError]) -> Iterator[None]:
+    """Whatever a library raises of files that it is given becomes an error of ours, made by `say` of the reason.
+
+    For libraries that say of no file what they may raise, such as transformers, tokenizers and Lance.
+
+    Raises:
+        FecError: that, or one of ours that was raised within.
+        MemoryError: as it was; it says nothing of the files.
+    """
+    try:
+        yield
+    except (FecError, MemoryError):
+        raise
+    except BaseException as error:
+        # A panic of Rust code is no Exception, and its class is in no module.
+        if isinstance(error, Exception) or type(error).__name__ == "PanicException":
+            raise say(reason(error)) from error
+        raise

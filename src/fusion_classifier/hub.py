@@ -17,7 +17,7 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError:
     RevisionNotFoundError,
 )
 
-from fusion_classifier.errors import FecError, UsageError
+from fusion_classifier.errors import FecError, UsageError, reason
 from fusion_classifier.version import __version__
 
 LIBRARY = "fusion-classifier"  # for the Hub's statistics, and in a card
@@ -71,7 +71,7 @@ def explained(repo_id: str, revision: str | None = None, *, uploading: bool = Fa
     try:
         yield
     except HFValidationError as error:
-        raise UsageError(f"{repo_id}: is no Hub id such as owner/model ({str(error).splitlines()[0]})") from error
+        raise UsageError(f"{repo_id}: is no Hub id such as owner/model ({reason(error)})") from error
     except GatedRepoError as error:
         raise FecError(
             f"{repo_id}: is gated; accept its licence at https://huggingface.co/{repo_id} and run `hf auth login`"

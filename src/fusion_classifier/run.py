@@ -39,7 +39,7 @@ from safetensors.torch import save_file
 from fusion_classifier.cluster import RayEngine
 from fusion_classifier.config import EncoderConfig, RunConfig, TaskConfig
 from fusion_classifier.encoders import EncoderIdentity, identify
-from fusion_classifier.errors import DataError, FecError, StoreError, UsageError
+from fusion_classifier.errors import DataError, FecError, StoreError, UsageError, reason
 from fusion_classifier.evaluation import (
     SplitPredictions,
     at_coverages,
@@ -408,7 +408,7 @@ def read_config(out: Path) -> dict[str, Any]:
     try:
         described = yaml.safe_load(path.read_text("utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:
-        raise FecError(f"{path}: can't be read ({str(error).splitlines()[0]}); is {out} a run folder?") from error
+        raise FecError(f"{path}: can't be read ({reason(error)}); is {out} a run folder?") from error
     if not isinstance(described, dict) or "run" not in described:
         raise FecError(f"{path}: is not the configuration of a run")
     return described

@@ -22,7 +22,7 @@ from torch import Tensor
 from fusion_classifier.encoders import packed, pooling
 from fusion_classifier.encoders.loading import Encoder
 from fusion_classifier.encoders.projection import quantize
-from fusion_classifier.errors import DataError, NonFiniteError, UsageError
+from fusion_classifier.errors import DataError, FecError, NonFiniteError, UsageError, WeightsError, said_of
 
 # Tokens a forward pass. On a CPU larger ones leave the cache (docs/decisions.md); a GPU needs more to be busy.
 TOKEN_BUDGET = {"cpu": 512, "mps": 8192, "cuda": 32768}
@@ -42,6 +42,25 @@ class TokenizedText:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+
+@contextmanager
+def _by_the_files(encoder: Encoder) -> Iterator[None]:
+    """What a model or a tokenizer raises of a text, though it could be loaded, is its files' fault.
+
+    Raises:
+        WeightsError: that.
+        FecError: the memory does not suffice.
+    """
+    name, folder = encoder.config.name, encoder.identity.weights.folder
+    with said_of(lambda why: WeightsError(f"{name}: the model in {folder} can't be run ({why})")):
+        try:
+            yield
+        except (MemoryError, torch.OutOfMemoryError) as error:
+            raise FecError(
+                f"{name}: the memory of {encoder.device.type} does not suffice for a batch; give a smaller "
+                "--max-length, or another --device"
+            ) from error
 
 
 def tokenize(
@@ -70,7 +89,8 @@ def tokenize(
     rendered = [template.replace("{text}", text) for text in texts]
     plain = template == "{text}"
     # Only the tokenizer can cut a plain text at the right token; a template is cut inside, below.
-    encodings = encoder.tokenizer(rendered, return_special_tokens_mask=True, truncation=False, verbose=False)
+    with _by_the_files(encoder):
+        encodings = encoder.tokenizer(rendered, return_special_tokens_mask=True, truncation=False, verbose=False)
     result = []
     for text, ids, special in zip(texts, encodings["input_ids"], encodings["special_tokens_mask"], strict=True):
         truncated = len(ids) > limit
@@ -233,7 +253,8 @@ def encode_batch(encoder: Encoder, by_template: Sequence[Sequence[TokenizedText]
     Returns:
         One array a text, float32 or int8: `encoder.shape`, or (L, layers, H) with pooling `tokens`.
     """
-    passes = [forward(encoder, batch) for batch in by_template]
+    with _by_the_files(encoder):
+        passes = [forward(encoder, batch) for batch in by_template]
     arrays = passes[0] if len(passes) == 1 else [np.mean(same, axis=0) for same in zip(*passes, strict=True)]
     if encoder.projection is not None and encoder.projection.int8:
         return [quantize(array) for array in arrays]

@@ -13,6 +13,8 @@ import torch
 from safetensors.torch import save_file
 from transformers import AutoConfig, AutoModel, AutoTokenizer, GgufConfig
 
+from fusion_classifier.encoders.claims import check_claims
+from fusion_classifier.encoders.gguf_header import check_header
 from fusion_classifier.encoders.weights import Weights
 from fusion_classifier.files import whole_folder
 
@@ -44,9 +46,16 @@ def unpacked(weights: Weights, fingerprint: str, dtype: torch.dtype) -> Path | N
 
 
 def load_packed(weights: Weights, dtype: torch.dtype) -> tuple[Any, Any, Any, dict[str, Any]]:
-    """Configuration, tokenizer, model and loading report straight from a GGUF file."""
+    """Configuration, tokenizer, model and loading report straight from a GGUF file.
+
+    Raises:
+        WeightsError: no model that features can be read from, or one that the file can't hold.
+    """
+    assert weights.gguf_file is not None
+    check_header(weights.folder / weights.gguf_file)
     source: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True, "gguf_file": weights.gguf_file}
     config = AutoConfig.from_pretrained(weights.folder, **source)
+    check_claims(weights, config)
     # Given the configuration, neither parses the file's metadata again (5 s each time).
     tokenizer = AutoTokenizer.from_pretrained(weights.folder, config=config, **source)
     model, info = AutoModel.from_pretrained(

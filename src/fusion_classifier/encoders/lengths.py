@@ -10,7 +10,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from fusion_classifier.encoders.gguf import unpacked
 from fusion_classifier.encoders.identity import EncoderIdentity
-from fusion_classifier.errors import WeightsError
+from fusion_classifier.errors import WeightsError, said_of
 
 BATCH = 1000  # texts tokenized at once: the tokens of a whole data set need not be in memory
 
@@ -34,17 +34,13 @@ def _load_tokenizer(identity: EncoderIdentity) -> PreTrainedTokenizerBase:
     weights = identity.weights
     source: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
     folder = weights.folder
-    try:
-        with contextlib.redirect_stderr(io.StringIO()):  # the GGUF reader draws a progress bar of its own
-            if weights.gguf_file is not None:
-                kept = unpacked(weights, identity.fingerprint, identity.dtype)
-                folder, source = (
-                    (weights.folder, source | {"gguf_file": weights.gguf_file}) if kept is None else (kept, source)
-                )
-            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, **source)
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise WeightsError(
-            f"{identity.config.name}: the tokenizer in {weights.folder} can't be loaded ({reason})"
-        ) from error
+    what = f"{identity.config.name}: the tokenizer in {weights.folder} can't be loaded"
+    # The GGUF reader draws a progress bar of its own.
+    with said_of(lambda why: WeightsError(f"{what} ({why})")), contextlib.redirect_stderr(io.StringIO()):
+        if weights.gguf_file is not None:
+            kept = unpacked(weights, identity.fingerprint, identity.dtype)
+            folder, source = (
+                (weights.folder, source | {"gguf_file": weights.gguf_file}) if kept is None else (kept, source)
+            )
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, **source)
     return tokenizer

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -20,10 +19,11 @@ from transformers.utils import logging as transformers_logging
 
 from fusion_classifier.config import EncoderConfig
 from fusion_classifier.encoders import packed
+from fusion_classifier.encoders.claims import check_claims
 from fusion_classifier.encoders.gguf import load_packed, unpacked
 from fusion_classifier.encoders.identity import EncoderIdentity, identify
 from fusion_classifier.encoders.projection import Projection, load_projection
-from fusion_classifier.errors import FecError, UsageError, WeightsError
+from fusion_classifier.errors import UsageError, WeightsError, said_of
 from fusion_classifier.extras import require
 from fusion_classifier.files import user_path
 
@@ -75,17 +75,17 @@ def load_identified(identity: EncoderIdentity, device: torch.device, *, plain: b
         WeightsError: the files can't be read, or lack weights that the feature needs.
         UsageError: a setting that this model can't have.
     """
+    what = f"{identity.config.name}: the model in {identity.weights.folder} can't be loaded"
+    with said_of(lambda why: WeightsError(f"{what} ({why})")):
+        return _loaded(identity, device, plain=plain)
+
+
+def _loaded(identity: EncoderIdentity, device: torch.device, *, plain: bool) -> Encoder:
     config, weights = identity.config, identity.weights
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
-    try:
-        with contextlib.redirect_stderr(io.StringIO()):  # the GGUF reader draws a progress bar of its own
-            tokenizer, model, info = _load(identity)
-    except FecError:
-        raise
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise WeightsError(f"{config.name}: the model in {weights.folder} can't be loaded ({reason})") from error
+    with contextlib.redirect_stderr(io.StringIO()):  # the GGUF reader draws a progress bar of its own
+        tokenizer, model, info = _load(identity)
     # transformers fills what the files lack with random numbers; a feature from those means nothing.
     missing = sorted(info["missing_keys"]) + sorted(str(key) for key in info["mismatched_keys"])
     if missing:
@@ -135,12 +135,11 @@ def _load(identity: EncoderIdentity) -> tuple[PreTrainedTokenizerBase, PreTraine
                 "for quantization int8 take the model's safetensors"
             )
         if folder is None:
-            model_config, tokenizer, model, info = load_packed(weights, identity.dtype)
-            _check_architecture(identity.config, model_config)
+            _, tokenizer, model, info = load_packed(weights, identity.dtype)
             return tokenizer, model, info
     source: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
     model_config = AutoConfig.from_pretrained(folder, **source)
-    _check_architecture(identity.config, model_config)
+    check_claims(weights, model_config)
     options: dict[str, Any] = {"dtype": identity.dtype, "output_loading_info": True, "use_safetensors": True}
     if identity.config.quantization == "int8":
         options["quantization_config"] = _int8(identity.config)
@@ -152,7 +151,8 @@ def _load(identity: EncoderIdentity) -> tuple[PreTrainedTokenizerBase, PreTraine
 
 
 def _int8(config: EncoderConfig) -> TorchAoConfig:
-    """Weights of linear layers become 8 bits as they are read: 16-bit ones are never in memory all at once.
+    """Weights of linear layers become 8 bits tensor by tensor; the files' 16 bits are mapped, not kept, but count as
+    resident until the system wants their pages back.
 
     Raises:
         UsageError: torchao is not installed.
@@ -167,13 +167,6 @@ def _int8(config: EncoderConfig) -> TorchAoConfig:
 WITHOUT_POOLER = ("bert", "roberta", "xlm-roberta", "camembert", "mpnet")
 # Model types that count positions from the padding index on.
 POSITIONS_AFTER_PADDING = ("roberta", "xlm-roberta", "camembert", "mpnet")
-
-
-def _check_architecture(config: EncoderConfig, model_config: Any) -> None:
-    if model_config.is_encoder_decoder:
-        raise WeightsError(f"{config.name}: encoder-decoder models ({model_config.model_type}) are not supported")
-    if not hasattr(model_config, "num_hidden_layers") or not hasattr(model_config, "hidden_size"):
-        raise WeightsError(f"{config.name}: a {model_config.model_type} model has no plain stack of text layers")
 
 
 def _projection(identity: EncoderIdentity, layers: tuple[int, ...], width: int) -> Projection | None:

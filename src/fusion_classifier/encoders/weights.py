@@ -239,12 +239,15 @@ def _file_digests(paths: Iterable[Path]) -> list[str]:
         known = {}
     digests, added = [], False
     for path in paths:
-        status = path.stat()
-        place = f"{path.resolve()}:{status.st_size}:{status.st_mtime_ns}:{status.st_ino}"
-        if place not in known:
-            with path.open("rb") as file:
-                known[place] = hashlib.file_digest(file, "sha256").hexdigest()
-            added = True
+        try:
+            status = path.stat()
+            place = f"{path.resolve()}:{status.st_size}:{status.st_mtime_ns}:{status.st_ino}"
+            if place not in known:
+                with path.open("rb") as file:
+                    known[place] = hashlib.file_digest(file, "sha256").hexdigest()
+                added = True
+        except OSError as error:
+            raise WeightsError(f"{path}: can't be read ({error.strerror or error})") from error
         digests.append(known[place])
     if added:
         try:

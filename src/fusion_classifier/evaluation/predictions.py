@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from fusion_classifier.errors import DataError, UsageError
+from fusion_classifier.errors import DataError, UsageError, reason
 
 PREDICTIONS_FILE = "predictions.parquet"
 
@@ -84,8 +84,9 @@ def read_predictions(path: Path, *, multilabel: bool = False) -> dict[str, Store
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file; `fec run` writes it") from error
     except (pa.ArrowException, OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(f"{path}: can't be read ({reason}); `fec run` in the same folder writes it anew") from error
+        raise DataError(
+            f"{path}: can't be read ({reason(error)}); `fec run` in the same folder writes it anew"
+        ) from error
     table = _checked_columns(path, table, multilabel=multilabel)
     names = _label_names(path, table)
     found = {}

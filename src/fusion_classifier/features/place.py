@@ -15,7 +15,7 @@ from typing import Any
 from filelock import FileLock
 from pyarrow import fs
 
-from fusion_classifier.errors import StoreError, UsageError
+from fusion_classifier.errors import StoreError, UsageError, reason
 
 
 @dataclass(frozen=True)
@@ -103,8 +103,7 @@ class Place:
         try:
             return question()
         except (OSError, ValueError) as error:
-            reason = str(error).strip().splitlines()[0]
             raise StoreError(
-                f"{self.root}: can't be reached ({reason}); see that the bucket exists and that the environment has "
-                "its credentials, region and endpoint"
+                f"{self.root}: can't be reached ({reason(error)}); see that the bucket exists and that the "
+                "environment has its credentials, region and endpoint"
             ) from error

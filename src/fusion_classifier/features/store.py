@@ -37,7 +37,7 @@ from lance.fragment import FragmentMetadata, write_fragments
 from xxhash import xxh3_64_intdigest
 
 from fusion_classifier.encoders.identity import EncoderIdentity
-from fusion_classifier.errors import NonFiniteError, StoreError
+from fusion_classifier.errors import NonFiniteError, StoreError, reason, said_of
 from fusion_classifier.features import hashing
 from fusion_classifier.features.arrays import Features, FeatureShape, PooledFeatures, TokenFeatures
 from fusion_classifier.features.place import Place
@@ -340,7 +340,7 @@ class EncoderFeatures:
 
     def _not_written(self, error: OSError) -> StoreError:
         return StoreError(
-            f"{self.uri}: can't be written ({_first_line(error)}); mend that and run the same command "
+            f"{self.uri}: can't be written ({reason(error)}); mend that and run the same command "
             "again: what was committed before is kept"
         )
 
@@ -424,14 +424,12 @@ class EncoderFeatures:
     @contextmanager
     def _reading(self) -> Iterator[None]:
         """What is wrong with a file, or with what it says, is named."""
-        try:
+        with said_of(
+            lambda why: StoreError(
+                f"{self.uri}: can't be read ({why}); try again, and if that does not help, {self._way_out()}"
+            )
+        ):
             yield
-        except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
-            raise StoreError(f"{self.uri}: can't be read ({_first_line(error)}); {self._way_out()}") from error
-        except BaseException as error:
-            if type(error).__name__ != "PanicException":  # of Lance's Rust code; it is no Exception
-                raise
-            raise StoreError(f"{self.uri}: can't be read ({_first_line(error)}); {self._way_out()}") from error
 
     def clean(self, *, now: bool = False) -> int:
         """Remove old versions and files that no version holds, such as those of a killed worker.
@@ -622,8 +620,3 @@ def _faults(table: pa.Table, shape: tuple[int, ...], ragged: bool) -> Iterator[s
         yield "NaN or infinity in a feature"
     if len(values) != ends[-1] or (not ragged and len(values) != len(table) * int(np.prod(shape))):
         yield "rows of a wrong size"
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

@@ -24,7 +24,7 @@ from fusion_classifier.classifier import FusionClassifier
 from fusion_classifier.config import TaskConfig
 from fusion_classifier.encoders import Encoder, encode, load_identified
 from fusion_classifier.encoders.projection import INT8_STEPS
-from fusion_classifier.errors import FecError, UsageError
+from fusion_classifier.errors import FecError, UsageError, reason
 from fusion_classifier.extras import require
 from fusion_classifier.features.arrays import from_arrays
 from fusion_classifier.files import whole_folder
@@ -208,9 +208,7 @@ def _check_graphs(folder: Path) -> None:
         try:
             onnx.checker.check_model(str(path))
         except onnx.checker.ValidationError as error:
-            raise FecError(
-                f"{path.name}: is no valid ONNX ({str(error).splitlines()[0]}); nothing was written"
-            ) from error
+            raise FecError(f"{path.name}: is no valid ONNX ({reason(error)}); nothing was written") from error
 
 
 def _agreement(

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from fusion_classifier.errors import DataError
+from fusion_classifier.errors import DataError, reason
 
 
 def load_from_hub(repo: str, config: str | None, splits: Iterable[str], task: str) -> Mapping[str, Sequence[Any]]:
@@ -17,9 +17,8 @@ def load_from_hub(repo: str, config: str | None, splits: Iterable[str], task: st
     try:
         loaded: Mapping[str, Sequence[Any]] = datasets.load_dataset(repo, config)
     except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise DataError(
-            f"task {task}: the data set {repo} can't be read from the Hub ({reason}); "
+            f"task {task}: the data set {repo} can't be read from the Hub ({reason(error)}); "
             f"check the connection, or give a folder with train.csv, valid.csv, test.csv by --data DIR"
         ) from error
     missing = [split for split in splits if split not in loaded]

@@ -27,6 +27,10 @@ SPLIT_STEMS = {
     "test": ("test",),
 }
 READ_ROWS = 4096  # of Parquet, made Python values at once; pyarrow's own 65,536 take tens of megabytes
+# What a Parquet file may hold, unpacked: compression and dictionaries let a kilobyte claim a terabyte.
+SMALL = 2**28  # bytes, whatever the size of the file
+MOST_EXPANSION = 1000  # times its size
+ROW_BYTES = 100  # that a row takes here at least
 MOST_DIGITS = 18  # of a label that is a number; a longer row of digits is a name
 LABEL_ORDER_FILE = "label2idx.txt"
 LABEL_TREE_FILE = "label_tree.tsv"
@@ -219,10 +223,15 @@ def _unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 def _parquet_rows(path: Path, columns: Collection[str]) -> Iterator[Row]:
-    number = 0
+    number = taken = 0
     try:
-        with pq.ParquetFile(path) as table:
-            names = table.schema_arrow.names
+        schema = pq.read_schema(path)
+        # A value that stands there once for many rows stays one in memory.
+        repeated = [field.name for field in schema if pa.types.is_string(field.type)]
+        with pq.ParquetFile(path, read_dictionary=repeated) as table:
+            names = schema.names
+            most = max(SMALL, MOST_EXPANSION * path.stat().st_size)
+            _check_claims(path, table.metadata, most)
             doubled = sorted({name for name in names if names.count(name) > 1})
             if doubled:
                 raise DataError(f"{path}: column {doubled[0]!r} stands there twice")
@@ -231,13 +240,44 @@ def _parquet_rows(path: Path, columns: Collection[str]) -> Iterator[Row]:
             # One row group a call: Arrow first reads the columns, compressed, of all that it is asked for.
             for group in range(table.num_row_groups):
                 for batch in table.iter_batches(READ_ROWS, row_groups=[group], columns=chosen):
-                    for values in batch.to_pylist():
+                    values = [_shared_values(part) for part in batch.columns]
+                    for of_row in zip(*values, strict=True) if values else [()] * len(batch):
                         number += 1
-                        yield Row(f"row {number}", values, names)
+                        taken += sum(len(value) for value in of_row if isinstance(value, str))
+                        if taken > most:
+                            raise _bomb(path, f"rows up to {number:,} make {taken:,} characters", most)
+                        yield Row(f"row {number}", dict(zip(batch.schema.names, of_row, strict=True)), names)
     except DataError:
         raise
     except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
         raise DataError(f"{path}, after row {number}: not a readable Parquet file ({error})") from error
+
+
+def _shared_values(part: pa.Array) -> list[object]:
+    """The values of a column, those of a dictionary made once."""
+    if not pa.types.is_dictionary(part.type):
+        return list(part.to_pylist())
+    known = part.dictionary.to_pylist()
+    return [None if index is None else known[index] for index in part.indices.to_pylist()]
+
+
+def _check_claims(path: Path, metadata: pq.FileMetaData, most: int) -> None:
+    """Raises: DataError: the footer claims far more than a file of this size holds."""
+    rows = metadata.num_rows
+    size = sum(
+        metadata.row_group(group).column(column).total_uncompressed_size
+        for group in range(metadata.num_row_groups)
+        for column in range(metadata.num_columns)
+    )
+    if max(rows * ROW_BYTES, size) > most:
+        raise _bomb(path, f"it claims {rows:,} rows and {size:,} bytes", most)
+
+
+def _bomb(path: Path, claim: str, most: int) -> DataError:
+    return DataError(
+        f"{path}: {claim}, and a file of {path.stat().st_size:,} bytes is read up to {most:,}; it is damaged or made "
+        "to fill the memory, or else write it as .jsonl"
+    )
 
 
 def column(path: Path, row: Row, name: str, option: str) -> object:

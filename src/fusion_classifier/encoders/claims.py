@@ -1,0 +1,41 @@
+"""What a model's configuration claims, looked at before a model of that size is made.
+
+What the files lack is made up by transformers, at the size that the configuration claims, before it can be found to
+be missing: a file of a kilobyte could take all memory.
+"""
+
+from typing import Any
+
+import torch
+from transformers import AutoModel
+
+from fusion_classifier.encoders.weights import Weights
+from fusion_classifier.errors import WeightsError
+
+MOST_LAYERS = 1000
+MOST_PARAMETERS_A_BYTE = 8  # of one bit each
+
+
+def check_claims(weights: Weights, model_config: Any) -> None:
+    """Look at a transformers configuration.
+
+    Raises:
+        WeightsError: no plain stack of text layers, or larger than its files can hold.
+    """
+    place = weights.folder if weights.gguf_file is None else weights.folder / weights.gguf_file
+    kind = model_config.model_type
+    if model_config.is_encoder_decoder:
+        raise WeightsError(f"{place}: encoder-decoder models ({kind}) are not supported")
+    if not hasattr(model_config, "num_hidden_layers") or not hasattr(model_config, "hidden_size"):
+        raise WeightsError(f"{place}: a {kind} model has no plain stack of text layers")
+    layers = model_config.num_hidden_layers
+    if not 0 < layers <= MOST_LAYERS:
+        raise WeightsError(f"{place}: its configuration claims {layers} layers; up to {MOST_LAYERS} are read")
+    with torch.device("meta"):  # shapes only
+        claimed = sum(parameter.numel() for parameter in AutoModel.from_config(model_config).parameters())
+    held = sum(path.stat().st_size for path in weights.files())
+    if claimed > MOST_PARAMETERS_A_BYTE * held:
+        raise WeightsError(
+            f"{place}: its configuration claims {claimed:,} parameters, but there are {held:,} bytes of files; "
+            "they do not belong together"
+        )
