@@ -580,7 +580,7 @@ def project_(
     ] = "pca",
     int8: Annotated[bool, option("--int8", panel=ENCODER, help="Keep them in 8 bits instead of 16.")] = False,
     texts: Annotated[int, option("--texts", panel=DATA, min=1, help="Training texts to fit on.")] = 2000,
-    seed: Annotated[int, option("--seed", panel=DATA, help="Seed of their choice.")] = 0,
+    seed: Annotated[int, option("--seed", panel=DATA, min=0, max=2**32 - 1, help="Seed of their choice.")] = 0,
     data: DataOptions,
     place: PlaceOptions,
 ) -> None:

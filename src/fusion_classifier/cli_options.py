@@ -8,14 +8,14 @@ them.
 import inspect
 import logging
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_type_hints
 
 import typer
-from pydantic import ByteSize, TypeAdapter, ValidationError
+from pydantic import BaseModel, ByteSize, TypeAdapter, ValidationError
 
 from fusion_classifier.config import (
     DEFAULT_HEAD,
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+C = TypeVar("C", bound=BaseModel)
 R = TypeVar("R")
 
 DEFAULT_ENCODERS = ("minilm-l6", "smollm2-135m")
@@ -59,6 +60,22 @@ LIMITS, ACCESS, LOG = "Limits", "Access", "Log"
 def option(*names: str, panel: str, help: str, **more: Any) -> Any:  # noqa: A002
     """A typer option in a panel of the help."""
     return typer.Option(*names, rich_help_panel=panel, help=help, **more)
+
+
+def _checked(model: type[C], given: Mapping[str, Any]) -> C:
+    """The configuration of these values.
+
+    Raises:
+        UsageError: a value that can't be; the message names its option.
+    """
+    try:
+        return model.model_validate(given)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        field = str(problem["loc"][0])
+        shown = {"name": "TASK", "learning_rate": "--lr"}.get(field, f"--{field.replace('_', '-')}")
+        message = "is no text (half of a surrogate pair)" if problem["type"] == "string_unicode" else problem["msg"]
+        raise UsageError(f"{shown}: {message}, not {problem['input']!r}") from None
 
 
 @dataclass(frozen=True)
@@ -106,18 +123,19 @@ class DataOptions:
             raise UsageError(f"--label-columns {self.label_columns!r}: name two or more columns, with commas between")
         if indicators and self.multilabel:
             raise UsageError("--multilabel reads one column with several labels, --label-columns a column a label")
-        return TaskConfig(
-            name=task,
-            data=None if self.data is None else str(self.data),
-            text_column=self.text_column,
-            label_column=self.label_column,
-            multilabel=self.multilabel,
-            label_separator=self.label_separator,
-            label_columns=indicators,
-            augment_column=self.augment_column,
-            split_seed=self.split_seed,
-            limit=self.limit,
-        )
+        given = {
+            "name": task,
+            "data": None if self.data is None else str(self.data),
+            "text_column": self.text_column,
+            "label_column": self.label_column,
+            "multilabel": self.multilabel,
+            "label_separator": self.label_separator,
+            "label_columns": indicators,
+            "augment_column": self.augment_column,
+            "split_seed": self.split_seed,
+            "limit": self.limit,
+        }
+        return _checked(TaskConfig, given)
 
     def load(self, task: str, splits: Sequence[str] | None = None) -> "tuple[Task, list[str]]":
         """The texts of this task, and the splits to work on: read before torch is imported, which takes seconds.
@@ -257,7 +275,9 @@ class TrainingOptions:
     ] = True
     seeds: Annotated[
         int,
-        option("--seeds", panel=TRAINING, metavar="N", min=1, help="Train N times, with the seeds 0 to N − 1."),
+        option(
+            "--seeds", panel=TRAINING, metavar="N", min=1, max=1000, help="Train N times, with the seeds 0 to N − 1."
+        ),
     ] = 1
     out: Annotated[
         Path | None,
@@ -378,19 +398,16 @@ class TuneOptions:
         if self.lora_rank is not None and not self.lora:
             raise UsageError("--lora-rank goes with --lora")
         rank = DEFAULT_LORA_RANK if self.lora and self.lora_rank is None else self.lora_rank
-        try:
-            return TuneConfig(
-                epochs=self.epochs,
-                learning_rate=self.lr,
-                batch_size=self.batch_size,
-                weight_decay=self.weight_decay,
-                warmup=self.warmup,
-                seed=self.seed,
-                lora_rank=rank,
-            )
-        except ValidationError as error:
-            problem = error.errors()[0]
-            raise UsageError(f"{problem['loc'][0]}: {problem['msg']}, not {problem['input']!r}") from None
+        given = {
+            "epochs": self.epochs,
+            "learning_rate": self.lr,
+            "batch_size": self.batch_size,
+            "weight_decay": self.weight_decay,
+            "warmup": self.warmup,
+            "seed": self.seed,
+            "lora_rank": rank,
+        }
+        return _checked(TuneConfig, given)
 
     def encoder(self, spec: str) -> EncoderConfig:
         """Which encoder to start from, as on the other commands."""
@@ -509,12 +526,7 @@ class ServerOptions:
         """
         given = {field.name: getattr(self, field.name) for field in fields(self)}
         given["cors_allow_origin"] = tuple(self.cors_allow_origin or ())
-        try:
-            return ServerSettings.model_validate(given)
-        except ValidationError as error:
-            problem = error.errors()[0]
-            name = str(problem["loc"][0]).replace("_", "-")
-            raise UsageError(f"--{name}: {problem['msg']}") from None
+        return _checked(ServerSettings, given)
 
 
 def encoder_paths(specs: list[str] | None) -> dict[str, str]:

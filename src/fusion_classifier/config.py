@@ -200,7 +200,7 @@ class TaskConfig(FrozenModel):
     augment_column: str | None = None
     """Column with another wording of each text (a paraphrase): train's are trained on as further rows;
     those of other splits are never read."""
-    split_seed: int = 0
+    split_seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Seed of the stratified split, where a single file (or a folder without a validation split) is split."""
     limit: Annotated[int, Field(ge=1)] | None = None
     """Use only the first N rows of each split."""

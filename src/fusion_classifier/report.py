@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from fusion_classifier.errors import DataError, FecError, UsageError
+from fusion_classifier.errors import DataError, FecError, UsageError, said_of
 from fusion_classifier.evaluation.predictions import (
     PREDICTIONS_FILE,
     SplitPredictions,
@@ -69,20 +69,28 @@ def write_report(
             "the same fec run in this folder writes both anew"
         )
     found, no_texts = _texts(folder, chosen, part, task)
-    record = RunRecord(
-        folder=folder.resolve().name,
-        date=f"{datetime.fromtimestamp((folder / METRICS_FILE).stat().st_mtime):%Y-%m-%d}",
-        config=config,
-        metrics=metrics,
-        seeds={seed: _seed(folder, seed) for seed in metrics["seeds"]},
-        part=SplitPredictions(chosen, part.hashes, part.labels, part.probabilities, part.predicted),
-        names=part.names,
-        texts=found[0] if texts and not no_texts else None,
-        no_texts=no_texts if texts else "Texts were left out of this report, as asked.",
-        label_tree=found[1],
-        model_seed=_model_seed(folder),
-    )
-    write_whole(path, page(record))
+    # What a page shows of these files is many figures deep, and none is missing or odd in those that fec run writes.
+    with said_of(
+        lambda why: FecError(
+            f"{folder}: {METRICS_FILE}, config.yaml or a seed's training.json is not as fec run writes it ({why}); "
+            "the same fec run in this folder writes them anew"
+        )
+    ):
+        record = RunRecord(
+            folder=folder.resolve().name,
+            date=f"{datetime.fromtimestamp((folder / METRICS_FILE).stat().st_mtime):%Y-%m-%d}",
+            config=config,
+            metrics=metrics,
+            seeds={seed: _seed(folder, seed) for seed in metrics["seeds"]},
+            part=SplitPredictions(chosen, part.hashes, part.labels, part.probabilities, part.predicted),
+            names=part.names,
+            texts=found[0] if texts and not no_texts else None,
+            no_texts=no_texts if texts else "Texts were left out of this report, as asked.",
+            label_tree=found[1],
+            model_seed=_model_seed(folder),
+        )
+        written = page(record)
+    write_whole(path, written)
     return path
 
 

@@ -1,16 +1,34 @@
 """What the tests of this folder feed to readers, and what they may answer."""
 
+import contextlib
+import io
+import logging
 import os
 import random
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from fusion_classifier import cli
 from fusion_classifier.errors import FecError
 
-__all__ = ["ODD", "anything", "encoded", "fuzzed", "given", "mutated", "settled", "st"]
+__all__ = [
+    "EXAMPLES",
+    "ODD",
+    "anything",
+    "command_ends",
+    "damaged",
+    "encoded",
+    "fuzzed",
+    "given",
+    "mutated",
+    "settled",
+    "st",
+]
 
 EXAMPLES = int(os.environ.get("FEC_FUZZ_EXAMPLES", "40"))
 fuzzed = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
@@ -67,6 +85,36 @@ def settled(work: Callable[[], Any]) -> str | None:
         assert "Traceback" not in said
         return said
     return None
+
+
+def command_ends(arguments: list[str], folder: Path) -> int:
+    """Run `fec` there, in this process; it ends as its documentation says, or the test fails. Its exit code."""
+    out, err = io.StringIO(), io.StringIO()
+    logger = logging.getLogger("fusion_classifier")
+    handlers = logger.handlers[:]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("signal.signal", lambda *_: None)
+        with contextlib.chdir(folder), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            try:
+                cli.main(arguments)
+            except SystemExit as ended:
+                code = ended.code
+    logger.handlers[:] = handlers
+    assert code in (0, 1, 2)
+    assert isinstance(code, int)
+    assert "Traceback" not in err.getvalue()
+    assert err.getvalue().strip() or not code
+    return code
+
+
+def damaged(data: bytes, draw: random.Random) -> bytes:
+    """Cut short, or with a few bytes changed, most of them near the beginning."""
+    if not data or draw.random() < 0.3:
+        return data[: draw.randrange(len(data) + 1)]
+    changed = bytearray(data)
+    for _ in range(draw.choice([1, 5])):
+        changed[draw.randrange(draw.choice([min(100, len(data)), len(data)]))] ^= draw.randrange(1, 256)
+    return bytes(changed)
 
 
 def mutated(value: Any, draw: random.Random) -> Any:

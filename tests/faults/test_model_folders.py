@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from fuzzing import fuzzed, given, mutated, settled, st
+from fuzzing import damaged, fuzzed, given, mutated, settled, st
 from safetensors.torch import load_file, save_file
 
 from fusion_classifier.encoders import encode, load_encoder, parse_encoder
@@ -25,16 +25,6 @@ MEMORY = 200  # MB that a refusal may take beside what a command takes by itself
 def read(model: Path) -> str | None:
     """What is said of a model where its texts get no features."""
     return settled(lambda: encode(load_encoder(parse_encoder(f"{model}?dtype=float32&max_length=64"), CPU), TEXTS))
-
-
-def damaged(data: bytes, draw: random.Random) -> bytes:
-    """Cut short, or with a few bytes changed, most of them near the beginning."""
-    if draw.random() < 0.3:
-        return data[: draw.randrange(len(data))]
-    changed = bytearray(data)
-    for _ in range(draw.choice([1, 5])):
-        changed[draw.randrange(draw.choice([min(100, len(data)), len(data)]))] ^= draw.randrange(1, 256)
-    return bytes(changed)
 
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"])

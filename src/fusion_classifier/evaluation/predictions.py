@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from fusion_classifier.errors import DataError, UsageError, reason
+from fusion_classifier.parquet import read_whole
 
 PREDICTIONS_FILE = "predictions.parquet"
 
@@ -79,8 +80,10 @@ def read_predictions(path: Path, *, multilabel: bool = False) -> dict[str, Store
         UsageError: the predictions of a multi-label task, where they are not welcome.
     """
     try:
-        table = pq.read_table(path, partitioning=None)
+        table = read_whole(path)
         table.validate(full=True)
+    except DataError:
+        raise
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file; `fec run` writes it") from error
     except (pa.ArrowException, OSError, ValueError) as error:

@@ -16,6 +16,7 @@ from filelock import FileLock
 from pyarrow import fs
 
 from fusion_classifier.errors import StoreError, UsageError, reason
+from fusion_classifier.files import user_path
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Place:
         text = os.fspath(root)
         scheme, separator, rest = text.partition("://")
         if not separator:
-            return cls(Path(root).expanduser())
+            return cls(user_path(text, "--store "))
         if scheme != "s3":
             raise UsageError(
                 f"--store {scheme}://…: a store is a folder, or a prefix in object storage, s3://BUCKET/…"

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from fusion_classifier.errors import DataError, UsageError
 from fusion_classifier.files import user_path
+from fusion_classifier.parquet import check_claims, most_bytes, too_large
 from fusion_classifier.tasks.split import hold_out, split_rows
 from fusion_classifier.tasks.task import Label, Split, Task
 
@@ -27,10 +28,6 @@ SPLIT_STEMS = {
     "test": ("test",),
 }
 READ_ROWS = 4096  # of Parquet, made Python values at once; pyarrow's own 65,536 take tens of megabytes
-# What a Parquet file may hold, unpacked: compression and dictionaries let a kilobyte claim a terabyte.
-SMALL = 2**28  # bytes, whatever the size of the file
-MOST_EXPANSION = 1000  # times its size
-ROW_BYTES = 100  # that a row takes here at least
 MOST_DIGITS = 18  # of a label that is a number; a longer row of digits is a name
 LABEL_ORDER_FILE = "label2idx.txt"
 LABEL_TREE_FILE = "label_tree.tsv"
@@ -230,8 +227,8 @@ def _parquet_rows(path: Path, columns: Collection[str]) -> Iterator[Row]:
         repeated = [field.name for field in schema if pa.types.is_string(field.type)]
         with pq.ParquetFile(path, read_dictionary=repeated) as table:
             names = schema.names
-            most = max(SMALL, MOST_EXPANSION * path.stat().st_size)
-            _check_claims(path, table.metadata, most)
+            most = most_bytes(path)
+            check_claims(path, table.metadata)
             doubled = sorted({name for name in names if names.count(name) > 1})
             if doubled:
                 raise DataError(f"{path}: column {doubled[0]!r} stands there twice")
@@ -245,7 +242,7 @@ def _parquet_rows(path: Path, columns: Collection[str]) -> Iterator[Row]:
                         number += 1
                         taken += sum(len(value) for value in of_row if isinstance(value, str))
                         if taken > most:
-                            raise _bomb(path, f"rows up to {number:,} make {taken:,} characters", most)
+                            raise too_large(path, f"rows up to {number:,} make {taken:,} characters")
                         yield Row(f"row {number}", dict(zip(batch.schema.names, of_row, strict=True)), names)
     except DataError:
         raise
@@ -259,25 +256,6 @@ def _shared_values(part: pa.Array) -> list[object]:
         return list(part.to_pylist())
     known = part.dictionary.to_pylist()
     return [None if index is None else known[index] for index in part.indices.to_pylist()]
-
-
-def _check_claims(path: Path, metadata: pq.FileMetaData, most: int) -> None:
-    """Raises: DataError: the footer claims far more than a file of this size holds."""
-    rows = metadata.num_rows
-    size = sum(
-        metadata.row_group(group).column(column).total_uncompressed_size
-        for group in range(metadata.num_row_groups)
-        for column in range(metadata.num_columns)
-    )
-    if max(rows * ROW_BYTES, size) > most:
-        raise _bomb(path, f"it claims {rows:,} rows and {size:,} bytes", most)
-
-
-def _bomb(path: Path, claim: str, most: int) -> DataError:
-    return DataError(
-        f"{path}: {claim}, and a file of {path.stat().st_size:,} bytes is read up to {most:,}; it is damaged or made "
-        "to fill the memory, or else write it as .jsonl"
-    )
 
 
 def column(path: Path, row: Row, name: str, option: str) -> object:

@@ -1,0 +1,95 @@
+"""Whatever has become of a run folder's files, every command that reads it gives a result or one sentence.
+
+FEC_FUZZ_EXAMPLES=2000 pytest tests/faults/test_run_folders.py tries more.
+"""
+
+import json
+import random
+import resource
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from fuzzing import EXAMPLES, command_ends, damaged, fuzzed, given, mutated, settled, st
+from hypothesis import settings
+
+from fusion_classifier.evaluation.predictions import read_predictions
+
+TASK = ["data.csv", "--head", "linear", "--epochs", "2", "--seeds", "2", "--store", "store", "--out", "run"]
+
+
+@pytest.fixture(scope="module")
+def finished(bert_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """A folder with data, a store and a run, and the command that made it."""
+    folder = tmp_path_factory.mktemp("finished") / "here"
+    folder.mkdir()
+    rows = [f"{text} {i},{label}" for i in range(10) for text, label in [("we won", "joy"), ("it is dark", "fear")]]
+    (folder / "data.csv").write_text("\n".join(["text,label", *rows]) + "\n", "utf-8")
+    command = ["run", *TASK, "-e", f"{bert_folder}?dtype=float32&max_length=64"]
+    assert command_ends(command, folder) == 0
+    shutil.copytree(folder / "run", folder / "other")
+    return folder, command
+
+
+READERS = {
+    "report": ["report", "run"],
+    "compare": ["compare", "other", "run"],
+    "evaluate": ["evaluate", "run", "--store", "store"],
+    "predict": ["predict", "run", "we won"],
+    "explain": ["explain", "run", "we won"],
+    "export-onnx": ["export-onnx", "run", "--out", "graphs", "--no-encoders", "--check", "1"],
+}
+
+
+@pytest.mark.parametrize("reader", [*READERS, "run"])
+@settings(fuzzed, max_examples=max(4, EXAMPLES // 8))
+@given(seed=st.integers(0, 2**32))
+def test_any_damage_to_a_run_folder(
+    reader: str, seed: int, finished: tuple[Path, list[str]], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    whole, command = finished
+    here, draw = tmp_path_factory.mktemp("run") / "here", random.Random(seed)
+    shutil.copytree(whole, here)
+    files = sorted(path for path in (here / "run").rglob("*") if path.is_file() and path.suffix != ".png")
+    file = draw.choice(files)
+    way = draw.choice(["gone", "folder", "empty", "damaged", "odd", "odd"])
+    content = file.read_bytes()
+    file.unlink()
+    if way == "folder":
+        file.mkdir()
+    elif way == "odd" and file.suffix == ".json":
+        file.write_text(json.dumps(mutated(json.loads(content), draw)), "utf-8")
+    elif way != "gone":
+        file.write_bytes(b"" if way == "empty" else damaged(content, draw))
+    command_ends(READERS.get(reader, command), here)
+
+
+def test_a_configuration_of_a_billion_aliases_is_said_in_a_sentence(finished: tuple[Path, list[str]]) -> None:
+    folder, command = finished
+    whole = (folder / "run" / "config.yaml").read_text("utf-8")
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 30)]
+    for bomb in ("\n".join([*lines, whole]), "\n".join([*lines, "run: *a29", "environment: *a29"])):
+        (folder / "run" / "config.yaml").write_text(bomb, "utf-8")
+        for arguments in [*READERS.values(), command]:
+            command_ends(arguments, folder)
+    (folder / "run" / "config.yaml").write_text(whole, "utf-8")
+
+
+@pytest.mark.parametrize("characters", [10, 1_000_000])
+def test_predictions_that_unpack_to_gigabytes_are_refused_in_little_memory(characters: int, tmp_path: Path) -> None:
+    rows = 500_000_000 // characters
+    once = pa.DictionaryArray.from_arrays(np.zeros(rows, np.int32), pa.array(["a" * characters]))
+    lists = pa.ListArray.from_arrays(pa.array(np.arange(rows + 1), pa.int32()), once)
+    path = tmp_path / "predictions.parquet"
+    table = pa.table({"split": once, "label": lists})
+    pq.write_table(table, path, compression="zstd", store_schema=False)
+    del table, lists, once
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    said = settled(lambda: read_predictions(path, multilabel=True))
+    assert said
+    assert "made to fill the memory" in said
+    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024 < 400
