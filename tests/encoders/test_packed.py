@@ -104,3 +104,17 @@ def test_groups_cover_the_tokens_in_order(lengths: list[int]) -> None:
     assert [group.length for group in groups for _ in range(group.texts)] == lengths
     assert [token for group in groups for token in range(*group.tokens.indices(10**9))] == list(range(sum(lengths)))
     assert all(a.length != b.length for a, b in pairwise(groups))
+
+
+@pytest.mark.parametrize("lengths", [[3], [8], [5, 5, 9], [2, 3, 4, 4]])
+@torch.inference_mode()
+def test_the_model_sees_few_different_numbers_of_tokens_and_nobody_sees_the_filling(lengths: list[int]) -> None:
+    model, seen = random_model(CONFIGS[0]), []
+    assert packed.prepare(model, 300)
+    model.register_forward_pre_hook(
+        lambda _module, _args, given: seen.append(given["input_ids"].shape[1]), with_kwargs=True
+    )
+    found, groups = packed.states(model, random_texts(lengths), LAYERS)
+    assert seen[0] % packed.TOKENS_MULTIPLE == 0
+    assert seen[0] - packed.TOKENS_MULTIPLE < sum(lengths) <= seen[0]
+    assert found.shape[0] == sum(group.texts * group.length for group in groups) == sum(lengths)

@@ -27,6 +27,8 @@ NAME = "fec_packed"
 # Models whose attention is plain, or causal, within a text. Others mask more than that, or are not tested.
 BY_INTERFACE = ("bert", "roberta", "xlm-roberta", "camembert", "llama", "mistral", "qwen2", "qwen3")
 POSITIONS_FROM_PADDING = ("roberta", "xlm-roberta", "camembert", "mpnet")
+# Products in bfloat16 are compiled for each number of tokens; of multiples of this there are few.
+TOKENS_MULTIPLE = 8
 
 
 @dataclass(frozen=True)
@@ -89,17 +91,20 @@ def states(
         States (T, layers, H) in the model's dtype, all tokens of one text after those of another; the groups.
     """
     groups = grouped([len(ids) for ids in texts])
+    tokens = sum(len(ids) for ids in texts)
+    filler = -tokens % TOKENS_MULTIPLE  # a text of its own, whose states nobody reads
     device = model.device
-    ids = torch.tensor([list(chain.from_iterable(texts))], device=device)  # (1, T)
-    positions = torch.cat([torch.arange(group.length).repeat(group.texts) for group in groups])[None].to(device)
+    ids = torch.tensor([[*chain.from_iterable(texts), *[0] * filler]], device=device)  # (1, T + filler)
+    of_texts = [torch.arange(group.length).repeat(group.texts) for group in groups]
+    positions = torch.cat([*of_texts, torch.zeros(filler, dtype=torch.int64)])[None].to(device)
     if model.config.model_type in POSITIONS_FROM_PADDING:
         positions = positions + model.config.pad_token_id + 1
-    _here.groups = groups
+    _here.groups = [*groups, Group(tokens, 1, filler)] if filler else groups
     try:
         output = model(input_ids=ids, position_ids=positions, output_hidden_states=list(layers))
     finally:
         del _here.groups
-    return torch.stack([output.hidden_states[layer][0] for layer in layers], dim=1), groups
+    return torch.stack([output.hidden_states[layer][0, :tokens] for layer in layers], dim=1), groups
 
 
 _here = threading.local()  # the groups of the pass that runs in this thread
