@@ -67,7 +67,18 @@ def test_a_kill_loses_no_more_than_the_last_seconds(tmp_path: Path) -> None:
     assert Stages(path).figures()["extract"]["seconds"] > 0
 
 
-@pytest.mark.parametrize("content", ["", "[1]", '{"extract": {"days": 3}}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[1]",
+        '{"extract": {"days": 3}}',
+        '{"train": {"calls": {}}}',
+        '{"train": {"seconds": NaN}}',
+        "\x00",
+        '{"train": {"calls": -1}}',
+    ],
+)
 def test_a_record_that_can_not_be_read_is_begun_anew(tmp_path: Path, content: str) -> None:
     (tmp_path / "stages.json").write_text(content)
     stages = Stages(tmp_path / "stages.json")

@@ -208,6 +208,8 @@ def load_model(folder: Path) -> SavedModel:
         raise FecError(f"{folder / CONFIG_FILE}: can't be read ({error})") from error
     if sorted(config.id2label) != list(range(len(config.id2label))):
         raise FecError(f"{folder / CONFIG_FILE}: id2label must number the labels from 0 without a gap")
+    if len(set(config.id2label.values())) < len(config.id2label):
+        raise FecError(f"{folder / CONFIG_FILE}: id2label has a label twice")
     thresholds = config.decision.thresholds
     if thresholds is not None and len(thresholds) != len(config.id2label):
         raise FecError(f"{folder / CONFIG_FILE}: {len(thresholds)} thresholds for {len(config.id2label)} labels")

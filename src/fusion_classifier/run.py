@@ -473,7 +473,10 @@ def read_seed(folder: Path, head: Head, seed: int) -> Trained:
     Raises:
         FecError: it can't be read.
     """
-    load_head(head, folder / "head.safetensors")
+    try:
+        load_head(head, folder / "head.safetensors")
+    except FecError as error:
+        raise FecError(f"{error}; delete {folder} to train seed {seed} anew") from error
     try:
         record = json.loads((folder / "training.json").read_text("utf-8"))
         history = tuple(Epoch(**epoch) for epoch in record["history"])

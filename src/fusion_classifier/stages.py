@@ -11,8 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated, ClassVar
 
 import psutil
+from pydantic import ConfigDict, Field, NonNegativeInt, TypeAdapter
 
 from fusion_classifier.errors import FecError
 from fusion_classifier.files import write_whole
@@ -25,10 +27,14 @@ WRITE_SECONDS = 5.0  # between records on the disk: what a kill can cost
 class Stage:
     """One stage: seconds over all calls, the highest peak of them in bytes (resident set), calls, texts encoded."""
 
-    seconds: float = 0.0
-    peak_memory: int = 0
-    calls: int = 0
-    encoded: int = 0
+    __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
+    seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    peak_memory: NonNegativeInt = 0
+    calls: NonNegativeInt = 0
+    encoded: NonNegativeInt = 0
+
+
+STAGES = TypeAdapter(dict[str, Stage])
 
 
 class Stages:
@@ -80,6 +86,6 @@ class Stages:
 def _read(path: Path) -> dict[str, Stage]:
     """An earlier call's record; none where it can't be read."""
     try:
-        return {name: Stage(**figures) for name, figures in json.loads(path.read_text("utf-8")).items()}
-    except (OSError, ValueError, TypeError, AttributeError):
+        return STAGES.validate_json(path.read_bytes(), strict=True)
+    except (OSError, ValueError):
         return {}

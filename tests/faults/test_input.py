@@ -23,6 +23,7 @@ from fuzzing import ODD, anything, encoded, fuzzed, given, mutated, settled, st
 from fusion_classifier.compare import compare_runs
 from fusion_classifier.config import TaskConfig
 from fusion_classifier.evaluation import SplitPredictions, write_predictions
+from fusion_classifier.evaluation.predictions import read_predictions
 from fusion_classifier.modelfile import BUILT_IN_FOLDER, load_model
 from fusion_classifier.run import read_run_config
 from fusion_classifier.tasks import NAMED, load_task
@@ -162,6 +163,15 @@ def test_places_that_are_no_files_are_said_in_a_sentence(tmp_path: Path) -> None
         assert settled(lambda path=path: list(texts_of(path, "text"))), path  # type: ignore[misc]
 
 
+def test_a_message_about_a_long_field_has_its_beginning_and_its_way_out(tmp_path: Path) -> None:
+    path = tmp_path / "long.csv"
+    path.write_text(f"{'a' * 70_000},label\n" + "x,y\n" * 20, "utf-8")
+    said = settled(lambda: load_task(TaskConfig(name=str(path))))
+    assert said
+    assert said.startswith(f"{path}: no column 'text'")
+    assert said.endswith("name it with --text-column")
+
+
 def test_a_million_characters_and_a_hundred_thousand_labels_are_read(tmp_path: Path) -> None:
     long = tmp_path / "long.csv"
     rows = [f"{'word ' * 200_000}{i},{'ab'[i % 2]}" for i in range(20)]
@@ -202,6 +212,21 @@ def test_without_enough_memory_a_command_says_so(tmp_path: Path) -> None:
     done = fec("run", large, memory=2**31)
     assert done.returncode == 1, done.stderr
     assert done.stderr.startswith("error: the memory does not suffice"), done.stderr[-500:]
+
+
+@pytest.mark.parametrize("change", [2, 255])
+def test_each_byte_of_a_parquet_file_changed(change: int, tmp_path: Path) -> None:
+    """Arrow's C++ code ends the process where its assertions fail: that would end the test run, too."""
+    path = tmp_path / "data.parquet"
+    table = pa.table({"text": ["we won", "it is dark", "he broke it"] * 8, "label": ["joy", "fear", "anger"] * 8})
+    pq.write_table(table, path, row_group_size=12, store_schema=False, compression="none")
+    whole = path.read_bytes()
+    for place in range(len(whole)):
+        data = bytearray(whole)
+        data[place] ^= change
+        path.write_bytes(data)
+        settled(lambda: load_task(TaskConfig(name=str(path))))
+        settled(lambda: read_predictions(path))
 
 
 # --- models and runs are data, too -------------------------------------------------------------------------

@@ -67,6 +67,22 @@ def test_any_damage_to_a_run_folder(
     command_ends(READERS.get(reader, command), here)
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("metrics.json", '{"valid": {}, "seeds": [0, 1], "test": {"accuracy": 1}}'),
+        ("seeds/0/training.json", '{"best_epoch": 1, "history": [{"valid_loss": NaN, "train_loss": NaN}]}'),
+        ("config.yaml", "run: [a, list]"),
+    ],
+)
+def test_a_report_of_other_files_than_a_runs_is_refused(
+    name: str, content: str, finished: tuple[Path, list[str]], tmp_path: Path
+) -> None:
+    shutil.copytree(finished[0] / "run", tmp_path / "run")
+    (tmp_path / "run" / name).write_text(content, "utf-8")
+    assert command_ends(["report", "run"], tmp_path) == 1
+
+
 def test_a_configuration_of_a_billion_aliases_is_said_in_a_sentence(finished: tuple[Path, list[str]]) -> None:
     folder, command = finished
     whole = (folder / "run" / "config.yaml").read_text("utf-8")

@@ -1,5 +1,6 @@
 """Pictures of a run as PNG: confusion matrix, training curves, risk–coverage curve, F1 by label."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,13 @@ from sklearn.metrics import confusion_matrix
 
 from fusion_classifier.evaluation.selective import risk_coverage
 from fusion_classifier.training.loop import Epoch
+
+
+def _save(figure: Figure, path: Path) -> None:
+    """Write a picture; a label without a glyph, or one too long for the page, is no news for the terminal."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        figure.savefig(path, dpi=150)
 
 
 def plot_confusion(labels: np.ndarray, by_seed: Sequence[np.ndarray], names: Sequence[str], path: Path) -> None:
@@ -33,7 +41,7 @@ def plot_confusion(labels: np.ndarray, by_seed: Sequence[np.ndarray], names: Seq
         text = f"{matrix[row, column]:.2f}".lstrip("0")
         axes.text(column, row, text, ha="center", va="center", color=shade, fontsize=6)
     figure.colorbar(image, shrink=0.7)
-    figure.savefig(path, dpi=150)
+    _save(figure, path)
 
 
 def plot_training(histories: dict[int, Sequence[Epoch]], path: Path) -> None:
@@ -58,7 +66,7 @@ def plot_training(histories: dict[int, Sequence[Epoch]], path: Path) -> None:
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
     f1.legend()
-    figure.savefig(path, dpi=150)
+    _save(figure, path)
 
 
 def plot_risk_coverage(labels: np.ndarray, by_seed: Mapping[int, np.ndarray], path: Path) -> None:
@@ -77,7 +85,7 @@ def plot_risk_coverage(labels: np.ndarray, by_seed: Mapping[int, np.ndarray], pa
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend()
-    figure.savefig(path, dpi=150)
+    _save(figure, path)
 
 
 def plot_f1_by_label(figures: Mapping[str, Mapping[str, float]], path: Path) -> None:
@@ -92,7 +100,7 @@ def plot_f1_by_label(figures: Mapping[str, Mapping[str, float]], path: Path) -> 
     axes.set_title("F1 by label (texts)")
     axes.grid(alpha=0.3, axis="x")
     axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=150)
+    _save(figure, path)
 
 
 def plot_ablation(figures: Mapping[str, Any], path: Path) -> None:
@@ -125,4 +133,4 @@ def plot_ablation(figures: Mapping[str, Any], path: Path) -> None:
     axes.grid(alpha=0.3, axis="x")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(loc="lower left")
-    figure.savefig(path, dpi=150)
+    _save(figure, path)

@@ -149,7 +149,22 @@ def utf8_lines(path: Path, newline: str | None = None) -> Iterator[str]:
         raise DataError(f"{path}: can't be read ({error.strerror})") from error
 
 
+# How files begin that are no text in UTF-8, by what they are and the way out.
+OTHER_FILES = {
+    b"\xff\xfe": ("text in UTF-16", "save it as UTF-8, or iconv -f UTF-16 -t UTF-8"),
+    b"\xfe\xff": ("text in UTF-16", "save it as UTF-8, or iconv -f UTF-16 -t UTF-8"),
+    b"\x1f\x8b": ("compressed by gzip", "unpack it by gunzip"),
+    b"PK\x03\x04": ("a zip archive or a spreadsheet", "unpack it, or save the sheet as CSV UTF-8"),
+    b"PAR1": ("a Parquet file", "name it .parquet"),
+}
+
+
 def _not_utf8(path: Path, line: int, error: UnicodeDecodeError) -> DataError:
+    with path.open("rb") as raw:
+        begins = raw.read(4)
+    for beginning, (what, way_out) in OTHER_FILES.items():
+        if begins.startswith(beginning):
+            return DataError(f"{path}: is {what}, not text in UTF-8; {way_out}")
     return DataError(
         f"{path}, line {line}: not UTF-8 (byte 0x{error.object[error.start]:02x}); save the file as UTF-8 "
         "(in a spreadsheet: CSV UTF-8; else iconv -f LATIN1 -t UTF-8)"
@@ -175,7 +190,9 @@ def _csv_rows(path: Path, delimiter: str) -> Iterator[Row]:
     try:
         header = next(reader, None)
         if not header or not any(name.strip() for name in header):
-            raise DataError(f"{path}: is empty; the first line must name the columns")
+            more = any(name.strip() for row in reader for name in row)
+            what = "has an empty first line" if more else "is empty"
+            raise DataError(f"{path}: {what}; the first line must name the columns")
         if any("\x00" in name for name in header):
             raise DataError(f"{path}, line 1: NUL bytes in the header, as in UTF-16; save the file as UTF-8")
         doubled = sorted({name for name in header if header.count(name) > 1})
@@ -237,6 +254,7 @@ def _parquet_rows(path: Path, columns: Collection[str]) -> Iterator[Row]:
             # One row group a call: Arrow first reads the columns, compressed, of all that it is asked for.
             for group in range(table.num_row_groups):
                 for batch in table.iter_batches(READ_ROWS, row_groups=[group], columns=chosen):
+                    batch.validate(full=True)  # of a damaged file a value's number may be none of the dictionary's
                     values = [_shared_values(part) for part in batch.columns]
                     for of_row in zip(*values, strict=True) if values else [()] * len(batch):
                         number += 1
