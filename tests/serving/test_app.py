@@ -246,6 +246,35 @@ def test_a_body_that_does_not_come_and_headers_without_end_are_given_up(
     assert b" 400 " in raw(server, endless).splitlines()[0]
 
 
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"GET /health HTTP/1.1\r\nhost: x\r\nx-a: " + b"a" * 40_000 + b"\r\n\r\n",
+        b"GET /health HTTP/1.1\r\nhost: x\r\n" + b"x-a: aaaaaaaa\r\n" * 4_000 + b"\r\n",
+        b"GET /health?" + b"a" * 40_000 + b" HTTP/1.1\r\nhost: x\r\n\r\n",
+        b"A" * 40_000 + b" /health HTTP/1.1\r\nhost: x\r\n\r\n",
+    ],
+)
+def test_a_line_and_headers_that_are_too_long_are_refused_though_they_come_in_one_piece(
+    server: str, request_: bytes
+) -> None:
+    answer = raw(server, request_)
+    assert answer.split()[1] in (b"431", b"400"), "400 where it did not come in one piece"
+
+
+def test_a_method_that_a_client_makes_up_stands_in_no_log(server: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "fusion_classifier.serving")
+    assert requests.request("SECRET", f"{server}/predict", timeout=60).status_code == 405
+    until(lambda: bool(caplog.records))
+    assert [vars(record)["method"] for record in caplog.records if record.message == "request"] == ["other"]
+
+
+def test_a_body_without_its_content_type_is_told_of_it(server: str) -> None:
+    answer = requests.post(f"{server}/predict", data='{"inputs": "we won"}', timeout=60)
+    assert answer.status_code == 422
+    assert "Content-Type: application/json" in answer.json()["error"]
+
+
 def test_a_client_that_is_slow_with_its_headers_loses_its_connection_and_one_that_waits_keeps_it(
     served: Served, saved_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,7 +24,7 @@ from fusion_classifier.config import ServerSettings
 from fusion_classifier.encoders import Side
 from fusion_classifier.serving.batching import Batcher
 from fusion_classifier.serving.explain import add_explain
-from fusion_classifier.serving.limits import Admission, ApiKey, RequestLog
+from fusion_classifier.serving.limits import Admission, ApiKey, HeaderSize, RequestLog
 from fusion_classifier.serving.metrics import Metrics
 from fusion_classifier.serving.model import Scores, ServedModel
 from fusion_classifier.serving.page import add_page
@@ -104,6 +104,7 @@ def create_app(model: ServedModel, settings: ServerSettings) -> FastAPI:
             allow_methods=["GET", "POST"],
             allow_headers=["authorization", "content-type"],
         )
+    app.add_middleware(HeaderSize)
     app.add_middleware(RequestLog, metrics=metrics)
     return app
 
@@ -274,6 +275,11 @@ def _add_error_answers(app: FastAPI, metrics: Metrics) -> None:
         # Where and what, but not the value: it is the client's text.
         if problem["loc"][:2] == ("body", "inputs") and problem["type"] not in ("missing", "value_error"):
             return answer(ServiceError("Validation", '`inputs` must be a string or a batch such as [["a"], ["b"]]'))
+        if problem["loc"] == ("body",):
+            example = '{"inputs": "a text"}'
+            return answer(
+                ServiceError("Validation", f"Send a JSON object, {example}, with Content-Type: application/json")
+            )
         where = ".".join(str(part) for part in problem["loc"] if isinstance(part, str) and part != "body")
         message = f"{where}: {problem['msg']}" if where else str(problem["msg"])
         return answer(ServiceError("Validation", message))

@@ -12,6 +12,8 @@ from fusion_classifier.serving.metrics import Metrics
 from fusion_classifier.serving.schemas import ErrorResponse, ErrorType
 
 logger = logging.getLogger("fusion_classifier.serving")
+HEADER_BYTES = 32768  # of a request's line and headers
+METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
 BODY_SECONDS = 30  # in which a body must be there
 DRAINED = 4  # times its limit that a body which is too large is read before it is refused
 OPEN = ("/health", "/", "/favicon.ico")  # paths that need no key; the page's files below, too
@@ -31,7 +33,7 @@ async def refuse(send: Send, status: int, error_type: ErrorType, message: str) -
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     if status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
-    if status in (408, 413, 429):  # the rest of the body is not read
+    if status in (408, 413, 429, 431):  # the rest of the body is not read
         headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
@@ -112,6 +114,24 @@ class Admission:
         await refuse(send, status, error_type, message)
 
 
+class HeaderSize:
+    """Lets no request in whose line and headers are too long; the protocol bounds only what it must wait for."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        if scope["type"] == "http":
+            line = len(scope["method"]) + len(scope.get("raw_path") or b"") + len(scope["query_string"])
+            if line + sum(len(name) + len(value) for name, value in scope["headers"]) > HEADER_BYTES:
+                await refuse(
+                    send, 431, "Validation", f"A request's line and headers may have {HEADER_BYTES} bytes together"
+                )
+                return
+        await self.app(scope, receive, send)
+
+
 class ApiKey:
     """Lets nobody in without the key, but to ask whether the server is well or to see its page."""
 
@@ -163,5 +183,6 @@ class RequestLog:
             route = getattr(scope.get("route"), "path", "unknown")  # not the path: a client may write a text into it
             if "fec" in scope:
                 self.metrics.seconds.observe(seconds)
-            known = {"method": scope["method"], "route": route, "status": status, "ms": round(1000 * seconds, 2)}
+            method = scope["method"] if scope["method"] in METHODS else "other"  # a client may write a text here, too
+            known = {"method": method, "route": route, "status": status, "ms": round(1000 * seconds, 2)}
             logger.info("request", extra=known | scope.get("fec", {}))

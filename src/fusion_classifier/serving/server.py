@@ -17,10 +17,10 @@ from fusion_classifier.errors import FecError, UsageError
 from fusion_classifier.modelfile import find_model
 from fusion_classifier.serving.app import create_app
 from fusion_classifier.serving.connection import Connection
+from fusion_classifier.serving.limits import HEADER_BYTES
 from fusion_classifier.serving.model import ServedModel
 
 LOGGERS = ("fusion_classifier.serving", "uvicorn.error")
-HEADER_BYTES = 32768  # of a request's line and headers
 SHUTDOWN_SECONDS = 60  # for what was accepted; a client that does not read its answer must not hold the server
 
 
