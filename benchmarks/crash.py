@@ -23,7 +23,6 @@ import os
 import random
 import re
 import signal
-import socket
 import sys
 import tempfile
 import time
@@ -34,6 +33,7 @@ from typing import Any
 
 import httpx
 import torch
+from serving import free_port
 
 from fusion_classifier import classifier, cli, report, run
 from fusion_classifier.errors import FecError
@@ -61,15 +61,19 @@ class Found:
     left_behind: int = 0
 
 
-def started(arguments: Sequence[str]) -> int:
-    """The process of a command, forked; it leads a group of its own, so that its children are killed with it."""
+def started(arguments: Sequence[str], said: Path = Path(os.devnull)) -> int:
+    """The process of a command, forked; it leads a group of its own, so that its children are killed with it.
+
+    What it says on standard error goes into the file `said`.
+    """
     pid = os.fork()
     if pid:
         return pid
     os.setsid()
     nothing = os.open(os.devnull, os.O_RDWR)
-    for number in (0, 1, 2):
+    for number in (0, 1):
         os.dup2(nothing, number)
+    os.dup2(os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
     try:
         torch.set_num_threads(1)
         cli.main(arguments)
@@ -198,9 +202,7 @@ def serving(kills: int, draw: random.Random, root: Path) -> Found:
     """Servers killed under load; the next one on the same port answers as the first did."""
     found = Found()
     root.mkdir()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
+    port = free_port()
     command = ["serve", "go-emotions", "--port", str(port), "--no-page"]
     url, asked = f"http://127.0.0.1:{port}", {"inputs": [["what a lovely day"], ["he broke it again"]]}
 

@@ -23,7 +23,6 @@ import math
 import random
 import re
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -37,6 +36,7 @@ from typing import Any
 import httpx
 import numpy as np
 import psutil
+from serving import free_port
 
 from fusion_classifier import FusionClassifier
 from fusion_classifier.config import TaskConfig
@@ -317,9 +317,7 @@ def main() -> None:
                 for t, p in zip(asked, model.predict_proba(asked), strict=True)
             }
         )
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = int(probe.getsockname()[1])
+        port = free_port()
         limits = {
             "--port": port,
             "--api-key": KEY,

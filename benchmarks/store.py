@@ -26,6 +26,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -55,6 +56,21 @@ def processor_seconds(work: Callable[[], object]) -> float:
     started = time.process_time()
     work()
     return time.process_time() - started
+
+
+def with_checksums_timed(work: Callable[[], object]) -> tuple[float, float]:
+    """The processor's time for it, and that for the checksums in it."""
+    checked, plain = 0.0, store._checksums
+
+    def timed(*given: Any) -> np.ndarray:
+        nonlocal checked
+        started = time.process_time()
+        sums = plain(*given)
+        checked += time.process_time() - started
+        return sums
+
+    with patch.object(store, "_checksums", timed):
+        return processor_seconds(work), checked
 
 
 def used(values: np.ndarray) -> None:
@@ -87,8 +103,9 @@ def measure(rows: int, rounds: int, folder: Path, *, profile: bool = False) -> d
     if profile:
         for size in (400, 4096):
             store.READ_BYTES = size * mapped[0].nbytes
-            took = min(processor_seconds(lambda: stored.take(in_order)) for _ in range(4))
-            print(f"{size} rows at once: {mapped.nbytes / 1e9 / took:.2f} GB a second of the processor")
+            took, checked = min(with_checksums_timed(lambda: stored.take(in_order)) for _ in range(4))
+            rate = f"{mapped.nbytes / 1e9 / took:.2f} GB a second of the processor"
+            print(f"{size} rows at once: {rate}; checksums take {100 * checked / took:.0f} % of it")
         return {}
 
     def sequential_store() -> None:
@@ -140,7 +157,7 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, help="on the disk to be measured; a temporary one unless given")
-    parser.add_argument("--profile", action="store_true", help="reading by the number of rows fetched at once")
+    parser.add_argument("--profile", action="store_true", help="reading by the rows fetched at once, and checksums")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()

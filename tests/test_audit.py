@@ -17,6 +17,7 @@ from fusion_classifier.config import EncoderConfig, TaskConfig
 from fusion_classifier.encoders import parse_encoder
 from fusion_classifier.errors import FecError, UsageError
 from fusion_classifier.features import FeatureStore, PooledFeatures, TokenFeatures
+from fusion_classifier.files import write_whole
 from fusion_classifier.progress import Progress
 from fusion_classifier.run import Workspace
 from fusion_classifier.tasks import Split, Task, load_task
@@ -105,6 +106,29 @@ def test_a_folder_of_something_else_is_left_alone(task: Task, work: Workspace, t
     assert (tmp_path / "mine" / "labels.csv").read_text() == "mine"
     with pytest.raises(UsageError, match="is a file"):
         audit(task, [], tmp_path / "mine" / "labels.csv", work, label_errors=False)
+
+
+def test_an_audit_that_was_stopped_while_it_wrote_can_be_repeated(
+    task: Task, work: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    audit(task, [], tmp_path / "whole", work, label_errors=False)
+    for written in range(1, 4):
+        out = tmp_path / f"stopped-{written}"
+        left = iter(range(written))
+
+        def stops(path: Path, text: str, left: Iterator[int] = left) -> None:
+            if next(left, None) is None:
+                raise FecError("no room")
+            write_whole(path, text)
+
+        with monkeypatch.context() as patch:
+            patch.setattr("fusion_classifier.audit.write_whole", stops)
+            with pytest.raises(FecError, match="no room"):
+                audit(task, [], out, work, label_errors=False)
+        (out / ".labels.here.1.tmp.csv").touch()
+        audit(task, [], out, work, label_errors=False)
+        for file in (tmp_path / "whole").iterdir():
+            assert (out / file.name).read_bytes() == file.read_bytes()
 
 
 def test_a_second_audit_takes_the_place_of_the_first_and_leaves_what_is_not_its_own(

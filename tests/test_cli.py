@@ -242,7 +242,7 @@ def test_verify_fails_on_a_damaged_store(data: Path, bert_folder: Path, tmp_path
     file.write_bytes(file.read_bytes()[:100])
     done = fec("store", "verify", "--store", store)
     assert done.returncode == 1
-    assert "fec store delete" in done.stderr
+    assert f"fec store delete KEY --store {store}" in done.stderr
 
 
 def test_results_go_to_stdout_and_nothing_else_does(data: Path, bert_folder: Path, tmp_path: Path) -> None:

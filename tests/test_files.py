@@ -7,9 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.numpy import save_file
 
 from fusion_classifier.errors import FecError
 from fusion_classifier.files import NODE, whole_file, whole_folder, write_whole
@@ -239,3 +241,18 @@ def test_a_folder_whose_replacement_was_killed_between_two_renamings_is_put_back
         raise ValueError("fails")
     assert (tmp_path / "model" / "weights").read_text("utf-8") == "old"
     assert names(tmp_path) == ["model"]
+
+
+def test_what_a_library_in_rust_can_not_write_is_said_too(tmp_path: Path) -> None:
+    def write() -> None:
+        with whole_file(tmp_path / "weights.safetensors") as temporary:
+            temporary.mkdir()
+            save_file({"a": np.zeros(3)}, temporary)
+
+    with pytest.raises(FecError, match=r"weights.safetensors: can't be written .*os error"):
+        write()
+
+
+def test_an_error_of_another_kind_stays_what_it_is(tmp_path: Path) -> None:
+    with pytest.raises(KeyError), whole_folder(tmp_path / "folder"):
+        raise KeyError("a")

@@ -129,7 +129,7 @@ def _check_folder(out: Path) -> None:
     """See that nothing but an earlier audit is in the folder, before minutes of work."""
     user_path(str(out), "--out ")
     try:
-        others = sorted(path.name for path in out.iterdir())
+        others = sorted(path.name for path in out.iterdir() if not path.name.startswith("."))
     except FileNotFoundError:
         return
     except NotADirectoryError as error:
@@ -303,6 +303,8 @@ def _error_figures(errors: LabelErrors, encoders: list[str]) -> dict[str, Any]:
 
 def _write(out: Path, figures: dict[str, Any], data: DataAudit, errors: LabelErrors | None) -> None:
     splits = list(figures["splits"])
+    # First: it makes the folder an audit's, so that one that was stopped here can be repeated.
+    write_whole(out / AUDIT_FILE, json.dumps(figures, indent=2, ensure_ascii=False) + "\n")
     _write_csv(
         out / "labels.csv",
         ["label", *splits],
@@ -335,7 +337,6 @@ def _write(out: Path, figures: dict[str, Any], data: DataAudit, errors: LabelErr
             (out / ISSUES_FILE).unlink(missing_ok=True)  # that of an earlier audit is not of this one
         except OSError as error:
             raise FecError(f"{out / ISSUES_FILE}: can't be removed ({error.strerror})") from error
-    write_whole(out / AUDIT_FILE, json.dumps(figures, indent=2, ensure_ascii=False) + "\n")
 
 
 def _yes(value: bool) -> str:

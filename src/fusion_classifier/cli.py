@@ -5,6 +5,8 @@ message that says how to go on; 2: used wrongly; 128 + signal number: stopped, w
 """
 
 import json
+import os
+import shlex
 import signal
 import sys
 from collections.abc import Sequence
@@ -224,7 +226,7 @@ def store_verify(
     if broken:
         raise FecError(
             f"{here.root}: {len(broken)} of {len(keys)} encoders have faulty features; "
-            "delete them with `fec store delete KEY` and extract again"
+            f"delete them with `fec store delete KEY --store {shlex.quote(str(here.root))}` and extract again"
         )
 
 
@@ -928,8 +930,13 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run `fec` and exit."""
     signal.signal(signal.SIGINT, _stop)
     signal.signal(signal.SIGTERM, _stop)
+    if sys.stdout is None:  # a service may be started without
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
     try:
-        app(args=None if arguments is None else list(arguments), prog_name="fec")
+        try:
+            app(args=None if arguments is None else list(arguments), prog_name="fec")
+        finally:
+            sys.stdout.flush()  # here, where it can be said that it fails
     except FecError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)
@@ -942,5 +949,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except BrokenPipeError:
         # The reader of our output is gone (`| head`); nothing more can be said.
         sys.stderr.close()
+        sys.exit(1)
+    except OSError as error:
+        typer.echo(f"error: {error.filename or 'standard output'}: {error.strerror or error}", err=True)
+        # What is left in the buffer would fail again when the process ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     sys.exit(0)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-from fusion_classifier.errors import FecError, UsageError
+from fusion_classifier.errors import FecError, UsageError, reason
 
 logger = logging.getLogger(__name__)
 
@@ -46,14 +46,13 @@ def whole_file(path: Path) -> Iterator[Path]:
     path = path.absolute()
     temporary = _beside(path.stem, path, f"tmp{path.suffix}")  # the ending stays: matplotlib goes by it
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(path.stem, path, f"tmp{path.suffix}")
-        yield temporary
-        _usual_permissions(temporary)
-        temporary.replace(path)
+        with _said(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _sweep(path.stem, path, f"tmp{path.suffix}")
+            yield temporary
+            _usual_permissions(temporary)
+            temporary.replace(path)
         logger.info("written", extra={"file": str(path)})
-    except OSError as error:
-        raise FecError(f"{path}: can't be written ({error.strerror or error})") from error
     finally:
         with suppress(OSError):
             temporary.unlink()
@@ -69,33 +68,48 @@ def whole_folder(path: Path) -> Iterator[Path]:
     path = path.absolute()
     temporary, old = _beside(path.name, path, "tmp"), _beside(path.name, path, "old")
     try:
-        if path.exists() and not path.is_dir():
-            raise FecError(f"{path}: is a file, not a folder; choose another place")
-        if path.parent.is_dir():
-            _sweep(path.name, path, "tmp")
-            _sweep(path.name, path, "old", restored=not path.exists())
-        temporary.mkdir(parents=True)
-        yield temporary
-        for file in temporary.rglob("*"):
-            if file.is_file():
-                _usual_permissions(file)
-        if path.exists():
-            path.rename(old)
-        try:
-            temporary.rename(path)
-        except BaseException:
-            if old.exists():
-                old.rename(path)
-            raise
+        with _said(path):
+            if path.exists() and not path.is_dir():
+                raise FecError(f"{path}: is a file, not a folder; choose another place")
+            if path.parent.is_dir():
+                _sweep(path.name, path, "tmp")
+                _sweep(path.name, path, "old", restored=not path.exists())
+            temporary.mkdir(parents=True)
+            yield temporary
+            for file in temporary.rglob("*"):
+                if file.is_file():
+                    _usual_permissions(file)
+            if path.exists():
+                path.rename(old)
+            try:
+                temporary.rename(path)
+            except BaseException:
+                if old.exists():
+                    old.rename(path)
+                raise
         logger.info("written", extra={"folder": str(path)})
-    except OSError as error:
-        raise FecError(f"{path}: can't be written ({error.strerror or error})") from error
     finally:
         for rest in (temporary, old):
             if rest.is_symlink():
                 rest.unlink()
             else:
                 shutil.rmtree(rest, ignore_errors=True)
+
+
+@contextmanager
+def _said(path: Path) -> Iterator[None]:
+    """What the system says, such as that the disk is full, becomes an error that names the place."""
+    try:
+        yield
+    except OSError as error:
+        raise FecError(f"{path}: can't be written ({error.strerror or error})") from error
+    except FecError:
+        raise
+    except Exception as error:
+        # Libraries in Rust (safetensors, tokenizers) pass it on in exceptions of their own.
+        if "(os error " not in str(error):
+            raise
+        raise FecError(f"{path}: can't be written ({reason(error)})") from error
 
 
 def _beside(name: str, path: Path, ending: str) -> Path:

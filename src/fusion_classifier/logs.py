@@ -5,9 +5,11 @@ holds a text of the data. In Python nothing is shown unless the program that use
 """
 
 import logging
+import sys
 from pathlib import Path
 from typing import TextIO
 
+import typer
 from pythonjsonlogger.json import JsonFormatter
 from rich.console import Console
 
@@ -26,6 +28,18 @@ class _OnConsole(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self._console.print(self.format(record), style="dim", highlight=False, markup=False, soft_wrap=True)
+
+
+class _InFile(logging.FileHandler):
+    """A log file; one that can't be written any more is said once and given up, and the work goes on."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+            return
+        logging.getLogger(PACKAGE).removeHandler(self)
+        typer.echo(f"warning: {self.baseFilename}: nothing more is logged ({error.strerror})", err=True)
 
 
 class Line(logging.Formatter):
@@ -67,7 +81,7 @@ def write(path: Path) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handler = logging.FileHandler(path, encoding="utf-8")
+        handler = _InFile(path, encoding="utf-8")
     except OSError as error:
         raise UsageError(f"--log-file {path}: can't be written ({error.strerror}); choose another place") from error
     handler.setFormatter(json_lines())

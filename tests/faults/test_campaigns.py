@@ -1,10 +1,13 @@
 """The fault campaigns of benchmarks/, each in short: what they plant and kill costs nothing."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -36,3 +39,10 @@ def test_a_server_answers_good_and_bad_requests_rightly_beside_slow_and_vanishin
     assert found["overload"]["refused_429"] > 0
     assert found["stop"]["exit_code"] == 0
     assert not any(found["in_log"].values())
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting file systems takes root")
+def test_a_command_on_a_full_disk_says_so_and_goes_on_with_room() -> None:
+    found = campaign("full_disk.py", "--disks", "2", "--only", "export", "--only", "extract")
+    assert found["all"]["disks"] == 2
+    assert found["all"]["different"] == 0

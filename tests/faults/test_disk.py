@@ -41,6 +41,31 @@ def said(done: subprocess.CompletedProcess[str]) -> str:
     return sentence
 
 
+@pytest.mark.parametrize(
+    "arguments", [("tasks",), ("tasks", "--json"), ("predict", "we won", "it is dark", "--json")]
+)
+def test_output_into_a_full_disk_is_said_in_a_sentence(arguments: tuple[str, ...]) -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "fusion_classifier", *arguments]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=240)
+    assert said(done) == "error: standard output: No space left on device"
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_command_without_standard_output_works() -> None:
+    command = ["sh", "-c", '"$0" -m fusion_classifier tasks >&-', sys.executable]
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False, timeout=240)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_log_that_can_not_be_written_is_given_up_and_the_work_goes_on() -> None:
+    done = fec("tasks", "--log-file", "/dev/full")
+    assert done.returncode == 0
+    assert "go_emotion" in done.stdout
+    assert done.stderr.startswith("warning: /dev/full: nothing more is logged")
+    assert len(done.stderr.splitlines()) == 1
+
+
 def test_extraction_into_a_full_disk_keeps_what_is_committed_and_goes_on_when_there_is_room(
     disk: Path, bert_folder: Path, tmp_path: Path
 ) -> None:

@@ -101,6 +101,34 @@ def changes(draw: st.DrawFn, command: str) -> list[str]:
     return added
 
 
+def in_a_folder(arguments: list[str], place: Path, folder: Path, patch: pytest.MonkeyPatch) -> int:
+    """The exit code of a command that runs in a copy of the place."""
+    shutil.copytree(place, folder, symlinks=True)
+    # A server that runs has tests of its own.
+    patch.setattr("fusion_classifier.serving.server.serve", lambda *_, **__: None)
+    patch.setattr("fusion_classifier.serving.kernels.keep_few_kernels", lambda: None)
+    patch.setenv("HOME", str(folder))
+    return command_ends(arguments, folder)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["run", "data.csv", "--split-seed", "-1"],
+        ["run", "data.csv", "--split-seed", str(2**32)],
+        ["run", "data.csv", "--seeds", str(10**9)],
+        ["audit", "data.csv", "--no-label-errors", "--label-separator", "\udc80"],
+        ["project", "minilm-l6", "data.csv", "--out", "p.safetensors", "--seed", "-1"],
+        ["store", "verify", "--store", "x" * 5000],
+        ["tune", "minilm-l6", "data.csv", "--out", "tuned", "--seed", "-1"],
+    ],
+)
+def test_what_was_found_is_refused(
+    arguments: list[str], place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert in_a_folder(arguments, place, tmp_path / "here", monkeypatch) == 2
+
+
 @pytest.mark.parametrize("command", BEGINNINGS)
 @settings(fuzzed, max_examples=max(4, EXAMPLES // 8))
 @given(data=st.data())
@@ -112,13 +140,8 @@ def test_any_options(
     tmp_path_factory: pytest.TempPathFactory,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    here = tmp_path_factory.mktemp("call") / "here"
-    shutil.copytree(place, here, symlinks=True)
     call = [f"{bert_folder}?dtype=float32" if word == "ENCODER" else word for word in BEGINNINGS[command]]
     added = data.draw(changes(command))
     arguments = [*command.split(), *(call + added if data.draw(st.booleans()) else added + call)]
-    # A server that runs has tests of its own.
-    monkeypatch.setattr("fusion_classifier.serving.server.serve", lambda *_, **__: None)
-    monkeypatch.setattr("fusion_classifier.serving.kernels.keep_few_kernels", lambda: None)
-    monkeypatch.setenv("HOME", str(here))
-    command_ends(arguments, here)
+    with monkeypatch.context() as patch:
+        in_a_folder(arguments, place, tmp_path_factory.mktemp("call") / "here", patch)

@@ -1,6 +1,9 @@
 """The feature store on a real Lance dataset in a temporary folder."""
 
 import multiprocessing
+import os
+import re
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -290,7 +293,8 @@ def test_what_is_damaged_is_refused_with_the_way_out_and_never_read(tmp_path: Pa
     features.append(hash_texts(texts(10)), arrays(10), POOLED)
     assert callable(plant)
     plant(features)
-    with pytest.raises(StoreError, match=r"can't be read .*fec store delete"):
+    way_out = f"fec store delete {features.key} --store {tmp_path}"
+    with pytest.raises(StoreError, match=rf"can't be read .*{re.escape(way_out)}"):
         FeatureStore(tmp_path).of(identity()).read(hash_texts(texts(2)))
 
 
@@ -386,4 +390,19 @@ def test_what_a_killed_worker_left_is_cleaned_up(tmp_path: Path) -> None:
     assert store.clean(features.key, now=True) > 0
     assert len(list(files.iterdir())) == 1
     assert features.contains(hashes).sum() == 20
+    assert not list(store.verify(features.key))
+
+
+def test_files_from_the_future_hide_and_lose_nothing(tmp_path: Path) -> None:
+    """As after a clock that was put back."""
+    store = FeatureStore(tmp_path)
+    features, hashes, values = store.of(identity()), hash_texts(texts(40)), arrays(40)
+    features.append(hashes[:20], values[:20], POOLED)
+    future = time.time() + 10 * 365 * 86_400
+    for path in tmp_path.rglob("*"):
+        os.utime(path, (future, future))
+    again = FeatureStore(tmp_path).of(identity())
+    assert again.append(hashes, values, POOLED) == 20
+    store.clean(features.key)
+    np.testing.assert_array_equal(again.read(hashes).values, np.stack(values))
     assert not list(store.verify(features.key))

@@ -20,6 +20,7 @@ Measured figures and traps: docs/decisions.md.
 import json
 import os
 import random
+import shlex
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -165,7 +166,9 @@ class EncoderFeatures:
                 return None
 
     def _way_out(self) -> str:
-        return f"`fec store delete {self.key}` removes it, and the next extraction makes it anew"
+        # With the place: the default store may hold features of the same encoder that are well.
+        command = f"fec store delete {self.key} --store {shlex.quote(str(self.root))}"
+        return f"`{command}` removes it, and the next extraction makes it anew"
 
     # --- what is there -------------------------------------------------------------------------------------
 
