@@ -269,8 +269,9 @@ def test_a_method_that_a_client_makes_up_stands_in_no_log(server: str, caplog: p
     assert [vars(record)["method"] for record in caplog.records if record.message == "request"] == ["other"]
 
 
-def test_a_body_without_its_content_type_is_told_of_it(server: str) -> None:
-    answer = requests.post(f"{server}/predict", data='{"inputs": "we won"}', timeout=60)
+def test_a_body_with_another_content_type_is_told_of_it(server: str) -> None:
+    as_curl_does = {"content-type": "application/x-www-form-urlencoded"}
+    answer = requests.post(f"{server}/predict", data='{"inputs": "we won"}', headers=as_curl_does, timeout=60)
     assert answer.status_code == 422
     assert "Content-Type: application/json" in answer.json()["error"]
 
