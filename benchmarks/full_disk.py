@@ -178,6 +178,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         commands = commands_of(Path(folder))
         chosen = given.only or list(commands)
+        if unknown := set(chosen) - set(commands):
+            raise FecError(f"--only {unknown.pop()!r}: choose from {', '.join(commands)}")
         for name in chosen:
             place = Path(folder) / name.replace(" ", "-")
             place.mkdir()

@@ -55,6 +55,7 @@ R = TypeVar("R")
 DEFAULT_ENCODERS = ("minilm-l6", "smollm2-135m")
 DATA, ENCODER, HEAD, TRAINING, PLACE, ENGINE = "Data", "Encoders", "Head", "Training", "Where", "Engine"
 LIMITS, ACCESS, LOG = "Limits", "Access", "Log"
+SECRETS = ("api_key",)  # no message repeats them
 
 
 def option(*names: str, panel: str, help: str, **more: Any) -> Any:  # noqa: A002
@@ -75,7 +76,8 @@ def _checked(model: type[C], given: Mapping[str, Any]) -> C:
         field = str(problem["loc"][0])
         shown = {"name": "TASK", "learning_rate": "--lr"}.get(field, f"--{field.replace('_', '-')}")
         message = "is no text (half of a surrogate pair)" if problem["type"] == "string_unicode" else problem["msg"]
-        raise UsageError(f"{shown}: {message}, not {problem['input']!r}") from None
+        given_value = "" if field in SECRETS else f", not {problem['input']!r}"
+        raise UsageError(f"{shown}: {message}{given_value}") from None
 
 
 @dataclass(frozen=True)

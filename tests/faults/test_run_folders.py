@@ -17,6 +17,9 @@ from fuzzing import EXAMPLES, command_ends, damaged, fuzzed, given, mutated, set
 from hypothesis import settings
 
 from fusion_classifier.evaluation.predictions import read_predictions
+from fusion_classifier.fusion import build_head
+from fusion_classifier.modelfile import load_model
+from fusion_classifier.run import read_run_config, read_seed
 
 TASK = ["data.csv", "--head", "linear", "--epochs", "2", "--seeds", "2", "--store", "store", "--out", "run"]
 
@@ -81,6 +84,26 @@ def test_a_report_of_other_files_than_a_runs_is_refused(
     shutil.copytree(finished[0] / "run", tmp_path / "run")
     (tmp_path / "run" / name).write_text(content, "utf-8")
     assert command_ends(["report", "run"], tmp_path) == 1
+
+
+def test_a_seed_whose_head_is_gone_is_said_with_the_way_out(finished: tuple[Path, list[str]], tmp_path: Path) -> None:
+    shutil.copytree(finished[0], tmp_path / "here")
+    seed = tmp_path / "here" / "run" / "seeds" / "0"
+    (seed / "head.safetensors").unlink()
+    config = read_run_config(tmp_path / "here" / "run")
+    model = load_model(tmp_path / "here" / "run" / "model")
+    said = settled(lambda: read_seed(seed, build_head(config.head, model.config.shapes, 2), 0))
+    assert said
+    assert said.endswith(f"delete {seed} to train seed 0 anew")
+
+
+def test_a_model_with_a_label_twice_is_refused(finished: tuple[Path, list[str]], tmp_path: Path) -> None:
+    shutil.copytree(finished[0] / "run" / "model", tmp_path / "model")
+    path = tmp_path / "model" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | {"id2label": {"0": "joy", "1": "joy"}}), "utf-8")
+    said = settled(lambda: load_model(tmp_path / "model"))
+    assert said
+    assert said.endswith("id2label has a label twice")
 
 
 def test_a_configuration_of_a_billion_aliases_is_said_in_a_sentence(finished: tuple[Path, list[str]]) -> None:

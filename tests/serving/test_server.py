@@ -91,10 +91,11 @@ def test_what_can_not_be_served_is_said_in_a_sentence(saved_model: Path) -> None
         port = taken.getsockname()[1]
         for arguments, code, says in (
             ((saved_model, "--port", port), 2, f"--port {port}"),
-            ((saved_model, "--api-key", "short"), 2, "--api-key"),
+            ((saved_model, "--api-key", "s3cret!"), 2, "--api-key"),
         ):
             command = [sys.executable, "-m", "fusion_classifier", "serve", *map(str, arguments)]
             done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
             assert (done.returncode, done.stdout) == (code, "")
             assert says in done.stderr
             assert "Traceback" not in done.stderr
+            assert "s3cret!" not in done.stderr
