@@ -21,14 +21,14 @@ demo: install    ## train, evaluate and try a classifier on the demo corpus (no 
 
 model: install   ## train the model of the package; DATA=FOLDER with GoEmotions, else from the Hub
 	$(BIN)/fec run go_emotion $(if $(DATA),--data $(DATA)) -e smollm2-135m -e minilm-l6 --seeds 5 --out runs/go-emotions
-	$(BIN)/python benchmarks/built_in_model.py runs/go-emotions
+	$(BIN)/python benchmarks/accuracy/built_in_model.py runs/go-emotions
 	$(BIN)/fec models
 
 test: $(VENV)/.dev $(VENV)/.chromium  ## run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 # What reads and writes files, computes and answers, with the oldest versions that pyproject.toml allows.
-MINIMUM := tests/encoders tests/evaluation tests/features tests/fusion tests/tasks tests/training tests/serving/test_app.py tests/test_run.py
+MINIMUM := tests/encoders tests/evaluation tests/features tests/fusion tests/tasks tests/training tests/serving/test_app.py tests/runs/test_pipeline.py
 
 test-minimum: $(VENV)/minimum/.installed  ## run the main tests with the oldest versions that are allowed
 	OMP_NUM_THREADS=1 $(VENV)/minimum/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal $(MINIMUM)

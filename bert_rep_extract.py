@@ -1,6 +1,6 @@
 """The original's command: python bert_rep_extract.py -device cuda -task ED -mode train."""
 
-from fusion_classifier.original import rep_extract
+from fusion_classifier.cli.original import rep_extract
 
 if __name__ == "__main__":
     rep_extract("bert-large")

@@ -1,6 +1,6 @@
 """The original's command: python main.py -dataset ED."""
 
-from fusion_classifier.original import main
+from fusion_classifier.cli.original import main
 
 if __name__ == "__main__":
     main()

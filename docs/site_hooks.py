@@ -9,7 +9,7 @@ from typer.cli import get_docs_for_click
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from fusion_classifier.cli import app
+from fusion_classifier.cli.main import app
 
 ROOT = Path(__file__).parents[1]
 INTRODUCTION = "# Command line\n\nMade from the program itself; `fec COMMAND --help` says the same in groups.\n\n"

@@ -24,7 +24,7 @@ from transformers import (
 )
 
 from fusion_classifier import FusionClassifier
-from fusion_classifier.cluster import QUIET
+from fusion_classifier.cluster.pool import QUIET
 from fusion_classifier.encoders.presets import PRESETS
 from fusion_classifier.encoders.weights import locate
 from fusion_classifier.errors import WeightsError

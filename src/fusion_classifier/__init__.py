@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from fusion_classifier.version import __version__
 
 if TYPE_CHECKING:
-    from fusion_classifier.classifier import FusionClassifier
-    from fusion_classifier.head_classifier import FusionHeadClassifier
+    from fusion_classifier.classifier.estimator import FusionClassifier
+    from fusion_classifier.classifier.head_estimator import FusionHeadClassifier
 
 # Where torchao is installed, transformers imports it, and it warns of every kernel that this machine can't use.
 for _name in ("torchao", "torch.utils._pytree"):
@@ -25,11 +25,11 @@ __all__ = ["FusionClassifier", "FusionHeadClassifier", "__version__"]
 def __getattr__(name: str) -> Any:
     # Imported when asked for: torch and transformers take seconds, and `fec --help` needs neither.
     if name == "FusionClassifier":
-        from fusion_classifier.classifier import FusionClassifier  # noqa: PLC0415
+        from fusion_classifier.classifier.estimator import FusionClassifier  # noqa: PLC0415
 
         return FusionClassifier
     if name == "FusionHeadClassifier":
-        from fusion_classifier.head_classifier import FusionHeadClassifier  # noqa: PLC0415
+        from fusion_classifier.classifier.head_estimator import FusionHeadClassifier  # noqa: PLC0415
 
         return FusionHeadClassifier
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

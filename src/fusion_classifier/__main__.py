@@ -1,5 +1,5 @@
 """`python -m fusion_classifier` is `fec`."""
 
-from fusion_classifier.cli import main
+from fusion_classifier.cli.main import main
 
 main()

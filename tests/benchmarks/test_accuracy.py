@@ -1,4 +1,4 @@
-"""benchmarks/accuracy.py from outside, on the demo corpus, and its way of choosing."""
+"""benchmarks/accuracy/accuracy.py from outside, on the demo corpus, and its way of choosing."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-SCRIPTS = Path(__file__).parents[2] / "benchmarks"
+SCRIPTS = Path(__file__).parents[2] / "benchmarks" / "accuracy"
 SYSTEMS = ("majority", "knn", "fusion")
 
 

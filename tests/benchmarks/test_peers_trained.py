@@ -9,11 +9,11 @@ import torch
 from fusion_classifier.config import TaskConfig
 from fusion_classifier.encoders import parse_encoders
 from fusion_classifier.features import FeatureStore
-from fusion_classifier.progress import QUIET
-from fusion_classifier.run import Workspace
+from fusion_classifier.runs.context import Workspace
+from fusion_classifier.support.progress import QUIET
 from fusion_classifier.tasks import load_task
 
-SCRIPTS = Path(__file__).parents[2] / "benchmarks"
+SCRIPTS = Path(__file__).parents[2] / "benchmarks" / "accuracy"
 
 
 def test_predictions_are_in_the_order_of_the_texts(

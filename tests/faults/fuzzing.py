@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fusion_classifier import cli
+from fusion_classifier.cli import main as cli
 from fusion_classifier.errors import FecError
 
 __all__ = [

@@ -20,14 +20,14 @@ import pyarrow.parquet as pq
 import pytest
 from fuzzing import ODD, anything, encoded, fuzzed, given, mutated, settled, st
 
-from fusion_classifier.compare import compare_runs
+from fusion_classifier.classifier.folder import BUILT_IN_FOLDER, load_model
+from fusion_classifier.commands.compare import compare_runs
 from fusion_classifier.config import TaskConfig
 from fusion_classifier.evaluation import SplitPredictions, write_predictions
 from fusion_classifier.evaluation.predictions import read_predictions
-from fusion_classifier.modelfile import BUILT_IN_FOLDER, load_model
-from fusion_classifier.run import read_run_config
+from fusion_classifier.runs.folder import read_run_config
 from fusion_classifier.tasks import NAMED, load_task
-from fusion_classifier.tasks.table import texts_of
+from fusion_classifier.tasks.readers import texts_of
 
 ENDINGS = ["csv", "tsv", "jsonl", "parquet", "txt", "csv.gz", "json", ""]
 

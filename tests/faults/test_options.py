@@ -13,7 +13,7 @@ import typer
 from fuzzing import EXAMPLES, command_ends, fuzzed, given, st
 from hypothesis import settings
 
-from fusion_classifier import cli
+from fusion_classifier.cli import main as cli
 
 WORDS = ["", " ", "a,b", "=", "x=", "=x", "?layers=", "NAME=PATH", "-", "--", "{}", "{text}", "%s", "[bold]", "none"]
 NUMBERS = ["-1", "0", "1", "3", "1e309", "nan", "inf", "-inf", "1_0", "0x10", "٣", str(2**63), "9" * 5000]

@@ -16,10 +16,10 @@ import pytest
 from fuzzing import EXAMPLES, command_ends, damaged, fuzzed, given, mutated, settled, st
 from hypothesis import settings
 
+from fusion_classifier.classifier.folder import load_model
 from fusion_classifier.evaluation.predictions import read_predictions
 from fusion_classifier.fusion import build_head
-from fusion_classifier.modelfile import load_model
-from fusion_classifier.run import read_run_config, read_seed
+from fusion_classifier.runs.folder import read_run_config, read_seed
 
 TASK = ["data.csv", "--head", "linear", "--epochs", "2", "--seeds", "2", "--store", "store", "--out", "run"]
 

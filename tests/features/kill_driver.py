@@ -13,7 +13,7 @@ import torch
 
 from fusion_classifier.encoders import identify, parse_encoder
 from fusion_classifier.features import FeatureStore, extract_features
-from fusion_classifier.progress import QUIET
+from fusion_classifier.support.progress import QUIET
 
 
 def main(model: str, store: str, texts: str, log: str) -> None:

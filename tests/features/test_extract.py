@@ -24,7 +24,7 @@ from fusion_classifier.features import (
     read_features,
 )
 from fusion_classifier.features.hashing import HASH_DTYPE
-from fusion_classifier.progress import QUIET
+from fusion_classifier.support.progress import QUIET
 
 CPU = torch.device("cpu")
 WORDS = ("the", "cat", "sat", "happy", "rain", "then", "ran", "town", "with", "joy", "or", "fear")

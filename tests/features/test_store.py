@@ -20,7 +20,7 @@ from fusion_classifier.config import EncoderConfig
 from fusion_classifier.encoders.identity import EncoderIdentity
 from fusion_classifier.encoders.weights import Weights
 from fusion_classifier.errors import NonFiniteError, StoreError
-from fusion_classifier.features import FeatureShape, FeatureStore, PooledFeatures, TokenFeatures, hash_texts
+from fusion_classifier.features import FeatureShape, FeatureStore, PooledFeatures, TokenFeatures, codec, hash_texts
 from fusion_classifier.features import store as store_module
 from fusion_classifier.features.store import EncoderFeatures
 from fusion_classifier.version import __version__, source_commit
@@ -107,8 +107,8 @@ def test_rows_read_in_pieces_are_those_read_at_once(
     order = np.random.default_rng(1).permutation(20)
     at_once = features.read(hashes[order])
     dataset = lance.dataset(str(next(tmp_path.glob("*.lance"))))
-    text_bytes = store_module._bytes_of(dataset) / 20
-    monkeypatch.setattr(store_module, "READ_BYTES", int(texts_at_once * text_bytes) + 1)
+    text_bytes = codec.bytes_on_disk(dataset) / 20
+    monkeypatch.setattr(codec, "READ_BYTES", int(texts_at_once * text_bytes) + 1)
     in_pieces = features.read(hashes[order])
     np.testing.assert_array_equal(in_pieces.values, at_once.values)
     assert in_pieces.values.dtype == at_once.values.dtype == np.float32

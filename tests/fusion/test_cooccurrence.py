@@ -6,12 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fusion_classifier.fusion.cooccurrence import (
-    cooccurrence,
-    cosine_cooccurrence,
-    power_normalize,
-    signed_root,
-)
+from fusion_classifier.fusion.cooccurrence import cooccurrence, cosine_cooccurrence, power_normalize, signed_root
 
 
 def test_cooccurrence_is_every_pairs_dot_product() -> None:

@@ -12,7 +12,7 @@ from sklearn.preprocessing import StandardScaler
 from fusion_classifier.config import LinearConfig, TrainingConfig
 from fusion_classifier.features import FeatureShape, PooledFeatures, TokenFeatures
 from fusion_classifier.fusion import LinearHead
-from fusion_classifier.progress import QUIET
+from fusion_classifier.support.progress import QUIET
 from fusion_classifier.training import LabelledFeatures, predict_logits, train
 
 CPU = torch.device("cpu")

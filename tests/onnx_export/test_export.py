@@ -15,16 +15,17 @@ import torch
 from typer.testing import CliRunner
 
 from fusion_classifier import FusionClassifier
-from fusion_classifier.cli import app
+from fusion_classifier.cli.main import app
 from fusion_classifier.encoders import parse_encoder
 from fusion_classifier.errors import FecError, UsageError
 from fusion_classifier.features.arrays import FeatureShape, TokenStates
 from fusion_classifier.fusion import build_head, parse_head
-from fusion_classifier.onnx_export import export, export_onnx
+from fusion_classifier.onnx_export import export_onnx
+from fusion_classifier.onnx_export import graph_files as export
 from fusion_classifier.onnx_export.graphs import export_head
 from fusion_classifier.onnx_export.predict import Classifier
-from fusion_classifier.progress import QUIET
-from fusion_classifier.training.decision import Decision
+from fusion_classifier.support.progress import QUIET
+from fusion_classifier.training.calibration import Decision
 
 TEXTS = [f"{text} {i}" for i in range(12) for text in ("we won", "he broke it", "it is dark")]
 MOODS = ["joy", "anger", "fear"] * 12

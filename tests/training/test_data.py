@@ -22,7 +22,7 @@ from fusion_classifier.features import (
     open_features,
     read_features,
 )
-from fusion_classifier.progress import QUIET
+from fusion_classifier.support.progress import QUIET
 from fusion_classifier.training import LabelledFeatures, predict_logits, train
 from fusion_classifier.training.data import in_blocks
 

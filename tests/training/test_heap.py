@@ -7,7 +7,7 @@ import psutil
 import pytest
 import torch
 
-from fusion_classifier.training.heap import kept_memory
+from fusion_classifier.support.heap import kept_memory
 
 BLOCK = 64 * 2**20  # bytes
 

@@ -10,7 +10,7 @@ from sklearn.metrics import accuracy_score, f1_score
 from fusion_classifier.config import FusionConfig, LinearConfig, LlmEmbedConfig, TrainingConfig
 from fusion_classifier.errors import DataError, NonFiniteError
 from fusion_classifier.features import Features, PooledFeatures, TokenFeatures
-from fusion_classifier.progress import QUIET
+from fusion_classifier.support.progress import QUIET
 from fusion_classifier.training import LabelledFeatures, Trained, predict_logits, train
 from fusion_classifier.training.loop import predict_parts, scores
 

@@ -13,10 +13,10 @@ import torch
 from safetensors.torch import save_file
 from transformers import AutoConfig, AutoModel, AutoTokenizer, GgufConfig
 
-from fusion_classifier.encoders.claims import check_claims
-from fusion_classifier.encoders.gguf_header import check_header
+from fusion_classifier.encoders.checks.claims import check_claims
+from fusion_classifier.encoders.checks.gguf_header import check_header
 from fusion_classifier.encoders.weights import Weights
-from fusion_classifier.files import whole_folder
+from fusion_classifier.support.files import whole_folder
 
 KEEP_BELOW_BYTES = 1 << 30  # unpacked, a larger file would fill the cache with tens of gigabytes
 

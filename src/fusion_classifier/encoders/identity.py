@@ -17,7 +17,7 @@ from fusion_classifier.config import EncoderConfig
 from fusion_classifier.encoders.device import resolve_dtype
 from fusion_classifier.encoders.projection import fingerprint_of
 from fusion_classifier.encoders.weights import Weights, fingerprint, locate
-from fusion_classifier.files import user_path
+from fusion_classifier.support.files import user_path
 
 logger = logging.getLogger(__name__)
 

@@ -19,13 +19,13 @@ from transformers.utils import logging as transformers_logging
 
 from fusion_classifier.config import EncoderConfig
 from fusion_classifier.encoders import packed
-from fusion_classifier.encoders.claims import check_claims
+from fusion_classifier.encoders.checks.claims import check_claims
 from fusion_classifier.encoders.gguf import load_packed, unpacked
 from fusion_classifier.encoders.identity import EncoderIdentity, identify
 from fusion_classifier.encoders.projection import Projection, load_projection
 from fusion_classifier.errors import UsageError, WeightsError, said_of
-from fusion_classifier.extras import require
-from fusion_classifier.files import user_path
+from fusion_classifier.support.extras import require
+from fusion_classifier.support.files import user_path
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from torch import Tensor
 from fusion_classifier.config import ProjectionKind
 from fusion_classifier.encoders.statistics import clipped_statistics
 from fusion_classifier.errors import DataError, UsageError, WeightsError
-from fusion_classifier.files import whole_file
+from fusion_classifier.support.files import whole_file
 
 CLIP = 8.0
 INT8_STEPS = 16.0  # a standard deviation

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from fusion_classifier.config import EncoderConfig, FeatureKind
 from fusion_classifier.encoders.presets import PRESETS
 from fusion_classifier.errors import UsageError
-from fusion_classifier.files import user_path
+from fusion_classifier.support.files import user_path
 
 MOST_LAYERS = 1000
 SETTINGS = (

@@ -26,7 +26,7 @@ from huggingface_hub.errors import (
 from fusion_classifier.config import EncoderConfig
 from fusion_classifier.encoders.presets import PRESETS
 from fusion_classifier.errors import UsageError, WeightsError
-from fusion_classifier.files import user_path
+from fusion_classifier.support.files import user_path
 
 # Everything that decides a feature: weights, architecture, tokenizer. Other files of a model may change
 # without changing what it computes.

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from fusion_classifier.errors import DataError, UsageError, reason
-from fusion_classifier.parquet import read_whole
+from fusion_classifier.support.parquet import read_whole
 
 PREDICTIONS_FILE = "predictions.parquet"
 

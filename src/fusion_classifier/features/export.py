@@ -14,7 +14,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from fusion_classifier.features.arrays import Features, TokenFeatures
-from fusion_classifier.files import whole_file
+from fusion_classifier.support.files import whole_file
 
 
 def export_split(

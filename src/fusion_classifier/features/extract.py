@@ -26,7 +26,7 @@ from fusion_classifier.features import hashing
 from fusion_classifier.features.arrays import Features, FeatureShape
 from fusion_classifier.features.store import EncoderFeatures, FeatureStore
 from fusion_classifier.features.stored import StoredFeatures
-from fusion_classifier.progress import Progress
+from fusion_classifier.support.progress import Progress
 
 COMMIT_SECONDS = 5.0  # between commits at least: work that a kill can cost
 COMMIT_SHARE = 20  # and 20 times what a commit takes: it looks up all texts that are there

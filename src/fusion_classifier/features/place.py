@@ -16,7 +16,7 @@ from filelock import FileLock
 from pyarrow import fs
 
 from fusion_classifier.errors import StoreError, UsageError, reason
-from fusion_classifier.files import user_path
+from fusion_classifier.support.files import user_path
 
 
 @dataclass(frozen=True)

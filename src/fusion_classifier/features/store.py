@@ -22,7 +22,7 @@ import os
 import random
 import shlex
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -33,27 +33,29 @@ import lance
 import numpy as np
 import platformdirs
 import pyarrow as pa
-import torch
 from lance.fragment import FragmentMetadata, write_fragments
-from xxhash import xxh3_64_intdigest
 
 from fusion_classifier.encoders.identity import EncoderIdentity
 from fusion_classifier.errors import NonFiniteError, StoreError, reason, said_of
 from fusion_classifier.features import hashing
-from fusion_classifier.features.arrays import Features, FeatureShape, PooledFeatures, TokenFeatures
+from fusion_classifier.features.arrays import Features, FeatureShape
+from fusion_classifier.features.codec import (
+    COLUMNS,
+    READ_ROWS,
+    bytes_on_disk,
+    find_faults,
+    read_rows,
+    shape_in,
+    to_table,
+)
 from fusion_classifier.features.place import Place
 from fusion_classifier.features.stored import StoredFeatures
 from fusion_classifier.version import __version__, source_commit
 
 FORMAT = 2  # 1 had no checksums
 ENDING = ".lance"
-FLOAT16_MAX = float(np.finfo(np.float16).max)
 MOST_ATTEMPTS = 20  # to commit, when another writer is quicker each time
 CLEANED_AFTER = timedelta(days=7)  # Lance's own limit for files that are in no version
-COLUMNS = ["text_hash", "feature", "wide", "checksum"]
-MOST_NAMED = 5  # damaged rows in a block
-READ_ROWS = 4096  # most rows fetched at once: bounds what a read needs beside its result
-READ_BYTES = 2**24  # of their features: memory of larger reads is cleared by the system each time (docs/results.md)
 
 
 def default_store() -> Path:
@@ -198,7 +200,7 @@ class EncoderFeatures:
             raise StoreError(f"{self.uri}: holds no features")
         metadata = dataset.schema.metadata
         with self._reading():
-            shape, ragged = _shape_of(dataset.schema)
+            shape, ragged = shape_in(dataset.schema)
             settings, begun_by = (json.loads(metadata[name]) for name in (b"fec.settings", b"fec.begun_by"))
             return StoreEntry(
                 key=self.key,
@@ -207,7 +209,7 @@ class EncoderFeatures:
                 ragged=ragged,
                 dtype=settings["dtype"],
                 rows=dataset.count_rows(),
-                bytes=_bytes_of(dataset),
+                bytes=bytes_on_disk(dataset),
                 begun_by=begun_by,
             )
 
@@ -358,7 +360,7 @@ class EncoderFeatures:
         width = int(np.prod(shape.shape))
         flat = [feature.reshape(-1, width) for feature in features]
         schema = self._schema(shape, flat[0].dtype)
-        return _to_table(hashes, np.concatenate(flat), [len(feature) for feature in flat], shape, schema)
+        return to_table(hashes, np.concatenate(flat), [len(feature) for feature in flat], shape, schema)
 
     def _schema(self, shape: FeatureShape, dtype: np.dtype[Any]) -> pa.Schema:
         assert self._identity is not None
@@ -411,17 +413,17 @@ class EncoderFeatures:
                 f"{self.root}: no features of encoder {name} for {int((positions < 0).sum()):,} of {len(hashes):,} "
                 "texts; run fec extract with the same task and encoder"
             )
-        shape, ragged = _shape_of(dataset.schema)
+        shape, ragged = shape_in(dataset.schema)
 
         def read(wanted: np.ndarray) -> Features:
             in_store, inverse = np.unique(wanted, return_inverse=True)
             with self._reading():
-                features = _read_rows(dataset, in_store)
+                features = read_rows(dataset, in_store)
             in_order = len(inverse) == len(in_store) and bool((np.diff(inverse) == 1).all())
             return features if in_order else features.take(inverse)
 
         return StoredFeatures(
-            FeatureShape(shape, ragged), rows[positions], _bytes_of(dataset) / max(len(known), 1), read
+            FeatureShape(shape, ragged), rows[positions], bytes_on_disk(dataset) / max(len(known), 1), read
         )
 
     @contextmanager
@@ -465,9 +467,9 @@ class EncoderFeatures:
             if doubled:
                 yield f"{doubled:,} texts stand there twice"
             with self._reading():
-                shape, ragged = _shape_of(dataset.schema)
+                shape, ragged = shape_in(dataset.schema)
                 for batch in dataset.to_batches(columns=COLUMNS, batch_size=READ_ROWS):
-                    yield from _faults(pa.Table.from_batches([batch]), shape, ragged)
+                    yield from find_faults(pa.Table.from_batches([batch]), shape, ragged)
         except StoreError as error:
             yield str(error)
 
@@ -483,143 +485,3 @@ def _positions(known: np.ndarray, hashes: np.ndarray) -> np.ndarray:
 
 def _version(dataset: Any) -> int:
     return 0 if dataset is None else int(dataset.version)
-
-
-def _bytes_of(dataset: Any) -> int:
-    """Size of the features on the disk."""
-    return sum(file.file_size_bytes or 0 for part in dataset.get_fragments() for file in part.data_files())
-
-
-def _shape_of(schema: pa.Schema) -> tuple[tuple[int, ...], bool]:
-    described = json.loads(schema.metadata[b"fec.shape"])
-    return tuple(described["shape"]), bool(described["ragged"])
-
-
-def _to_table(
-    hashes: np.ndarray, block: np.ndarray, counts: list[int], shape: FeatureShape, schema: pa.Schema
-) -> pa.Table:
-    """Rows of the dataset.
-
-    Args:
-        hashes: (N,).
-        block: the features one after another, (all vectors, width); float32 or int8.
-        counts: vectors of each text, N; 1 unless ragged.
-        shape: of the encoder.
-        schema: of the dataset.
-    """
-    ends = np.cumsum(counts)
-    texts = [block[end - count : end] for end, count in zip(ends, counts, strict=True)]
-    if block.dtype == np.int8:
-        wide: list[np.ndarray | None] = [None] * len(texts)
-        values = pa.array(block.ravel(), pa.int8())
-    else:
-        # torch converts to float16 several times faster than numpy.
-        narrow = torch.from_numpy(block)
-        low, high = narrow.aminmax()
-        overflows = max(-float(low), float(high)) > FLOAT16_MAX
-        wide = [text.ravel() if overflows and np.abs(text).max() > FLOAT16_MAX else None for text in texts]
-        if overflows:
-            narrow = narrow.clamp(-FLOAT16_MAX, FLOAT16_MAX)
-        values = pa.array(narrow.half().numpy().ravel(), pa.float16())
-    column = pa.FixedSizeListArray.from_arrays(values, block.shape[1])
-    if shape.ragged:
-        column = pa.ListArray.from_arrays(pa.array(np.concatenate([[0], ends]).astype(np.int32)), column)
-    sums = _checksums(hashes, values.to_numpy(), np.concatenate([[0], ends]) * block.shape[1], wide)
-    columns = [hashing.to_arrow(hashes), column, pa.array(wide, pa.list_(pa.float32())), pa.array(sums)]
-    return pa.Table.from_arrays(columns, schema=schema)
-
-
-def _read_rows(dataset: Any, rows: np.ndarray) -> Features:
-    """Features of rows, given in rising order, a block at a time."""
-    shape, ragged = _shape_of(dataset.schema)
-    blocks: list[Features] = []
-    text_bytes = _bytes_of(dataset) / max(dataset.count_rows(), 1)
-    size = int(min(max(READ_BYTES // max(text_bytes, 1), 1), READ_ROWS))
-    for start in range(0, len(rows), size):
-        table = dataset.take(rows[start : start + size].tolist(), columns=COLUMNS)
-        blocks.append(_block(table, shape, ragged))
-    if not blocks:
-        empty = np.empty((0, *shape), dtype=np.float16)
-        return TokenFeatures(empty, np.zeros(1, dtype=np.int64)) if ragged else PooledFeatures(empty)
-    values = np.concatenate([block.values for block in blocks])  # float32 if any block is
-    if not ragged:
-        return PooledFeatures(values)
-    lengths = np.concatenate([block.lengths for block in blocks if isinstance(block, TokenFeatures)])
-    return TokenFeatures(values, np.concatenate([[0], np.cumsum(lengths)]))
-
-
-def _block(table: pa.Table, shape: tuple[int, ...], ragged: bool) -> Features:
-    """The features of some rows.
-
-    Raises:
-        ValueError: one of them is not what was written.
-    """
-    values, ends, wide = _parts(table, ragged)
-    damaged = _checksums(hashing.from_arrow(table["text_hash"]), values, ends, wide) != table["checksum"].to_numpy()
-    if damaged.any():
-        raise ValueError(f"{int(damaged.sum()):,} of {len(table):,} rows do not fit their checksums")
-    width = int(np.prod(shape))
-    values, offsets = values.reshape(-1, *shape), ends // width
-    if any(exact is not None for exact in wide):
-        values = values.astype(np.float32)
-        for row, exact in enumerate(wide):
-            if exact is not None:
-                values[offsets[row] : offsets[row + 1]] = exact.reshape(-1, *shape)
-    return TokenFeatures(values, offsets) if ragged else PooledFeatures(values)
-
-
-def _parts(table: pa.Table, ragged: bool) -> tuple[np.ndarray, np.ndarray, list[np.ndarray | None]]:
-    """What rows hold: all values, flat; where each row begins and ends in them, (N + 1,); what float16 can't hold.
-
-    Raises:
-        ValueError: a row without a feature.
-    """
-    column, wide = table["feature"].combine_chunks(), table["wide"].combine_chunks()
-    width = (column.type.value_type if ragged else column.type).list_size
-    vectors = column.value_lengths().to_numpy(zero_copy_only=False) if ragged else np.ones(len(table), dtype=np.int64)
-    if column.null_count or not (vectors > 0).all():
-        raise ValueError("texts without a feature")
-    values = (column.flatten() if ragged else column).flatten().to_numpy(zero_copy_only=False)
-    exact: list[np.ndarray | None] = [None] * len(table)
-    for row in np.flatnonzero(wide.is_valid().to_numpy(zero_copy_only=False)):
-        exact[row] = wide[int(row)].values.to_numpy()
-    return values, np.concatenate([[0], np.cumsum(vectors, dtype=np.int64)]) * width, exact
-
-
-def _checksums(
-    hashes: np.ndarray, values: np.ndarray, ends: np.ndarray, wide: Sequence[np.ndarray | None]
-) -> np.ndarray:
-    """A checksum of each row, (N,), uint64: XXH3, which notices accidents, not forgeries, at many GB a second.
-
-    Args:
-        hashes: (N,), of the texts.
-        values: of all rows, flat.
-        ends: where each row begins and ends in them, (N + 1,).
-        wide: of each row, what float16 can't hold.
-    """
-    data = np.ascontiguousarray(values).view(np.uint8).data
-    places = (ends * values.itemsize).tolist()
-    names = np.ascontiguousarray(hashes).view(np.uint8).data
-    sums = np.empty(len(hashes), dtype=np.uint64)
-    for row in range(len(hashes)):
-        seed = xxh3_64_intdigest(names[row * hashing.HASH_BYTES : (row + 1) * hashing.HASH_BYTES])
-        exact = wide[row]
-        if exact is not None:
-            seed = xxh3_64_intdigest(np.ascontiguousarray(exact).tobytes(), seed)
-        sums[row] = xxh3_64_intdigest(data[places[row] : places[row + 1]], seed)
-    return sums
-
-
-def _faults(table: pa.Table, shape: tuple[int, ...], ragged: bool) -> Iterator[str]:
-    """What is wrong with some rows."""
-    values, ends, wide = _parts(table, ragged)
-    hashes = hashing.from_arrow(table["text_hash"])
-    damaged = _checksums(hashes, values, ends, wide) != table["checksum"].to_numpy(zero_copy_only=False)
-    for name in hashing.hexadecimal(hashes[damaged][:MOST_NAMED]):
-        yield f"the row of text {name} does not fit its checksum"
-    if damaged.sum() > MOST_NAMED:
-        yield f"and {int(damaged.sum()) - MOST_NAMED:,} more rows near it do not"
-    if not all(np.isfinite(part).all() for part in (values, *(one for one in wide if one is not None))):
-        yield "NaN or infinity in a feature"
-    if len(values) != ends[-1] or (not ragged and len(values) != len(table) * int(np.prod(shape))):
-        yield "rows of a wrong size"

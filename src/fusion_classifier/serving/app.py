@@ -25,9 +25,9 @@ from fusion_classifier.encoders import Side
 from fusion_classifier.serving.batching import Batcher
 from fusion_classifier.serving.explain import add_explain
 from fusion_classifier.serving.limits import Admission, ApiKey, HeaderSize, RequestLog
-from fusion_classifier.serving.metrics import Metrics
 from fusion_classifier.serving.model import Scores, ServedModel
 from fusion_classifier.serving.page import add_page
+from fusion_classifier.serving.prometheus import Metrics
 from fusion_classifier.serving.schemas import (
     ClassifierType,
     EncoderInfo,

@@ -14,8 +14,8 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from fusion_classifier.classifier.explanation import MOST_SPANS, Occlusion, explanations, occlude
 from fusion_classifier.config import ServerSettings
-from fusion_classifier.explanation import MOST_SPANS, Occlusion, explanations, occlude
 from fusion_classifier.serving.model import Scores, ServedModel
 from fusion_classifier.serving.schemas import ErrorResponse, ServiceError, Text
 

@@ -8,7 +8,7 @@ import time
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from fusion_classifier.serving.metrics import Metrics
+from fusion_classifier.serving.prometheus import Metrics
 from fusion_classifier.serving.schemas import ErrorResponse, ErrorType
 
 logger = logging.getLogger("fusion_classifier.serving")

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from fusion_classifier.classifier import FusionClassifier
+from fusion_classifier.classifier.estimator import FusionClassifier
 from fusion_classifier.encoders import Side
 from fusion_classifier.serving.schemas import Prediction, ServiceError
 

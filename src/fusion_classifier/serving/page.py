@@ -23,13 +23,13 @@ from fastapi.responses import FileResponse, Response
 from starlette.background import BackgroundTask
 from starlette.staticfiles import StaticFiles
 
+from fusion_classifier.commands.predict import as_pipeline, flat, text_key, writer
 from fusion_classifier.config import ServerSettings
 from fusion_classifier.errors import DataError
-from fusion_classifier.predict import as_pipeline, flat, text_key, writer
 from fusion_classifier.serving.explain import Scored
 from fusion_classifier.serving.model import ServedModel
 from fusion_classifier.serving.schemas import ServiceError
-from fusion_classifier.tasks.table import read_rows, texts_of
+from fusion_classifier.tasks.readers import read_rows, texts_of
 
 STATIC = Path(__file__).parent / "static"
 ENDINGS = (".csv", ".tsv", ".jsonl", ".parquet", ".txt")

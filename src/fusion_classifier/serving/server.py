@@ -10,15 +10,15 @@ from contextlib import contextmanager
 import uvicorn
 from fastapi import FastAPI
 
-from fusion_classifier import logs
-from fusion_classifier.classifier import FusionClassifier
+from fusion_classifier.classifier.estimator import FusionClassifier
+from fusion_classifier.classifier.folder import find_model
 from fusion_classifier.config import Device, ServerSettings
 from fusion_classifier.errors import FecError, UsageError
-from fusion_classifier.modelfile import find_model
 from fusion_classifier.serving.app import create_app
 from fusion_classifier.serving.connection import Connection
 from fusion_classifier.serving.limits import HEADER_BYTES
 from fusion_classifier.serving.model import ServedModel
+from fusion_classifier.support import logs
 
 LOGGERS = ("fusion_classifier.serving", "uvicorn.error")
 SHUTDOWN_SECONDS = 60  # for what was accepted; a client that does not read its answer must not hold the server

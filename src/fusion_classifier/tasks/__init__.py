@@ -10,9 +10,10 @@ from typing import Any
 
 from fusion_classifier.config import TaskConfig
 from fusion_classifier.errors import DataError, UsageError
-from fusion_classifier.files import user_path
+from fusion_classifier.support.files import user_path
 from fusion_classifier.tasks import demo, ed, go_emotion, go_emotion_multilabel
-from fusion_classifier.tasks.table import Columns, load_table
+from fusion_classifier.tasks.labels import Columns
+from fusion_classifier.tasks.table import load_table
 from fusion_classifier.tasks.task import SPLITS, Split, Task, targets
 
 NAMED: dict[str, ModuleType] = {module.NAME: module for module in (ed, go_emotion, go_emotion_multilabel, demo)}

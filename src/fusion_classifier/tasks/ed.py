@@ -10,7 +10,7 @@ to, but not comparable with, those on the published split.
 """
 
 from fusion_classifier.errors import DataError
-from fusion_classifier.tasks.hub import load_from_hub
+from fusion_classifier.tasks.hub_dataset import load_from_hub
 from fusion_classifier.tasks.task import Split, Task
 
 NAME = "ED"

@@ -9,7 +9,7 @@ official release restricted to rows with exactly one label that is not neutral, 
 
 from collections.abc import Iterable
 
-from fusion_classifier.tasks.hub import load_from_hub
+from fusion_classifier.tasks.hub_dataset import load_from_hub
 from fusion_classifier.tasks.task import Split, Task
 
 NAME = "go_emotion"

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from fusion_classifier.errors import DataError
 from fusion_classifier.tasks import go_emotion
-from fusion_classifier.tasks.hub import load_from_hub
-from fusion_classifier.tasks.table import checked_text, read_utf8
+from fusion_classifier.tasks.hub_dataset import load_from_hub
+from fusion_classifier.tasks.readers import checked_text, read_utf8
 from fusion_classifier.tasks.task import Split, Task
 
 NAME = "go_emotion_multilabel"

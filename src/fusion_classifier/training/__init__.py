@@ -1,9 +1,9 @@
 """Training: one loop, several seeds."""
 
+from fusion_classifier.training.calibration import Decision, fit_decision
 from fusion_classifier.training.data import LabelledFeatures
-from fusion_classifier.training.decision import Decision, fit_decision
+from fusion_classifier.training.defaults import RECIPES, recipe
 from fusion_classifier.training.loop import Epoch, Trained, deterministic, inference_batches, predict_logits, train
-from fusion_classifier.training.recipes import RECIPES, recipe
 
 __all__ = [
     "RECIPES",

@@ -21,7 +21,9 @@ from fusion_classifier.features.arrays import Features
 from fusion_classifier.features.stored import StoredFeatures
 from fusion_classifier.fusion import Head, build_head
 from fusion_classifier.fusion.head import Batch
-from fusion_classifier.progress import Progress
+from fusion_classifier.support.heap import kept_memory
+from fusion_classifier.support.progress import Progress
+from fusion_classifier.training.calibration import Decision, as_tensor, fit_decision, fit_mixture, loss_of
 from fusion_classifier.training.data import (
     LabelledFeatures,
     blocks,
@@ -30,8 +32,6 @@ from fusion_classifier.training.data import (
     shuffled_batches,
     tokens_of,
 )
-from fusion_classifier.training.decision import Decision, as_tensor, fit_decision, fit_mixture, loss_of
-from fusion_classifier.training.heap import kept_memory
 
 logger = logging.getLogger(__name__)
 

@@ -1,0 +1,71 @@
+"""What bounding the number of compiled kernels costs a server in time, and what it saves in memory.
+
+    python benchmarks/speed/kernel_caches.py
+
+MiniLM with a linear head answers texts of 3 to 60 words one at a time, in a process each: `bounded` as `fec serve`
+does (64 kernels a cache, numbers of tokens rounded up to a multiple of 8), `not rounded` the same without the
+rounding, `unbounded` with the 1,024 kernels that oneDNN and ideep keep by themselves, not rounded. In turns; prints,
+as JSON, milliseconds a text of each round and megabytes of memory at the end. Use an idle machine.
+"""
+
+import argparse
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+
+import psutil
+
+from fusion_classifier import FusionClassifier
+from fusion_classifier.config import TaskConfig
+from fusion_classifier.encoders import packed
+from fusion_classifier.serving.kernels import KEPT
+from fusion_classifier.tasks import load_task
+
+WARM_UP, TEXTS = 300, 1200
+VARIANTS = {"bounded": (KEPT, packed.TOKENS_MULTIPLE), "not rounded": (KEPT, 1), "unbounded": ({}, 1)}
+
+
+def answer() -> None:
+    """The measured process."""
+    task = load_task(TaskConfig(name="demo"))
+    train = task.split("train").take(range(200))
+    labels = [task.labels[label] for label in train.labels if isinstance(label, int)]
+    with tempfile.TemporaryDirectory() as store:
+        model = FusionClassifier(["minilm-l6"], head="linear", store=store, training={"max_epochs": 3})
+        model.fit(train.texts, labels)
+    draw, words = random.Random(0), " ".join(train.texts).split()
+    model.keep_features = False
+    began = 0.0
+    for number in range(WARM_UP + TEXTS):
+        if number == WARM_UP:
+            began = time.perf_counter()
+        model.predict_proba([" ".join(draw.choices(words, k=draw.randint(3, 60)))])
+    seconds = time.perf_counter() - began
+    print(json.dumps({"ms": 1000 * seconds / TEXTS, "mb": psutil.Process().memory_info().rss / 1e6}))
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--multiple", type=int, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.multiple:
+        packed.TOKENS_MULTIPLE = given.multiple
+        answer()
+        return
+    result: dict[str, list[dict[str, float]]] = {name: [] for name in VARIANTS}
+    for _ in range(given.rounds):
+        for name, (environment, multiple) in VARIANTS.items():
+            command = [sys.executable, __file__, "--multiple", str(multiple)]
+            done = subprocess.run(command, env=os.environ | environment, check=True, stdout=subprocess.PIPE)
+            result[name].append(json.loads(done.stdout))
+    print(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()

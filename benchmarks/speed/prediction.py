@@ -1,0 +1,236 @@
+"""How fast a fused classifier answers: one text at a time, and in bulk; and what the fusion adds to its encoders.
+
+    python benchmarks/speed/prediction.py --task go_emotion --data DATA/go_emotion
+    python benchmarks/speed/prediction.py --quick --json
+    python benchmarks/speed/prediction.py --rows 1000000
+    python benchmarks/speed/prediction.py --profile --task go_emotion --data DATA/go_emotion
+
+A classifier of the three small encoders is trained on a few texts (its size matters here, its answers don't), then:
+
+- `p50_ms`, `p99_ms`: `predict_proba` of one text, texts of all lengths in turn.
+- `rows_per_second`: `predict_proba_stream` over many texts, as `fec predict --file` calls it.
+- `fusion_overhead`: its time in bulk over that of the encoders alone on the same texts, less 1; both sides in turns,
+  the median of the rounds. `fusion_overhead_processor` is the same of the processor's time, on which other work
+  has less effect.
+
+`--rows` measures something else: the peak memory of `fec predict --file … --out …`, each in a process of its own, for
+a hundredth, a tenth and all of so many rows of about 60 characters, from and to Parquet and JSONL. The model is a
+BERT of one layer with random weights: it is about reading, batching and writing. Linux only.
+
+`--profile` prints what the time of the head is made of, by torch's profiler, and its seconds.
+
+Use an idle machine.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+from fusion_classifier import FusionClassifier
+from fusion_classifier.classifier.estimator import CHUNK_TEXTS
+from fusion_classifier.config import TaskConfig
+from fusion_classifier.encoders import encode
+from fusion_classifier.errors import FecError
+from fusion_classifier.features import from_arrays
+from fusion_classifier.tasks import load_task
+from fusion_classifier.training import predict_logits
+
+ENCODERS = ("smollm2-135m", "minilm-l6", "mpnet-base")
+TRAINED_TEXTS = 400
+# Runs the command line and prints the most memory it had, in KiB. (What the system says of an ended child may be the
+# memory of the parent that it was forked from.)
+MEASURED = """
+import atexit, re, runpy
+atexit.register(lambda: print(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]))
+runpy.run_module("fusion_classifier", run_name="__main__")
+"""
+WRITTEN_ROWS = 16384  # of a file at once
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *(f"word{number:04}" for number in range(1000))]
+
+
+def now() -> np.ndarray:
+    """Seconds on the clock, and of the processor, all threads together: (2,)."""
+    return np.array([time.perf_counter(), time.process_time()])
+
+
+def encoded_alone(classifier: FusionClassifier, texts: Sequence[str]) -> np.ndarray:
+    """Seconds of the encoders, chunk by chunk as the classifier calls them, as `now` counts them."""
+    started = now()
+    for start in range(0, len(texts), CHUNK_TEXTS):
+        for encoder in classifier.load_encoders():
+            encode(encoder, texts[start : start + CHUNK_TEXTS])
+    seconds: np.ndarray = now() - started
+    return seconds
+
+
+def predicted(classifier: FusionClassifier, texts: Sequence[str]) -> np.ndarray:
+    """Seconds of the whole prediction, as `now` counts them."""
+    started = now()
+    for _ in classifier.predict_proba_stream(texts):
+        pass
+    seconds: np.ndarray = now() - started
+    return seconds
+
+
+def measure(texts: list[str], labels: list[str], *, quick: bool) -> dict[str, Any]:
+    """All figures."""
+    classifier = FusionClassifier(encoders=list(ENCODERS)).fit(texts[:TRAINED_TEXTS], labels[:TRAINED_TEXTS])
+    classifier.keep_features = (
+        False  # as `from_pretrained` sets it: through the store, a second round encodes nothing
+    )
+    others = texts[TRAINED_TEXTS:]
+    single, bulk, rounds = others[: 60 if quick else 300], others[: 512 if quick else 2048], 2 if quick else 3
+    classifier.predict_proba(single[:5])
+    latencies = []
+    for text in single:
+        started = time.perf_counter()
+        classifier.predict_proba([text])
+        latencies.append(1000 * (time.perf_counter() - started))
+    ratios, rates = [], []
+    for _ in range(rounds):
+        alone, whole = encoded_alone(classifier, bulk), predicted(classifier, bulk)
+        ratios.append(whole / alone)
+        rates.append(len(bulk) / whole[0])
+    return {
+        "texts": len(bulk),
+        "p50_ms": float(np.percentile(latencies, 50)),
+        "p99_ms": float(np.percentile(latencies, 99)),
+        "rows_per_second": statistics.median(rates),
+        "fusion_overhead": float(np.median(ratios, axis=0)[0] - 1),
+        "fusion_overhead_processor": float(np.median(ratios, axis=0)[1] - 1),
+    }
+
+
+def profile(texts: list[str], labels: list[str]) -> None:
+    """Prints what the head's time is made of."""
+    classifier = FusionClassifier(encoders=list(ENCODERS)).fit(texts[:TRAINED_TEXTS], labels[:TRAINED_TEXTS])
+    bulk = texts[TRAINED_TEXTS : TRAINED_TEXTS + 512]
+    encoded = [(encoder.config, encode(encoder, bulk)) for encoder in classifier.load_encoders()]
+    for _ in range(3):
+        started = now()
+        classifier._logits(encoded)
+        took = now() - started
+        print(f"head, {len(bulk)} texts: {took[0]:.3f} s, of the processor's time {took[1]:.3f} s")
+    torch.set_num_threads(1)  # the profiler sees this thread only
+    features = {config.name: from_arrays(arrays, ragged=True) for config, arrays in encoded}
+    with torch.profiler.profile() as profiler:
+        predict_logits(classifier.head_, features, len(bulk), torch.device("cpu"))
+    print(profiler.key_averages().table(sort_by="self_cpu_time_total", row_limit=12, max_name_column_width=40))
+
+
+def small_model(folder: Path) -> Path:
+    """A trained classifier on a BERT of one layer with random weights."""
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    names = {"unk_token": "[UNK]", "pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names).save_pretrained(folder / "bert")
+    size = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 1}
+    BertModel(BertConfig(vocab_size=len(WORDS), **size)).save_pretrained(folder / "bert")
+    texts = list(islice(random_texts(), 200))
+    classifier = FusionClassifier([str(folder / "bert")], head="linear", store=folder / "store")
+    classifier.fit(texts, ["a", "b"] * 100).save_pretrained(folder / "model")
+    return folder / "model"
+
+
+def random_texts() -> Iterator[str]:
+    """Texts of seven words, without an end."""
+    generator = np.random.default_rng(0)
+    while True:
+        for row in generator.integers(4, len(WORDS), (1024, 7)):
+            yield " ".join(WORDS[i] for i in row)
+
+
+def write_texts(path: Path, rows: int) -> None:
+    """A file of texts, written a part at a time."""
+    texts, schema = islice(random_texts(), rows), pa.schema([("text", pa.string())])
+    if path.suffix == ".parquet":
+        with pq.ParquetWriter(path, schema) as file:
+            while part := list(islice(texts, WRITTEN_ROWS)):
+                file.write_table(pa.table({"text": part}, schema))
+    else:
+        with path.open("w") as lines:
+            lines.writelines(json.dumps({"text": text}) + "\n" for text in texts)
+
+
+def memory(rows: int) -> list[dict[str, Any]]:
+    """Peak memory of prediction in a process of its own, by rows and file format."""
+    result = []
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        model = small_model(folder)
+        for count in (rows // 100, rows // 10, rows):
+            for ending in (".parquet", ".jsonl"):
+                texts, out = folder / f"texts{ending}", folder / f"out{ending}"
+                write_texts(texts, count)
+                given = ["predict", "--model", str(model), "--file", str(texts), "--out", str(out)]
+                started = time.perf_counter()
+                done = subprocess.run(
+                    [sys.executable, "-c", MEASURED, *given], check=True, stdout=subprocess.PIPE, text=True
+                )
+                seconds, peak = time.perf_counter() - started, int(done.stdout.split()[-1])
+                result.append({"rows": count, "format": ending[1:], "peak_mb": peak * 1024 / 1e6, "seconds": seconds})
+                print(json.dumps(result[-1]), file=sys.stderr, flush=True)
+    return result
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--task", default="demo")
+    parser.add_argument("--data")
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--rows", type=int, metavar="N", help="measure the peak memory of `fec predict` up to N rows")
+    parser.add_argument("--profile", action="store_true", help="print what the head's time is made of")
+    given = parser.parse_args()
+    if given.rows:
+        figures = memory(given.rows)
+        for one in figures if not given.json else []:
+            print(f"{one['rows']:>9,} rows, {one['format']}: {one['peak_mb']:.0f} MB, {one['seconds']:.0f} s")
+        if given.json:
+            print(json.dumps(figures, indent=1))
+        return
+    task = load_task(TaskConfig(name=given.task, data=given.data))
+    train = task.split("train")
+    order = np.random.default_rng(0).permutation(len(train.texts))
+    texts = [train.texts[i] for i in order]
+    targets = task.targets("train")
+    labels = [task.labels[int(targets[i])] for i in order]
+    if given.profile:
+        profile(texts, labels)
+        return
+    result = measure(texts, labels, quick=given.quick)
+    if given.json:
+        print(json.dumps(result, indent=1))
+        return
+    print(f"one text: {result['p50_ms']:.0f} ms (median), {result['p99_ms']:.0f} ms (99 %)")
+    print(
+        f"in bulk: {result['rows_per_second']:.1f} texts/s; fusion adds {100 * result['fusion_overhead']:.1f} %, "
+        f"of the processor's time {100 * result['fusion_overhead_processor']:.1f} %"
+    )
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except FecError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)

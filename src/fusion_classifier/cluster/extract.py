@@ -1,0 +1,187 @@
+"""Extraction by a pool of Ray workers: what `extract.py` does, on more cores, GPUs and machines.
+
+The driver plans as the local engine does, over the same windows of texts, so that every batch, and so every feature,
+is the same to the bit on like machines. Workers encode windows and write fragments of the dataset, straight to the
+store; only the fragments' names come back. The driver commits them every few seconds: features become visible all or
+nothing, and what a killed worker or driver has not committed is encoded again.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from fusion_classifier.cluster.pool import Pool, RayEngine, as_data, connected, raise_again
+from fusion_classifier.config import Device, EncoderConfig
+from fusion_classifier.encoders import Encoder, EncoderIdentity, identify, load_identified, resolve_device
+from fusion_classifier.encoders.encode import check_finite, encode_jobs
+from fusion_classifier.encoders.presets import PRESETS
+from fusion_classifier.errors import StoreError, WeightsError
+from fusion_classifier.features import hashing
+from fusion_classifier.features.extract import (
+    Commits,
+    ExtractionReport,
+    shape_of,
+    unique_by_length,
+    window_jobs,
+    windows,
+)
+from fusion_classifier.features.store import EncoderFeatures, FeatureStore
+from fusion_classifier.support.files import user_path
+from fusion_classifier.support.progress import Progress
+
+PARTS_A_WORKER = 16  # at least: what a killed worker costs, and how evenly the last ones end
+MOST_WINDOWS = 16  # of a part: its fragment is one file
+MOST_PASSES = 3  # over texts that another extraction committed meanwhile
+
+
+def extract_features_ray(
+    texts: Sequence[str],
+    identity: EncoderIdentity,
+    store: FeatureStore,
+    engine: RayEngine,
+    progress: Progress,
+) -> ExtractionReport:
+    """Make sure that the store holds the features of these texts. Can be stopped and run again like the local engine.
+
+    Raises:
+        UsageError: Ray can't be used.
+        WeightsError: a worker does not have the encoder's weights.
+        NonFiniteError, StoreError: see `extract_features`.
+    """
+    started = time.perf_counter()
+    name, features = identity.config.name, store.of(identity)
+    unique = unique_by_length(texts)
+    hashes = hashing.hash_texts(unique)
+    truncated = 0
+    missing = ~features.contains(hashes)
+    if not missing.any():
+        return ExtractionReport(name, len(unique), 0, 0, time.perf_counter() - started)
+    with connected(engine) as pool, progress.bar(f"encoding with {name}", total=int(missing.sum())) as bar:
+        bar.describe(f"encoding with {name} · {pool.workers} workers")
+        commits = Commits(features.commit)
+        for _ in range(MOST_PASSES):
+            try:
+                for part in _encoded(unique, missing, identity, store, pool, engine.device):
+                    digests = hashing.from_bytes(part["hashes"])
+                    commits.add((digests, part["fragments"]))
+                    truncated += part["truncated"]
+                    bar.advance(len(digests))
+            finally:
+                commits.commit()
+            missing = ~features.contains(hashes)
+            if not missing.any():
+                return ExtractionReport(name, len(unique), commits.rows, truncated, time.perf_counter() - started)
+    raise StoreError(
+        f"{store.root}: {int(missing.sum()):,} texts are still without features by {name}: another extraction "
+        "writes the same ones at the same time; wait for it and run this again"
+    )
+
+
+def _encoded(
+    texts: list[str], missing: np.ndarray, identity: EncoderIdentity, store: FeatureStore, pool: Pool, device: Device
+) -> Iterator[dict[str, Any]]:
+    """What the workers have written, part by part."""
+    import ray.data  # noqa: PLC0415 - an extra
+
+    with_work = [window for window in windows(len(texts)) if missing[window.start : window.stop].any()]
+    size = int(np.clip(len(with_work) // (PARTS_A_WORKER * pool.workers), 1, MOST_WINDOWS))
+    parts = [
+        {
+            "windows": [
+                {"texts": texts[w.start : w.stop], "missing": missing[w.start : w.stop].tolist()}
+                for w in with_work[start : start + size]
+            ]
+        }
+        for start in range(0, len(with_work), size)
+    ]
+    dataset = ray.data.from_items(parts, override_num_blocks=len(parts)).map_batches(
+        _Worker,
+        batch_size=1,
+        batch_format="pyarrow",
+        fn_constructor_kwargs={
+            # A worker stands in another folder, and computes in the precision that was decided here.
+            "config": absolute(identity.config).model_dump(mode="json")
+            | {"dtype": str(identity.dtype).removeprefix("torch.")},
+            "key": identity.key,
+            "store": store.root.absolute(),
+            "device": device,
+            "threads": pool.cores,
+        },
+        **pool.arguments(),
+    )
+    for row in dataset.iter_rows():
+        if row["error"] is not None:
+            raise_again(row["error"])
+        yield row
+
+
+def absolute(config: EncoderConfig) -> EncoderConfig:
+    """The encoder with absolute paths where it has paths on this machine."""
+    places = {"path": config.path, "projection": config.projection}
+    if config.path is None and config.model not in PRESETS:
+        places["model"] = config.model  # else a name, even if a folder here is called so
+    here = {name: user_path(place).absolute() for name, place in places.items() if place is not None}
+    return config.model_copy(update={name: str(place) for name, place in here.items() if place.exists()})
+
+
+class _Worker:
+    """One process of the pool, with the encoder loaded."""
+
+    def __init__(self, config: dict[str, Any], key: str, store: str, device: Device, threads: int) -> None:
+        torch.set_num_threads(threads)
+        self.loaded, self.error = as_data(
+            lambda: self._load(EncoderConfig.model_validate(config), key, store, device)
+        )
+
+    def _load(self, config: EncoderConfig, key: str, store: str, device: Device) -> tuple[Encoder, EncoderFeatures]:
+        place = resolve_device(device)
+        identity = identify(config, place)
+        if identity.key != key:
+            raise WeightsError(
+                f"{config.name}: a worker has other weights of this name than the machine that asked "
+                f"({identity.weights.folder}); give all machines the same files"
+            )
+        return load_identified(identity, place), FeatureStore(store).of(identity)
+
+    def __call__(self, part: pa.Table) -> pa.Table:
+        """Encodes the windows of a part and writes them; the part's row is replaced by what came of it."""
+        (row,) = part.to_pylist()
+        done, error = (None, self.error) if self.loaded is None else as_data(lambda: self._encode(row["windows"]))
+        return pa.Table.from_pylist([{**(done or NOTHING), "error": error}], schema=RESULT)
+
+    def _encode(self, parts: list[dict[str, Any]]) -> dict[str, Any]:
+        assert self.loaded is not None
+        encoder, features = self.loaded
+        texts: list[str] = []
+        arrays: list[np.ndarray] = []
+        truncated = 0
+        for window in parts:
+            for (rows, cut), batch in encode_jobs(
+                encoder, window_jobs(encoder, window["texts"], np.array(window["missing"]))
+            ):
+                for row, array in zip(rows, batch, strict=True):
+                    check_finite(encoder, window["texts"][row], array)
+                texts += [window["texts"][row] for row in rows]
+                arrays += batch
+                truncated += cut
+        hashes = hashing.hash_texts(texts)
+        return {
+            "hashes": hashes.tobytes(),
+            "fragments": features.write_fragments(hashes, arrays, shape_of(encoder)),
+            "truncated": truncated,
+        }
+
+
+NOTHING: dict[str, Any] = {"hashes": b"", "fragments": [], "truncated": 0}
+RESULT = pa.schema(
+    [
+        ("hashes", pa.binary()),
+        ("fragments", pa.list_(pa.string())),
+        ("truncated", pa.int64()),
+        ("error", pa.struct([("kind", pa.string()), ("message", pa.string())])),
+    ]
+)

@@ -1,0 +1,1 @@
+"""Looks at files from strangers before their contents are believed."""

@@ -1,0 +1,1 @@
+"""The main job: extract, train several seeds, evaluate."""

@@ -1,0 +1,91 @@
+"""The features of a task's texts: extracted, checked, opened, exported."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from fusion_classifier.cluster.extract import extract_features_ray
+from fusion_classifier.config import EncoderConfig
+from fusion_classifier.encoders import EncoderIdentity, identify
+from fusion_classifier.errors import StoreError
+from fusion_classifier.features import (
+    ExtractionReport,
+    FeatureStore,
+    extract_features,
+    hash_texts,
+    open_features,
+    read_features,
+)
+from fusion_classifier.features.export import export_split
+from fusion_classifier.features.hashing import hexadecimal
+from fusion_classifier.runs.context import Workspace
+from fusion_classifier.tasks import Split, Task, targets
+from fusion_classifier.training import LabelledFeatures
+
+
+def extract_task(
+    task: Task, splits: Sequence[str], encoders: Sequence[EncoderConfig], work: Workspace
+) -> list[ExtractionReport]:
+    """Make sure that the store has the features of these splits, encoder by encoder."""
+    texts = [text for split in splits for text in _texts(task, split)]
+    reports = []
+    for config in encoders:
+        identity = identify(config, work.device)
+        if work.ray is None:
+            report = extract_features(texts, identity, work.store, work.device, work.progress)
+        else:
+            report = extract_features_ray(texts, identity, work.store, work.ray, work.progress)
+        if report.truncated:
+            work.say(
+                f"{report.encoder}: {report.truncated:,} texts were longer than {config.max_length} tokens and "
+                "lost their end; raise --max-length to keep it"
+            )
+        reports.append(report)
+    return reports
+
+
+def features_missing(task: Task, splits: Sequence[str], encoders: Sequence[EncoderConfig], work: Workspace) -> None:
+    """See that the store has all features of these splits, before hours of training find that it has not.
+
+    Raises:
+        StoreError: it has not; the message names the encoder and says how to extract.
+    """
+    for split in dict.fromkeys(splits):
+        hashes = hash_texts(_texts(task, split))
+        for config in encoders:
+            missing = int((~work.store.of(identify(config, work.device)).contains(hashes)).sum())
+            if missing:
+                raise StoreError(
+                    f"{work.store.root}: lacks the features of {missing:,} {split} texts by {config.name}; "
+                    f"first run fec extract on the same task with the same options and --encoder '{config.name}'"
+                )
+
+
+def _texts(task: Task, split: str) -> tuple[str, ...]:
+    """The texts of a split that need features: for train those of the augmentation too."""
+    return task.training.texts if split == "train" else task.split(split).texts
+
+
+def features_of(
+    split: Split, task: Task, identities: Sequence[EncoderIdentity], store: FeatureStore, memory: int | None = None
+) -> LabelledFeatures:
+    """The features of a task's rows with their labels; left in the store where they need more bytes than `memory`."""
+    return LabelledFeatures(
+        open_features(split.texts, identities, store, memory), targets(split.labels, len(task.labels))
+    )
+
+
+def export_task(
+    task: Task, splits: Sequence[str], encoders: Sequence[EncoderConfig], out: Path, work: Workspace
+) -> list[Path]:
+    """Write the features of splits as safetensors, extracting what is missing; the paths written."""
+    extract_task(task, splits, encoders, work)
+    identities = [identify(encoder, work.device) for encoder in encoders]
+    paths = []
+    for name in splits:
+        split = task.split(name)
+        features = read_features(split.texts, identities, work.store)
+        labels, hashes = targets(split.labels, len(task.labels)), hexadecimal(hash_texts(split.texts))
+        path = out / f"{name}.safetensors"
+        export_split(features, labels, path, names=task.labels, task=task.name, split=name, hashes=hashes)
+        paths.append(path)
+    return paths

@@ -1,0 +1,223 @@
+"""The run folder: claimed, locked, and read."""
+
+import json
+import platform
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import filelock
+import torch
+import yaml
+from filelock import FileLock
+from pydantic import ValidationError
+
+from fusion_classifier.classifier.folder import (
+    load_head,
+)
+from fusion_classifier.config import RunConfig
+from fusion_classifier.encoders import EncoderIdentity
+from fusion_classifier.errors import FecError, UsageError, reason
+from fusion_classifier.fusion import Head, build_head
+from fusion_classifier.support.files import whole_folder, write_whole
+from fusion_classifier.tasks import Task
+from fusion_classifier.training import Decision, Epoch, LabelledFeatures, Trained
+from fusion_classifier.training.tracking import STATE_FILE, TENSORBOARD_FOLDER
+from fusion_classifier.version import __version__, source_commit
+
+CONFIG_FILE = "config.yaml"
+METRICS_FILE = "metrics.json"
+STAGES_FILE = "stages.json"
+REPORT_FILE = "report.html"
+REPORTED_PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "scikit-learn", "pylance", "pyarrow")
+
+
+@contextmanager
+def locked(out: Path) -> Iterator[None]:
+    """The run folder, held against a second command that would write into it."""
+    lock = FileLock(out / ".lock", blocking=False)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except filelock.Timeout as error:
+        raise FecError(
+            f"{out}: another fec command is writing there; wait for it, or choose another --out"
+        ) from error
+    except (FileExistsError, NotADirectoryError) as error:
+        raise FecError(f"{out}: is a file; choose another --out") from error
+    except OSError as error:
+        raise FecError(f"{out}: can't be written ({error.strerror}); choose another --out") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def claim(
+    out: Path,
+    config: RunConfig,
+    task: Task,
+    identities: Sequence[EncoderIdentity],
+    device: torch.device,
+    *,
+    overwrite: bool,
+) -> None:
+    """Write `config.yaml`, or see that the one there says the same."""
+    decides = {
+        "run": config.model_dump(mode="json"),
+        "data": {
+            "source": task.source,
+            "licence": task.licence,
+            "labels": len(task.labels),
+            "splits": {
+                name: {"rows": len(s), "sha256": s.fingerprint()}
+                for name, s in (
+                    task.splits | ({"augmentation": task.augmentation} if task.augmentation else {})
+                ).items()
+            },
+        },
+        "encoder_keys": {identity.config.name: identity.key for identity in identities},
+    }
+    path = out / CONFIG_FILE
+    if path.exists() and not overwrite:
+        # Read as a configuration, so that a field that came with a newer version has its default.
+        there = read_config(out) | {"run": read_run_config(out).model_dump(mode="json")}
+        for part, value in decides.items():
+            difference = _difference(value, there.get(part), part)
+            if difference:
+                raise UsageError(
+                    f"{out}: holds a run with another configuration ({difference}); "
+                    "choose another --out, or --overwrite to replace it"
+                )
+        return
+    others = [entry.name for entry in out.iterdir() if entry.name not in OUR_FILES and not entry.name.startswith(".")]
+    if others and not path.exists():
+        raise UsageError(f"{out}: is not a run folder (it holds {others[0]}); choose another --out")
+    if overwrite:
+        _discard(out)
+    described = decides | {
+        "weights": {i.config.name: {"source": i.weights.source, "fingerprint": i.fingerprint} for i in identities},
+        "environment": environment(device),
+    }
+    write_whole(path, yaml.safe_dump(described, sort_keys=False, allow_unicode=True))
+
+
+OUR_FILES = (
+    CONFIG_FILE,
+    METRICS_FILE,
+    STAGES_FILE,
+    REPORT_FILE,
+    "seeds",
+    "model",
+    "predictions.parquet",
+    "confusion_matrix.png",
+    "risk_coverage.png",
+    "f1_by_label.png",
+    "training_curves.png",
+    STATE_FILE,
+    TENSORBOARD_FOLDER,
+)
+
+
+def _discard(out: Path) -> None:
+    """Remove the seeds of a run that is replaced, their model, and what speaks of them; all else is written anew."""
+    with whole_folder(out / "seeds"):
+        pass
+    for name in (METRICS_FILE, STAGES_FILE, REPORT_FILE, STATE_FILE):
+        (out / name).unlink(missing_ok=True)
+    for name in ("model", TENSORBOARD_FOLDER):  # a model that stayed would pass for that of the new seeds
+        shutil.rmtree(out / name, ignore_errors=True)
+
+
+def _difference(new: Any, old: Any, where: str) -> str | None:
+    """The first place where two configurations differ, in words."""
+    if isinstance(new, Mapping) and isinstance(old, Mapping):
+        for key in [*new, *(key for key in old if key not in new)]:
+            found = _difference(new.get(key), old.get(key), f"{where}.{key}")
+            if found:
+                return found
+        return None
+    if isinstance(new, Sequence) and not isinstance(new, str) and isinstance(old, Sequence) and len(new) == len(old):
+        pairs = enumerate(zip(new, old, strict=True))
+        return next((d for i, (a, b) in pairs if (d := _difference(a, b, f"{where}.{i}"))), None)
+    return None if new == old else f"{where}: there {old!r}, now {new!r}"
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """What a result may depend on beside the configuration."""
+    versions = {name: version(name) for name in REPORTED_PACKAGES}
+    return {
+        "fusion_classifier": __version__,
+        "commit": source_commit(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "device": device.type,
+        "threads": torch.get_num_threads(),
+        **versions,
+    }
+
+
+def read_config(out: Path) -> dict[str, Any]:
+    """`config.yaml` of a run folder.
+
+    Raises:
+        FecError: it is not there or can't be read.
+    """
+    path = out / CONFIG_FILE
+    try:
+        described = yaml.safe_load(path.read_text("utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise FecError(f"{path}: can't be read ({reason(error)}); is {out} a run folder?") from error
+    if not isinstance(described, dict) or "run" not in described:
+        raise FecError(f"{path}: is not the configuration of a run")
+    return described
+
+
+def read_run_config(out: Path) -> RunConfig:
+    """The configuration of a run folder.
+
+    Raises:
+        FecError: it is not there or can't be read.
+    """
+    try:
+        return RunConfig.model_validate(read_config(out)["run"])
+    except ValidationError as error:
+        problem = error.errors()[0]
+        field = ".".join(map(str, problem["loc"]))
+        raise FecError(f"{out / CONFIG_FILE}: run.{field}: {problem['msg']}") from error
+
+
+def seed_folder(out: Path, seed: int) -> Path:
+    return out / "seeds" / str(seed)
+
+
+def finished_seed(
+    out: Path, config: RunConfig, train_data: LabelledFeatures, n_classes: int, seed: int
+) -> Trained | None:
+    """A seed that an earlier call has trained."""
+    folder = seed_folder(out, seed)
+    if not folder.exists():
+        return None
+    return read_seed(folder, build_head(config.head, train_data.shapes, n_classes), seed)
+
+
+def read_seed(folder: Path, head: Head, seed: int) -> Trained:
+    """A trained seed from its folder, into a head of its configuration.
+
+    Raises:
+        FecError: it can't be read.
+    """
+    try:
+        load_head(head, folder / "head.safetensors")
+    except FecError as error:
+        raise FecError(f"{error}; delete {folder} to train seed {seed} anew") from error
+    try:
+        record = json.loads((folder / "training.json").read_text("utf-8"))
+        history = tuple(Epoch(**epoch) for epoch in record["history"])
+        decision = Decision.model_validate(record["decision"])
+        return Trained(head, decision, seed, int(record["best_epoch"]), history)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise FecError(f"{folder}: can't be read ({error}); delete it to train seed {seed} anew") from error

@@ -1,0 +1,1 @@
+"""Files, progress, logs and other helpers that know nothing of texts."""

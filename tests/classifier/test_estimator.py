@@ -1,0 +1,270 @@
+"""`FusionClassifier`, the Python way in."""
+
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import FunctionTransformer
+
+from fusion_classifier import FusionClassifier
+from fusion_classifier.errors import DataError, FecError
+from fusion_classifier.features import ExtractionReport, extract_features
+from fusion_classifier.fusion import Head
+from fusion_classifier.training import loop, predict_logits
+
+TEXTS = [f"{word} {i}" for i in range(12) for word in ("we won", "he broke it", "it is dark")]
+LABELS = ["joy", "anger", "fear"] * 12
+
+
+@pytest.fixture
+def fitted(bert_folder: Path, tmp_path: Path) -> FusionClassifier:
+    classifier = FusionClassifier(
+        encoders=[f"{bert_folder}?dtype=float32"],
+        head="linear",
+        store=tmp_path / "store",
+        training={"max_epochs": 25},
+    )
+    return classifier.fit(TEXTS, LABELS)
+
+
+def test_it_learns_what_is_easy(fitted: FusionClassifier) -> None:
+    assert fitted.classes_.tolist() == ["anger", "fear", "joy"]
+    assert fitted.score(TEXTS, LABELS) > 0.9
+    assert set(fitted.predict(["we won again"])) <= {"anger", "fear", "joy"}
+
+
+def test_probabilities_have_a_column_a_class_and_sum_to_one(fitted: FusionClassifier) -> None:
+    probabilities = fitted.predict_proba(TEXTS[:7])
+    assert probabilities.shape == (7, 3)
+    np.testing.assert_allclose(probabilities.sum(1), 1, atol=1e-5)
+    assert (fitted.predict(TEXTS[:7]) == fitted.classes_[probabilities.argmax(1)]).all()
+
+
+def test_saved_and_loaded_it_predicts_the_same(fitted: FusionClassifier, tmp_path: Path) -> None:
+    fitted.save_pretrained(tmp_path / "model")
+    assert {path.name for path in (tmp_path / "model").iterdir()} == {
+        "README.md",
+        "config.json",
+        "model.safetensors",
+    }
+    loaded = FusionClassifier.from_pretrained(tmp_path / "model")
+    kept = fitted.predict_proba(TEXTS[:9])  # from features that the store has rounded to float16
+    np.testing.assert_allclose(loaded.predict_proba(TEXTS[:9]), kept, atol=1e-3)
+    fitted.set_params(keep_features=False)
+    np.testing.assert_array_equal(loaded.predict_proba(TEXTS[:9]), fitted.predict_proba(TEXTS[:9]))
+    assert loaded.classes_.tolist() == fitted.classes_.tolist()
+
+
+def test_whole_numbers_as_labels_stay_numbers(bert_folder: Path, tmp_path: Path) -> None:
+    numbers = np.array([{"joy": 5, "anger": 1, "fear": 3}[label] for label in LABELS])
+    classifier = FusionClassifier([str(bert_folder)], store=tmp_path / "store").fit(TEXTS, numbers)
+    classifier.save_pretrained(tmp_path / "model")
+    loaded = FusionClassifier.from_pretrained(tmp_path / "model")
+    assert loaded.classes_.tolist() == [1, 3, 5]
+    assert loaded.predict(TEXTS[:2]).dtype.kind == "i"
+
+
+def test_the_same_seed_gives_the_same_bits(bert_folder: Path, tmp_path: Path) -> None:
+    runs = [
+        FusionClassifier([str(bert_folder)], head="llmembed", training={"max_epochs": 2}, store=tmp_path / "store")
+        .fit(TEXTS, LABELS)
+        .predict_proba(TEXTS)
+        for _ in range(2)
+    ]
+    np.testing.assert_array_equal(runs[0], runs[1])
+
+
+def test_parameters_follow_the_estimator_contract(bert_folder: Path) -> None:
+    classifier = FusionClassifier([str(bert_folder)], head="llmembed", seed=3)
+    copy = clone(classifier)
+    assert copy.get_params() == classifier.get_params()
+    with pytest.raises(NotFittedError):
+        copy.predict(["a text"])
+    with pytest.raises(NotFittedError):
+        copy.save_pretrained("nowhere")
+
+
+def test_validation_texts_may_be_given(bert_folder: Path, tmp_path: Path) -> None:
+    classifier = FusionClassifier([str(bert_folder)], store=tmp_path / "store")
+    classifier.fit(TEXTS[3:], LABELS[3:], X_valid=TEXTS[:3], y_valid=LABELS[:3])
+    assert classifier.classes_.tolist() == ["anger", "fear", "joy"]
+    with pytest.raises(DataError, match="'envy'"):
+        classifier.fit(TEXTS[3:], LABELS[3:], X_valid=["oh"], y_valid=["envy"])
+
+
+@pytest.mark.parametrize(
+    ("texts", "labels", "message"),
+    [
+        ("one string", ["a"], "list of texts"),
+        (["", "b"], ["x", "y"], "text 0 is empty"),
+        (["a", None], ["x", "y"], "text 1 is None"),
+        (["a", "b"], ["x"], "1 labels for 2 texts"),
+        (["a"] * 12, ["x"] * 12, "two different labels"),
+        (["a", "b"], ["x", "y"], "too few"),
+    ],
+)
+def test_what_can_not_be_used_is_an_error_that_says_why(
+    bert_folder: Path, texts: list[str], labels: list[str], message: str
+) -> None:
+    with pytest.raises(DataError, match=message):
+        FusionClassifier([str(bert_folder)]).fit(texts, labels)
+
+
+def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FecError, match="not a model folder"):
+        FusionClassifier.from_pretrained(tmp_path)
+
+
+def test_a_damaged_model_is_refused_by_name(fitted: FusionClassifier, tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    fitted.save_pretrained(model)
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps(config | {"id2label": {"0": "a", "1": "b"}}))
+    with pytest.raises(FecError, match=r"model\.safetensors"):
+        FusionClassifier.from_pretrained(model)
+    (model / "config.json").write_text(json.dumps(config | {"head": {"name": "unheard-of"}}))
+    with pytest.raises(FecError, match="head"):
+        FusionClassifier.from_pretrained(model)
+    (model / "config.json").write_text("{")
+    with pytest.raises(FecError, match=r"config\.json"):
+        FusionClassifier.from_pretrained(model)
+    (model / "config.json").write_text(json.dumps(config))
+    (model / "model.safetensors").write_bytes(b"not a tensor")
+    with pytest.raises(FecError, match=r"model\.safetensors"):
+        FusionClassifier.from_pretrained(model)
+
+
+@pytest.fixture(scope="module")
+def small(bert_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> FusionClassifier:
+    """Not fitted; all tests share its store."""
+    return FusionClassifier(
+        [f"{bert_folder}?dtype=float32"],
+        head="linear",
+        store=tmp_path_factory.mktemp("store"),
+        training={"max_epochs": 3},
+    )
+
+
+def test_batches_of_the_head_give_each_text_its_own_answer(
+    bert_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = [" ".join(["we won"] * (1 + i % 5) + [str(i)]) for i in range(30)]  # of several lengths, out of order
+    classifier = FusionClassifier(
+        [f"{bert_folder}?dtype=float32"], store=tmp_path / "store", training={"max_epochs": 2}, keep_features=False
+    ).fit(TEXTS, LABELS)
+    at_once = classifier.predict_proba(texts)
+    sizes = []
+
+    def counted(head: Head, features: Any, count: int, device: torch.device) -> torch.Tensor:
+        sizes.append(count)
+        return predict_logits(head, features, count, device)
+
+    monkeypatch.setattr("fusion_classifier.classifier.estimator.predict_logits", counted)
+    monkeypatch.setitem(loop.INFERENCE_TOKENS, "cpu", 40)
+    in_batches = classifier.predict_proba(texts)
+    assert sum(sizes) == len(texts)
+    assert len(sizes) > 4
+    np.testing.assert_allclose(in_batches, at_once, atol=1e-6)
+
+
+def test_a_grid_search_encodes_each_text_once(
+    small: FusionClassifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded = []
+
+    def counted(*arguments: Any, **more: Any) -> ExtractionReport:
+        report = extract_features(*arguments, **more)
+        encoded.append(report.encoded)
+        return report
+
+    monkeypatch.setattr("fusion_classifier.classifier.estimator.extract_features", counted)
+    monkeypatch.setattr("fusion_classifier.classifier.estimator.encode", None)  # the way past the store
+    grid = {"head": ["linear", "llmembed"], "training": [{"max_epochs": 1, "learning_rate": r} for r in (1e-3, 1e-2)]}
+    search = GridSearchCV(clone(small).set_params(store=tmp_path / "store"), grid, cv=2, error_score="raise")
+    search.fit(TEXTS, LABELS)
+    assert len(encoded) > 2 * 4
+    assert sum(encoded) == len(set(TEXTS))
+    assert search.predict(TEXTS[:2]).shape == (2,)
+
+
+def test_it_works_in_a_pipeline_and_in_several_processes(small: FusionClassifier) -> None:
+    pipeline = Pipeline([("lower", FunctionTransformer(np.char.lower)), ("clf", clone(small))])
+    scores = cross_val_score(pipeline, TEXTS, LABELS, cv=2, n_jobs=2, error_score="raise")
+    assert scores.shape == (2,)
+    assert "FusionClassifier" in pipeline.fit(TEXTS, LABELS)._repr_html_()
+    assert pipeline.score(TEXTS, LABELS) > 0.3
+
+
+def test_other_calibration_may_be_put_on_it(small: FusionClassifier) -> None:
+    calibrated = CalibratedClassifierCV(clone(small), cv=2).fit(TEXTS, LABELS)
+    np.testing.assert_allclose(calibrated.predict_proba(TEXTS[:4]).sum(1), 1, atol=1e-6)
+
+
+def test_columns_of_tables_are_texts_and_labels(small: FusionClassifier) -> None:
+    pandas = pytest.importorskip("pandas")
+    table = pandas.DataFrame({"text": TEXTS, "label": LABELS}, index=np.arange(len(TEXTS))[::-1])
+    as_lists = clone(small).fit(TEXTS, LABELS).predict_proba(TEXTS)
+    for texts, labels in [
+        (table["text"], table["label"]),
+        (table["text"].astype(object), table["label"].astype("category")),
+        (np.array(TEXTS, dtype=object), np.array(LABELS, dtype=object)),
+        (np.array(TEXTS), np.array(LABELS)),
+        (pa.chunked_array([TEXTS]), pa.chunked_array([LABELS])),
+    ]:
+        fitted = clone(small).fit(texts, labels)
+        np.testing.assert_array_equal(fitted.predict_proba(texts), as_lists)
+        assert fitted.score(texts, labels) == pytest.approx((fitted.predict(TEXTS) == np.array(LABELS)).mean())
+    with pytest.raises(DataError, match=r"one column.*\(36, 1\)"):
+        fitted.predict(table[["text"]])
+    with pytest.raises(DataError, match="text 1 is nan"):
+        fitted.predict(pandas.Series(["a", None]))
+
+
+def test_a_polars_column_will_do(small: FusionClassifier) -> None:
+    polars = pytest.importorskip("polars")
+    fitted = clone(small).fit(polars.Series(TEXTS), polars.Series(LABELS))
+    assert fitted.predict(polars.Series(TEXTS)).shape == (len(TEXTS),)
+
+
+def test_fit_leaves_the_parameters_alone_and_starts_anew(small: FusionClassifier) -> None:
+    classifier = clone(small)
+    before = classifier.get_params(deep=True)
+    first = classifier.fit(TEXTS, LABELS).predict_proba(TEXTS)
+    classifier.fit(TEXTS[:24], [label.upper() for label in LABELS[:24]])
+    assert classifier.classes_.tolist() == ["ANGER", "FEAR", "JOY"]
+    np.testing.assert_array_equal(classifier.fit(TEXTS, LABELS).predict_proba(TEXTS), first)
+    assert classifier.get_params(deep=True) == before
+    assert not hasattr(clone(classifier), "classes_")
+    restored = pickle.loads(pickle.dumps(classifier))  # noqa: S301
+    assert restored._loaded is None
+    np.testing.assert_array_equal(restored.predict_proba(TEXTS), first)
+
+
+def test_several_labels_a_text_have_a_score(small: FusionClassifier) -> None:
+    indicator = np.array([[i % 2, i % 3 == 0, i % 3 != 0] for i in range(len(TEXTS))], dtype=np.int64)
+    fitted = clone(small).fit(TEXTS, indicator)
+    answers = fitted.predict(TEXTS)
+    assert fitted.score(TEXTS, indicator) == (answers == indicator).all(1).mean()
+    names = [[name for name, one in zip("abc", row, strict=True) if one] for row in indicator]
+    by_name = clone(small).fit(TEXTS, names)
+    np.testing.assert_array_equal(by_name.predict(TEXTS), answers)
+    assert by_name.score(TEXTS, names) == fitted.score(TEXTS, indicator)
+    assert cross_val_score(clone(small), TEXTS, indicator, scoring="f1_micro", error_score="raise", cv=2).shape == (
+        2,
+    )
+
+
+@pytest.mark.parametrize("labels", [[1.5] * 36, [True, False] * 18, ["a", None] * 18, ["a", 1] * 18])
+def test_labels_of_other_types_are_refused(small: FusionClassifier, labels: list[object]) -> None:
+    with pytest.raises(DataError, match="strings or whole numbers"):
+        clone(small).fit(TEXTS, np.array(labels, dtype=object))

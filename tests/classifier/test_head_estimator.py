@@ -1,0 +1,137 @@
+"""`FusionHeadClassifier`: scikit-learn's contract, and what it adds to it."""
+
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.sparse import csr_matrix
+from sklearn.base import BaseEstimator
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from fusion_classifier import FusionHeadClassifier
+from fusion_classifier.config import HEAD_CONFIGS
+from fusion_classifier.errors import DataError, UsageError
+from fusion_classifier.training import train
+
+FEW = {"max_epochs": 20, "learning_rate": 3e-3}
+
+
+@parametrize_with_checks([FusionHeadClassifier()])  # type: ignore[untyped-decorator]
+def test_it_is_a_scikit_learn_estimator(estimator: BaseEstimator, check: Callable[[BaseEstimator], None]) -> None:
+    check(estimator)
+
+
+@pytest.fixture(scope="module")
+def rows() -> tuple[np.ndarray, np.ndarray]:
+    """Three labels, which only the first block (2, 4) of 14 columns tells apart."""
+    generator = np.random.default_rng(0)
+    y = np.array(["anger", "fear", "joy"])[np.arange(90) % 3]
+    X = generator.standard_normal((90, 14))
+    X[:, :8] += 2 * generator.standard_normal((3, 8))[np.arange(90) % 3]
+    return X, y
+
+
+@pytest.mark.parametrize("head", HEAD_CONFIGS)
+@pytest.mark.parametrize("blocks", [None, [8, 6], {"llm": (2, 4), "bert": 6}])
+def test_every_head_learns_from_every_kind_of_blocks(
+    rows: tuple[np.ndarray, np.ndarray], head: str, blocks: Any
+) -> None:
+    X, y = rows
+    fitted = FusionHeadClassifier(head, blocks=blocks, training=FEW).fit(X, y)
+    assert fitted.score(X, y) > 0.8
+    assert list(fitted.head_.shapes) == (list(blocks) if isinstance(blocks, dict) else list(fitted.shapes_))
+    probabilities = fitted.predict_proba(X)
+    np.testing.assert_allclose(probabilities.sum(1), 1, atol=1e-5)
+    assert (fitted.classes_[probabilities.argmax(1)] == fitted.predict(X)).all()
+    restored = pickle.loads(pickle.dumps(fitted))  # noqa: S301
+    np.testing.assert_array_equal(restored.predict_proba(X), probabilities)
+
+
+@pytest.mark.parametrize(
+    ("blocks", "message"),
+    [
+        ([8, 5], "13 columns together, X has 14"),
+        ([(2, 4, 1), 6], "block0"),
+        ({"a": 14.0}, "a has"),
+        ([-1, 15], "block0"),
+    ],
+)
+def test_blocks_that_can_not_be_are_named(rows: tuple[np.ndarray, np.ndarray], blocks: Any, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        FusionHeadClassifier(blocks=blocks).fit(*rows)
+
+
+def test_no_row_is_trained_and_validated_on(
+    rows: tuple[np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    X, y = rows
+    seen = []
+
+    def looked_at(head: Any, config: Any, train_data: Any, valid_data: Any, *rest: Any) -> Any:
+        seen.extend([set(map(bytes, data.features["block0"].values)) for data in (train_data, valid_data)])
+        return train(head, config, train_data, valid_data, *rest)
+
+    monkeypatch.setattr("fusion_classifier.classifier.head_estimator.train", looked_at)
+    relabelled = np.where(np.arange(90) < 30, "joy", y)  # some rows a second time, with another label
+    FusionHeadClassifier(training=FEW).fit(np.vstack([X, X]), np.hstack([y, relabelled]))
+    assert not seen[0] & seen[1]
+    assert len(seen[0]) + len(seen[1]) == 90
+    assert len(seen[1]) == 9
+
+
+def test_validation_rows_may_be_given(rows: tuple[np.ndarray, np.ndarray]) -> None:
+    X, y = rows
+    fitted = FusionHeadClassifier(training=FEW).fit(X[9:], y[9:], X_valid=X[:9], y_valid=y[:9])
+    assert fitted.history_[0].valid_accuracy * 9 == pytest.approx(round(fitted.history_[0].valid_accuracy * 9))
+    with pytest.raises(DataError, match="'envy'"):
+        FusionHeadClassifier().fit(X, y, X_valid=X[:1], y_valid=["envy"])
+    with pytest.raises(DataError, match="y_valid"):
+        FusionHeadClassifier().fit(X, y, X_valid=X[:1])
+
+
+def test_several_labels_a_row(rows: tuple[np.ndarray, np.ndarray]) -> None:
+    X, y = rows
+    indicator = np.stack([y == "joy", y != "fear"], axis=1).astype(int)
+    fitted = FusionHeadClassifier(training=FEW).fit(X, indicator, sample_weight=np.arange(90) % 4)
+    assert (fitted.predict(X) == indicator).all(1).mean() > 0.8
+    assert fitted.predict_proba(X).shape == (90, 2)
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"), [([-1.0] + [1.0] * 89, "row 0"), ([0.0] * 90, "zero"), ([1.0] * 5, r"\(5,\).*90 rows")]
+)
+def test_weights_that_can_not_be_are_named(
+    rows: tuple[np.ndarray, np.ndarray], weights: list[float], message: str
+) -> None:
+    with pytest.raises(DataError, match=message):
+        FusionHeadClassifier().fit(*rows, sample_weight=weights)
+
+
+def test_sparse_features_are_refused_in_scikit_learns_words(rows: tuple[np.ndarray, np.ndarray]) -> None:
+    with pytest.raises(TypeError, match="Sparse data was passed"):
+        FusionHeadClassifier().fit(csr_matrix(rows[0]), rows[1])
+
+
+def test_too_few_rows_are_an_error_with_the_way_out() -> None:
+    with pytest.raises(DataError, match="X_valid"):
+        FusionHeadClassifier().fit(np.eye(2), ["a", "b"])
+
+
+def test_it_works_in_scikit_learns_tools(rows: tuple[np.ndarray, np.ndarray]) -> None:
+    X, y = rows
+    pandas = pytest.importorskip("pandas")
+    table = pandas.DataFrame(X, columns=[f"x{i}" for i in range(14)])
+    pipeline = make_pipeline(StandardScaler().set_output(transform="pandas"), FusionHeadClassifier(training=FEW))
+    grid = {"fusionheadclassifier__head": ["linear", "fusion"], "fusionheadclassifier__blocks": [None, (8, 6)]}
+    search = GridSearchCV(pipeline, grid, cv=2, scoring="neg_log_loss", error_score="raise").fit(table, y)
+    assert search.best_estimator_[-1].feature_names_in_.tolist() == list(table.columns)
+    assert cross_val_score(FusionHeadClassifier(training=FEW), X, y, cv=3, error_score="raise").min() > 0.7
+    calibrated = CalibratedClassifierCV(FusionHeadClassifier(training=FEW), cv=2).fit(X, y, sample_weight=np.ones(90))
+    assert calibrated.score(X, y) > 0.8
+    assert "FusionHeadClassifier" in pipeline._repr_html_()

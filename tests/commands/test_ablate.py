@@ -1,0 +1,97 @@
+"""Ablation on small real encoders: every combination, from the store alone."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from fusion_classifier.commands.ablate import ablate, slug, subsets
+from fusion_classifier.config import RunConfig, TaskConfig
+from fusion_classifier.encoders import parse_encoders
+from fusion_classifier.errors import StoreError, UsageError
+from fusion_classifier.evaluation.predictions import read_predictions
+from fusion_classifier.features import FeatureStore
+from fusion_classifier.fusion import parse_head
+from fusion_classifier.runs.context import Workspace
+from fusion_classifier.runs.features import extract_task
+from fusion_classifier.support.progress import QUIET
+from fusion_classifier.tasks import Split, Task
+from fusion_classifier.training import recipe
+
+ROWS = [("we won", 0), ("he broke it", 1), ("it is dark", 2)]
+
+
+def task_of(rows: int) -> Task:
+    def split(name: str, count: int) -> Split:
+        chosen = [(f"{text} {name} {i}", label) for i in range(count) for text, label in ROWS]
+        return Split(tuple(text for text, _ in chosen), tuple(label for _, label in chosen))
+
+    splits = {"train": split("a", rows), "valid": split("b", 8)}
+    return Task("moods", ("joy", "anger", "fear"), splits, "here")
+
+
+def config_of(encoders: list[Path], head: str) -> RunConfig:
+    return RunConfig(
+        task=TaskConfig(name="moods"),
+        encoders=parse_encoders([f"{path}?dtype=float32" for path in encoders]),
+        head=parse_head(head),
+        training=recipe("default", head, max_epochs=3),
+        seeds=(0, 1),
+    )
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Workspace:
+    return Workspace(FeatureStore(tmp_path / "store"), torch.device("cpu"), QUIET)
+
+
+def test_every_subset_under_every_head_and_what_each_encoder_adds(
+    bert_folder: Path, roberta_folder: Path, llama_folder: Path, work: Workspace, tmp_path: Path
+) -> None:
+    encoders = [bert_folder, roberta_folder, llama_folder]
+    task = task_of(20)
+    configs = [config_of(encoders, head) for head in ("linear", "fusion")]
+    extract_task(task, ["train", "valid"], configs[0].encoders, work)
+    out = tmp_path / "out"
+    found = ablate(configs, task, "valid", out, work)
+    assert len(found["combinations"]) == 2 * 7
+    assert json.loads((out / "ablation.json").read_text()) == found
+    assert (out / "ablation.png").stat().st_size > 5000
+    names = [encoder.name for encoder in configs[0].encoders]
+    for head in ("linear", "fusion"):
+        added = [one for one in found["added"] if one["head"] == head]
+        assert [one["encoder"] for one in added[:3]] == names
+        assert added[3]["best_single"]
+        full, rest = (
+            next(c for c in found["combinations"] if c["head"] == head and c["encoders"] == wanted)
+            for wanted in (names, names[1:])
+        )
+        difference = full["metrics"]["accuracy"]["mean"] - rest["metrics"]["accuracy"]["mean"]
+        assert added[0]["metrics"]["accuracy"]["difference"] == pytest.approx(difference)
+    folder = out / "linear" / "+".join(slug(name) for name in names)
+    assert set(read_predictions(folder / "predictions.parquet")) == {"valid"}
+    # Again: nothing is trained a second time.
+    heads = {path: path.stat().st_mtime_ns for path in out.rglob("head.safetensors")}
+    assert len(heads) == 2 * 7 * 2
+    assert ablate(configs, task, "valid", out, work)["added"] == found["added"]
+    assert {path: path.stat().st_mtime_ns for path in heads} == heads
+
+
+def test_missing_features_are_named_before_anything_is_trained(
+    bert_folder: Path, roberta_folder: Path, work: Workspace, tmp_path: Path
+) -> None:
+    task = task_of(8)
+    config = config_of([bert_folder, roberta_folder], "linear")
+    extract_task(task, ["train", "valid"], config.encoders[:1], work)
+    with pytest.raises(StoreError, match=rf"24 train texts by {roberta_folder.name}.*fec extract"):
+        ablate([config], task, "valid", tmp_path / "out", work)
+    assert not (tmp_path / "out").exists()
+
+
+def test_too_many_combinations_are_refused(bert_folder: Path, work: Workspace, tmp_path: Path) -> None:
+    specs = [f"{bert_folder}?max_length={n}" for n in range(20, 28)]
+    config = config_of([bert_folder], "linear").model_copy(update={"encoders": parse_encoders(specs)})
+    with pytest.raises(UsageError, match="255 combinations"):
+        ablate([config], task_of(8), "valid", tmp_path / "out", work)
+    assert len(subsets(config.encoders)) == 255

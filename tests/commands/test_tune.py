@@ -1,0 +1,409 @@
+"""Fine-tuning: small random models of the true classes on a task that can be learned, and real weights."""
+
+import hashlib
+import importlib.util
+import json
+import random
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+from safetensors.torch import load_file
+
+from fusion_classifier.cli.main import app
+from fusion_classifier.commands import tune as tuning
+from fusion_classifier.commands.tune import Tuned, tune_encoder
+from fusion_classifier.commands.tuned_folder import load_tuned_classifier
+from fusion_classifier.config import TuneConfig
+from fusion_classifier.encoders import encode, identify, load_encoder, parse_encoder
+from fusion_classifier.errors import DataError, FecError, MissingSplitError, NonFiniteError, UsageError, WeightsError
+from fusion_classifier.features import FeatureStore
+from fusion_classifier.runs.context import Workspace
+from fusion_classifier.support.progress import QUIET
+from fusion_classifier.tasks import Split, Task, demo
+
+CPU = torch.device("cpu")
+WORDS = ("we won", "he broke it", "it is dark")
+FAST = {"epochs": 4, "learning_rate": 3e-3, "batch_size": 8}
+
+
+def task_of(rows: int = 45) -> Task:
+    """Texts that end in a number, with the label that their words say."""
+
+    def split(start: int, count: int) -> Split:
+        chosen = range(start, start + count)
+        return Split(tuple(f"{WORDS[i % 3]} {i}" for i in chosen), tuple(i % 3 for i in chosen))
+
+    splits = {"train": split(0, rows), "valid": split(rows, 15), "test": split(rows + 15, 15)}
+    return Task("moods", ("joy", "anger", "fear"), splits, "made up")
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Workspace:
+    return Workspace(FeatureStore(tmp_path / "store"), CPU, QUIET)
+
+
+@pytest.fixture
+def tune(work: Workspace, tmp_path: Path) -> Callable[..., Tuned]:
+    def tuned(model: Path | str, name: str = "tuned", *, task: Task | None = None, **changes: Any) -> Tuned:
+        settings = "" if "?" in str(model) else "?dtype=float32"
+        encoder = parse_encoder(f"{model}{settings}")
+        overwrite = changes.pop("overwrite", False)
+        config = TuneConfig.model_validate(FAST | changes)
+        return tune_encoder(config, encoder, task or task_of(), tmp_path / name, work, overwrite=overwrite)
+
+    return tuned
+
+
+def digest(folder: Path) -> str:
+    return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "llama"])
+def test_a_tuned_folder_is_an_encoder_of_its_own(
+    kind: str, request: pytest.FixtureRequest, tune: Callable[..., Tuned]
+) -> None:
+    base: Path = request.getfixturevalue(f"{kind}_folder")
+    tuned = tune(base)
+    assert tuned.best.valid_accuracy > 0.8
+    for spec in ("?dtype=float32", "?dtype=float32&pooling=tokens&layers=1,-1", "?dtype=bfloat16"):
+        before, after = (load_encoder(parse_encoder(f"{folder}{spec}"), CPU) for folder in (base, tuned.folder))
+        assert before.identity.key != after.identity.key
+        assert before.shape == after.shape
+        text = "he won it"
+        assert np.abs(encode(before, [text])[0] - encode(after, [text])[0]).max() > 0.05
+        assert before.tokenizer(text)["input_ids"] == after.tokenizer(text)["input_ids"]
+    assert {tensor.dtype for tensor in load_file(tuned.folder / "model.safetensors").values()} == {torch.float32}
+
+
+@pytest.mark.parametrize("settings", ["", "&pooling=first", "&pooling=mean%2Blast", "&template=Mood of {text}:"])
+def test_the_head_reads_what_extraction_gives(
+    settings: str, bert_folder: Path, tune: Callable[..., Tuned], tmp_path: Path
+) -> None:
+    tuned = tune(f"{bert_folder}?dtype=float32{settings}")
+    classifier = load_tuned_classifier(tuned.folder, CPU)
+    valid = task_of().split("valid")
+    np.testing.assert_array_equal(classifier.logits(valid.texts), tuned.valid_logits)
+    accuracy = float((classifier.predict(valid.texts) == task_of().targets("valid")).mean())
+    assert accuracy == tuned.record["valid"]["accuracy"] == pytest.approx(tuned.best.valid_accuracy)
+    assert tuned.record["valid"]["weighted_f1"] == pytest.approx(tuned.best.valid_weighted_f1)
+    probabilities = classifier.predict_proba(["we won", "it is dark"])
+    assert probabilities.shape == (2, 3)
+    np.testing.assert_allclose(probabilities.sum(1), 1, atol=1e-5)
+    assert classifier.predict_proba([]).shape == (0, 3)
+
+
+def test_tuning_json_says_what_was_done(bert_folder: Path, tune: Callable[..., Tuned], tmp_path: Path) -> None:
+    tuned = tune(bert_folder)
+    record = json.loads((tuned.folder / "tuning.json").read_text())
+    assert record == tuned.record
+    assert record["base"]["fingerprint"] == identify(parse_encoder(str(bert_folder)), CPU).fingerprint
+    assert record["task"]["data"]["train"] == {"rows": 45, "sha256": task_of().split("train").fingerprint()}
+    assert record["tuning"]["learning_rate"] == 3e-3
+    assert len(record["history"]) == 4
+    assert [*record["history"]][record["best_epoch"] - 1]["valid_weighted_f1"] == max(
+        epoch["valid_weighted_f1"] for epoch in record["history"]
+    )
+    written = (
+        "".join(path.read_text() for path in tuned.folder.glob("*.json")) + (tuned.folder / "README.md").read_text()
+    )
+    assert str(tmp_path) not in written
+    assert str(bert_folder.parent) not in written
+
+
+def test_the_loss_falls_and_the_best_epoch_is_kept(bert_folder: Path, tune: Callable[..., Tuned]) -> None:
+    losses = [epoch.train_loss for epoch in tune(bert_folder).history]
+    assert losses[-1] < losses[0] / 2
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_does_not(
+    bert_folder: Path, tune: Callable[..., Tuned]
+) -> None:
+    state = random.getstate()
+    np.random.seed(5)
+    expected = np.random.random()
+    np.random.seed(5)
+    first = tune(bert_folder, "a")
+    assert random.getstate() == state  # Trainer seeds both, which are the caller's
+    assert np.random.random() == expected
+    torch.manual_seed(99)
+    again, other = tune(bert_folder, "b"), tune(bert_folder, "c", seed=1)
+    assert digest(first.folder) == digest(again.folder) != digest(other.folder)
+    np.testing.assert_array_equal(first.valid_logits, again.valid_logits)
+
+
+def test_the_test_split_does_not_matter(bert_folder: Path, tune: Callable[..., Tuned]) -> None:
+    task = task_of()
+    without = replace(task, splits={name: task.splits[name] for name in ("train", "valid")})
+    assert digest(tune(bert_folder, "a").folder) == digest(tune(bert_folder, "b", task=without).folder)
+
+
+def test_several_labels_a_text_are_tuned_too(bert_folder: Path, tune: Callable[..., Tuned]) -> None:
+    task = task_of()
+    several = {
+        name: Split(
+            part.texts, tuple((0, 1) if label == 0 else (label,) for label in part.labels if isinstance(label, int))
+        )
+        for name, part in task.splits.items()
+    }
+    tuned = tune(bert_folder, task=replace(task, splits=several, multilabel=True))
+    assert tuned.best.valid_weighted_f1 > 0.9
+    assert tuned.record["valid"]["subset_accuracy"] > 0.8
+    classifier = load_tuned_classifier(tuned.folder, CPU)
+    assert classifier.predict(["we won 3", "it is dark 4"]).shape == (2, 3)
+
+
+# --- LoRA --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["bert", "llama"])
+def test_lora_trains_adapters_only_and_merges_them(
+    kind: str, request: pytest.FixtureRequest, tune: Callable[..., Tuned], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("peft")
+    base: Path = request.getfixturevalue(f"{kind}_folder")
+    ids = torch.arange(4, 20)[None]
+    seen: dict[str, torch.Tensor] = {}
+    train = tuning._train
+
+    def watched(model: tuning.PooledClassifier, *rest: Any) -> Any:
+        trained = {name for name, p in model.named_parameters() if p.requires_grad}
+        assert all("lora_" in name or name.startswith("head.") for name in trained)
+        result = train(model, *rest)
+        with torch.no_grad():
+            seen["unmerged"] = model.encoder(input_ids=ids).last_hidden_state
+        return result
+
+    monkeypatch.setattr(tuning, "_train", watched)
+    tuned = tune(base, lora_rank=4, epochs=6)
+    assert tuned.record["parameters"]["trained"] < tuned.record["parameters"]["all"] / 2
+    assert tuned.record["environment"]["peft"]
+    with torch.no_grad():
+        merged = load_encoder(parse_encoder(f"{tuned.folder}?dtype=float32"), CPU, plain=True).model(input_ids=ids)
+    torch.testing.assert_close(merged.last_hidden_state, seen["unmerged"], atol=1e-4, rtol=1e-4)
+    before, after = load_file(base / "model.safetensors"), load_file(tuned.folder / "model.safetensors")
+    changed = {name for name in after if not torch.equal(after[name], before[name])}
+    assert changed  # nothing but the matrices of linear layers
+    assert all(before[name].ndim == 2 and "embed" not in name for name in changed)
+
+
+def test_lora_without_peft_says_how_to_get_it(
+    bert_folder: Path, tune: Callable[..., Tuned], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "peft" else find(name, *a))
+    with pytest.raises(FecError, match=r"pip install 'llm-fusion-classifier\[tune\]'"):
+        tune(bert_folder, lora_rank=4)
+
+
+# --- what is refused ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ("pooling=tokens", "pooling=mean"),
+        ("pooling=pooler", "pooling=mean"),
+        ("dtype=float16", "bfloat16 or float32"),
+        ("template=a {text}||b {text}", "several templates"),
+        ("projection=some.safetensors", "tune first"),
+        ("quantization=int8", "tune without quantization"),
+        ("max_length=600", "over the model's 512"),
+    ],
+)
+def test_settings_that_can_not_be_tuned_with(
+    settings: str, message: str, bert_folder: Path, tune: Callable[..., Tuned]
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        tune(f"{bert_folder}?{settings}")
+
+
+def test_a_task_without_train_or_valid_is_refused(
+    bert_folder: Path, tune: Callable[..., Tuned], tmp_path: Path
+) -> None:
+    task = task_of()
+    for name in ("train", "valid"):
+        rest = {other: part for other, part in task.splits.items() if other != name}
+        with pytest.raises(MissingSplitError, match=f"no {name} split"):
+            tune(bert_folder, task=replace(task, splits=rest))
+        with pytest.raises(DataError, match="is empty"):
+            tune(bert_folder, task=replace(task, splits=rest | {name: Split((), ())}))
+    assert not (tmp_path / "tuned").exists()
+
+
+def test_a_taken_place_is_refused_before_training(
+    bert_folder: Path, tune: Callable[..., Tuned], tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.txt").write_text("mine")
+    (tmp_path / "empty").mkdir()
+    for name, message in (("file", "is a file"), ("full", "holds other files"), ("file/below", "can't be written")):
+        for overwrite in (False, True):
+            with pytest.raises(FecError, match=message):
+                tune(bert_folder, name, overwrite=overwrite)
+    assert (tmp_path / "full" / "thesis.txt").read_text() == "mine"
+    first = tune(bert_folder, "empty")
+    with pytest.raises(UsageError, match="--overwrite"):
+        tune(bert_folder, "empty")
+    assert digest(first.folder) != digest(tune(bert_folder, "empty", seed=1, overwrite=True).folder)
+
+
+def test_the_base_is_never_overwritten(bert_folder: Path, tune: Callable[..., Tuned], tmp_path: Path) -> None:
+    first = tune(bert_folder, "models/a")
+    for place in ("models/a", "models"):
+        with pytest.raises(UsageError, match="own files"):
+            tune(first.folder, place, overwrite=True)
+
+
+def test_a_learning_rate_that_diverges_is_named_and_leaves_nothing(
+    bert_folder: Path, tune: Callable[..., Tuned], tmp_path: Path
+) -> None:
+    with pytest.raises(NonFiniteError, match="lower --lr"):
+        tune(bert_folder, learning_rate=1e30, epochs=20)
+    assert [path.name for path in tmp_path.iterdir()] == []
+
+
+def test_a_classifier_needs_a_folder_of_tune(bert_folder: Path, tune: Callable[..., Tuned]) -> None:
+    with pytest.raises(WeightsError, match=r"was .* tuned by fec"):
+        load_tuned_classifier(bert_folder, CPU)
+    tuned = tune(bert_folder)
+    head = tuned.folder / "classifier" / "head.safetensors"
+    head.write_bytes(head.read_bytes()[:50])
+    with pytest.raises(WeightsError, match="tune again"):
+        load_tuned_classifier(tuned.folder, CPU)
+    shutil.rmtree(head.parent)  # whoever wants the encoder only may throw the head away
+    before = load_encoder(parse_encoder(str(tuned.folder)), CPU).identity.key
+    tune(bert_folder, "again")
+    assert load_encoder(parse_encoder(str(tuned.folder.parent / "again")), CPU).identity.key == before
+
+
+# --- the command -------------------------------------------------------------------------------------------
+
+
+def call(arguments: Sequence[object]) -> None:
+    """`fec` in this process."""
+    app(args=[str(argument) for argument in arguments], standalone_mode=False)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    path = tmp_path / "moods.csv"
+    rows = [f"{text} {i},{label}" for i in range(20) for text, label in zip(WORDS, "jaf", strict=True)]
+    path.write_text("\n".join(["text,label", *rows]) + "\n", "utf-8")
+    return path
+
+
+def test_the_command_tells_the_epochs_and_what_comes_next(bert_folder: Path, data: Path, tmp_path: Path) -> None:
+    arguments = ["tune", str(bert_folder), str(data), "--epochs", "2", "--out", "tuned"]
+    command = [sys.executable, "-m", "fusion_classifier", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False, timeout=240)
+    assert done.returncode == 0, done.stderr
+    assert "epoch 2: loss" in done.stdout
+    assert "Next: fec run" in done.stdout
+    (split, bar) = done.stderr.strip().splitlines()
+    assert "split into" in split
+    assert bar.startswith("tuning small-bert · epoch 2")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["moods.csv", "tuned"]
+
+
+def test_as_json_it_prints_the_record(
+    bert_folder: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call(["tune", bert_folder, data, "--epochs", 1, "--out", tmp_path / "tuned", "--json"])
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["tuning"]["learning_rate"] == 1e-4  # that of a narrow model
+    assert json.loads(printed.out) == json.loads((tmp_path / "tuned" / "tuning.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("no-such-folder/a/b/c", "demo"), 1, "no such folder"),
+        (("minilm?pooling=huge", "demo"), 2, "pooling"),
+        (("minilm-l6", "no-such-task"), 2, "no task and no file"),
+        (("minilm-l6", "demo", "--epochs", "0"), 2, "epochs"),
+        (("minilm-l6", "demo", "--lr", "nan"), 2, "--lr: "),
+        (("minilm-l6", "demo", "--seed", "-1"), 2, "seed"),
+        (("minilm-l6", "demo", "--lora-rank", "4"), 2, "goes with --lora"),
+        (("minilm-l6", "demo", "--lora", "--lora-rank", "0"), 2, "--lora-rank: "),
+    ],
+)
+def test_wrong_calls_are_named(
+    arguments: tuple[str, ...], code: int, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FEC_MODELS", str(tmp_path / "no-models"))
+    with pytest.raises(FecError, match=message) as raised:
+        call(["tune", *arguments, "--out", tmp_path / "tuned"])
+    assert raised.value.exit_code == code
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_stopped_it_leaves_nothing(number: int, bert_folder: Path, data: Path, tmp_path: Path) -> None:
+    arguments = [
+        "tune",
+        str(bert_folder),
+        str(data),
+        "--epochs",
+        "100000",
+        "--out",
+        str(tmp_path / "models" / "tuned"),
+    ]
+    process = subprocess.Popen(
+        [sys.executable, "-c", STARTED_DRIVER, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "epoch\n"
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == (128 + number if number == signal.SIGINT else -number)
+    assert "Traceback" not in errors
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["moods.csv"]
+
+
+STARTED_DRIVER = """
+import sys
+from fusion_classifier import cli, tuning
+first = tuning._Follow.on_evaluate
+def on_evaluate(self, *a, **k):
+    first(self, *a, **k)
+    if len(self.history) == 1:
+        print("epoch", flush=True)
+tuning._Follow.on_evaluate = on_evaluate
+cli.main(sys.argv[1:])
+"""
+
+
+def test_on_a_terminal_a_bar_moves(bert_folder: Path, tmp_path: Path) -> None:
+    from fusion_classifier.support.progress import Progress
+
+    console = Console(force_terminal=True, record=True, width=200, file=(tmp_path / "terminal").open("w"))
+    work = Workspace(FeatureStore(tmp_path / "store"), CPU, Progress(console))
+    encoder = parse_encoder(f"{bert_folder}?dtype=float32")
+    tune_encoder(TuneConfig(epochs=2), encoder, task_of(), tmp_path / "tuned", work)
+    shown = console.export_text()
+    assert "epoch 2 · valid weighted F1" in shown
+    assert "4/4" in shown
+
+
+# --- real weights ------------------------------------------------------------------------------------------
+
+
+def test_minilm_learns_the_demo_corpus(minilm: str, work: Workspace, tmp_path: Path) -> None:
+    task = demo.load()
+    config = TuneConfig(epochs=2, learning_rate=1e-3, batch_size=16)
+    tuned = tune_encoder(config, parse_encoder(minilm), task.limited(160), tmp_path / "tuned", work)
+    truth = task.targets("valid")
+    majority = np.bincount(truth).max() / len(truth)
+    assert tuned.history[-1].train_loss < tuned.history[0].train_loss
+    assert tuned.best.valid_accuracy > 2 * majority
