@@ -53,18 +53,23 @@ import torch
 from peers import Fitted, Problem
 
 from fusion_classifier.config import EncoderConfig, FeatureKind, TaskConfig
-from fusion_classifier.encoders import EncoderIdentity, identify, load_identified, parse_encoders, resolve_device
+from fusion_classifier.encoders.device import resolve_device
+from fusion_classifier.encoders.identity import EncoderIdentity, identify
+from fusion_classifier.encoders.loading import load_identified
+from fusion_classifier.encoders.spec import parse_encoders
 from fusion_classifier.encoders.weights import locate
 from fusion_classifier.errors import FecError, UsageError, WeightsError
-from fusion_classifier.evaluation import SplitPredictions, write_predictions
 from fusion_classifier.evaluation.metrics import score
-from fusion_classifier.features import ExtractionReport, FeatureStore, extract_features, hash_texts
-from fusion_classifier.features.hashing import hexadecimal
+from fusion_classifier.evaluation.predictions import SplitPredictions, write_predictions
+from fusion_classifier.features.extract import ExtractionReport, extract_features
+from fusion_classifier.features.hashing import hash_texts, hexadecimal
+from fusion_classifier.features.store import FeatureStore
 from fusion_classifier.runs.context import Workspace
 from fusion_classifier.runs.features import extract_task
 from fusion_classifier.support.files import whole_file, whole_folder, write_whole
 from fusion_classifier.support.progress import QUIET
-from fusion_classifier.tasks import Split, Task, load_task
+from fusion_classifier.tasks.registry import load_task
+from fusion_classifier.tasks.task import Split, Task
 
 ENCODERS = ("smollm2-135m", "minilm-l6", "mpnet-base")
 QUICK_TRAIN, QUICK_VALID = 2000, 500

@@ -19,17 +19,24 @@ import torch
 from matplotlib.figure import Figure
 
 from fusion_classifier.config import EncoderConfig, TaskConfig
-from fusion_classifier.encoders import identify, load_identified, parse_encoders, resolve_device
+from fusion_classifier.encoders.device import resolve_device
+from fusion_classifier.encoders.identity import identify
+from fusion_classifier.encoders.loading import load_identified
+from fusion_classifier.encoders.spec import parse_encoders
 from fusion_classifier.errors import FecError
 from fusion_classifier.evaluation.metrics import score
-from fusion_classifier.features import FeatureStore, PooledFeatures
-from fusion_classifier.fusion import parse_head
+from fusion_classifier.features.arrays import PooledFeatures
+from fusion_classifier.features.store import FeatureStore
+from fusion_classifier.fusion.registry import parse_head
 from fusion_classifier.runs.context import Workspace
 from fusion_classifier.runs.features import extract_task, features_of
 from fusion_classifier.support.files import write_whole
 from fusion_classifier.support.progress import QUIET
-from fusion_classifier.tasks import Task, load_task
-from fusion_classifier.training import LabelledFeatures, predict_logits, recipe, train
+from fusion_classifier.tasks.registry import load_task
+from fusion_classifier.tasks.task import Task
+from fusion_classifier.training.data import LabelledFeatures
+from fusion_classifier.training.defaults import recipe
+from fusion_classifier.training.loop import predict_logits, train
 
 HEAD = "linear"
 

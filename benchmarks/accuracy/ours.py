@@ -9,11 +9,15 @@ import numpy as np
 from peers import Fitted, Problem, search
 
 from fusion_classifier.config import RunConfig, TaskConfig, TrainingConfig
-from fusion_classifier.encoders import EncoderIdentity, identify
-from fusion_classifier.features import Features, PooledFeatures, read_features
-from fusion_classifier.fusion import count_parameters, parse_head
+from fusion_classifier.encoders.identity import EncoderIdentity, identify
+from fusion_classifier.features.arrays import Features, PooledFeatures
+from fusion_classifier.features.extract import read_features
+from fusion_classifier.fusion.head import count_parameters
+from fusion_classifier.fusion.registry import parse_head
 from fusion_classifier.runs.pipeline import train_task
-from fusion_classifier.training import LabelledFeatures, Trained, predict_logits, recipe, train
+from fusion_classifier.training.data import LabelledFeatures
+from fusion_classifier.training.defaults import recipe
+from fusion_classifier.training.loop import Trained, predict_logits, train
 
 
 def head(problem: Problem, *, name: str, recipe_name: str = "default") -> Fitted:

@@ -22,11 +22,11 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler, normalize
 
 from fusion_classifier.config import EncoderConfig
-from fusion_classifier.encoders import identify
-from fusion_classifier.features import PooledFeatures, read_features
+from fusion_classifier.encoders.identity import identify
+from fusion_classifier.features.arrays import PooledFeatures
+from fusion_classifier.features.extract import read_features
 from fusion_classifier.runs.context import Workspace
-from fusion_classifier.tasks import Task
-from fusion_classifier.tasks.task import targets
+from fusion_classifier.tasks.task import Task, targets
 
 Predict = Callable[[Sequence[str]], np.ndarray]
 

@@ -19,17 +19,22 @@ import numpy as np
 import torch
 
 from fusion_classifier.config import ProjectionKind, TaskConfig
-from fusion_classifier.encoders import identify, parse_encoders, resolve_device
+from fusion_classifier.encoders.device import resolve_device
+from fusion_classifier.encoders.identity import identify
 from fusion_classifier.encoders.projection import Projection, fit_projection, quantize
+from fusion_classifier.encoders.spec import parse_encoders
 from fusion_classifier.errors import FecError
 from fusion_classifier.evaluation.metrics import score
-from fusion_classifier.features import FeatureStore, TokenFeatures
-from fusion_classifier.fusion import parse_head
+from fusion_classifier.features.arrays import TokenFeatures
+from fusion_classifier.features.store import FeatureStore
+from fusion_classifier.fusion.registry import parse_head
 from fusion_classifier.runs.context import Workspace
 from fusion_classifier.runs.features import extract_task, features_of
 from fusion_classifier.support.progress import QUIET
-from fusion_classifier.tasks import load_task
-from fusion_classifier.training import LabelledFeatures, predict_logits, recipe, train
+from fusion_classifier.tasks.registry import load_task
+from fusion_classifier.training.data import LabelledFeatures
+from fusion_classifier.training.defaults import recipe
+from fusion_classifier.training.loop import predict_logits, train
 
 SETTINGS: tuple[tuple[ProjectionKind, int, bool], ...] = (
     # kind, share of the width kept (1/n), 8 bits

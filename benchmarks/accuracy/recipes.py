@@ -14,14 +14,16 @@ import time
 from pathlib import Path
 
 from fusion_classifier.config import TaskConfig, TrainingConfig
-from fusion_classifier.encoders import identify, parse_encoders, resolve_device
-from fusion_classifier.features import FeatureStore
-from fusion_classifier.fusion import parse_head
+from fusion_classifier.encoders.device import resolve_device
+from fusion_classifier.encoders.identity import identify
+from fusion_classifier.encoders.spec import parse_encoders
+from fusion_classifier.features.store import FeatureStore
+from fusion_classifier.fusion.registry import parse_head
 from fusion_classifier.runs.context import Workspace
 from fusion_classifier.runs.features import extract_task, features_of
 from fusion_classifier.support.progress import Progress
-from fusion_classifier.tasks import load_task
-from fusion_classifier.training import train
+from fusion_classifier.tasks.registry import load_task
+from fusion_classifier.training.loop import train
 
 ENCODERS = ["smollm2-135m", "minilm-l6", "mpnet-base"]
 GRIDS = {

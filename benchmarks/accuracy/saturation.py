@@ -17,12 +17,14 @@ import torch
 from matplotlib.figure import Figure
 
 from fusion_classifier.classifier.folder import load_model
-from fusion_classifier.encoders import identify, resolve_device
-from fusion_classifier.features import FeatureStore, read_features
-from fusion_classifier.fusion import LlmEmbedHead
+from fusion_classifier.encoders.device import resolve_device
+from fusion_classifier.encoders.identity import identify
+from fusion_classifier.features.extract import read_features
+from fusion_classifier.features.store import FeatureStore
 from fusion_classifier.fusion.cooccurrence import cooccurrence, cosine_cooccurrence, power_normalize, signed_root
+from fusion_classifier.fusion.llmembed import LlmEmbedHead
 from fusion_classifier.runs.folder import read_run_config
-from fusion_classifier.tasks import load_task
+from fusion_classifier.tasks.registry import load_task
 from fusion_classifier.training.data import blocks, feature_batch
 
 SATURATED = 0.995

@@ -127,7 +127,7 @@ def features(store: Path) -> dict[str, str]:
     """By text, the digest of its feature, and what `verify` finds."""
     import lance  # noqa: PLC0415 - only in a fork
 
-    from fusion_classifier.features import FeatureStore  # noqa: PLC0415
+    from fusion_classifier.features.store import FeatureStore  # noqa: PLC0415
 
     found = {}
     here = FeatureStore(store)

@@ -41,7 +41,7 @@ from crash import free_port
 from fusion_classifier import FusionClassifier
 from fusion_classifier.config import TaskConfig
 from fusion_classifier.errors import FecError
-from fusion_classifier.tasks import load_task
+from fusion_classifier.tasks.registry import load_task
 
 KEY = "a key of the soak"
 MARK = "zebrafish"  # stands in every text, so that a text in a log is found

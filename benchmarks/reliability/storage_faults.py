@@ -26,10 +26,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from fusion_classifier.encoders import EncoderIdentity, identify, parse_encoder
+from fusion_classifier.encoders.identity import EncoderIdentity, identify
+from fusion_classifier.encoders.spec import parse_encoder
 from fusion_classifier.errors import FecError, StoreError
-from fusion_classifier.features import FeatureStore, hash_texts
 from fusion_classifier.features.arrays import FeatureShape
+from fusion_classifier.features.hashing import hash_texts
+from fusion_classifier.features.store import FeatureStore
 
 ROWS, WIDTH, LAYERS, LONGEST = 60, 48, 2, 9
 TEXTS = [f"text number {i}" for i in range(ROWS)]

@@ -34,14 +34,18 @@ from transformers import AutoModelForCausalLM
 from transformers.utils import logging as transformers_logging
 
 from fusion_classifier.config import TaskConfig
-from fusion_classifier.encoders import Encoder, EncoderIdentity, identify, load_identified, packed, parse_encoders
+from fusion_classifier.encoders import packed
 from fusion_classifier.encoders.encode import jobs_of
+from fusion_classifier.encoders.identity import EncoderIdentity, identify
+from fusion_classifier.encoders.loading import Encoder, load_identified
+from fusion_classifier.encoders.spec import parse_encoders
 from fusion_classifier.encoders.weights import locate
 from fusion_classifier.errors import FecError
-from fusion_classifier.features import FeatureStore, PooledFeatures, extract_features, read_features
-from fusion_classifier.features.extract import WINDOW_TEXTS
+from fusion_classifier.features.arrays import PooledFeatures
+from fusion_classifier.features.extract import WINDOW_TEXTS, extract_features, read_features
+from fusion_classifier.features.store import FeatureStore
 from fusion_classifier.support.progress import QUIET
-from fusion_classifier.tasks import load_task
+from fusion_classifier.tasks.registry import load_task
 
 CPU = torch.device("cpu")
 LLM, SENTENCE_ENCODERS = "smollm2-135m", ("minilm-l6", "mpnet-base")

@@ -35,9 +35,11 @@ from torchao.quantization import (  # type: ignore[import-not-found, unused-igno
 from transformers import LlamaConfig, LlamaModel
 
 from fusion_classifier.config import TaskConfig
-from fusion_classifier.encoders import encode, load_encoder, parse_encoder
+from fusion_classifier.encoders.encode import encode
+from fusion_classifier.encoders.loading import load_encoder
+from fusion_classifier.encoders.spec import parse_encoder
 from fusion_classifier.errors import FecError
-from fusion_classifier.tasks import load_task
+from fusion_classifier.tasks.registry import load_task
 
 ENCODERS = ("smollm2-135m", "minilm-l6", "mpnet-base")
 WAYS = {"weights": Int8WeightOnlyConfig, "dynamic": Int8DynamicActivationInt8WeightConfig}

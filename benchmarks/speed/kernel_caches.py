@@ -23,7 +23,7 @@ from fusion_classifier import FusionClassifier
 from fusion_classifier.config import TaskConfig
 from fusion_classifier.encoders import packed
 from fusion_classifier.serving.kernels import KEPT
-from fusion_classifier.tasks import load_task
+from fusion_classifier.tasks.registry import load_task
 
 WARM_UP, TEXTS = 300, 1200
 VARIANTS = {"bounded": (KEPT, packed.TOKENS_MULTIPLE), "not rounded": (KEPT, 1), "unbounded": ({}, 1)}

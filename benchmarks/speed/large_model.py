@@ -32,11 +32,13 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import AutoModel, LlamaConfig, PreTrainedTokenizerFast
 
 from fusion_classifier.config import TaskConfig
-from fusion_classifier.encoders import identify, parse_encoder
-from fusion_classifier.features import FeatureStore, extract_features
+from fusion_classifier.encoders.identity import identify
+from fusion_classifier.encoders.spec import parse_encoder
+from fusion_classifier.features.extract import extract_features
+from fusion_classifier.features.store import FeatureStore
 from fusion_classifier.support.files import whole_file
 from fusion_classifier.support.progress import Progress
-from fusion_classifier.tasks import load_task
+from fusion_classifier.tasks.registry import load_task
 
 LAYERS = 32
 WIDTH, INNER, HEADS, VOCABULARY, CONTEXT = 4096, 11008, 32, 32000, 4096

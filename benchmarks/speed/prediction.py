@@ -44,11 +44,11 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 from fusion_classifier import FusionClassifier
 from fusion_classifier.classifier.estimator import CHUNK_TEXTS
 from fusion_classifier.config import TaskConfig
-from fusion_classifier.encoders import encode
+from fusion_classifier.encoders.encode import encode
 from fusion_classifier.errors import FecError
-from fusion_classifier.features import from_arrays
-from fusion_classifier.tasks import load_task
-from fusion_classifier.training import predict_logits
+from fusion_classifier.features.arrays import from_arrays
+from fusion_classifier.tasks.registry import load_task
+from fusion_classifier.training.loop import predict_logits
 
 ENCODERS = ("smollm2-135m", "minilm-l6", "mpnet-base")
 TRAINED_TEXTS = 400

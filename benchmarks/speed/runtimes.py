@@ -30,9 +30,9 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 from torch import Tensor, nn
 
 from fusion_classifier.config import TaskConfig
-from fusion_classifier.encoders import Encoder, load_identified
+from fusion_classifier.encoders.loading import Encoder, load_identified
 from fusion_classifier.errors import FecError
-from fusion_classifier.tasks import load_task
+from fusion_classifier.tasks.registry import load_task
 
 ENCODERS = ("minilm-l6", "mpnet-base")
 BATCHES = (32, 64)

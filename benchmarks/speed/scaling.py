@@ -41,11 +41,12 @@ from matplotlib.figure import Figure
 from fusion_classifier.cluster.extract import extract_features_ray
 from fusion_classifier.cluster.pool import RayEngine, prepare
 from fusion_classifier.config import TaskConfig
-from fusion_classifier.encoders import load_identified
+from fusion_classifier.encoders.loading import load_identified
 from fusion_classifier.errors import FecError
-from fusion_classifier.features import FeatureStore, hash_texts
+from fusion_classifier.features.hashing import hash_texts
+from fusion_classifier.features.store import FeatureStore
 from fusion_classifier.support.progress import QUIET
-from fusion_classifier.tasks import load_task
+from fusion_classifier.tasks.registry import load_task
 
 ROWS, QUICK_ROWS = (1000, 2000, 5000, 10_000, 20_000, 50_000), (500, 1000, 2000, 4000)
 RAY_ROWS, RAY_PART = 20_000, 5  # and a fifth of them, for the difference

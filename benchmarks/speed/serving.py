@@ -41,7 +41,7 @@ import numpy as np
 from fusion_classifier import FusionClassifier
 from fusion_classifier.config import TaskConfig
 from fusion_classifier.errors import FecError
-from fusion_classifier.tasks import load_task
+from fusion_classifier.tasks.registry import load_task
 
 CLIENTS = (1, 8, 32)
 TRAINED_TEXTS = 200

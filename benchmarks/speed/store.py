@@ -32,10 +32,13 @@ import numpy as np
 import torch
 
 from fusion_classifier.config import EncoderConfig
-from fusion_classifier.encoders import EncoderIdentity
+from fusion_classifier.encoders.identity import EncoderIdentity
 from fusion_classifier.encoders.weights import Weights
 from fusion_classifier.errors import FecError
-from fusion_classifier.features import FeatureShape, FeatureStore, codec, hash_texts
+from fusion_classifier.features import codec
+from fusion_classifier.features.arrays import FeatureShape
+from fusion_classifier.features.hashing import hash_texts
+from fusion_classifier.features.store import FeatureStore
 from fusion_classifier.training.data import in_blocks
 
 SHAPE = (5, 4096)

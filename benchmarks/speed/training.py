@@ -45,17 +45,26 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode
 
 from fusion_classifier.config import EncoderConfig, LlmEmbedConfig, TaskConfig, TrainingConfig
-from fusion_classifier.encoders import EncoderIdentity, identify, parse_encoders
+from fusion_classifier.encoders.identity import EncoderIdentity, identify
+from fusion_classifier.encoders.spec import parse_encoders
 from fusion_classifier.encoders.weights import Weights
 from fusion_classifier.errors import FecError
-from fusion_classifier.features import FeatureShape, FeatureStore, PooledFeatures, hash_texts, open_features
-from fusion_classifier.fusion import attention, build_head, count_parameters, parse_head
+from fusion_classifier.features.arrays import FeatureShape, PooledFeatures
+from fusion_classifier.features.extract import open_features
+from fusion_classifier.features.hashing import hash_texts
+from fusion_classifier.features.store import FeatureStore
+from fusion_classifier.fusion import attention
 from fusion_classifier.fusion import fusion as fusion_module
+from fusion_classifier.fusion.head import count_parameters
+from fusion_classifier.fusion.registry import build_head, parse_head
 from fusion_classifier.runs.context import Workspace
 from fusion_classifier.runs.features import extract_task, features_of
 from fusion_classifier.support.progress import QUIET, Progress
-from fusion_classifier.tasks import load_task
-from fusion_classifier.training import LabelledFeatures, loop, recipe, train
+from fusion_classifier.tasks.registry import load_task
+from fusion_classifier.training import loop
+from fusion_classifier.training.data import LabelledFeatures
+from fusion_classifier.training.defaults import recipe
+from fusion_classifier.training.loop import train
 
 CPU = torch.device("cpu")
 TRUE_SIZES = {"llama2-7b-chat": (5, 4096), "bert-large": (1024,), "roberta-large": (1024,)}

@@ -82,7 +82,7 @@ def test_the_setting_with_the_best_validation_f1_is_kept_and_later_seeds_keep_it
     monkeypatch.syspath_prepend(SCRIPTS)
     from peers import Problem, search
 
-    from fusion_classifier.tasks import Split, Task
+    from fusion_classifier.tasks.task import Split, Task
 
     labels = ("calm", "angry")
     split = Split(("a", "b", "c", "d"), (0, 1, 0, 1))

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from fusion_classifier.config import TaskConfig
-from fusion_classifier.encoders import parse_encoders
-from fusion_classifier.features import FeatureStore
+from fusion_classifier.encoders.spec import parse_encoders
+from fusion_classifier.features.store import FeatureStore
 from fusion_classifier.runs.context import Workspace
 from fusion_classifier.support.progress import QUIET
-from fusion_classifier.tasks import load_task
+from fusion_classifier.tasks.registry import load_task
 
 SCRIPTS = Path(__file__).parents[2] / "benchmarks" / "accuracy"
 

@@ -18,9 +18,10 @@ from sklearn.preprocessing import FunctionTransformer
 
 from fusion_classifier import FusionClassifier
 from fusion_classifier.errors import DataError, FecError
-from fusion_classifier.features import ExtractionReport, extract_features
-from fusion_classifier.fusion import Head
-from fusion_classifier.training import loop, predict_logits
+from fusion_classifier.features.extract import ExtractionReport, extract_features
+from fusion_classifier.fusion.head import Head
+from fusion_classifier.training import loop
+from fusion_classifier.training.loop import predict_logits
 
 TEXTS = [f"{word} {i}" for i in range(12) for word in ("we won", "he broke it", "it is dark")]
 LABELS = ["joy", "anger", "fear"] * 12

@@ -8,7 +8,7 @@ import torch
 
 from fusion_classifier.classifier.folder import SavedEncoder, checked_identities, checked_identity, saved_encoders
 from fusion_classifier.config import EncoderConfig
-from fusion_classifier.encoders import identify
+from fusion_classifier.encoders.identity import identify
 from fusion_classifier.encoders.weights import Weights
 from fusion_classifier.errors import FecError, WeightsError
 from fusion_classifier.features.arrays import FeatureShape

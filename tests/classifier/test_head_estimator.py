@@ -17,7 +17,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from fusion_classifier import FusionHeadClassifier
 from fusion_classifier.config import HEAD_CONFIGS
 from fusion_classifier.errors import DataError, UsageError
-from fusion_classifier.training import train
+from fusion_classifier.training.loop import train
 
 FEW = {"max_epochs": 20, "learning_rate": 3e-3}
 

@@ -21,16 +21,13 @@ import ray
 from fusion_classifier.cluster.extract import absolute, extract_features_ray
 from fusion_classifier.cluster.pool import RayEngine, connected
 from fusion_classifier.config import EncoderConfig
-from fusion_classifier.encoders import EncoderIdentity, identify, parse_encoders
+from fusion_classifier.encoders.identity import EncoderIdentity, identify
+from fusion_classifier.encoders.spec import parse_encoders
 from fusion_classifier.errors import NonFiniteError, UsageError, WeightsError
-from fusion_classifier.features import (
-    FeatureStore,
-    PooledFeatures,
-    TokenFeatures,
-    extract_features,
-    hash_texts,
-    read_features,
-)
+from fusion_classifier.features.arrays import PooledFeatures, TokenFeatures
+from fusion_classifier.features.extract import extract_features, read_features
+from fusion_classifier.features.hashing import hash_texts
+from fusion_classifier.features.store import FeatureStore
 from fusion_classifier.support.progress import QUIET
 
 CPU = torch.device("cpu")

@@ -8,16 +8,16 @@ import torch
 
 from fusion_classifier.commands.ablate import ablate, slug, subsets
 from fusion_classifier.config import RunConfig, TaskConfig
-from fusion_classifier.encoders import parse_encoders
+from fusion_classifier.encoders.spec import parse_encoders
 from fusion_classifier.errors import StoreError, UsageError
 from fusion_classifier.evaluation.predictions import read_predictions
-from fusion_classifier.features import FeatureStore
-from fusion_classifier.fusion import parse_head
+from fusion_classifier.features.store import FeatureStore
+from fusion_classifier.fusion.registry import parse_head
 from fusion_classifier.runs.context import Workspace
 from fusion_classifier.runs.features import extract_task
 from fusion_classifier.support.progress import QUIET
-from fusion_classifier.tasks import Split, Task
-from fusion_classifier.training import recipe
+from fusion_classifier.tasks.task import Split, Task
+from fusion_classifier.training.defaults import recipe
 
 ROWS = [("we won", 0), ("he broke it", 1), ("it is dark", 2)]
 

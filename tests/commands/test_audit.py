@@ -14,13 +14,15 @@ from rich.console import Console
 
 from fusion_classifier.commands.audit import AUDIT_FILE, audit, find_label_errors, out_of_fold, pooled
 from fusion_classifier.config import EncoderConfig, TaskConfig
-from fusion_classifier.encoders import parse_encoder
+from fusion_classifier.encoders.spec import parse_encoder
 from fusion_classifier.errors import FecError, UsageError
-from fusion_classifier.features import FeatureStore, PooledFeatures, TokenFeatures
+from fusion_classifier.features.arrays import PooledFeatures, TokenFeatures
+from fusion_classifier.features.store import FeatureStore
 from fusion_classifier.runs.context import Workspace
 from fusion_classifier.support.files import write_whole
 from fusion_classifier.support.progress import Progress
-from fusion_classifier.tasks import Split, Task, load_task
+from fusion_classifier.tasks.registry import load_task
+from fusion_classifier.tasks.task import Split, Task
 
 needs_cleanlab = pytest.mark.skipif(
     importlib.util.find_spec("cleanlab") is None, reason="cleanlab is an extra (pip install '.[audit]')"

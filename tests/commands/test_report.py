@@ -17,16 +17,16 @@ from typer.testing import CliRunner
 from fusion_classifier.cli.main import app
 from fusion_classifier.commands.report import write_report
 from fusion_classifier.config import RunConfig, TaskConfig
-from fusion_classifier.encoders import parse_encoders
+from fusion_classifier.encoders.spec import parse_encoders
 from fusion_classifier.errors import DataError, FecError, UsageError
 from fusion_classifier.evaluation.predictions import read_predictions
-from fusion_classifier.features import FeatureStore
-from fusion_classifier.fusion import parse_head
+from fusion_classifier.features.store import FeatureStore
+from fusion_classifier.fusion.registry import parse_head
 from fusion_classifier.runs.context import Workspace
 from fusion_classifier.runs.pipeline import run
 from fusion_classifier.support.progress import QUIET
-from fusion_classifier.tasks import load_task
-from fusion_classifier.training import recipe
+from fusion_classifier.tasks.registry import load_task
+from fusion_classifier.training.defaults import recipe
 
 EVIL = "<script>alert(1)</script>"
 WORDS = {"joy": "we won", "anger": "he broke it", "fear": "it is dark", EVIL: 'they & <b>"you"</b> <img src=x>'}

@@ -24,12 +24,16 @@ from fusion_classifier.commands import tune as tuning
 from fusion_classifier.commands.tune import Tuned, tune_encoder
 from fusion_classifier.commands.tuned_folder import load_tuned_classifier
 from fusion_classifier.config import TuneConfig
-from fusion_classifier.encoders import encode, identify, load_encoder, parse_encoder
+from fusion_classifier.encoders.encode import encode
+from fusion_classifier.encoders.identity import identify
+from fusion_classifier.encoders.loading import load_encoder
+from fusion_classifier.encoders.spec import parse_encoder
 from fusion_classifier.errors import DataError, FecError, MissingSplitError, NonFiniteError, UsageError, WeightsError
-from fusion_classifier.features import FeatureStore
+from fusion_classifier.features.store import FeatureStore
 from fusion_classifier.runs.context import Workspace
 from fusion_classifier.support.progress import QUIET
-from fusion_classifier.tasks import Split, Task, demo
+from fusion_classifier.tasks import demo
+from fusion_classifier.tasks.task import Split, Task
 
 CPU = torch.device("cpu")
 WORDS = ("we won", "he broke it", "it is dark")

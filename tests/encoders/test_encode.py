@@ -18,9 +18,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import AutoModel, AutoTokenizer, LlamaModel, PreTrainedModel, PreTrainedTokenizerBase
 
-from fusion_classifier.encoders import Encoder, batch_a_core, encode, load_encoder, parse_encoder
-from fusion_classifier.encoders.encode import Job, batches, encode_batch, encode_jobs, tokenize
-from fusion_classifier.encoders.loading import thirds
+from fusion_classifier.encoders.encode import Job, batch_a_core, batches, encode, encode_batch, encode_jobs, tokenize
+from fusion_classifier.encoders.loading import Encoder, load_encoder, thirds
+from fusion_classifier.encoders.spec import parse_encoder
 from fusion_classifier.errors import FecError, NonFiniteError, UsageError
 
 CPU = torch.device("cpu")

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from fusion_classifier.encoders import identify, parse_encoder
+from fusion_classifier.encoders.identity import identify
+from fusion_classifier.encoders.spec import parse_encoder
 
 CPU = torch.device("cpu")
 

@@ -5,9 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from fusion_classifier.encoders import identify, load_identified, parse_encoder
 from fusion_classifier.encoders.encode import tokenize
+from fusion_classifier.encoders.identity import identify
 from fusion_classifier.encoders.lengths import token_lengths
+from fusion_classifier.encoders.loading import load_identified
+from fusion_classifier.encoders.spec import parse_encoder
 from fusion_classifier.errors import WeightsError
 
 TEXTS = ["we won", "a", "it is very dark in here " * 3, "naïve 😀"]

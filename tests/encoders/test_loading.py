@@ -27,7 +27,9 @@ from transformers import (
     XLMRobertaModel,
 )
 
-from fusion_classifier.encoders import encode, load_encoder, parse_encoder
+from fusion_classifier.encoders.encode import encode
+from fusion_classifier.encoders.loading import load_encoder
+from fusion_classifier.encoders.spec import parse_encoder
 from fusion_classifier.errors import FecError, UsageError, WeightsError
 
 CPU = torch.device("cpu")

@@ -12,13 +12,18 @@ from safetensors.torch import load_file, save_file
 from fusion_classifier import FusionClassifier
 from fusion_classifier.commands.project import project
 from fusion_classifier.config import ProjectionKind, TaskConfig
-from fusion_classifier.encoders import encode, identify, load_encoder, parse_encoder
+from fusion_classifier.encoders.encode import encode
+from fusion_classifier.encoders.identity import identify
+from fusion_classifier.encoders.loading import load_encoder
 from fusion_classifier.encoders.projection import fit_projection, load_projection, quantize, save_projection
+from fusion_classifier.encoders.spec import parse_encoder
 from fusion_classifier.errors import DataError, FecError, UsageError, WeightsError
-from fusion_classifier.features import FeatureStore, TokenFeatures, extract_features, read_features
+from fusion_classifier.features.arrays import TokenFeatures
+from fusion_classifier.features.extract import extract_features, read_features
+from fusion_classifier.features.store import FeatureStore
 from fusion_classifier.runs.context import Workspace
 from fusion_classifier.support.progress import QUIET
-from fusion_classifier.tasks import load_task
+from fusion_classifier.tasks.registry import load_task
 
 CPU = torch.device("cpu")
 TEXTS = ["what a day", "we won", "he broke it again", "something moved outside, in the dark"]

@@ -10,7 +10,10 @@ import pytest
 import torch
 from torch import nn
 
-from fusion_classifier.encoders import encode, identify, load_encoder, parse_encoder
+from fusion_classifier.encoders.encode import encode
+from fusion_classifier.encoders.identity import identify
+from fusion_classifier.encoders.loading import load_encoder
+from fusion_classifier.encoders.spec import parse_encoder
 from fusion_classifier.errors import UsageError
 from fusion_classifier.tasks import demo
 

@@ -15,8 +15,10 @@ import pytest
 import torch
 
 from fusion_classifier.config import EncoderConfig
-from fusion_classifier.encoders import encode, load_encoder, parse_encoder
+from fusion_classifier.encoders.encode import encode
+from fusion_classifier.encoders.loading import load_encoder
 from fusion_classifier.encoders.presets import PRESETS
+from fusion_classifier.encoders.spec import parse_encoder
 from fusion_classifier.encoders.weights import Weights, describe_presets, locate
 from fusion_classifier.errors import UsageError, WeightsError
 

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from fusion_classifier.encoders import encode, load_encoder, parse_encoder
+from fusion_classifier.encoders.encode import encode
+from fusion_classifier.encoders.loading import load_encoder
+from fusion_classifier.encoders.spec import parse_encoder
 from fusion_classifier.tasks import demo
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fusion_classifier.features import FeatureStore
+from fusion_classifier.features.store import FeatureStore
 
 
 @pytest.fixture

@@ -23,11 +23,10 @@ from fuzzing import ODD, anything, encoded, fuzzed, given, mutated, settled, st
 from fusion_classifier.classifier.folder import BUILT_IN_FOLDER, load_model
 from fusion_classifier.commands.compare import compare_runs
 from fusion_classifier.config import TaskConfig
-from fusion_classifier.evaluation import SplitPredictions, write_predictions
-from fusion_classifier.evaluation.predictions import read_predictions
+from fusion_classifier.evaluation.predictions import SplitPredictions, read_predictions, write_predictions
 from fusion_classifier.runs.folder import read_run_config
-from fusion_classifier.tasks import NAMED, load_task
 from fusion_classifier.tasks.readers import texts_of
+from fusion_classifier.tasks.registry import NAMED, load_task
 
 ENDINGS = ["csv", "tsv", "jsonl", "parquet", "txt", "csv.gz", "json", ""]
 

@@ -15,7 +15,9 @@ import torch
 from fuzzing import damaged, fuzzed, given, mutated, settled, st
 from safetensors.torch import load_file, save_file
 
-from fusion_classifier.encoders import encode, load_encoder, parse_encoder
+from fusion_classifier.encoders.encode import encode
+from fusion_classifier.encoders.loading import load_encoder
+from fusion_classifier.encoders.spec import parse_encoder
 
 CPU = torch.device("cpu")
 TEXTS = ["we won", "it is dark"]

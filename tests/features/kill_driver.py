@@ -11,8 +11,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fusion_classifier.encoders import identify, parse_encoder
-from fusion_classifier.features import FeatureStore, extract_features
+from fusion_classifier.encoders.identity import identify
+from fusion_classifier.encoders.spec import parse_encoder
+from fusion_classifier.features.extract import extract_features
+from fusion_classifier.features.store import FeatureStore
 from fusion_classifier.support.progress import QUIET
 
 

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fusion_classifier.features import PooledFeatures, TokenFeatures, from_arrays
+from fusion_classifier.features.arrays import PooledFeatures, TokenFeatures, from_arrays
 
 
 @given(st.lists(st.integers(1, 6), min_size=1, max_size=12), st.data())

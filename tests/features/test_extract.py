@@ -12,18 +12,16 @@ import numpy as np
 import pytest
 import torch
 
-from fusion_classifier.encoders import EncoderIdentity, encode, identify, load_identified, parse_encoder
+from fusion_classifier.encoders.encode import encode
 from fusion_classifier.encoders.encode import encode_batch as plain_encode_batch
+from fusion_classifier.encoders.identity import EncoderIdentity, identify
+from fusion_classifier.encoders.loading import load_identified
+from fusion_classifier.encoders.spec import parse_encoder
 from fusion_classifier.errors import NonFiniteError
-from fusion_classifier.features import (
-    FeatureStore,
-    PooledFeatures,
-    TokenFeatures,
-    extract_features,
-    hash_texts,
-    read_features,
-)
-from fusion_classifier.features.hashing import HASH_DTYPE
+from fusion_classifier.features.arrays import PooledFeatures, TokenFeatures
+from fusion_classifier.features.extract import extract_features, read_features
+from fusion_classifier.features.hashing import HASH_DTYPE, hash_texts
+from fusion_classifier.features.store import FeatureStore
 from fusion_classifier.support.progress import QUIET
 
 CPU = torch.device("cpu")

@@ -10,7 +10,9 @@ from fusion_classifier.config import EncoderConfig
 from fusion_classifier.encoders.identity import EncoderIdentity
 from fusion_classifier.encoders.weights import Weights
 from fusion_classifier.errors import StoreError, UsageError
-from fusion_classifier.features import FeatureShape, FeatureStore, PooledFeatures, hash_texts
+from fusion_classifier.features.arrays import FeatureShape, PooledFeatures
+from fusion_classifier.features.hashing import hash_texts
+from fusion_classifier.features.store import FeatureStore
 
 POOLED = FeatureShape((2, 3), ragged=False)
 HASHES = hash_texts([f"text {i}" for i in range(60)])

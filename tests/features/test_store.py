@@ -20,9 +20,11 @@ from fusion_classifier.config import EncoderConfig
 from fusion_classifier.encoders.identity import EncoderIdentity
 from fusion_classifier.encoders.weights import Weights
 from fusion_classifier.errors import NonFiniteError, StoreError
-from fusion_classifier.features import FeatureShape, FeatureStore, PooledFeatures, TokenFeatures, codec, hash_texts
+from fusion_classifier.features import codec
 from fusion_classifier.features import store as store_module
-from fusion_classifier.features.store import EncoderFeatures
+from fusion_classifier.features.arrays import FeatureShape, PooledFeatures, TokenFeatures
+from fusion_classifier.features.hashing import hash_texts
+from fusion_classifier.features.store import EncoderFeatures, FeatureStore
 from fusion_classifier.version import __version__, source_commit
 
 POOLED = FeatureShape((2, 3), ragged=False)

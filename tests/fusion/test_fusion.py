@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fusion_classifier.config import FusionConfig
-from fusion_classifier.features import FeatureShape, PooledFeatures, TokenFeatures
-from fusion_classifier.fusion import FusionHead, build_head, parse_head
-from fusion_classifier.fusion.fusion import MOST_LABEL_QUERIES
+from fusion_classifier.features.arrays import FeatureShape, PooledFeatures, TokenFeatures
+from fusion_classifier.fusion.fusion import MOST_LABEL_QUERIES, FusionHead
+from fusion_classifier.fusion.registry import build_head, parse_head
 
 SHAPES = {
     "small": FeatureShape((3, 8), ragged=True),

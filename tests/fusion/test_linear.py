@@ -10,10 +10,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from fusion_classifier.config import LinearConfig, TrainingConfig
-from fusion_classifier.features import FeatureShape, PooledFeatures, TokenFeatures
-from fusion_classifier.fusion import LinearHead
+from fusion_classifier.features.arrays import FeatureShape, PooledFeatures, TokenFeatures
+from fusion_classifier.fusion.linear import LinearHead
 from fusion_classifier.support.progress import QUIET
-from fusion_classifier.training import LabelledFeatures, predict_logits, train
+from fusion_classifier.training.data import LabelledFeatures
+from fusion_classifier.training.loop import predict_logits, train
 
 CPU = torch.device("cpu")
 

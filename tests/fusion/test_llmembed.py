@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from fusion_classifier.config import LlmEmbedConfig
-from fusion_classifier.features import FeatureShape, TokenStates
-from fusion_classifier.fusion import build_head, count_parameters
+from fusion_classifier.features.arrays import FeatureShape, TokenStates
+from fusion_classifier.fusion.head import count_parameters
+from fusion_classifier.fusion.registry import build_head
 
 PUBLISHED = {
     "llama2-7b-chat": FeatureShape((5, 4096), ragged=False),

@@ -16,12 +16,12 @@ from typer.testing import CliRunner
 
 from fusion_classifier import FusionClassifier
 from fusion_classifier.cli.main import app
-from fusion_classifier.encoders import parse_encoder
+from fusion_classifier.encoders.spec import parse_encoder
 from fusion_classifier.errors import FecError, UsageError
 from fusion_classifier.features.arrays import FeatureShape, TokenStates
-from fusion_classifier.fusion import build_head, parse_head
-from fusion_classifier.onnx_export import export_onnx
+from fusion_classifier.fusion.registry import build_head, parse_head
 from fusion_classifier.onnx_export import graph_files as export
+from fusion_classifier.onnx_export.graph_files import export_onnx
 from fusion_classifier.onnx_export.graphs import export_head
 from fusion_classifier.onnx_export.predict import Classifier
 from fusion_classifier.support.progress import QUIET
@@ -217,7 +217,7 @@ def test_poolings_templates_roberta_positions_and_thresholds_survive_the_export(
 
 
 def test_projected_states_in_8_bits_survive_the_export(fit: Fit, bert_folder: Path, tmp_path: Path) -> None:
-    from fusion_classifier.encoders import load_encoder
+    from fusion_classifier.encoders.loading import load_encoder
     from fusion_classifier.encoders.projection import fit_projection, save_projection
 
     plain = parse_encoder(f"{bert_folder}?pooling=tokens&dtype=float32")

@@ -17,19 +17,21 @@ from sklearn.metrics import accuracy_score, f1_score
 from fusion_classifier import FusionClassifier
 from fusion_classifier.classifier.folder import load_model
 from fusion_classifier.config import RunConfig, TaskConfig
-from fusion_classifier.encoders import parse_encoders
+from fusion_classifier.encoders.spec import parse_encoders
 from fusion_classifier.errors import DataError, FecError, StoreError, UsageError
-from fusion_classifier.evaluation import METRICS
-from fusion_classifier.features import FeatureStore, hash_texts
-from fusion_classifier.features.hashing import hexadecimal
-from fusion_classifier.fusion import parse_head
+from fusion_classifier.evaluation.metrics import METRICS
+from fusion_classifier.features.hashing import hash_texts, hexadecimal
+from fusion_classifier.features.store import FeatureStore
+from fusion_classifier.fusion.registry import parse_head
 from fusion_classifier.runs.context import Workspace, say_gaps
 from fusion_classifier.runs.evaluate import evaluate_saved
 from fusion_classifier.runs.features import export_task
 from fusion_classifier.runs.pipeline import run, train_task
 from fusion_classifier.support.progress import QUIET, Progress
-from fusion_classifier.tasks import Task, load_task
-from fusion_classifier.training import recipe, train
+from fusion_classifier.tasks.registry import load_task
+from fusion_classifier.tasks.task import Task
+from fusion_classifier.training.defaults import recipe
+from fusion_classifier.training.loop import train
 
 OPENINGS = {
     "joy": ["what a lovely day", "we won", "my sister is back"],

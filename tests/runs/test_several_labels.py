@@ -12,17 +12,17 @@ from fusion_classifier import FusionClassifier
 from fusion_classifier.classifier.folder import load_model
 from fusion_classifier.commands.predict import predict_lines
 from fusion_classifier.config import RunConfig, TaskConfig
-from fusion_classifier.encoders import parse_encoders
+from fusion_classifier.encoders.spec import parse_encoders
 from fusion_classifier.errors import DataError, UsageError
-from fusion_classifier.evaluation import MULTILABEL_METRICS
-from fusion_classifier.features import FeatureStore
-from fusion_classifier.fusion import parse_head
+from fusion_classifier.evaluation.multilabel import MULTILABEL_METRICS
+from fusion_classifier.features.store import FeatureStore
+from fusion_classifier.fusion.registry import parse_head
 from fusion_classifier.runs.context import Workspace
 from fusion_classifier.runs.evaluate import evaluate_saved
 from fusion_classifier.runs.pipeline import run
 from fusion_classifier.support.progress import QUIET
-from fusion_classifier.tasks import load_task
-from fusion_classifier.training import recipe
+from fusion_classifier.tasks.registry import load_task
+from fusion_classifier.training.defaults import recipe
 
 WORDS = {"joy": "we won", "anger": "he broke it", "fear": "it is dark"}
 SETS = [("joy",), ("anger",), ("fear",), ("anger", "joy"), ("anger", "fear"), ()]

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from schemathesis.core.result import Ok
 
 from fusion_classifier import FusionClassifier
-from fusion_classifier.encoders import Side
+from fusion_classifier.encoders.encode import Side
 from fusion_classifier.errors import NonFiniteError
 from fusion_classifier.serving import connection, limits
 from fusion_classifier.serving.model import Scores, ServedModel

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fusion_classifier.encoders import Side
+from fusion_classifier.encoders.encode import Side
 from fusion_classifier.serving.batching import Batcher, Done
 from fusion_classifier.serving.schemas import ServiceError
 

@@ -11,7 +11,8 @@ import pytest
 
 from fusion_classifier.config import TaskConfig
 from fusion_classifier.errors import DataError, UsageError
-from fusion_classifier.tasks import go_emotion_multilabel, load_task
+from fusion_classifier.tasks import go_emotion_multilabel
+from fusion_classifier.tasks.registry import load_task
 
 
 def labels_by_text(config: TaskConfig) -> dict[str, set[str]]:

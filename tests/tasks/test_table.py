@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 
 from fusion_classifier.config import TaskConfig
 from fusion_classifier.errors import DataError, MissingSplitError, UsageError
-from fusion_classifier.tasks import load_task
 from fusion_classifier.tasks.labels import Columns, Labelled, label_order, read_label_order, read_label_tree
 from fusion_classifier.tasks.readers import ENDINGS, read_rows, read_utf8
+from fusion_classifier.tasks.registry import load_task
 from fusion_classifier.tasks.split import hold_out
 from fusion_classifier.tasks.table import find_splits, load_table, read_labelled, to_split
 from fusion_classifier.tasks.task import Split

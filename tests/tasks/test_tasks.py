@@ -10,7 +10,9 @@ import pytest
 
 from fusion_classifier.config import TaskConfig
 from fusion_classifier.errors import DataError, FecError, MissingSplitError, UsageError
-from fusion_classifier.tasks import NAMED, Split, Task, describe_tasks, ed, go_emotion, load_task, targets
+from fusion_classifier.tasks import ed, go_emotion
+from fusion_classifier.tasks.registry import NAMED, describe_tasks, load_task
+from fusion_classifier.tasks.task import Split, Task, targets
 
 
 def write(path: Path, header: str, rows: list[str]) -> Path:

@@ -11,20 +11,14 @@ from hypothesis import strategies as st
 from fusion_classifier.config import EncoderConfig, FusionConfig, TrainingConfig
 from fusion_classifier.encoders.identity import EncoderIdentity
 from fusion_classifier.encoders.weights import Weights
-from fusion_classifier.features import (
-    Features,
-    FeatureShape,
-    FeatureStore,
-    PooledFeatures,
-    StoredFeatures,
-    TokenFeatures,
-    hash_texts,
-    open_features,
-    read_features,
-)
+from fusion_classifier.features.arrays import Features, FeatureShape, PooledFeatures, TokenFeatures
+from fusion_classifier.features.extract import open_features, read_features
+from fusion_classifier.features.hashing import hash_texts
+from fusion_classifier.features.store import FeatureStore
+from fusion_classifier.features.stored import StoredFeatures
 from fusion_classifier.support.progress import QUIET
-from fusion_classifier.training import LabelledFeatures, predict_logits, train
-from fusion_classifier.training.data import in_blocks
+from fusion_classifier.training.data import LabelledFeatures, in_blocks
+from fusion_classifier.training.loop import predict_logits, train
 
 CPU = torch.device("cpu")
 POOLED, TOKENS = FeatureShape((2, 8), ragged=False), FeatureShape((3, 16), ragged=True)

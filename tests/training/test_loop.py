@@ -9,10 +9,10 @@ from sklearn.metrics import accuracy_score, f1_score
 
 from fusion_classifier.config import FusionConfig, LinearConfig, LlmEmbedConfig, TrainingConfig
 from fusion_classifier.errors import DataError, NonFiniteError
-from fusion_classifier.features import Features, PooledFeatures, TokenFeatures
+from fusion_classifier.features.arrays import Features, PooledFeatures, TokenFeatures
 from fusion_classifier.support.progress import QUIET
-from fusion_classifier.training import LabelledFeatures, Trained, predict_logits, train
-from fusion_classifier.training.loop import predict_parts, scores
+from fusion_classifier.training.data import LabelledFeatures
+from fusion_classifier.training.loop import Trained, predict_logits, predict_parts, scores, train
 
 CPU = torch.device("cpu")
 CONFIG = TrainingConfig(learning_rate=3e-3, batch_size=16, max_epochs=8, patience=8, clip_norm=1.0)

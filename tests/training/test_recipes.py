@@ -4,7 +4,7 @@ import pytest
 
 from fusion_classifier.config import HEAD_CONFIGS
 from fusion_classifier.errors import UsageError
-from fusion_classifier.training import recipe
+from fusion_classifier.training.defaults import recipe
 
 
 @pytest.mark.parametrize("head", HEAD_CONFIGS)

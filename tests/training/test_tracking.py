@@ -12,15 +12,18 @@ from typer.testing import CliRunner
 
 from fusion_classifier.cli.main import app
 from fusion_classifier.config import RunConfig, TaskConfig
-from fusion_classifier.encoders import parse_encoder
+from fusion_classifier.encoders.spec import parse_encoder
 from fusion_classifier.errors import FecError, UsageError
-from fusion_classifier.features import FeatureStore
-from fusion_classifier.fusion import parse_head
+from fusion_classifier.features.store import FeatureStore
+from fusion_classifier.fusion.registry import parse_head
 from fusion_classifier.runs.context import Workspace
 from fusion_classifier.runs.pipeline import run, train_task
 from fusion_classifier.support.progress import QUIET
-from fusion_classifier.tasks import Task, load_task
-from fusion_classifier.training import Epoch, recipe, tracking
+from fusion_classifier.tasks.registry import load_task
+from fusion_classifier.tasks.task import Task
+from fusion_classifier.training import tracking
+from fusion_classifier.training.defaults import recipe
+from fusion_classifier.training.loop import Epoch
 from fusion_classifier.training.tracking import Description, Tool, Tracking, flat, track
 
 SECRET = "a text that nobody else may read"

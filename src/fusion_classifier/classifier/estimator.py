@@ -38,32 +38,25 @@ from fusion_classifier.classifier.folder import (
 )
 from fusion_classifier.classifier.inputs import Labels, check_texts, column, encode_labels, one_column
 from fusion_classifier.config import DEFAULT_HEAD, Device, EncoderConfig
-from fusion_classifier.encoders import (
-    Encoder,
-    Side,
-    batch_a_core,
-    encode,
-    identify,
-    load_identified,
-    parse_encoder,
-    resolve_device,
-    tokenize,
-)
+from fusion_classifier.encoders.device import resolve_device
+from fusion_classifier.encoders.encode import Side, batch_a_core, encode, tokenize
+from fusion_classifier.encoders.identity import identify
+from fusion_classifier.encoders.loading import Encoder, load_identified
+from fusion_classifier.encoders.spec import parse_encoder
 from fusion_classifier.errors import DataError, UsageError
-from fusion_classifier.features import (
-    FeatureStore,
-    extract_features,
-    from_arrays,
-    hash_texts,
-    memory_for_features,
-    open_splits,
-)
-from fusion_classifier.fusion import Head, parse_head
+from fusion_classifier.features.arrays import from_arrays
+from fusion_classifier.features.extract import extract_features, memory_for_features, open_splits
+from fusion_classifier.features.hashing import hash_texts
+from fusion_classifier.features.store import FeatureStore
+from fusion_classifier.fusion.head import Head
+from fusion_classifier.fusion.registry import parse_head
 from fusion_classifier.support.hub import COMMIT_MESSAGE, explained
 from fusion_classifier.support.progress import QUIET, Progress
 from fusion_classifier.tasks.split import hold_out
 from fusion_classifier.tasks.task import Split, targets
-from fusion_classifier.training import LabelledFeatures, inference_batches, predict_logits, recipe, train
+from fusion_classifier.training.data import LabelledFeatures
+from fusion_classifier.training.defaults import recipe
+from fusion_classifier.training.loop import inference_batches, predict_logits, train
 
 NOT_FITTED = "this FusionClassifier is not fitted yet: call fit or from_pretrained"
 CHUNK_TEXTS = 1024  # texts encoded at once in prediction: bounds memory whatever the number of texts

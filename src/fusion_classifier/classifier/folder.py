@@ -18,12 +18,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from fusion_classifier.config import EncoderConfig, FrozenModel, HeadConfig
-from fusion_classifier.encoders import EncoderIdentity, identify
+from fusion_classifier.encoders.identity import EncoderIdentity, identify
 from fusion_classifier.encoders.presets import PRESETS
 from fusion_classifier.encoders.weights import locate
 from fusion_classifier.errors import FecError, WeightsError
 from fusion_classifier.features.arrays import FeatureShape
-from fusion_classifier.fusion import Head, build_head
+from fusion_classifier.fusion.head import Head
+from fusion_classifier.fusion.registry import build_head
 from fusion_classifier.support.files import user_path, whole_folder
 from fusion_classifier.support.hub import download_model, is_hub_id
 from fusion_classifier.training.calibration import Decision

@@ -20,13 +20,15 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 from sklearn.utils.validation import check_array, check_is_fitted, column_or_1d, validate_data
 
 from fusion_classifier.config import Device
-from fusion_classifier.encoders import resolve_device
+from fusion_classifier.encoders.device import resolve_device
 from fusion_classifier.errors import DataError, UsageError
-from fusion_classifier.features import Features, PooledFeatures
-from fusion_classifier.fusion import parse_head
+from fusion_classifier.features.arrays import Features, PooledFeatures
+from fusion_classifier.fusion.registry import parse_head
 from fusion_classifier.support.progress import QUIET, Progress
 from fusion_classifier.tasks.split import VALID_FRACTION, held_out
-from fusion_classifier.training import LabelledFeatures, predict_logits, recipe, train
+from fusion_classifier.training.data import LabelledFeatures
+from fusion_classifier.training.defaults import recipe
+from fusion_classifier.training.loop import predict_logits, train
 
 Shape = int | Sequence[int]
 

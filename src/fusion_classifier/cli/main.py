@@ -36,11 +36,12 @@ from fusion_classifier.cli.options import (
 )
 from fusion_classifier.config import DEFAULT_HEAD, DEFAULT_MODEL, Device, ProjectionKind
 from fusion_classifier.errors import FecError, UsageError, reason
+from fusion_classifier.evaluation.formats import size
 from fusion_classifier.support.extras import require
 from fusion_classifier.version import __version__
 
 if TYPE_CHECKING:
-    from fusion_classifier.features import FeatureStore
+    from fusion_classifier.features.store import FeatureStore
 
 # torch and transformers take seconds to import: every command imports what it needs itself, so that --help
 # and usage errors answer at once.
@@ -111,7 +112,7 @@ def _print(value: object) -> None:
 def tasks(as_json: Json = False) -> None:
     """List the tasks with a name."""
     from fusion_classifier.cli import tables
-    from fusion_classifier.tasks import describe_tasks
+    from fusion_classifier.tasks.registry import describe_tasks
 
     described = describe_tasks()
     if as_json:
@@ -126,7 +127,7 @@ def tasks(as_json: Json = False) -> None:
 def encoders(as_json: Json = False) -> None:
     """List the encoders with a name, and where their weights are."""
     from fusion_classifier.cli import tables
-    from fusion_classifier.encoders import describe_presets
+    from fusion_classifier.encoders.weights import describe_presets
 
     described = describe_presets()
     if as_json:
@@ -169,7 +170,7 @@ def models(as_json: Json = False) -> None:
     rows = [
         [
             *(d["name"], d["task"], str(len(d["labels"])), d["head"], ", ".join(d["encoders"])),
-            *(tables.size(d["bytes"]), *(f"{100 * d['test'][metric]:.1f}" for metric in ("accuracy", "weighted_f1"))),
+            *(size(d["bytes"]), *(f"{100 * d['test'][metric]:.1f}" for metric in ("accuracy", "weighted_f1"))),
         ]
         for d in described
     ]
@@ -187,7 +188,7 @@ def store_list(context: typer.Context, store: StoreDir = None, as_json: Json = F
     from dataclasses import asdict
 
     from fusion_classifier.cli import tables
-    from fusion_classifier.features import FeatureStore
+    from fusion_classifier.features.store import FeatureStore
 
     here = FeatureStore(store)
     entries = here.entries()
@@ -197,9 +198,7 @@ def store_list(context: typer.Context, store: StoreDir = None, as_json: Json = F
     rows = []
     for entry in entries:
         shape = ("L, " if entry.ragged else "") + ", ".join(map(str, entry.shape))
-        rows.append(
-            [entry.encoder, f"({shape})", entry.dtype, f"{entry.rows:,}", tables.size(entry.bytes), entry.key]
-        )
+        rows.append([entry.encoder, f"({shape})", entry.dtype, f"{entry.rows:,}", size(entry.bytes), entry.key])
     columns = ["encoder", "feature", "computed in", "texts", "size", "key"]
     tables.console().print(tables.table(str(here.root), columns, rows))
 
@@ -212,7 +211,7 @@ def store_verify(
     as_json: Json = False,
 ) -> None:
     """Read every feature and report what is wrong with it; exit code 1 if anything is."""
-    from fusion_classifier.features import FeatureStore
+    from fusion_classifier.features.store import FeatureStore
 
     here = FeatureStore(store or context.obj)
     keys = _keys(here, key)
@@ -241,11 +240,10 @@ def store_clean(
     store: StoreDir = None,
 ) -> None:
     """Make room: remove old versions and what killed workers have left. No feature is lost."""
-    from fusion_classifier.cli import tables
-    from fusion_classifier.features import FeatureStore
+    from fusion_classifier.features.store import FeatureStore
 
     here = FeatureStore(store or context.obj)
-    typer.echo(f"removed {tables.size(sum(here.clean(one, now=now) for one in _keys(here, key)))}")
+    typer.echo(f"removed {size(sum(here.clean(one, now=now) for one in _keys(here, key)))}")
 
 
 @store_app.command("delete", epilog="Example:  fec store delete minilm-l6")
@@ -255,7 +253,7 @@ def store_delete(
     store: StoreDir = None,
 ) -> None:
     """Delete an encoder's features."""
-    from fusion_classifier.features import FeatureStore
+    from fusion_classifier.features.store import FeatureStore
 
     here = FeatureStore(store or context.obj)
     keys = here.find(key)
@@ -591,7 +589,7 @@ def project_(
 ) -> None:
     """Fit a projection that makes an encoder's token states small: principal components, 8 bits, or both."""
     loaded, _ = data.load(task, ["train"])
-    from fusion_classifier.encoders import parse_encoder
+    from fusion_classifier.encoders.spec import parse_encoder
 
     config = parse_encoder(encoder, features="tokens")
     from fusion_classifier.commands.project import project
@@ -778,7 +776,7 @@ def export_onnx_(
     """
     paths = encoder_paths(encoder)
     from fusion_classifier.cli import tables
-    from fusion_classifier.onnx_export import export_onnx
+    from fusion_classifier.onnx_export.graph_files import export_onnx
     from fusion_classifier.support.progress import Progress
 
     done = export_onnx(model, out, encoders=encoders, check=check, encoder_paths=paths, progress=Progress(lines=True))
@@ -835,13 +833,12 @@ def report_(
 
     Only the run folder and the data are read: no store, no model, no network.
     """
-    from fusion_classifier.cli import tables
     from fusion_classifier.commands.report import write_report
     from fusion_classifier.support.progress import Progress
 
     with Progress(lines=True).bar("writing the report", total=None):
         path = write_report(run_folder, out=out, split=split, texts=texts)
-    typer.echo(f"{path}: {tables.size(path.stat().st_size)}")
+    typer.echo(f"{path}: {size(path.stat().st_size)}")
 
 
 @app.command(

@@ -40,7 +40,7 @@ from fusion_classifier.version import __version__, source_commit
 if TYPE_CHECKING:
     from fusion_classifier.cluster.pool import RayEngine
     from fusion_classifier.runs.context import Workspace
-    from fusion_classifier.tasks import Task
+    from fusion_classifier.tasks.task import Task
     from fusion_classifier.training.tracking import Tracking
 
 # torch and transformers take seconds to import: what needs them is imported where it is used, so that --help
@@ -145,7 +145,7 @@ class DataOptions:
         Raises:
             UsageError, DataError: see the messages.
         """
-        from fusion_classifier.tasks import load_splits
+        from fusion_classifier.tasks.registry import load_splits
 
         return load_splits(self.config(task), splits)
 
@@ -198,7 +198,7 @@ class EncoderOptions:
 
     def configs(self, features: FeatureKind = "pooled") -> tuple[EncoderConfig, ...]:
         """The encoders' configurations; `features` where no pooling is given."""
-        from fusion_classifier.encoders import parse_encoders
+        from fusion_classifier.encoders.spec import parse_encoders
 
         special = self.pool_special_tokens
         settings = {
@@ -292,8 +292,8 @@ class TrainingOptions:
 
     def config(self, task: TaskConfig, encoders: tuple[EncoderConfig, ...]) -> RunConfig:
         """The configuration of the run."""
-        from fusion_classifier.fusion import parse_head
-        from fusion_classifier.training import recipe
+        from fusion_classifier.fusion.registry import parse_head
+        from fusion_classifier.training.defaults import recipe
 
         return RunConfig(
             task=task,
@@ -413,7 +413,7 @@ class TuneOptions:
 
     def encoder(self, spec: str) -> EncoderConfig:
         """Which encoder to start from, as on the other commands."""
-        from fusion_classifier.encoders import parse_encoder
+        from fusion_classifier.encoders.spec import parse_encoder
 
         length = None if self.max_length is None else str(self.max_length)
         return parse_encoder(spec, {"max_length": length, "dtype": self.dtype})
@@ -449,8 +449,9 @@ class PlaceOptions:
 
     def workspace(self) -> "Workspace":
         """Store, device, progress and memory."""
-        from fusion_classifier.encoders import resolve_device
-        from fusion_classifier.features import FeatureStore, memory_for_features
+        from fusion_classifier.encoders.device import resolve_device
+        from fusion_classifier.features.extract import memory_for_features
+        from fusion_classifier.features.store import FeatureStore
         from fusion_classifier.runs.context import Workspace
         from fusion_classifier.support.progress import Progress
 

@@ -14,16 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fusion_classifier.classifier.explanation import Explanation
-from fusion_classifier.evaluation.titles import METRIC_TITLES, NOT_PERCENT
-
-
-def size(count: float) -> str:
-    """Bytes as a person reads them."""
-    for unit in ("B", "KB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"
+from fusion_classifier.evaluation.formats import METRIC_TITLES, NOT_PERCENT
 
 
 def table(title: str | None, columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: int = 99) -> Table:

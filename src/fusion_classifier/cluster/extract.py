@@ -16,8 +16,10 @@ import torch
 
 from fusion_classifier.cluster.pool import Pool, RayEngine, as_data, connected, raise_again
 from fusion_classifier.config import Device, EncoderConfig
-from fusion_classifier.encoders import Encoder, EncoderIdentity, identify, load_identified, resolve_device
+from fusion_classifier.encoders.device import resolve_device
 from fusion_classifier.encoders.encode import check_finite, encode_jobs
+from fusion_classifier.encoders.identity import EncoderIdentity, identify
+from fusion_classifier.encoders.loading import Encoder, load_identified
 from fusion_classifier.encoders.presets import PRESETS
 from fusion_classifier.errors import StoreError, WeightsError
 from fusion_classifier.features import hashing

@@ -30,16 +30,17 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from fusion_classifier.config import EncoderConfig
-from fusion_classifier.encoders import identify
+from fusion_classifier.encoders.identity import identify
 from fusion_classifier.encoders.lengths import token_lengths
 from fusion_classifier.errors import FecError, UsageError
-from fusion_classifier.features import Features, PooledFeatures, read_features
+from fusion_classifier.features.arrays import Features, PooledFeatures
+from fusion_classifier.features.extract import read_features
 from fusion_classifier.runs.context import Workspace
 from fusion_classifier.runs.features import extract_task
 from fusion_classifier.support.files import user_path, write_whole
-from fusion_classifier.tasks import Task
 from fusion_classifier.tasks.normalize import same_key
 from fusion_classifier.tasks.statistics import FEW_ROWS, DataAudit, audit_data, label_numbers, spread
+from fusion_classifier.tasks.task import Task
 
 AUDIT_FILE = "audit.json"
 ISSUES_FILE = "label_issues.csv"

@@ -12,10 +12,10 @@ from typing import Any
 import psutil
 import torch
 
-from fusion_classifier.encoders import describe_presets, resolve_device
-from fusion_classifier.encoders.device import resolve_dtype
+from fusion_classifier.encoders.device import resolve_device, resolve_dtype
+from fusion_classifier.encoders.weights import describe_presets
 from fusion_classifier.errors import FecError
-from fusion_classifier.features import FeatureStore
+from fusion_classifier.features.store import FeatureStore
 from fusion_classifier.version import DISTRIBUTION, __version__, source_commit
 
 # They decide what is computed where; their values are shown, of all others not even the names.

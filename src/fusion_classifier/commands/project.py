@@ -6,11 +6,13 @@ import numpy as np
 import torch
 
 from fusion_classifier.config import EncoderConfig, ProjectionKind
-from fusion_classifier.encoders import encode, identify, load_identified
+from fusion_classifier.encoders.encode import encode
+from fusion_classifier.encoders.identity import identify
+from fusion_classifier.encoders.loading import load_identified
 from fusion_classifier.encoders.projection import Projection, fit_projection, save_projection
 from fusion_classifier.errors import UsageError
 from fusion_classifier.runs.context import Workspace
-from fusion_classifier.tasks import Task
+from fusion_classifier.tasks.task import Task
 
 CHUNK_TEXTS = 256
 

@@ -43,8 +43,9 @@ from fusion_classifier.commands.tuned_folder import (
     write_encoder,
 )
 from fusion_classifier.config import EncoderConfig, TuneConfig
-from fusion_classifier.encoders import Encoder, EncoderIdentity, identify, load_encoder
 from fusion_classifier.encoders.encode import TokenizedText, padded, tokenize
+from fusion_classifier.encoders.identity import EncoderIdentity, identify
+from fusion_classifier.encoders.loading import Encoder, load_encoder
 from fusion_classifier.encoders.pooling import pooled
 from fusion_classifier.errors import DataError, FecError, NonFiniteError, UsageError
 from fusion_classifier.evaluation import metrics, multilabel
@@ -52,10 +53,9 @@ from fusion_classifier.runs.context import Workspace
 from fusion_classifier.runs.folder import environment
 from fusion_classifier.support.files import user_path, whole_folder
 from fusion_classifier.support.progress import Bar
-from fusion_classifier.tasks import Task
-from fusion_classifier.tasks.task import targets
-from fusion_classifier.training import Decision, Epoch, deterministic, fit_decision
-from fusion_classifier.training.calibration import loss_of
+from fusion_classifier.tasks.task import Task, targets
+from fusion_classifier.training.calibration import Decision, fit_decision, loss_of
+from fusion_classifier.training.loop import Epoch, deterministic
 
 # Devlin et al. (2019, appendix A.3) tune BERT with 2e-5 to 5e-5; the compact BERTs of Turc et al. (2019) also take
 # 1e-4 and 3e-4; Hu et al. (2021, appendix D) RoBERTa's adapters, which start from nothing, with 4e-4 to 5e-4.

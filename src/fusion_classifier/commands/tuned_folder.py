@@ -18,11 +18,14 @@ from torch import nn
 from transformers import AutoConfig
 
 from fusion_classifier.config import EncoderConfig, TuneConfig
-from fusion_classifier.encoders import PRESETS, Encoder, EncoderIdentity, encode, load_encoder
+from fusion_classifier.encoders.encode import encode
 from fusion_classifier.encoders.gguf import unpacked
+from fusion_classifier.encoders.identity import EncoderIdentity
+from fusion_classifier.encoders.loading import Encoder, load_encoder
+from fusion_classifier.encoders.presets import PRESETS
 from fusion_classifier.encoders.weights import CONTENT_FILES
 from fusion_classifier.errors import WeightsError
-from fusion_classifier.training import Decision
+from fusion_classifier.training.calibration import Decision
 
 TUNING_FILE = "tuning.json"
 HEAD_FILE = "classifier/head.safetensors"

@@ -20,8 +20,9 @@ import numpy as np
 import psutil
 import torch
 
-from fusion_classifier.encoders import Encoder, EncoderIdentity, load_identified
 from fusion_classifier.encoders.encode import Job, check_finite, encode_jobs, jobs_of
+from fusion_classifier.encoders.identity import EncoderIdentity
+from fusion_classifier.encoders.loading import Encoder, load_identified
 from fusion_classifier.features import hashing
 from fusion_classifier.features.arrays import Features, FeatureShape
 from fusion_classifier.features.store import EncoderFeatures, FeatureStore

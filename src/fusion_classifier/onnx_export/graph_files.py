@@ -23,7 +23,8 @@ import torch
 from fusion_classifier.classifier.estimator import FusionClassifier
 from fusion_classifier.classifier.folder import ModelConfig, checked_identities
 from fusion_classifier.config import TaskConfig
-from fusion_classifier.encoders import Encoder, encode, load_identified
+from fusion_classifier.encoders.encode import encode
+from fusion_classifier.encoders.loading import Encoder, load_identified
 from fusion_classifier.encoders.projection import INT8_STEPS
 from fusion_classifier.errors import FecError, UsageError, reason
 from fusion_classifier.features.arrays import from_arrays
@@ -31,8 +32,9 @@ from fusion_classifier.onnx_export.graphs import export_encoder, export_head
 from fusion_classifier.support.extras import require
 from fusion_classifier.support.files import whole_folder
 from fusion_classifier.support.progress import Progress
-from fusion_classifier.tasks import SPLITS, load_task
-from fusion_classifier.training import predict_logits
+from fusion_classifier.tasks.registry import load_task
+from fusion_classifier.tasks.task import SPLITS
+from fusion_classifier.training.loop import predict_logits
 from fusion_classifier.version import __version__
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")

@@ -19,10 +19,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import log_softmax
 
-from fusion_classifier.encoders import Encoder, pooling
+from fusion_classifier.encoders import pooling
+from fusion_classifier.encoders.loading import Encoder
 from fusion_classifier.encoders.projection import INT8_STEPS
 from fusion_classifier.features.arrays import FeatureShape, TokenStates
-from fusion_classifier.fusion import Head
+from fusion_classifier.fusion.head import Head
 from fusion_classifier.training.calibration import LEAST_LOG_REST, Decision
 
 OPSET = 18

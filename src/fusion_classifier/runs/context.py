@@ -7,12 +7,10 @@ import numpy as np
 import torch
 
 from fusion_classifier.cluster.pool import RayEngine
-from fusion_classifier.features import (
-    FeatureStore,
-    memory_for_features,
-)
+from fusion_classifier.features.extract import memory_for_features
+from fusion_classifier.features.store import FeatureStore
 from fusion_classifier.support.progress import Progress
-from fusion_classifier.tasks import Task
+from fusion_classifier.tasks.task import Task
 
 logger = logging.getLogger(__name__)
 GAPS = {"train": "they can't be learnt", "valid": "no choice heeds them", "test": "they are not measured"}

@@ -13,19 +13,22 @@ from fusion_classifier.classifier.folder import (
     placed,
 )
 from fusion_classifier.config import TaskConfig
-from fusion_classifier.encoders import EncoderIdentity
+from fusion_classifier.encoders.identity import EncoderIdentity
 from fusion_classifier.errors import DataError, FecError, UsageError
-from fusion_classifier.evaluation import SplitPredictions, at_coverages, overlap, per_class, summarize
-from fusion_classifier.features import (
-    hash_texts,
-)
-from fusion_classifier.features.hashing import hexadecimal
-from fusion_classifier.fusion import Head, build_head
+from fusion_classifier.evaluation.overlap import overlap
+from fusion_classifier.evaluation.predictions import SplitPredictions
+from fusion_classifier.evaluation.selective import at_coverages
+from fusion_classifier.evaluation.summary import per_class, summarize
+from fusion_classifier.features.hashing import hash_texts, hexadecimal
+from fusion_classifier.fusion.head import Head
+from fusion_classifier.fusion.registry import build_head
 from fusion_classifier.runs.context import Workspace, say_notes
 from fusion_classifier.runs.features import extract_task, features_of
 from fusion_classifier.runs.folder import read_config, read_run_config, read_seed, seed_folder
-from fusion_classifier.tasks import NAMED, Task, load_splits
-from fusion_classifier.training import Decision, predict_logits
+from fusion_classifier.tasks.registry import NAMED, load_splits
+from fusion_classifier.tasks.task import Task
+from fusion_classifier.training.calibration import Decision
+from fusion_classifier.training.loop import predict_logits
 
 logger = logging.getLogger(__name__)
 

@@ -5,21 +5,15 @@ from pathlib import Path
 
 from fusion_classifier.cluster.extract import extract_features_ray
 from fusion_classifier.config import EncoderConfig
-from fusion_classifier.encoders import EncoderIdentity, identify
+from fusion_classifier.encoders.identity import EncoderIdentity, identify
 from fusion_classifier.errors import StoreError
-from fusion_classifier.features import (
-    ExtractionReport,
-    FeatureStore,
-    extract_features,
-    hash_texts,
-    open_features,
-    read_features,
-)
 from fusion_classifier.features.export import export_split
-from fusion_classifier.features.hashing import hexadecimal
+from fusion_classifier.features.extract import ExtractionReport, extract_features, open_features, read_features
+from fusion_classifier.features.hashing import hash_texts, hexadecimal
+from fusion_classifier.features.store import FeatureStore
 from fusion_classifier.runs.context import Workspace
-from fusion_classifier.tasks import Split, Task, targets
-from fusion_classifier.training import LabelledFeatures
+from fusion_classifier.tasks.task import Split, Task, targets
+from fusion_classifier.training.data import LabelledFeatures
 
 
 def extract_task(

@@ -19,12 +19,15 @@ from fusion_classifier.classifier.folder import (
     load_head,
 )
 from fusion_classifier.config import RunConfig
-from fusion_classifier.encoders import EncoderIdentity
+from fusion_classifier.encoders.identity import EncoderIdentity
 from fusion_classifier.errors import FecError, UsageError, reason
-from fusion_classifier.fusion import Head, build_head
+from fusion_classifier.fusion.head import Head
+from fusion_classifier.fusion.registry import build_head
 from fusion_classifier.support.files import whole_folder, write_whole
-from fusion_classifier.tasks import Task
-from fusion_classifier.training import Decision, Epoch, LabelledFeatures, Trained
+from fusion_classifier.tasks.task import Task
+from fusion_classifier.training.calibration import Decision
+from fusion_classifier.training.data import LabelledFeatures
+from fusion_classifier.training.loop import Epoch, Trained
 from fusion_classifier.training.tracking import STATE_FILE, TENSORBOARD_FOLDER
 from fusion_classifier.version import __version__, source_commit
 

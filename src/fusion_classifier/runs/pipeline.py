@@ -40,26 +40,23 @@ from fusion_classifier.classifier.folder import (
     saved_encoders,
 )
 from fusion_classifier.config import RunConfig
-from fusion_classifier.encoders import identify
+from fusion_classifier.encoders.identity import identify
 from fusion_classifier.errors import DataError
-from fusion_classifier.evaluation import (
-    SplitPredictions,
-    per_class,
-    write_predictions,
-)
 from fusion_classifier.evaluation.plots import plot_confusion, plot_f1_by_label, plot_risk_coverage, plot_training
-from fusion_classifier.features import (
-    open_splits,
-)
-from fusion_classifier.fusion import count_parameters
+from fusion_classifier.evaluation.predictions import SplitPredictions, write_predictions
+from fusion_classifier.evaluation.summary import per_class
+from fusion_classifier.features.extract import open_splits
+from fusion_classifier.fusion.head import count_parameters
 from fusion_classifier.runs.context import Workspace
 from fusion_classifier.runs.evaluate import Member, by_seed, evaluate_split, measure
 from fusion_classifier.runs.features import extract_task
 from fusion_classifier.runs.folder import METRICS_FILE, STAGES_FILE, claim, finished_seed, locked, seed_folder
 from fusion_classifier.runs.stages import Stages
 from fusion_classifier.support.files import whole_file, whole_folder, write_whole
-from fusion_classifier.tasks import NAMED, SPLITS, Split, Task, targets
-from fusion_classifier.training import LabelledFeatures, Trained, train
+from fusion_classifier.tasks.registry import NAMED
+from fusion_classifier.tasks.task import SPLITS, Split, Task, targets
+from fusion_classifier.training.data import LabelledFeatures
+from fusion_classifier.training.loop import Trained, train
 from fusion_classifier.training.tracking import NOT_TRACKED, Tracking
 
 logger = logging.getLogger(__name__)

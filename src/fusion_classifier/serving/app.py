@@ -21,7 +21,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
 
 from fusion_classifier.config import ServerSettings
-from fusion_classifier.encoders import Side
+from fusion_classifier.encoders.encode import Side
 from fusion_classifier.serving.batching import Batcher
 from fusion_classifier.serving.explain import add_explain
 from fusion_classifier.serving.limits import Admission, ApiKey, HeaderSize, RequestLog

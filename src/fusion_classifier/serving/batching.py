@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from fusion_classifier.encoders import Side
+from fusion_classifier.encoders.encode import Side
 from fusion_classifier.serving.schemas import ServiceError
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from fusion_classifier.classifier.estimator import FusionClassifier
-from fusion_classifier.encoders import Side
+from fusion_classifier.encoders.encode import Side
 from fusion_classifier.serving.schemas import Prediction, ServiceError
 
 WARM_UP = "A first text, so that nobody waits for what only the first one needs."

@@ -19,8 +19,8 @@ from fusion_classifier.config import HeadConfig, TrainingConfig
 from fusion_classifier.errors import DataError, NonFiniteError
 from fusion_classifier.features.arrays import Features
 from fusion_classifier.features.stored import StoredFeatures
-from fusion_classifier.fusion import Head, build_head
-from fusion_classifier.fusion.head import Batch
+from fusion_classifier.fusion.head import Batch, Head
+from fusion_classifier.fusion.registry import build_head
 from fusion_classifier.support.heap import kept_memory
 from fusion_classifier.support.progress import Progress
 from fusion_classifier.training.calibration import Decision, as_tensor, fit_decision, fit_mixture, loss_of

@@ -22,7 +22,7 @@ from fusion_classifier.config import RunConfig
 from fusion_classifier.errors import FecError
 from fusion_classifier.support.extras import require
 from fusion_classifier.support.files import write_whole
-from fusion_classifier.training import Epoch, Trained
+from fusion_classifier.training.loop import Epoch, Trained
 
 # Each is imported where it is used: an extra that hardly anyone has all of.
 # ruff: noqa: PLC0415

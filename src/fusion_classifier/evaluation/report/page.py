@@ -16,8 +16,7 @@ import jinja2
 import numpy as np
 from sklearn.metrics import average_precision_score, precision_recall_curve
 
-from fusion_classifier.cli.tables import size
-from fusion_classifier.evaluation import per_class
+from fusion_classifier.evaluation.formats import METRIC_TITLES, NOT_PERCENT, size
 from fusion_classifier.evaluation.report.charts import (
     Axis,
     path_of,
@@ -27,7 +26,7 @@ from fusion_classifier.evaluation.report.label_order import LabelOrder
 from fusion_classifier.evaluation.report.mistakes import confident_mistakes, confused_pairs, confusion, order_of
 from fusion_classifier.evaluation.report.record import MOST_COLOURS, SHORT_TITLES, RunRecord
 from fusion_classifier.evaluation.selective import at_coverages
-from fusion_classifier.evaluation.titles import METRIC_TITLES, NOT_PERCENT
+from fusion_classifier.evaluation.summary import per_class
 
 FOLDER = Path(__file__).parent
 

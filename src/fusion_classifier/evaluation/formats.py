@@ -1,4 +1,4 @@
-"""What metrics are called in tables, reports and cards."""
+"""How metrics and sizes are written in tables, reports and cards."""
 
 METRIC_TITLES = {
     "accuracy": "accuracy",
@@ -12,3 +12,12 @@ METRIC_TITLES = {
     "ece": "calibration error (ECE)",
 }
 NOT_PERCENT = ("nll",)
+
+
+def size(count: float) -> str:
+    """Bytes as a person reads them."""
+    for unit in ("B", "KB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"

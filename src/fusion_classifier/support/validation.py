@@ -1,0 +1,44 @@
+"""Values from users, checked by pydantic, with errors in plain words."""
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from fusion_classifier.errors import UsageError
+
+Model = TypeVar("Model", bound=BaseModel)
+SECRETS = ("api_key",)  # no message repeats them
+
+
+def first_problem(error: ValidationError) -> tuple[str, str]:
+    """The first problem of a validation: where it is, such as `encoders[0].layers`, and what is wrong there."""
+    problem = error.errors()[0]
+    where = ""
+    for part in problem["loc"]:
+        where += f"[{part}]" if isinstance(part, int) else f".{part}" if where else str(part)
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "string_unicode":
+        return where, "is not text (half of a surrogate pair)"
+    if problem["loc"] and problem["loc"][-1] not in SECRETS and not isinstance(problem["input"], Mapping):
+        message += f", not {problem['input']!r}"
+    return where, message
+
+
+def checked(model: type[Model], values: Mapping[str, Any], where: str = "") -> Model:
+    """The configuration of these values.
+
+    Args:
+        model: Configuration class.
+        values: Fields and values.
+        where: Prefix of the field in the error, such as `encoders[0].`.
+
+    Raises:
+        UsageError: A value that can't be; the message names the field in backticks.
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        field, message = first_problem(error)
+        name = where + field
+        raise UsageError(f"`{name}`: {message}" if name else message) from None
