@@ -68,8 +68,8 @@ from fusion_classifier.runs.context import Workspace
 from fusion_classifier.runs.features import extract_task
 from fusion_classifier.support.files import whole_file, whole_folder, write_whole
 from fusion_classifier.support.progress import QUIET
+from fusion_classifier.tasks.loaded import LoadedTask, Split
 from fusion_classifier.tasks.registry import load_task
-from fusion_classifier.tasks.task import Split, Task
 
 ENCODERS = ("smollm2-135m", "minilm-l6", "mpnet-base")
 QUICK_TRAIN, QUICK_VALID = 2000, 500
@@ -193,7 +193,7 @@ class Setup:
 class Loaded:
     """The task, and what identifies its data in a result."""
 
-    task: Task
+    task: LoadedTask
     identity: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -346,7 +346,7 @@ class Extraction:
 NO_EXTRACTION = Extraction(0.0, "reads texts itself")
 
 
-def extract(task: Task, encoders: Sequence[EncoderConfig], setup: Setup, work: Workspace) -> Extraction:
+def extract(task: LoadedTask, encoders: Sequence[EncoderConfig], setup: Setup, work: Workspace) -> Extraction:
     """Make sure that all features are there; what those of the training and validation texts cost.
 
     Measured if this call encoded all of them. Else from a recorded rate: that of an earlier complete extraction, or
@@ -484,7 +484,7 @@ def run_all(chosen: Sequence[System], seeds: Sequence[int], setup: Setup) -> lis
     return failures
 
 
-def rates(system: System, features: FeatureKind, setup: Setup, task: Task, device: torch.device) -> None:
+def rates(system: System, features: FeatureKind, setup: Setup, task: LoadedTask, device: torch.device) -> None:
     """Record the rates of those encoders whose features are in the store, wholly or in part."""
     hashes = hash_texts([text for name in ("train", "valid") for text in task.split(name).texts])
     for spec in system.encoders:

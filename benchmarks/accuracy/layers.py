@@ -32,8 +32,8 @@ from fusion_classifier.runs.context import Workspace
 from fusion_classifier.runs.features import extract_task, features_of
 from fusion_classifier.support.files import write_whole
 from fusion_classifier.support.progress import QUIET
+from fusion_classifier.tasks.loaded import LoadedTask
 from fusion_classifier.tasks.registry import load_task
-from fusion_classifier.tasks.task import Task
 from fusion_classifier.training.data import LabelledFeatures
 from fusion_classifier.training.defaults import recipe
 from fusion_classifier.training.loop import predict_logits, train
@@ -57,7 +57,7 @@ def accuracy(train_rows: LabelledFeatures, valid_rows: LabelledFeatures, labels:
     return float(score(valid_rows.labels, trained.decision.probabilities(logits))["accuracy"])
 
 
-def measure(task: Task, encoder: EncoderConfig, seeds: int, work: Workspace) -> list[dict[str, Any]]:
+def measure(task: LoadedTask, encoder: EncoderConfig, seeds: int, work: Workspace) -> list[dict[str, Any]]:
     """The accuracy of every layer under every pooling of one encoder."""
     assert encoder.layers is not None
     extract_task(task, ["train", "valid"], [encoder], work)

@@ -26,7 +26,7 @@ from fusion_classifier.encoders.identity import identify
 from fusion_classifier.features.arrays import PooledFeatures
 from fusion_classifier.features.extract import read_features
 from fusion_classifier.runs.context import Workspace
-from fusion_classifier.tasks.task import Task, targets
+from fusion_classifier.tasks.loaded import LoadedTask, targets
 
 Predict = Callable[[Sequence[str]], np.ndarray]
 
@@ -40,7 +40,7 @@ class Problem:
     once; `quick` asks for a single setting instead of a grid; `folder` is the system's own place on disk.
     """
 
-    task: Task
+    task: LoadedTask
     seed: int
     quick: bool
     settled: Mapping[str, Any] | None

@@ -82,11 +82,11 @@ def test_the_setting_with_the_best_validation_f1_is_kept_and_later_seeds_keep_it
     monkeypatch.syspath_prepend(SCRIPTS)
     from peers import Problem, search
 
-    from fusion_classifier.tasks.task import Split, Task
+    from fusion_classifier.tasks.loaded import LoadedTask, Split
 
     labels = ("calm", "angry")
     split = Split(("a", "b", "c", "d"), (0, 1, 0, 1))
-    task = Task(name="t", labels=labels, splits={"train": split, "valid": split}, source="here")
+    task = LoadedTask(name="t", labels=labels, splits={"train": split, "valid": split}, source="here")
     answers = {1: [0, 0, 0, 0], 2: [0, 1, 0, 1], 3: [1, 0, 1, 0]}
     tried = []
 

@@ -16,19 +16,19 @@ from fusion_classifier.fusion.registry import parse_head
 from fusion_classifier.runs.context import Workspace
 from fusion_classifier.runs.features import extract_task
 from fusion_classifier.support.progress import QUIET
-from fusion_classifier.tasks.task import Split, Task
+from fusion_classifier.tasks.loaded import LoadedTask, Split
 from fusion_classifier.training.defaults import recipe
 
 ROWS = [("we won", 0), ("he broke it", 1), ("it is dark", 2)]
 
 
-def task_of(rows: int) -> Task:
+def task_of(rows: int) -> LoadedTask:
     def split(name: str, count: int) -> Split:
         chosen = [(f"{text} {name} {i}", label) for i in range(count) for text, label in ROWS]
         return Split(tuple(text for text, _ in chosen), tuple(label for _, label in chosen))
 
     splits = {"train": split("a", rows), "valid": split("b", 8)}
-    return Task("moods", ("joy", "anger", "fear"), splits, "here")
+    return LoadedTask("moods", ("joy", "anger", "fear"), splits, "here")
 
 
 def config_of(encoders: list[Path], head: str) -> RunConfig:

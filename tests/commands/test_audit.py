@@ -21,8 +21,8 @@ from fusion_classifier.features.store import FeatureStore
 from fusion_classifier.runs.context import Workspace
 from fusion_classifier.support.files import write_whole
 from fusion_classifier.support.progress import Progress
+from fusion_classifier.tasks.loaded import LoadedTask, Split
 from fusion_classifier.tasks.registry import load_task
-from fusion_classifier.tasks.task import Split, Task
 
 needs_cleanlab = pytest.mark.skipif(
     importlib.util.find_spec("cleanlab") is None, reason="cleanlab is an extra (pip install '.[audit]')"
@@ -35,14 +35,14 @@ def work(tmp_path: Path) -> Workspace:
 
 
 @pytest.fixture
-def task() -> Task:
+def task() -> LoadedTask:
     train = [(f"we won {i}", 2) for i in range(12)] + [(f"it is dark {i}", 1) for i in range(12)]
     train += [("=1+1", 0), ('a "quoted", text\nof two lines', 0), ("We won 1!", 0)]
     parts = {
         name: Split(tuple(t for t, _ in rows), tuple(i for _, i in rows))
         for name, rows in (("train", train), ("valid", train[::4]), ("test", [("we won 1", 2), ("joy", 2)]))
     }
-    return Task("moods", ("anger", "fear", "joy"), parts, "nowhere")
+    return LoadedTask("moods", ("anger", "fear", "joy"), parts, "nowhere")
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def rows_of(path: Path) -> Iterator[dict[str, str]]:
 # The folder.
 
 
-def test_the_data_is_audited_without_any_encoder(task: Task, work: Workspace, tmp_path: Path) -> None:
+def test_the_data_is_audited_without_any_encoder(task: LoadedTask, work: Workspace, tmp_path: Path) -> None:
     figures = audit(task, [], tmp_path / "out", work, label_errors=False)
     assert json.loads((tmp_path / "out" / AUDIT_FILE).read_text("utf-8")) == json.loads(json.dumps(figures))
     assert figures["tokens"] == {}
@@ -73,7 +73,7 @@ def test_the_data_is_audited_without_any_encoder(task: Task, work: Workspace, tm
     assert not (tmp_path / "store").exists()
 
 
-def test_texts_stand_in_the_files_to_the_letter(task: Task, work: Workspace, tmp_path: Path) -> None:
+def test_texts_stand_in_the_files_to_the_letter(task: LoadedTask, work: Workspace, tmp_path: Path) -> None:
     audit(task, [], tmp_path / "out", work, label_errors=False)
     rows = list(rows_of(tmp_path / "out" / "duplicates.csv"))
     assert rows
@@ -84,13 +84,15 @@ def test_texts_stand_in_the_files_to_the_letter(task: Task, work: Workspace, tmp
     assert {row["labels_differ"] for row in rows} == {"yes", "no"}
 
 
-def test_label_counts_are_a_table(task: Task, work: Workspace, tmp_path: Path) -> None:
+def test_label_counts_are_a_table(task: LoadedTask, work: Workspace, tmp_path: Path) -> None:
     audit(task, [], tmp_path / "out", work, label_errors=False)
     rows = {row["label"]: row for row in rows_of(tmp_path / "out" / "labels.csv")}
     assert rows["joy"] == {"label": "joy", "train": "12", "valid": "3", "test": "2"}
 
 
-def test_cut_off_texts_are_counted_by_split(task: Task, work: Workspace, bert_folder: Path, tmp_path: Path) -> None:
+def test_cut_off_texts_are_counted_by_split(
+    task: LoadedTask, work: Workspace, bert_folder: Path, tmp_path: Path
+) -> None:
     short = parse_encoder(str(bert_folder), {"max_length": "12"})
     figures = audit(task, [short], tmp_path / "out", work, label_errors=False)
     found = figures["tokens"][short.name]
@@ -100,7 +102,7 @@ def test_cut_off_texts_are_counted_by_split(task: Task, work: Workspace, bert_fo
     assert not (tmp_path / "store").exists()  # no model was asked
 
 
-def test_a_folder_of_something_else_is_left_alone(task: Task, work: Workspace, tmp_path: Path) -> None:
+def test_a_folder_of_something_else_is_left_alone(task: LoadedTask, work: Workspace, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "labels.csv").write_text("mine")
     with pytest.raises(UsageError, match="is not an audit folder"):
@@ -111,7 +113,7 @@ def test_a_folder_of_something_else_is_left_alone(task: Task, work: Workspace, t
 
 
 def test_an_audit_that_was_stopped_while_it_wrote_can_be_repeated(
-    task: Task, work: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    task: LoadedTask, work: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     audit(task, [], tmp_path / "whole", work, label_errors=False)
     for written in range(4):
@@ -135,7 +137,7 @@ def test_an_audit_that_was_stopped_while_it_wrote_can_be_repeated(
 
 
 def test_a_second_audit_takes_the_place_of_the_first_and_leaves_what_is_not_its_own(
-    task: Task, work: Workspace, tmp_path: Path
+    task: LoadedTask, work: Workspace, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
     audit(task, [], out, work, label_errors=False)
@@ -147,7 +149,7 @@ def test_a_second_audit_takes_the_place_of_the_first_and_leaves_what_is_not_its_
 
 
 def test_without_cleanlab_the_rest_is_done_and_a_note_says_how_to_have_it(
-    task: Task, encoder: EncoderConfig, work: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    task: LoadedTask, encoder: EncoderConfig, work: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     figures = audit(task, [encoder], tmp_path / "out", work)
@@ -156,7 +158,7 @@ def test_without_cleanlab_the_rest_is_done_and_a_note_says_how_to_have_it(
     assert not (tmp_path / "store").exists()
 
 
-def test_a_folder_that_can_not_be_written_is_an_error(task: Task, work: Workspace, tmp_path: Path) -> None:
+def test_a_folder_that_can_not_be_written_is_an_error(task: LoadedTask, work: Workspace, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="is a file, or in one"):
         audit(task, [], tmp_path / "file" / "out", work, label_errors=False)
@@ -204,7 +206,7 @@ def test_labels_that_were_planted_wrong_are_found_and_named_first(
 
 @needs_cleanlab
 def test_the_test_split_is_never_looked_at_for_label_errors(
-    task: Task, encoder: EncoderConfig, work: Workspace
+    task: LoadedTask, encoder: EncoderConfig, work: Workspace
 ) -> None:
     errors, _ = find_label_errors(task, [encoder], work)
     turned = replace(task, splits=task.splits | {"test": Split(task.split("test").texts, (0, 1))})
@@ -216,7 +218,7 @@ def test_the_test_split_is_never_looked_at_for_label_errors(
 
 @needs_cleanlab
 def test_labels_with_too_few_texts_are_left_out_and_named(
-    task: Task, encoder: EncoderConfig, work: Workspace
+    task: LoadedTask, encoder: EncoderConfig, work: Workspace
 ) -> None:
     """anger has three different texts."""
     errors, _ = find_label_errors(task, [encoder], work)
@@ -228,14 +230,16 @@ def test_labels_with_too_few_texts_are_left_out_and_named(
 
 @needs_cleanlab
 @pytest.mark.parametrize("pooling", ["mean", "tokens"])
-def test_any_pooling_serves(task: Task, bert_folder: Path, work: Workspace, pooling: str) -> None:
+def test_any_pooling_serves(task: LoadedTask, bert_folder: Path, work: Workspace, pooling: str) -> None:
     errors, _ = find_label_errors(task, [parse_encoder(str(bert_folder), {"pooling": pooling})], work)
     assert errors is not None
     assert errors.accuracy > 0.9  # two kinds of texts, unlike each other
 
 
 @needs_cleanlab
-def test_where_nothing_can_be_judged_a_note_says_why(task: Task, encoder: EncoderConfig, work: Workspace) -> None:
+def test_where_nothing_can_be_judged_a_note_says_why(
+    task: LoadedTask, encoder: EncoderConfig, work: Workspace
+) -> None:
     few = replace(task, splits={"train": Split(("a", "b"), (0, 1))})
     only_test = replace(task, splits={"test": task.split("test")})
     several = replace(task, splits={"train": Split(("a", "b"), ((0, 1), (2,)))})

@@ -33,14 +33,14 @@ from fusion_classifier.features.store import FeatureStore
 from fusion_classifier.runs.context import Workspace
 from fusion_classifier.support.progress import QUIET
 from fusion_classifier.tasks import demo
-from fusion_classifier.tasks.task import Split, Task
+from fusion_classifier.tasks.loaded import LoadedTask, Split
 
 CPU = torch.device("cpu")
 WORDS = ("we won", "he broke it", "it is dark")
 FAST = {"epochs": 4, "learning_rate": 3e-3, "batch_size": 8}
 
 
-def task_of(rows: int = 45) -> Task:
+def task_of(rows: int = 45) -> LoadedTask:
     """Texts that end in a number, with the label that their words say."""
 
     def split(start: int, count: int) -> Split:
@@ -48,7 +48,7 @@ def task_of(rows: int = 45) -> Task:
         return Split(tuple(f"{WORDS[i % 3]} {i}" for i in chosen), tuple(i % 3 for i in chosen))
 
     splits = {"train": split(0, rows), "valid": split(rows, 15), "test": split(rows + 15, 15)}
-    return Task("moods", ("joy", "anger", "fear"), splits, "made up")
+    return LoadedTask("moods", ("joy", "anger", "fear"), splits, "made up")
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def work(tmp_path: Path) -> Workspace:
 
 @pytest.fixture
 def tune(work: Workspace, tmp_path: Path) -> Callable[..., Tuned]:
-    def tuned(model: Path | str, name: str = "tuned", *, task: Task | None = None, **changes: Any) -> Tuned:
+    def tuned(model: Path | str, name: str = "tuned", *, task: LoadedTask | None = None, **changes: Any) -> Tuned:
         settings = "" if "?" in str(model) else "?dtype=float32"
         encoder = parse_encoder(f"{model}{settings}")
         overwrite = changes.pop("overwrite", False)

@@ -19,7 +19,7 @@ from fusion_classifier.errors import WeightsError
 from fusion_classifier.features.store import FeatureStore
 from fusion_classifier.runs.context import Workspace
 from fusion_classifier.support.progress import QUIET
-from fusion_classifier.tasks.task import Split, Task
+from fusion_classifier.tasks.loaded import LoadedTask, Split
 
 CPU = torch.device("cpu")
 TEXTS = ["hello there, all", "I am?", "ü", "the other", "a"]
@@ -189,7 +189,7 @@ def test_a_template_around_subwords_stays_whole(gguf_file: Path) -> None:
 def test_a_gguf_file_is_tuned_into_an_ordinary_folder(
     gguf_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    task = Task(
+    task = LoadedTask(
         "letters", ("a", "b"), {name: Split(("hello", "the") * 8, (0, 1) * 8) for name in ("train", "valid")}, ""
     )
     work = Workspace(FeatureStore(tmp_path / "store"), CPU, QUIET)

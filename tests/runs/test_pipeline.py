@@ -28,8 +28,8 @@ from fusion_classifier.runs.evaluate import evaluate_saved
 from fusion_classifier.runs.features import export_task
 from fusion_classifier.runs.pipeline import run, train_task
 from fusion_classifier.support.progress import QUIET, Progress
+from fusion_classifier.tasks.loaded import LoadedTask
 from fusion_classifier.tasks.registry import load_task
-from fusion_classifier.tasks.task import Task
 from fusion_classifier.training.defaults import recipe
 from fusion_classifier.training.loop import train
 
@@ -342,7 +342,7 @@ def test_export_gives_features_and_labels_of_each_split(
 ) -> None:
     from safetensors import safe_open
 
-    task: Task = load_task(TaskConfig(name=str(folder)))
+    task: LoadedTask = load_task(TaskConfig(name=str(folder)))
     encoders = parse_encoders([f"{llama_folder}?layers=-2:-1", f"{bert_folder}?pooling=tokens"])
     paths = export_task(task, ["train", "test"], encoders, tmp_path / "export", work)
     assert [path.name for path in paths] == ["train.safetensors", "test.safetensors"]

@@ -14,8 +14,8 @@ from fusion_classifier.config import TaskConfig
 from fusion_classifier.errors import DataError, MissingSplitError
 from fusion_classifier.tasks import ed
 from fusion_classifier.tasks.labels import read_label_order
+from fusion_classifier.tasks.loaded import Split
 from fusion_classifier.tasks.registry import load_task
-from fusion_classifier.tasks.task import Split
 
 README = """---
 configs:

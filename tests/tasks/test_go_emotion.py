@@ -12,8 +12,8 @@ import pytest
 
 from fusion_classifier.evaluation.overlap import overlap
 from fusion_classifier.tasks import go_emotion
+from fusion_classifier.tasks.loaded import Split
 from fusion_classifier.tasks.table import load_table
-from fusion_classifier.tasks.task import Split
 
 README = """---
 configs:

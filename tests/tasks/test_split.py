@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fusion_classifier.errors import DataError
+from fusion_classifier.tasks.loaded import Label, Split
 from fusion_classifier.tasks.split import MIN_ROWS, hold_out, split_rows
-from fusion_classifier.tasks.task import Label, Split
 
 
 @st.composite

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fusion_classifier.evaluation.overlap import overlap
+from fusion_classifier.tasks.loaded import LoadedTask, Split
 from fusion_classifier.tasks.statistics import (
     FEW_ROWS,
     Same,
@@ -20,7 +21,6 @@ from fusion_classifier.tasks.statistics import (
     label_numbers,
     spread,
 )
-from fusion_classifier.tasks.task import Split, Task
 
 LABELS = ("anger", "fear", "joy")
 ROWS = st.lists(
@@ -29,9 +29,9 @@ ROWS = st.lists(
 )
 
 
-def task_of(labels: tuple[str, ...] = LABELS, **splits: list[tuple[str, int]]) -> Task:
+def task_of(labels: tuple[str, ...] = LABELS, **splits: list[tuple[str, int]]) -> LoadedTask:
     parts = {name: Split(tuple(t for t, _ in rows), tuple(i for _, i in rows)) for name, rows in splits.items()}
-    return Task("made up", labels, parts, "nowhere")
+    return LoadedTask("made up", labels, parts, "nowhere")
 
 
 def test_no_model_is_needed() -> None:

@@ -19,11 +19,11 @@ from hypothesis import strategies as st
 from fusion_classifier.config import TaskConfig
 from fusion_classifier.errors import DataError, MissingSplitError, UsageError
 from fusion_classifier.tasks.labels import Columns, Labelled, label_order, read_label_order, read_label_tree
+from fusion_classifier.tasks.loaded import Split
 from fusion_classifier.tasks.readers import ENDINGS, read_rows, read_utf8
 from fusion_classifier.tasks.registry import load_task
 from fusion_classifier.tasks.split import hold_out
 from fusion_classifier.tasks.table import find_splits, load_table, read_labelled, to_split
-from fusion_classifier.tasks.task import Split
 
 # Any text that UTF-8 can hold and that is not blank; made likelier: what formats trip over.
 AWKWARD = "\"'`,;\t\n\r\\\u2028\u2029\x85\x0b\x0c\ufeff\u200d\u0301🙂🇪🇺"

@@ -11,8 +11,8 @@ import pytest
 from fusion_classifier.config import TaskConfig
 from fusion_classifier.errors import DataError, FecError, MissingSplitError, UsageError
 from fusion_classifier.tasks import ed, go_emotion
+from fusion_classifier.tasks.loaded import LoadedTask, Split, targets
 from fusion_classifier.tasks.registry import NAMED, describe_tasks, load_task
-from fusion_classifier.tasks.task import Split, Task, targets
 
 
 def write(path: Path, header: str, rows: list[str]) -> Path:
@@ -169,7 +169,7 @@ def test_files_are_read_without_the_hub_library(tmp_path: Path) -> None:
 
 
 def test_missing_split_names_those_there_and_the_way_out() -> None:
-    task = Task("mine", ("a", "b"), {"train": Split(("x",), (0,))}, "somewhere")
+    task = LoadedTask("mine", ("a", "b"), {"train": Split(("x",), (0,))}, "somewhere")
     with pytest.raises(MissingSplitError) as caught:
         task.split("test")
     assert str(caught.value) == (

@@ -19,8 +19,8 @@ from fusion_classifier.fusion.registry import parse_head
 from fusion_classifier.runs.context import Workspace
 from fusion_classifier.runs.pipeline import run, train_task
 from fusion_classifier.support.progress import QUIET
+from fusion_classifier.tasks.loaded import LoadedTask
 from fusion_classifier.tasks.registry import load_task
-from fusion_classifier.tasks.task import Task
 from fusion_classifier.training import tracking
 from fusion_classifier.training.defaults import recipe
 from fusion_classifier.training.loop import Epoch
@@ -31,7 +31,7 @@ Seeds = dict[str, dict[str, list[tuple[int, Any]]]]  # by seed and figure: steps
 
 
 @pytest.fixture(scope="module")
-def setting(bert_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[RunConfig, Task, Workspace]:
+def setting(bert_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[RunConfig, LoadedTask, Workspace]:
     """Two seeds of three epochs on a file of one's own."""
     folder = tmp_path_factory.mktemp("tracking")
     rows = [f"{t} {i},{m}" for i in range(16) for t, m in (("we won", "joy"), (SECRET, "fear"), ("he lied", "anger"))]
@@ -48,7 +48,7 @@ def setting(bert_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tupl
 
 
 def tracked(
-    tool: Tool, setting: tuple[RunConfig, Task, Workspace], out: Path, project: str | None = None
+    tool: Tool, setting: tuple[RunConfig, LoadedTask, Workspace], out: Path, project: str | None = None
 ) -> Tracking:
     config, task, _ = setting
     return track(tool, project, config, task.name, out, print)
@@ -128,7 +128,7 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("tool", ["tensorboard", "mlflow", "trackio"])
 def test_a_tracker_has_each_seeds_epochs_and_final_metrics_once_and_no_text(
-    tool: Tool, setting: tuple[RunConfig, Task, Workspace], places: Path, capfd: pytest.CaptureFixture[str]
+    tool: Tool, setting: tuple[RunConfig, LoadedTask, Workspace], places: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip(tool)
     config, task, work = setting
@@ -156,7 +156,7 @@ def test_a_tracker_has_each_seeds_epochs_and_final_metrics_once_and_no_text(
 
 
 def test_seeds_trained_without_a_tracker_are_logged_when_one_is_there(
-    setting: tuple[RunConfig, Task, Workspace], tmp_path: Path
+    setting: tuple[RunConfig, LoadedTask, Workspace], tmp_path: Path
 ) -> None:
     config, task, work = setting
     run(config, task, tmp_path / "run", work)
@@ -175,7 +175,7 @@ class Interrupted(BaseException):
 
 @pytest.mark.parametrize("tool", ["tensorboard", "mlflow", "trackio"])
 def test_an_interrupted_seed_is_in_the_tracker_once(
-    tool: Tool, setting: tuple[RunConfig, Task, Workspace], places: Path, monkeypatch: pytest.MonkeyPatch
+    tool: Tool, setting: tuple[RunConfig, LoadedTask, Workspace], places: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip(tool)
     config, task, work = setting
@@ -221,7 +221,7 @@ class Failing:
 
 @pytest.mark.parametrize("calls", [0, 2, 6, 11, 13])
 def test_a_tracker_that_fails_is_named_once_and_the_run_ends_as_without_it(
-    calls: int, setting: tuple[RunConfig, Task, Workspace], tmp_path: Path
+    calls: int, setting: tuple[RunConfig, LoadedTask, Workspace], tmp_path: Path
 ) -> None:
     config, task, work = setting
     said: list[str] = []
@@ -232,7 +232,7 @@ def test_a_tracker_that_fails_is_named_once_and_the_run_ends_as_without_it(
 
 
 def test_a_server_that_is_not_there_is_an_error_before_training(
-    setting: tuple[RunConfig, Task, Workspace], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    setting: tuple[RunConfig, LoadedTask, Workspace], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("mlflow")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
@@ -242,7 +242,7 @@ def test_a_server_that_is_not_there_is_an_error_before_training(
 
 
 def test_a_missing_package_is_named_with_the_way_out(
-    setting: tuple[RunConfig, Task, Workspace], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    setting: tuple[RunConfig, LoadedTask, Workspace], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     for tool in tracking.TOOLS:
@@ -256,7 +256,7 @@ def test_a_configuration_becomes_flat_names() -> None:
 
 
 def test_the_command_line_tracks_and_overwriting_begins_anew(
-    setting: tuple[RunConfig, Task, Workspace], bert_folder: Path, tmp_path: Path
+    setting: tuple[RunConfig, LoadedTask, Workspace], bert_folder: Path, tmp_path: Path
 ) -> None:
     config, _, work = setting
     command = ["run", config.task.name, "-e", str(bert_folder), "--head", "linear", "--store", str(work.store.root)]

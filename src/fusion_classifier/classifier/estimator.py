@@ -52,8 +52,8 @@ from fusion_classifier.fusion.head import Head
 from fusion_classifier.fusion.registry import parse_head
 from fusion_classifier.support.hub import COMMIT_MESSAGE, explained
 from fusion_classifier.support.progress import QUIET, Progress
+from fusion_classifier.tasks.loaded import Split, targets
 from fusion_classifier.tasks.split import hold_out
-from fusion_classifier.tasks.task import Split, targets
 from fusion_classifier.training.data import LabelledFeatures
 from fusion_classifier.training.defaults import recipe
 from fusion_classifier.training.loop import inference_batches, predict_logits, train

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from fusion_classifier.errors import DataError
-from fusion_classifier.tasks.task import Label
+from fusion_classifier.tasks.loaded import Label
 
 Labels = Sequence[str] | Sequence[int] | Sequence[Sequence[str]] | np.ndarray
 

@@ -40,7 +40,7 @@ from fusion_classifier.version import __version__, source_commit
 if TYPE_CHECKING:
     from fusion_classifier.cluster.pool import RayEngine
     from fusion_classifier.runs.context import Workspace
-    from fusion_classifier.tasks.task import Task
+    from fusion_classifier.tasks.loaded import LoadedTask
     from fusion_classifier.training.tracking import Tracking
 
 # torch and transformers take seconds to import: what needs them is imported where it is used, so that --help
@@ -139,7 +139,7 @@ class DataOptions:
         }
         return _checked(TaskConfig, given)
 
-    def load(self, task: str, splits: Sequence[str] | None = None) -> "tuple[Task, list[str]]":
+    def load(self, task: str, splits: Sequence[str] | None = None) -> "tuple[LoadedTask, list[str]]":
         """The texts of this task, and the splits to work on: read before torch is imported, which takes seconds.
 
         Raises:

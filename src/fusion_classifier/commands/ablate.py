@@ -32,7 +32,7 @@ from fusion_classifier.runs.evaluate import Member, evaluate_split
 from fusion_classifier.runs.features import features_missing
 from fusion_classifier.runs.pipeline import train_task
 from fusion_classifier.support.files import whole_file, write_whole
-from fusion_classifier.tasks.task import Task
+from fusion_classifier.tasks.loaded import LoadedTask
 
 MOST_COMBINATIONS = 200
 RESULT_FILE = "ablation.json"
@@ -53,7 +53,7 @@ def subsets(encoders: Sequence[EncoderConfig]) -> list[tuple[EncoderConfig, ...]
     return [chosen for size in range(1, len(encoders) + 1) for chosen in combinations(encoders, size)]
 
 
-def ablate(configs: Sequence[RunConfig], task: Task, split: str, out: Path, work: Workspace) -> dict[str, Any]:
+def ablate(configs: Sequence[RunConfig], task: LoadedTask, split: str, out: Path, work: Workspace) -> dict[str, Any]:
     """Train and evaluate every subset of each configuration's encoders.
 
     Args:
@@ -99,7 +99,7 @@ def slug(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.=-]+", "_", name)
 
 
-def describe(found: Sequence[Combination], task: Task, split: str) -> dict[str, Any]:
+def describe(found: Sequence[Combination], task: LoadedTask, split: str) -> dict[str, Any]:
     """The scores of all combinations, and by head what each encoder adds to the others."""
     added = []
     for head in dict.fromkeys(one.head for one in found):

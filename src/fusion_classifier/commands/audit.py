@@ -38,9 +38,9 @@ from fusion_classifier.features.extract import read_features
 from fusion_classifier.runs.context import Workspace
 from fusion_classifier.runs.features import extract_task
 from fusion_classifier.support.files import user_path, write_whole
+from fusion_classifier.tasks.loaded import LoadedTask
 from fusion_classifier.tasks.normalize import same_key
 from fusion_classifier.tasks.statistics import FEW_ROWS, DataAudit, audit_data, label_numbers, spread
-from fusion_classifier.tasks.task import Task
 
 AUDIT_FILE = "audit.json"
 ISSUES_FILE = "label_issues.csv"
@@ -84,7 +84,7 @@ class LabelErrors:
 
 
 def audit(
-    task: Task, encoders: Sequence[EncoderConfig], out: Path, work: Workspace, *, label_errors: bool = True
+    task: LoadedTask, encoders: Sequence[EncoderConfig], out: Path, work: Workspace, *, label_errors: bool = True
 ) -> dict[str, Any]:
     """Audit a task and write the folder.
 
@@ -142,7 +142,7 @@ def _check_folder(out: Path) -> None:
         raise UsageError(f"{out}: is not an audit folder (it holds {others[0]}); choose another --out")
 
 
-def _token_figures(task: Task, config: EncoderConfig, work: Workspace) -> dict[str, Any]:
+def _token_figures(task: LoadedTask, config: EncoderConfig, work: Workspace) -> dict[str, Any]:
     """Tokens a text by split, and how many texts are longer than the encoder takes."""
     identity = identify(config, work.device)
     texts = [text for part in task.splits.values() for text in part.texts]
@@ -159,7 +159,7 @@ def _token_figures(task: Task, config: EncoderConfig, work: Workspace) -> dict[s
 
 
 def find_label_errors(
-    task: Task, encoders: Sequence[EncoderConfig], work: Workspace
+    task: LoadedTask, encoders: Sequence[EncoderConfig], work: Workspace
 ) -> tuple[LabelErrors | None, str]:
     """Rows of train and valid whose label is doubtful, or None and the reason why none were looked for.
 
@@ -269,7 +269,7 @@ def _doubtful(labels: np.ndarray, probabilities: np.ndarray) -> tuple[list[int],
 
 
 def _figures(
-    task: Task, data: DataAudit, tokens: dict[str, Any], errors: LabelErrors | None, notes: Sequence[str]
+    task: LoadedTask, data: DataAudit, tokens: dict[str, Any], errors: LabelErrors | None, notes: Sequence[str]
 ) -> dict[str, Any]:
     duplicates = asdict(data.duplicates)
     duplicates["rows_in_file"] = len(duplicates.pop("copies"))

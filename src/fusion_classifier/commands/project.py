@@ -12,14 +12,14 @@ from fusion_classifier.encoders.loading import load_identified
 from fusion_classifier.encoders.projection import Projection, fit_projection, save_projection
 from fusion_classifier.errors import UsageError
 from fusion_classifier.runs.context import Workspace
-from fusion_classifier.tasks.task import Task
+from fusion_classifier.tasks.loaded import LoadedTask
 
 CHUNK_TEXTS = 256
 
 
 def project(
     config: EncoderConfig,
-    task: Task,
+    task: LoadedTask,
     out: Path,
     work: Workspace,
     *,

@@ -20,8 +20,8 @@ from fusion_classifier.evaluation.report.record import RunRecord
 from fusion_classifier.features.hashing import hash_texts, hexadecimal
 from fusion_classifier.runs.folder import METRICS_FILE, REPORT_FILE, read_config, read_run_config
 from fusion_classifier.support.files import user_path, write_whole
+from fusion_classifier.tasks.loaded import LoadedTask
 from fusion_classifier.tasks.registry import load_task
-from fusion_classifier.tasks.task import Task
 
 REPORTED_SPLITS = ("test", "valid")  # the first that a run has
 
@@ -32,7 +32,7 @@ def write_report(
     out: Path | None = None,
     split: str | None = None,
     texts: bool = True,
-    task: Task | None = None,
+    task: LoadedTask | None = None,
 ) -> Path:
     """Write the report of a run folder in one step; nothing is trained, predicted or extracted for it.
 
@@ -128,7 +128,7 @@ def _model_seed(folder: Path) -> int | None:
 
 
 def _texts(
-    folder: Path, split: str, part: StoredPredictions, task: Task | None
+    folder: Path, split: str, part: StoredPredictions, task: LoadedTask | None
 ) -> tuple[tuple[dict[str, str], Sequence[tuple[str, str]]], str]:
     """The split's texts by hash and the label tree; or why there are none."""
     if task is None:

@@ -53,7 +53,7 @@ from fusion_classifier.runs.context import Workspace
 from fusion_classifier.runs.folder import environment
 from fusion_classifier.support.files import user_path, whole_folder
 from fusion_classifier.support.progress import Bar
-from fusion_classifier.tasks.task import Task, targets
+from fusion_classifier.tasks.loaded import LoadedTask, targets
 from fusion_classifier.training.calibration import Decision, fit_decision, loss_of
 from fusion_classifier.training.loop import Epoch, deterministic
 
@@ -122,7 +122,13 @@ class PooledClassifier(nn.Module):
 
 
 def tune_encoder(
-    config: TuneConfig, encoder: EncoderConfig, task: Task, out: Path, work: Workspace, *, overwrite: bool = False
+    config: TuneConfig,
+    encoder: EncoderConfig,
+    task: LoadedTask,
+    out: Path,
+    work: Workspace,
+    *,
+    overwrite: bool = False,
 ) -> Tuned:
     """Fine-tune an encoder on the train split and write it as an encoder folder.
 
@@ -263,7 +269,7 @@ def _check_out(out: Path, base: EncoderIdentity, *, overwrite: bool) -> None:
         raise FecError(f"--out {out}: can't be written (in {there}); choose another folder")
 
 
-def _rows(encoder: Encoder, task: Task) -> tuple[int, dict[str, list[dict[str, Any]]]]:
+def _rows(encoder: Encoder, task: LoadedTask) -> tuple[int, dict[str, list[dict[str, Any]]]]:
     """How many texts lose their end; and by split a row a text, as `Trainer` wants them.
 
     `input_ids` is there for the sampler that groups texts by length; the batch is made from `text`.

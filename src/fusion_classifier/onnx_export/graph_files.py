@@ -32,8 +32,8 @@ from fusion_classifier.onnx_export.graphs import export_encoder, export_head
 from fusion_classifier.support.extras import require
 from fusion_classifier.support.files import whole_folder
 from fusion_classifier.support.progress import Progress
+from fusion_classifier.tasks.loaded import SPLITS
 from fusion_classifier.tasks.registry import load_task
-from fusion_classifier.tasks.task import SPLITS
 from fusion_classifier.training.loop import predict_logits
 from fusion_classifier.version import __version__
 

@@ -10,7 +10,7 @@ from fusion_classifier.cluster.pool import RayEngine
 from fusion_classifier.features.extract import memory_for_features
 from fusion_classifier.features.store import FeatureStore
 from fusion_classifier.support.progress import Progress
-from fusion_classifier.tasks.task import Task
+from fusion_classifier.tasks.loaded import LoadedTask
 
 logger = logging.getLogger(__name__)
 GAPS = {"train": "they can't be learnt", "valid": "no choice heeds them", "test": "they are not measured"}
@@ -35,7 +35,7 @@ class Workspace:
         self.progress.console.print(message, highlight=False, markup=False, soft_wrap=True)
 
 
-def say_notes(task: Task, work: Workspace) -> None:
+def say_notes(task: LoadedTask, work: Workspace) -> None:
     """What the user should know of how the task was read."""
     logger.info(
         "task %s",
@@ -47,7 +47,7 @@ def say_notes(task: Task, work: Workspace) -> None:
         work.say(note)
 
 
-def say_gaps(task: Task, work: Workspace) -> None:
+def say_gaps(task: LoadedTask, work: Workspace) -> None:
     """Name the labels without a row in a split: nothing is learnt of them, or nothing is measured."""
     for split, meaning in GAPS.items():
         if split not in task.splits:

@@ -25,8 +25,8 @@ from fusion_classifier.fusion.registry import build_head
 from fusion_classifier.runs.context import Workspace, say_notes
 from fusion_classifier.runs.features import extract_task, features_of
 from fusion_classifier.runs.folder import read_config, read_run_config, read_seed, seed_folder
+from fusion_classifier.tasks.loaded import LoadedTask
 from fusion_classifier.tasks.registry import NAMED, load_splits
-from fusion_classifier.tasks.task import Task
 from fusion_classifier.training.calibration import Decision
 from fusion_classifier.training.loop import predict_logits
 
@@ -44,7 +44,7 @@ class Member:
 def evaluate_split(
     members: Mapping[int, Member],
     name: str,
-    task: Task,
+    task: LoadedTask,
     identities: Sequence[EncoderIdentity],
     work: Workspace,
 ) -> SplitPredictions:
@@ -62,7 +62,7 @@ def evaluate_split(
     return SplitPredictions(name, hexadecimal(hash_texts(split.texts)), data.labels, by_seed, answers)
 
 
-def measure(part: SplitPredictions, task: Task) -> dict[str, Any]:
+def measure(part: SplitPredictions, task: LoadedTask) -> dict[str, Any]:
     """All figures of a split: `metrics`, `per_class`, and both without the texts that also stand in train.
 
     `without_overlap` is None where no text does, or where there is no train split to compare with.
@@ -148,7 +148,7 @@ def evaluate_saved(
     }
 
 
-def _check_same_data(folder: Path, config: TaskConfig, task: Task) -> None:
+def _check_same_data(folder: Path, config: TaskConfig, task: LoadedTask) -> None:
     """Refuse a run's own data that has changed: split afresh, training texts would stand in the test split.
 
     A split that was not there at the time of the run (a test split kept back) is welcome.

@@ -12,12 +12,12 @@ from fusion_classifier.features.extract import ExtractionReport, extract_feature
 from fusion_classifier.features.hashing import hash_texts, hexadecimal
 from fusion_classifier.features.store import FeatureStore
 from fusion_classifier.runs.context import Workspace
-from fusion_classifier.tasks.task import Split, Task, targets
+from fusion_classifier.tasks.loaded import LoadedTask, Split, targets
 from fusion_classifier.training.data import LabelledFeatures
 
 
 def extract_task(
-    task: Task, splits: Sequence[str], encoders: Sequence[EncoderConfig], work: Workspace
+    task: LoadedTask, splits: Sequence[str], encoders: Sequence[EncoderConfig], work: Workspace
 ) -> list[ExtractionReport]:
     """Make sure that the store has the features of these splits, encoder by encoder."""
     texts = [text for split in splits for text in _texts(task, split)]
@@ -37,7 +37,9 @@ def extract_task(
     return reports
 
 
-def features_missing(task: Task, splits: Sequence[str], encoders: Sequence[EncoderConfig], work: Workspace) -> None:
+def features_missing(
+    task: LoadedTask, splits: Sequence[str], encoders: Sequence[EncoderConfig], work: Workspace
+) -> None:
     """See that the store has all features of these splits, before hours of training find that it has not.
 
     Raises:
@@ -54,13 +56,17 @@ def features_missing(task: Task, splits: Sequence[str], encoders: Sequence[Encod
                 )
 
 
-def _texts(task: Task, split: str) -> tuple[str, ...]:
+def _texts(task: LoadedTask, split: str) -> tuple[str, ...]:
     """The texts of a split that need features: for train those of the augmentation too."""
     return task.training.texts if split == "train" else task.split(split).texts
 
 
 def features_of(
-    split: Split, task: Task, identities: Sequence[EncoderIdentity], store: FeatureStore, memory: int | None = None
+    split: Split,
+    task: LoadedTask,
+    identities: Sequence[EncoderIdentity],
+    store: FeatureStore,
+    memory: int | None = None,
 ) -> LabelledFeatures:
     """The features of a task's rows with their labels; left in the store where they need more bytes than `memory`."""
     return LabelledFeatures(
@@ -69,7 +75,7 @@ def features_of(
 
 
 def export_task(
-    task: Task, splits: Sequence[str], encoders: Sequence[EncoderConfig], out: Path, work: Workspace
+    task: LoadedTask, splits: Sequence[str], encoders: Sequence[EncoderConfig], out: Path, work: Workspace
 ) -> list[Path]:
     """Write the features of splits as safetensors, extracting what is missing; the paths written."""
     extract_task(task, splits, encoders, work)

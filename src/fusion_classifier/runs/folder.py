@@ -24,7 +24,7 @@ from fusion_classifier.errors import FecError, UsageError, reason
 from fusion_classifier.fusion.head import Head
 from fusion_classifier.fusion.registry import build_head
 from fusion_classifier.support.files import whole_folder, write_whole
-from fusion_classifier.tasks.task import Task
+from fusion_classifier.tasks.loaded import LoadedTask
 from fusion_classifier.training.calibration import Decision
 from fusion_classifier.training.data import LabelledFeatures
 from fusion_classifier.training.loop import Epoch, Trained
@@ -62,7 +62,7 @@ def locked(out: Path) -> Iterator[None]:
 def claim(
     out: Path,
     config: RunConfig,
-    task: Task,
+    task: LoadedTask,
     identities: Sequence[EncoderIdentity],
     device: torch.device,
     *,

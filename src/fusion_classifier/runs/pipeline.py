@@ -53,8 +53,8 @@ from fusion_classifier.runs.features import extract_task
 from fusion_classifier.runs.folder import METRICS_FILE, STAGES_FILE, claim, finished_seed, locked, seed_folder
 from fusion_classifier.runs.stages import Stages
 from fusion_classifier.support.files import whole_file, whole_folder, write_whole
+from fusion_classifier.tasks.loaded import SPLITS, LoadedTask, Split, targets
 from fusion_classifier.tasks.registry import NAMED
-from fusion_classifier.tasks.task import SPLITS, Split, Task, targets
 from fusion_classifier.training.data import LabelledFeatures
 from fusion_classifier.training.loop import Trained, train
 from fusion_classifier.training.tracking import NOT_TRACKED, Tracking
@@ -78,7 +78,7 @@ class Result:
 
 def train_task(
     config: RunConfig,
-    task: Task,
+    task: LoadedTask,
     out: Path,
     work: Workspace,
     *,
@@ -133,7 +133,7 @@ def train_task(
     return trained
 
 
-def _check_labels(train_split: Split, task: Task) -> None:
+def _check_labels(train_split: Split, task: LoadedTask) -> None:
     """See that there are two labels to tell apart: with one, training would seem to go very well."""
     seen = targets(train_split.labels, len(task.labels))
     there = np.flatnonzero(seen.any(0)) if task.multilabel else np.unique(seen)
@@ -178,7 +178,7 @@ def _train_seed(
 
 def run(
     config: RunConfig,
-    task: Task,
+    task: LoadedTask,
     out: Path,
     work: Workspace,
     *,
@@ -246,7 +246,7 @@ def run(
     return Result(out, metrics)
 
 
-def _card(config: RunConfig, task: Task, out: Path, metrics: Mapping[str, Any], work: Workspace) -> str:
+def _card(config: RunConfig, task: LoadedTask, out: Path, metrics: Mapping[str, Any], work: Workspace) -> str:
     """The card of a run's model, with the run's scores."""
     processor = f"{platform.machine()}, {torch.get_num_threads()} threads"
     if work.device.type == "cuda":
@@ -274,7 +274,7 @@ def training_data(task: str, licence: str, hashes: Mapping[str, str]) -> Trainin
     )
 
 
-def _draw(part: SplitPredictions, task: Task, out: Path) -> None:
+def _draw(part: SplitPredictions, task: LoadedTask, out: Path) -> None:
     """Pictures of what a run predicts: a confusion matrix and what abstaining brings, or F1 by label."""
     if task.multilabel:
         with whole_file(out / "f1_by_label.png") as path:

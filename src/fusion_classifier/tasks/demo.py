@@ -6,8 +6,8 @@ method: never quote them as a result.
 
 from pathlib import Path
 
+from fusion_classifier.tasks.loaded import LoadedTask
 from fusion_classifier.tasks.table import load_table
-from fusion_classifier.tasks.task import Task
 
 NAME = "demo"
 TITLE = "Demo corpus written for this project, 10 emotions; not a benchmark"
@@ -15,6 +15,6 @@ LICENCE = "Apache-2.0"
 FOLDER = Path(__file__).parent / "demo_corpus"
 
 
-def load() -> Task:
+def load() -> LoadedTask:
     """The task, from the package's own files."""
     return load_table(FOLDER, name=NAME, licence=LICENCE)

@@ -11,7 +11,7 @@ to, but not comparable with, those on the published split.
 
 from fusion_classifier.errors import DataError
 from fusion_classifier.tasks.hub_dataset import load_from_hub
-from fusion_classifier.tasks.task import Split, Task
+from fusion_classifier.tasks.loaded import LoadedTask, Split
 
 NAME = "ED"
 TITLE = "Empathetic Dialogues: situations, 32 emotions"
@@ -28,7 +28,7 @@ LABELS = (
 )  # fmt: skip
 
 
-def load() -> Task:
+def load() -> LoadedTask:
     """The task from the Hub."""
     rows = load_from_hub(HUB_REPO, None, HUB_SPLITS.values(), NAME)
     index = {label: position for position, label in enumerate(LABELS)}
@@ -50,4 +50,4 @@ def load() -> Task:
         "give its folder by --data to compare with published figures"
     )
     notes = (note,) if not empty else (note, f"{empty} rows without a text were left out")
-    return Task(NAME, LABELS, splits, HUB_REPO, LICENCE, notes)
+    return LoadedTask(NAME, LABELS, splits, HUB_REPO, LICENCE, notes)

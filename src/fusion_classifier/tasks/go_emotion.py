@@ -10,7 +10,7 @@ official release restricted to rows with exactly one label that is not neutral, 
 from collections.abc import Iterable
 
 from fusion_classifier.tasks.hub_dataset import load_from_hub
-from fusion_classifier.tasks.task import Split, Task
+from fusion_classifier.tasks.loaded import LoadedTask, Split
 
 NAME = "go_emotion"
 TITLE = "GoEmotions: Reddit comments with one of 27 emotions"
@@ -34,11 +34,11 @@ def single_label(rows: Iterable[tuple[str, list[int]]]) -> Split:
     return Split(tuple(text for text, _ in kept), tuple(label for _, label in kept))
 
 
-def load() -> Task:
+def load() -> LoadedTask:
     """The task from the Hub."""
     rows = load_from_hub(HUB_REPO, HUB_CONFIG, HUB_SPLITS.values(), NAME)
     splits = {
         split: single_label((row["text"], row["labels"]) for row in rows[hub_split])
         for split, hub_split in HUB_SPLITS.items()
     }
-    return Task(NAME, LABELS, splits, HUB_REPO, LICENCE)
+    return LoadedTask(NAME, LABELS, splits, HUB_REPO, LICENCE)

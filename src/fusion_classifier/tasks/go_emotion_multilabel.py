@@ -15,8 +15,8 @@ from pathlib import Path
 from fusion_classifier.errors import DataError
 from fusion_classifier.tasks import go_emotion
 from fusion_classifier.tasks.hub_dataset import load_from_hub
+from fusion_classifier.tasks.loaded import LoadedTask, Split
 from fusion_classifier.tasks.readers import checked_text, read_utf8
-from fusion_classifier.tasks.task import Split, Task
 
 NAME = "go_emotion_multilabel"
 TITLE = "GoEmotions as released: Reddit comments with any of 28 emotions"
@@ -27,7 +27,7 @@ FILES = {"train": "train.tsv", "valid": "dev.tsv", "test": "test.tsv"}
 FIELDS = 3
 
 
-def load_folder(folder: Path) -> Task:
+def load_folder(folder: Path) -> LoadedTask:
     """The task from the release's files.
 
     Raises:
@@ -37,7 +37,7 @@ def load_folder(folder: Path) -> Task:
     if not there:
         raise DataError(f"{folder}: has none of {', '.join(FILES.values())}, the files of the GoEmotions release")
     splits = {split: _read(path) for split, path in there.items()}
-    return Task(NAME, LABELS, splits, str(folder), LICENCE, multilabel=True)
+    return LoadedTask(NAME, LABELS, splits, str(folder), LICENCE, multilabel=True)
 
 
 def _read(path: Path) -> Split:
@@ -77,11 +77,11 @@ def to_split(rows: Iterable[tuple[str, list[int]]]) -> Split:
     return Split(tuple(text for text, _ in kept), tuple(tuple(sorted(labels)) for _, labels in kept))
 
 
-def load() -> Task:
+def load() -> LoadedTask:
     """The task from the Hub."""
     rows = load_from_hub(HUB_REPO, go_emotion.HUB_CONFIG, go_emotion.HUB_SPLITS.values(), NAME)
     splits = {
         split: to_split((row["text"], row["labels"]) for row in rows[hub_split])
         for split, hub_split in go_emotion.HUB_SPLITS.items()
     }
-    return Task(NAME, LABELS, splits, HUB_REPO, LICENCE, multilabel=True)
+    return LoadedTask(NAME, LABELS, splits, HUB_REPO, LICENCE, multilabel=True)

@@ -1,6 +1,6 @@
 """Tasks: where texts and labels come from.
 
-`load_task` turns a `TaskConfig` into a `Task`. A named task is a module of this folder (source, licence, label
+`load_task` turns a `TaskConfig` into a `LoadedTask`. A named task is a module of this folder (source, licence, label
 order); everything else is a path that `table` reads.
 """
 
@@ -13,8 +13,8 @@ from fusion_classifier.errors import DataError, UsageError
 from fusion_classifier.support.files import user_path
 from fusion_classifier.tasks import demo, ed, go_emotion, go_emotion_multilabel
 from fusion_classifier.tasks.labels import Columns
+from fusion_classifier.tasks.loaded import SPLITS, LoadedTask
 from fusion_classifier.tasks.table import load_table
-from fusion_classifier.tasks.task import SPLITS, Task
 
 NAMED: dict[str, ModuleType] = {module.NAME: module for module in (ed, go_emotion, go_emotion_multilabel, demo)}
 
@@ -33,7 +33,7 @@ def describe_tasks() -> list[dict[str, Any]]:
     ]
 
 
-def load_splits(config: TaskConfig, splits: Sequence[str] | None) -> tuple[Task, list[str]]:
+def load_splits(config: TaskConfig, splits: Sequence[str] | None) -> tuple[LoadedTask, list[str]]:
     """A task, and the splits that a command works on: those named, or all it has.
 
     Raises:
@@ -50,7 +50,7 @@ def load_splits(config: TaskConfig, splits: Sequence[str] | None) -> tuple[Task,
     return task, chosen
 
 
-def load_task(config: TaskConfig) -> Task:
+def load_task(config: TaskConfig) -> LoadedTask:
     """Read the texts and labels of a task.
 
     Raises:

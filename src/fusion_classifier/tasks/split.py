@@ -11,7 +11,7 @@ import numpy as np
 from sklearn.model_selection import train_test_split
 
 from fusion_classifier.errors import DataError
-from fusion_classifier.tasks.task import Split
+from fusion_classifier.tasks.loaded import Split
 
 VALID_FRACTION = 0.1
 TEST_FRACTION = 0.1

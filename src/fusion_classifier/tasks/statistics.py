@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from fusion_classifier.tasks.loaded import LoadedTask
 from fusion_classifier.tasks.normalize import normalized, same_key
-from fusion_classifier.tasks.task import Task
 
 FEW_ROWS = 10  # a label with fewer training rows is hardly learned, and hardly measured
 
@@ -123,7 +123,7 @@ class DataAudit:
     label_words: LabelWords
 
 
-def audit_data(task: Task) -> DataAudit:
+def audit_data(task: LoadedTask) -> DataAudit:
     """Look through the texts and labels of all splits."""
     return DataAudit(
         {
@@ -153,7 +153,7 @@ def spread(lengths: Iterable[int]) -> Spread:
     return Spread(float(values.mean()), float(np.median(values)), float(np.quantile(values, 0.95)), int(values.max()))
 
 
-def find_duplicates(task: Task) -> Duplicates:
+def find_duplicates(task: LoadedTask) -> Duplicates:
     """Rows with a text that also stands elsewhere."""
     keys = {name: [same_key(text) for text in part.texts] for name, part in task.splits.items()}
     exact: dict[str, list[tuple[str, int]]] = defaultdict(list)
@@ -195,7 +195,7 @@ def find_duplicates(task: Task) -> Duplicates:
     )
 
 
-def count_labels(task: Task) -> LabelCounts:
+def count_labels(task: LoadedTask) -> LabelCounts:
     """How often each label occurs in each split."""
     counts = {
         name: Counter(i for label in part.labels for i in label_numbers(label)) for name, part in task.splits.items()
@@ -207,7 +207,7 @@ def count_labels(task: Task) -> LabelCounts:
     return LabelCounts(rows, missing, few)
 
 
-def find_label_words(task: Task) -> LabelWords:
+def find_label_words(task: LoadedTask) -> LabelWords:
     """Which texts contain the names of labels, as whole words and up to case and punctuation."""
     names = {i: normalized(label) for i, label in enumerate(task.labels)}
     named = {i: name for i, name in names.items() if name and not name.replace(" ", "").isdecimal()}

@@ -19,9 +19,9 @@ from fusion_classifier.tasks.labels import (
     read_label_order,
     read_label_tree,
 )
+from fusion_classifier.tasks.loaded import Label, LoadedTask, Split
 from fusion_classifier.tasks.readers import ENDINGS, Row, checked_text, column, read_rows
 from fusion_classifier.tasks.split import hold_out, split_rows
-from fusion_classifier.tasks.task import Label, Split, Task
 
 SPLIT_STEMS = {
     "train": ("train",),
@@ -122,7 +122,7 @@ def load_table(
     split_seed: int = 0,
     licence: str = "unknown",
     labels: tuple[str, ...] | None = None,
-) -> Task:
+) -> LoadedTask:
     """A task from one file, split with a seed and stratified, or from a folder of split files.
 
     Label order: `labels`, else the columns of a multi-label table, else the folder's `label2idx.txt`, else the
@@ -140,7 +140,7 @@ def load_table(
     whole = to_split(path, rows, order)
     parts = split_rows(whole, split_seed, str(path))
     sizes = " / ".join(f"{len(part):,}" for part in parts.values())
-    return Task(
+    return LoadedTask(
         name or path.stem,
         order,
         parts,
@@ -169,7 +169,7 @@ def _load_folder(
     split_seed: int,
     licence: str,
     labels: tuple[str, ...] | None,
-) -> Task:
+) -> LoadedTask:
     files = find_splits(folder)
     if not files:
         endings = ", ".join(ENDINGS)
@@ -197,4 +197,4 @@ def _load_folder(
     more = _augmentation(files["train"], rows["train"], order, splits, columns) if "train" in splits else None
     tree_file = folder / LABEL_TREE_FILE
     tree = read_label_tree(tree_file) if tree_file.is_file() else ()
-    return Task(name, order, splits, str(folder), licence, notes, columns.multilabel, more, tree)
+    return LoadedTask(name, order, splits, str(folder), licence, notes, columns.multilabel, more, tree)

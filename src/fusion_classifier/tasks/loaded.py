@@ -11,7 +11,7 @@ from fusion_classifier.errors import MissingSplitError
 SPLITS = ("train", "valid", "test")
 
 Label = int | tuple[int, ...]
-"""Index into `Task.labels`, or in a multi-label task the indices of all labels of a text, ascending."""
+"""Index into `LoadedTask.labels`, or in a multi-label task the indices of all labels of a text, ascending."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def targets(labels: Sequence[Label], n_labels: int) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Task:
+class LoadedTask:
     """A classification task: labels in their order, and one to three splits.
 
     `augmentation` holds more training rows (paraphrases of train's texts, say), never evaluated on. `label_tree` has
@@ -94,7 +94,7 @@ class Task:
             )
         return self.splits[name]
 
-    def limited(self, rows: int | None) -> "Task":
+    def limited(self, rows: int | None) -> "LoadedTask":
         """The same task with the first `rows` rows of each split."""
         if rows is None:
             return self
