@@ -145,6 +145,7 @@ HEAD_CONFIGS: dict[str, type[FusionConfig] | type[LlmEmbedConfig] | type[LinearC
     "linear": LinearConfig,
     "llmembed": LlmEmbedConfig,
 }
+DEFAULT_ENCODERS = ("minilm-l6", "smollm2-135m")
 DEFAULT_HEAD = "fusion"
 DEFAULT_MODEL = "go-emotions"  # comes with the package
 

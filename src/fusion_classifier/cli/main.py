@@ -47,8 +47,6 @@ if TYPE_CHECKING:
 # and usage errors answer at once.
 # ruff: noqa: PLC0415
 
-DEFAULT_ENCODERS = ["minilm-l6", "smollm2-135m"]
-
 app = Commands(
     name="fec",
     no_args_is_help=True,

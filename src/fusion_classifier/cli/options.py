@@ -18,6 +18,7 @@ import typer
 from pydantic import BaseModel, ByteSize, TypeAdapter, ValidationError
 
 from fusion_classifier.config import (
+    DEFAULT_ENCODERS,
     DEFAULT_HEAD,
     HEAD_CONFIGS,
     Device,
@@ -52,7 +53,6 @@ logger = logging.getLogger(__name__)
 C = TypeVar("C", bound=BaseModel)
 R = TypeVar("R")
 
-DEFAULT_ENCODERS = ("minilm-l6", "smollm2-135m")
 DATA, ENCODER, HEAD, TRAINING, PLACE, ENGINE = "Data", "Encoders", "Head", "Training", "Where", "Engine"
 LIMITS, ACCESS, LOG = "Limits", "Access", "Log"
 SECRETS = ("api_key",)  # no message repeats them
