@@ -10,6 +10,7 @@ from huggingface_hub import ModelCard
 from fusion_classifier import FusionClassifier
 from fusion_classifier.classifier.card import SHOWN
 from fusion_classifier.classifier.folder import BUILT_IN_FOLDER, built_in_models, find_model, load_model
+from fusion_classifier.evaluation.formats import METRIC_TITLES
 
 FOLDER = BUILT_IN_FOLDER / "go-emotions"
 BIRTHDAY = "I can't believe she remembered my birthday"
@@ -60,7 +61,7 @@ def test_the_scores_in_the_card_are_those_of_the_run() -> None:
     card, metrics = ModelCard.load(FOLDER / "README.md"), json.loads((FOLDER / "metrics.json").read_text("utf-8"))
     assert card.data.license == "apache-2.0"
     assert card.data.datasets == ["google-research-datasets/go_emotions"]
-    titles = {title: name for name, title in SHOWN.items()}
+    titles = {METRIC_TITLES[name]: name for name in SHOWN}
     assert {result.metric_name for result in card.data.eval_results} >= {"accuracy", "weighted F1", "macro F1"}
     for result in card.data.eval_results:
         assert result.dataset_split == "test"

@@ -14,20 +14,13 @@ from jinja2 import Environment
 from fusion_classifier.classifier.folder import ModelConfig, is_local
 from fusion_classifier.config import EncoderConfig, TrainingConfig
 from fusion_classifier.encoders.presets import PRESETS
+from fusion_classifier.evaluation.formats import METRIC_TITLES, format_metric
 from fusion_classifier.support.hub import LIBRARY, is_hub_id
 
 TITLES = {"train": "train", "valid": "validation", "test": "test"}
 PLACE = "PATH_OF_THIS_FOLDER"  # in a card, until the model lies on the Hub
 TEMPLATE = Path(__file__).with_name("card.md.j2")
-SHOWN = {
-    "accuracy": "accuracy",
-    "weighted_f1": "weighted F1",
-    "macro_f1": "macro F1",
-    "micro_f1": "micro F1",
-    "top3_accuracy": "top-3 accuracy",
-    "map": "mean average precision",
-    "ece": "calibration error (ECE)",
-}
+SHOWN = ("accuracy", "weighted_f1", "macro_f1", "micro_f1", "top3_accuracy", "map", "ece")
 COLUMNS = {"valid": "validation", "test": "test", "test_without_overlap": "test without overlap with train"}
 HUB_METRICS = {"accuracy": "accuracy", "weighted_f1": "f1", "macro_f1": "f1", "micro_f1": "f1"}
 
@@ -152,19 +145,11 @@ def _scores(metrics: Mapping[str, Any]) -> dict[str, Any]:
     columns = {name: title for name, title in COLUMNS.items() if metrics.get(name)}
     there = metrics["valid"]
     rows = [
-        (title, [_cell(metrics[column][metric]) for column in columns])
-        for metric, title in SHOWN.items()
+        (METRIC_TITLES[metric], [str(format_metric(metric, metrics[column][metric])) for column in columns])
+        for metric in SHOWN
         if metric in there
     ]
     return {"columns": list(columns.values()), "rows": rows}
-
-
-def _cell(figure: Mapping[str, Any]) -> str:
-    text = f"{100 * figure['mean']:.2f}"
-    if len(figure["values"]) > 1:
-        text += f" ± {100 * figure['std']:.2f}"
-    interval = figure.get("ci95")
-    return text if interval is None else f"{text} [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]"
 
 
 def _eval_results(task: str, dataset: str | None, metrics: Mapping[str, Any]) -> list[EvalResult]:
@@ -176,7 +161,7 @@ def _eval_results(task: str, dataset: str | None, metrics: Mapping[str, Any]) ->
             dataset_name=task,
             dataset_split="validation" if split == "valid" else split,
             metric_type=kind,
-            metric_name=SHOWN[metric],
+            metric_name=METRIC_TITLES[metric],
             metric_value=round(metrics[split][metric]["mean"], 4),
         )
         for metric, kind in HUB_METRICS.items()

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
 
 from rich.bar import Bar
@@ -14,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fusion_classifier.classifier.explanation import Explanation
-from fusion_classifier.evaluation.formats import METRIC_TITLES, NOT_PERCENT
+from fusion_classifier.evaluation.formats import METRIC_TITLES, format_metric
 
 
 def table(title: str | None, columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: int = 99) -> Table:
@@ -34,19 +33,8 @@ def metrics_table(title: str, columns: Mapping[str, Mapping[str, Any]]) -> Table
     for metric, name in METRIC_TITLES.items():
         if metric not in there:
             continue
-        rows.append([name, *(_cell(metric, figures[metric]) for figures in columns.values())])
+        rows.append([name, *(str(format_metric(metric, figures[metric])) for figures in columns.values())])
     return table(title, ["", *columns], rows, right=1)
-
-
-def _cell(metric: str, figure: Mapping[str, Any]) -> str:
-    scale, digits = (1, 3) if metric in NOT_PERCENT else (100, 2)
-    text = f"{scale * figure['mean']:.{digits}f}"
-    if len(figure["values"]) > 1:
-        text += f" ± {scale * figure['std']:.{digits}f}"
-    if "ci95" in figure:
-        low, high = figure["ci95"]
-        text += f"  [{scale * low:.1f}, {scale * high:.1f}]"
-    return text
 
 
 def per_class_table(title: str, figures: Mapping[str, Mapping[str, float]]) -> Table:
@@ -113,7 +101,7 @@ def print_comparison(figures: Mapping[str, Any], names: tuple[str, str]) -> None
     a, b = (escape(f"{side}: {name}") if name != side else side for side, name in zip("AB", names, strict=True))
     rows = []
     for metric, found in figures["metrics"].items():
-        cells = [_mean_and_deviation(found[side]["values"]) for side in ("a", "b")]
+        cells = [str(format_metric(metric, found[side])) for side in ("a", "b")]
         difference = f"{100 * found['difference']:+.2f}"
         if found["ci95"] is not None:
             low, high = found["ci95"]
@@ -149,11 +137,6 @@ def print_comparison(figures: Mapping[str, Any], names: tuple[str, str]) -> None
         out.print(note, highlight=False, markup=False)
 
 
-def _mean_and_deviation(values: Sequence[float]) -> str:
-    text = f"{100 * mean(values):.2f}"
-    return text + (f" ± {100 * stdev(values):.2f}" if len(values) > 1 else "")
-
-
 def _p(value: float) -> str:
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
@@ -169,7 +152,7 @@ def print_ablation(figures: Mapping[str, Any], folder: Path) -> None:
         [
             one["head"],
             escape(" + ".join(one["encoders"])),
-            *(_cell(metric, one["metrics"][metric]) for metric in ("accuracy", "weighted_f1")),
+            *(str(format_metric(metric, one["metrics"][metric])) for metric in ("accuracy", "weighted_f1")),
             f"{one['training_seconds']:.0f} s",
         ]
         for one in sorted(figures["combinations"], key=lambda one: -one["metrics"]["accuracy"]["mean"])

@@ -6,8 +6,6 @@ from `metrics.json`; only what a picture needs beyond them is computed here, fro
 
 import base64
 import hashlib
-import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,7 @@ import jinja2
 import numpy as np
 from sklearn.metrics import average_precision_score, precision_recall_curve
 
-from fusion_classifier.evaluation.formats import METRIC_TITLES, NOT_PERCENT, size
+from fusion_classifier.evaluation.formats import METRIC_TITLES, format_metric, size
 from fusion_classifier.evaluation.report.charts import (
     Axis,
     path_of,
@@ -43,7 +41,7 @@ def results(run: RunRecord) -> dict[str, Any]:
         columns["test without overlap"] = metrics["test_without_overlap"]
     there = [name for name in METRIC_TITLES if name in metrics[split]]
     rows = [
-        {"title": METRIC_TITLES[name], "cells": [figure(name, column[name]) for column in columns.values()]}
+        {"title": METRIC_TITLES[name], "cells": [format_metric(name, column[name]) for column in columns.values()]}
         for name in there
     ]
     sizes = metrics.get("rows", {})
@@ -51,7 +49,7 @@ def results(run: RunRecord) -> dict[str, Any]:
     by_seed = [
         {
             "seed": seed,
-            "cells": [figure(name, {"mean": metrics[split][name]["values"][i]})["mean"] for name in there],
+            "cells": [format_metric(name, {"mean": metrics[split][name]["values"][i]}).mean for name in there],
             "epoch": metrics.get("best_epochs", {}).get(str(seed)),
             "temperature": metrics.get("temperatures", {}).get(str(seed)),
             "beta": metrics.get("betas", {}).get(str(seed)),
@@ -66,25 +64,17 @@ def results(run: RunRecord) -> dict[str, Any]:
     }
 
 
-def figure(metric: str, values: Mapping[str, Any]) -> dict[str, str | None]:
-    """Mean, standard deviation and interval of a metric as they are shown: in % but for log-likelihood."""
-    scale, digits = (1, 3) if metric in NOT_PERCENT else (100, 2)
-    several = len(values.get("values", ())) > 1
-    low, high = (scale * end for end in values.get("ci95", (math.nan, math.nan)))
-    return {
-        "mean": f"{scale * values['mean']:.{digits}f}",
-        "std": f"{scale * values['std']:.{digits}f}" if several else None,
-        "interval": f"{low:.1f}–{high:.1f}" if "ci95" in values else None,
-    }
-
-
 def headline(run: RunRecord) -> list[dict[str, Any]]:
     """The figures that come first."""
     metrics = run.metrics[run.part.split]
     chosen = (
         ("macro_f1", "micro_f1", "map", "ece") if run.multilabel else ("accuracy", "weighted_f1", "macro_f1", "ece")
     )
-    return [{"title": METRIC_TITLES[name], **figure(name, metrics[name])} for name in chosen if name in metrics]
+    return [
+        {"title": METRIC_TITLES[name], **format_metric(name, metrics[name])._asdict()}
+        for name in chosen
+        if name in metrics
+    ]
 
 
 def commonest(run: RunRecord) -> dict[str, Any]:
