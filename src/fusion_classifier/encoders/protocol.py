@@ -1,0 +1,231 @@
+"""Encoders that are Python objects: anything that turns texts into arrays.
+
+    FunctionEncoder(embed, name="openai-small", version="2024-01")   a function: texts -> (N, H)
+    PrecomputedEncoder(texts, features)                              features computed elsewhere
+    SentenceTransformer("...")                                       wrapped by SentenceTransformerEncoder
+
+They are accepted wherever the name of an encoder is. Features are kept in the store under the name and the version.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from fusion_classifier.errors import DataError, FecError, NonFiniteError, UsageError
+
+Function = Callable[[list[str]], Any]
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """Turns texts into arrays of a fixed shape."""
+
+    @property
+    def name(self) -> str:
+        """Name in tables and files; unique within a classifier."""
+
+    @property
+    def version(self) -> str:
+        """Changes whenever the features of a text change: features are stored by name and version."""
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        """Features of N texts: (N, H), or (N, layers, H)."""
+
+
+class FunctionEncoder:
+    """A function as an encoder.
+
+    Args:
+        function: takes a list of N strings, returns an array (N, H) or (N, layers, H): numpy, torch, or scipy.sparse.
+        name: name of the encoder.
+        version: any string. Give another one when the function changes: features are stored by name and version.
+
+    Raises:
+        UsageError: the name or the version is missing.
+    """
+
+    def __init__(self, function: Function, name: str, version: str) -> None:
+        self.function, self.name, self.version = function, name, version
+        check_names(self)
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        """Features of N texts: (N, H) or (N, layers, H)."""
+        return to_array(self.function(list(texts)))
+
+
+class PrecomputedEncoder:
+    """Features computed elsewhere.
+
+    Args:
+        texts: N texts: all that the classifier will be given, in training and in prediction.
+        features: (N, H) or (N, layers, H); row i belongs to texts[i].
+        name: name of the encoder.
+
+    Raises:
+        DataError: texts and features do not fit together.
+    """
+
+    def __init__(self, texts: Sequence[str], features: Any, name: str = "precomputed") -> None:
+        self.name = name
+        self._features = np.ascontiguousarray(to_array(features))
+        self._rows: dict[str, int] = {}
+        if len(texts) != len(self._features):
+            raise DataError(f"{name}: {len(texts):,} texts, but {len(self._features):,} rows of `features`")
+        for row, text in enumerate(texts):
+            first = self._rows.setdefault(text, row)
+            if first != row and not np.array_equal(self._features[first], self._features[row]):
+                raise DataError(f"{name}: `texts[{row}]` is the same as `texts[{first}]`, with other features")
+        digest = hashlib.sha256(f"{self._features.dtype} {self._features.shape}".encode())
+        for text in texts:
+            digest.update(hashlib.sha256(text.encode()).digest())
+        digest.update(self._features.data)
+        self.version = digest.hexdigest()
+
+    def missing(self, texts: Sequence[str]) -> list[int]:
+        """Indices of the texts that have no features."""
+        return [index for index, text in enumerate(texts) if text not in self._rows]
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        """Features of N texts: (N, H) or (N, layers, H).
+
+        Raises:
+            DataError: a text without features.
+        """
+        missing = self.missing(texts)
+        if missing:
+            first = missing[0]
+            raise DataError(
+                f"{self.name}: no features of `texts[{first}]`, {texts[first][:60]!r}; "
+                f"features were given for {len(self._rows):,} other texts"
+            )
+        return self._features[[self._rows[text] for text in texts]]
+
+
+class SentenceTransformerEncoder:
+    """A SentenceTransformer of the package sentence-transformers.
+
+    Args:
+        model: the SentenceTransformer, on the device where it shall compute.
+        name: name of the encoder; that of the model unless given.
+    """
+
+    def __init__(self, model: Any, name: str | None = None) -> None:
+        self.model = model
+        self.name = _model_name(model) if name is None else name
+
+    @property
+    def version(self) -> str:
+        """Hash of weights, modules and tokenizer: a model that was trained further has another."""
+        import torch  # noqa: PLC0415 - loaded by the model's own package
+
+        described = [repr(self.model), getattr(self.model, "prompts", None), _default_prompt(self.model)]
+        digest = hashlib.sha256(repr(described).encode())
+        backend = getattr(getattr(self.model, "tokenizer", None), "backend_tokenizer", None)
+        if backend is not None:
+            digest.update(backend.to_str().encode())
+        for name, tensor in sorted(self.model.state_dict().items()):
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        return digest.hexdigest()
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        """Sentence embeddings: (N, H)."""
+        return to_array(self.model.encode(list(texts), show_progress_bar=False))
+
+
+def _default_prompt(model: Any) -> Any:
+    return getattr(model, "default_prompt_name", None)
+
+
+def _model_name(model: Any) -> str:
+    """The Hub id or the folder's name of a SentenceTransformer's first module."""
+    modules = list(model.children()) if hasattr(model, "children") else []
+    config = getattr(getattr(modules[0], "auto_model", None), "config", None) if modules else None
+    name = str(getattr(config, "_name_or_path", "") or "sentence-transformer")
+    return Path(name).name if Path(name).exists() else name
+
+
+def as_encoder(given: Any) -> Encoder:
+    """An object as an encoder: an `Encoder`, a SentenceTransformer, or a callable with `name` and `version`.
+
+    Raises:
+        UsageError: it is none of these.
+    """
+    if isinstance(given, Encoder):
+        check_names(given)
+        return given
+    if not isinstance(given, type) and all(hasattr(given, part) for part in ("encode", "state_dict")):
+        return SentenceTransformerEncoder(given)
+    if callable(given):
+        return FunctionEncoder(given, getattr(given, "name", ""), getattr(given, "version", ""))
+    raise UsageError(
+        f"{type(given).__name__} is no encoder: give a name, a path, an EncoderConfig, a SentenceTransformer, or an "
+        "object with `name`, `version` and `encode(texts)`"
+    )
+
+
+def check_names(encoder: Encoder) -> None:
+    """See that an encoder has a name and a version.
+
+    Raises:
+        UsageError: it has none.
+    """
+    for field, value in (("name", encoder.name), ("version", encoder.version)):
+        if not isinstance(value, str) or not value.strip():
+            raise UsageError(
+                f"a function or object as encoder needs a {field} (a string): features are stored by name and "
+                "version, and those of another version are never read; "
+                "see FunctionEncoder(function, name=..., version=...)"
+            )
+
+
+def to_array(values: Any) -> np.ndarray:
+    """An array of numbers, from numpy, torch (any device) or scipy.sparse."""
+    if hasattr(values, "detach"):
+        values = values.detach().cpu()
+        values = (values.float() if values.is_floating_point() else values).numpy()
+    elif hasattr(values, "toarray"):
+        values = values.toarray()
+    return np.asarray(values)
+
+
+def encode_checked(encoder: Encoder, texts: Sequence[str], shape: tuple[int, ...] | None = None) -> np.ndarray:
+    """What an encoder makes of N texts, checked: (N, *shape), float32.
+
+    Args:
+        encoder: the encoder.
+        texts: N texts, at least one.
+        shape: that of the encoder's other features, where it is known.
+
+    Raises:
+        FecError: the encoder failed.
+        DataError: an array that does not have N rows of this shape.
+        NonFiniteError: NaN or infinity.
+    """
+    name = encoder.name
+    try:
+        values = to_array(encoder.encode(texts))
+    except FecError:
+        raise
+    except Exception as error:
+        raise FecError(f"{name}: the encoder failed ({type(error).__name__}: {error})") from error
+    if values.dtype.kind not in "fiub":
+        raise DataError(f"{name}: the encoder returned {values.dtype} values; it must return an array of numbers")
+    if values.ndim not in (2, 3) or len(values) != len(texts) or 0 in values.shape:
+        raise DataError(
+            f"{name}: the encoder returned an array {values.shape} for {len(texts):,} texts; it must be "
+            f"({len(texts)}, H) or ({len(texts)}, layers, H)"
+        )
+    if shape is not None and values.shape[1:] != shape:
+        raise DataError(
+            f"{name}: the encoder returned features of shape {values.shape[1:]}, before {shape}; if it has changed, "
+            "give it another version"
+        )
+    values = values.astype(np.float32, copy=False)
+    broken = np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(1))
+    if len(broken):
+        raise NonFiniteError(f"{name}: NaN or infinity in the feature of the text {texts[broken[0]][:60]!r}")
+    return values
