@@ -4,9 +4,18 @@ A configuration says everything that decides a result. It is compared, hashed, w
 read back; nothing in it refers to a loaded model.
 """
 
-from typing import Annotated, ClassVar, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self, TypedDict
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    SerializationInfo,
+    model_validator,
+)
 
 Pooling = Annotated[str, Field(pattern=r"^(tokens|pooler|(mean|max|first|last)(\+(mean|max|first|last))*)$")]
 Dtype = Literal["auto", "bfloat16", "float16", "float32"]
@@ -92,92 +101,167 @@ class EncoderConfig(FrozenModel):
         return self
 
 
-class FusionConfig(FrozenModel):
-    """Head `fusion`: attentive pooling over token states of every encoder, then structured fusion."""
+class HeadConfig(FrozenModel):
+    """Configuration of a head: the base class. A subclass gives `name` a default and may set `reads`."""
+
+    reads: ClassVar[FeatureKind] = "pooled"
+    """Features that the head needs: `tokens` (the states of all tokens) or `pooled` (a vector per layer)."""
+    file: ClassVar[str] = "model.safetensors"
+    """Name of the file in a model folder that holds the trained head."""
+    defined_in: ClassVar[str | None] = None
+    """Module to import before the head can be used; None for the heads of this package."""
+    name: str
+    """Name of the head."""
+
+
+class FusionConfig(HeadConfig):
+    """Head `fusion`: attentive pooling over the token states of every encoder, then structured fusion."""
 
     reads: ClassVar[FeatureKind] = "tokens"
     name: Literal["fusion"] = "fusion"
     width: Annotated[int, Field(ge=8)] = 256
-    """Width d to which every encoder's tokens are projected."""
+    """Width to which every encoder's tokens are projected."""
     cooccurrence: Annotated[int, Field(ge=0)] = 0
-    """Heads of the co-occurrence pooling between encoders; 0 leaves it out."""
+    """Number of subspaces of the co-occurrence pooling between encoders; 0 switches it off."""
     clip: Annotated[float, Field(gt=0)] = 8.0
-    """Standard deviations at which standardized states are clipped (massive activations)."""
+    """Number of standard deviations at which standardized states are clipped (massive activations)."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
-    """Dropout on the pooled vectors."""
+    """Dropout rate of the pooled vectors."""
     token_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    """Dropout on the projected tokens."""
+    """Dropout rate of the projected tokens."""
     state_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3
-    """Share of the encoders' states that are left out in a training step, for all its tokens alike."""
+    """Share of the encoders' states that are dropped in a training step, the same for all tokens."""
     word_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
-    """Share of tokens that are not attended to in a training step."""
+    """Share of tokens that get no attention in a training step."""
 
     @model_validator(mode="after")
     def _divides(self) -> Self:
         if self.cooccurrence and self.width % self.cooccurrence:
-            raise ValueError(f"width {self.width} must be a multiple of cooccurrence {self.cooccurrence}")
+            raise ValueError(f"`width` {self.width} must be a multiple of `cooccurrence` {self.cooccurrence}")
         return self
 
 
-class LlmEmbedConfig(FrozenModel):
+class LlmEmbedConfig(HeadConfig):
     """Head `llmembed`: the published classifier (LLMEmbed, ACL 2024)."""
 
-    reads: ClassVar[FeatureKind] = "pooled"
     name: Literal["llmembed"] = "llmembed"
     width: Annotated[int, Field(ge=1)] = 1024
     """Width to which each LLM layer is compressed before co-occurrence pooling."""
     sigma: Annotated[float, Field(gt=0)] = 1.0
     """Slope of the power normalization 2·sigmoid(sigma·x) − 1."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
-    """Dropout after each hidden layer."""
+    """Dropout rate after each hidden layer."""
 
 
-class LinearConfig(FrozenModel):
+class LinearConfig(HeadConfig):
     """Head `linear`: multinomial logistic regression on standardized features."""
 
-    reads: ClassVar[FeatureKind] = "pooled"
     name: Literal["linear"] = "linear"
 
 
-HeadConfig = Annotated[FusionConfig | LlmEmbedConfig | LinearConfig, Field(discriminator="name")]
-HEAD_CONFIGS: dict[str, type[FusionConfig] | type[LlmEmbedConfig] | type[LinearConfig]] = {
+class SklearnConfig(HeadConfig):
+    """A scikit-learn classifier that was given as an object. Saved by skops."""
+
+    file: ClassVar[str] = "head.skops"
+    name: Literal["scikit-learn"] = "scikit-learn"
+    class_path: str
+    """Class of the classifier."""
+
+
+class ModuleConfig(HeadConfig):
+    """A torch module that was given as an object, or a function that makes one. Only its weights are saved."""
+
+    name: Literal["module"] = "module"
+    class_path: str
+    """Class of the module, or the function."""
+    features: FeatureKind = "pooled"
+    """Features that the module reads."""
+
+    @property
+    def reads(self) -> FeatureKind:  # type: ignore[override]
+        """See `HeadConfig`."""
+        return self.features
+
+
+DEFAULT_ENCODERS = ("minilm-l6", "smollm2-135m")
+DEFAULT_HEAD = "fusion"
+# Heads that a name is enough for; `fusion_classifier.fusion.registry.register_head` adds others.
+HEAD_CONFIGS: dict[str, type[HeadConfig]] = {
     "fusion": FusionConfig,
     "linear": LinearConfig,
     "llmembed": LlmEmbedConfig,
 }
-DEFAULT_ENCODERS = ("minilm-l6", "smollm2-135m")
-DEFAULT_HEAD = "fusion"
+OBJECT_HEAD_CONFIGS: dict[str, type[HeadConfig]] = {"scikit-learn": SklearnConfig, "module": ModuleConfig}
+
+
+def _parse_head_config(value: object) -> object:
+    if not isinstance(value, Mapping):
+        return value
+    fields = dict(value)
+    name, module = fields.get("name"), fields.pop("defined_in", None)
+    config_class = (HEAD_CONFIGS | OBJECT_HEAD_CONFIGS).get(str(name))
+    if config_class is None:
+        way_out = f"import {module}, which registers it" if module else f"there are {', '.join(HEAD_CONFIGS)}"
+        raise ValueError(f"no head {name!r} is registered; {way_out}")
+    return config_class.model_validate(fields)
+
+
+def _dump_head_config(config: HeadConfig, info: SerializationInfo) -> dict[str, Any]:
+    module = {} if config.defined_in is None else {"defined_in": config.defined_in}
+    return config.model_dump(mode=info.mode) | module
+
+
+AnyHeadConfig = Annotated[HeadConfig, BeforeValidator(_parse_head_config), PlainSerializer(_dump_head_config)]
+"""A field of any registered head's configuration; in files a mapping with the head's `name`."""
+
 DEFAULT_MODEL = "go-emotions"  # comes with the package
 
 
 class TrainingConfig(FrozenModel):
-    """How a head is trained; cross-entropy, early stopping on the validation split's weighted F1."""
+    """How a head is trained: cross-entropy, early stopping by the weighted F1 of the validation split."""
 
     learning_rate: Annotated[float, Field(gt=0)]
-    """Learning rate of Adam."""
+    """Learning rate of Adam; the highest one of a schedule."""
     batch_size: Annotated[int, Field(ge=1)]
-    """Texts a training step."""
+    """Number of texts per training step."""
     max_epochs: Annotated[int, Field(ge=1)]
-    """Most passes over the training split."""
+    """Maximum number of passes over the training split."""
     min_steps: Annotated[int, Field(ge=0)] = 0
-    """Training steps to have at least: on a small training split max_epochs is raised to reach them. 0 where
-    max_epochs is given."""
+    """Minimum number of training steps: on a small training split `max_epochs` is raised to reach it. 0 where
+    `max_epochs` is given."""
     patience: Annotated[int, Field(ge=1)]
-    """Epochs without a better validation weighted F1 before training stops."""
+    """Number of epochs without a better validation weighted F1 after which training stops."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     """Decoupled weight decay (AdamW); 0 is plain Adam."""
     clip_norm: Annotated[float, Field(gt=0)] | None = None
-    """Gradient norm above which gradients are scaled down; none unless given."""
+    """Gradient norm above which gradients are scaled down; None is no limit."""
     schedule: Literal["constant", "cosine"] = "constant"
-    """Course of the learning rate: constant, or along a cosine to 0 at the last of max_epochs."""
+    """Course of the learning rate: constant, or along a cosine to 0 at the end of `max_epochs`."""
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of all steps in which the learning rate rises from 0 (cosine schedule)."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of the target spread over all labels."""
+    """Share of the target that is spread over all labels."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Precision of matrix products in training; weights and sums stay float32."""
     calibrate: bool = True
-    """Fit a temperature and its companion β on the validation split, so that probabilities mean what they say."""
+    """Whether probabilities are calibrated on the validation split: by a temperature and an exponent."""
+
+
+class TrainingChanges(TypedDict, total=False):
+    """Fields of `TrainingConfig` that differ from the head's recipe: what `training=` of the classifiers takes."""
+
+    learning_rate: float
+    batch_size: int
+    max_epochs: int
+    min_steps: int
+    patience: int
+    weight_decay: float
+    clip_norm: float | None
+    schedule: Literal["constant", "cosine"]
+    warmup: float
+    label_smoothing: float
+    precision: Literal["float32", "bfloat16"]
+    calibrate: bool
 
 
 class TaskConfig(FrozenModel):
@@ -212,7 +296,7 @@ class RunConfig(FrozenModel):
 
     task: TaskConfig
     encoders: Annotated[tuple[EncoderConfig, ...], Field(min_length=1)]
-    head: HeadConfig
+    head: AnyHeadConfig
     training: TrainingConfig
     seeds: Annotated[tuple[int, ...], Field(min_length=1)]
 

@@ -25,7 +25,7 @@ def test_statistics_are_those_of_all_rows_whatever_the_batches(
     seed: int, rows: int, size: int, offset: float
 ) -> None:
     x = (np.random.default_rng(seed).standard_normal((rows, 3)) + offset).astype(np.float32)
-    head = LinearHead({"a": FeatureShape((3,), ragged=False)}, 2)
+    head = LinearHead(LinearConfig(), {"a": FeatureShape((3,), ragged=False)}, 2)
     head.fit_statistics({"a": torch.from_numpy(x[i : i + size])} for i in range(0, rows, size))
     mean, std = x.astype(np.float64).mean(0), x.astype(np.float64).std(0)
     assume((std > 1e-5 * np.abs(mean)).all())  # else it may count as constant
@@ -34,7 +34,7 @@ def test_statistics_are_those_of_all_rows_whatever_the_batches(
 
 
 def test_a_constant_feature_stays_finite() -> None:
-    head = LinearHead({"a": FeatureShape((2,), ragged=False)}, 2)
+    head = LinearHead(LinearConfig(), {"a": FeatureShape((2,), ragged=False)}, 2)
     x = torch.tensor([[24_704.0, 1.0], [24_704.0, 2.0], [24_704.0, 5.0]])
     head.fit_statistics([{"a": x}])
     assert torch.isfinite(head({"a": x * 1.5})).all()
@@ -74,7 +74,7 @@ def test_token_states_count_by_their_mean() -> None:
 def test_a_large_offset_costs_no_digits() -> None:
     """Some of Llama's states are about 25,000 in every text; what tells texts apart is what is left of them."""
     x = (np.random.default_rng(0).standard_normal((3000, 4)) * [1, 5, 50, 0.5] + 24_704).astype(np.float32)
-    head = LinearHead({"a": FeatureShape((4,), ragged=False)}, 2)
+    head = LinearHead(LinearConfig(), {"a": FeatureShape((4,), ragged=False)}, 2)
     head.fit_statistics({"a": torch.from_numpy(x[i : i + 7])} for i in range(0, 3000, 7))
     np.testing.assert_allclose(head.std.numpy(), x.astype(np.float64).std(0), rtol=1e-6)
     np.testing.assert_allclose(head.mean.numpy(), x.astype(np.float64).mean(0), rtol=1e-7)
@@ -82,7 +82,7 @@ def test_a_large_offset_costs_no_digits() -> None:
 
 def test_encoders_stand_side_by_side_in_their_order() -> None:
     shapes = {"b": FeatureShape((2, 3), ragged=False), "a": FeatureShape((4,), ragged=False)}
-    head = LinearHead(shapes, 2)
+    head = LinearHead(LinearConfig(), shapes, 2)
     generator = torch.Generator().manual_seed(0)
     batch = {name: torch.randn(6, *shape.shape, generator=generator) for name, shape in shapes.items()}
     head.fit_statistics([{name: batch[name] for name in ("a", "b")}])

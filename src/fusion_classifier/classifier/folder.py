@@ -17,7 +17,7 @@ from pydantic import Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from fusion_classifier.config import EncoderConfig, FrozenModel, HeadConfig
+from fusion_classifier.config import AnyHeadConfig, EncoderConfig, FrozenModel
 from fusion_classifier.encoders.identity import EncoderIdentity, identify
 from fusion_classifier.encoders.presets import PRESETS
 from fusion_classifier.encoders.weights import locate
@@ -67,7 +67,7 @@ class ModelConfig(FrozenModel):
     """Label of each output."""
     label_type: Literal["str", "int"] = "str"
     """Type of the labels that `fit` was given."""
-    head: HeadConfig
+    head: AnyHeadConfig
     """The head."""
     encoders: tuple[SavedEncoder, ...] = Field(min_length=1)
     """The encoders, in the head's order."""

@@ -42,8 +42,8 @@ class FusionHead(Head):
     """See the module's docstring."""
 
     def __init__(self, config: FusionConfig, shapes: Mapping[str, FeatureShape], n_classes: int) -> None:
-        super().__init__(shapes)
-        self.config = config
+        super().__init__(config, shapes, n_classes)
+        self.config: FusionConfig = config
         self.by_label = n_classes <= MOST_LABEL_QUERIES
         queries = n_classes if self.by_label else SHARED_QUERIES
         encoders, d = len(shapes), config.width

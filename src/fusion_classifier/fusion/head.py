@@ -1,60 +1,84 @@
-"""What every head is: a module from a batch of features to logits."""
+"""Base class of all heads: a module from a batch of features to logits.
+
+@register_head(MyConfig)                                  # fusion/registry.py
+class MyHead(Head):
+    def __init__(self, config, shapes, n_classes):
+        super().__init__(config, shapes, n_classes)
+        self.linear = nn.Linear(self.pooled_width, n_classes)
+
+    def forward(self, batch):
+        return self.linear(self.transform(batch))
+"""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import normalize
 
+from fusion_classifier.config import HeadConfig
 from fusion_classifier.features.arrays import FeatureShape, TokenStates
 
 Batch = Mapping[str, Tensor | TokenStates]
+"""The features of B texts by encoder name: token states, or pooled features (B, layers, H) or (B, H)."""
 
 
 class Head(nn.Module, ABC):
-    """Base of the heads.
+    """Base class of the heads. Only `forward` is required.
 
-    `mixture` (P,) are the weights of its parts, fitted on the validation split after training; most heads have one
-    part, whose weight is 1.
+    Args:
+        config: Configuration.
+        shapes: Shape of each encoder's feature, by encoder name.
+        n_classes: Number of labels C.
 
-    A head is built from the shapes of its encoders' features and called with a batch of them by encoder name.
+    Attributes:
+        mixture: Weights of the head's parts (P,), fitted on the validation split after training. Default: one part of
+            weight 1.
     """
 
     mixture: Tensor
 
-    def __init__(self, shapes: Mapping[str, FeatureShape]) -> None:
+    def __init__(self, config: HeadConfig, shapes: Mapping[str, FeatureShape], n_classes: int) -> None:
         super().__init__()
-        self.shapes = dict(shapes)
+        self.config, self.shapes, self.n_classes = config, dict(shapes), n_classes
         self.register_buffer("mixture", torch.ones(1), persistent=False)
 
     @abstractmethod
     def forward(self, batch: Batch) -> Tensor:
         """Logits (B, C), float32."""
 
+    def transform(self, batch: Batch) -> Tensor:
+        """Features of each text as one vector (B, D), float32. Default: see `unit_vectors`."""
+        return self.unit_vectors(batch)
+
     def parts(self, batch: Batch) -> Tensor:
-        """Logits of which the head's are a weighted sum, (P, B, C); here one part, the logits themselves."""
+        """Logits of the head's parts (P, B, C), of which `mixture` is the weighted sum. Default: one part."""
         logits: Tensor = self(batch)
         return logits[None]
 
     def objectives(self, batch: Batch) -> list[tuple[float, Tensor]]:
-        """What is trained: logits (B, C) and the share of the loss that they bear; the shares sum to 1."""
+        """Terms of the training loss: a share and logits (B, C) for each; the shares sum to 1."""
         return [(1.0, self(batch))]
 
     @property
-    @abstractmethod
-    def output_bias(self) -> nn.Parameter:
-        """What is added to the logits at the end, (…, C)."""
+    def output_bias(self) -> nn.Parameter | None:
+        """Bias of the logits (…, C), if there is one."""
+        return None
 
     def start_at(self, logits: Tensor) -> None:
-        """Let an untrained head begin near these logits (C), such as the labels' log-odds."""
-        with torch.no_grad():
-            self.output_bias.copy_(logits.expand_as(self.output_bias))
+        """Set the output bias, if there is one, to these logits (C), such as the labels' log-odds."""
+        bias = self.output_bias
+        if bias is not None:
+            with torch.no_grad():
+                bias.copy_(logits.expand_as(bias))
 
     def fit_statistics(self, batches: Iterable[Batch]) -> None:
-        """Take what the head keeps of the training features (means, say) before training; nothing here."""
+        """Compute statistics of the training features, such as means, before training. Default: nothing."""
 
     def pooled(self, batch: Batch, dtype: torch.dtype = torch.float32) -> list[Tensor]:
-        """Each encoder's feature as (B, layers, H) in `dtype`; token states by their mean over the tokens."""
+        """Each encoder's feature as (B, layers, H) in `dtype`; of token states the mean over the tokens."""
         result = []
         for name, shape in self.shapes.items():
             feature = batch[name]
@@ -62,9 +86,33 @@ class Head(nn.Module, ABC):
             result.append(pooled.reshape(pooled.shape[0], shape.layers, shape.width).to(dtype))
         return result
 
+    @property
+    def pooled_width(self) -> int:
+        """Number D of pooled features of a text: layers · H, summed over the encoders."""
+        return sum(shape.layers * shape.width for shape in self.shapes.values())
+
+    def unit_vectors(self, batch: Batch) -> Tensor:
+        """The pooled features, each layer of each encoder scaled to unit L2 norm, side by side: (B, D), float32."""
+        return torch.cat([normalize(feature, dim=-1).flatten(1) for feature in self.pooled(batch)], dim=1)
+
+
+class SolvedHead(Head):
+    """Base class of heads that are fitted once, on all training texts, instead of by gradient steps."""
+
+    @abstractmethod
+    def solve(self, x: np.ndarray, labels: np.ndarray, weights: np.ndarray | None, seed: int) -> None:
+        """Fit the head.
+
+        Args:
+            x: `transform` of all training texts (N, D), float32.
+            labels: Label numbers (N,), int64, or multi-label (N, C) of 0 and 1.
+            weights: Weight of each text (N,), float32, mean 1. None: all alike.
+            seed: Seed of any random numbers.
+        """
+
 
 def product_dtype(device: torch.device) -> torch.dtype:
-    """In what matrix products are computed now: autocast's, or float32."""
+    """Precision of matrix products at this point: that of autocast, or float32."""
     return torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else torch.float32
 
 

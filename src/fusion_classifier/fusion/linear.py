@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
+from fusion_classifier.config import LinearConfig
 from fusion_classifier.features.arrays import FeatureShape
 from fusion_classifier.fusion.head import Batch, Head
 
@@ -18,12 +19,11 @@ class LinearHead(Head):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, shapes: Mapping[str, FeatureShape], n_classes: int) -> None:
-        super().__init__(shapes)
-        width = sum(shape.layers * shape.width for shape in shapes.values())
-        self.register_buffer("mean", torch.zeros(width))
-        self.register_buffer("std", torch.ones(width))
-        self.linear = nn.Linear(width, n_classes)
+    def __init__(self, config: LinearConfig, shapes: Mapping[str, FeatureShape], n_classes: int) -> None:
+        super().__init__(config, shapes, n_classes)
+        self.register_buffer("mean", torch.zeros(self.pooled_width))
+        self.register_buffer("std", torch.ones(self.pooled_width))
+        self.linear = nn.Linear(self.pooled_width, n_classes)
         # A convex problem needs no random start; the seed only orders the batches.
         nn.init.zeros_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)

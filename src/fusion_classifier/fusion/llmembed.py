@@ -32,7 +32,7 @@ class LlmEmbedHead(Head):
     """See the module's docstring."""
 
     def __init__(self, config: LlmEmbedConfig, shapes: Mapping[str, FeatureShape], n_classes: int) -> None:
-        super().__init__(shapes)
+        super().__init__(config, shapes, n_classes)
         self.sigma = config.sigma
         layered = [name for name, shape in shapes.items() if shape.layers > 1] or [next(iter(shapes))]
         self.is_layered = [name in layered for name in shapes]

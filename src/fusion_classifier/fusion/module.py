@@ -1,0 +1,83 @@
+"""A plain torch module as a head, without a class of its own here.
+
+The module is called with the batch and returns logits:
+
+    class Mine(nn.Module):
+        reads = "pooled"                                     # or "tokens"; default: "pooled"
+
+        def __init__(self, shapes, n_classes): ...           # FeatureShape by encoder name, number of labels C
+
+        def forward(self, batch): ...                        # features of B texts by encoder name -> logits (B, C)
+
+A class or function is called anew for every training; an instance is copied, and its weights are the start.
+"""
+
+import copy
+from collections.abc import Callable, Mapping
+from typing import Any, get_args
+
+from torch import Tensor, nn
+
+from fusion_classifier.config import FeatureKind, ModuleConfig
+from fusion_classifier.errors import UsageError
+from fusion_classifier.features.arrays import FeatureShape, TokenStates
+from fusion_classifier.fusion.head import Batch, Head
+
+Factory = Callable[[Mapping[str, FeatureShape], int], nn.Module]
+
+
+class ModuleHead(Head):
+    """See the module's docstring.
+
+    Args:
+        config: Configuration.
+        shapes: Shape of each encoder's feature, by encoder name.
+        n_classes: Number of labels C.
+        given: The module, or a class or function that makes it from the shapes and the number of labels.
+
+    Raises:
+        UsageError: `given` makes no module with trainable parameters.
+    """
+
+    def __init__(
+        self, config: ModuleConfig, shapes: Mapping[str, FeatureShape], n_classes: int, given: nn.Module | Factory
+    ) -> None:
+        super().__init__(config, shapes, n_classes)
+        self.config: ModuleConfig = config
+        module: Any = copy.deepcopy(given) if isinstance(given, nn.Module) else given(dict(shapes), n_classes)
+        if not isinstance(module, nn.Module):
+            raise UsageError(f"`head`: {config.class_path} returns a {type(module).__name__}, not a torch module")
+        if not any(parameter.requires_grad for parameter in module.parameters()):
+            raise UsageError(f"`head`: {config.class_path} has no parameters to train")
+        self.module = module
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Logits (B, C).
+
+        Raises:
+            UsageError: The module returns something else.
+        """
+        logits, first = self.module(batch), next(iter(batch.values()))
+        count = len(first) if isinstance(first, TokenStates) else first.shape[0]  # len would fix it in a graph
+        expected = (count, self.n_classes)
+        if not isinstance(logits, Tensor) or logits.shape != expected:
+            found = f"of shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
+            raise UsageError(
+                f"`head`: {self.config.class_path} must return one logit per text and label, "
+                f"a tensor of shape {expected}; it returned {found}"
+            )
+        return logits.float()
+
+
+def module_config(given: Any) -> ModuleConfig:
+    """Configuration of a module, class or function.
+
+    Raises:
+        UsageError: Its `reads` is no kind of features.
+    """
+    named = type(given) if isinstance(given, nn.Module) else given
+    reads: Any = getattr(given, "reads", "pooled")
+    if reads not in get_args(FeatureKind):
+        raise UsageError(f"`head`: `reads` must be one of {', '.join(get_args(FeatureKind))}, not {reads!r}")
+    name = getattr(named, "__qualname__", type(named).__qualname__)
+    return ModuleConfig(class_path=f"{named.__module__}.{name}", features=reads)

@@ -1,0 +1,177 @@
+"""A scikit-learn classifier as a head: fitted once to the pooled features.
+
+It reads the pooled features of all encoders side by side, each layer's vector scaled to unit L2 norm: (N, D),
+float32. Logits are the logarithms of its probabilities, in a multi-label task their log-odds, so that they are
+calibrated as those of every head.
+
+Saved by skops, never by pickle. Reading such a file executes no code: only classes of scikit-learn, numpy and scipy
+are created.
+"""
+
+# ruff: noqa: PLC0415  # scikit-learn and skops are imported only where such a head is used
+
+import importlib
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fusion_classifier.config import SklearnConfig
+from fusion_classifier.errors import FecError, UsageError, reason
+from fusion_classifier.features.arrays import FeatureShape
+from fusion_classifier.fusion.head import Batch, SolvedHead
+from fusion_classifier.support.extras import require
+
+LEAST_PROBABILITY = 1e-6  # of a label: forests and neighbours give 0, which has no logarithm
+TRUSTED_PACKAGES = ("numpy", "scipy", "sklearn")
+
+
+class SklearnHead(SolvedHead):
+    """See the module's docstring.
+
+    Args:
+        config: Configuration.
+        shapes: Shape of each encoder's feature, by encoder name.
+        n_classes: Number of labels C.
+        classifier: Classifier with `fit` and `predict_proba`, cloned before it is fitted. None where a fitted one is
+            read from a file.
+    """
+
+    def __init__(
+        self, config: SklearnConfig, shapes: Mapping[str, FeatureShape], n_classes: int, classifier: Any = None
+    ) -> None:
+        super().__init__(config, shapes, n_classes)
+        self.classifier = classifier
+        self.multilabel = False
+
+    @property
+    def _class_name(self) -> str:
+        return type(self.classifier).__name__
+
+    def solve(self, x: np.ndarray, labels: np.ndarray, weights: np.ndarray | None, seed: int) -> None:
+        """See `SolvedHead`. Every `random_state` that is None becomes the seed.
+
+        Raises:
+            UsageError: The classifier can't be fitted.
+        """
+        from sklearn.base import clone
+        from sklearn.utils.validation import has_fit_parameter
+
+        if self.classifier is None:
+            raise UsageError("`head`: give the scikit-learn classifier itself, not its configuration")
+        classifier = clone(self.classifier)
+        parameters = classifier.get_params()
+        seeds = [n for n, v in parameters.items() if n.rpartition("__")[2] == "random_state" and v is None]
+        classifier.set_params(**dict.fromkeys(seeds, seed))
+        if weights is not None and not has_fit_parameter(classifier, "sample_weight"):
+            raise UsageError(f"`head`: {self._class_name} can't be fitted with weights of texts")
+        try:
+            classifier.fit(x, labels, **({} if weights is None else {"sample_weight": weights}))
+        except (ValueError, NotImplementedError) as error:
+            several = "; for several labels per text wrap it in a OneVsRestClassifier" if labels.ndim > 1 else ""
+            raise UsageError(f"`head`: {self._class_name} can't be fitted ({reason(error)}){several}") from error
+        self.classifier, self.multilabel = classifier, labels.ndim > 1
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Logits (B, C)."""
+        x = self.transform(batch)
+        return torch.from_numpy(self._logits(x.cpu().numpy())).to(x.device)
+
+    def _logits(self, x: np.ndarray) -> np.ndarray:
+        """Logits (N, C), float32, of features (N, D)."""
+        given, classes = self.classifier.predict_proba(x), self.classifier.classes_
+        if isinstance(given, list):  # one array (N, 2) per label; (N, 1) where training had it nowhere or everywhere
+            columns = [
+                p[:, list(c).index(1)] if 1 in c else np.zeros(len(x)) for c, p in zip(classes, given, strict=True)
+            ]
+            p = np.stack(columns, axis=1)
+        elif self.multilabel:
+            p = np.asarray(given)
+        else:
+            p = np.zeros((len(x), self.n_classes))
+            p[:, classes] = given
+        if p.shape != (len(x), self.n_classes):
+            raise UsageError(
+                f"`head`: {self._class_name} gives {p.shape[1]} probabilities for {self.n_classes} labels"
+            )
+        p = np.clip(p.astype(np.float64), LEAST_PROBABILITY, 1 - LEAST_PROBABILITY if self.multilabel else 1)
+        logits: np.ndarray = np.log(p) - np.log1p(-p) if self.multilabel else np.log(p)
+        return logits.astype(np.float32)
+
+    def save(self, path: Path) -> None:
+        """Write the fitted classifier.
+
+        Raises:
+            UsageError: It has parts that `load` would refuse, or skops is missing.
+        """
+        require("a scikit-learn head", "skops", "skops")
+        from skops import io
+
+        content = io.dumps({"classifier": self.classifier, "multilabel": self.multilabel})
+        foreign = [name for name in io.get_untrusted_types(data=content) if not _is_trusted(name)]
+        if foreign:
+            raise UsageError(
+                f"`head`: can't be saved, since it has a {foreign[0]}: only scikit-learn's own types can"
+            )
+        path.write_bytes(content)
+
+    def load(self, path: Path) -> None:
+        """Read a classifier that `save` has written.
+
+        Raises:
+            FecError: The file can't be read, holds types that are not trusted, or belongs to other features.
+            UsageError: skops is missing.
+        """
+        require("a scikit-learn head", "skops", "skops")
+        from skops import io
+
+        try:
+            with zipfile.ZipFile(path) as archive:  # not compressed when it was saved
+                if sum(entry.file_size for entry in archive.infolist()) > path.stat().st_size:
+                    raise FecError(f"{path}: can't be read (its content is larger than the file)")
+            names = io.get_untrusted_types(file=path)
+            foreign = [name for name in names if not _is_trusted(name)]
+            if foreign:
+                raise FecError(f"{path}: refused, since it has a {foreign[0]}, not a type of scikit-learn")
+            content = io.load(path, trusted=names)
+            self.classifier, self.multilabel = content["classifier"], bool(content["multilabel"])
+        except FecError:
+            raise
+        except Exception as error:  # skops does not say what it raises on a damaged file
+            raise FecError(f"{path}: can't be read ({reason(error)})") from error
+        try:
+            self._logits(np.full((1, self.pooled_width), self.pooled_width**-0.5, dtype=np.float32))
+        except Exception as error:
+            raise FecError(f"{path}: does not fit the head of its configuration ({reason(error)})") from error
+
+
+def is_classifier(head: object) -> bool:
+    """Whether this is a scikit-learn classifier or a class of them, with or without `predict_proba`."""
+    return all(hasattr(head, name) for name in ("fit", "predict", "get_params"))
+
+
+def sklearn_config(classifier: Any) -> SklearnConfig:
+    """Configuration of a scikit-learn classifier.
+
+    Raises:
+        UsageError: It has no `predict_proba`.
+    """
+    kind = type(classifier)
+    if not hasattr(classifier, "predict_proba"):
+        raise UsageError(f"`head`: {kind.__name__} has no predict_proba; wrap it in a CalibratedClassifierCV")
+    return SklearnConfig(class_path=f"{kind.__module__}.{kind.__qualname__}")
+
+
+def _is_trusted(name: str) -> bool:
+    """Whether this is the name of a class, not of a function, of scikit-learn, numpy or scipy."""
+    module, _, attribute = name.rpartition(".")
+    if module.partition(".")[0] not in TRUSTED_PACKAGES or "__" in name:
+        return False
+    try:
+        return isinstance(getattr(importlib.import_module(module), attribute, None), type)
+    except ImportError:
+        return False
