@@ -23,7 +23,7 @@ from fusion_classifier.features.extract import read_features
 from fusion_classifier.features.store import FeatureStore
 from fusion_classifier.fusion.cooccurrence import cooccurrence, cosine_cooccurrence, power_normalize, signed_root
 from fusion_classifier.fusion.llmembed import LlmEmbedHead
-from fusion_classifier.runs.folder import read_run_config
+from fusion_classifier.runs.config_file import read_run_config
 from fusion_classifier.tasks.registry import load_task
 from fusion_classifier.training.data import blocks, feature_batch
 

@@ -24,7 +24,7 @@ from fusion_classifier.classifier.folder import BUILT_IN_FOLDER, load_model
 from fusion_classifier.commands.compare import compare_runs
 from fusion_classifier.config import TaskConfig
 from fusion_classifier.evaluation.predictions import SplitPredictions, read_predictions, write_predictions
-from fusion_classifier.runs.folder import read_run_config
+from fusion_classifier.runs.config_file import read_run_config
 from fusion_classifier.tasks.readers import texts_of
 from fusion_classifier.tasks.registry import NAMED, load_task
 

@@ -19,7 +19,8 @@ from hypothesis import settings
 from fusion_classifier.classifier.folder import load_model
 from fusion_classifier.evaluation.predictions import read_predictions
 from fusion_classifier.fusion.registry import build_head
-from fusion_classifier.runs.folder import read_run_config, read_seed
+from fusion_classifier.runs.config_file import read_run_config
+from fusion_classifier.runs.folder import read_seed
 
 TASK = ["data.csv", "--head", "linear", "--epochs", "2", "--seeds", "2", "--store", "store", "--out", "run"]
 

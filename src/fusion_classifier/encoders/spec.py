@@ -8,7 +8,7 @@
 Settings given for the whole command (`--pooling tokens`) hold for every encoder that does not set its own.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
@@ -78,18 +78,27 @@ def parse_encoder(
     if unknown:
         raise UsageError(f"--encoder {spec!r}: no setting {unknown[0]!r}; there are {', '.join(SETTINGS)}")
 
-    base = PRESETS[model].config if model in PRESETS else EncoderConfig(name=model, model=model)
-    tokens = base.model_copy(update={"pooling": "tokens", "layers": None})
-    usual = tokens if features == "tokens" else base  # a name says what differs from it
-    if given.get("pooling", usual.pooling) == "tokens":
-        base = tokens
+    return _configured(model, path or None, _from_words(given), features, spec)
+
+
+def _from_words(given: Mapping[str, str]) -> dict[str, Any]:
+    """Settings as they stand in a configuration."""
     fields: dict[str, Any] = dict(given)
     if "layers" in given:
         fields["layers"] = parse_layers(given["layers"])
     if "template" in given:
         fields["template"] = given["template"].replace("\\n", "\n")
+    return fields
+
+
+def _configured(
+    model: str, path: str | None, given: Mapping[str, Any], features: FeatureKind, shown: str
+) -> EncoderConfig:
+    """The configuration of a model with these settings; `shown` names it in errors."""
+    usual = _usual(model, features)  # a name says what differs from it
+    base = _usual(model, "tokens") if given.get("pooling", usual.pooling) == "tokens" else _usual(model, "pooled")
     try:
-        config = EncoderConfig.model_validate(base.model_dump() | fields | {"path": path or base.path})
+        config = EncoderConfig.model_validate(base.model_dump() | dict(given) | {"path": path or base.path})
     except ValidationError as error:
         problem = error.errors()[0]
         field = ".".join(str(part) for part in problem["loc"][:1])
@@ -98,8 +107,41 @@ def parse_encoder(
             message = "must contain {text}, the place of the text"
         if field == "pooling":
             message = "give tokens, pooler, or some of mean, max, first, last joined by +"
-        raise UsageError(f"--encoder {spec!r}: {field + ': ' if field else ''}{message}") from None
+        raise UsageError(f"--encoder {shown!r}: {field + ': ' if field else ''}{message}") from None
     return config.model_copy(update={"name": _name(usual, config)})
+
+
+def _usual(model: str, features: FeatureKind) -> EncoderConfig:
+    """A model's configuration where nothing is given."""
+    base = PRESETS[model].config if model in PRESETS else EncoderConfig(name=model, model=model)
+    return base.model_copy(update={"pooling": "tokens", "layers": None}) if features == "tokens" else base
+
+
+def changed_encoders(
+    encoders: Sequence[EncoderConfig], settings: Mapping[str, str], *, read: FeatureKind, features: FeatureKind
+) -> tuple[EncoderConfig, ...]:
+    """Encoders with some settings changed, and named anew.
+
+    Args:
+        encoders: Encoders of a head that reads `read`.
+        settings: Changed settings, as strings.
+        read: What was taken from an encoder with no pooling given.
+        features: What is taken now.
+
+    Raises:
+        UsageError: A setting or value that does not exist, or two encoders that are the same then.
+    """
+    if not settings and read == features:
+        return tuple(encoders)
+    changed = []
+    for config in encoders:
+        base = _usual(config.model, "tokens" if config.pooling == "tokens" else "pooled")
+        own = {key: getattr(config, key) for key in SETTINGS if getattr(config, key) != getattr(base, key)}
+        if config.pooling != _usual(config.model, read).pooling:
+            own["pooling"] = config.pooling
+        given = own | _from_words(settings)
+        changed.append(_configured(config.model, config.path, given, features, config.name))
+    return _distinct(changed)
 
 
 def _name(base: EncoderConfig, config: EncoderConfig) -> str:
@@ -132,9 +174,12 @@ def parse_encoders(
     """
     if not specs:
         raise UsageError("give at least one --encoder (fec encoders lists those with a name)")
-    configs = tuple(parse_encoder(spec, defaults, features=features) for spec in specs)
+    return _distinct([parse_encoder(spec, defaults, features=features) for spec in specs])
+
+
+def _distinct(configs: Sequence[EncoderConfig]) -> tuple[EncoderConfig, ...]:
     names = [config.name for config in configs]
     for name in names:
         if names.count(name) > 1:
             raise UsageError(f"encoder {name} is given twice")
-    return configs
+    return tuple(configs)

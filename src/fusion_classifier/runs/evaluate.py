@@ -22,9 +22,10 @@ from fusion_classifier.evaluation.summary import per_class, summarize
 from fusion_classifier.features.hashing import hash_texts, hexadecimal
 from fusion_classifier.fusion.head import Head
 from fusion_classifier.fusion.registry import build_head
+from fusion_classifier.runs.config_file import read_config, read_run_config
 from fusion_classifier.runs.context import Workspace, say_notes
 from fusion_classifier.runs.features import extract_task, features_of
-from fusion_classifier.runs.folder import read_config, read_run_config, read_seed, seed_folder
+from fusion_classifier.runs.folder import read_seed, seed_folder
 from fusion_classifier.tasks.loaded import LoadedTask
 from fusion_classifier.tasks.registry import NAMED, load_splits
 from fusion_classifier.training.calibration import Decision

@@ -13,16 +13,16 @@ import filelock
 import torch
 import yaml
 from filelock import FileLock
-from pydantic import ValidationError
 
 from fusion_classifier.classifier.folder import (
     load_head,
 )
 from fusion_classifier.config import RunConfig
 from fusion_classifier.encoders.identity import EncoderIdentity
-from fusion_classifier.errors import FecError, UsageError, reason
+from fusion_classifier.errors import FecError, UsageError
 from fusion_classifier.fusion.head import Head
 from fusion_classifier.fusion.registry import build_head
+from fusion_classifier.runs.config_file import CONFIG_FILE, read_config, read_run_config
 from fusion_classifier.support.files import whole_folder, write_whole
 from fusion_classifier.tasks.loaded import LoadedTask
 from fusion_classifier.training.calibration import Decision
@@ -31,7 +31,6 @@ from fusion_classifier.training.loop import Epoch, Trained
 from fusion_classifier.training.tracking import STATE_FILE, TENSORBOARD_FOLDER
 from fusion_classifier.version import __version__, source_commit
 
-CONFIG_FILE = "config.yaml"
 METRICS_FILE = "metrics.json"
 STAGES_FILE = "stages.json"
 REPORT_FILE = "report.html"
@@ -161,36 +160,6 @@ def environment(device: torch.device) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         **versions,
     }
-
-
-def read_config(out: Path) -> dict[str, Any]:
-    """`config.yaml` of a run folder.
-
-    Raises:
-        FecError: it is not there or can't be read.
-    """
-    path = out / CONFIG_FILE
-    try:
-        described = yaml.safe_load(path.read_text("utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise FecError(f"{path}: can't be read ({reason(error)}); is {out} a run folder?") from error
-    if not isinstance(described, dict) or "run" not in described:
-        raise FecError(f"{path}: is not the configuration of a run")
-    return described
-
-
-def read_run_config(out: Path) -> RunConfig:
-    """The configuration of a run folder.
-
-    Raises:
-        FecError: it is not there or can't be read.
-    """
-    try:
-        return RunConfig.model_validate(read_config(out)["run"])
-    except ValidationError as error:
-        problem = error.errors()[0]
-        field = ".".join(map(str, problem["loc"]))
-        raise FecError(f"{out / CONFIG_FILE}: run.{field}: {problem['msg']}") from error
 
 
 def seed_folder(out: Path, seed: int) -> Path:

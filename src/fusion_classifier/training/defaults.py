@@ -4,10 +4,12 @@
 ED (docs/results.md, benchmarks/accuracy/recipes.py).
 """
 
-from pydantic import ValidationError
+from collections.abc import Mapping
+from typing import Any
 
 from fusion_classifier.config import TrainingConfig
 from fusion_classifier.errors import UsageError
+from fusion_classifier.support.validation import checked
 
 PUBLISHED = TrainingConfig(learning_rate=1e-4, batch_size=10, max_epochs=200, patience=10)
 
@@ -29,28 +31,25 @@ DEFAULTS = {
     "llmembed": TrainingConfig(learning_rate=1e-4, batch_size=64, max_epochs=25, patience=5, clip_norm=1.0),
 }
 RECIPES = ("default", "published")
-# What the command line calls the fields of a training configuration.
-OPTIONS = {"learning_rate": "--lr", "batch_size": "--batch-size", "max_epochs": "--epochs"}
 
 
 def recipe(name: str, head: str, **changes: float | None) -> TrainingConfig:
     """The recipe of this name for a head, with the changes that are not None.
 
-    With `max_epochs` among them `min_steps` is 0 unless it is, too: so many epochs are so many.
-
     Raises:
-        UsageError: no such recipe, or a value that can't be.
+        UsageError: No such recipe, or a value that can't be.
     """
     if name not in RECIPES:
         raise UsageError(f"no recipe {name!r}; there are {', '.join(RECIPES)}")
     base = PUBLISHED if name == "published" else DEFAULTS[head]
-    given = {key: value for key, value in changes.items() if value is not None}
-    if "max_epochs" in given:
-        given.setdefault("min_steps", 0)
-    try:
-        return TrainingConfig.model_validate(base.model_dump() | given)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        field = str(problem["loc"][0])
-        shown = f"{field} ({OPTIONS[field]})" if field in OPTIONS else field
-        raise UsageError(f"{shown}: {problem['msg']}, not {problem['input']!r}") from None
+    return changed(base, {key: value for key, value in changes.items() if value is not None})
+
+
+def changed(base: TrainingConfig, changes: Mapping[str, Any]) -> TrainingConfig:
+    """The same hyper-parameters with some changed. With `max_epochs` alone, `min_steps` becomes 0.
+
+    Raises:
+        UsageError: A value that can't be.
+    """
+    min_steps = {"min_steps": 0} if "max_epochs" in changes else {}
+    return checked(TrainingConfig, base.model_dump() | min_steps | dict(changes))

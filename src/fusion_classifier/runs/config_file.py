@@ -1,0 +1,54 @@
+"""`config.yaml` of a run: read without torch."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from fusion_classifier.config import RunConfig
+from fusion_classifier.errors import FecError, reason
+from fusion_classifier.support.validation import first_problem
+
+CONFIG_FILE = "config.yaml"
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Sections of a run's `config.yaml`: `run`, `data` and others. A bare run configuration is taken as `run`.
+
+    Args:
+        path: The file, or the run folder.
+
+    Raises:
+        FecError: The file is missing, unreadable or something else.
+    """
+    path = _file(path)
+    try:
+        described = yaml.safe_load(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise FecError(f"{path}: can't be read ({reason(error)}); give the {CONFIG_FILE} of a run folder") from error
+    if isinstance(described, dict) and set(described) <= set(RunConfig.model_fields):
+        described = {"run": described}
+    if not isinstance(described, dict) or "run" not in described:
+        raise FecError(f"{path}: is not the configuration of a run; give the {CONFIG_FILE} of a run folder")
+    return described
+
+
+def read_run_config(path: Path) -> RunConfig:
+    """The configuration of a run.
+
+    Args:
+        path: Its `config.yaml`, or the run folder.
+
+    Raises:
+        FecError: The file can't be read, or a field has a value that can't be.
+    """
+    try:
+        return RunConfig.model_validate(read_config(path)["run"])
+    except ValidationError as error:
+        field, problem = first_problem(error)
+        raise FecError(f"{_file(path)}: run{'.' * bool(field)}{field}: {problem}") from error
+
+
+def _file(path: Path) -> Path:
+    return path / CONFIG_FILE if path.is_dir() else path
