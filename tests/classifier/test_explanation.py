@@ -14,7 +14,7 @@ from fusion_classifier.classifier.explanation import NOTHING, explanations, grou
 from fusion_classifier.cli.main import app
 from fusion_classifier.errors import DataError, UsageError
 from fusion_classifier.tasks import demo
-from fusion_classifier.training.calibration import Decision
+from fusion_classifier.training.decision import Decision
 
 TEXT = "After the long meeting on Tuesday I was so grateful to the driver."
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from fusion_classifier.commands.predict import as_pipeline, model_and_texts
 from fusion_classifier.errors import UsageError
-from fusion_classifier.training.calibration import Decision
+from fusion_classifier.training.decision import Decision
 
 NAMES = ("anger", "fear", "joy")
 

@@ -197,5 +197,5 @@ def test_every_parameter_learns(cooccurrence: int) -> None:
 
 
 def test_width_must_be_a_multiple_of_the_cooccurrence_heads() -> None:
-    with pytest.raises(Exception, match="width.* 10 must be a multiple of .*cooccurrence.* 4"):
+    with pytest.raises(Exception, match=r"width.* 10 must be a multiple of .*cooccurrence.* 4"):
         parse_head("fusion", width=10, cooccurrence=4)

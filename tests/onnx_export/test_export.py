@@ -25,7 +25,7 @@ from fusion_classifier.onnx_export.graph_files import export_onnx
 from fusion_classifier.onnx_export.graphs import export_head
 from fusion_classifier.onnx_export.predict import Classifier
 from fusion_classifier.support.progress import QUIET
-from fusion_classifier.training.calibration import Decision
+from fusion_classifier.training.decision import Decision
 
 TEXTS = [f"{text} {i}" for i in range(12) for text in ("we won", "he broke it", "it is dark")]
 MOODS = ["joy", "anger", "fear"] * 12

@@ -10,14 +10,8 @@ from sklearn.metrics import f1_score
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from fusion_classifier.evaluation.metrics import expected_calibration_error
-from fusion_classifier.training.calibration import (
-    Decision,
-    best_thresholds,
-    fit_decision,
-    fit_mixture,
-    log_calibrated,
-    loss_of,
-)
+from fusion_classifier.training.calibration import best_thresholds, fit_decision, fit_mixture, loss_of
+from fusion_classifier.training.decision import Decision, log_calibrated
 
 SEEDS = st.integers(0, 2**32 - 1)
 

@@ -27,7 +27,7 @@ from fusion_classifier.fusion.head import Head
 from fusion_classifier.fusion.registry import build_head
 from fusion_classifier.support.files import user_path, whole_folder
 from fusion_classifier.support.hub import download_model, is_hub_id
-from fusion_classifier.training.calibration import Decision
+from fusion_classifier.training.decision import Decision
 from fusion_classifier.version import __version__
 
 CONFIG_FILE = "config.json"

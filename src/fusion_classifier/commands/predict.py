@@ -30,7 +30,7 @@ from fusion_classifier.support.files import whole_file
 from fusion_classifier.support.hub import is_hub_id
 from fusion_classifier.support.progress import Progress
 from fusion_classifier.tasks.readers import checked_text, texts_of
-from fusion_classifier.training.calibration import Decision
+from fusion_classifier.training.decision import Decision
 
 OUT_ENDINGS = (".csv", ".jsonl", ".parquet")
 PARQUET_ROWS = 16384  # of a row group

@@ -54,7 +54,8 @@ from fusion_classifier.runs.folder import environment
 from fusion_classifier.support.files import user_path, whole_folder
 from fusion_classifier.support.progress import Bar
 from fusion_classifier.tasks.loaded import LoadedTask, targets
-from fusion_classifier.training.calibration import Decision, fit_decision, loss_of
+from fusion_classifier.training.calibration import fit_decision, loss_of
+from fusion_classifier.training.decision import Decision
 from fusion_classifier.training.loop import Epoch, deterministic
 
 # Devlin et al. (2019, appendix A.3) tune BERT with 2e-5 to 5e-5; the compact BERTs of Turc et al. (2019) also take

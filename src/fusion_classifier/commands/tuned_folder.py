@@ -25,7 +25,7 @@ from fusion_classifier.encoders.loading import Encoder, load_encoder
 from fusion_classifier.encoders.presets import PRESETS
 from fusion_classifier.encoders.weights import CONTENT_FILES
 from fusion_classifier.errors import WeightsError
-from fusion_classifier.training.calibration import Decision
+from fusion_classifier.training.decision import Decision
 
 TUNING_FILE = "tuning.json"
 HEAD_FILE = "classifier/head.safetensors"

@@ -24,7 +24,7 @@ from fusion_classifier.encoders.loading import Encoder
 from fusion_classifier.encoders.projection import INT8_STEPS
 from fusion_classifier.features.arrays import FeatureShape, TokenStates
 from fusion_classifier.fusion.head import Head
-from fusion_classifier.training.calibration import LEAST_LOG_REST, Decision
+from fusion_classifier.training.decision import LEAST_LOG_REST, Decision
 
 OPSET = 18
 ONE_FILE_BYTES = 2**30  # weights beyond go into a file beside the graph: protobuf ends at 2 GiB

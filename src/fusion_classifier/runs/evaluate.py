@@ -28,7 +28,7 @@ from fusion_classifier.runs.features import extract_task, features_of
 from fusion_classifier.runs.folder import read_seed, seed_folder
 from fusion_classifier.tasks.loaded import LoadedTask
 from fusion_classifier.tasks.registry import NAMED, load_splits
-from fusion_classifier.training.calibration import Decision
+from fusion_classifier.training.decision import Decision
 from fusion_classifier.training.loop import predict_logits
 
 logger = logging.getLogger(__name__)

@@ -25,8 +25,8 @@ from fusion_classifier.fusion.registry import build_head
 from fusion_classifier.runs.config_file import CONFIG_FILE, read_config, read_run_config
 from fusion_classifier.support.files import whole_folder, write_whole
 from fusion_classifier.tasks.loaded import LoadedTask
-from fusion_classifier.training.calibration import Decision
 from fusion_classifier.training.data import LabelledFeatures
+from fusion_classifier.training.decision import Decision
 from fusion_classifier.training.loop import Epoch, Trained
 from fusion_classifier.training.tracking import STATE_FILE, TENSORBOARD_FOLDER
 from fusion_classifier.version import __version__, source_commit

@@ -1,17 +1,15 @@
-"""Hyper-parameters by name.
+"""Hyper-parameters by head. A recipe is a complete set of them.
 
-`published` is that of LLM-FusionClassifier. `default` was chosen on the validation splits of go_emotion and
-ED (docs/results.md, benchmarks/accuracy/recipes.py).
+`published` is the recipe of LLM-FusionClassifier. The recipes `default` of the three heads were chosen on the
+validation splits of go_emotion and ED (docs/results.md, benchmarks/accuracy/recipes.py).
 """
 
 from collections.abc import Mapping
 from typing import Any
 
-from fusion_classifier.config import TrainingConfig
+from fusion_classifier.config import HeadConfig, SklearnConfig, TrainingChanges, TrainingConfig
 from fusion_classifier.errors import UsageError
 from fusion_classifier.support.validation import checked
-
-PUBLISHED = TrainingConfig(learning_rate=1e-4, batch_size=10, max_epochs=200, patience=10)
 
 DEFAULTS = {
     "fusion": TrainingConfig(
@@ -30,18 +28,26 @@ DEFAULTS = {
     "linear": TrainingConfig(learning_rate=3e-4, batch_size=256, max_epochs=100, patience=10),
     "llmembed": TrainingConfig(learning_rate=1e-4, batch_size=64, max_epochs=25, patience=5, clip_norm=1.0),
 }
+# A head of one's own has no measured recipe.
+OTHER = TrainingConfig(learning_rate=1e-3, batch_size=64, max_epochs=30, min_steps=400, patience=5, clip_norm=1.0)
+PUBLISHED = TrainingConfig(learning_rate=1e-4, batch_size=10, max_epochs=200, patience=10)
 RECIPES = ("default", "published")
 
 
-def recipe(name: str, head: str, **changes: float | None) -> TrainingConfig:
-    """The recipe of this name for a head, with the changes that are not None.
+def recipe(name: str, head: str, **changes: Any) -> TrainingConfig:
+    """The recipe of this name for a head, with changes.
+
+    Args:
+        name: `default` or `published`.
+        head: Name of the head.
+        changes: Fields of `TrainingConfig`, as `changed` takes them; None keeps the recipe's value.
 
     Raises:
-        UsageError: No such recipe, or a value that can't be.
+        UsageError: No such recipe or field, or a wrong value.
     """
     if name not in RECIPES:
-        raise UsageError(f"no recipe {name!r}; there are {', '.join(RECIPES)}")
-    base = PUBLISHED if name == "published" else DEFAULTS[head]
+        raise UsageError(f"`recipe`: no recipe {name!r}; there are {', '.join(RECIPES)}")
+    base = PUBLISHED if name == "published" else DEFAULTS.get(head, OTHER)
     return changed(base, {key: value for key, value in changes.items() if value is not None})
 
 
@@ -49,7 +55,49 @@ def changed(base: TrainingConfig, changes: Mapping[str, Any]) -> TrainingConfig:
     """The same hyper-parameters with some changed. With `max_epochs` alone, `min_steps` becomes 0.
 
     Raises:
-        UsageError: A value that can't be.
+        UsageError: No such field, or a wrong value.
     """
+    _check_names(changes)
     min_steps = {"min_steps": 0} if "max_epochs" in changes else {}
     return checked(TrainingConfig, base.model_dump() | min_steps | dict(changes))
+
+
+def resolve_training(
+    training: TrainingConfig | TrainingChanges | Mapping[str, Any] | None, name: str, head: HeadConfig
+) -> TrainingConfig:
+    """The settings of a training.
+
+    Args:
+        training: All settings, or changes to the recipe. None: the recipe.
+        name: Name of the recipe.
+        head: Configuration of the head.
+
+    Raises:
+        UsageError: No such recipe or field, a wrong value, or settings that the head does not have.
+    """
+    if isinstance(training, TrainingConfig):
+        return training
+    changes = dict(training or {})
+    if isinstance(head, SklearnConfig) and changes.keys() - {"calibrate"}:
+        raise UsageError("`training`: scikit-learn has its own settings; only `calibrate` can be changed")
+    return changed(recipe(name, head.name), changes)
+
+
+def change_training(
+    training: TrainingConfig | TrainingChanges | Mapping[str, Any] | None, changes: Mapping[str, Any]
+) -> TrainingConfig | dict[str, Any]:
+    """`training` with further changes, as `set_params(training__learning_rate=…)` makes them.
+
+    Raises:
+        UsageError: No such field, or (of a `TrainingConfig`) a wrong value.
+    """
+    _check_names(changes)
+    if isinstance(training, TrainingConfig):
+        return changed(training, changes)
+    return {**(training or {}), **changes}
+
+
+def _check_names(changes: Mapping[str, Any]) -> None:
+    for name in changes:
+        if name not in TrainingConfig.model_fields:
+            raise UsageError(f"`training`: no field {name!r}; there are {', '.join(TrainingConfig.model_fields)}")

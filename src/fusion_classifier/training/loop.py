@@ -23,7 +23,7 @@ from fusion_classifier.fusion.head import Batch, Head
 from fusion_classifier.fusion.registry import build_head
 from fusion_classifier.support.heap import kept_memory
 from fusion_classifier.support.progress import Progress
-from fusion_classifier.training.calibration import Decision, as_tensor, fit_decision, fit_mixture, loss_of
+from fusion_classifier.training.calibration import as_tensor, fit_decision, fit_mixture, loss_of
 from fusion_classifier.training.data import (
     LabelledFeatures,
     blocks,
@@ -32,6 +32,7 @@ from fusion_classifier.training.data import (
     shuffled_batches,
     tokens_of,
 )
+from fusion_classifier.training.decision import Decision
 
 logger = logging.getLogger(__name__)
 

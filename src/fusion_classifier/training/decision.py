@@ -1,0 +1,88 @@
+"""From logits to answers: calibrated probabilities and, for a multi-label task, a threshold per label.
+
+    one label per text    q = softmax(z / T),  p ∝ q · (1 − q)^β,   answer: the most probable label
+    several labels        p = sigmoid(z / T),  answer: every label c whose probability reaches t_c
+
+The temperature T scales all logits alike. That is not enough where a classifier is too sure of its sure answers but
+not sure enough of its doubtful ones: β takes from the former alone. With β < 1 neither changes the order of labels
+within a text, so neither accuracy nor top-3 accuracy: for q₁ > q₂ the ratio p₁ / p₂ is at least (q₁ / q₂)^(1−β).
+
+All of it is fitted after training (calibration.py) and kept with the model.
+
+Sources: Guo, Pleiss, Sun, Weinberger: On Calibration of Modern Neural Networks, ICML 2017,
+https://arxiv.org/abs/1706.04599, section 4.2; Kull, Silva Filho, Flach: Beta calibration, AISTATS 2017,
+https://proceedings.mlr.press/v54/kull17a.html, whose map for two labels is p^a / (1 − p)^b; here β is −b.
+"""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pydantic import Field
+
+from fusion_classifier.config import FrozenModel
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+LEAST_LOG_REST = -30.0  # the other labels' share below which probabilities are 1 to all digits
+
+
+class Decision(FrozenModel):
+    """How a model's logits become probabilities and labels."""
+
+    temperature: float = Field(default=1.0, gt=0)
+    """Divisor of the logits."""
+    beta: float = Field(default=0.0, lt=1)
+    """Exponent β of the other labels' share; 0 is temperature scaling alone, as in every multi-label task."""
+    thresholds: tuple[float, ...] | None = None
+    """Smallest probability at which a label is given, by label; null where a text has exactly one label."""
+
+    @property
+    def multilabel(self) -> bool:
+        """Whether a text may have several labels."""
+        return self.thresholds is not None
+
+    def probabilities(self, logits: "Tensor") -> np.ndarray:
+        """Calibrated probabilities (N, C), float32, of logits (N, C); rows sum to 1 unless multi-label."""
+        if self.multilabel:
+            several: np.ndarray = (logits.float() / self.temperature).sigmoid().numpy()
+            return several
+        one: np.ndarray = np.exp(log_calibrated(logits.double().numpy(), self.temperature, self.beta))
+        return one.astype(np.float32)
+
+    def log_odds(self, logits: "Tensor") -> np.ndarray:
+        """ln p − ln(1 − p) of the calibrated probabilities of logits (N, C): (N, C), float64.
+
+        One label per text: at most 30. They tell apart probabilities that round to 1.
+        """
+        if self.multilabel:
+            several: np.ndarray = logits.double().numpy() / self.temperature
+            return several
+        log_p = log_calibrated(logits.double().numpy(), self.temperature, self.beta)
+        return np.asarray(log_p - log_rest(log_p))
+
+    def labels(self, probabilities: np.ndarray) -> np.ndarray:
+        """Label numbers (N,), int64, or multi-label (N, C) of 0 and 1, int64."""
+        if self.thresholds is None:
+            best: np.ndarray = probabilities.argmax(1)
+            return best
+        return (probabilities >= np.asarray(self.thresholds, dtype=np.float32)).astype(np.int64)
+
+
+def log_calibrated(logits: np.ndarray, temperature: float, beta: float) -> np.ndarray:
+    """Logarithms of the calibrated probabilities of logits (N, C), one label per text: (N, C), float64."""
+    log_q = _log_softmax(logits / temperature)
+    if beta == 0 or logits.shape[1] == 1:
+        return log_q
+    return _log_softmax(log_q + beta * log_rest(log_q))
+
+
+def log_rest(log_q: np.ndarray) -> np.ndarray:
+    """log(1 − q) from log q; at least −30, since that of a q that rounds to 1 would be minus infinity."""
+    return np.asarray(np.log(-np.expm1(np.minimum(log_q, -np.exp(LEAST_LOG_REST)))))
+
+
+def _log_softmax(x: np.ndarray) -> np.ndarray:
+    # The operations of scipy.special.log_softmax, without importing scipy for a prediction.
+    x = x - x.max(1, keepdims=True)
+    return np.asarray(x - np.log(np.exp(x).sum(1, keepdims=True)))
