@@ -3,6 +3,8 @@
 import json
 import logging
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -24,14 +26,14 @@ from schemathesis.core.result import Ok
 from fusion_classifier import FusionClassifier
 from fusion_classifier.encoders.encode import Side
 from fusion_classifier.errors import NonFiniteError
-from fusion_classifier.serving import connection, limits
+from fusion_classifier.serving import limits
 from fusion_classifier.serving.model import Scores, ServedModel
-from fusion_classifier.serving.openapi import written
 
 Served = Callable[..., AbstractContextManager[str]]
 
 ROOT = Path(__file__).parents[2]
 SECRET = "nobody may read this"
+KEY = "a-long-key"
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +111,7 @@ def test_the_documented_example_gets_the_documented_answer(server: str, classifi
         assert (answer.headers["x-compute-characters"], answer.headers["x-compute-tokens"]) == ("11", "13")
 
 
-def test_a_batch_gets_a_list_of_lists_and_a_text_in_a_list_one(server: str, classifier: FusionClassifier) -> None:
+def test_a_batch_is_answered_by_a_list_of_lists(server: str, classifier: FusionClassifier) -> None:
     first, second = expected(classifier, ["we won", "it is dark"])
     both = predict(server, [["we won"], ["it is dark"]]).json()
     check(both[0], first)
@@ -125,7 +127,7 @@ def test_raw_scores_are_logits(server: str, classifier: FusionClassifier) -> Non
     check(predict(server, "we won", raw_scores=True).json(), pytest.approx(scores, abs=1e-4).expected)
 
 
-def test_many_clients_at_once_get_exactly_the_answers_that_the_model_gives_offline(
+def test_concurrent_clients_get_the_offline_answers(
     server: str, classifier: FusionClassifier
 ) -> None:
     texts = [f"{'abcdefgh'[i % 8] * (1 + i % 23)} {i}" for i in range(96)]
@@ -237,7 +239,7 @@ def test_a_body_too_large_is_refused_declared_or_not(served: Served, gated: Gate
         assert b" 413 " in raw(address, head + b"9" * 18 + b"\r\n\r\n" + b"a" * 9000).splitlines()[0]
 
 
-def test_a_body_that_does_not_come_and_headers_without_end_are_given_up(
+def test_slow_bodies_and_endless_headers_are_given_up(
     server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "BODY_SECONDS", 0.2)
@@ -255,31 +257,31 @@ def test_a_body_that_does_not_come_and_headers_without_end_are_given_up(
         b"A" * 40_000 + b" /health HTTP/1.1\r\nhost: x\r\n\r\n",
     ],
 )
-def test_a_line_and_headers_that_are_too_long_are_refused_though_they_come_in_one_piece(
+def test_long_headers_in_one_piece_are_refused(
     server: str, request_: bytes
 ) -> None:
     answer = raw(server, request_)
     assert answer.split()[1] in (b"431", b"400"), "400 where it did not come in one piece"
 
 
-def test_a_method_that_a_client_makes_up_stands_in_no_log(server: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_made_up_method_is_not_logged(server: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "fusion_classifier.serving")
     assert requests.request("SECRET", f"{server}/predict", timeout=60).status_code == 405
     until(lambda: bool(caplog.records))
     assert [vars(record)["method"] for record in caplog.records if record.message == "request"] == ["other"]
 
 
-def test_a_body_with_another_content_type_is_told_of_it(server: str) -> None:
+def test_another_content_type_is_explained(server: str) -> None:
     as_curl_does = {"content-type": "application/x-www-form-urlencoded"}
     answer = requests.post(f"{server}/predict", data='{"inputs": "we won"}', headers=as_curl_does, timeout=60)
     assert answer.status_code == 422
     assert "Content-Type: application/json" in answer.json()["error"]
 
 
-def test_a_client_that_is_slow_with_its_headers_loses_its_connection_and_one_that_waits_keeps_it(
+def test_slow_headers_lose_the_connection_idle_clients_keep_it(
     served: Served, saved_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection, "HEADER_SECONDS", 0.3)
+    monkeypatch.setattr(limits, "HEADER_SECONDS", 0.3)
     with served(ServedModel(FusionClassifier.from_pretrained(saved_model), "moods")) as address:
         assert raw(address, b"") == b"", "says nothing"
         assert raw(address, b"GET /health HTTP/1.1\r\nhost: x") == b"", "says a part"
@@ -336,7 +338,7 @@ def test_a_client_that_goes_away_costs_nothing_more(served: Served, gated: Gated
         assert gated.texts == ["we won", "it is dark"]
 
 
-def test_a_text_that_breaks_the_model_fails_alone_and_stands_in_no_answer_and_no_log(
+def test_a_text_that_breaks_the_model_fails_alone_unlogged(
     served: Served, gated: Gated, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert gated.gate is not None
@@ -361,15 +363,32 @@ def test_a_text_that_breaks_the_model_fails_alone_and_stands_in_no_answer_and_no
 def test_with_a_key_only_health_is_open(served: Served, gated: Gated) -> None:
     assert gated.gate is not None
     gated.gate.set()
-    with served(gated, api_key="a-long-key") as address:
+    with served(gated, api_key=KEY) as address:
         assert requests.get(f"{address}/health", timeout=60).status_code == 200
         for path in ("/info", "/metrics", "/openapi.json"):
             refused = requests.get(address + path, timeout=60)
             assert (refused.status_code, refused.headers["www-authenticate"]) == (401, "Bearer")
-        for given_key, status in (("a-long-key", 200), ("a-long-kez", 401), ("", 401)):
+        for given_key, status in ((KEY, 200), ("a-long-kez", 401), ("", 401)):
             headers = {"Authorization": f"Bearer {given_key}"}
             answer = requests.post(f"{address}/predict", json={"inputs": "a"}, headers=headers, timeout=60)
             assert answer.status_code == status
+
+
+def test_without_the_key_no_body_is_waited_for(served: Served, gated: Gated) -> None:
+    with served(gated, api_key=KEY) as address:
+        for key in ("", "authorization: Bearer a-wrong-key\r\n"):
+            head = f"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-length: 99\r\n{key}\r\n"
+            assert b" 401 " in raw(address, head.encode()).splitlines()[0]
+
+
+def test_the_description_asks_for_a_key_where_one_is_needed(server: str, served: Served, gated: Gated) -> None:
+    assert "securitySchemes" not in requests.get(f"{server}/openapi.json", timeout=60).json()["components"]
+    with served(gated, api_key=KEY) as address:
+        headers = {"Authorization": f"bearer {KEY}"}  # RFC 7235: the scheme's case does not matter
+        described = requests.get(f"{address}/openapi.json", headers=headers, timeout=60).json()
+    assert described["components"]["securitySchemes"]["HTTPBearer"]["scheme"] == "bearer"
+    keyed = {path for path, methods in described["paths"].items() if "security" in next(iter(methods.values()))}
+    assert keyed == {"/predict", "/explain", "/info", "/metrics"}
 
 
 def test_other_sites_may_ask_only_where_they_are_named(server: str, served: Served, gated: Gated) -> None:
@@ -409,13 +428,17 @@ def test_metrics_have_teis_names(server: str) -> None:
     } <= set(found)
 
 
-def test_the_description_in_docs_is_the_servers(server: str) -> None:
-    """Written anew with: python -m fusion_classifier.serving.openapi docs/openapi.json"""
-    assert (ROOT / "docs/openapi.json").read_text("utf-8") == written()
-    assert requests.get(f"{server}/openapi.json", timeout=60).json() == json.loads(written())
+def test_the_description_in_docs_is_the_servers(served: Served, gated: Gated, tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "docs/write_openapi.py"), str(tmp_path / "openapi.json")]
+    subprocess.run(command, check=True, timeout=120)
+    written = (tmp_path / "openapi.json").read_text("utf-8")
+    assert (ROOT / "docs/openapi.json").read_text("utf-8") == written
+    with served(gated, api_key=KEY) as address:
+        headers = {"Authorization": f"Bearer {KEY}"}
+        assert requests.get(f"{address}/openapi.json", headers=headers, timeout=60).json() == json.loads(written)
 
 
-def test_nothing_that_fits_the_description_or_does_not_upsets_the_server(server: str) -> None:
+def test_generated_requests_get_documented_answers(server: str) -> None:
     schema = schemathesis.openapi.from_url(f"{server}/openapi.json")
     positive, negative = schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE
     every = {one.path: one for one in (found.ok() for found in schema.get_all_operations() if isinstance(found, Ok))}
@@ -435,7 +458,7 @@ def test_nothing_that_fits_the_description_or_does_not_upsets_the_server(server:
     inputs=st.recursive(st.text() | st.none() | st.integers(), lambda one: st.lists(one, max_size=4), max_leaves=8)
 )
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_inputs_of_any_form_get_an_answer_of_that_form_or_an_error(server: str, inputs: Any) -> None:
+def test_inputs_of_any_form_get_an_answer_or_an_error(server: str, inputs: Any) -> None:
     answer = requests.post(f"{server}/predict", json={"inputs": inputs, "truncate": True}, timeout=60)
     found = answer.json()
     if answer.status_code != 200:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from fusion_classifier.encoders.encode import Side
-from fusion_classifier.serving.batching import Batcher, Done
-from fusion_classifier.serving.schemas import ServiceError
+from fusion_classifier.serving.batching import Batcher
+from fusion_classifier.serving.errors import ServiceError
 
 
 class Recorder:
@@ -51,7 +51,7 @@ def ask(batcher: Batcher, texts: list[str], side: Side = "right", tokens: int = 
     return asyncio.create_task(batcher.submit(texts, [tokens] * len(texts), [side] * len(texts)))
 
 
-def test_what_comes_while_the_model_works_becomes_one_batch_in_order() -> None:
+def test_texts_that_come_meanwhile_become_one_batch() -> None:
     async def work(batcher: Batcher, model: Recorder) -> None:
         first = ask(batcher, ["a"])
         await model.at_work()
@@ -64,7 +64,7 @@ def test_what_comes_while_the_model_works_becomes_one_batch_in_order() -> None:
     assert within(work).batches == [["a"], ["b0", "c0", "b1", "c1", "b2", "c2"]]
 
 
-def test_a_batch_keeps_within_its_tokens_and_a_longer_text_is_one_by_itself() -> None:
+def test_batches_are_limited_by_tokens() -> None:
     async def work(batcher: Batcher, model: Recorder) -> None:
         waiting = [ask(batcher, ["a"]), ask(batcher, ["b", "c", "d"]), ask(batcher, ["long"], tokens=500)]
         model.gate.set()
@@ -81,7 +81,7 @@ def test_texts_cut_at_different_sides_do_not_share_a_batch() -> None:
     assert within(work).batches == [["a"], ["b"], ["c"]]
 
 
-def test_a_client_alone_never_waits_and_several_wait_for_one_another() -> None:
+def test_one_client_never_waits_several_wait_for_one_another() -> None:
     """The wait is longer than the test may take: whoever waits for it in vain fails."""
 
     async def work(batcher: Batcher, model: Recorder) -> None:
@@ -138,7 +138,7 @@ def test_closing_answers_what_waits_and_takes_no_more() -> None:
         assert not batcher.healthy
         with pytest.raises(ServiceError) as refused:
             await batcher.submit(["c"], [1], ["right"])
-        assert refused.value.status == 503
+        assert refused.value.status_code == 503
         model.gate.set()
         await closing
         assert (await first, await waiting) == (["A"], ["B"])
@@ -147,10 +147,10 @@ def test_closing_answers_what_waits_and_takes_no_more() -> None:
 
 
 def test_every_batch_is_observed() -> None:
-    seen: list[Done] = []
+    seen: list[tuple[int, int, float, float]] = []
 
     async def run() -> None:
-        batcher = Batcher(lambda texts, _: list(texts), 100, 0, seen.append)
+        batcher = Batcher(lambda texts, _: list(texts), 100, 0, lambda *done: seen.append(done))
         batcher.start()
         await batcher.submit(["a", "b"], [3, 4], ["right", "right"])
         await batcher.close()

@@ -1,8 +1,8 @@
-"""Texts of all clients, gathered into batches for one model.
+"""Gathers the texts of all clients into batches for one model.
 
 While the model works on a batch, texts gather for the next: the busier the server, the fuller its batches. Clients
-that wait for their answers come back together, so a batch waits a moment for as many texts as the last one had; a
-client alone never waits. Batches are cut by tokens, because that is what they cost.
+that were answered together come back together, so a batch waits a moment for as many texts as the last one had; a
+single client never waits. Batches are limited by tokens, because their cost grows with them.
 """
 
 import asyncio
@@ -11,60 +11,50 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 from fusion_classifier.encoders.encode import Side
-from fusion_classifier.serving.schemas import ServiceError
+from fusion_classifier.serving.errors import ServiceError
 
 
 @dataclass
 class Waiting:
-    """A text in the queue, and where its answer goes."""
+    """A text in the queue, and the future of its result."""
 
     text: str
     tokens: int
     side: Side
-    answer: "asyncio.Future[Any]" = field(repr=False)
+    result: "asyncio.Future[Any]" = field(repr=False)
     since: float = field(default_factory=time.perf_counter)
 
 
-class Done(NamedTuple):
-    """A batch that has gone through the model."""
-
-    texts: int
-    tokens: int
-    waited: float
-    """Seconds, of its oldest text."""
-    seconds: float
-
-
 Run = Callable[[Sequence[str], Side], Sequence[Any]]
+Observe = Callable[[int, int, float, float], None]
 
 
 class Batcher:
     """The queue, and the one thread in which the model runs.
 
     Args:
-        run: texts, and where those that are too long are cut, to one result a text; called in the model's thread.
-        max_tokens: of a batch; a longer text is a batch of its own.
-        max_wait: seconds for which a batch waits for as many texts as the last one had.
-        observe: told of each batch.
+        run: Takes texts and the side where they are cut, returns one result per text; called in the model's thread.
+        max_tokens: Most tokens per batch; a longer text is a batch of its own.
+        max_wait: Seconds for which a batch waits for as many texts as the last one had.
+        observe: Called after each batch with its number of texts and tokens, the seconds that its oldest text waited,
+            and the seconds of the model.
     """
 
-    def __init__(
-        self, run: Run, max_tokens: int, max_wait: float, observe: Callable[[Done], None] = lambda _: None
-    ) -> None:
+    def __init__(self, run: Run, max_tokens: int, max_wait: float, observe: Observe = lambda *_: None) -> None:
         self.run, self.max_tokens, self.max_wait, self.observe = run, max_tokens, max_wait, observe
         self.waiting: deque[Waiting] = deque()
-        self.tokens = 0  # of all that wait
-        self.company = 1  # texts of the last batch
+        self.tokens = 0  # of all waiting texts
+        self.last_size = 1  # texts of the last batch
         self.closing = False
         self.changed = asyncio.Event()
         self.executor = ThreadPoolExecutor(1, thread_name_prefix="model")
         self.task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin to work; in the event loop."""
+        """Start; in the event loop."""
         self.task = asyncio.get_running_loop().create_task(self._work())
 
     @property
@@ -73,7 +63,7 @@ class Batcher:
         return self.task is not None and not self.task.done() and not self.closing
 
     async def close(self) -> None:
-        """Take no more, answer what waits, then stop."""
+        """Take no more texts, answer those that wait, then stop."""
         self.closing = True
         self.changed.set()
         if self.task is not None:
@@ -81,16 +71,16 @@ class Batcher:
         await asyncio.to_thread(self.executor.shutdown)
 
     async def submit(self, texts: Sequence[str], tokens: Sequence[int], sides: Sequence[Side]) -> list[Any]:
-        """The results of texts, in order. Cancelled, what has not begun is never computed.
+        """The results of texts, in order. When it is cancelled, texts that still wait are never computed.
 
         Args:
             texts: N texts.
-            tokens: of each.
-            sides: where each is cut.
+            tokens: Tokens of each.
+            sides: Where each is cut.
 
         Raises:
-            ServiceError: it is closed.
-            Exception: what `run` raised for one of them.
+            ServiceError: The queue is closed.
+            Exception: Whatever `run` raised for one of them.
         """
         if not self.healthy:
             raise ServiceError("Unhealthy", "unhealthy")
@@ -103,51 +93,45 @@ class Batcher:
         self.tokens += sum(tokens)
         self.changed.set()
         try:
-            return list(await asyncio.gather(*(one.answer for one in mine)))
+            return list(await asyncio.gather(*(one.result for one in mine)))
         finally:
             for one in mine:
-                one.answer.cancel()
+                one.result.cancel()
 
     async def _work(self) -> None:
         while await self._gather():
             batch = self._next()
             if not batch:
                 continue
-            self.company = len(batch)
+            self.last_size = len(batch)
             started = time.perf_counter()
-            for one, result in zip(batch, await self._results(batch), strict=True):
-                if one.answer.done():  # its client is gone
+            for one, found in zip(batch, await self._results(batch), strict=True):
+                if one.result.done():  # its client is gone
                     continue
-                if isinstance(result, Exception):
-                    one.answer.set_exception(result)
+                if isinstance(found, Exception):
+                    one.result.set_exception(found)
                 else:
-                    one.answer.set_result(result)
-            self.observe(
-                Done(
-                    len(batch),
-                    sum(one.tokens for one in batch),
-                    started - batch[0].since,
-                    time.perf_counter() - started,
-                )
-            )
+                    one.result.set_result(found)
+            tokens, seconds = sum(one.tokens for one in batch), time.perf_counter() - started
+            self.observe(len(batch), tokens, started - batch[0].since, seconds)
 
     async def _results(self, batch: Sequence[Waiting]) -> list[Any]:
-        """Of each text its result, or the exception.
+        """The result of each text, or its exception.
 
-        Texts of different clients share a batch: where one makes it fail, each is tried by itself, so that only that
-        one fails.
+        Texts of different clients share a batch: if it fails, each is tried by itself, so that only the one at fault
+        fails.
         """
         loop = asyncio.get_running_loop()
         try:
             texts = [one.text for one in batch]
             return list(await loop.run_in_executor(self.executor, self.run, texts, batch[0].side))
-        except Exception as error:  # whatever it is, it belongs to those who wait for it
+        except Exception as error:  # whatever it is, the waiting requests get it
             if len(batch) == 1:
                 return [error]
         return [result for one in batch for result in await self._results([one])]
 
     async def _gather(self) -> bool:
-        """Wait for a text, then a moment for more; false once all is done and no more is taken."""
+        """Wait for a text, then a moment for more; false once all are done and no more are taken."""
         while not self.waiting:
             if self.closing:
                 return False
@@ -155,7 +139,7 @@ class Batcher:
             await self.changed.wait()
         loop = asyncio.get_running_loop()
         until = loop.time() + self.max_wait
-        while len(self.waiting) < self.company and self.tokens < self.max_tokens and not self.closing:
+        while len(self.waiting) < self.last_size and self.tokens < self.max_tokens and not self.closing:
             self.changed.clear()
             try:
                 async with asyncio.timeout_at(until):
@@ -165,12 +149,12 @@ class Batcher:
         return True
 
     def _next(self) -> list[Waiting]:
-        """The oldest texts that still want an answer, up to the token budget, cut on the same side."""
+        """The oldest texts whose clients still wait, up to `max_tokens`, cut on the same side."""
         batch: list[Waiting] = []
         total = 0
         while self.waiting:
             one = self.waiting[0]
-            if one.answer.done():  # its client is gone
+            if one.result.done():  # its client is gone
                 self._take()
                 continue
             if batch and (total + one.tokens > self.max_tokens or one.side != batch[0].side):

@@ -1,8 +1,8 @@
 """How many compiled kernels torch keeps on a CPU, which bounds the server's memory.
 
-A matrix multiplication in bfloat16 is compiled for each number of tokens in a batch, and a server meets hundreds of
-them. Two caches keep the last 1,024 kernels, 0.3 MB each for a small model: oneDNN's own, and one of ideep, torch's
-layer over oneDNN, in every thread. Both read their size from the environment when torch computes for the first time.
+A matrix product in bfloat16 is compiled for each number of tokens in a batch, and a server meets hundreds of them.
+Two caches keep the last 1,024 kernels, 0.3 MB each for a small model: oneDNN's own, and one of ideep, torch's layer
+over oneDNN, in every thread. Both read their size from the environment when torch computes for the first time.
 https://uxlfoundation.github.io/oneDNN/dev_guide_primitive_cache.html, https://github.com/intel/ideep/issues/14
 """
 
@@ -13,6 +13,6 @@ KEPT = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64", "LRU_CACHE_CAPACITY": "64"}
 
 
 def keep_few_kernels(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Bound both caches, unless the user has set them; to be called before torch is imported."""
+    """Bound both caches, unless the user has set them. To be called before torch is imported."""
     for name, number in KEPT.items():
         environment.setdefault(name, number)

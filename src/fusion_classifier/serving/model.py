@@ -1,48 +1,47 @@
-"""A classifier as the server uses it: lengths of texts in one thread, scores in another."""
+"""A classifier as the server uses it: texts are counted in one thread and classified in another."""
 
 import copy
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from fusion_classifier.classifier.estimator import FusionClassifier
 from fusion_classifier.encoders.encode import Side
-from fusion_classifier.serving.schemas import Prediction, ServiceError
+from fusion_classifier.serving.errors import ServiceError
 
 WARM_UP = "A first text, so that nobody waits for what only the first one needs."
 
 
 class Length(NamedTuple):
-    """How long a text is."""
+    """Length of a text."""
 
     tokens: int
-    """Of the encoder that makes the most of it; no more than it reads."""
+    """Tokens read by the encoder that reads the most."""
     cut: bool
     """Whether it is too long for an encoder."""
 
 
-@dataclass(frozen=True)
-class Scores:
-    """What the model says of a text."""
+class Scores(NamedTuple):
+    """The model's output for a text: logits and calibrated probabilities, (C,) each, float32."""
 
     logits: np.ndarray
-    """(C,), float32."""
     probabilities: np.ndarray
-    """Calibrated, (C,), float32."""
 
 
 class ServedModel:
     """A classifier with its encoders loaded.
 
-    Its tokenizers for lengths are copies: a tokenizer must not be used by two threads at once.
+    Args:
+        classifier: Fitted classifier.
+        name: What `/info` calls it.
     """
 
     def __init__(self, classifier: FusionClassifier, name: str) -> None:
         self.classifier, self.name = classifier, name
         self.encoders = classifier.load_encoders()
+        # Copies: a tokenizer must not be used by two threads at once.
         self.tokenizers = [copy.deepcopy(encoder.tokenizer) for encoder in self.encoders]
         self.labels: list[str] = classifier.config_.labels
         self.run([WARM_UP], "right")
@@ -52,41 +51,52 @@ class ServedModel:
         """Tokens that all encoders read."""
         return min(encoder.config.max_length for encoder in self.encoders)
 
+    def _counts(self, texts: Sequence[str]) -> Iterator[tuple[str, int, list[int]]]:
+        """For each pass of an encoder: its name, the tokens it reads, and the tokens of each text."""
+        for encoder, tokenizer in zip(self.encoders, self.tokenizers, strict=True):
+            for template in encoder.config.templates:
+                rendered = [template.replace("{text}", text) for text in texts]
+                encoded = tokenizer(rendered, truncation=False, verbose=False)["input_ids"]
+                yield encoder.config.name, encoder.config.max_length, list(map(len, encoded))
+
     def lengths(self, texts: Sequence[str], *, truncate: bool) -> list[Length]:
         """The length of each text; in the tokenizers' thread.
 
         Raises:
-            ServiceError: a text is too long for an encoder and may not be cut, or nothing for it.
+            ServiceError: A text is too long for an encoder and may not be cut, or has no token.
         """
-        found = [Length(0, cut=False)] * len(texts)
-        for encoder, tokenizer in zip(self.encoders, self.tokenizers, strict=True):
-            name, limit = encoder.config.name, encoder.config.max_length
-            for template in encoder.config.templates:
-                rendered = [template.replace("{text}", text) for text in texts]
-                encoded = tokenizer(rendered, truncation=False, verbose=False)["input_ids"]
-                for position, count in enumerate(map(len, encoded)):
-                    if count == 0:
-                        raise ServiceError("Tokenizer", f"`inputs` has a text of which {name} makes no token")
-                    if count > limit and not truncate:
-                        raise ServiceError(
-                            "Tokenizer",
-                            f"`inputs` must have at most {limit} tokens. Given: {count} "
-                            f"(by the tokenizer of {name}); set `truncate` to cut it",
-                        )
-                    before = found[position]
-                    found[position] = Length(max(before.tokens, min(count, limit)), before.cut or count > limit)
-        return found
+        lengths = [Length(0, cut=False)] * len(texts)
+        for name, limit, counts in self._counts(texts):
+            if 0 in counts:
+                raise ServiceError("Tokenizer", f"`inputs` has a text in which {name} finds no token")
+            if max(counts) > limit and not truncate:
+                raise ServiceError(
+                    "Tokenizer",
+                    f"`inputs` must have at most {limit} tokens. Given: {max(counts)} "
+                    f"(by the tokenizer of {name}); set `truncate` to cut it",
+                )
+            lengths = [
+                Length(max(before.tokens, min(count, limit)), before.cut or count > limit)
+                for before, count in zip(lengths, counts, strict=True)
+            ]
+        return lengths
+
+    def is_cut(self, text: str) -> bool:
+        """Whether a text is too long for all encoders; in the tokenizers' thread."""
+        return all(count > limit for _, limit, (count,) in self._counts([text]))
 
     def run(self, texts: Sequence[str], side: Side) -> list[Scores]:
-        """The scores of texts; in the model's thread."""
+        """The scores of N texts; in the model's thread.
+
+        Raises:
+            ServiceError: A score is NaN.
+        """
         logits = self.classifier.predict_logits(texts, side)
-        probabilities = self.classifier.config_.decision.probabilities(logits)
         if not torch.isfinite(logits).all():
             raise ServiceError("Backend", "score is NaN")
+        probabilities = self.classifier.config_.decision.probabilities(logits)
         return [Scores(*both) for both in zip(logits.numpy(), probabilities, strict=True)]
 
-    def predictions(self, scores: Scores, *, raw: bool) -> list[Prediction]:
-        """All labels, by falling score."""
-        values = scores.logits if raw else scores.probabilities
-        order = np.argsort(-values, kind="stable")
-        return [Prediction(score=float(values[i]), label=self.labels[i]) for i in order]
+    def ranked(self, values: np.ndarray) -> list[dict[str, Any]]:
+        """All labels with their values, (C,), highest first, as `Prediction` describes them."""
+        return [{"score": float(values[i]), "label": self.labels[i]} for i in np.argsort(-values, kind="stable")]

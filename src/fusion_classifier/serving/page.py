@@ -1,117 +1,121 @@
-"""The web page at /, and what it needs for files of texts.
+"""The web page at /, and its routes for files of texts.
 
 GET  /                  the page; its parts under /static
 POST /file/columns      the columns of a table that is the body
 POST /file/predict      its texts with their labels, as CSV or JSONL
 
-A file is the request's body as it is, so the server's limit of a body holds for it, and no form has to be taken
-apart. It is kept in a folder of its own until the answer is sent.
+A file is the body as it is, so the server's limit of a body holds for it, and no form has to be parsed.
 """
 
 import asyncio
-import shutil
 import tempfile
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import quote
 
 import pyarrow.parquet as pq
-from fastapi import FastAPI, Query, Request
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import FileResponse, Response
-from starlette.background import BackgroundTask
 from starlette.staticfiles import StaticFiles
 
 from fusion_classifier.commands.predict import as_pipeline, flat, text_key, writer
-from fusion_classifier.config import ServerSettings
 from fusion_classifier.errors import DataError
-from fusion_classifier.serving.explain import Scored
-from fusion_classifier.serving.model import ServedModel
-from fusion_classifier.serving.schemas import ServiceError
+from fusion_classifier.serving.errors import ServiceError, in_json_terms
+from fusion_classifier.serving.service import ServiceHere
 from fusion_classifier.tasks.readers import read_rows, texts_of
 
 STATIC = Path(__file__).parent / "static"
 ENDINGS = (".csv", ".tsv", ".jsonl", ".parquet", ".txt")
-MOST_TEXTS = 10_000  # of a file: some minutes of work; larger ones are for fec predict
+MOST_TEXTS = 10_000  # of a file: some minutes of work
 MOST_UNPACKED = 20  # times the limit of a body, that a compressed file may grow to
-
-FileName = Annotated[str, Query(description="Name of the file; its ending says how it is read", max_length=255)]
 MEDIA_TYPES = {"csv": "text/csv; charset=utf-8", "jsonl": "application/x-ndjson"}
 
+FileName = Annotated[str, Query(description="Name of the file; its ending says how it is read", max_length=255)]
+Result = TypeVar("Result")
 
-def add_page(app: FastAPI, scored: Scored) -> None:
-    """Add the page and its routes; none of them is part of the documented interface."""
-    model: ServedModel = app.state.model
-    settings: ServerSettings = app.state.settings
-    app.mount("/static", StaticFiles(directory=STATIC), name="static")
-
-    @app.get("/", include_in_schema=False)
-    async def index() -> Response:
-        # Asked for anew each time, so that a new version's page is never mixed with an old one's script.
-        return FileResponse(STATIC / "index.html", headers={"cache-control": "no-cache"})
-
-    @app.get("/favicon.ico", include_in_schema=False)
-    async def icon() -> Response:
-        return FileResponse(STATIC / "icon.svg", media_type="image/svg+xml")
-
-    @app.post("/file/columns", include_in_schema=False)
-    async def columns(request: Request, name: FileName) -> Any:
-        async with received(request, name, settings.payload_limit) as path:
-            return {"columns": await asyncio.to_thread(said, path, lambda: columns_of(path))}
-
-    @app.post("/file/predict", include_in_schema=False)
-    async def predict(
-        request: Request,
-        name: FileName,
-        text_column: Annotated[str, Query(max_length=1000)] = "text",
-        kind: Annotated[Literal["csv", "jsonl"], Query(alias="format")] = "csv",
-    ) -> Any:
-        decision = model.classifier.config_.decision
-        if decision.multilabel and kind == "csv":
-            raise ServiceError("Validation", "Several labels a text don't fit into a CSV; take JSONL")
-        async with received(request, name, settings.payload_limit) as path:
-            texts = await asyncio.to_thread(said, path, lambda: list(_texts(path, text_column)))
-            key = text_key(text_column)
-            answers = Path(tempfile.mkdtemp(prefix="fec-")) / f"answers.{kind}"
-            try:
-                with writer(answers, key, lists=decision.multilabel) as write:
-                    for start in range(0, len(texts), settings.max_client_batch_size):
-                        part = texts[start : start + settings.max_client_batch_size]
-                        scores = await scored(request, part, truncate=True, side="right", batch=True)
-                        found = [as_pipeline(s.probabilities, model.labels, decision, None, None) for s in scores]
-                        write([{key: text} | flat(one) for text, one in zip(part, found, strict=True)])
-            except BaseException:
-                shutil.rmtree(answers.parent, ignore_errors=True)
-                raise
-        return FileResponse(
-            answers,
-            media_type=MEDIA_TYPES[kind],
-            filename=f"{Path(name).stem[:100]}-labels.{kind}",
-            headers={"fec-texts": str(len(texts))},
-            background=BackgroundTask(shutil.rmtree, answers.parent, ignore_errors=True),
-        )
+router = APIRouter(include_in_schema=False)  # no part of the documented interface
+static_files = StaticFiles(directory=STATIC)
 
 
-@asynccontextmanager
-async def received(request: Request, name: str, limit: int) -> AsyncIterator[Path]:
-    """The request's body as a file with the ending of `name`, for as long as the block lasts.
+@router.get("/")
+async def index() -> Response:
+    """The page."""
+    # Asked for anew each time, so that a new version's page is never mixed with an old one's script.
+    return FileResponse(STATIC / "index.html", headers={"cache-control": "no-cache"})
+
+
+@router.get("/favicon.ico")
+async def icon() -> Response:
+    """The page's icon."""
+    return FileResponse(STATIC / "icon.svg", media_type="image/svg+xml")
+
+
+@router.post("/file/columns")
+async def columns(request: Request, name: FileName, service: ServiceHere) -> Any:
+    """The columns of a table."""
+    return {"columns": await _from_file(request, name, service.settings.payload_limit, columns_of)}
+
+
+@router.post("/file/predict")
+async def predict(
+    request: Request,
+    name: FileName,
+    service: ServiceHere,
+    text_column: Annotated[str, Query(max_length=1000)] = "text",
+    kind: Annotated[Literal["csv", "jsonl"], Query(alias="format")] = "csv",
+) -> Response:
+    """The texts of a file with their labels."""
+    model, settings = service.model, service.settings
+    decision = model.classifier.config_.decision
+    if decision.multilabel and kind == "csv":
+        raise ServiceError("Validation", "Several labels per text don't fit into a CSV file; take JSONL")
+    texts = await _from_file(request, name, settings.payload_limit, lambda path: _texts(path, text_column))
+    key = text_key(text_column)
+    with tempfile.TemporaryDirectory(prefix="fec-") as folder:
+        answers = Path(folder) / f"answers.{kind}"
+        with writer(answers, key, lists=decision.multilabel) as write:
+            # A request's worth at a time: other clients' texts come in between.
+            for start in range(0, len(texts), settings.max_client_batch_size):
+                part = texts[start : start + settings.max_client_batch_size]
+                scores = await service.scores(request, part, truncate=True)
+                found = [as_pipeline(one.probabilities, model.labels, decision, None, None) for one in scores]
+                write([{key: text} | flat(answer) for text, answer in zip(part, found, strict=True)])
+        content = answers.read_bytes()
+    file_name = quote(f"{Path(name).stem[:100]}-labels.{kind}")
+    return Response(
+        content,
+        media_type=MEDIA_TYPES[kind],
+        headers={"content-disposition": f"attachment; filename*=utf-8''{file_name}", "fec-texts": str(len(texts))},
+    )
+
+
+async def _from_file(request: Request, name: str, limit: int, read: Callable[[Path], Result]) -> Result:
+    """What `read` gives of the request's body, as a file with the ending of `name`; in a thread.
 
     Raises:
-        ServiceError: an ending that can't be read, or a file that unpacks to far more than it is.
+        ServiceError: The file can't be read, or unpacks to far more than it is.
     """
     ending = Path(name).suffix.lower()
     if ending not in ENDINGS:
         raise ServiceError("Validation", f"The file must end in one of {', '.join(ENDINGS)}")
-    folder = Path(tempfile.mkdtemp(prefix="fec-"))
-    try:
-        path = folder / f"file{ending}"
-        path.write_bytes(await request.body())
-        if ending == ".parquet":
-            await asyncio.to_thread(_check_parquet, path, limit)
-        yield path
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    body = await request.body()
+
+    def work() -> Result:
+        with tempfile.TemporaryDirectory(prefix="fec-") as folder:
+            path = Path(folder) / f"file{ending}"
+            path.write_bytes(body)
+            if ending == ".parquet":
+                _check_parquet(path, limit)
+            try:
+                return read(path)
+            except DataError as error:  # without the place where the file is kept
+                message = str(error).replace(f"{path}, ", "").replace(f"{path}: ", "").replace(str(path), "the file")
+                message = in_json_terms(message)
+                raise ServiceError("Validation", message[:1].upper() + message[1:]) from error
+
+    return await asyncio.to_thread(work)
 
 
 def _check_parquet(path: Path, limit: int) -> None:
@@ -125,22 +129,8 @@ def _check_parquet(path: Path, limit: int) -> None:
 
 
 def _too_many() -> ServiceError:
-    message = f"The file has more than {MOST_TEXTS:,} texts; for such files there is fec predict --file"
-    return ServiceError("Validation", message, status=413)
-
-
-def said(path: Path, work: Any) -> Any:
-    """What `work` gives; what is wrong with the file is said without the place where it is kept.
-
-    Raises:
-        ServiceError: the file can't be read as asked.
-    """
-    try:
-        return work()
-    except DataError as error:
-        message = str(error).replace(f"{path}, ", "").replace(f"{path}: ", "").replace(str(path), "the file")
-        message = message.replace("name it with --text-column", "choose another column")
-        raise ServiceError("Validation", message[:1].upper() + message[1:]) from error
+    message = f"The file has more than {MOST_TEXTS:,} texts; for such files there is fec predict"
+    return ServiceError("Validation", message, 413)
 
 
 def columns_of(path: Path) -> list[str]:
@@ -153,12 +143,10 @@ def columns_of(path: Path) -> list[str]:
     return [str(name) for name in first.columns]
 
 
-def _texts(path: Path, text_column: str) -> Iterator[str]:
-    count = 0
-    for text in islice(texts_of(path, text_column), MOST_TEXTS + 1):
-        count += 1
-        yield text
-    if count > MOST_TEXTS:
+def _texts(path: Path, text_column: str) -> list[str]:
+    texts = list(islice(texts_of(path, text_column), MOST_TEXTS + 1))
+    if len(texts) > MOST_TEXTS:
         raise _too_many()
-    if not count:
+    if not texts:
         raise DataError(f"{path}: has no rows")
+    return texts

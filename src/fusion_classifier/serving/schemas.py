@@ -1,50 +1,19 @@
-"""What goes over the wire, as in text-embeddings-inference.
+"""Requests and answers, as in text-embeddings-inference.
 
 Source: https://huggingface.github.io/text-embeddings-inference (OpenAPI of version 1), `/predict`.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, field_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
-ErrorType = Literal[
-    "Backend", "Empty", "NotFound", "Overloaded", "Tokenizer", "Unauthorized", "Unhealthy", "Validation"
-]
-ERROR_STATUS: dict[ErrorType, int] = {
-    "Empty": 400,
-    "Unauthorized": 401,
-    "NotFound": 404,
-    "Validation": 422,
-    "Tokenizer": 422,
-    "Backend": 424,
-    "Overloaded": 429,
-    "Unhealthy": 503,
-}
+from fusion_classifier.config import ServerSettings
+from fusion_classifier.encoders.encode import Side
+from fusion_classifier.serving.errors import ServiceError
+from fusion_classifier.serving.model import ServedModel
+from fusion_classifier.version import __version__
 
-
-class ServiceError(Exception):
-    """An answer that is an error; its message never holds a text, a path or a stack."""
-
-    def __init__(self, error_type: ErrorType, message: str, status: int | None = None) -> None:
-        super().__init__(message)
-        self.error_type, self.message, self.status = error_type, message, status or ERROR_STATUS[error_type]
-
-
-class ErrorResponse(BaseModel):
-    """An error."""
-
-    error: str = Field(examples=["Model is overloaded"])
-    error_type: ErrorType = Field(examples=["Overloaded"])
-
-
-class Prediction(BaseModel):
-    """A label with its score."""
-
-    score: float = Field(description="Calibrated probability, or with raw_scores the logit.", examples=[0.5])
-    label: str = Field(examples=["admiration"])
-
-
-# What the schema says of a text is checked further down, where an empty one gets its own kind of error.
+# Only described here: `Service.check_text` checks texts, since an empty one has its own type of error.
 Text = Annotated[str, Field(json_schema_extra={"minLength": 1, "pattern": r"\S"})]
 Single = Annotated[Text, Field(description="A text")]
 OneText = Annotated[list[Text], Field(description="A text", json_schema_extra={"minItems": 1, "maxItems": 1})]
@@ -63,19 +32,9 @@ class PredictRequest(BaseModel):
     raw_scores: StrictBool = False
     """Logits instead of calibrated probabilities."""
     truncate: StrictBool | None = Field(default=None, examples=[False])
-    """Cut texts that are too long instead of refusing them; what the server was started with unless given."""
+    """Cut texts that are too long instead of refusing them. Default: as the server was started."""
     truncation_direction: Literal["left", "right", "Left", "Right"] = "right"
     """Where they are cut: left loses the start, right the end."""
-
-    @field_validator("inputs")
-    @classmethod
-    def _is_unicode(cls, value: Any) -> Any:
-        for text in _strings(value):
-            try:
-                text.encode()
-            except UnicodeEncodeError:
-                raise ValueError("half a surrogate pair is no valid Unicode") from None
-        return value
 
     @property
     def is_batch(self) -> bool:
@@ -83,41 +42,43 @@ class PredictRequest(BaseModel):
         return isinstance(self.inputs, list) and (not self.inputs or isinstance(self.inputs[0], list))
 
     @property
+    def side(self) -> Side:
+        """Where texts are cut."""
+        return "left" if self.truncation_direction in ("left", "Left") else "right"
+
+    @property
     def texts(self) -> list[str]:
         """The texts.
 
         Raises:
-            ServiceError: a pair, none, or an empty one.
+            ServiceError: A pair, or no text.
         """
-        rows = self.inputs if isinstance(self.inputs, list) else [self.inputs]
-        if not self.is_batch:  # ["a"] is one text, ["a", "b"] a pair
-            rows = [[text for text in rows if isinstance(text, str)]]
-        found = []
-        for row in rows:
-            if len(row) != 1:
-                raise ServiceError("Validation", "`inputs` must be single texts: this model does not take pairs")
-            if not row[0].strip():
-                raise ServiceError("Empty", "`inputs` cannot be empty")
-            found.append(row[0])
-        if not found:
+        if isinstance(self.inputs, str):
+            return [self.inputs]
+        if not self.inputs:
             raise ServiceError("Empty", "Batch is empty")
-        return found
+        # ["a"] is one text, ["a", "b"] a pair.
+        rows = [row for row in self.inputs if isinstance(row, list)] if self.is_batch else [self.inputs]
+        if any(len(row) != 1 for row in rows):
+            raise ServiceError("Validation", "`inputs` must be single texts: this model does not take pairs")
+        return [str(row[0]) for row in rows]
 
 
-def _strings(value: Any) -> list[str]:
-    if isinstance(value, str):
-        return [value]
-    return [text for one in value for text in _strings(one)]
+class Prediction(BaseModel):
+    """A label with its score."""
+
+    score: float = Field(description="Calibrated probability, or with raw_scores the logit.", examples=[0.5])
+    label: str = Field(examples=["admiration"])
 
 
 PredictResponse = Annotated[
     Annotated[list[Prediction], Field(title="Single")] | Annotated[list[list[Prediction]], Field(title="Batch")],
-    Field(description="Labels by falling score; for a batch one list a text"),
+    Field(description="Labels, highest score first; for a batch one list per text"),
 ]
 
 
 class ClassifierType(BaseModel):
-    """The kind of model, as text-embeddings-inference says it."""
+    """The labels, as text-embeddings-inference has them."""
 
     id2label: dict[str, str]
     label2id: dict[str, int]
@@ -159,3 +120,36 @@ class Info(BaseModel):
     payload_limit: int
     auto_truncate: bool
     version: str
+
+    @classmethod
+    def of(cls, model: ServedModel, settings: ServerSettings) -> "Info":
+        """What a server says of itself."""
+        config = model.classifier.config_
+        id2label = {str(index): label for index, label in enumerate(model.labels)}
+        thresholds = config.decision.thresholds
+        encoders = [
+            EncoderInfo(
+                name=encoder.config.name,
+                max_length=encoder.config.max_length,
+                dtype=str(encoder.identity.dtype).removeprefix("torch."),
+                fingerprint=encoder.identity.fingerprint,
+            )
+            for encoder in model.encoders
+        ]
+        return cls(
+            model_id=model.name,
+            model_type=ModelType(
+                classifier=ClassifierType(
+                    id2label=id2label, label2id={label: index for index, label in enumerate(model.labels)}
+                )
+            ),
+            model_dtype="+".join(sorted({encoder.dtype for encoder in encoders})),
+            id2label=id2label,
+            multilabel=config.decision.multilabel,
+            thresholds=None if thresholds is None else dict(zip(model.labels, thresholds, strict=True)),
+            head=config.head.name,
+            encoders=encoders,
+            max_input_length=model.max_input_length,
+            version=__version__,
+            **settings.model_dump(include=cls.model_fields.keys() & ServerSettings.model_fields.keys()),
+        )

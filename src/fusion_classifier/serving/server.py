@@ -1,4 +1,4 @@
-"""Runs the application: a socket, signals, logs."""
+"""Runs the application under uvicorn: socket, signals, logs."""
 
 import logging
 import signal
@@ -15,17 +15,23 @@ from fusion_classifier.classifier.folder import find_model
 from fusion_classifier.config import Device, ServerSettings
 from fusion_classifier.errors import FecError, UsageError
 from fusion_classifier.serving.app import create_app
-from fusion_classifier.serving.connection import Connection
-from fusion_classifier.serving.limits import HEADER_BYTES
+from fusion_classifier.serving.limits import HEADER_BYTES, Connection
 from fusion_classifier.serving.model import ServedModel
 from fusion_classifier.support import logs
 
 LOGGERS = ("fusion_classifier.serving", "uvicorn.error")
-SHUTDOWN_SECONDS = 60  # for what was accepted; a client that does not read its answer must not hold the server
+SHUTDOWN_SECONDS = 60  # for accepted requests; a client that does not read its answer must not hold the server
+# The page runs its own scripts and nothing else, and no other site may frame it.
+SECURITY_HEADERS = {
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "connect-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'",
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+}
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's, but a signal that it has obeyed is done with: it is not raised again afterwards."""
+    """uvicorn's server, but a signal that it has obeyed is not raised again afterwards: the exit code is 0."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -48,24 +54,24 @@ def serve(
     encoder_paths: Mapping[str, str],
     json_output: bool,
 ) -> None:
-    """Serve a model until SIGINT or SIGTERM; what was accepted by then is answered first.
+    """Serve a model until SIGINT or SIGTERM; requests accepted by then are answered first.
 
     Args:
-        name: as `find_model` takes it.
-        settings: limits and access.
-        host: address to listen at.
-        port: 0 takes a free one.
-        device: `auto`, `cpu`, `cuda` or `mps`.
-        encoder_paths: places of the encoders' weights, by encoder name.
-        json_output: logs as lines of JSON.
+        name: Model folder, run folder, model of the package, or Hub id.
+        settings: Limits and access.
+        host: Address to listen at.
+        port: Port; 0 takes a free one.
+        device: Device of the model.
+        encoder_paths: Places of the encoders' weights, by encoder name.
+        json_output: Log lines of JSON instead of text.
 
     Raises:
-        UsageError: the address can't be listened at.
-        FecError: see the messages.
+        UsageError: The address can't be listened at.
+        FecError: The model can't be loaded, or the server can't start.
     """
     folder = find_model(name)
     listening = _listen(host, port)
-    shown = folder.parent.name if folder.name == "model" else folder.name  # no path of this machine
+    shown = folder.parent.name if folder.name == "model" else folder.name  # not its path
     classifier = FusionClassifier.from_pretrained(folder, device=device, encoder_paths=encoder_paths)
     app = create_app(ServedModel(classifier, shown), settings)
     _log_to_stderr(json_output)
@@ -75,17 +81,18 @@ def serve(
     server = _Server(configuration(app))
     server.run(sockets=[listening])
     if not server.started:
-        raise FecError("the server could not start; its log says why")
+        raise FecError("the server could not start; see its log")
 
 
 def configuration(app: FastAPI) -> uvicorn.Config:
-    """How uvicorn runs the application."""
+    """uvicorn's settings."""
     return uvicorn.Config(
         app,
         log_config=None,
         access_log=False,
         server_header=False,
-        http=Connection,  # httptools, taken where it is installed, has no limit for headers
+        headers=list(SECURITY_HEADERS.items()),
+        http=Connection,  # httptools, used where it is installed, has no limit for headers
         ws="none",
         h11_max_incomplete_event_size=HEADER_BYTES,
         timeout_keep_alive=30,
@@ -94,14 +101,14 @@ def configuration(app: FastAPI) -> uvicorn.Config:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """A socket, before a model is loaded: a port that is taken is said at once."""
+    """A socket, before a model is loaded: a taken port is reported at once."""
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listening = socket.socket(family, kind)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
     except (OSError, OverflowError) as error:
-        raise UsageError(f"--host {host} --port {port}: can't be listened at ({error}); choose another") from error
+        raise UsageError(f"`port`: can't listen at {host}:{port} ({error}); choose another") from error
     return listening
 
 
@@ -111,5 +118,5 @@ def _log_to_stderr(json_output: bool) -> None:
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [handler], False
         logger.setLevel(logging.INFO)
-    # Of uvicorn only what is wrong: the address is said above.
+    # Of uvicorn only problems: the address is logged above.
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)

@@ -1,7 +1,7 @@
 """Values from users, checked by pydantic, with errors in plain words."""
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -11,8 +11,20 @@ Model = TypeVar("Model", bound=BaseModel)
 SECRETS = ("api_key",)  # no message repeats them
 
 
-def first_problem(error: ValidationError) -> tuple[str, str]:
-    """The first problem of a validation: where it is, such as `encoders[0].layers`, and what is wrong there."""
+class HasErrors(Protocol):
+    """pydantic's ValidationError, or FastAPI's."""
+
+    def errors(self) -> Any:
+        """The problems."""
+
+
+def first_problem(error: HasErrors, *, show_input: bool = True) -> tuple[str, str]:
+    """The first problem of a validation: where it is, such as `encoders[0].layers`, and what is wrong there.
+
+    Args:
+        error: Error of a validation.
+        show_input: Whether the message repeats the refused value.
+    """
     problem = error.errors()[0]
     where = ""
     for part in problem["loc"]:
@@ -20,7 +32,8 @@ def first_problem(error: ValidationError) -> tuple[str, str]:
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "string_unicode":
         return where, "is not text (half of a surrogate pair)"
-    if problem["loc"] and problem["loc"][-1] not in SECRETS and not isinstance(problem["input"], Mapping):
+    shown = show_input and problem["loc"] and problem["loc"][-1] not in SECRETS
+    if shown and not isinstance(problem["input"], Mapping):
         message += f", not {problem['input']!r}"
     return where, message
 

@@ -1,0 +1,64 @@
+"""POST /predict, and what a server says of itself: GET /info, /health, /metrics.
+
+{"inputs": "a text"}            [{"score": …, "label": …}, …], highest score first
+{"inputs": [["a"], ["b"]]}      a list of such lists
+"""
+
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from fusion_classifier.serving.errors import RESPONSES, ServiceError
+from fusion_classifier.serving.schemas import Info, PredictRequest, PredictResponse
+from fusion_classifier.serving.service import ServiceHere, read_by
+
+router = APIRouter()
+health_router = APIRouter()  # asked without the key
+
+
+@router.post("/predict", response_model=PredictResponse, responses=RESPONSES)
+async def predict(body: PredictRequest, request: Request, service: ServiceHere) -> Any:
+    """Classify texts."""
+    texts, most = body.texts, service.settings.max_client_batch_size
+    if len(texts) > most:
+        message = f"batch size {len(texts)} > maximum allowed batch size {most}"
+        raise ServiceError("Validation", message, 413)
+    scores = await service.scores(
+        request, texts, truncate=service.truncates(body.truncate), side=body.side, batch=body.is_batch
+    )
+    answers = [service.model.ranked(one.logits if body.raw_scores else one.probabilities) for one in scores]
+    read = {"characters": sum(map(len, texts)), "tokens": read_by(request)["tokens"]}
+    return JSONResponse(
+        answers if body.is_batch else answers[0],
+        headers={f"x-compute-{name}": str(count) for name, count in read.items()},
+    )
+
+
+@router.get("/info", response_model=Info, responses={401: RESPONSES[401]})
+async def info(service: ServiceHere) -> Info:
+    """The model and the server's limits."""
+    return Info.of(service.model, service.settings)
+
+
+@health_router.get(
+    "/health",
+    response_class=Response,
+    responses={200: {"description": "Everything is working fine"}, 503: RESPONSES[503]},
+)
+async def health(service: ServiceHere) -> Response:
+    """Whether texts can be classified."""
+    if not service.batcher.healthy:
+        raise ServiceError("Unhealthy", "unhealthy")
+    return Response()
+
+
+@router.get(
+    "/metrics",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {}}, "description": "For Prometheus"}, 401: RESPONSES[401]},
+)
+async def prometheus(service: ServiceHere) -> Response:
+    """Metrics for Prometheus."""
+    return Response(generate_latest(service.metrics.registry), media_type=CONTENT_TYPE_LATEST)
