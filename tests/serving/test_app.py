@@ -127,9 +127,7 @@ def test_raw_scores_are_logits(server: str, classifier: FusionClassifier) -> Non
     check(predict(server, "we won", raw_scores=True).json(), pytest.approx(scores, abs=1e-4).expected)
 
 
-def test_concurrent_clients_get_the_offline_answers(
-    server: str, classifier: FusionClassifier
-) -> None:
+def test_concurrent_clients_get_the_offline_answers(server: str, classifier: FusionClassifier) -> None:
     texts = [f"{'abcdefgh'[i % 8] * (1 + i % 23)} {i}" for i in range(96)]
     scores = expected(classifier, texts)
     before = metrics_of(server).get("te_batch_next_size_count", 0)
@@ -239,9 +237,7 @@ def test_a_body_too_large_is_refused_declared_or_not(served: Served, gated: Gate
         assert b" 413 " in raw(address, head + b"9" * 18 + b"\r\n\r\n" + b"a" * 9000).splitlines()[0]
 
 
-def test_slow_bodies_and_endless_headers_are_given_up(
-    server: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_slow_bodies_and_endless_headers_are_given_up(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "BODY_SECONDS", 0.2)
     assert b" 408 " in raw(server, b"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n{").splitlines()[0]
     endless = b"GET /health HTTP/1.1\r\n" + b"x-a: " + b"a" * 100_000
@@ -257,9 +253,7 @@ def test_slow_bodies_and_endless_headers_are_given_up(
         b"A" * 40_000 + b" /health HTTP/1.1\r\nhost: x\r\n\r\n",
     ],
 )
-def test_long_headers_in_one_piece_are_refused(
-    server: str, request_: bytes
-) -> None:
+def test_long_headers_in_one_piece_are_refused(server: str, request_: bytes) -> None:
     answer = raw(server, request_)
     assert answer.split()[1] in (b"431", b"400"), "400 where it did not come in one piece"
 

@@ -3,23 +3,17 @@
 import csv
 import re
 import shutil
-import socket
-import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("playwright", reason="the web page's tests need playwright")
-import uvicorn
 from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from fusion_classifier import FusionClassifier
-from fusion_classifier.config import ServerSettings
-from fusion_classifier.serving.app import create_app
 from fusion_classifier.serving.model import ServedModel
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -33,6 +27,7 @@ ARGUMENTS = [
 ]
 TEXT = "After the long meeting on Tuesday I was so grateful 🙏 to the driver."
 KEY = "a-key-of-the-tests"
+Served = Callable[..., AbstractContextManager[str]]
 
 
 @pytest.fixture(scope="module")
@@ -45,25 +40,9 @@ def browser() -> Iterator[Browser]:
         found.close()
 
 
-@contextmanager
-def served(classifier: FusionClassifier, settings: ServerSettings) -> Iterator[str]:
-    """A server in a thread, on a free port."""
-    listening = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(
-        uvicorn.Config(create_app(ServedModel(classifier, "demo-emotions"), settings), log_level="error")
-    )
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-    thread.start()
-    while not server.started and thread.is_alive():
-        time.sleep(0.01)
-    yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-    server.should_exit = True
-    thread.join()
-
-
 @pytest.fixture(scope="module")
-def url(demo_classifier: FusionClassifier) -> Iterator[str]:
-    with served(demo_classifier, ServerSettings(payload_limit=50_000)) as found:
+def url(demo_classifier: FusionClassifier, served: Served) -> Iterator[str]:
+    with served(ServedModel(demo_classifier, "demo-emotions"), payload_limit=50_000) as found:
         yield found
 
 
@@ -261,11 +240,11 @@ def test_every_error_is_said_with_a_way_out(page: Page) -> None:
 
 
 def test_a_key_is_asked_for_only_where_one_is_needed(
-    page: Page, browser: Browser, demo_classifier: FusionClassifier
+    page: Page, browser: Browser, demo_classifier: FusionClassifier, served: Served
 ) -> None:
     expect(page.locator("#about dd").first).to_have_text("demo-emotions")
     expect(page.locator("#key-form")).not_to_be_visible()
-    with served(demo_classifier, ServerSettings(api_key=KEY)) as locked:
+    with served(ServedModel(demo_classifier, "demo-emotions"), api_key=KEY) as locked:
         for other in opened(browser, locked):
             field = other.get_by_label("This server asks for a key")
             field.fill("wrong-key-12")
@@ -278,7 +257,9 @@ def test_a_key_is_asked_for_only_where_one_is_needed(
             classify(other, TEXT)
 
 
-def test_labels_over_their_threshold_are_given(browser: Browser, demo_classifier: FusionClassifier) -> None:
+def test_labels_over_their_threshold_are_given(
+    browser: Browser, demo_classifier: FusionClassifier, served: Served
+) -> None:
     """A multi-label model: the same head with thresholds."""
     import copy
 
@@ -286,7 +267,7 @@ def test_labels_over_their_threshold_are_given(browser: Browser, demo_classifier
     thresholds = tuple(0.0 if label in ("joy", "pride") else 0.999999 for label in demo_classifier.classes_)
     decision = several.config_.decision.model_copy(update={"thresholds": thresholds})
     several.config_ = several.config_.model_copy(update={"decision": decision})
-    with served(several, ServerSettings()) as address:
+    with served(ServedModel(several, "demo-emotions")) as address:
         for page in opened(browser, address):
             expect(page.locator("#about dd").first).to_have_text("demo-emotions")
             assert page.locator("#format option").all_text_contents() == ["JSONL"]
