@@ -28,7 +28,7 @@ from fusion_classifier.cluster.pool import QUIET
 from fusion_classifier.encoders.presets import PRESETS
 from fusion_classifier.encoders.weights import locate
 from fusion_classifier.errors import WeightsError
-from fusion_classifier.tasks import demo
+from fusion_classifier.tasks.named.demo import Demo
 
 if TYPE_CHECKING:
     from fusion_classifier.serving.model import ServedModel
@@ -152,7 +152,7 @@ def smollm2() -> str:
 @pytest.fixture(scope="session")
 def demo_classifier(minilm: str, tmp_path_factory: pytest.TempPathFactory) -> FusionClassifier:
     """A classifier with real weights, its head trained on the demo corpus."""
-    task = demo.load()
+    task = Demo().load()
     train, valid = task.split("train"), task.split("valid")
     return FusionClassifier([minilm], head="linear", store=tmp_path_factory.mktemp("store")).fit(
         train.texts,

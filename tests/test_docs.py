@@ -51,7 +51,7 @@ def test_commands_are_understood(command: str) -> None:
 @pytest.mark.timeout(900)
 def test_the_readmes_way_with_ones_own_file_works(minilm: str, tmp_path: Path) -> None:
     """Run, predict and predict by file, on a file with the README's columns."""
-    lines = (ROOT / "src/fusion_classifier/tasks/demo_corpus/train.csv").read_text("utf-8").splitlines()
+    lines = (ROOT / "src/fusion_classifier/tasks/named/demo_corpus/train.csv").read_text("utf-8").splitlines()
     (tmp_path / "reviews.csv").write_text("\n".join(["comment,mood", *lines[1:]]), "utf-8")
     shutil.copy(tmp_path / "reviews.csv", tmp_path / "new.csv")
     guide = "".join((ROOT / page).read_text("utf-8") for page in ("README.md", "docs/own-data.md"))
@@ -76,11 +76,11 @@ def test_the_readmes_way_with_ones_own_file_works(minilm: str, tmp_path: Path) -
 @pytest.mark.parametrize("page", [ROOT / "README.md", *PYTHON_PAGES], ids=lambda page: page.name)
 def test_the_python_of_a_page_works(page: Path, minilm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a few texts of the demo corpus, and one encoder and few steps instead of what the page says."""
-    from fusion_classifier.tasks import demo
+    from fusion_classifier.tasks.named.demo import Demo
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    task = demo.load()
+    task = Demo().load()
     labels = [task.labels[i] for i in task.targets("train")[:120]]
     scope = {"texts": list(task.split("train").texts[:120]), "labels": labels}
     blocks = re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), re.S)

@@ -18,7 +18,7 @@ DATA_FILES = [
     "modelcard.md.j2",
     "py.typed",
     "serving/static/page.js",
-    "tasks/demo_corpus/train.csv",
+    "tasks/named/demo_corpus/train.csv",
 ]
 
 

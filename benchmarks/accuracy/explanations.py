@@ -12,7 +12,7 @@ import numpy as np
 
 from fusion_classifier import FusionClassifier
 from fusion_classifier.classifier.explanation import without, word_spans
-from fusion_classifier.tasks import demo
+from fusion_classifier.tasks.named.demo import Demo
 
 
 def left_out(text: str, spans: list[tuple[int, int]]) -> str:
@@ -27,7 +27,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", help="a model of the demo corpus; trained here on minilm-l6 unless given")
     given = parser.parse_args().model
-    task, random = demo.load(), np.random.default_rng(0)
+    task, random = Demo().load(), np.random.default_rng(0)
     if given:
         classifier = FusionClassifier.from_pretrained(given)
     else:

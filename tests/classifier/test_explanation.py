@@ -13,7 +13,7 @@ from fusion_classifier import FusionClassifier
 from fusion_classifier.classifier.explanation import NOTHING, explanations, grouped, occlude, without, word_spans
 from fusion_classifier.cli.main import app
 from fusion_classifier.errors import DataError, UsageError
-from fusion_classifier.tasks import demo
+from fusion_classifier.tasks.named.demo import Demo
 from fusion_classifier.training.decision import Decision
 
 TEXT = "After the long meeting on Tuesday I was so grateful to the driver."
@@ -28,7 +28,7 @@ def classifier(demo_classifier: FusionClassifier) -> FusionClassifier:
 @pytest.fixture(scope="module")
 def several(minilm: str, tmp_path_factory: pytest.TempPathFactory) -> FusionClassifier:
     """The same for any number of labels a text."""
-    task = demo.load()
+    task = Demo().load()
     labels = [[task.labels[i]] for i in task.targets("train")]
     store = tmp_path_factory.mktemp("store")
     return FusionClassifier([minilm], head="linear", store=store).fit(task.split("train").texts, labels)

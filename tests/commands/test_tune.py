@@ -32,8 +32,8 @@ from fusion_classifier.errors import DataError, FecError, MissingSplitError, Non
 from fusion_classifier.features.store import FeatureStore
 from fusion_classifier.runs.context import Workspace
 from fusion_classifier.support.progress import QUIET
-from fusion_classifier.tasks import demo
 from fusion_classifier.tasks.loaded import LoadedTask, Split
+from fusion_classifier.tasks.named.demo import Demo
 
 CPU = torch.device("cpu")
 WORDS = ("we won", "he broke it", "it is dark")
@@ -404,7 +404,7 @@ def test_on_a_terminal_a_bar_moves(bert_folder: Path, tmp_path: Path) -> None:
 
 
 def test_minilm_learns_the_demo_corpus(minilm: str, work: Workspace, tmp_path: Path) -> None:
-    task = demo.load()
+    task = Demo().load()
     config = TuneConfig(epochs=2, learning_rate=1e-3, batch_size=16)
     tuned = tune_encoder(config, parse_encoder(minilm), task.limited(160), tmp_path / "tuned", work)
     truth = task.targets("valid")

@@ -15,7 +15,7 @@ from fusion_classifier.encoders.identity import identify
 from fusion_classifier.encoders.loading import load_encoder
 from fusion_classifier.encoders.spec import parse_encoder
 from fusion_classifier.errors import UsageError
-from fusion_classifier.tasks import demo
+from fusion_classifier.tasks.named.demo import Demo
 
 CPU = torch.device("cpu")
 
@@ -35,7 +35,7 @@ def weight_bytes(model: nn.Module) -> int:
 @pytest.mark.parametrize("name", ["minilm-l6", "smollm2-135m"])
 def test_real_weights_in_8_bits_are_half_as_large_and_give_nearly_the_same_features(name: str) -> None:
     pytest.importorskip("torchao")
-    texts = demo.load().split("valid").texts[:24]
+    texts = Demo().load().split("valid").texts[:24]
     plain = load_encoder(parse_encoder(f"{name}?dtype=bfloat16"), CPU)
     small = load_encoder(parse_encoder(f"{name}?dtype=bfloat16&quantization=int8"), CPU)
     assert 0.5 <= weight_bytes(small.model) / weight_bytes(plain.model) < 0.52

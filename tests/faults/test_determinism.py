@@ -7,14 +7,14 @@ import torch
 from fusion_classifier.encoders.encode import encode
 from fusion_classifier.encoders.loading import load_encoder
 from fusion_classifier.encoders.spec import parse_encoder
-from fusion_classifier.tasks import demo
+from fusion_classifier.tasks.named.demo import Demo
 
 
 @pytest.mark.parametrize(("dtype", "least"), [("bfloat16", 0.9998), ("float32", 1 - 1e-9)])
 def test_a_feature_is_the_same_alone_among_others_and_in_another_order_but_for_rounding(
     dtype: str, least: float
 ) -> None:
-    texts = list(demo.load().split("valid").texts[:40])
+    texts = list(Demo().load().split("valid").texts[:40])
     encoder = load_encoder(parse_encoder(f"minilm-l6?dtype={dtype}"), torch.device("cpu"))
     together, backwards = np.stack(encode(encoder, texts)), np.stack(encode(encoder, texts[::-1]))[::-1]
     alone = np.stack([encode(encoder, [text])[0] for text in texts])

@@ -26,7 +26,7 @@ from fusion_classifier.config import TaskConfig
 from fusion_classifier.evaluation.predictions import SplitPredictions, read_predictions, write_predictions
 from fusion_classifier.runs.config_file import read_run_config
 from fusion_classifier.tasks.readers import texts_of
-from fusion_classifier.tasks.registry import NAMED, load_task
+from fusion_classifier.tasks.registry import describe_tasks, load_task
 
 ENDINGS = ["csv", "tsv", "jsonl", "parquet", "txt", "csv.gz", "json", ""]
 
@@ -124,7 +124,7 @@ def test_any_parquet_types_and_damaged_parquet_files(
     read_all(path)
 
 
-@pytest.mark.parametrize("name", [name for name in NAMED if name != "demo"])
+@pytest.mark.parametrize("name", [task["name"] for task in describe_tasks() if task["name"] != "demo"])
 @fuzzed
 @given(content=anything)
 def test_a_named_tasks_folder_with_anything_in_it(
@@ -168,7 +168,7 @@ def test_a_message_about_a_long_field_has_its_beginning_and_its_way_out(tmp_path
     said = settled(lambda: load_task(TaskConfig(name=str(path))))
     assert said
     assert said.startswith(f"{path}: no column 'text'")
-    assert said.endswith("name it with --text-column")
+    assert said.endswith("set `text_column`")
 
 
 def test_a_million_characters_and_a_hundred_thousand_labels_are_read(tmp_path: Path) -> None:

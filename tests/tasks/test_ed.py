@@ -12,9 +12,9 @@ import pytest
 
 from fusion_classifier.config import TaskConfig
 from fusion_classifier.errors import DataError, MissingSplitError
-from fusion_classifier.tasks import ed
 from fusion_classifier.tasks.labels import read_label_order
 from fusion_classifier.tasks.loaded import Split
+from fusion_classifier.tasks.named.ed import EmpatheticDialogues
 from fusion_classifier.tasks.registry import load_task
 
 README = """---
@@ -30,6 +30,7 @@ configs:
 ---
 """
 
+REPO = EmpatheticDialogues().source
 Rows = list[tuple[str, str]]
 ROWS: dict[str, Rows] = {
     "train": [("I lost my keys, again.", "annoyed"), ("My dog came back!", "joyful")],
@@ -51,7 +52,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, root: Path, splits: dict[str, Rows
     """Put a data set of the Hub's layout where `datasets` looks before it asks the Hub."""
     import datasets
 
-    folder = root / ed.HUB_REPO
+    folder = root / REPO
     (folder / "data").mkdir(parents=True)
     (folder / "README.md").write_text(README, encoding="utf-8")
     for name, rows in splits.items():
@@ -72,22 +73,22 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, root: Path, splits: dict[str, Rows
 def test_hub_rows_become_situations_and_emotions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Read by `datasets` itself from a folder of the Hub's layout; the note says what the rows are not."""
     stand_in(monkeypatch, tmp_path, ROWS)
-    task = ed.load()
+    task = EmpatheticDialogues().load()
     assert task.splits == {
         "train": Split(("I lost my keys, again.", "My dog came back!"), (17, 6)),
         "valid": Split(("He kept his word.",), (1,)),
         "test": Split(("She left.\nI stayed.",), (0,)),
     }
-    assert (task.name, task.labels, task.source) == ("ED", ed.LABELS, ed.HUB_REPO)
+    assert (task.name, task.labels, task.source) == ("ED", EmpatheticDialogues.labels, REPO)
     assert len(task.notes) == 1
-    assert "--data" in task.notes[0]
+    assert "`data`" in task.notes[0]
 
 
 def test_hub_rows_without_a_text_are_left_out_and_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stand_in(
         monkeypatch, tmp_path, ROWS | {"train": [*ROWS["train"], (" ", "sad")], "test": [("", "sad"), ("a", "sad")]}
     )
-    task = ed.load()
+    task = EmpatheticDialogues().load()
     assert (len(task.split("train")), task.split("test").texts) == (2, ("a",))
     assert task.notes[-1] == "2 rows without a text were left out"
 
@@ -96,16 +97,16 @@ def test_unknown_emotion_on_the_hub_is_an_error_with_split_and_row(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stand_in(monkeypatch, tmp_path, ROWS | {"valid": [("fine", "sad"), ("odd", "bored")]})
-    with pytest.raises(DataError, match=f"^{ed.HUB_REPO}, valid, row 2: unknown label 'bored'$"):
-        ed.load()
+    with pytest.raises(DataError, match=f"^{REPO}, valid, row 2: unknown label 'bored'"):
+        EmpatheticDialogues().load()
 
 
 def test_without_hub_the_error_says_to_give_a_folder(tmp_path: Path) -> None:
     """In a process of its own: the Hub's libraries read the environment once."""
     code = (
         "from fusion_classifier.errors import DataError\n"
-        "from fusion_classifier.tasks import ed\n"
-        "try:\n    ed.load()\n"
+        "from fusion_classifier.tasks.named.ed import EmpatheticDialogues\n"
+        "try:\n    EmpatheticDialogues().load()\n"
         "except DataError as error:\n    print(error)\n"
     )
     places = {"HF_HOME": str(tmp_path / "home"), "HF_DATASETS_CACHE": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "1"}
@@ -118,19 +119,19 @@ def test_without_hub_the_error_says_to_give_a_folder(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(f"task ED: the data set {ed.HUB_REPO} can't be read from the Hub (")
-    assert "--data DIR" in done.stdout
+    assert done.stdout.startswith(f"task ED: the data set {REPO} can't be read from the Hub (")
+    assert "`data`" in done.stdout
     assert len(done.stdout.splitlines()) == 1
 
 
 def test_labels_are_32() -> None:
-    assert len(set(ed.LABELS)) == len(ed.LABELS) == 32
+    assert len(set(EmpatheticDialogues.labels)) == len(EmpatheticDialogues.labels) == 32
 
 
 def test_published_files_have_the_published_counts_and_label_order(published: Path) -> None:
     task = load_task(TaskConfig(name="ED", data=str(published)))
     assert {name: len(split) for name, split in task.splits.items()} == {"train": 17_802, "valid": 2_761}
-    assert task.labels == ed.LABELS == read_label_order(published / "label2idx.txt")
+    assert task.labels == EmpatheticDialogues.labels == read_label_order(published / "label2idx.txt")
     assert all(len(Counter(split.labels)) == 32 for split in task.splits.values())
     assert task.notes == ()
 

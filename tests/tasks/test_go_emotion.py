@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from fusion_classifier.evaluation.overlap import overlap
-from fusion_classifier.tasks import go_emotion
 from fusion_classifier.tasks.loaded import Split
+from fusion_classifier.tasks.named.go_emotion import NEUTRAL, GoEmotion
 from fusion_classifier.tasks.table import load_table
 
 README = """---
@@ -32,7 +32,13 @@ configs:
 ---
 """
 
+REPO = GoEmotion().source
 Rows = list[tuple[str, list[int]]]
+
+
+def single_label(rows: Rows) -> Split:
+    kept = [row for text, labels in rows if (row := GoEmotion().hub_row({"text": text, "labels": labels}))]
+    return Split(tuple(row["text"] for row in kept), tuple(row["label"] for row in kept))
 
 
 @pytest.fixture
@@ -54,7 +60,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, root: Path, **splits: Rows) -> Non
     """Put a data set of the Hub's layout where `datasets` looks before it asks the Hub."""
     import datasets
 
-    folder = root / go_emotion.HUB_REPO
+    folder = root / REPO
     (folder / "simplified").mkdir(parents=True)
     (folder / "raw").mkdir()
     (folder / "README.md").write_text(README, encoding="utf-8")
@@ -83,14 +89,14 @@ def test_rows_with_one_emotion_are_kept_lower_cased() -> None:
         ("  ÄRGER, “Öl” 😀 ", [2]),
         ("First", [0]),
     ]
-    assert go_emotion.single_label(rows) == Split(("i love it", "  ärger, “öl” 😀 ", "first"), (18, 2, 0))
+    assert single_label(rows) == Split(("i love it", "  ärger, “öl” 😀 ", "first"), (18, 2, 0))
 
 
 def test_labels_are_27_without_neutral_in_alphabetical_order() -> None:
     """That of the official numbers, of which neutral is the last."""
-    assert len(go_emotion.LABELS) == go_emotion.NEUTRAL == 27
-    assert list(go_emotion.LABELS) == sorted(set(go_emotion.LABELS))
-    assert "neutral" not in go_emotion.LABELS
+    assert len(GoEmotion.labels) == NEUTRAL == 27
+    assert list(GoEmotion.labels) == sorted(set(GoEmotion.labels))
+    assert "neutral" not in GoEmotion.labels
 
 
 def test_hub_rows_become_the_single_label_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,22 +108,22 @@ def test_hub_rows_become_the_single_label_task(tmp_path: Path, monkeypatch: pyte
         validation=[("Well DONE", [0])],
         test=[("So Sad\nreally", [25]), ("ANGRY", [2])],
     )
-    task = go_emotion.load()
+    task = GoEmotion().load()
     assert task.splits == {
         "train": Split(("happy day",), (17,)),
         "valid": Split(("well done",), (0,)),
         "test": Split(("so sad\nreally", "angry"), (25, 2)),
     }
-    assert task.labels == go_emotion.LABELS
-    assert (task.name, task.source, task.licence) == ("go_emotion", go_emotion.HUB_REPO, "CC BY 4.0")
+    assert task.labels == GoEmotion.labels
+    assert (task.name, task.source, task.licence) == ("go_emotion", REPO, "CC BY 4.0")
 
 
 def test_without_hub_the_error_says_to_give_a_folder(tmp_path: Path) -> None:
     """In a process of its own: the Hub's libraries read the environment once."""
     code = (
         "from fusion_classifier.errors import DataError\n"
-        "from fusion_classifier.tasks import go_emotion\n"
-        "try:\n    go_emotion.load()\n"
+        "from fusion_classifier.tasks.named.go_emotion import GoEmotion\n"
+        "try:\n    GoEmotion().load()\n"
         "except DataError as error:\n    print(error)\n"
     )
     places = {"HF_HOME": str(tmp_path / "home"), "HF_DATASETS_CACHE": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "1"}
@@ -130,8 +136,8 @@ def test_without_hub_the_error_says_to_give_a_folder(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(f"task go_emotion: the data set {go_emotion.HUB_REPO} can't be read from the Hub (")
-    assert "--data DIR" in done.stdout
+    assert done.stdout.startswith(f"task go_emotion: the data set {REPO} can't be read from the Hub (")
+    assert "`data`" in done.stdout
     assert len(done.stdout.splitlines()) == 1
 
 
@@ -143,16 +149,16 @@ def test_official_release_gives_exactly_the_published_rows(
 ) -> None:
     """Texts, labels and order; so the Hub copy stands in for the published files."""
     task = load_table(published / "go_emotion")
-    made = go_emotion.single_label(official(published / "go_emotion_multilabel" / f"{file}.tsv"))
+    made = single_label(official(published / "go_emotion_multilabel" / f"{file}.tsv"))
     assert len(made) == count
     # Not `made == …`: no text of the data belongs in a report.
     assert made.fingerprint() == task.split(split).fingerprint()
 
 
 def test_labels_are_those_of_the_published_and_the_official_files(published: Path) -> None:
-    assert load_table(published / "go_emotion", labels=go_emotion.LABELS).labels == go_emotion.LABELS
+    assert load_table(published / "go_emotion", labels=GoEmotion.labels).labels == GoEmotion.labels
     names = (published / "go_emotion_multilabel" / "labels.txt").read_text("utf-8").split()
-    assert (*go_emotion.LABELS, "neutral") == tuple(names)
+    assert (*GoEmotion.labels, "neutral") == tuple(names)
 
 
 def test_published_splits_overlap(published: Path) -> None:

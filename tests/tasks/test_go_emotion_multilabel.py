@@ -11,7 +11,7 @@ import pytest
 
 from fusion_classifier.config import TaskConfig
 from fusion_classifier.errors import DataError, UsageError
-from fusion_classifier.tasks import go_emotion_multilabel
+from fusion_classifier.tasks.named.go_emotion_multilabel import GoEmotionMultilabel
 from fusion_classifier.tasks.registry import load_task
 
 
@@ -76,10 +76,10 @@ def test_rare_labels_reach_every_split(tmp_path: Path) -> None:
         (
             "text,label\nfine,joy|joy\n",
             BAR,
-            "line 2: label 'joy' stands there twice",
+            "line 2: label 'joy' is duplicated",
         ),
         ("text,label\nfine,joy||anger\n", BAR, "line 2: the label is ''"),
-        ("text,joy,anger\nfine,1,yes\n", {"label_columns": ("joy", "anger")}, "line 2: column 'anger' holds 'yes'"),
+        ("text,joy,anger\nfine,1,yes\n", {"label_columns": ("joy", "anger")}, "line 2: column 'anger' is 'yes'"),
         ("text,joy\nfine,1\n", {"label_columns": ("joy", "anger")}, "no column 'anger'"),
     ],
 )
@@ -92,7 +92,7 @@ def test_faults_are_named(tmp_path: Path, content: str, config: dict[str, object
 
 def test_a_list_of_labels_without_multilabel_says_what_to_do(tmp_path: Path) -> None:
     write_lists(tmp_path)
-    with pytest.raises(DataError, match="--multilabel reads lists"):
+    with pytest.raises(DataError, match="set `multilabel`"):
         load_task(TaskConfig(name=str(tmp_path / "a.jsonl")))
 
 
@@ -121,9 +121,9 @@ def test_release_files_are_read_with_their_quotes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("a\t28\tx\n", "line 1: label '28'"),
+        ("a\t28\tx\n", "line 1: unknown label '28'"),
         ("a\t1\tx\nb\t1\n", "line 2: 2 fields"),
-        ("a\t\tx\n", "line 1: label ''"),
+        ("a\t1,\tx\n", "line 1: the label is ''"),
         (" \t1\tx\n", "line 1: the text is empty"),
         ("", "has no rows"),
     ],
@@ -147,7 +147,7 @@ def test_official_counts() -> None:
     task = load_task(TaskConfig(name="go_emotion_multilabel", data=str(folder)))
     assert {name: len(split) for name, split in task.splits.items()} == {"train": 43410, "valid": 5426, "test": 5427}
     assert Counter(task.targets("train").sum(1).tolist()).most_common(1)[0][0] == 1
-    assert task.labels == go_emotion_multilabel.LABELS
+    assert task.labels == GoEmotionMultilabel.labels
 
 
 # Paraphrases.

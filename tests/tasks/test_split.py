@@ -144,5 +144,5 @@ def test_too_few_texts_are_an_error_with_their_number(rows: int) -> None:
 
 
 def test_texts_each_with_a_label_of_its_own_can_not_be_split() -> None:
-    with pytest.raises(DataError, match="with three or more a label"):
+    with pytest.raises(DataError, match="with three or more per label"):
         split_rows(example(*[1] * 30), 0)

@@ -40,7 +40,7 @@ from fusion_classifier.runs.features import extract_task
 from fusion_classifier.support.files import user_path, write_whole
 from fusion_classifier.tasks.loaded import LoadedTask
 from fusion_classifier.tasks.normalize import same_key
-from fusion_classifier.tasks.statistics import FEW_ROWS, DataAudit, audit_data, label_numbers, spread
+from fusion_classifier.tasks.quality import FEW_ROWS, DataQuality, data_quality, label_indices, measure_lengths
 
 AUDIT_FILE = "audit.json"
 ISSUES_FILE = "label_issues.csv"
@@ -105,7 +105,7 @@ def audit(
     _check_folder(out)
     notes = list(task.notes)
     with work.progress.bar("reading texts and labels", total=None):
-        data = audit_data(task)
+        data = data_quality(task)
     tokens = {}
     for config in encoders:
         with work.progress.bar(f"counting tokens with {config.name}", total=None):
@@ -146,12 +146,12 @@ def _token_figures(task: LoadedTask, config: EncoderConfig, work: Workspace) -> 
     """Tokens a text by split, and how many texts are longer than the encoder takes."""
     identity = identify(config, work.device)
     texts = [text for part in task.splits.values() for text in part.texts]
-    lengths = token_lengths(identity, texts)
+    tokens = token_lengths(identity, texts)
     splits, start = {}, 0
     for name, part in task.splits.items():
-        mine = lengths[start : start + len(part)]
+        mine = tokens[start : start + len(part)]
         start += len(part)
-        splits[name] = asdict(spread(mine.tolist())) | {"too_long": int((mine > config.max_length).sum())}
+        splits[name] = asdict(measure_lengths(mine.tolist())) | {"too_long": int((mine > config.max_length).sum())}
     return {"max_length": config.max_length, "splits": splits}
 
 
@@ -175,7 +175,7 @@ def find_label_errors(
         return None, "Label errors were not looked for: name the encoders by --encoder."
     splits = [name for name in ISSUE_SPLITS if name in task.splits]
     rows = [(name, row) for name in splits for row in range(len(task.splits[name]))]
-    given = [label_numbers(task.splits[name].labels[row]) for name, row in rows]
+    given = [label_indices(task.splits[name].labels[row]) for name, row in rows]
     if any(len(labels) != 1 for labels in given):
         return None, "Label errors were not looked for: that is for tasks with one label a text."
     texts = [task.splits[name].texts[row] for name, row in rows]
@@ -269,7 +269,7 @@ def _doubtful(labels: np.ndarray, probabilities: np.ndarray) -> tuple[list[int],
 
 
 def _figures(
-    task: LoadedTask, data: DataAudit, tokens: dict[str, Any], errors: LabelErrors | None, notes: Sequence[str]
+    task: LoadedTask, data: DataQuality, tokens: dict[str, Any], errors: LabelErrors | None, notes: Sequence[str]
 ) -> dict[str, Any]:
     duplicates = asdict(data.duplicates)
     duplicates["rows_in_file"] = len(duplicates.pop("copies"))
@@ -303,7 +303,7 @@ def _error_figures(errors: LabelErrors, encoders: list[str]) -> dict[str, Any]:
     }
 
 
-def _write(out: Path, figures: dict[str, Any], data: DataAudit, errors: LabelErrors | None) -> None:
+def _write(out: Path, figures: dict[str, Any], data: DataQuality, errors: LabelErrors | None) -> None:
     splits = list(figures["splits"])
     # First: it makes the folder an audit's, so that one that was stopped here can be repeated.
     write_whole(out / AUDIT_FILE, json.dumps(figures, indent=2, ensure_ascii=False) + "\n")

@@ -300,4 +300,4 @@ def _checked_file(path: Path, text_column: str) -> tuple[int | None, Iterator[st
 
 def _stream_lines() -> Iterator[str]:
     for number, line in enumerate(sys.stdin, start=1):
-        yield checked_text(Path("standard input"), f"line {number}", line.rstrip("\n"))
+        yield checked_text(line.rstrip("\n"), f"standard input, line {number}")

@@ -27,7 +27,7 @@ from fusion_classifier.runs.context import Workspace, say_notes
 from fusion_classifier.runs.features import extract_task, features_of
 from fusion_classifier.runs.folder import read_seed, seed_folder
 from fusion_classifier.tasks.loaded import LoadedTask
-from fusion_classifier.tasks.registry import NAMED, load_splits
+from fusion_classifier.tasks.registry import find_task, load_splits
 from fusion_classifier.training.decision import Decision
 from fusion_classifier.training.loop import predict_logits
 
@@ -86,7 +86,7 @@ def saved_task(folder: Path) -> TaskConfig:
     """The task that a run or model folder was trained on."""
     if is_model(folder):
         name = load_model(folder).config.task
-        if name not in NAMED:
+        if find_task(name) is None:
             raise UsageError(f"{folder}: was trained on {name!r}, no named task; say by --task what to evaluate")
         return TaskConfig(name=name)
     return read_run_config(folder).task

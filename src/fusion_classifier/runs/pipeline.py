@@ -54,7 +54,7 @@ from fusion_classifier.runs.folder import METRICS_FILE, STAGES_FILE, claim, fini
 from fusion_classifier.runs.stages import Stages
 from fusion_classifier.support.files import whole_file, whole_folder, write_whole
 from fusion_classifier.tasks.loaded import SPLITS, LoadedTask, Split, targets
-from fusion_classifier.tasks.registry import NAMED
+from fusion_classifier.tasks.registry import find_task
 from fusion_classifier.training.data import LabelledFeatures
 from fusion_classifier.training.loop import Trained, train
 from fusion_classifier.training.tracking import NOT_TRACKED, Tracking
@@ -263,15 +263,11 @@ def _card(config: RunConfig, task: LoadedTask, out: Path, metrics: Mapping[str, 
 
 def training_data(task: str, licence: str, hashes: Mapping[str, str]) -> TrainingData:
     """What a card says about a task's texts."""
-    module = NAMED.get(task)
-    hub_repo = getattr(module, "HUB_REPO", None)
-    return TrainingData(
-        source=None if module is None else module.TITLE,
-        licence=licence,
-        dataset=hub_repo,
-        language=None if module is None else "en",
-        hashes=hashes,
-    )
+    named = find_task(task)
+    if named is None:
+        return TrainingData(licence=licence, hashes=hashes)
+    dataset = named.hub.repo if named.hub else None
+    return TrainingData(named.title, licence, dataset, named.language, hashes)
 
 
 def _draw(part: SplitPredictions, task: LoadedTask, out: Path) -> None:

@@ -1,27 +1,50 @@
-"""Reads a data set from the Hugging Face Hub through `datasets`, with errors a user can act on."""
+"""Data sets on the Hugging Face Hub, read with `datasets`."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from fusion_classifier.errors import DataError, reason
+from fusion_classifier.support.extras import require
+
+SPLITS = {"train": "train", "valid": "validation", "test": "test"}
 
 
-def load_from_hub(repo: str, config: str | None, splits: Iterable[str], task: str) -> Mapping[str, Sequence[Any]]:
-    """The splits of a data set, each a sequence of rows.
+@dataclass(frozen=True)
+class HubDataset:
+    """A data set on the Hub and where its texts and labels are."""
 
-    Raises:
-        DataError: it can't be reached or read; the message says how to go on without the Hub.
-    """
-    import datasets  # noqa: PLC0415 - slow to import and needed by no other path
+    repo: str
+    """Id on the Hub."""
+    config: str | None = None
+    """Configuration of the data set. Default: None, the only one."""
+    splits: Mapping[str, str] = field(default_factory=lambda: SPLITS)
+    """Name on the Hub of train, valid and test. Default: train, validation, test."""
+    text_column: str = "text"
+    """Column with the texts. Default: "text"."""
+    label_column: str = "label"
+    """Column with the labels: names or indices, in a multi-label task lists of them. Default: "label"."""
+    note: str | None = None
+    """What to know before its scores are compared with others. Default: None."""
 
-    try:
-        loaded: Mapping[str, Sequence[Any]] = datasets.load_dataset(repo, config)
-    except Exception as error:
-        raise DataError(
-            f"task {task}: the data set {repo} can't be read from the Hub ({reason(error)}); "
-            f"check the connection, or give a folder with train.csv, valid.csv, test.csv by --data DIR"
-        ) from error
-    missing = [split for split in splits if split not in loaded]
-    if missing:
-        raise DataError(f"task {task}: the data set {repo} on the Hub has no split {missing[0]!r}; give --data DIR")
-    return loaded
+    def read(self, task: str) -> dict[str, Sequence[Mapping[str, Any]]]:
+        """Rows of each split.
+
+        Raises:
+            DataError: the data set can't be read, or lacks a split.
+        """
+        require(f"task {task} without a folder of files (`data`)", "hub", "datasets")
+        import datasets  # noqa: PLC0415 - an extra, and slow to import
+
+        way_out = "read a folder with train.csv, valid.csv and test.csv (`data`)"
+        try:
+            loaded: Mapping[str, Sequence[Mapping[str, Any]]] = datasets.load_dataset(self.repo, self.config)
+        except Exception as error:
+            raise DataError(
+                f"task {task}: the data set {self.repo} can't be read from the Hub ({reason(error)}); "
+                f"check the connection, or {way_out}"
+            ) from error
+        for name in self.splits.values():
+            if name not in loaded:
+                raise DataError(f"task {task}: the data set {self.repo} on the Hub has no split {name!r}; {way_out}")
+        return {split: loaded[name] for split, name in self.splits.items()}

@@ -3,45 +3,19 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from fusion_classifier.config import TaskConfig
 from fusion_classifier.errors import DataError
-from fusion_classifier.tasks.readers import Row, column, encodable, read_utf8
+from fusion_classifier.tasks.readers import Row, checked_text, column, encodable, utf8_lines
 
 MOST_DIGITS = 18  # of a label that is a number; a longer row of digits is a name
+INDICATORS = {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False}
 
 
-@dataclass(frozen=True)
-class Columns:
-    """Which columns are read, and how.
-
-    `several`: the label column holds several labels a row, as a list or with `separator` between them.
-    `indicators`: one column of 0 and 1 for each label, instead of the label column.
-    `augment`: a column with another wording of the text, used to train on only.
-    """
-
-    text: str = "text"
-    label: str = "label"
-    several: bool = False
-    separator: str = ","
-    indicators: tuple[str, ...] = ()
-    augment: str | None = None
-
-    @property
-    def multilabel(self) -> bool:
-        """Whether a row may have any number of labels."""
-        return self.several or bool(self.indicators)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """All columns that are read."""
-        more = (self.augment,) if self.augment else ()
-        return (self.text, *(self.indicators or (self.label,)), *more)
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Labelled:
-    """A text and its label, or in a multi-label table its labels, as they stand in the file."""
+    """A text and its label, in a multi-label table its labels, as they are in the file at `place`."""
 
-    where: str
+    place: str
     text: str
     label: str | tuple[str, ...]
     paraphrase: str | None = None
@@ -52,83 +26,70 @@ class Labelled:
         return self.label if isinstance(self.label, tuple) else (self.label,)
 
 
-def checked_label(path: Path, where: str, value: object) -> str:
-    # A Parquet column with numbers may hold them as 3.0.
+def is_multilabel(config: TaskConfig) -> bool:
+    """Whether a row may have any number of labels."""
+    return config.multilabel or bool(config.label_columns)
+
+
+def column_names(config: TaskConfig) -> tuple[str, ...]:
+    """All columns that are read."""
+    more = (config.augment_column,) if config.augment_column else ()
+    return (config.text_column, *(config.label_columns or (config.label_column,)), *more)
+
+
+def labelled(row: Row, config: TaskConfig) -> Labelled:
+    """Text and label of a row.
+
+    Raises:
+        DataError: a column is missing, or its value can't be used.
+    """
+    text = checked_text(column(row, config.text_column, "text_column"), row.place)
+    label = _several_labels(row, config) if is_multilabel(config) else _one_label(row, config)
+    paraphrase = None
+    if config.augment_column is not None:
+        value = column(row, config.augment_column, "augment_column")
+        if value is not None and (not isinstance(value, str) or value.strip()):  # a row may have none
+            paraphrase = checked_text(value, row.place)
+    return Labelled(row.place, text, label, paraphrase)
+
+
+def _one_label(row: Row, config: TaskConfig) -> str:
+    value = column(row, config.label_column, "label_column")
+    if isinstance(value, list):
+        raise DataError(f"{row.place}: the label is {value!r}; give a name or a number, or set `multilabel`")
+    return _checked_label(value, row.place)
+
+
+def _several_labels(row: Row, config: TaskConfig) -> tuple[str, ...]:
+    if config.label_columns:
+        return tuple(name for name in config.label_columns if _indicated(row, name))
+    value = column(row, config.label_column, "label_column")
+    if isinstance(value, str):
+        value = value.split(config.label_separator) if value.strip() else None
+    parts = [] if value is None else value if isinstance(value, list | tuple) else [value]
+    found = tuple(_checked_label(part, row.place) for part in parts)
+    if len(set(found)) < len(found):
+        label = next(label for label in found if found.count(label) > 1)
+        raise DataError(f"{row.place}: label {label!r} is duplicated; keep one")
+    return found
+
+
+def _checked_label(value: object, place: str) -> str:
+    # A Parquet column with numbers may have them as 3.0.
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     label = str(value).strip() if isinstance(value, (str, int, float)) else ""
     if not label or label == "nan":
-        raise DataError(f"{path}, {where}: the label is {value!r}; give a name or a number, or remove the row")
-    return encodable(path, where, label, "label")
+        raise DataError(f"{place}: the label is {value!r}; give a name or a number, or remove the row")
+    return encodable(label, place, "label")
 
 
-def checked_labels(path: Path, row: Row, columns: Columns) -> tuple[str, ...]:
-    """All labels of a row, each once."""
-    if columns.indicators:
-        return tuple(name for name in columns.indicators if _indicated(path, row, name))
-    value = column(path, row, columns.label, "--label-column")
-    if isinstance(value, list | tuple):
-        parts = list(value)
-    elif value is None or (isinstance(value, str) and not value.strip()):
-        parts = []  # a text that has none of the labels
-    else:
-        parts = str(value).split(columns.separator) if isinstance(value, str) else [value]
-    found = [checked_label(path, row.where, part) for part in parts]
-    doubled = next((label for label in found if found.count(label) > 1), None)
-    if doubled is not None:
-        raise DataError(f"{path}, {row.where}: label {doubled!r} stands there twice; keep one")
-    return tuple(found)
-
-
-def _indicated(path: Path, row: Row, name: str) -> bool:
-    value = column(path, row, name, "--label-columns")
-    if str(value).strip().lower() in ("1", "1.0", "true"):
-        return True
-    if str(value).strip().lower() in ("0", "0.0", "false"):
-        return False
-    raise DataError(f"{path}, {row.where}: column {name!r} holds {value!r}; a label column holds 0 or 1")
-
-
-def read_label_order(path: Path) -> tuple[str, ...]:
-    """Label names in the order of their numbers, from lines of `name number`."""
-    numbered: dict[int, str] = {}
-    for number, line in enumerate(read_utf8(path).splitlines(), start=1):
-        if not line.strip():
-            continue
-        name, _, index = line.strip().rpartition(" ")
-        name = name.strip()
-        if not name or not index.isdecimal() or len(index) > MOST_DIGITS:
-            raise DataError(f"{path}, line {number}: expected a name and a number, found {line.strip()!r}")
-        if int(index) in numbered or name in numbered.values():
-            raise DataError(f"{path}, line {number}: {line.strip()!r} repeats a name or a number")
-        numbered[int(index)] = name
-    if sorted(numbered) != list(range(len(numbered))):
-        raise DataError(f"{path}: the numbers must run from 0 to {len(numbered) - 1} without a gap")
-    return tuple(numbered[index] for index in range(len(numbered)))
-
-
-def read_label_tree(path: Path) -> tuple[tuple[str, str], ...]:
-    """A hierarchy of labels from lines of child and parent with a tab between them, in their order.
-
-    A node may stand there with all its ancestors; nodes that are no labels are groups.
-
-    Raises:
-        DataError: a line of another form.
-    """
-    pairs = []
-    for number, line in enumerate(read_utf8(path).splitlines(), start=1):
-        if not line.strip():
-            continue
-        names = tuple(name.strip() for name in line.split("\t"))
-        if len(names) != 2 or not all(names):
-            raise DataError(f"{path}, line {number}: expected a child, a tab and its parent, found {line.strip()!r}")
-        pairs.append((names[0], names[1]))
-    return tuple(pairs)
-
-
-def is_number(label: str) -> bool:
-    digits = label.removeprefix("-")
-    return digits.isdecimal() and len(digits) <= MOST_DIGITS
+def _indicated(row: Row, name: str) -> bool:
+    value = column(row, name, "label_columns")
+    given = INDICATORS.get(str(value).strip().lower())
+    if given is None:
+        raise DataError(f"{row.place}: column {name!r} is {value!r}; the value of a label's column is 0 or 1")
+    return given
 
 
 def label_order(rows: list[Labelled]) -> tuple[str, ...]:
@@ -137,3 +98,50 @@ def label_order(rows: list[Labelled]) -> tuple[str, ...]:
     if all(map(is_number, labels)):
         return tuple(sorted(labels, key=lambda label: (int(label), label)))
     return tuple(sorted(labels))
+
+
+def is_number(label: str) -> bool:
+    """Whether a label is a number."""
+    digits = label.removeprefix("-")
+    return digits.isdecimal() and len(digits) <= MOST_DIGITS
+
+
+def read_label_order(path: Path) -> tuple[str, ...]:
+    """Label names in the order of their numbers, from lines of `name number`.
+
+    Raises:
+        DataError: a line of another form, or numbers that are not 0 to C − 1.
+    """
+    numbered: dict[int, str] = {}
+    for place, line in _lines(path):
+        name, _, index = line.rpartition(" ")
+        name = name.strip()
+        if not name or not index.isdecimal() or len(index) > MOST_DIGITS:
+            raise DataError(f"{place}: expected a name and a number, found {line!r}")
+        if int(index) in numbered or name in numbered.values():
+            raise DataError(f"{place}: {line!r} repeats a name or a number")
+        numbered[int(index)] = name
+    if sorted(numbered) != list(range(len(numbered))):
+        raise DataError(f"{path}: the numbers must run from 0 to {len(numbered) - 1} without a gap")
+    return tuple(numbered[index] for index in range(len(numbered)))
+
+
+def read_label_tree(path: Path) -> tuple[tuple[str, str], ...]:
+    """Pairs of child and parent from lines of both with a tab between them; a parent may have parents.
+
+    Raises:
+        DataError: a line of another form.
+    """
+    pairs = []
+    for place, line in _lines(path):
+        names = [name.strip() for name in line.split("\t")]
+        if len(names) != 2 or not all(names):
+            raise DataError(f"{place}: expected a child, a tab and its parent, found {line!r}")
+        pairs.append((names[0], names[1]))
+    return tuple(pairs)
+
+
+def _lines(path: Path) -> list[tuple[str, str]]:
+    """Place and text of each line that is not blank."""
+    lines = enumerate(utf8_lines(path), start=1)
+    return [(f"{path}, line {number}", line.strip()) for number, line in lines if line.strip()]

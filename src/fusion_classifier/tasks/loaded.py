@@ -1,4 +1,4 @@
-"""The value every later stage starts from: texts and labels, split."""
+"""Texts and labels of a task, split: what every later stage starts from."""
 
 import hashlib
 from collections.abc import Iterable, Sequence
@@ -16,7 +16,7 @@ Label = int | tuple[int, ...]
 
 @dataclass(frozen=True)
 class Split:
-    """Texts, exactly as they stand in the data, and their labels."""
+    """Texts, unchanged, and their labels."""
 
     texts: tuple[str, ...]
     labels: tuple[Label, ...]
@@ -41,7 +41,7 @@ class Split:
 
 
 def targets(labels: Sequence[Label], n_labels: int) -> np.ndarray:
-    """Labels as every later stage takes them, int64: (N,), or in a multi-label task (N, C) of 0 and 1."""
+    """Labels as an array, int64: (N,), or in a multi-label task (N, C) of 0 and 1."""
     if not labels or isinstance(labels[0], int):
         return np.asarray(labels, dtype=np.int64)
     matrix = np.zeros((len(labels), n_labels), dtype=np.int64)
@@ -53,11 +53,18 @@ def targets(labels: Sequence[Label], n_labels: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class LoadedTask:
-    """A classification task: labels in their order, and one to three splits.
+    """Texts and labels of a classification task.
 
-    `augmentation` holds more training rows (paraphrases of train's texts, say), never evaluated on. `label_tree` has
-    the pairs of child and parent of a hierarchy of the labels, where the data comes with one; it orders figures,
-    nothing is learnt from it.
+    Args:
+        name: name of the task.
+        labels: label names in the order of their indices.
+        splits: one to three of train, valid, test.
+        source: path or Hub data set that was read.
+        licence: licence of the data.
+        notes: how the data was read, for the user.
+        multilabel: whether a text may have any number of labels.
+        augmentation: more training rows (such as paraphrases), never evaluated on.
+        label_tree: pairs of child and parent of a label hierarchy; it orders figures, nothing is learnt from it.
     """
 
     name: str

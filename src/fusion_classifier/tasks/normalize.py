@@ -4,16 +4,16 @@ import unicodedata
 
 
 def normalized(text: str) -> str:
-    """Letters (with their marks) and digits only, case folded, words one space apart: what makes texts the same."""
+    """Letters (with their marks) and digits only, case folded, words one space apart."""
     composed = unicodedata.normalize("NFC", text.casefold())
-    return " ".join("".join(c if _belongs_to_a_word(c) else " " for c in composed).split())
+    return " ".join("".join(c if _is_part_of_a_word(c) else " " for c in composed).split())
 
 
-def _belongs_to_a_word(character: str) -> bool:
+def _is_part_of_a_word(character: str) -> bool:
     # Variation selectors are marks too, but of emoji.
     return unicodedata.category(character)[0] in "LMN" and not "\ufe00" <= character <= "\ufe0f"
 
 
 def same_key(text: str) -> str:
-    """Alike for texts that are the same; a text without any letter or digit (emoji only, say) stays as it is."""
+    """Equal for texts that are the same; a text without any letter or digit (only emoji, say) is its own key."""
     return normalized(text) or text

@@ -1,53 +1,83 @@
-"""Tasks: where texts and labels come from.
+"""Finds and loads tasks by name: those of `tasks/named/`, of installed packages, and registered ones.
 
-`load_task` turns a `TaskConfig` into a `LoadedTask`. A named task is a module of this folder (source, licence, label
-order); everything else is a path that `table` reads.
+A package offers a task by an entry point of the group `fusion_classifier.tasks` (docs/extend.md). Every other name is
+the path of a file or folder.
 """
 
-from collections.abc import Sequence
-from types import ModuleType
-from typing import Any
+import logging
+import pkgutil
+from collections.abc import Iterator, Sequence
+from functools import cache
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, TypeVar
 
 from fusion_classifier.config import TaskConfig
-from fusion_classifier.errors import DataError, UsageError
+from fusion_classifier.errors import DataError, UsageError, reason
 from fusion_classifier.support.files import user_path
-from fusion_classifier.tasks import demo, ed, go_emotion, go_emotion_multilabel
-from fusion_classifier.tasks.labels import Columns
+from fusion_classifier.tasks import named
 from fusion_classifier.tasks.loaded import SPLITS, LoadedTask
 from fusion_classifier.tasks.table import load_table
+from fusion_classifier.tasks.task import Task
 
-NAMED: dict[str, ModuleType] = {module.NAME: module for module in (ed, go_emotion, go_emotion_multilabel, demo)}
+logger = logging.getLogger(__name__)
+GROUP = "fusion_classifier.tasks"
+AnyTask = TypeVar("AnyTask", bound=type[Task])
+_registered: dict[str, Task] = {}
+
+
+def register_task(task: AnyTask) -> AnyTask:
+    """Make a task class known by its name in this process; usable as a decorator.
+
+    A task that was registered before under the same name is replaced.
+
+    Raises:
+        UsageError: the class lacks an attribute, or its name is that of a task of this package.
+    """
+    _check(task)
+    if task.name in _built_in():
+        raise UsageError(f"{task.__qualname__}: {task.name!r} is a task of this package; choose another `name`")
+    _registered[task.name] = task()
+    return task
+
+
+def find_task(name: str) -> Task | None:
+    """The task of this name, or None.
+
+    Raises:
+        UsageError: a package offers it, but it can't be loaded.
+    """
+    known = _built_in() | _registered
+    if name not in known:
+        for point in _offered():
+            if point.name == name:
+                return _load(point)
+    return known.get(name)
 
 
 def describe_tasks() -> list[dict[str, Any]]:
-    """Name, title, number of labels, source and licence of each named task."""
+    """Name, title, number of labels, source and licence of each named task.
+
+    What a package offers and can't be loaded is left out, with a warning.
+    """
+    known = _built_in() | _registered
+    for point in _offered():
+        try:
+            if point.name in known:
+                raise UsageError(f"{_origin(point)}: there is another task of this name")
+            known[point.name] = _load(point)
+        except UsageError as error:
+            logger.warning("warning: %s", error)
     return [
         {
-            "name": module.NAME,
-            "title": module.TITLE,
-            "labels": len(demo.load().labels if module is demo else module.LABELS),
-            "source": "in the package" if module is demo else module.HUB_REPO,
-            "licence": module.LICENCE,
+            "name": task.name,
+            "title": task.title,
+            "labels": len(task.labels),
+            "source": task.source,
+            "licence": task.licence,
         }
-        for module in NAMED.values()
+        for task in known.values()
     ]
-
-
-def load_splits(config: TaskConfig, splits: Sequence[str] | None) -> tuple[LoadedTask, list[str]]:
-    """A task, and the splits that a command works on: those named, or all it has.
-
-    Raises:
-        UsageError: no split has this name.
-        DataError: a file, row or field can't be used, or the task has no such split.
-    """
-    for name in splits or []:
-        if name not in SPLITS:
-            raise UsageError(f"--split {name!r}: choose from {', '.join(SPLITS)}")
-    task = load_task(config)
-    chosen = list(splits) if splits else [name for name in SPLITS if name in task.splits]
-    for name in chosen:
-        task.split(name)
-    return task, chosen
 
 
 def load_task(config: TaskConfig) -> LoadedTask:
@@ -57,52 +87,86 @@ def load_task(config: TaskConfig) -> LoadedTask:
         UsageError: no task and no path has this name.
         DataError: a file, row or field can't be used.
     """
-    module = NAMED.get(config.name)
-    columns = Columns(
-        text=config.text_column,
-        label=config.label_column,
-        several=config.multilabel,
-        separator=config.label_separator,
-        indicators=config.label_columns,
-        augment=config.augment_column,
-    )
-    if module is not None and columns.multilabel:
-        raise UsageError(f"--multilabel and --label-columns are for your own data; {config.name} has its own labels")
-    if module is None:
+    task = find_task(config.name)
+    if task is None:
         path = user_path(config.name)
         if not path.exists():
-            names = ", ".join(NAMED)
+            names = ", ".join(row["name"] for row in describe_tasks())
             raise UsageError(f"no task and no file {config.name!r}; tasks: {names}; or give the path of your data")
         if config.data is not None:
-            raise UsageError(f"--data goes with a named task; {config.name} is itself the data")
-        task = load_table(path, split_seed=config.split_seed, columns=columns)
-    elif config.data is not None:
-        folder = user_path(config.data, "--data ")
-        if not folder.is_dir():
-            raise DataError(f"--data {config.data}: no such folder")
-        if module is go_emotion_multilabel:
-            _refuse_augmentation(config)
-            task = module.load_folder(folder)
-        else:
-            task = load_table(
-                folder,
-                name=module.NAME,
-                licence=module.LICENCE,
-                labels=None if module is demo else module.LABELS,
-                split_seed=config.split_seed,
-                columns=columns,
-            )
+            raise UsageError(f"`data` is for a named task; {config.name} is itself the data")
+        loaded = load_table(path, config)
     else:
-        _refuse_augmentation(config)
-        task = module.load()
-    if len(task.labels) < 2:
-        raise DataError(f"{task.source}: all rows have the label {task.labels[0]!r}; at least two are needed")
-    return task.limited(config.limit)
+        if config.multilabel or config.label_columns:
+            raise UsageError(
+                f"`multilabel` and `label_columns` are for your own data; {task.name} has its own labels"
+            )
+        folder = None if config.data is None else user_path(config.data, "`data` ")
+        if folder is not None and not folder.is_dir():
+            raise DataError(f"`data` {config.data}: no such folder")
+        loaded = task.load(folder, config)
+    if len(loaded.labels) < 2:
+        raise DataError(f"{loaded.source}: all rows have the label {loaded.labels[0]!r}; at least two are needed")
+    return loaded.limited(config.limit)
 
 
-def _refuse_augmentation(config: TaskConfig) -> None:
-    if config.augment_column is not None:
-        raise UsageError(
-            f"--augment-column {config.augment_column}: {config.name} has no such column from this source; "
-            "give a folder that has it by --data"
-        )
+def load_splits(config: TaskConfig, splits: Sequence[str] | None) -> tuple[LoadedTask, list[str]]:
+    """A task, and the splits that a command works on: those given, or all it has.
+
+    Raises:
+        UsageError: no split has this name.
+        DataError: a file, row or field can't be used, or the task has no such split.
+    """
+    for name in splits or []:
+        if name not in SPLITS:
+            raise UsageError(f"`split` {name!r}: choose from {', '.join(SPLITS)}")
+    task = load_task(config)
+    chosen = list(splits) if splits else [name for name in SPLITS if name in task.splits]
+    for name in chosen:
+        task.split(name)
+    return task, chosen
+
+
+@cache
+def _built_in() -> dict[str, Task]:
+    modules = (import_module(f"{named.__name__}.{info.name}") for info in pkgutil.iter_modules(named.__path__))
+    values = ((value, module) for module in modules for value in vars(module).values())
+    classes = (v for v, m in values if isinstance(v, type) and issubclass(v, Task) and v.__module__ == m.__name__)
+    return {task.name: task() for task in classes}
+
+
+def _offered() -> Iterator[EntryPoint]:
+    """The entry points of installed packages, in the order of the packages' names."""
+    return iter(sorted(entry_points(group=GROUP), key=_origin))
+
+
+def _origin(point: EntryPoint) -> str:
+    return f"package {point.dist.name if point.dist else '?'}, task {point.name!r} ({point.value})"
+
+
+def _load(point: EntryPoint) -> Task:
+    """The task of an entry point.
+
+    Raises:
+        UsageError: it can't be loaded; the message names the package.
+    """
+    try:
+        task = point.load()
+        _check(task)
+        found: Task = task()
+    except Exception as error:  # the code of others may raise anything
+        raise UsageError(f"{_origin(point)}: can't be loaded ({type(error).__name__}: {reason(error)})") from error
+    if found.name != point.name:
+        raise UsageError(f"{_origin(point)}: the class has the name {found.name!r}; the entry point must have it too")
+    return found
+
+
+def _check(task: object) -> None:
+    if not (isinstance(task, type) and issubclass(task, Task)):
+        raise UsageError(f"{task!r} is not a subclass of Task")
+    for attribute in ("name", "title"):
+        if not isinstance(getattr(task, attribute, None), str):
+            raise UsageError(f"{task.__qualname__}: `{attribute}` must be a string")
+    labels = getattr(task, "labels", None)
+    if not isinstance(labels, tuple) or len(labels) < 2 or len(set(labels)) < len(labels):
+        raise UsageError(f"{task.__qualname__}: `labels` must be a tuple of two or more different names")

@@ -1,14 +1,13 @@
-"""Stratified splits by seed, for data that comes without.
+"""Stratified splits by seed.
 
-Equal texts stay together: a text that stood in train and in test would be graded on what was learned by heart.
-A text with several labels counts for the rarest of them, so that rare labels reach every split.
+Equal texts stay together: a text in both train and test would be graded on what was memorized. A text with several
+labels is stratified by the rarest of them, so that rare labels reach every split.
 """
 
 from collections import Counter
 from collections.abc import Hashable, Sequence
 
 import numpy as np
-from sklearn.model_selection import train_test_split
 
 from fusion_classifier.errors import DataError
 from fusion_classifier.tasks.loaded import Split
@@ -24,8 +23,7 @@ def split_rows(whole: Split, seed: int, source: str = "the data") -> dict[str, S
     Raises:
         DataError: too few different texts; the message names `source`.
     """
-    _check_rows(whole, source)
-    rest, test = _divide(whole, TEST_FRACTION, seed)
+    rest, test = _divide(whole, TEST_FRACTION, seed, source)
     train, valid = _divide(rest, VALID_FRACTION / (1 - TEST_FRACTION), seed)
     return {"train": train, "valid": valid, "test": test}
 
@@ -36,32 +34,32 @@ def hold_out(splits: dict[str, Split], seed: int, source: str = "the data") -> d
     Raises:
         DataError: too few different texts; the message names `source`.
     """
-    _check_rows(splits["train"], source)
-    train, valid = _divide(splits["train"], VALID_FRACTION, seed)
+    train, valid = _divide(splits["train"], VALID_FRACTION, seed, source)
     return {"train": train, "valid": valid} | {name: s for name, s in splits.items() if name != "train"}
 
 
-def _check_rows(whole: Split, source: str) -> None:
-    by_label = Counter(dict(zip(whole.texts, _strata(whole), strict=True)).values())
-    texts = len(set(whole.texts))
-    if texts < MIN_ROWS or max(by_label.values()) < 3:
-        raise DataError(
-            f"{source}: {texts} different texts are too few to hold out a split; "
-            f"give at least {MIN_ROWS}, with three or more a label"
-        )
-
-
-def _divide(whole: Split, fraction: float, seed: int) -> tuple[Split, Split]:
-    """Two parts, the second with the texts of `held_out`."""
-    held = held_out(whole.texts, _strata(whole), fraction, seed)
-    return _rows(whole, held, keep=False), _rows(whole, held, keep=True)
+def _divide(whole: Split, fraction: float, seed: int, source: str | None = None) -> tuple[Split, Split]:
+    """Two parts, the second with the texts of `held_out`; with `source`, whether there are enough is checked."""
+    strata = _strata(whole)
+    if source is not None:
+        by_label = Counter(dict(zip(whole.texts, strata, strict=True)).values())
+        if by_label.total() < MIN_ROWS or max(by_label.values()) < 3:
+            raise DataError(
+                f"{source}: {by_label.total()} different texts are too few to hold out a split; "
+                f"give at least {MIN_ROWS}, with three or more per label"
+            )
+    held = held_out(whole.texts, strata, fraction, seed)
+    rows = [[i for i, text in enumerate(whole.texts) if (text in held) == keep] for keep in (False, True)]
+    return whole.take(rows[0]), whole.take(rows[1])
 
 
 def held_out(rows: Sequence[Hashable], strata: Sequence[int], fraction: float, seed: int) -> set[Hashable]:
     """About `fraction` of the distinct rows, stratified; none if no stratum has two distinct rows.
 
-    A stratum with fewer than two distinct rows is never held out: it can't stand in both parts.
+    A stratum with fewer than two distinct rows is never held out: it can't be in both parts.
     """
+    from sklearn.model_selection import train_test_split  # noqa: PLC0415 - slow to import
+
     first_label: dict[Hashable, int] = {}
     for row, label in zip(rows, strata, strict=True):
         first_label.setdefault(row, label)
@@ -71,9 +69,9 @@ def held_out(rows: Sequence[Hashable], strata: Sequence[int], fraction: float, s
         return set()
     labels = np.array([first_label[text] for text in texts])
     # Each part needs a row of every stratum, so the held-out part is at least as large as there are labels.
-    size = max(round(fraction * len(texts)), len(set(labels.tolist())))
-    size = min(size, len(texts) // 2)
-    stratify = labels if size >= len(set(labels.tolist())) else None
+    n_strata = len(set(labels.tolist()))
+    size = min(max(round(fraction * len(texts)), n_strata), len(texts) // 2)
+    stratify = labels if size >= n_strata else None
     _, held = train_test_split(texts, test_size=size, random_state=seed, stratify=stratify)
     return set(held.tolist())
 
@@ -85,7 +83,3 @@ def _strata(whole: Split) -> list[int]:
         label if isinstance(label, int) else min(label, key=lambda one: (counts[one], one), default=-1)
         for label in whole.labels
     ]
-
-
-def _rows(whole: Split, texts: set[Hashable], *, keep: bool) -> Split:
-    return whole.take(i for i, text in enumerate(whole.texts) if (text in texts) == keep)

@@ -10,16 +10,16 @@ from hypothesis import strategies as st
 
 from fusion_classifier.evaluation.overlap import overlap
 from fusion_classifier.tasks.loaded import LoadedTask, Split
-from fusion_classifier.tasks.statistics import (
+from fusion_classifier.tasks.quality import (
     FEW_ROWS,
+    Lengths,
     Same,
-    Spread,
-    audit_data,
     count_labels,
+    data_quality,
     find_duplicates,
     find_label_words,
-    label_numbers,
-    spread,
+    label_indices,
+    measure_lengths,
 )
 
 LABELS = ("anger", "fear", "joy")
@@ -35,7 +35,7 @@ def task_of(labels: tuple[str, ...] = LABELS, **splits: list[tuple[str, int]]) -
 
 
 def test_no_model_is_needed() -> None:
-    code = "import sys, fusion_classifier.tasks.audit; sys.exit('torch' in sys.modules)"
+    code = "import sys, fusion_classifier.tasks.quality; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
@@ -107,8 +107,8 @@ def test_the_list_of_copies_has_every_row_that_is_not_alone_and_its_text_to_the_
 
 
 def test_several_labels_a_text_conflict_where_their_sets_do() -> None:
-    assert label_numbers(3) == (3,)
-    assert label_numbers((0, 2)) == (0, 2)
+    assert label_indices(3) == (3,)
+    assert label_indices((0, 2)) == (0, 2)
 
 
 # Counts.
@@ -138,8 +138,8 @@ def test_counts_add_up_to_the_rows(train: list[tuple[str, int]], test: list[tupl
 
 
 @given(st.lists(st.integers(0, 1000), min_size=1))
-def test_spread_is_numpys(lengths: list[int]) -> None:
-    found = spread(lengths)
+def test_lengths_are_numpys(lengths: list[int]) -> None:
+    found = measure_lengths(lengths)
     assert found.mean == pytest.approx(np.mean(lengths))
     assert found.median == np.median(lengths)
     assert found.p95 == pytest.approx(np.quantile(lengths, 0.95))
@@ -147,11 +147,11 @@ def test_spread_is_numpys(lengths: list[int]) -> None:
 
 
 def test_an_empty_split_has_no_length() -> None:
-    assert spread([]) == Spread(0, 0, 0, 0)
+    assert measure_lengths([]) == Lengths(0, 0, 0, 0)
 
 
 def test_characters_and_words_are_those_of_the_text_as_it_stands() -> None:
-    figures = audit_data(task_of(train=[("so  dark!", 1), ("dark", 1)], test=[])).splits
+    figures = data_quality(task_of(train=[("so  dark!", 1), ("dark", 1)], test=[])).splits
     assert figures["train"].characters.max == 9
     assert figures["train"].words.max == 2
     assert figures["test"].rows == 0

@@ -1,0 +1,98 @@
+"""Base class of named data sets.
+
+One data set is one class: a module in `tasks/named/`, which the registry finds by itself, or a class in a package of
+your own (docs/extend.md).
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+from fusion_classifier.config import TaskConfig
+from fusion_classifier.errors import UsageError
+from fusion_classifier.tasks.hub_dataset import HubDataset
+from fusion_classifier.tasks.labels import labelled
+from fusion_classifier.tasks.loaded import LoadedTask, Split
+from fusion_classifier.tasks.readers import Row
+from fusion_classifier.tasks.table import load_table, to_split
+
+
+class Task:
+    """A named data set.
+
+    Subclasses set `name`, `title`, `labels` and, if the data is on the Hub, `hub`. They override `load` or one of the
+    methods that it calls if their files or rows are of another form.
+    """
+
+    name: ClassVar[str]
+    """Name in `TaskConfig` and on the command line."""
+    title: ClassVar[str]
+    """Description in one line, for `fec tasks` and model cards."""
+    labels: ClassVar[tuple[str, ...]]
+    """Label names; a label's index is its position."""
+    multilabel: ClassVar[bool] = False
+    """Whether a text may have any number of labels. Default: False."""
+    licence: ClassVar[str] = "unknown"
+    """Licence of the data. Default: "unknown"."""
+    language: ClassVar[str | None] = None
+    """Language code for model cards, such as "en". Default: None."""
+    hub: ClassVar[HubDataset | None] = None
+    """Data set on the Hub, read unless a folder is given. Default: None."""
+
+    @property
+    def source(self) -> str:
+        """Where the data comes from unless a folder is given."""
+        return self.hub.repo if self.hub else "in the package"
+
+    def load(self, data: Path | None = None, config: TaskConfig | None = None) -> LoadedTask:
+        """Read the texts and labels.
+
+        Args:
+            data: folder with the files of the splits. Default: None, from the Hub.
+            config: columns and seed of the split. Default: None, those of `TaskConfig`.
+
+        Raises:
+            UsageError: the data set needs a folder, or can't be read as configured.
+            DataError: a file, row or field can't be used.
+        """
+        if data is not None:
+            return self.from_folder(data, config or TaskConfig(name=self.name))
+        if config is not None and config.augment_column is not None:
+            raise UsageError(
+                f"`augment_column`: task {self.name} has no column {config.augment_column!r} without a folder; "
+                "read a folder that has it (`data`)"
+            )
+        return self.from_hub()
+
+    def from_folder(self, folder: Path, config: TaskConfig) -> LoadedTask:
+        """Read train, valid and test files (CSV, TSV, JSONL or Parquet) of a folder."""
+        config = config.model_copy(update={"multilabel": self.multilabel})
+        return load_table(folder, config, name=self.name, licence=self.licence, labels=self.labels)
+
+    def from_hub(self) -> LoadedTask:
+        """Read the Hub data set; rows without a text are left out and counted in a note."""
+        if self.hub is None:
+            raise UsageError(f"task {self.name}: is not on the Hub; read a folder with its files (`data`)")
+        text, label = self.hub.text_column, self.hub.label_column
+        config = TaskConfig(name=self.name, text_column=text, label_column=label, multilabel=self.multilabel)
+        splits, empty = {}, 0
+        for split, given in self.hub.read(self.name).items():
+            rows = []
+            for number, values in enumerate(map(self.hub_row, given), start=1):
+                if values is not None and str(values.get(text) or "").strip():
+                    rows.append(labelled(Row(f"{self.hub.repo}, {split}", f"row {number}", values), config))
+                else:
+                    empty += values is not None
+            splits[split] = to_split(rows, self.labels)
+        notes = [self.hub.note] if self.hub.note else []
+        if empty:
+            notes.append(f"{empty} rows without a text were left out")
+        return self.loaded(splits, self.hub.repo, tuple(notes))
+
+    def hub_row(self, row: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """A row of the Hub data set as it is used; None leaves it out. Default: unchanged."""
+        return row
+
+    def loaded(self, splits: dict[str, Split], source: str, notes: tuple[str, ...] = ()) -> LoadedTask:
+        """Splits with the name, labels and licence of this task."""
+        return LoadedTask(self.name, self.labels, splits, source, self.licence, notes, self.multilabel)
