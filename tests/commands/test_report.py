@@ -205,12 +205,12 @@ def test_pairs_and_mistakes_are_wrong_answers_with_their_texts(finished: Path) -
     page = parsed(finished / "report.html")
     part = read_predictions(finished / "predictions.parquet")["test"]
     texts = load_task(TaskConfig(name=str(finished.parent / "moods"))).split("test").texts
-    mean = sum(part.probabilities.values()) / 2
+    mean = sum(part.by_seed.values()) / 2
     wrong = {texts[i] for i in range(len(texts)) if mean[i].argmax() != part.labels[i]}  # type: ignore[index]
     shown = [text for text in page.sections["mistakes"] if text in texts]
     assert len(shown) == min(12, len(wrong))
     assert set(shown) <= wrong
-    some_wrong = {texts[i] for i in range(len(texts)) for p in part.predicted.values() if p[i] != part.labels[i]}
+    some_wrong = {texts[i] for i in range(len(texts)) for p in part.answers.values() if p[i] != part.labels[i]}
     examples = {text for text in page.sections["pairs"] if text in texts}
     assert examples
     assert examples <= some_wrong

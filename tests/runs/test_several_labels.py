@@ -14,7 +14,7 @@ from fusion_classifier.commands.predict import predict_lines
 from fusion_classifier.config import RunConfig, TaskConfig
 from fusion_classifier.encoders.spec import parse_encoders
 from fusion_classifier.errors import DataError, UsageError
-from fusion_classifier.evaluation.multilabel import MULTILABEL_METRICS
+from fusion_classifier.evaluation.metrics import MULTILABEL_METRICS
 from fusion_classifier.features.store import FeatureStore
 from fusion_classifier.fusion.registry import parse_head
 from fusion_classifier.runs.context import Workspace

@@ -23,10 +23,10 @@ import numpy as np
 from fusion_classifier.config import EncoderConfig, RunConfig
 from fusion_classifier.encoders.identity import identify
 from fusion_classifier.errors import UsageError
+from fusion_classifier.evaluation.metrics import summarize
 from fusion_classifier.evaluation.plots import plot_ablation
 from fusion_classifier.evaluation.predictions import SplitPredictions, write_predictions
 from fusion_classifier.evaluation.significance import Difference, differences
-from fusion_classifier.evaluation.summary import summarize
 from fusion_classifier.runs.context import Workspace
 from fusion_classifier.runs.evaluate import Member, evaluate_split
 from fusion_classifier.runs.features import features_missing

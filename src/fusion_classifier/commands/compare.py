@@ -2,10 +2,11 @@
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 from fusion_classifier.errors import DataError, FecError, UsageError
-from fusion_classifier.evaluation.predictions import PREDICTIONS_FILE, StoredPredictions, read_predictions
+from fusion_classifier.evaluation.predictions import PREDICTIONS_FILE, SplitPredictions, read_predictions
 from fusion_classifier.evaluation.significance import Comparison, compare, in_words
 from fusion_classifier.support.files import user_path
 
@@ -25,36 +26,27 @@ class RunComparison:
 
     def figures(self) -> dict[str, Any]:
         """All of it as plain JSON values."""
-        found = asdict(self.found)
-        metrics = {
-            name: {
-                "a": {"mean": sum(m["a"]) / len(m["a"]), "values": list(m["a"])},
-                "b": {"mean": sum(m["b"]) / len(m["b"]), "values": list(m["b"])},
-                "difference": m["difference"],
-                "ci95": m["ci95"],
-                "p": m["p"],
-            }
-            for name, m in found["metrics"].items()
-        }
-        together = found["ensembles"]
+        ensembles = asdict(self.found.ensembles)
+        test, effect = ensembles.pop("test"), ensembles.pop("effect")
+        sides = (("a", self.runs[0], self.found.seeds_a), ("b", self.runs[1], self.found.seeds_b))
         return {
             "split": self.split,
             "texts": self.found.texts,
-            "runs": {
-                side: {"folder": str(folder), "seeds": list(seeds)}
-                for side, folder, seeds in zip(
-                    ("a", "b"), self.runs, (self.found.seeds_a, self.found.seeds_b), strict=True
-                )
+            "runs": {side: {"folder": str(folder), "seeds": list(seeds)} for side, folder, seeds in sides},
+            "metrics": {
+                name: asdict(one)
+                | {
+                    side: {"mean": mean(values), "values": list(values)}
+                    for side, values in (("a", one.a), ("b", one.b))
+                }
+                for name, one in self.found.metrics.items()
             },
-            "metrics": metrics,
             "mcnemar": {
-                "by_seed": [{"seed_a": p["seed_a"], "seed_b": p["seed_b"], **p["test"]} for p in found["by_seed"]],
-                "ensemble": {
-                    "a_accuracy": together["a_accuracy"],
-                    "b_accuracy": together["b_accuracy"],
-                    **together["test"],
-                    **together["effect"],
-                },
+                "by_seed": [
+                    {"seed_a": seed_a, "seed_b": seed_b, **asdict(test)}
+                    for (seed_a, seed_b), test in self.found.by_seed.items()
+                ],
+                "ensemble": ensembles | test | effect,
             },
             "verdict": self.found.verdict,
             "sentence": self.sentence,
@@ -103,7 +95,7 @@ def compare_runs(a: Path, b: Path, split: str | None = None) -> RunComparison:
     return RunComparison((a, b), names, split, found, in_words(found, *names), tuple(notes))
 
 
-def _predictions(folder: Path) -> dict[str, StoredPredictions]:
+def _predictions(folder: Path) -> dict[str, SplitPredictions]:
     if not user_path(str(folder)).is_dir():
         raise FecError(f"{folder}: no such run folder; give a folder that `fec run` has written")
     path = folder / PREDICTIONS_FILE
@@ -115,7 +107,7 @@ def _predictions(folder: Path) -> dict[str, StoredPredictions]:
     return read_predictions(path)
 
 
-def _split(folder: Path, parts: dict[str, StoredPredictions], split: str) -> StoredPredictions:
+def _split(folder: Path, parts: dict[str, SplitPredictions], split: str) -> SplitPredictions:
     if split not in parts:
         raise DataError(f"{folder}: has no predictions for the {split} split (there: {', '.join(parts)})")
     return parts[split]

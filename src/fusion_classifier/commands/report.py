@@ -12,7 +12,6 @@ from fusion_classifier.errors import DataError, FecError, UsageError, said_of
 from fusion_classifier.evaluation.predictions import (
     PREDICTIONS_FILE,
     SplitPredictions,
-    StoredPredictions,
     read_predictions,
 )
 from fusion_classifier.evaluation.report.page import page
@@ -65,7 +64,7 @@ def write_report(
     if chosen not in stored or not metrics.get(chosen):
         raise DataError(f"{folder}: has no predictions for the {chosen} split (there: {', '.join(stored)})")
     part = stored[chosen]
-    if sorted(part.predicted) != sorted(metrics["seeds"]):
+    if sorted(part.by_seed) != sorted(metrics["seeds"]):
         raise FecError(
             f"{folder}: {PREDICTIONS_FILE} and {METRICS_FILE} are not of the same run; "
             "the same fec run in this folder writes both anew"
@@ -84,7 +83,7 @@ def write_report(
             config=config,
             metrics=metrics,
             seeds={seed: _seed(folder, seed) for seed in metrics["seeds"]},
-            part=SplitPredictions(chosen, part.hashes, part.labels, part.probabilities, part.predicted),
+            part=part,
             names=part.names,
             texts=found[0] if texts and not no_texts else None,
             no_texts=no_texts if texts else "Texts were left out of this report, as asked.",
@@ -129,7 +128,7 @@ def _model_seed(folder: Path) -> int | None:
 
 
 def _texts(
-    folder: Path, split: str, part: StoredPredictions, task: LoadedTask | None
+    folder: Path, split: str, part: SplitPredictions, task: LoadedTask | None
 ) -> tuple[tuple[dict[str, str], Sequence[tuple[str, str]]], str]:
     """The split's texts by hash and the label tree; or why there are none."""
     if task is None:

@@ -48,7 +48,7 @@ from fusion_classifier.encoders.identity import EncoderIdentity, identify
 from fusion_classifier.encoders.loading import Encoder, load_encoder
 from fusion_classifier.encoders.pooling import pooled
 from fusion_classifier.errors import DataError, FecError, NonFiniteError, UsageError
-from fusion_classifier.evaluation import metrics, multilabel
+from fusion_classifier.evaluation.metrics import score
 from fusion_classifier.runs.context import Workspace
 from fusion_classifier.runs.folder import environment
 from fusion_classifier.support.files import user_path, whole_folder
@@ -452,6 +452,4 @@ class _Follow(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
 def _score(truth: np.ndarray, logits: Tensor, decision: Decision) -> dict[str, float]:
     """Every metric of the saved classifier on validation, which also chose its epoch and fitted its decision."""
     probabilities = decision.probabilities(logits)
-    if truth.ndim == 1:
-        return metrics.score(truth, probabilities)
-    return multilabel.score(truth, probabilities, decision.labels(probabilities))
+    return score(truth, probabilities, decision.labels(probabilities))

@@ -1,192 +1,216 @@
-"""How good predictions are.
+"""Metrics of predictions, for tasks with one label per text and for multi-label tasks.
 
-Metrics come from scikit-learn and torchmetrics; only what neither has in this form is computed here. In all
-of them the true labels come first: swapping the two adds points to weighted F1.
+True labels come first in every function: swapping labels and answers changes weighted F1. With one label per text
+both are (N,), int64; in a multi-label task they are (N, C) of 0 and 1.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
-import torch
-from scipy.stats import bootstrap
-from sklearn.metrics import accuracy_score, f1_score, log_loss, precision_recall_fscore_support
-from torchmetrics.functional.classification import multiclass_calibration_error
+
+from fusion_classifier.evaluation.predictions import SplitPredictions
 
 METRICS = ("accuracy", "weighted_f1", "macro_f1", "top3_accuracy", "nll", "ece")
+MULTILABEL_METRICS = ("macro_f1", "micro_f1", "weighted_f1", "map", "subset_accuracy", "nll", "ece")
 CONFIDENCE = 0.95
 RESAMPLES = 1000
+RESAMPLES_AT_ONCE = 100
 ECE_BINS = 15
 
 
-def score(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
-    """Every metric of `METRICS` for one set of predictions.
-
-    Args:
-        labels: true labels, (N,), int64.
-        probabilities: (N, C), rows that sum to 1.
+def summarize(part: SplitPredictions) -> dict[str, dict[str, object]]:
+    """Summarize every metric of a split over its seeds.
 
     Returns:
-        accuracy, weighted_f1, macro_f1, top3_accuracy in [0, 1]; nll in nats; ece in [0, 1] with 15 bins.
-        F1 counts a class that is neither in the labels nor predicted out.
+        By metric `mean`, `std` (n − 1) and `values`. Accuracy and F1 also have `ci95`, the percentile bootstrap
+        interval over texts of the mean over seeds, unless there is a single text.
     """
-    predicted = probabilities.argmax(1)
-    top3 = np.argsort(-probabilities, axis=1, kind="stable")[:, :3]
-    classes = np.arange(probabilities.shape[1])
-    clipped = np.clip(probabilities.astype(np.float64), 1e-15, 1)
-    return {
-        "accuracy": float(accuracy_score(labels, predicted)),
-        "weighted_f1": float(f1_score(labels, predicted, average="weighted", zero_division=0)),
-        "macro_f1": float(f1_score(labels, predicted, average="macro", zero_division=0)),
-        "top3_accuracy": float((top3 == labels[:, None]).any(1).mean()),
-        "nll": float(log_loss(labels, clipped / clipped.sum(1, keepdims=True), labels=classes)),
-        "ece": expected_calibration_error(labels, probabilities),
-    }
-
-
-def expected_calibration_error(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """Mean gap between confidence and accuracy over 15 bins of confidence, in [0, 1]."""
-    # torchmetrics puts a confidence of exactly 1 into a bin of its own, and takes anything above for logits.
-    below_one = np.clip(probabilities.astype(np.float32), 0, np.nextafter(np.float32(1), np.float32(0)))
-    error = multiclass_calibration_error(
-        torch.from_numpy(below_one),
-        torch.from_numpy(labels),
-        num_classes=probabilities.shape[1],
-        n_bins=ECE_BINS,
-        norm="l1",
-    )
-    return float(error)
-
-
-def reliability(hits: np.ndarray, confidence: np.ndarray) -> list[dict[str, float]]:
-    """What the calibration error sums up: how often predictions come true, by the probability given to them.
-
-    Args:
-        hits: whether each prediction is right, (N,), bool.
-        confidence: its probability, (N,).
-
-    Returns:
-        For each of the 15 bins `low`, `high`, `count`, and where it has predictions their `accuracy` and mean
-        `confidence`, else NaN.
-    """
-    edges = np.linspace(0, 1, ECE_BINS + 1)
-    count = np.histogram(confidence, edges)[0]
-    with np.errstate(invalid="ignore"):
-        accuracy = np.histogram(confidence, edges, weights=hits.astype(np.float64))[0] / count
-        mean = np.histogram(confidence, edges, weights=confidence.astype(np.float64))[0] / count
-    return [
-        {
-            "low": float(edges[i]),
-            "high": float(edges[i + 1]),
-            "count": int(count[i]),
-            "accuracy": float(accuracy[i]),
-            "confidence": float(mean[i]),
-        }
-        for i in range(ECE_BINS)
-    ]
-
-
-def summarize(labels: np.ndarray, by_seed: Sequence[np.ndarray]) -> dict[str, dict[str, object]]:
-    """Each metric over several seeds: mean, standard deviation (n − 1), the values, a bootstrap interval.
-
-    Args:
-        labels: (N,), int64.
-        by_seed: probabilities (N, C) of each seed.
-
-    Returns:
-        By metric `{"mean", "std", "values"}`; accuracy and both F1 also have `ci95`, the percentile bootstrap
-        interval over texts of the mean over seeds.
-    """
-    scores = [score(labels, probabilities) for probabilities in by_seed]
-    predicted = [probabilities.argmax(1) for probabilities in by_seed]
-    return summary_of(scores, METRICS, intervals(labels, predicted, by_seed[0].shape[1]))
-
-
-def summary_of(
-    scores: Sequence[Mapping[str, float]], metrics: Sequence[str], found: Mapping[str, list[float]]
-) -> dict[str, dict[str, object]]:
-    """Scores of several seeds as `{"mean", "std", "values"}` by metric, with `ci95` where an interval is given."""
+    answers = list(part.answers.values())
+    scores = [score(part.labels, p, given) for p, given in zip(part.by_seed.values(), answers, strict=True)]
+    n_classes = next(iter(part.by_seed.values())).shape[1]
+    resamples = bootstrap_scores(part.labels, answers, n_classes, RESAMPLES) if len(part.labels) > 1 else {}
     summary: dict[str, dict[str, object]] = {}
-    for metric in metrics:
+    for metric in scores[0]:
         values = [one[metric] for one in scores]
         std = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
         summary[metric] = {"mean": float(np.mean(values)), "std": std, "values": values}
-        if metric in found:
-            summary[metric]["ci95"] = found[metric]
+        if metric in resamples:
+            summary[metric]["ci95"] = percentile_interval(resamples[metric].mean(1))
     return summary
 
 
-def intervals(labels: np.ndarray, by_seed: Sequence[np.ndarray], n_classes: int) -> dict[str, list[float]]:
-    """Percentile bootstrap intervals over texts, the same resample for all seeds: accuracy and both F1.
-
-    Source: Efron and Tibshirani: An Introduction to the Bootstrap, 1993, chapter 13.
-    """
-    cells = [labels * n_classes + predicted for predicted in by_seed]
-
-    def statistic(metric: Callable[[np.ndarray], float]) -> Callable[[np.ndarray], float]:
-        def of_rows(rows: np.ndarray) -> float:
-            counts = [np.bincount(cell[rows], minlength=n_classes**2) for cell in cells]
-            return float(np.mean([metric(count.reshape(n_classes, n_classes)) for count in counts]))
-
-        return of_rows
-
-    result: dict[str, list[float]] = {}
-    if len(labels) < 2:
-        return result  # one text says nothing of the spread
-    for name, metric in CONFUSION_METRICS.items():
-        found = bootstrap(
-            (np.arange(len(labels)),),
-            statistic(metric),
-            n_resamples=RESAMPLES,
-            confidence_level=CONFIDENCE,
-            method="percentile",
-            vectorized=False,
-            rng=np.random.default_rng(0),
-        )
-        result[name] = [float(found.confidence_interval.low), float(found.confidence_interval.high)]
-    return result
-
-
-def _f1_by_class(confusion: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """F1 and support of each class from a confusion matrix with true labels in rows."""
-    hits, support, predicted = confusion.diagonal(), confusion.sum(1), confusion.sum(0)
-    f1 = 2 * hits / np.maximum(support + predicted, 1)
-    return f1, support
-
-
-def _macro_f1(confusion: np.ndarray) -> float:
-    f1, support = _f1_by_class(confusion)
-    present = (support + confusion.sum(0)) > 0
-    return float(f1[present].mean())
-
-
-def _weighted_f1(confusion: np.ndarray) -> float:
-    f1, support = _f1_by_class(confusion)
-    return float((f1 * support).sum() / support.sum())
-
-
-# A resample's metrics from its confusion matrix: scikit-learn's own functions take a hundred times longer.
-CONFUSION_METRICS: dict[str, Callable[[np.ndarray], float]] = {
-    "accuracy": lambda confusion: float(confusion.trace() / confusion.sum()),
-    "weighted_f1": _weighted_f1,
-    "macro_f1": _macro_f1,
-}
-
-
-def per_class(labels: np.ndarray, by_seed: Sequence[np.ndarray], names: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Precision, recall, F1 (means over seeds) and support of each class, by label."""
-    tables = [
-        precision_recall_fscore_support(
-            labels, probabilities.argmax(1), labels=np.arange(len(names)), zero_division=0
-        )
-        for probabilities in by_seed
-    ]
-    precision, recall, f1, support = np.mean(np.asarray(tables, dtype=np.float64), axis=0)
+def per_class(part: SplitPredictions, names: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Compute precision, recall, F1 (means over seeds) and number of texts of each label."""
+    hits, given, support = label_counts(part.labels, list(part.answers.values()), len(names))
+    precision, recall = hits / np.maximum(given, 1), hits / np.maximum(support, 1)
+    f1 = 2 * hits / np.maximum(given + support, 1)
     return {
         name: {
-            "precision": float(precision[i]),
-            "recall": float(recall[i]),
-            "f1": float(f1[i]),
-            "support": int(support[i]),
+            "precision": float(precision[0, :, i].mean()),
+            "recall": float(recall[0, :, i].mean()),
+            "f1": float(f1[0, :, i].mean()),
+            "support": int(support[0, 0, i]),
         }
         for i, name in enumerate(names)
     }
+
+
+def score(labels: np.ndarray, probabilities: np.ndarray, answers: np.ndarray | None = None) -> dict[str, float]:
+    """Compute every metric of `METRICS`, or `MULTILABEL_METRICS` for labels (N, C), for one set of predictions.
+
+    Args:
+        labels: True labels.
+        probabilities: (N, C). With one label per text rows sum to 1.
+        answers: Predicted labels. Default: the most probable label; required for multi-label tasks.
+
+    Returns:
+        All in [0, 1] except nll, which is in nats. F1 is 0 for a label without texts and answers; with one label per
+        text macro F1 leaves such labels out. Multi-label: map is the mean average precision of the labels that some
+        text has, subset_accuracy the share of texts with all labels right; nll and ece are over all pairs of text and
+        label.
+    """
+    exact = probabilities.astype(np.float64)
+    if labels.ndim == 1:
+        answers = probabilities.argmax(1) if answers is None else answers
+        top3 = np.argsort(-probabilities, axis=1, kind="stable")[:, :3]
+        exact = np.clip(exact, 1e-15, 1)
+        others = {
+            "top3_accuracy": (top3 == labels[:, None]).any(1).mean(),
+            "nll": -np.log(exact[np.arange(len(labels)), labels] / exact.sum(1)).mean(),
+        }
+    else:
+        if answers is None:
+            raise TypeError("score() needs the answers of a multi-label task")
+        exact = np.clip(exact, 1e-15, 1 - 1e-15)
+        others = {
+            "map": _mean_average_precision(labels, probabilities),
+            "subset_accuracy": (labels == answers).all(1).mean(),
+            "nll": -np.where(labels == 1, np.log(exact), np.log(1 - exact)).mean(),
+        }
+    of_answers = answer_scores(labels, [answers], probabilities.shape[1])
+    found = {name: values.item() for name, values in of_answers.items()} | others
+    found["ece"] = expected_calibration_error(labels, probabilities)
+    return {name: float(value) for name, value in found.items()}
+
+
+def _mean_average_precision(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    from sklearn.metrics import average_precision_score  # noqa: PLC0415 - slow to import, used by few
+
+    present = labels.any(0)
+    if not present.any():
+        return 0.0
+    return float(average_precision_score(labels[:, present], probabilities[:, present], average="macro"))
+
+
+def label_counts(
+    labels: np.ndarray, answers: Sequence[np.ndarray], n_classes: int, weights: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Count right answers, answers and texts of each label.
+
+    Args:
+        labels: True labels.
+        answers: Predicted labels of each of S seeds.
+        n_classes: Number of labels C.
+        weights: How often each text counts, (R, N). Default: once, with R = 1.
+
+    Returns:
+        Right answers (R, S, C), answers (R, S, C) and texts (R, 1, C).
+    """
+    from scipy.sparse import csr_array, hstack  # noqa: PLC0415 - slow to import, used by few
+
+    def indicator(values: np.ndarray) -> csr_array:  # (N, C) of 0 and 1
+        if values.ndim == 2:
+            return csr_array(values, dtype=np.float64)
+        n = len(values)
+        return csr_array((np.ones(n), values, np.arange(n + 1)), (n, n_classes))
+
+    truth, given = indicator(labels), [indicator(one) for one in answers]
+    everything = hstack([truth, *(truth.multiply(one) for one in given), *given], format="csr")
+    weights = np.ones((1, len(labels))) if weights is None else weights
+    counts = (everything.T @ weights.T).T.reshape(len(weights), 1 + 2 * len(given), n_classes)
+    return counts[:, 1 : 1 + len(given)], counts[:, 1 + len(given) :], counts[:, :1]
+
+
+def answer_scores(
+    labels: np.ndarray, answers: Sequence[np.ndarray], n_classes: int, weights: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
+    """Compute accuracy, weighted and macro F1; for multi-label tasks macro, micro and weighted F1.
+
+    Args:
+        labels, answers, n_classes, weights: See `label_counts`.
+
+    Returns:
+        By metric (R, S).
+    """
+    hits, given, support = label_counts(labels, answers, n_classes, weights)
+    both = given + support
+    f1 = 2 * hits / np.maximum(both, 1)
+    micro = 2 * hits.sum(2) / np.maximum(both.sum(2), 1)  # with one label per text the accuracy
+    weighted = (f1 * support).sum(2) / np.maximum(support.sum(2), 1)
+    if labels.ndim == 2:
+        return {"macro_f1": f1.mean(2), "micro_f1": micro, "weighted_f1": weighted}
+    return {"accuracy": micro, "weighted_f1": weighted, "macro_f1": f1.sum(2) / np.maximum((both > 0).sum(2), 1)}
+
+
+def bootstrap_scores(
+    labels: np.ndarray, answers: Sequence[np.ndarray], n_classes: int, n_resamples: int
+) -> dict[str, np.ndarray]:
+    """Compute `answer_scores` of bootstrap resamples of the texts, (n_resamples, S) by metric.
+
+    All seeds, and all calls for the same number of texts, have the same resamples, so that scores can be paired.
+
+    Source: Efron and Tibshirani: An Introduction to the Bootstrap, 1993, chapter 13.
+    """
+    batches = [answer_scores(labels, answers, n_classes, weights) for weights in _resamples(len(labels), n_resamples)]
+    return {metric: np.concatenate([batch[metric] for batch in batches]) for metric in batches[0]}
+
+
+def _resamples(n_texts: int, n_resamples: int) -> Iterator[np.ndarray]:
+    """Draw texts with replacement, in batches: how often each text was drawn, (R, N)."""
+    rng = np.random.default_rng(0)
+    for start in range(0, n_resamples, RESAMPLES_AT_ONCE):
+        drawn = rng.integers(0, n_texts, (min(RESAMPLES_AT_ONCE, n_resamples - start), n_texts))
+        yield np.stack([np.bincount(rows, minlength=n_texts) for rows in drawn])
+
+
+def percentile_interval(resampled: np.ndarray) -> list[float]:
+    """Compute the 95 % interval of a bootstrapped statistic (R,)."""
+    tail = 50 * (1 - CONFIDENCE)
+    low, high = np.percentile(resampled, [tail, 100 - tail])
+    return [float(low), float(high)]
+
+
+def hits_and_confidence(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return whether predictions are right, bool, and their probabilities: (N,), in a multi-label task (N·C,)."""
+    if labels.ndim == 1:
+        return probabilities.argmax(1) == labels, probabilities.max(1)
+    return labels.ravel() == 1, probabilities.ravel()
+
+
+def expected_calibration_error(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """Compute the mean gap between confidence and accuracy over 15 bins of equal width, in [0, 1].
+
+    Source: Guo, Pleiss, Sun, Weinberger: On Calibration of Modern Neural Networks, ICML 2017,
+    https://arxiv.org/abs/1706.04599, section 2.
+    """
+    count, accuracy, confidence = reliability(*hits_and_confidence(labels, probabilities))
+    used = count > 0
+    return float((count * np.abs(accuracy - confidence))[used].sum() / count.sum())
+
+
+def reliability(hits: np.ndarray, confidence: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Compare predictions with their confidence in 15 bins of equal width.
+
+    Args:
+        hits: Whether each prediction is right, (N,), bool.
+        confidence: Its probability, (N,).
+
+    Returns:
+        Of each bin the number of predictions, their accuracy and their mean confidence, NaN where it is empty.
+    """
+    exact = confidence.astype(np.float64)
+    bins = np.minimum((exact * ECE_BINS).astype(np.int64), ECE_BINS - 1)  # rounding lifts some confidences above 1
+    count = np.bincount(bins, minlength=ECE_BINS)
+    with np.errstate(invalid="ignore"):
+        accuracy, mean = (np.bincount(bins, weights, ECE_BINS) / count for weights in (hits, exact))
+    return count, accuracy, mean

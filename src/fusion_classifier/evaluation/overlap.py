@@ -1,4 +1,4 @@
-"""Texts of one split that also stand in another."""
+"""Texts of one split that also occur in another."""
 
 from collections.abc import Iterable
 
@@ -8,9 +8,6 @@ from fusion_classifier.tasks.normalize import same_key
 
 
 def overlap(texts: Iterable[str], train_texts: Iterable[str]) -> np.ndarray:
-    """Which texts also stand in the training split, normalized: (N,), bool.
-
-    A text without any letter or digit (emoji only, say) is compared as it is.
-    """
+    """Find the texts that also occur in the training split, up to case and punctuation: (N,), bool."""
     known = {same_key(text) for text in train_texts}
     return np.array([same_key(text) in known for text in texts], dtype=bool)

@@ -1,4 +1,4 @@
-"""Selective prediction: what accuracy is left if the model answers only where it is confident.
+"""Selective prediction: accuracy if the model answers only where it is confident.
 
 Source: Geifman and El-Yaniv: Selective Classification for Deep Neural Networks, NeurIPS 2017,
 https://arxiv.org/abs/1705.08500.
@@ -14,30 +14,26 @@ COVERAGES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
 
 @dataclass(frozen=True)
 class RiskCoverage:
-    """By number of texts answered, the most confident first.
+    """Risk by coverage, the most confident texts first.
 
-    `coverage`, `risk` (share of wrong answers) and `threshold` (the lowest confidence answered): (K,) each.
-    K is the number of different confidences: texts of the same confidence are answered together or not at all.
+    One point for each of K distinct confidences: texts of the same confidence are answered together or not at all.
     """
 
     coverage: np.ndarray
+    """Share of the texts answered, (K,)."""
     risk: np.ndarray
+    """Share of wrong answers among them, (K,)."""
     threshold: np.ndarray
+    """Lowest confidence answered, (K,)."""
 
     @property
     def area(self) -> float:
         """Area under the risk–coverage curve (AURC), in [0, 1]; lower is better."""
-        steps = np.diff(self.coverage, prepend=0.0)
-        return float((self.risk * steps).sum())
+        return float((self.risk * np.diff(self.coverage, prepend=0.0)).sum())
 
 
 def risk_coverage(labels: np.ndarray, probabilities: np.ndarray) -> RiskCoverage:
-    """The curve of one set of predictions.
-
-    Args:
-        labels: true labels, (N,), int64.
-        probabilities: (N, C).
-    """
+    """Compute the curve of labels (N,), int64, and probabilities (N, C)."""
     confidence = probabilities.max(1)
     wrong = probabilities.argmax(1) != labels
     order = np.argsort(-confidence, kind="stable")
@@ -48,19 +44,17 @@ def risk_coverage(labels: np.ndarray, probabilities: np.ndarray) -> RiskCoverage
 
 
 def at_coverages(labels: np.ndarray, by_seed: Sequence[np.ndarray]) -> list[dict[str, float]]:
-    """For each of `COVERAGES` the accuracy on the texts answered and the threshold (`--abstain`) that gives it.
+    """Compute coverage, accuracy on the texts answered, and threshold at each of `COVERAGES`, means over seeds.
 
-    Means over seeds; the coverage is the largest that the confidences allow up to the one asked for.
+    The coverage is the largest that the confidences allow up to the one asked for.
     """
     curves = [risk_coverage(labels, probabilities) for probabilities in by_seed]
     rows = []
     for asked in COVERAGES:
-        at = [max(int(np.searchsorted(curve.coverage, asked + 1e-12)) - 1, 0) for curve in curves]
-        rows.append(
-            {
-                "coverage": float(np.mean([curve.coverage[i] for curve, i in zip(curves, at, strict=True)])),
-                "accuracy": float(np.mean([1 - curve.risk[i] for curve, i in zip(curves, at, strict=True)])),
-                "threshold": float(np.mean([curve.threshold[i] for curve, i in zip(curves, at, strict=True)])),
-            }
-        )
+        points = []
+        for curve in curves:
+            i = max(int(np.searchsorted(curve.coverage, asked + 1e-12)) - 1, 0)
+            points.append((curve.coverage[i], 1 - curve.risk[i], curve.threshold[i]))
+        coverage, accuracy, threshold = np.asarray(points, dtype=np.float64).mean(0)
+        rows.append({"coverage": float(coverage), "accuracy": float(accuracy), "threshold": float(threshold)})
     return rows

@@ -1,29 +1,27 @@
 """Whether one set of predictions is better than another on the same texts.
 
-Two questions, two tests, both paired by text:
+Two tests, both paired by text:
 
-- By how much do the scores differ, and how far does that hang on the choice of texts? Paired bootstrap: texts are
+- Paired bootstrap: by how much do the scores differ, and how far does that depend on the choice of texts? Texts are
   drawn with replacement, the same for both sides and all their seeds; the statistic is the difference of the means
   over seeds.
-- Do the two sides err on different texts? McNemar's exact test, for each pair of seeds and for the two ensembles.
+- McNemar's exact test, for each pair of seeds and for the two ensembles: do the two sides err on different texts?
 
-Neither covers what another training seed would change: that is what several seeds are for.
+Neither covers what another training seed would change: train several seeds for that.
 """
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from scipy.stats import binomtest, bootstrap
 
 from fusion_classifier.errors import DataError
-from fusion_classifier.evaluation.metrics import CONFIDENCE, CONFUSION_METRICS
-from fusion_classifier.evaluation.predictions import StoredPredictions
+from fusion_classifier.evaluation.metrics import CONFIDENCE, answer_scores, bootstrap_scores, percentile_interval
+from fusion_classifier.evaluation.predictions import SplitPredictions
 
 RESAMPLES = 10_000
-BATCH = 100  # resamples in memory at once
 ALPHA = 1 - CONFIDENCE
 
 Verdict = Literal["a_better", "b_better", "mixed", "undecided"]
@@ -31,51 +29,49 @@ Verdict = Literal["a_better", "b_better", "mixed", "undecided"]
 
 @dataclass(frozen=True)
 class Difference:
-    """A metric of both sides, as fractions; `a` and `b` a value a seed, `difference` that of their means (A − B)."""
+    """A metric of both sides, as fractions."""
 
     a: tuple[float, ...]
+    """Value of each seed of A."""
     b: tuple[float, ...]
+    """Value of each seed of B."""
     difference: float
+    """Mean of A − mean of B."""
     ci95: tuple[float, float] | None
+    """95 % interval of the difference. None for a single text."""
     p: float | None
+    """Two-sided p-value. None for a single text."""
 
 
 @dataclass(frozen=True)
 class McNemar:
-    """McNemar's exact test: texts that only A or only B has right, and the two-sided p-value."""
+    """McNemar's exact test."""
 
     a_only: int
+    """Number of texts that only A has right."""
     b_only: int
+    """Number of texts that only B has right."""
     p: float
-
-
-@dataclass(frozen=True)
-class SeedPair:
-    """The test for one seed of each side."""
-
-    seed_a: int
-    seed_b: int
-    test: McNemar
+    """Two-sided p-value."""
 
 
 @dataclass(frozen=True)
 class Effect:
-    """How one-sided the texts are that only one of the two has right; each with its exact 95 % interval.
-
-    `odds_ratio` is only A : only B, infinite where B is never right alone (then None, as in JSON); `cohens_g` the
-    share of A − 1/2, from −0.5 to 0.5: 0.05 is small, 0.15 medium, 0.25 large. Both are None where the two are
-    right on the same texts.
-    """
+    """How one-sided the texts are that only one of the two has right; None where both have the same texts right."""
 
     odds_ratio: float | None
+    """Texts that only A has right : only B. None if infinite."""
     odds_ratio_ci95: tuple[float, float | None] | None
+    """Its exact 95 % interval."""
     cohens_g: float | None
+    """Share of A − 1/2, from −0.5 to 0.5: 0.05 is small, 0.15 medium, 0.25 large."""
     cohens_g_ci95: tuple[float, float] | None
+    """Its exact 95 % interval."""
 
 
 @dataclass(frozen=True)
 class Ensembles:
-    """Both sides as one classifier each: the mean of the probabilities over their seeds."""
+    """Both sides as one classifier each, the mean of the probabilities over their seeds."""
 
     a_accuracy: float
     b_accuracy: float
@@ -91,135 +87,108 @@ class Comparison:
     seeds_a: tuple[int, ...]
     seeds_b: tuple[int, ...]
     metrics: dict[str, Difference]
-    by_seed: tuple[SeedPair, ...]
+    """Accuracy, weighted and macro F1."""
+    by_seed: dict[tuple[int, int], McNemar]
+    """Test of each pair of seeds, the first of A with the first of B and so on."""
     ensembles: Ensembles
     verdict: Verdict
 
 
-def compare(a: StoredPredictions, b: StoredPredictions) -> Comparison:
+def compare(a: SplitPredictions, b: SplitPredictions) -> Comparison:
     """Compare two sets of predictions for the same texts.
 
     Raises:
-        DataError: other texts, labels or label names.
+        DataError: Other texts, labels or label names.
     """
     b = matched(a, b)
-    metrics = differences(a.labels, list(a.predicted.values()), list(b.predicted.values()), len(a.names))
-    pairs = tuple(
-        SeedPair(seed_a, seed_b, mcnemar(a.predicted[seed_a] == a.labels, b.predicted[seed_b] == b.labels))
-        for seed_a, seed_b in zip(a.predicted, b.predicted, strict=False)
-    )
+    right_a, right_b = ({seed: one == a.labels for seed, one in side.answers.items()} for side in (a, b))
+    metrics = differences(a.labels, list(a.answers.values()), list(b.answers.values()), len(a.names))
     together = ensembles(a, b)
     return Comparison(
-        len(a.labels),
-        tuple(a.predicted),
-        tuple(b.predicted),
-        metrics,
-        pairs,
-        together,
-        verdict(metrics["accuracy"], together.test),
+        texts=len(a.labels),
+        seeds_a=tuple(right_a),
+        seeds_b=tuple(right_b),
+        metrics=metrics,
+        by_seed={
+            seeds: mcnemar(right_a[seeds[0]], right_b[seeds[1]]) for seeds in zip(right_a, right_b, strict=False)
+        },
+        ensembles=together,
+        verdict=verdict(metrics["accuracy"], together.test),
     )
 
 
-def matched(a: StoredPredictions, b: StoredPredictions) -> StoredPredictions:
-    """B with its labels numbered as those of A, once it is sure that both speak of the same texts.
+def matched(a: SplitPredictions, b: SplitPredictions) -> SplitPredictions:
+    """Return B with its labels numbered as those of A, after checking that both have the same texts and labels.
 
     Raises:
-        DataError: other texts, labels or label names; the message names the row.
+        DataError: They have not; the message names the row.
     """
     if {*a.names} != {*b.names}:
         lone = sorted({*a.names} ^ {*b.names})[0]
         raise DataError(f"the runs have other labels: only one of them knows {lone!r}; compare runs of one task")
-    if len(a.rows) != len(b.rows):
+    if len(a.hashes) != len(b.hashes):
         raise DataError(
-            f"the runs were evaluated on {len(a.rows):,} and {len(b.rows):,} texts; compare runs on the same data"
+            f"the runs were evaluated on {len(a.hashes):,} and {len(b.hashes):,} texts; compare runs on the same data"
         )
-    other_text = (a.rows != b.rows) | (np.array(a.hashes) != np.array(b.hashes))
-    if other_text.any():
+    other = np.flatnonzero(np.array(a.hashes) != np.array(b.hashes))
+    if len(other):
         raise DataError(
-            f"the runs were evaluated on other texts: {other_text.sum():,} of {len(a.rows):,} differ, first in row "
-            f"{a.rows[other_text][0]}; compare runs on the same data"
+            f"the runs were evaluated on other texts: {len(other):,} of {len(a.hashes):,} differ, first in row "
+            f"{other[0]}; compare runs on the same data"
         )
     number = np.array([a.names.index(name) for name in b.names])  # of B's labels among those of A
     labels = number[b.labels]
-    if (labels != a.labels).any():
-        row = int(np.flatnonzero(labels != a.labels)[0])
+    other = np.flatnonzero(labels != a.labels)
+    if len(other):
+        row = other[0]
         raise DataError(
-            f"the runs were graded against other labels: row {a.rows[row]} is {a.names[a.labels[row]]!r} in one and "
+            f"the runs were evaluated against other labels: row {row} is {a.names[a.labels[row]]!r} in one and "
             f"{a.names[labels[row]]!r} in the other; evaluate both on the same data"
         )
-    return StoredPredictions(
-        a.names,
-        b.rows,
-        b.hashes,
-        labels,
-        {seed: number[predicted] for seed, predicted in b.predicted.items()},
-        {seed: probabilities[:, np.argsort(number)] for seed, probabilities in b.probabilities.items()},
+    return replace(
+        b,
+        names=a.names,
+        labels=labels,
+        answers={seed: number[answers] for seed, answers in b.answers.items()},
+        by_seed={seed: probabilities[:, np.argsort(number)] for seed, probabilities in b.by_seed.items()},
     )
 
 
 def differences(
     labels: np.ndarray, a: Sequence[np.ndarray], b: Sequence[np.ndarray], n_classes: int
 ) -> dict[str, Difference]:
-    """Accuracy and both F1 of two sides, with the paired percentile bootstrap interval of their difference.
+    """Compare accuracy and both F1 of two sides by a paired percentile bootstrap.
 
-    The p-value is two-sided and belongs to that interval: below 0.05 exactly where the 95 % interval leaves out
-    zero, up to rounding; the smallest that 10,000 resamples can give is 0.0002. One text has neither.
+    The p-value belongs to the interval: it is below 0.05 where the 95 % interval leaves out zero, up to rounding. The
+    smallest p-value that 10,000 resamples can give is 0.0002.
 
     Source: Efron and Tibshirani: An Introduction to the Bootstrap, 1993, chapters 13 and 15; for two classifiers
     on one test set Berg-Kirkpatrick, Burkett, Klein: An Empirical Investigation of Statistical Significance in NLP,
     EMNLP 2012, https://aclanthology.org/D12-1091.
 
     Args:
-        labels: true labels, (N,), int64.
-        a: predicted labels (N,) of each seed.
-        b: the same of the other side; the number of seeds may differ.
-        n_classes: C.
+        labels: True labels, (N,), int64.
+        a: Predicted labels (N,) of each seed.
+        b: The same of the other side; the number of seeds may differ.
+        n_classes: Number of labels.
     """
-    cells = [[labels * n_classes + predicted for predicted in side] for side in (a, b)]
-
-    def scores(rows: np.ndarray) -> list[np.ndarray]:
-        """By side (seeds, metrics)."""
-        return [np.array([_scores(cell[rows], n_classes) for cell in side]) for side in cells]
-
-    def statistic(resamples: np.ndarray, axis: int) -> np.ndarray:  # noqa: ARG001 - scipy gives it
-        """(metrics, resamples) of row numbers (resamples, N): one count of each resample serves all metrics."""
-        means = [[side.mean(0) for side in scores(rows)] for rows in np.atleast_2d(resamples)]
-        return np.array([mean_a - mean_b for mean_a, mean_b in means]).T
-
-    everything = np.arange(len(labels))
-    values_a, values_b = scores(everything)
-    observed = values_a.mean(0) - values_b.mean(0)
-    found = None
-    if len(labels) > 1:  # one text says nothing of the spread
-        found = bootstrap(
-            (everything,),
-            statistic,
-            n_resamples=RESAMPLES,
-            batch=BATCH,
-            confidence_level=CONFIDENCE,
-            method="percentile",
-            vectorized=True,
-            rng=np.random.default_rng(0),
-        )
+    several = len(labels) > 1
+    scores = [answer_scores(labels, side, n_classes) for side in (a, b)]
+    resampled = [bootstrap_scores(labels, side, n_classes, RESAMPLES) for side in (a, b)] if several else []
     result = {}
-    for i, name in enumerate(CONFUSION_METRICS):
+    for metric in scores[0]:
+        values_a, values_b = (side[metric][0] for side in scores)
         interval, p = None, None
-        if found is not None:
-            interval = (float(found.confidence_interval.low[i]), float(found.confidence_interval.high[i]))
-            p = _p_value(found.bootstrap_distribution[i])
-        result[name] = Difference(
-            tuple(values_a[:, i].tolist()), tuple(values_b[:, i].tolist()), float(observed[i]), interval, p
-        )
+        if several:
+            distribution = resampled[0][metric].mean(1) - resampled[1][metric].mean(1)
+            low, high = percentile_interval(distribution)
+            interval, p = (low, high), _p_value(distribution)
+        difference = float(values_a.mean() - values_b.mean())
+        result[metric] = Difference(tuple(values_a.tolist()), tuple(values_b.tolist()), difference, interval, p)
     return result
 
 
-def _scores(cells: np.ndarray, n_classes: int) -> list[float]:
-    confusion = np.bincount(cells, minlength=n_classes**2).reshape(n_classes, n_classes)
-    return [metric(confusion) for metric in CONFUSION_METRICS.values()]
-
-
-# Two means that are equal on paper may differ in their last digits.
-ROUNDING = 1e-12
+ROUNDING = 1e-12  # two means that are equal on paper may differ in their last digits
 
 
 def _p_value(distribution: np.ndarray) -> float:
@@ -229,7 +198,7 @@ def _p_value(distribution: np.ndarray) -> float:
 
 
 def mcnemar(a_right: np.ndarray, b_right: np.ndarray) -> McNemar:
-    """McNemar's exact test on which texts A and B have right, both (N,), bool.
+    """Test which texts A and B have right, both (N,), bool.
 
     Under the null hypothesis a text that only one of the two has right is either's with probability 1/2.
 
@@ -237,51 +206,50 @@ def mcnemar(a_right: np.ndarray, b_right: np.ndarray) -> McNemar:
     Psychometrika 12, 1947; for classifiers Dietterich: Approximate Statistical Tests for Comparing Supervised
     Classification Learning Algorithms, Neural Computation 10, 1998.
     """
+    from scipy.stats import binomtest  # noqa: PLC0415 - slow to import, used by few
+
     a_only, b_only = int((a_right & ~b_right).sum()), int((b_right & ~a_right).sum())
-    p = float(binomtest(a_only, a_only + b_only).pvalue) if a_only + b_only else 1.0
-    return McNemar(a_only, b_only, p)
+    return McNemar(a_only, b_only, float(binomtest(a_only, a_only + b_only).pvalue) if a_only + b_only else 1.0)
 
 
 def effect(test: McNemar) -> Effect:
-    """The size of what McNemar's test looks at; intervals are Clopper and Pearson's for the share of A.
+    """Compute the size of the effect, with the intervals of Clopper and Pearson for the share of A.
 
     Source: Cohen: Statistical Power Analysis for the Behavioral Sciences, 2nd edition, 1988, chapter 5 (g);
     Agresti: Categorical Data Analysis, 3rd edition, 2013, section 11.1 (odds ratio of matched pairs).
     """
+    from scipy.stats import binomtest  # noqa: PLC0415 - slow to import, used by few
+
     discordant = test.a_only + test.b_only
     if not discordant:
         return Effect(None, None, None, None)
+    share = test.a_only / discordant
     found = binomtest(test.a_only, discordant).proportion_ci(CONFIDENCE, method="exact")
     low, high = float(found.low), float(found.high)
-    return Effect(
-        _odds(test.a_only / discordant),
-        (low / (1 - low), _odds(high)),
-        test.a_only / discordant - 0.5,
-        (low - 0.5, high - 0.5),
-    )
+    return Effect(_odds(share), (low / (1 - low), _odds(high)), share - 0.5, (low - 0.5, high - 0.5))
 
 
 def _odds(share: float) -> float | None:
     return None if math.isclose(share, 1) else share / (1 - share)
 
 
-def ensembles(a: StoredPredictions, b: StoredPredictions) -> Ensembles:
-    """Both sides as ensembles of their seeds.
+def ensembles(a: SplitPredictions, b: SplitPredictions) -> Ensembles:
+    """Compare both sides as ensembles: the most probable label by the mean over seeds.
 
     Not the majority vote: it ties, always with two seeds, and a rule for ties would decide the test.
     """
     right = []
     for side in (a, b):
-        # A single seed answers as it has answered: its own decision need not be the most probable label.
-        answers = list(side.predicted.values())
-        mean = np.mean([p.astype(np.float64) for p in side.probabilities.values()], axis=0)
+        answers = list(side.answers.values())
+        mean = np.mean([p.astype(np.float64) for p in side.by_seed.values()], axis=0)
+        # The answers of a single seed stay as they are: they need not be the most probable labels.
         right.append((answers[0] if len(answers) == 1 else mean.argmax(1)) == side.labels)
     test = mcnemar(right[0], right[1])
     return Ensembles(float(right[0].mean()), float(right[1].mean()), test, effect(test))
 
 
 def verdict(accuracy: Difference, test: McNemar) -> Verdict:
-    """Which side is better, where interval and test both say so and agree on the side."""
+    """Decide which side is better: interval and test must both say so and agree on the side."""
     by_interval = 0 if accuracy.ci95 is None else int(accuracy.ci95[0] > 0) - int(accuracy.ci95[1] < 0)
     by_test = int(np.sign(test.a_only - test.b_only)) if test.p < ALPHA else 0
     if by_interval == by_test == 0:
@@ -292,7 +260,7 @@ def verdict(accuracy: Difference, test: McNemar) -> Verdict:
 
 
 def in_words(found: Comparison, a: str, b: str) -> str:
-    """The verdict as one sentence, with the names of the two sides."""
+    """Write the verdict as one sentence with the names of the two sides."""
     accuracy = found.metrics["accuracy"]
     sign = -1 if accuracy.difference < 0 else 1
     if sign < 0:
@@ -300,8 +268,8 @@ def in_words(found: Comparison, a: str, b: str) -> str:
     points = f"{abs(100 * accuracy.difference):.1f} points of accuracy"
     interval = "no interval from one text"
     if accuracy.ci95 is not None:
-        low, high = sorted(sign * 100 * end for end in accuracy.ci95)
-        interval = f"95 % interval {_points(low)} to {_points(high)}"
+        ends = [f"{sign * 100 * end + 0.0:.1f}".replace("-", "−") for end in accuracy.ci95[::sign]]
+        interval = f"95 % interval {ends[0]} to {ends[1]}"
     evidence = f"{interval}; McNemar {p_text(found.ensembles.test.p)}"
     if found.verdict == "undecided":
         texts = "this one text" if found.texts == 1 else f"these {found.texts:,} texts"
@@ -309,15 +277,11 @@ def in_words(found: Comparison, a: str, b: str) -> str:
     if found.verdict == "mixed":
         return (
             f"{a} is ahead of {b} by {points} ({evidence}), but the interval of the mean over seeds and McNemar's "
-            "test of the ensembles do not agree: more texts or seeds are needed to tell."
+            "test of the ensembles disagree: more texts or seeds are needed."
         )
-    return f"{a} is better than {b} by {points} ({evidence}): a difference that the choice of texts does not explain."
-
-
-def _points(value: float) -> str:
-    return f"{value + 0.0:.1f}".replace("-", "−")
+    return f"{a} is better than {b} by {points} ({evidence}): the choice of texts does not explain this difference."
 
 
 def p_text(p: float) -> str:
-    """A p-value as the field writes it."""
+    """Format a p-value as "p < 0.001" or "p = 0.012"."""
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"

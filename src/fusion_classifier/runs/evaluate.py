@@ -15,10 +15,10 @@ from fusion_classifier.classifier.folder import (
 from fusion_classifier.config import TaskConfig
 from fusion_classifier.encoders.identity import EncoderIdentity
 from fusion_classifier.errors import DataError, FecError, UsageError
+from fusion_classifier.evaluation.metrics import per_class, summarize
 from fusion_classifier.evaluation.overlap import overlap
 from fusion_classifier.evaluation.predictions import SplitPredictions
 from fusion_classifier.evaluation.selective import at_coverages
-from fusion_classifier.evaluation.summary import per_class, summarize
 from fusion_classifier.features.hashing import hash_texts, hexadecimal
 from fusion_classifier.fusion.head import Head
 from fusion_classifier.fusion.registry import build_head

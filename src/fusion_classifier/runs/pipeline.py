@@ -42,9 +42,9 @@ from fusion_classifier.classifier.folder import (
 from fusion_classifier.config import RunConfig
 from fusion_classifier.encoders.identity import identify
 from fusion_classifier.errors import DataError
+from fusion_classifier.evaluation.metrics import per_class
 from fusion_classifier.evaluation.plots import plot_confusion, plot_f1_by_label, plot_risk_coverage, plot_training
 from fusion_classifier.evaluation.predictions import SplitPredictions, write_predictions
-from fusion_classifier.evaluation.summary import per_class
 from fusion_classifier.features.extract import open_splits
 from fusion_classifier.fusion.head import count_parameters
 from fusion_classifier.runs.context import Workspace

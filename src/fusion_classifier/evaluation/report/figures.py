@@ -41,7 +41,18 @@ def reliability_chart(run: RunRecord) -> Chart:
         confidence = np.concatenate([p.max(1) for p in seeds])
     x = axis(0, 100, LEFT, RIGHT, "probability of the label, %" if run.multilabel else "probability of the answer, %")
     y = axis(0, 100, TOP + 176, TOP, "came true, %" if run.multilabel else "right, %")
-    bins = reliability(hits, confidence)
+    count, accuracy, mean = reliability(hits, confidence)
+    edges = np.linspace(0, 1, len(count) + 1)
+    bins = [
+        {
+            "low": edges[i],
+            "high": edges[i + 1],
+            "count": int(count[i]),
+            "accuracy": accuracy[i],
+            "confidence": mean[i],
+        }
+        for i in range(len(count))
+    ]
     most = max(one["count"] for one in bins)
     # A share of the predictions; in a multi-label task nearly all lie in the first bin, so by its logarithm.
     height = (lambda n: math.log1p(n) / math.log1p(most)) if run.multilabel else (lambda n: n / most)

@@ -15,6 +15,7 @@ import numpy as np
 from sklearn.metrics import average_precision_score, precision_recall_curve
 
 from fusion_classifier.evaluation.formats import METRIC_TITLES, format_metric, size
+from fusion_classifier.evaluation.metrics import per_class
 from fusion_classifier.evaluation.report.charts import (
     Axis,
     path_of,
@@ -24,7 +25,6 @@ from fusion_classifier.evaluation.report.label_order import LabelOrder
 from fusion_classifier.evaluation.report.mistakes import confident_mistakes, confused_pairs, confusion, order_of
 from fusion_classifier.evaluation.report.record import MOST_COLOURS, SHORT_TITLES, RunRecord
 from fusion_classifier.evaluation.selective import at_coverages
-from fusion_classifier.evaluation.summary import per_class
 
 FOLDER = Path(__file__).parent
 
