@@ -55,7 +55,7 @@ from peers import Fitted, Problem
 from fusion_classifier.config import EncoderConfig, FeatureKind, TaskConfig
 from fusion_classifier.encoders.device import resolve_device
 from fusion_classifier.encoders.identity import EncoderIdentity, identify
-from fusion_classifier.encoders.loading import load_identified
+from fusion_classifier.encoders.loading import load_transformer
 from fusion_classifier.encoders.spec import parse_encoders
 from fusion_classifier.encoders.weights import locate
 from fusion_classifier.errors import FecError, UsageError, WeightsError
@@ -389,9 +389,9 @@ def record_rate(spec: str, features: FeatureKind, setup: Setup) -> None:
     chosen = np.random.default_rng(0).permutation(len(texts))[:RATE_TEXTS]
     sample, device = [texts[i] for i in chosen], resolve_device("auto")
     identity = identify(parse_encoders([spec], features=features)[0], device)
-    load_identified(identity, device)  # the disk's cache is warm from here on, as it is within an extraction
+    load_transformer(identity, device)  # the disk's cache is warm from here on, as it is within an extraction
     started = time.perf_counter()
-    load_identified(identity, device)
+    load_transformer(identity, device)
     load_seconds = time.perf_counter() - started
     with tempfile.TemporaryDirectory() as folder:
         report = extract_features(sample, identity, FeatureStore(folder), device, QUIET)

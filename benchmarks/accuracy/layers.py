@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from fusion_classifier.config import EncoderConfig, TaskConfig
 from fusion_classifier.encoders.device import resolve_device
 from fusion_classifier.encoders.identity import identify
-from fusion_classifier.encoders.loading import load_identified
+from fusion_classifier.encoders.loading import load_transformer
 from fusion_classifier.encoders.spec import parse_encoders
 from fusion_classifier.errors import FecError
 from fusion_classifier.evaluation.metrics import score
@@ -43,7 +43,7 @@ HEAD = "linear"
 
 def all_layers(encoder: EncoderConfig, device: torch.device) -> EncoderConfig:
     """The encoder with every hidden state, as a mean and as the token that has seen the whole text."""
-    loaded = load_identified(identify(encoder, device), device)
+    loaded = load_transformer(identify(encoder, device), device)
     layers = tuple(range(loaded.model.config.num_hidden_layers + 1))
     whole = "last" if loaded.tokenizer.cls_token is None else "first"
     return encoder.model_copy(update={"layers": layers, "pooling": f"mean+{whole}"})

@@ -97,7 +97,7 @@ def setfit(problem: Problem) -> Fitted:
 
 
 def _bfloat16(problem: Problem) -> bool:
-    return resolve_dtype("auto", problem.work.device) == torch.bfloat16
+    return resolve_dtype("auto", problem.work.device) == "bfloat16"
 
 
 class MeanPooledClassifier(nn.Module):

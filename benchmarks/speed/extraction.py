@@ -35,9 +35,9 @@ from transformers.utils import logging as transformers_logging
 
 from fusion_classifier.config import TaskConfig
 from fusion_classifier.encoders import packed
-from fusion_classifier.encoders.encode import jobs_of
+from fusion_classifier.encoders.batches import jobs_of
 from fusion_classifier.encoders.identity import EncoderIdentity, identify
-from fusion_classifier.encoders.loading import Encoder, load_identified
+from fusion_classifier.encoders.loading import TransformerEncoder, load_transformer
 from fusion_classifier.encoders.spec import parse_encoders
 from fusion_classifier.encoders.weights import locate
 from fusion_classifier.errors import FecError
@@ -78,8 +78,8 @@ class Ours:
 
     def __init__(self, spec: str, texts: Sequence[str]) -> None:
         self.identity, self.texts = identity_of(spec), texts
-        load_identified(self.identity, CPU)
-        self.load_seconds = min(seconds(lambda: load_identified(self.identity, CPU)) for _ in range(3))
+        load_transformer(self.identity, CPU)
+        self.load_seconds = min(seconds(lambda: load_transformer(self.identity, CPU)) for _ in range(3))
 
     def __call__(self) -> float:
         with tempfile.TemporaryDirectory() as folder:
@@ -98,7 +98,7 @@ class Ours:
 
 def original(texts: Sequence[str]) -> Callable[[], float]:
     """The published extraction loop, by its description."""
-    encoder = load_identified(identity_of(LLM), CPU, plain=True)  # for its tokenizer
+    encoder = load_transformer(identity_of(LLM), CPU, plain=True)  # for its tokenizer
     tokenizer, weights = encoder.tokenizer, locate(encoder.config)
     source: dict[str, Any] = {"gguf_file": weights.gguf_file} if weights.gguf_file else {}
     model = AutoModelForCausalLM.from_pretrained(weights.folder, dtype=torch.float32, **source).eval()
@@ -162,7 +162,7 @@ def gemm_rate() -> float:
     return 2 * GEMM_SIZE**3 / min(seconds(lambda: a @ b) for _ in range(3))
 
 
-def weight_operations(encoder: Encoder) -> int:
+def weight_operations(encoder: TransformerEncoder) -> int:
     """Multiplications and additions a token with the weights of the blocks; embeddings are looked up."""
     linear = (module for module in encoder.model.modules() if isinstance(module, torch.nn.Linear))
     return 2 * sum(module.weight.numel() for module in linear)
@@ -172,7 +172,7 @@ class ModelAlone:
     """The model over the same batches by the same number of threads: nothing tokenized, pooled or stored."""
 
     def __init__(self, spec: str, texts: Sequence[str]) -> None:
-        self.encoder = load_identified(identity_of(spec), CPU)
+        self.encoder = load_transformer(identity_of(spec), CPU)
         ordered = sorted(texts, key=lambda text: (len(text), text))
         windows = [ordered[i : i + WINDOW_TEXTS] for i in range(0, len(ordered), WINDOW_TEXTS)]
         jobs = [job for window in windows for job in jobs_of(self.encoder, window)]
@@ -194,7 +194,7 @@ class ModelAlone:
         return elapsed
 
 
-def padded_share(encoder: Encoder, texts: Sequence[str], batch_size: int) -> float:
+def padded_share(encoder: TransformerEncoder, texts: Sequence[str], batch_size: int) -> float:
     """Padding among the tokens of batches of this size, of texts by length, as sentence-transformers makes them."""
     lengths = sorted((len(ids) for ids in encoder.tokenizer(list(texts))["input_ids"]), reverse=True)
     batches = [lengths[start : start + batch_size] for start in range(0, len(lengths), batch_size)]

@@ -30,7 +30,7 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 from torch import Tensor, nn
 
 from fusion_classifier.config import TaskConfig
-from fusion_classifier.encoders.loading import Encoder, load_identified
+from fusion_classifier.encoders.loading import TransformerEncoder, load_transformer
 from fusion_classifier.errors import FecError
 from fusion_classifier.tasks.registry import load_task
 
@@ -54,7 +54,7 @@ class LastLayer(nn.Module):
         return states
 
 
-def exported(encoder: Encoder, path: Path) -> None:
+def exported(encoder: TransformerEncoder, path: Path) -> None:
     """The encoder as an ONNX file, float32, for any batch and length."""
     encoder.model.set_attn_implementation("eager")
     example = encoder.tokenizer(["a text", "a longer text than that"], padding=True, return_tensors="pt")
@@ -95,7 +95,7 @@ def openvino_session(path: Path, precision: str) -> Session:
     return run
 
 
-def encoded(session: Session, encoder: Encoder, texts: Sequence[str], batch_size: int) -> np.ndarray:
+def encoded(session: Session, encoder: TransformerEncoder, texts: Sequence[str], batch_size: int) -> np.ndarray:
     """Mean vectors of texts, (N, H), in batches of like lengths."""
     order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
     vectors: list[np.ndarray] = [np.empty(0)] * len(texts)
@@ -112,7 +112,9 @@ def encoded(session: Session, encoder: Encoder, texts: Sequence[str], batch_size
     return np.stack(vectors)
 
 
-def against(session: Session, encoder: Encoder, ours: Ours, expected: np.ndarray, rounds: int) -> dict[str, Any]:
+def against(
+    session: Session, encoder: TransformerEncoder, ours: Ours, expected: np.ndarray, rounds: int
+) -> dict[str, Any]:
     """One runtime against ours, in turns."""
     texts = ours.texts
 
@@ -136,7 +138,7 @@ def measure(name: str, texts: Sequence[str], rounds: int) -> list[dict[str, Any]
     """Every runtime against ours for one encoder."""
     ours = Ours(name, texts)
     expected = ours.vectors().astype(np.float32)
-    encoder = load_identified(ours.identity, CPU, plain=True)
+    encoder = load_transformer(ours.identity, CPU, plain=True)
     with tempfile.TemporaryDirectory() as folder:
         full, small = Path(folder) / "full.onnx", Path(folder) / "int8.onnx"
         exported(encoder, full)

@@ -41,7 +41,7 @@ from matplotlib.figure import Figure
 from fusion_classifier.cluster.extract import extract_features_ray
 from fusion_classifier.cluster.pool import RayEngine, prepare
 from fusion_classifier.config import TaskConfig
-from fusion_classifier.encoders.loading import load_identified
+from fusion_classifier.encoders.loading import load_transformer
 from fusion_classifier.errors import FecError
 from fusion_classifier.features.hashing import hash_texts
 from fusion_classifier.features.store import FeatureStore
@@ -81,7 +81,7 @@ def by_rows(encoder: str, texts: Sequence[str], sizes: Sequence[int]) -> dict[st
 
 def by_length(encoder: str, texts: Sequence[str], tokens: int) -> list[dict[str, Any]]:
     """Tokens a second, for texts that are all of one length."""
-    tokenizer = load_identified(Ours(encoder, texts[:1]).identity, CPU).tokenizer
+    tokenizer = load_transformer(Ours(encoder, texts[:1]).identity, CPU).tokenizer
     ids = tokenizer(" ".join(texts), add_special_tokens=False, truncation=False, verbose=False)["input_ids"]
     special = tokenizer.num_special_tokens_to_add()
     found = []

@@ -40,6 +40,7 @@ import numpy as np
 
 from fusion_classifier import FusionClassifier
 from fusion_classifier.config import TaskConfig
+from fusion_classifier.encoders.loading import only_transformers
 from fusion_classifier.errors import FecError
 from fusion_classifier.tasks.registry import load_task
 
@@ -171,8 +172,8 @@ def measure(texts: list[str], labels: list[str], folder: Path, *, seconds: float
         servers[name, "batched"] = ours
         servers[name, "single"] = ["-m", "fusion_classifier", "serve", "--max-batch-tokens", "1", *ours[3:]]
         if name == "minilm-l6":
-            encoder = trained.load_encoders()[0]
-            dtype = str(encoder.identity.dtype).removeprefix("torch.")
+            encoder = only_transformers(trained.load_encoders(), "compared")[0]
+            dtype = encoder.identity.dtype
             plain = f"{encoder.tokenizer.name_or_path},{dtype},{len(trained.classes_)}"
             servers[name, "plain"] = [__file__, "--plain-server", plain, "--port"]
     seen: dict[tuple[str, str, int], list[dict[str, float]]] = {}

@@ -87,7 +87,7 @@ def measure(rows: int, rounds: int, folder: Path, *, profile: bool = False) -> d
     values = generator.standard_normal((rows, *SHAPE), dtype=np.float32).astype(np.float16)
     hashes = hash_texts([f"text {row}" for row in range(rows)])
     config = EncoderConfig(name="random", model="random")
-    identity = EncoderIdentity(config, Weights(folder, None, "random"), "random", torch.float32)
+    identity = EncoderIdentity(config, Weights(folder, None, "random"), "random", "float32")
     features = FeatureStore(folder / "store").of(identity)
     started = time.perf_counter()
     for start in range(0, rows, COMMITTED_ROWS):

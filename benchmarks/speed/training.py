@@ -154,7 +154,7 @@ def stored_in(root: Path, data: LabelledFeatures) -> tuple[list[str], list[Encod
     for name, values in data.features.items():
         assert isinstance(values, PooledFeatures)
         config = EncoderConfig(name=name, model=name)
-        identity = EncoderIdentity(config, Weights(Path(name), None, "random"), name, torch.float32)
+        identity = EncoderIdentity(config, Weights(Path(name), None, "random"), name, "float32")
         for rows in np.array_split(np.arange(len(data)), max(len(data) // 2048, 1)):
             arrays = list(values.values[rows].astype(np.float32))
             store.of(identity).append(hashes[rows], arrays, FeatureShape(values.shape.shape, ragged=False))

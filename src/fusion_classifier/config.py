@@ -17,7 +17,9 @@ from pydantic import (
     model_validator,
 )
 
-Pooling = Annotated[str, Field(pattern=r"^(tokens|pooler|(mean|max|first|last)(\+(mean|max|first|last))*)$")]
+VECTOR_POOLINGS = ("mean", "max", "first", "last")  # their functions: fusion_classifier.encoders.pooling
+_ONE = "|".join(VECTOR_POOLINGS)
+Pooling = Annotated[str, Field(pattern=rf"^(tokens|pooler|({_ONE})(\+({_ONE}))*)$")]
 Dtype = Literal["auto", "bfloat16", "float16", "float32"]
 Quantization = Literal["none", "int8"]
 Device = Literal["auto", "cpu", "cuda", "mps"]

@@ -18,9 +18,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import AutoModel, AutoTokenizer, LlamaModel, PreTrainedModel, PreTrainedTokenizerBase
 
-from fusion_classifier.encoders.encode import Job, batch_a_core, batches, encode, encode_batch, encode_jobs, tokenize
-from fusion_classifier.encoders.loading import Encoder, load_encoder, thirds
+from fusion_classifier.encoders.batches import Job, batches
+from fusion_classifier.encoders.encode import encode, encode_batch, encode_jobs
+from fusion_classifier.encoders.loading import TransformerEncoder, load_encoder, thirds
 from fusion_classifier.encoders.spec import parse_encoder
+from fusion_classifier.encoders.tokenization import tokenize
+from fusion_classifier.encoders.workers import batch_workers
 from fusion_classifier.errors import FecError, NonFiniteError, UsageError
 
 CPU = torch.device("cpu")
@@ -40,7 +43,7 @@ def folders(llama_folder: Path, bert_folder: Path, roberta_folder: Path) -> dict
     return {"llama": llama_folder, "bert": bert_folder, "roberta": roberta_folder}
 
 
-def load(folder: Path | str, settings: str = "") -> Encoder:
+def load(folder: Path | str, settings: str = "") -> TransformerEncoder:
     return load_encoder(parse_encoder(f"{folder}?dtype=float32{settings}"), CPU)
 
 
@@ -93,7 +96,7 @@ def test_a_cls_model_pools_its_special_tokens_unless_told_otherwise(folders: dic
 
 
 @pytest.fixture(scope="session")
-def encoder_of(folders: dict[str, Path]) -> Callable[[str], Encoder]:
+def encoder_of(folders: dict[str, Path]) -> Callable[[str], TransformerEncoder]:
     loaded = {kind: load(folders[kind], "&layers=-2,-1") for kind in KINDS}
     return loaded.__getitem__
 
@@ -101,7 +104,7 @@ def encoder_of(folders: dict[str, Path]) -> Callable[[str], Encoder]:
 @given(st.sampled_from(KINDS), st.lists(st.sampled_from(TEXTS), min_size=1, max_size=9))
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_feature_does_not_depend_on_the_batch(
-    encoder_of: Callable[[str], Encoder], kind: str, texts: list[str]
+    encoder_of: Callable[[str], TransformerEncoder], kind: str, texts: list[str]
 ) -> None:
     encoder = encoder_of(kind)
     together = encode(encoder, texts)
@@ -111,7 +114,7 @@ def test_a_feature_does_not_depend_on_the_batch(
 
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=80), st.integers(8, 200), st.booleans())
 def test_batches_hold_every_text_once_within_the_budget(lengths: list[int], budget: int, packed: bool) -> None:
-    from fusion_classifier.encoders.encode import TokenizedText
+    from fusion_classifier.encoders.tokenization import TokenizedText
 
     tokenized = [TokenizedText((i,) * n, (True,) * n, truncated=False) for i, n in enumerate(lengths)]
     planned = batches(tokenized, budget, packed=packed)
@@ -137,7 +140,7 @@ def test_llama_in_bfloat16_is_finite_where_float16_is_not(folders: dict[str, Pat
     for a, b in zip(precise, brief, strict=True):
         assert np.isfinite(b).all()
         assert (a * b).sum() / np.sqrt((a**2).sum() * (b**2).sum()) > 0.99
-    with pytest.raises(NonFiniteError, match="--dtype float32"):
+    with pytest.raises(NonFiniteError, match="`dtype` to float32"):
         encode(load_encoder(parse_encoder(spec + "&dtype=float16"), CPU), TEXTS)
 
 
@@ -155,7 +158,7 @@ def test_a_template_stays_whole_when_the_text_is_cut(folders: dict[str, Path]) -
     decoded = "".join(encoder.tokenizer.convert_ids_to_tokens(list(cut.ids)))
     assert decoded == "<s>x abcdef - "
     assert len(cut) == 12
-    with pytest.raises(UsageError, match="template alone"):
+    with pytest.raises(UsageError, match=r"`template` alone.*`max_length`"):
         tokenize(load(folders["llama"], "&max_length=5&template=much too long {text}"), ["abcdefghijkl"])
 
 
@@ -166,7 +169,7 @@ def test_a_template_is_put_around_the_text(folders: dict[str, Path]) -> None:
 
 @given(st.text(min_size=1, max_size=40).filter(str.strip))
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_any_text_has_a_finite_feature(encoder_of: Callable[[str], Encoder], text: str) -> None:
+def test_any_text_has_a_finite_feature(encoder_of: Callable[[str], TransformerEncoder], text: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -194,7 +197,7 @@ def test_real_weights_know_what_belongs_together(minilm: str) -> None:
     assert cosine(happy, joyful) > cosine(happy, train) + 0.2
 
 
-def test_shuffled_input_gives_shuffled_output(encoder_of: Callable[[str], Encoder]) -> None:
+def test_shuffled_input_gives_shuffled_output(encoder_of: Callable[[str], TransformerEncoder]) -> None:
     order = random.Random(0).sample(range(len(TEXTS)), len(TEXTS))
     straight = encode(encoder_of("roberta"), TEXTS)
     for i, feature in zip(order, encode(encoder_of("roberta"), [TEXTS[i] for i in order]), strict=True):
@@ -205,7 +208,7 @@ POOLINGS = ("mean", "first", "last", "tokens")
 
 
 @pytest.fixture(scope="session")
-def encoder_with(folders: dict[str, Path]) -> Callable[[str, str], Encoder]:
+def encoder_with(folders: dict[str, Path]) -> Callable[[str, str], TransformerEncoder]:
     loaded = {(kind, how): load(folders[kind], f"&pooling={how}&layers=1,-1") for kind in KINDS for how in POOLINGS}
     return lambda kind, how: loaded[kind, how]
 
@@ -218,7 +221,7 @@ def encoder_with(folders: dict[str, Path]) -> Callable[[str, str], Encoder]:
 )
 @settings(max_examples=50, deadline=None)
 def test_with_every_pooling_neighbours_in_the_batch_do_not_matter(
-    encoder_with: Callable[[str, str], Encoder], kind: str, how: str, text: str, neighbours: list[str]
+    encoder_with: Callable[[str, str], TransformerEncoder], kind: str, how: str, text: str, neighbours: list[str]
 ) -> None:
     encoder = encoder_with(kind, how)
     (alone,) = encode(encoder, [text])
@@ -243,7 +246,7 @@ def test_a_cut_text_has_the_feature_of_its_beginning(folders: dict[str, Path], k
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("template", ["{text}", "of {text}!"])
 def test_cut_on_the_left_a_text_has_the_tokens_of_its_end(
-    encoder_in: Callable[[str, str, int], Encoder], kind: str, template: str
+    encoder_in: Callable[[str, str, int], TransformerEncoder], kind: str, template: str
 ) -> None:
     encoder = encoder_in(kind, template, 12)
     room = 12 - (1 if kind == "llama" else 2) - len(template.replace("{text}", ""))
@@ -264,7 +267,7 @@ def test_cut_on_the_left_a_text_has_the_tokens_of_its_end(
 @given(template=st.text("xyz:- ", max_size=6), suffix=st.text("xyz:- ", max_size=6), length=st.integers(1, 40))
 @settings(max_examples=25, deadline=None)
 def test_a_cut_text_in_a_template_is_its_longest_beginning_that_fits(
-    encoder_in: Callable[[str, str, int], Encoder], kind: str, template: str, suffix: str, length: int
+    encoder_in: Callable[[str, str, int], TransformerEncoder], kind: str, template: str, suffix: str, length: int
 ) -> None:
     limit, added, text = 20, 1 if kind == "llama" else 2, ("abcdefghij" * 4)[:length]
     encoder = encoder_in(kind, f"{template}{{text}}{suffix}", limit)
@@ -277,11 +280,11 @@ def test_a_cut_text_in_a_template_is_its_longest_beginning_that_fits(
 
 
 @pytest.fixture(scope="session")
-def encoder_in(folders: dict[str, Path]) -> Callable[[str, str, int], Encoder]:
+def encoder_in(folders: dict[str, Path]) -> Callable[[str, str, int], TransformerEncoder]:
     """Encoders in any template, of models loaded once."""
     loaded = {kind: load(folders[kind]) for kind in KINDS}
 
-    def change(kind: str, template: str, limit: int) -> Encoder:
+    def change(kind: str, template: str, limit: int) -> TransformerEncoder:
         encoder = loaded[kind]
         config = encoder.config.model_copy(update={"template": template, "max_length": limit})
         return dataclasses.replace(encoder, identity=dataclasses.replace(encoder.identity, config=config))
@@ -398,7 +401,9 @@ def test_tokens_without_layers_given_are_those_of_the_thirds(folders: dict[str, 
         np.testing.assert_array_equal(found, expected)
 
 
-def test_batches_at_once_give_what_one_after_another_gives_in_order(encoder_of: Callable[[str], Encoder]) -> None:
+def test_batches_at_once_give_what_one_after_another_gives_in_order(
+    encoder_of: Callable[[str], TransformerEncoder],
+) -> None:
     encoder, threads = encoder_of("llama"), torch.get_num_threads()
     texts = [text * (1 + i % 7) + str(i) for i in range(40) for text in TEXTS]
     jobs = [Job(i, [tokenize(encoder, texts[i : i + 3])]) for i in range(0, len(texts), 3)]
@@ -415,7 +420,7 @@ def test_batches_at_once_give_what_one_after_another_gives_in_order(encoder_of: 
 
 
 def test_a_failing_batch_ends_the_work_and_gives_the_cores_back(
-    encoder_of: Callable[[str], Encoder], monkeypatch: pytest.MonkeyPatch
+    encoder_of: Callable[[str], TransformerEncoder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     encoder, threads, calls = encoder_of("llama"), torch.get_num_threads(), 0
     plain = encode_batch
@@ -440,12 +445,12 @@ def test_callers_who_overlap_leave_torch_its_threads() -> None:
     inside, others_done = Event(), Event()
 
     def workers() -> int:
-        with batch_a_core(cpu) as (executor, count):
+        with batch_workers(cpu) as (executor, count):
             executor.submit(torch.get_num_threads).result()
             return count
 
     def outer() -> None:
-        with batch_a_core(cpu) as (executor, _):
+        with batch_workers(cpu) as (executor, _):
             executor.submit(torch.get_num_threads).result()  # its worker is there and has set torch's threads
             inside.set()
             others_done.wait(60)

@@ -11,10 +11,11 @@ from transformers import LlamaConfig, LlamaModel
 import fusion_classifier.encoders.gguf as module
 from fusion_classifier.commands.tune import tune_encoder
 from fusion_classifier.config import TuneConfig
-from fusion_classifier.encoders.encode import encode, tokenize
+from fusion_classifier.encoders.encode import encode
 from fusion_classifier.encoders.identity import identify
 from fusion_classifier.encoders.loading import load_encoder
 from fusion_classifier.encoders.spec import parse_encoder
+from fusion_classifier.encoders.tokenization import tokenize
 from fusion_classifier.errors import WeightsError
 from fusion_classifier.features.store import FeatureStore
 from fusion_classifier.runs.context import Workspace

@@ -54,8 +54,7 @@ def test_one_changed_byte_of_the_files_is_another_key(bert_folder: Path, tmp_pat
 
 def test_auto_precision_is_the_same_as_naming_what_it_comes_to(bert_folder: Path) -> None:
     auto = identify(parse_encoder(str(bert_folder)), CPU)
-    named = str(auto.dtype).removeprefix("torch.")
-    assert key(f"{bert_folder}?dtype={named}") == auto.key
+    assert key(f"{bert_folder}?dtype={auto.dtype}") == auto.key
 
 
 def test_how_the_files_are_found_is_no_part_of_it(bert_folder: Path) -> None:

@@ -5,11 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from fusion_classifier.encoders.encode import tokenize
 from fusion_classifier.encoders.identity import identify
-from fusion_classifier.encoders.lengths import token_lengths
-from fusion_classifier.encoders.loading import load_identified
+from fusion_classifier.encoders.loading import load_transformer
 from fusion_classifier.encoders.spec import parse_encoder
+from fusion_classifier.encoders.tokenization import token_lengths, tokenize
 from fusion_classifier.errors import WeightsError
 
 TEXTS = ["we won", "a", "it is very dark in here " * 3, "naïve 😀"]
@@ -21,7 +20,7 @@ CPU = torch.device("cpu")
 def test_lengths_are_those_before_cutting(model: str, template: str, request: pytest.FixtureRequest) -> None:
     config = parse_encoder(str(request.getfixturevalue(model)), {"template": template})
     identity = identify(config, CPU)
-    encoder = load_identified(identity, CPU)
+    encoder = load_transformer(identity, CPU)
     assert token_lengths(identity, TEXTS).tolist() == [len(text) for text in tokenize(encoder, TEXTS)]
 
 
@@ -29,13 +28,13 @@ def test_texts_longer_than_the_limit_keep_their_length(bert_folder: Path) -> Non
     identity = identify(parse_encoder(str(bert_folder), {"max_length": "8"}), CPU)
     lengths = token_lengths(identity, TEXTS)
     assert lengths.max() > 8
-    encoder = load_identified(identity, CPU)
+    encoder = load_transformer(identity, CPU)
     assert [text.truncated for text in tokenize(encoder, TEXTS)] == (lengths > 8).tolist()
 
 
 def test_a_gguf_file_counts_as_the_model_that_it_is(smollm2: str) -> None:
     identity = identify(parse_encoder(smollm2), CPU)
-    encoder = load_identified(identity, CPU)
+    encoder = load_transformer(identity, CPU)
     assert token_lengths(identity, TEXTS).tolist() == [len(text) for text in tokenize(encoder, TEXTS)]
 
 

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from fusion_classifier.config import VECTOR_POOLINGS
 from fusion_classifier.encoders import pooling
 
 LENGTHS = st.lists(st.integers(1, 6), min_size=1, max_size=5)
@@ -23,18 +24,28 @@ def padded(lengths: list[int], padding: float = 7.0, dtype: torch.dtype = torch.
     return states, mask
 
 
+def by_name(name: str, states: Tensor, mask: Tensor) -> Tensor:
+    return pooling.pooled(states, mask, mask.sum(1), [name])
+
+
+def test_configurations_allow_exactly_the_poolings_there_are() -> None:
+    assert set(pooling.VECTORS) == set(VECTOR_POOLINGS)
+
+
 @given(LENGTHS)
 @settings(deadline=None)
-def test_each_pooling_is_that_of_the_text_without_its_padding(lengths: list[int]) -> None:
+def test_each_pooling_is_that_of_the_text_without_padding(lengths: list[int]) -> None:
     states, mask = padded(lengths)
-    mean, first = pooling.mean(states, mask), pooling.first(states)
-    last, tokens = pooling.last(states, torch.tensor(lengths)), pooling.tokens(states, mask)
-    for row, length in enumerate(lengths):
+    vectors = {name: by_name(name, states, mask) for name in VECTOR_POOLINGS}
+    for row, (length, tokens) in enumerate(zip(lengths, pooling.tokens(states, mask), strict=True)):
         own = states[row, :length].numpy()
-        np.testing.assert_allclose(mean[row].numpy(), own.mean(0), atol=1e-6)
-        np.testing.assert_array_equal(first[row].numpy(), own[0])
-        np.testing.assert_array_equal(last[row].numpy(), own[-1])
-        np.testing.assert_array_equal(tokens[row].numpy(), own)
+        np.testing.assert_allclose(vectors["mean"][row].numpy(), own.mean(0), atol=1e-6)
+        np.testing.assert_array_equal(vectors["max"][row].numpy(), own.max(0))
+        np.testing.assert_array_equal(vectors["first"][row].numpy(), own[0])
+        np.testing.assert_array_equal(vectors["last"][row].numpy(), own[-1])
+        np.testing.assert_array_equal(tokens.numpy(), own)
+    several = pooling.pooled(states, mask, mask.sum(1), VECTOR_POOLINGS)
+    np.testing.assert_array_equal(several.numpy(), torch.cat(list(vectors.values()), dim=1).numpy())
 
 
 @given(LENGTHS, st.randoms(use_true_random=False))
@@ -44,27 +55,30 @@ def test_a_mask_with_holes_leaves_those_tokens_out(lengths: list[int], random: R
     for row, length in enumerate(lengths):
         if length > 1:
             mask[row, random.randrange(length)] = False
-    for row, (mean, own) in enumerate(zip(pooling.mean(states, mask), pooling.tokens(states, mask), strict=True)):
+    means = by_name("mean", states, mask)
+    for row, own in enumerate(pooling.tokens(states, mask)):
         np.testing.assert_array_equal(own.numpy(), states[row].numpy()[mask[row].numpy()])
-        np.testing.assert_allclose(mean.numpy(), own.numpy().mean(0), atol=1e-6)
+        np.testing.assert_allclose(means[row].numpy(), own.numpy().mean(0), atol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
 def test_every_result_is_float32(dtype: torch.dtype) -> None:
     states, mask = padded([2, 4], dtype=dtype)
-    results = [pooling.mean(states, mask), pooling.first(states), pooling.last(states, torch.tensor([2, 4]))]
-    assert {result.dtype for result in [*results, *pooling.tokens(states, mask)]} == {torch.float32}
+    results = [by_name(name, states, mask) for name in VECTOR_POOLINGS] + pooling.tokens(states, mask)
+    assert {result.dtype for result in results} == {torch.float32}
 
 
 def test_sums_run_in_float32() -> None:
     """In bfloat16 a sum of 1,000 ones stops at 256; in float16 one of 60,000s overflows."""
     mask = torch.ones(1, 1000, dtype=torch.bool)
-    assert pooling.mean(torch.ones(1, 1000, 1, 1, dtype=torch.bfloat16), mask).item() == 1
-    assert pooling.mean(torch.full((1, 1000, 1, 1), 60_000, dtype=torch.float16), mask).item() == 60_000
+    assert by_name("mean", torch.ones(1, 1000, 1, 1, dtype=torch.bfloat16), mask).item() == 1
+    assert by_name("mean", torch.full((1, 1000, 1, 1), 60_000, dtype=torch.float16), mask).item() == 60_000
 
 
 @pytest.mark.parametrize("padding", [torch.inf, torch.nan])
-def test_padding_never_takes_part_whatever_it_holds(padding: float) -> None:
+@pytest.mark.parametrize("name", VECTOR_POOLINGS)
+def test_padding_never_takes_part_whatever_it_holds(name: str, padding: float) -> None:
     """In float16 the states of padding can overflow where those of the text do not."""
     states, mask = padded([2, 4], padding=padding)
-    np.testing.assert_allclose(pooling.mean(states, mask)[0].numpy(), states[0, :2].numpy().mean(0), atol=1e-6)
+    alone = by_name(name, states[:1, :2], mask[:1, :2])
+    np.testing.assert_allclose(by_name(name, states, mask)[:1].numpy(), alone.numpy(), atol=1e-6)

@@ -92,7 +92,7 @@ def test_a_failure_keeps_what_was_encoded_before_it(
 
     module = sys.modules["fusion_classifier.encoders.encode"]  # its name in the package is the function's
     monkeypatch.setattr(module, "encode_batch", failing)
-    with pytest.raises(NonFiniteError, match="dtype float32"):
+    with pytest.raises(NonFiniteError, match="`dtype` to float32"):
         extract_features(texts, identity, store, CPU, QUIET)
     kept = int(store.of(identity).contains(hash_texts(texts)).sum())
     assert 0 < kept < len(texts)

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from fusion_classifier.config import EncoderConfig
 from fusion_classifier.encoders.identity import EncoderIdentity
@@ -22,7 +21,7 @@ ARRAYS = [np.full((2, 3), i, dtype=np.float32) for i in range(60)]
 @pytest.fixture
 def identity() -> EncoderIdentity:
     config = EncoderConfig(name="some-encoder", model="some-encoder")
-    return EncoderIdentity(config, Weights(Path("nowhere"), None, "path"), "f0", torch.float32)
+    return EncoderIdentity(config, Weights(Path("nowhere"), None, "path"), "f0", "float32")
 
 
 def test_a_store_in_object_storage_is_filled_read_listed_verified_and_deleted(

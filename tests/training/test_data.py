@@ -29,7 +29,7 @@ LABELS = 3
 def identity(name: str, **more: object) -> EncoderIdentity:
     """An encoder that needs no files: the store only asks for its key and its name."""
     config = EncoderConfig.model_validate({"name": name, "model": name} | more)
-    return EncoderIdentity(config, Weights(Path("nowhere"), None, "path"), "f0", torch.float32)
+    return EncoderIdentity(config, Weights(Path("nowhere"), None, "path"), "f0", "float32")
 
 
 def filled(root: Path, count: int, seed: int = 0) -> tuple[FeatureStore, list[EncoderIdentity], np.ndarray]:

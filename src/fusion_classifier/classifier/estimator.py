@@ -39,10 +39,12 @@ from fusion_classifier.classifier.folder import (
 from fusion_classifier.classifier.inputs import Labels, check_texts, column, encode_labels, one_column
 from fusion_classifier.config import DEFAULT_HEAD, Device, EncoderConfig
 from fusion_classifier.encoders.device import resolve_device
-from fusion_classifier.encoders.encode import Side, batch_a_core, encode, tokenize
+from fusion_classifier.encoders.encode import encode
 from fusion_classifier.encoders.identity import identify
-from fusion_classifier.encoders.loading import Encoder, load_identified
+from fusion_classifier.encoders.loading import LoadedEncoder, load_identified
 from fusion_classifier.encoders.spec import parse_encoder
+from fusion_classifier.encoders.tokenization import Side, is_truncated
+from fusion_classifier.encoders.workers import batch_workers
 from fusion_classifier.errors import DataError, UsageError
 from fusion_classifier.features.arrays import from_arrays
 from fusion_classifier.features.extract import extract_features, memory_for_features, open_splits
@@ -198,7 +200,7 @@ class FusionClassifier(ClassifierMixin, ModelHubMixin, BaseEstimator):  # type: 
         self.head_ = head
         names = np.array(config.labels)
         self.classes_ = names.astype(np.int64) if config.label_type == "int" else names
-        self._loaded: list[Encoder] | None = None
+        self._loaded: list[LoadedEncoder] | None = None
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "head_")
@@ -260,7 +262,7 @@ class FusionClassifier(ClassifierMixin, ModelHubMixin, BaseEstimator):  # type: 
             }
             return predict_logits(head, features, len(rows), device)
 
-        with batch_a_core(device) as (executor, _):
+        with batch_workers(device) as (executor, _):
             # A single batch has all cores, as with the encoders.
             done = executor.map(predicted, batches) if len(batches) > 1 else map(predicted, batches)
             for rows, part in zip(batches, done, strict=True):
@@ -293,8 +295,7 @@ class FusionClassifier(ClassifierMixin, ModelHubMixin, BaseEstimator):  # type: 
             raise NotFittedError(NOT_FITTED)
 
         def cut(part: str) -> bool:
-            encoders = self.load_encoders()
-            return all(tokenize(one, [part], form)[0].truncated for one in encoders for form in one.config.templates)
+            return all(is_truncated(encoder, part) for encoder in self.load_encoders())
 
         occlusion = occlude(text, cut, most_spans)
         log_odds = self.config_.decision.log_odds(self.predict_logits(occlusion.texts))
@@ -320,10 +321,10 @@ class FusionClassifier(ClassifierMixin, ModelHubMixin, BaseEstimator):  # type: 
             y = targets(labels, len(self.classes_))
         return float(accuracy_score(column(y), answers, sample_weight=sample_weight))
 
-    def _encoder(self, number: int, *_: object) -> Encoder:
+    def _encoder(self, number: int, *_: object) -> LoadedEncoder:
         return self.load_encoders()[number]
 
-    def load_encoders(self) -> list[Encoder]:
+    def load_encoders(self) -> list[LoadedEncoder]:
         """The encoders, loaded at the first call and kept."""
         if self._loaded is None:
             device = resolve_device(self.device)

@@ -19,7 +19,7 @@ from fusion_classifier.config import Device, EncoderConfig
 from fusion_classifier.encoders.device import resolve_device
 from fusion_classifier.encoders.encode import check_finite, encode_jobs
 from fusion_classifier.encoders.identity import EncoderIdentity, identify
-from fusion_classifier.encoders.loading import Encoder, load_identified
+from fusion_classifier.encoders.loading import TransformerEncoder, load_transformer
 from fusion_classifier.encoders.presets import PRESETS
 from fusion_classifier.errors import StoreError, WeightsError
 from fusion_classifier.features import hashing
@@ -106,8 +106,7 @@ def _encoded(
         batch_format="pyarrow",
         fn_constructor_kwargs={
             # A worker stands in another folder, and computes in the precision that was decided here.
-            "config": absolute(identity.config).model_dump(mode="json")
-            | {"dtype": str(identity.dtype).removeprefix("torch.")},
+            "config": absolute(identity.config).model_dump(mode="json") | {"dtype": identity.dtype},
             "key": identity.key,
             "store": store.root.absolute(),
             "device": device,
@@ -139,7 +138,9 @@ class _Worker:
             lambda: self._load(EncoderConfig.model_validate(config), key, store, device)
         )
 
-    def _load(self, config: EncoderConfig, key: str, store: str, device: Device) -> tuple[Encoder, EncoderFeatures]:
+    def _load(
+        self, config: EncoderConfig, key: str, store: str, device: Device
+    ) -> tuple[TransformerEncoder, EncoderFeatures]:
         place = resolve_device(device)
         identity = identify(config, place)
         if identity.key != key:
@@ -147,7 +148,7 @@ class _Worker:
                 f"{config.name}: a worker has other weights of this name than the machine that asked "
                 f"({identity.weights.folder}); give all machines the same files"
             )
-        return load_identified(identity, place), FeatureStore(store).of(identity)
+        return load_transformer(identity, place), FeatureStore(store).of(identity)
 
     def __call__(self, part: pa.Table) -> pa.Table:
         """Encodes the windows of a part and writes them; the part's row is replaced by what came of it."""

@@ -38,7 +38,7 @@ def examine(store: str | None) -> dict[str, dict[str, str]]:
             "cores": f"{cores} ({threads} threads, {torch.get_num_threads()} used)",
             "memory": f"{memory.available / 1e9:.1f} of {memory.total / 1e9:.1f} GB free",
             "device": _device(device),
-            "precision": str(resolve_dtype("auto", device)).removeprefix("torch."),
+            "precision": resolve_dtype("auto", device),
         },
         "packages": _packages(),
         "store": {"place": str(here.root), **_room(here)},

@@ -8,7 +8,7 @@ import torch
 from fusion_classifier.config import EncoderConfig, ProjectionKind
 from fusion_classifier.encoders.encode import encode
 from fusion_classifier.encoders.identity import identify
-from fusion_classifier.encoders.loading import load_identified
+from fusion_classifier.encoders.loading import load_transformer
 from fusion_classifier.encoders.projection import Projection, fit_projection, save_projection
 from fusion_classifier.errors import UsageError
 from fusion_classifier.runs.context import Workspace
@@ -54,7 +54,7 @@ def project(
     tokens = config.model_copy(update={"pooling": "tokens"})
     identity = identify(tokens, work.device)
     with work.progress.bar(f"loading {config.name}", total=None):
-        encoder = load_identified(identity, work.device)
+        encoder = load_transformer(identity, work.device)
     unique = sorted(set(task.split("train").texts))
     chosen = np.random.default_rng(seed).permutation(len(unique))[:texts]
     states = []

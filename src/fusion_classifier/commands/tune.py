@@ -43,10 +43,12 @@ from fusion_classifier.commands.tuned_folder import (
     write_encoder,
 )
 from fusion_classifier.config import EncoderConfig, TuneConfig
-from fusion_classifier.encoders.encode import TokenizedText, padded, tokenize
+from fusion_classifier.encoders.batches import padded
+from fusion_classifier.encoders.device import torch_dtype
 from fusion_classifier.encoders.identity import EncoderIdentity, identify
-from fusion_classifier.encoders.loading import Encoder, load_encoder
+from fusion_classifier.encoders.loading import TransformerEncoder, load_encoder
 from fusion_classifier.encoders.pooling import pooled
+from fusion_classifier.encoders.tokenization import TokenizedText, tokenize
 from fusion_classifier.errors import DataError, FecError, NonFiniteError, UsageError
 from fusion_classifier.evaluation.metrics import score
 from fusion_classifier.runs.context import Workspace
@@ -91,7 +93,7 @@ class PooledClassifier(nn.Module):
     sentence encoders trained with a mean have never learned to use.
     """
 
-    def __init__(self, encoder: Encoder, n_labels: int) -> None:
+    def __init__(self, encoder: TransformerEncoder, n_labels: int) -> None:
         super().__init__()
         self.encoder: nn.Module = encoder.model
         self.ways = encoder.config.poolings
@@ -164,7 +166,7 @@ def tune_encoder(
     with work.progress.bar(f"loading {encoder.name}", total=None):
         source = model_folder(base)
         loaded = load_encoder(weights, work.device, plain=True)
-    precision = identify(encoder, work.device).dtype
+    precision = torch_dtype(identify(encoder, work.device).dtype)
     truncated, rows = _rows(loaded, task)
     if truncated:
         work.say(
@@ -220,7 +222,7 @@ def tune_encoder(
 # --- before training ---------------------------------------------------------------------------------------
 
 
-def _rate(config: TuneConfig, encoder: Encoder) -> float:
+def _rate(config: TuneConfig, encoder: TransformerEncoder) -> float:
     """The learning rate given, or that of the kind of training and model."""
     if config.learning_rate is not None:
         return config.learning_rate
@@ -270,7 +272,7 @@ def _check_out(out: Path, base: EncoderIdentity, *, overwrite: bool) -> None:
         raise FecError(f"--out {out}: can't be written (in {there}); choose another folder")
 
 
-def _rows(encoder: Encoder, task: LoadedTask) -> tuple[int, dict[str, list[dict[str, Any]]]]:
+def _rows(encoder: TransformerEncoder, task: LoadedTask) -> tuple[int, dict[str, list[dict[str, Any]]]]:
     """How many texts lose their end; and by split a row a text, as `Trainer` wants them.
 
     `input_ids` is there for the sampler that groups texts by length; the batch is made from `text`.
@@ -291,7 +293,7 @@ def _rows(encoder: Encoder, task: LoadedTask) -> tuple[int, dict[str, list[dict[
 # --- training ----------------------------------------------------------------------------------------------
 
 
-def _trainable(encoder: Encoder, rank: int | None) -> nn.Module:
+def _trainable(encoder: TransformerEncoder, rank: int | None) -> nn.Module:
     """The encoder's model with all weights to be trained, or with LoRA adapters on all its linear layers."""
     model: nn.Module = encoder.model
     if rank is None:
@@ -321,7 +323,7 @@ def _same_every_time(seed: int) -> Iterator[None]:
 def _train(
     model: PooledClassifier,
     config: TuneConfig,
-    encoder: Encoder,
+    encoder: TransformerEncoder,
     precision: torch.dtype,
     rows: Mapping[str, list[dict[str, Any]]],
     work: Workspace,
@@ -381,7 +383,7 @@ def _train(
     return tuple(follow.history), follow.best_epoch
 
 
-def _batch(encoder: Encoder, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
+def _batch(encoder: TransformerEncoder, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
     """Rows of `_rows` as one padded batch."""
     texts: list[TokenizedText] = [row["text"] for row in rows]
     ids, attention, counted, lengths = padded(encoder, texts)

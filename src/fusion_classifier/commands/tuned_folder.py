@@ -21,7 +21,7 @@ from fusion_classifier.config import EncoderConfig, TuneConfig
 from fusion_classifier.encoders.encode import encode
 from fusion_classifier.encoders.gguf import unpacked
 from fusion_classifier.encoders.identity import EncoderIdentity
-from fusion_classifier.encoders.loading import Encoder, load_encoder
+from fusion_classifier.encoders.loading import TransformerEncoder, load_encoder
 from fusion_classifier.encoders.presets import PRESETS
 from fusion_classifier.encoders.weights import CONTENT_FILES
 from fusion_classifier.errors import WeightsError
@@ -37,7 +37,7 @@ KEPT_SETTINGS = ("pooling", "template", "max_length", "dtype", "pool_special_tok
 class TunedClassifier:
     """A tuned encoder with the linear layer it was tuned with: `weight` (C, F) and `bias` (C,), float32."""
 
-    encoder: Encoder
+    encoder: TransformerEncoder
     weight: np.ndarray
     bias: np.ndarray
     labels: tuple[str, ...]
@@ -116,7 +116,7 @@ def model_folder(base: EncoderIdentity) -> Path:
     return folder
 
 
-def write_encoder(source: Path, encoder: Encoder, model: nn.Module, head: nn.Module, folder: Path) -> None:
+def write_encoder(source: Path, encoder: TransformerEncoder, model: nn.Module, head: nn.Module, folder: Path) -> None:
     """Model, tokenizer files (as they were, to the letter) and head."""
     config = AutoConfig.from_pretrained(source, trust_remote_code=False, local_files_only=True)
     config.architectures = [type(encoder.model).__name__]

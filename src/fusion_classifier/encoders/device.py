@@ -1,39 +1,53 @@
-"""Which processor computes, and in which precision."""
+# ruff: noqa: PLC0415 - torch takes seconds to import, and `fec encoders` does not need it
+"""The device that computes, and its precision."""
 
-import torch
+from typing import TYPE_CHECKING
 
 from fusion_classifier.config import Device, Dtype
 from fusion_classifier.errors import UsageError
 
-DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+if TYPE_CHECKING:
+    import torch
 
 
-def resolve_device(device: Device) -> torch.device:
-    """The device of this name; `auto` takes CUDA, then Apple's MPS, then the CPU.
+def resolve_device(device: Device) -> "torch.device":
+    """The device of this name; `auto` is CUDA, else Apple's MPS, else the CPU.
 
     Raises:
-        UsageError: the device is not there.
+        UsageError: The device is not available.
     """
+    import torch
+
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if device == "auto":
         return torch.device(next(name for name, there in available.items() if there))
     if not available[device]:
         have = ", ".join(name for name, there in available.items() if there)
-        raise UsageError(f"device {device} is not available here (there: {have}); use --device auto")
+        raise UsageError(f"`device`: {device} is not available here (there: {have}); use auto")
     return torch.device(device)
 
 
-def resolve_dtype(dtype: Dtype, device: torch.device) -> torch.dtype:
-    """The computing precision; `auto` is bfloat16 where the processor computes in it, else float32.
+def resolve_dtype(dtype: Dtype, device: "torch.device") -> str:
+    """Name of the computing precision; `auto` is bfloat16 where the processor computes in it, else float32.
 
-    Never float16 by itself: Llama-2 overflows in it.
+    Never float16 unless asked for: Llama-2 overflows in it.
     """
     if dtype != "auto":
-        return DTYPES[dtype]
-    return torch.bfloat16 if _has_bfloat16(device) else torch.float32
+        return dtype
+    return "bfloat16" if _has_bfloat16(device) else "float32"
 
 
-def _has_bfloat16(device: torch.device) -> bool:
+def torch_dtype(name: str) -> "torch.dtype":
+    """The dtype of this name."""
+    import torch
+
+    dtype: torch.dtype = getattr(torch, name)
+    return dtype
+
+
+def _has_bfloat16(device: "torch.device") -> bool:
+    import torch
+
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":

@@ -1,28 +1,30 @@
+# ruff: noqa: PLC0415 - transformers is imported when a model is loaded
 """GGUF files: quantized models in one file, unpacked once.
 
-transformers takes 20 s to unpack even a small GGUF file, at every start. So the unpacked model is kept as an
-ordinary model folder in the user's cache, by the content of the file and the precision, and loaded from there
-like any other.
+transformers takes 20 s to unpack even a small GGUF file. So the unpacked model is kept as an ordinary model folder in
+the user's cache, by the content of the file and the precision, and loaded from there.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import platformdirs
-import torch
-from safetensors.torch import save_file
-from transformers import AutoConfig, AutoModel, AutoTokenizer, GgufConfig
 
 from fusion_classifier.encoders.checks.claims import check_claims
 from fusion_classifier.encoders.checks.gguf_header import check_header
+from fusion_classifier.encoders.device import torch_dtype
 from fusion_classifier.encoders.weights import Weights
+from fusion_classifier.support.extras import require
 from fusion_classifier.support.files import whole_folder
 
 KEEP_BELOW_BYTES = 1 << 30  # unpacked, a larger file would fill the cache with tens of gigabytes
 
 
-def unpacked(weights: Weights, fingerprint: str, dtype: torch.dtype) -> Path | None:
-    """The folder of a GGUF file's unpacked model, made where it is not there yet.
+def unpacked(weights: Weights, fingerprint: str, dtype: str) -> Path | None:
+    """The folder of a GGUF file's unpacked model, written where it does not exist yet.
 
     Returns:
         The folder, or None for a file too large to keep unpacked.
@@ -30,9 +32,10 @@ def unpacked(weights: Weights, fingerprint: str, dtype: torch.dtype) -> Path | N
     assert weights.gguf_file is not None
     if (weights.folder / weights.gguf_file).stat().st_size > KEEP_BELOW_BYTES:
         return None
-    cache = Path(platformdirs.user_cache_dir("fec")) / "gguf"
-    folder = cache / f"{fingerprint[:32]}-{str(dtype).removeprefix('torch.')}"
+    folder = Path(platformdirs.user_cache_dir("fec")) / "gguf" / f"{fingerprint[:32]}-{dtype}"
     if not folder.is_dir():
+        from safetensors.torch import save_file
+
         config, tokenizer, model, _ = load_packed(weights, dtype)
         with whole_folder(folder) as temporary:
             if hasattr(config, "quantization_config"):
@@ -45,26 +48,44 @@ def unpacked(weights: Weights, fingerprint: str, dtype: torch.dtype) -> Path | N
     return folder
 
 
-def load_packed(weights: Weights, dtype: torch.dtype) -> tuple[Any, Any, Any, dict[str, Any]]:
+def load_packed(weights: Weights, dtype: str) -> tuple[Any, Any, Any, dict[str, Any]]:
     """Configuration, tokenizer, model and loading report straight from a GGUF file.
 
     Raises:
-        WeightsError: no model that features can be read from, or one that the file can't hold.
+        UsageError: The packages that read GGUF are not installed.
+        WeightsError: No model that features can be read from, or one that the file can't hold.
     """
     assert weights.gguf_file is not None
     check_header(weights.folder / weights.gguf_file)
+    require(f"{weights.gguf_file}: a GGUF file", "gguf", "gguf", "accelerate")
+    from transformers import AutoConfig, AutoModel, AutoTokenizer, GgufConfig
+
     source: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True, "gguf_file": weights.gguf_file}
     config = AutoConfig.from_pretrained(weights.folder, **source)
     check_claims(weights, config)
     # Given the configuration, neither parses the file's metadata again (5 s each time).
     tokenizer = AutoTokenizer.from_pretrained(weights.folder, config=config, **source)
-    model, info = AutoModel.from_pretrained(
-        weights.folder,
-        config=config,
-        dtype=dtype,
-        output_loading_info=True,
-        # Else the weights stay packed and every product unpacks them anew, in float32.
-        quantization_config=GgufConfig(dequantize=True),
-        **source,
-    )
+    with _no_bar():
+        model, info = AutoModel.from_pretrained(
+            weights.folder,
+            config=config,
+            dtype=torch_dtype(dtype),
+            output_loading_info=True,
+            # Else the weights stay packed and every product unpacks them anew, in float32.
+            quantization_config=GgufConfig(dequantize=True),
+            **source,
+        )
     return config, tokenizer, model, info
+
+
+@contextmanager
+def _no_bar() -> Iterator[None]:
+    """The GGUF reader draws its progress bar past transformers' settings."""
+    import transformers.modeling_gguf_pytorch_utils as reader
+
+    tqdm = reader.tqdm
+    reader.tqdm = partial(tqdm, disable=True)
+    try:
+        yield
+    finally:
+        reader.tqdm = tqdm

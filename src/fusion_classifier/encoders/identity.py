@@ -1,23 +1,26 @@
-"""What makes two encoders the same: the key under which features are kept.
+"""What makes two encoders the same: the key under which features are stored.
 
-The key hashes the contents of the model's files and every setting that decides a feature. A changed setting,
-file or precision is another key, so stale features can't be read; where the files lie and what the encoder is
-called does not matter.
+The key hashes the contents of the model's files and every setting that decides a feature; of an encoder that is a
+Python object, its name and version. Where the files are and what the encoder is called does not matter.
 """
 
 import hashlib
 import json
 import logging
 from dataclasses import dataclass
-from typing import Any
-
-import torch
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from fusion_classifier.config import EncoderConfig
 from fusion_classifier.encoders.device import resolve_dtype
-from fusion_classifier.encoders.projection import fingerprint_of
-from fusion_classifier.encoders.weights import Weights, fingerprint, locate
+from fusion_classifier.encoders.fingerprint import file_digests, fingerprint
+from fusion_classifier.encoders.protocol import Encoder, as_encoder
+from fusion_classifier.encoders.weights import Weights, locate
+from fusion_classifier.errors import WeightsError
 from fusion_classifier.support.files import user_path
+
+if TYPE_CHECKING:
+    import torch
 
 logger = logging.getLogger(__name__)
 
@@ -27,17 +30,35 @@ FEATURE_VERSION = 1
 
 @dataclass(frozen=True)
 class EncoderIdentity:
-    """An encoder whose files are found and whose precision is settled."""
+    """An encoder whose files are found and whose precision is known; or one that is an object.
+
+    Attributes:
+        config: Configuration; of an object its name alone.
+        weights: The model's files; none of an object.
+        fingerprint: SHA-256 over the files, or over the object's version.
+        dtype: Computing precision, such as bfloat16; float32 of an object.
+        projection: SHA-256 of the projection's file.
+        encoder: The object, where the encoder is one.
+    """
 
     config: EncoderConfig
     weights: Weights
     fingerprint: str
-    dtype: torch.dtype
-    projection: str | None = None  # SHA-256 of its file
+    dtype: str
+    projection: str | None = None
+    encoder: Encoder | None = None
+
+    @property
+    def is_object(self) -> bool:
+        """Whether the encoder is a Python object, which can't be saved."""
+        return self.encoder is not None
 
     @property
     def settings(self) -> dict[str, Any]:
-        """All that decides a feature, as plain JSON values."""
+        """All that decides a feature, as JSON values."""
+        if self.encoder is not None:
+            named = {"name": self.config.name, "fingerprint": self.fingerprint}
+            return {"feature_version": FEATURE_VERSION, "kind": "object", **named}
         return {
             "feature_version": FEATURE_VERSION,
             "fingerprint": self.fingerprint,
@@ -45,16 +66,16 @@ class EncoderIdentity:
             "pooling": self.config.pooling,
             "template": self.config.template,
             "max_length": self.config.max_length,
-            "dtype": str(self.dtype).removeprefix("torch."),
+            "dtype": self.dtype,
             "pool_special_tokens": self.config.pool_special_tokens,
-            # Named only where they are set: features from before these settings keep their key.
+            # Only where they are set: features from before these settings keep their key.
             **({} if self.config.quantization == "none" else {"quantization": self.config.quantization}),
             **({"projection": self.projection} if self.projection else {}),
         }
 
     @property
     def _layers(self) -> list[int] | str:
-        """The layers as the key has them; which ones `thirds` are, the model's files say."""
+        """The layers as the key has them; which ones `thirds` are depends on the model's files."""
         if self.config.layers is not None:
             return list(self.config.layers)
         return "thirds" if self.config.pooling == "tokens" else [-1]
@@ -66,18 +87,34 @@ class EncoderIdentity:
         return hashlib.sha256(canonical.encode()).hexdigest()[:32]
 
 
-def identify(config: EncoderConfig, device: torch.device) -> EncoderIdentity:
-    """Find an encoder's files and settle its precision on a device, without loading it.
+def identify(encoder: EncoderConfig | Encoder, device: "torch.device") -> EncoderIdentity:
+    """Find an encoder's files and choose its precision on a device, without loading it.
 
     Raises:
-        WeightsError: the files can't be found.
+        WeightsError: The files can't be found.
+        UsageError: An object that is no encoder.
     """
-    weights = locate(config)
-    projection = None if config.projection is None else fingerprint_of(user_path(config.projection))
-    found = EncoderIdentity(config, weights, fingerprint(weights), resolve_dtype(config.dtype, device), projection)
+    if not isinstance(encoder, EncoderConfig):
+        return _identify_object(as_encoder(encoder))
+    weights = locate(encoder)
+    projection = None if encoder.projection is None else _projection_digest(user_path(encoder.projection))
+    dtype = resolve_dtype(encoder.dtype, device)
+    found = EncoderIdentity(encoder, weights, fingerprint(weights), dtype, projection)
     logger.info(
         "encoder %s",
-        config.name,
-        extra={"weights": str(weights.folder), "fingerprint": found.fingerprint, "dtype": str(found.dtype)},
+        encoder.name,
+        extra={"weights": str(weights.folder), "fingerprint": found.fingerprint, "dtype": dtype},
     )
     return found
+
+
+def _identify_object(encoder: Encoder) -> EncoderIdentity:
+    config = EncoderConfig(name=encoder.name, model=encoder.name)
+    digest = hashlib.sha256(encoder.version.encode()).hexdigest()
+    return EncoderIdentity(config, Weights(Path(), None, "object"), digest, "float32", encoder=encoder)
+
+
+def _projection_digest(path: Path) -> str:
+    if not path.is_file():
+        raise WeightsError(f"{path}: no such projection file; `fec project` makes one")
+    return file_digests([path])[0]

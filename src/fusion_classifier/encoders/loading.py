@@ -1,45 +1,55 @@
+# ruff: noqa: PLC0415 - transformers takes seconds to import: only when a model is loaded
 """Loads a model and its tokenizer, checked: every weight that a feature needs comes from the files."""
 
-import contextlib
-import io
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
-from transformers import (
-    AutoConfig,
-    AutoModel,
-    AutoTokenizer,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-    TorchAoConfig,
-)
-from transformers.utils import logging as transformers_logging
 
 from fusion_classifier.config import EncoderConfig
 from fusion_classifier.encoders import packed
 from fusion_classifier.encoders.checks.claims import check_claims
+from fusion_classifier.encoders.device import torch_dtype
 from fusion_classifier.encoders.gguf import load_packed, unpacked
 from fusion_classifier.encoders.identity import EncoderIdentity, identify
 from fusion_classifier.encoders.projection import Projection, load_projection
-from fusion_classifier.errors import UsageError, WeightsError, said_of
+from fusion_classifier.encoders.protocol import encode_checked
+from fusion_classifier.encoders.quiet import quiet
+from fusion_classifier.errors import FecError, UsageError, WeightsError, said_of
 from fusion_classifier.support.extras import require
 from fusion_classifier.support.files import user_path
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+# Model types whose pooler can be left out, so that its absence from the files does not matter.
+WITHOUT_POOLER = ("bert", "roberta", "xlm-roberta", "camembert", "mpnet")
+LOCAL: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
+
 
 @dataclass(frozen=True)
-class Encoder:
+class TransformerEncoder:
     """A frozen model in evaluation mode, ready to encode.
 
-    `layers` are indices into the model's hidden states, 0 (embeddings) to the number of layers.
-    `shape` is that of one text's feature; with pooling `tokens`, of one token's states (layers, H).
-    `packed` says that the model runs over texts without padding.
+    Attributes:
+        identity: What was loaded.
+        model: The model.
+        tokenizer: Its tokenizer.
+        device: Where the model is.
+        layers: Indices into the model's hidden states, 0 (embeddings) to the number of layers.
+        shape: Shape of one text's feature; with pooling `tokens`, of one token's states (layers, H).
+        pool_special_tokens: Whether pooling counts the tokens that the tokenizer adds.
+        packed: Whether the model runs over texts without padding.
+        projection: Applied to the states.
     """
 
     identity: EncoderIdentity
-    model: PreTrainedModel
-    tokenizer: PreTrainedTokenizerBase
+    model: "PreTrainedModel"
+    tokenizer: "PreTrainedTokenizerBase"
     device: torch.device
     layers: tuple[int, ...]
     shape: tuple[int, ...]
@@ -52,50 +62,193 @@ class Encoder:
         """The configuration it was loaded from."""
         return self.identity.config
 
+    @contextmanager
+    def errors_explained(self) -> Iterator[None]:
+        """What a model or tokenizer raises for a text, although it could be loaded, is due to its files.
 
-def load_encoder(config: EncoderConfig, device: torch.device, *, plain: bool = False) -> Encoder:
-    """Find, check and load an encoder; see `load_identified`.
+        Raises:
+            WeightsError: That.
+            FecError: Out of memory.
+        """
+        name, folder = self.config.name, self.identity.weights.folder
+        with said_of(lambda why: WeightsError(f"{name}: the model in {folder} can't be run ({why})")):
+            try:
+                yield
+            except (MemoryError, torch.OutOfMemoryError) as error:
+                raise FecError(
+                    f"{name}: out of memory on {self.device.type}; give a smaller `max_length`, or another `device`"
+                ) from error
+
+
+@dataclass
+class ObjectEncoder:
+    """An encoder that is a Python object; what it returns is checked.
+
+    Attributes:
+        identity: Its name and version.
+        shape: Shape of one text's feature; None until the first text is encoded.
+    """
+
+    identity: EncoderIdentity
+    shape: tuple[int, ...] | None = None
+
+    @property
+    def config(self) -> EncoderConfig:
+        """A configuration of its name."""
+        return self.identity.config
+
+    def encode(self, texts: list[str]) -> list[np.ndarray]:
+        """One float32 array per text, all of the same shape.
+
+        Raises:
+            FecError: The encoder failed, or returned something else; see `encode_checked`.
+        """
+        assert self.identity.encoder is not None
+        if not texts:
+            return []
+        features = encode_checked(self.identity.encoder, texts, self.shape)
+        self.shape = features.shape[1:]
+        return list(features)
+
+
+LoadedEncoder = TransformerEncoder | ObjectEncoder
+
+
+def only_transformers(encoders: Iterable[LoadedEncoder], what: str) -> list[TransformerEncoder]:
+    """The same encoders, where `what`, such as "served", can't be done with Python objects.
 
     Raises:
-        WeightsError: the files can't be found, read, or lack weights that the feature needs.
-        UsageError: a setting that this model can't have.
+        UsageError: One of them is a Python object.
     """
-    return load_identified(identify(config, device), device, plain=plain)
+    result = []
+    for encoder in encoders:
+        if isinstance(encoder, ObjectEncoder):
+            raise UsageError(f"encoder {encoder.config.name}: is a Python object, which can't be {what}")
+        result.append(encoder)
+    return result
 
 
-def load_identified(identity: EncoderIdentity, device: torch.device, *, plain: bool = False) -> Encoder:
-    """Load an encoder whose files are already found.
+def load_identified(identity: EncoderIdentity, device: torch.device) -> LoadedEncoder:
+    """Load an encoder of either kind; errors as of `load_transformer`."""
+    return ObjectEncoder(identity) if identity.is_object else load_transformer(identity, device)
+
+
+def load_encoder(config: EncoderConfig, device: torch.device, *, plain: bool = False) -> TransformerEncoder:
+    """Find and load a model; see `load_transformer`."""
+    return load_transformer(identify(config, device), device, plain=plain)
+
+
+def load_transformer(identity: EncoderIdentity, device: torch.device, *, plain: bool = False) -> TransformerEncoder:
+    """Load a model whose files are already found.
 
     Args:
-        identity: what to load.
-        device: where to.
-        plain: leave the model as transformers made it, to be called with padded batches.
+        identity: What to load.
+        device: Where to load it.
+        plain: Leave the model as transformers made it, to be called with padded batches. Default: False.
 
     Raises:
-        WeightsError: the files can't be read, or lack weights that the feature needs.
-        UsageError: a setting that this model can't have.
+        WeightsError: The files can't be read, or lack weights that the feature needs.
+        UsageError: A setting that this model can't have, or an encoder that is a Python object.
     """
-    what = f"{identity.config.name}: the model in {identity.weights.folder} can't be loaded"
+    name = identity.config.name
+    if identity.is_object:
+        raise UsageError(f"{name}: is a Python object; give an encoder whose model is on disk or on the Hub")
+    what = f"{name}: the model in {identity.weights.folder} can't be loaded"
     with said_of(lambda why: WeightsError(f"{what} ({why})")):
-        return _loaded(identity, device, plain=plain)
+        with quiet():
+            tokenizer, model, info = _load_files(identity)
+        _check_complete(identity, model, info)
+        return _prepared(identity, tokenizer, model, device, plain=plain)
 
 
-def _loaded(identity: EncoderIdentity, device: torch.device, *, plain: bool) -> Encoder:
+def load_tokenizer(identity: EncoderIdentity) -> "PreTrainedTokenizerBase":
+    """The tokenizer of a model without the model.
+
+    Raises:
+        WeightsError: It can't be loaded.
+    """
+    weights = identity.weights
+    what = f"{identity.config.name}: the tokenizer in {weights.folder} can't be loaded"
+    with said_of(lambda why: WeightsError(f"{what} ({why})")), quiet():
+        from transformers import AutoTokenizer
+
+        folder, source = weights.folder, LOCAL
+        if weights.gguf_file is not None:
+            kept = unpacked(weights, identity.fingerprint, identity.dtype)
+            folder, source = (folder, {**LOCAL, "gguf_file": weights.gguf_file}) if kept is None else (kept, LOCAL)
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, **source)
+    return tokenizer
+
+
+def _load_files(identity: EncoderIdentity) -> tuple["PreTrainedTokenizerBase", "PreTrainedModel", dict[str, Any]]:
+    """Tokenizer, model and loading report."""
+    from transformers import AutoConfig, AutoModel, AutoTokenizer
+
     config, weights = identity.config, identity.weights
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    with contextlib.redirect_stderr(io.StringIO()):  # the GGUF reader draws a progress bar of its own
-        tokenizer, model, info = _load(identity)
-    # transformers fills what the files lack with random numbers; a feature from those means nothing.
+    folder: Path | None = weights.folder
+    if weights.gguf_file is not None:
+        folder = unpacked(weights, identity.fingerprint, identity.dtype)
+        if folder is None and config.quantization != "none":
+            raise UsageError(
+                f"{config.name}: a GGUF file of this size is unpacked to 16 bits when it is loaded; "
+                "for `quantization` int8 give the model's safetensors"
+            )
+        if folder is None:
+            _, tokenizer, model, info = load_packed(weights, identity.dtype)
+            return tokenizer, model, info
+    model_config = AutoConfig.from_pretrained(folder, **LOCAL)
+    check_claims(weights, model_config)
+    options: dict[str, Any] = {
+        "dtype": torch_dtype(identity.dtype),
+        "output_loading_info": True,
+        "use_safetensors": True,
+    }
+    if config.quantization == "int8":
+        options["quantization_config"] = _int8(config)
+    if config.pooling != "pooler" and model_config.model_type in WITHOUT_POOLER:
+        options["add_pooling_layer"] = False
+    tokenizer = AutoTokenizer.from_pretrained(folder, **LOCAL)
+    model, info = AutoModel.from_pretrained(folder, **options, **LOCAL)
+    return tokenizer, model, info
+
+
+def _int8(config: EncoderConfig) -> Any:
+    """Weights of linear layers become 8 bits tensor by tensor; the files' 16 bits are mapped, not kept.
+
+    Raises:
+        UsageError: torchao is not installed.
+    """
+    require(f"{config.name}: `quantization` int8", "int8", "torchao")
+    from torchao.quantization import Int8WeightOnlyConfig
+    from transformers import TorchAoConfig
+
+    return TorchAoConfig(Int8WeightOnlyConfig())
+
+
+def _check_complete(identity: EncoderIdentity, model: "PreTrainedModel", info: dict[str, Any]) -> None:
+    """Check that the files had every weight: transformers fills what they lack with random numbers."""
+    config = identity.config
     missing = sorted(info["missing_keys"]) + sorted(str(key) for key in info["mismatched_keys"])
     if missing:
-        advice = "; use another pooling" if all("pooler" in key for key in missing) else ""
+        advice = "; use another `pooling`" if all("pooler" in key for key in missing) else ""
         raise WeightsError(
-            f"{config.name}: the files in {weights.folder} lack {len(missing)} weights of the model, "
+            f"{config.name}: the files in {identity.weights.folder} lack {len(missing)} weights of the model, "
             f"such as {missing[0]}{advice}"
         )
     if config.pooling == "pooler" and getattr(model, "pooler", None) is None:
-        raise UsageError(f"{config.name}: this model has no pooler; use mean, first, last or tokens")
+        raise UsageError(f"{config.name}: this model has no pooler; use `pooling` mean, first, last or tokens")
+
+
+def _prepared(
+    identity: EncoderIdentity,
+    tokenizer: "PreTrainedTokenizerBase",
+    model: "PreTrainedModel",
+    device: torch.device,
+    *,
+    plain: bool,
+) -> TransformerEncoder:
+    """The encoder of a loaded model, its settings checked."""
+    config = identity.config
     model.eval().requires_grad_(False)
     model.config.use_cache = False
     tokenizer.padding_side = tokenizer.truncation_side = "right"
@@ -104,17 +257,16 @@ def _loaded(identity: EncoderIdentity, device: torch.device, *, plain: bool) -> 
     projection = _projection(identity, layers, model.config.hidden_size)
     width = model.config.hidden_size if projection is None else projection.width
     vectors = len(layers) * len(config.poolings)
-    ragged_or_many = config.pooling == "tokens" or vectors > 1
     pool_special = config.pool_special_tokens
-    return Encoder(
+    return TransformerEncoder(
         identity=identity,
         model=model.to(device),
         tokenizer=tokenizer,
         device=device,
         layers=layers,
-        shape=(vectors, width) if ragged_or_many else (width,),
+        shape=(vectors, width) if config.pooling == "tokens" or vectors > 1 else (width,),
         pool_special_tokens=tokenizer.cls_token is not None if pool_special is None else pool_special,
-        # A GPU would rather have few large operations on padded batches than one for each length.
+        # A GPU is faster with few large operations on padded batches than with one for each length.
         packed=not plain
         and device.type == "cpu"
         and config.pooling != "pooler"
@@ -123,54 +275,8 @@ def _loaded(identity: EncoderIdentity, device: torch.device, *, plain: bool) -> 
     )
 
 
-def _load(identity: EncoderIdentity) -> tuple[PreTrainedTokenizerBase, PreTrainedModel, dict[str, Any]]:
-    """Tokenizer, model and loading report."""
-    weights = identity.weights
-    folder: Path | None = weights.folder
-    if weights.gguf_file is not None:
-        folder = unpacked(weights, identity.fingerprint, identity.dtype)
-        if folder is None and identity.config.quantization != "none":
-            raise UsageError(
-                f"{identity.config.name}: a GGUF file of this size is unpacked to 16 bits as it is loaded; "
-                "for quantization int8 take the model's safetensors"
-            )
-        if folder is None:
-            _, tokenizer, model, info = load_packed(weights, identity.dtype)
-            return tokenizer, model, info
-    source: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
-    model_config = AutoConfig.from_pretrained(folder, **source)
-    check_claims(weights, model_config)
-    options: dict[str, Any] = {"dtype": identity.dtype, "output_loading_info": True, "use_safetensors": True}
-    if identity.config.quantization == "int8":
-        options["quantization_config"] = _int8(identity.config)
-    if identity.config.pooling != "pooler" and model_config.model_type in WITHOUT_POOLER:
-        options["add_pooling_layer"] = False
-    tokenizer = AutoTokenizer.from_pretrained(folder, **source)
-    model, info = AutoModel.from_pretrained(folder, **options, **source)
-    return tokenizer, model, info
-
-
-def _int8(config: EncoderConfig) -> TorchAoConfig:
-    """Weights of linear layers become 8 bits tensor by tensor; the files' 16 bits are mapped, not kept, but count as
-    resident until the system wants their pages back.
-
-    Raises:
-        UsageError: torchao is not installed.
-    """
-    require(f"{config.name}: quantization int8", "int8", "torchao")
-    from torchao.quantization import Int8WeightOnlyConfig  # noqa: PLC0415 - an extra
-
-    return TorchAoConfig(Int8WeightOnlyConfig())
-
-
-# Model types whose pooler can be left out, so that its absence from the files does not matter.
-WITHOUT_POOLER = ("bert", "roberta", "xlm-roberta", "camembert", "mpnet")
-# Model types that count positions from the padding index on.
-POSITIONS_AFTER_PADDING = ("roberta", "xlm-roberta", "camembert", "mpnet")
-
-
 def _projection(identity: EncoderIdentity, layers: tuple[int, ...], width: int) -> Projection | None:
-    """The encoder's projection, if it has one, and it is one of this model's files and layers."""
+    """The encoder's projection, if it has one; it must have been fitted on these files and layers."""
     config = identity.config
     if config.projection is None:
         return None
@@ -180,10 +286,10 @@ def _projection(identity: EncoderIdentity, layers: tuple[int, ...], width: int) 
     if projection.fitted_on != fitted_on or projection.mean.shape != (len(layers), width):
         raise UsageError(
             f"{config.name}: the projection {path.name} was fitted on another model or other layers; "
-            "fit one with fec project and the same encoder"
+            "fit one with `fec project` and the same encoder"
         )
     if config.pooling == "pooler":
-        raise UsageError(f"{config.name}: the pooler's output is no state; use another pooling with a projection")
+        raise UsageError(f"{config.name}: a pooler's output can't be projected; use another `pooling`")
     return projection
 
 
@@ -195,28 +301,28 @@ def _resolve_layers(config: EncoderConfig, n_layers: int) -> tuple[int, ...]:
     for layer in config.layers:
         if not -states <= layer < states:
             raise UsageError(
-                f"{config.name}: no layer {layer}; the model has {n_layers} layers, so {-states} to {n_layers}"
+                f"{config.name}: `layers`: no layer {layer}; the model has {n_layers}, so {-states} to {n_layers}"
             )
     if config.pooling == "pooler" and config.layers != (-1,):
-        raise UsageError(f"{config.name}: pooling pooler reads the last layer only; leave out --layers")
+        raise UsageError(f"{config.name}: `pooling` pooler reads the last layer only; leave out `layers`")
     resolved = tuple(layer % states for layer in config.layers)
     if len(set(resolved)) < len(resolved):
-        raise UsageError(f"{config.name}: layers {config.layers} name one layer twice")
+        raise UsageError(f"{config.name}: `layers` {config.layers} name one layer twice")
     return resolved
 
 
 def thirds(n_layers: int) -> tuple[int, ...]:
-    """The hidden states at a third, at two thirds and at the end of a model; fewer of a model of one or two."""
+    """Hidden states at a third, at two thirds and at the end of a model; fewer for a model of one or two layers."""
     return tuple(sorted({max(1, round(n_layers / 3)), max(1, round(2 * n_layers / 3)), n_layers}))
 
 
-def _check_max_length(config: EncoderConfig, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+def _check_max_length(config: EncoderConfig, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> None:
     limits = [tokenizer.model_max_length]
     if hasattr(model.config, "max_position_embeddings"):
-        used_up = model.config.pad_token_id + 1 if model.config.model_type in POSITIONS_AFTER_PADDING else 0
+        used_up = model.config.pad_token_id + 1 if model.config.model_type in packed.POSITIONS_FROM_PADDING else 0
         limits.append(model.config.max_position_embeddings - used_up)
     if config.max_length > min(limits):
         raise UsageError(
-            f"{config.name}: max length {config.max_length} is over the model's {min(limits)} tokens; "
-            f"use --max-length {min(limits)} or less"
+            f"{config.name}: `max_length` {config.max_length} is over the model's {min(limits)} tokens; "
+            f"use {min(limits)} or less"
         )

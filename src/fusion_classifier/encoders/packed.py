@@ -1,31 +1,34 @@
-"""A model's forward pass over texts that stand one after another, without padding.
+"""A model's forward pass over concatenated texts, without padding.
 
 Everything in a transformer but attention looks at one token at a time, so a batch of B texts can be one sequence of T
-tokens in all, (1, T, H): no arithmetic is spent on padding, and a text's states do not depend on the length of its
-neighbours. Only attention must keep texts apart. It is computed for each group of texts of equal length as a dense
-(n, heads, L, L), without a mask; batches are sorted by length, so there are few groups.
+tokens in all, (1, T, H): padding costs nothing, and a text's states do not depend on the length of its neighbours.
+Attention is computed for each group of texts of equal length as a dense (n, heads, L, L), without a mask; batches are
+sorted by length, so there are few groups.
 
-The model's own code runs, from transformers, with the attention function exchanged
+The model's own code from transformers runs, with another attention function
 (https://huggingface.co/docs/transformers/attention_interface). MPNet adds a bias of the tokens' distance to its
-attention and does not let it be exchanged, so its attention modules are.
+attention and does not let the function be replaced, so its attention modules are.
 
-What this brings: docs/decisions.md, extraction.
+Measured gains: docs/decisions.md, extraction.
 """
 
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain, groupby
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
-from transformers import AttentionInterface, PreTrainedModel
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 NAME = "fec_packed"
-# Models whose attention is plain, or causal, within a text. Others mask more than that, or are not tested.
+# Model types whose attention is plain, or causal, within a text. Others mask more, or are not tested.
 BY_INTERFACE = ("bert", "roberta", "xlm-roberta", "camembert", "llama", "mistral", "qwen2", "qwen3")
+# Model types that count positions from the padding index on.
 POSITIONS_FROM_PADDING = ("roberta", "xlm-roberta", "camembert", "mpnet")
 # Products in bfloat16 are compiled for each number of tokens; of multiples of this there are few.
 TOKENS_MULTIPLE = 8
@@ -41,12 +44,12 @@ class Group:
 
     @property
     def tokens(self) -> slice:
-        """Where its tokens are."""
+        """Range of its tokens."""
         return slice(self.start, self.start + self.texts * self.length)
 
 
 def grouped(lengths: Sequence[int]) -> list[Group]:
-    """Texts of these lengths, one after another, as groups of equal neighbours."""
+    """Groups of neighbours of equal length."""
     groups, start = [], 0
     for length, same in groupby(lengths):
         texts = len(list(same))
@@ -56,12 +59,12 @@ def grouped(lengths: Sequence[int]) -> list[Group]:
 
 
 def by_text(values: Tensor, group: Group) -> Tensor:
-    """A group's part of values of all tokens, (T, …) to (n, L, …); a view."""
+    """View of a group's values: (T, …) to (n, L, …)."""
     return values[group.tokens].view(group.texts, group.length, *values.shape[1:])
 
 
-def prepare(model: PreTrainedModel, max_length: int) -> bool:
-    """Make a loaded model ready for `states`; False for a model that this can't run, which is left as it was."""
+def prepare(model: "PreTrainedModel", max_length: int) -> bool:
+    """Prepare a loaded model for `states`; False for one that can't be run so, which is left as it was."""
     config = model.config
     if config.model_type == "mpnet":
         _prepare_mpnet(model)
@@ -73,22 +76,25 @@ def prepare(model: PreTrainedModel, max_length: int) -> bool:
         or (window is not None and window < max_length)
     ):
         return False
+    from transformers import AttentionInterface  # noqa: PLC0415 - takes seconds; the model has imported it
+
+    AttentionInterface.register(NAME, _attention_function)
     model.set_attn_implementation(NAME)
     return True
 
 
 def states(
-    model: PreTrainedModel, texts: Sequence[Sequence[int]], layers: Sequence[int]
+    model: "PreTrainedModel", texts: Sequence[Sequence[int]], layers: Sequence[int]
 ) -> tuple[Tensor, list[Group]]:
-    """The hidden states of texts given as token ids.
+    """Hidden states of tokenized texts.
 
     Args:
-        model: prepared by `prepare`.
-        texts: token ids of each text, at least one; texts of equal length should be neighbours.
-        layers: indices of hidden states, 0 (embeddings) to the number of layers.
+        model: Prepared by `prepare`.
+        texts: Token ids of each text, at least one; texts of equal length should be neighbours.
+        layers: Indices of hidden states, 0 (embeddings) to the number of layers.
 
     Returns:
-        States (T, layers, H) in the model's dtype, all tokens of one text after those of another; the groups.
+        States (T, layers, H) in the model's dtype, text after text; the groups.
     """
     groups = grouped([len(ids) for ids in texts])
     tokens = sum(len(ids) for ids in texts)
@@ -107,21 +113,21 @@ def states(
     return torch.stack([output.hidden_states[layer][0, :tokens] for layer in layers], dim=1), groups
 
 
-_here = threading.local()  # the groups of the pass that runs in this thread
+_here = threading.local()  # groups of this thread's pass
 
 
 def attend(
     query: Tensor, key: Tensor, value: Tensor, scale: float | None, causal: bool, bias: Tensor | None = None
 ) -> Tensor:
-    """Attention within each text of the pass that runs.
+    """Attention within each text of this thread's pass.
 
     Args:
         query: (T, heads, d).
         key: (T, heads or a divisor of it, d).
-        value: as the key.
-        scale: of the products; 1/√d if None.
-        causal: a token sees only those before it.
-        bias: (heads, longest, longest), added to the products.
+        value: As the key.
+        scale: Factor of the products; 1/√d if None.
+        causal: Whether a token sees only those before it.
+        bias: (heads, longest, longest), added to the products. Default: none.
 
     Returns:
         (T, heads, d).
@@ -153,20 +159,14 @@ def _attention_function(
     is_causal: bool | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
-    """What transformers calls: (1, heads, T, d) each, to (1, T, heads, d)."""
+    """Called by transformers: (1, heads, T, d) each, to (1, T, heads, d)."""
     causal = bool(getattr(module, "is_causal", True)) if is_causal is None else is_causal
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
     return attend(q, k, v, scaling, causal)[None], None
 
 
-AttentionInterface.register(NAME, _attention_function)
-
-
 class _DistanceBias:
-    """MPNet's bias for every pair of positions, (heads, L, L) of the longest text so far.
-
-    It depends on the distance of two tokens alone, so that of a shorter text is its corner.
-    """
+    """MPNet's bias for every pair of positions, (heads, L, L) of the longest text so far; others take its corner."""
 
     def __init__(self, encoder: Any) -> None:
         self.compute = encoder.compute_position_bias
@@ -181,7 +181,7 @@ class _DistanceBias:
 
 
 class _MPNetSelfAttention(nn.Module):
-    """The same as transformers' `MPNetSelfAttention`, over packed texts."""
+    """transformers' `MPNetSelfAttention` over packed texts."""
 
     def __init__(self, original: Any) -> None:
         super().__init__()

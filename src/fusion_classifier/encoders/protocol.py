@@ -8,7 +8,7 @@ They are accepted wherever the name of an encoder is. Features are kept in the s
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -70,6 +70,7 @@ class PrecomputedEncoder:
 
     def __init__(self, texts: Sequence[str], features: Any, name: str = "precomputed") -> None:
         self.name = name
+        texts = list(texts)
         self._features = np.ascontiguousarray(to_array(features))
         self._rows: dict[str, int] = {}
         if len(texts) != len(self._features):
@@ -84,23 +85,30 @@ class PrecomputedEncoder:
         digest.update(self._features.data)
         self.version = digest.hexdigest()
 
-    def missing(self, texts: Sequence[str]) -> list[int]:
-        """Indices of the texts that have no features."""
-        return [index for index, text in enumerate(texts) if text not in self._rows]
+    def check(self, texts: Iterable[str], what: str = "texts") -> None:
+        """Check that all texts have features.
+
+        Args:
+            texts: The texts.
+            what: Their name in the error. Default: texts.
+
+        Raises:
+            DataError: One has none.
+        """
+        for index, text in enumerate(texts):
+            if text not in self._rows:
+                raise DataError(
+                    f"`{what}[{index}]`: encoder {self.name} has no features of {text[:60]!r}, "
+                    f"only those of the {len(self._rows):,} texts that it was made with"
+                )
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """Features of N texts: (N, H) or (N, layers, H).
 
         Raises:
-            DataError: a text without features.
+            DataError: A text without features.
         """
-        missing = self.missing(texts)
-        if missing:
-            first = missing[0]
-            raise DataError(
-                f"{self.name}: no features of `texts[{first}]`, {texts[first][:60]!r}; "
-                f"features were given for {len(self._rows):,} other texts"
-            )
+        self.check(texts)
         return self._features[[self._rows[text] for text in texts]]
 
 

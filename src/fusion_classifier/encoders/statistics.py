@@ -1,6 +1,6 @@
-"""Mean and standard deviation of states that may hold massive activations.
+"""Mean and standard deviation of states with massive activations.
 
-A few states of a language model are thousands of times larger than the rest, in a few tokens. They swell mean and
+A few states of a language model are thousands of times larger than the rest, in a few tokens. They inflate mean and
 standard deviation until all other values look alike.
 
 Source: Sun et al.: Massive Activations in Large Language Models, COLM 2024, https://arxiv.org/abs/2402.17762.
@@ -9,13 +9,13 @@ Source: Sun et al.: Massive Activations in Large Language Models, COLM 2024, htt
 import torch
 from torch import Tensor
 
-OUTLIER = 8.0  # standard deviations beyond which a value counts as no farther away
+OUTLIER = 8.0  # standard deviations at which values are clipped
 PASSES = 10
 SETTLED = 0.01
 
 
 def clipped_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation over the first axis, values beyond 8 standard deviations clipped there.
+    """Mean and standard deviation over the first axis, of values clipped at 8 standard deviations.
 
     Clipped until the standard deviations settle. A constant state gets the standard deviation 1.
     """

@@ -1,4 +1,4 @@
-"""Features and labels of a split as one safetensors file, for those who bring their own classifier.
+"""Features and labels of a split as one safetensors file, for other classifiers.
 
 Tensors: `labels` (N,), int64; for each encoder `<name>` (N, *shape), or with pooling `tokens` `<name>.states`
 (tokens of all texts, layers, H) and `<name>.offsets` (N + 1,): text i has the rows offsets[i] to
@@ -30,7 +30,7 @@ def export_split(
     """Write one split.
 
     Raises:
-        FecError: it can't be written.
+        FecError: It can't be written.
     """
     tensors: dict[str, np.ndarray] = {"labels": labels}
     for name, values in features.items():

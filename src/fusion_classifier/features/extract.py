@@ -1,36 +1,40 @@
 """Extraction on this machine: every text that is not in the store yet is encoded and committed.
 
-The work is planned over all texts asked for, not over those still missing: texts sorted by length are cut
-into windows, a window is tokenized and cut into batches, and what is committed already is skipped. So a run that was
+The work is planned over all texts asked for, not over those still missing: texts sorted by length are cut into
+windows, a window is tokenized and cut into batches, and what is committed already is skipped. So a run that was
 killed and resumed computes the same batches as one that was not, and ends with the same bits.
 
-Windows are visited in random order: the remaining time is estimated on a fair sample of lengths, and two
-processes that fill the same store seldom work on the same texts.
+Windows are visited in random order: the remaining time is estimated on a fair sample of lengths, and two processes
+that fill the same store seldom work on the same texts.
 """
 
 import logging
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
 import psutil
-import torch
 
-from fusion_classifier.encoders.encode import Job, check_finite, encode_jobs, jobs_of
+from fusion_classifier.encoders.batches import Job, jobs_of
+from fusion_classifier.encoders.encode import check_finite, encode_jobs
 from fusion_classifier.encoders.identity import EncoderIdentity
-from fusion_classifier.encoders.loading import Encoder, load_identified
+from fusion_classifier.encoders.loading import LoadedEncoder, ObjectEncoder, TransformerEncoder, load_identified
+from fusion_classifier.encoders.protocol import PrecomputedEncoder
 from fusion_classifier.features import hashing
 from fusion_classifier.features.arrays import Features, FeatureShape
 from fusion_classifier.features.store import EncoderFeatures, FeatureStore
 from fusion_classifier.features.stored import StoredFeatures
 from fusion_classifier.support.progress import Progress
 
-COMMIT_SECONDS = 5.0  # between commits at least: work that a kill can cost
-COMMIT_SHARE = 20  # and 20 times what a commit takes: it looks up all texts that are there
+if TYPE_CHECKING:
+    import torch
+
+COMMIT_SECONDS = 5.0  # least time between commits: work that a kill can cost
+COMMIT_SHARE = 20  # and 20 times what a commit takes, which looks up all stored texts
 WINDOW_TEXTS = 512  # texts tokenized ahead of the model
 
 logger = logging.getLogger(__name__)
@@ -40,7 +44,15 @@ Part = TypeVar("Part")
 
 @dataclass(frozen=True)
 class ExtractionReport:
-    """What an extraction did for one encoder."""
+    """Result of an extraction for one encoder.
+
+    Attributes:
+        encoder: Name of the encoder.
+        texts: Number of different texts.
+        encoded: Number of texts encoded; the others were in the store.
+        truncated: Number of encoded texts that were too long.
+        seconds: Duration.
+    """
 
     encoder: str
     texts: int
@@ -53,21 +65,30 @@ def extract_features(
     texts: Sequence[str],
     identity: EncoderIdentity,
     store: FeatureStore,
-    device: torch.device,
+    device: "torch.device",
     progress: Progress,
     *,
     commit_seconds: float = COMMIT_SECONDS,
-    load: Callable[[EncoderIdentity, torch.device], Encoder] = load_identified,
+    load: Callable[[EncoderIdentity, "torch.device"], LoadedEncoder] = load_identified,
 ) -> ExtractionReport:
-    """Make sure that the store holds the features of these texts.
+    """Make sure that the store has the features of these texts.
 
-    Can be stopped at any moment, by SIGKILL too, and run again: what was committed is not encoded again. The model is
-    loaded, by `load`, only where texts are missing.
+    Can be killed at any moment and run again: what was committed is not encoded again.
+
+    Args:
+        texts: Texts; duplicates are encoded once.
+        identity: The encoder.
+        store: Where features are kept.
+        device: Device that computes.
+        progress: Progress bars.
+        commit_seconds: Least time between commits. Default: 5.
+        load: Loads the encoder; called only if texts are missing.
 
     Raises:
-        WeightsError, UsageError: the encoder can't be loaded.
-        NonFiniteError: the model gave NaN or infinity.
-        StoreError: the store can't be written.
+        WeightsError, UsageError: The encoder can't be loaded.
+        DataError: An encoder that is an object has no features of a text, or returned something else.
+        NonFiniteError: The encoder computed NaN or infinity.
+        StoreError: The store can't be written.
     """
     started = time.perf_counter()
     name = identity.config.name
@@ -78,21 +99,21 @@ def extract_features(
     logger.info("features of %s", name, extra={"key": identity.key, "texts": len(unique), "missing": missing})
     if not missing:
         return ExtractionReport(name, len(unique), 0, 0, time.perf_counter() - started)
+    if isinstance(identity.encoder, PrecomputedEncoder):
+        identity.encoder.check(texts)
     with progress.bar(f"loading {name}", total=None):
         encoder = load(identity, device)
-    shape, cut = shape_of(encoder), 0
+    cut = 0
 
     def append(parts: list[tuple[np.ndarray, list[np.ndarray]]]) -> int:
         arrays = [array for _, of_batch in parts for array in of_batch]
-        return features.append(np.concatenate([rows for rows, _ in parts]), arrays, shape)
+        return features.append(np.concatenate([rows for rows, _ in parts]), arrays, shape_of(encoder))
 
     commits = Commits(append, commit_seconds)
     with progress.bar(f"encoding with {name}", total=missing) as bar:
         try:
-            with closing(encode_jobs(encoder, _jobs(encoder, unique, hashes, features))) as encoded:
+            with closing(_encoded(encoder, unique, hashes, features)) as encoded:
                 for (rows, truncated), arrays in encoded:
-                    for row, array in zip(rows, arrays, strict=True):
-                        check_finite(encoder, unique[row], array)
                     cut += truncated
                     commits.add((hashes[rows], arrays))
                     bar.advance(len(rows))
@@ -104,23 +125,25 @@ def extract_features(
 
 
 def unique_by_length(texts: Sequence[str]) -> list[str]:
-    """Each text once, by length: what windows are cut from."""
+    """The different texts, by length: windows are cut from them."""
     return sorted(set(texts), key=lambda text: (len(text), text))
 
 
 def windows(count: int) -> list[range]:
-    """The rows of each window, in random order."""
+    """Rows of each window, in random order."""
     starts = range(0, count, WINDOW_TEXTS)
     # The order affects only the course of the work, never a result.
     return [range(start, min(start + WINDOW_TEXTS, count)) for start in random.sample(starts, len(starts))]
 
 
-def window_jobs(encoder: Encoder, texts: Sequence[str], missing: np.ndarray) -> Iterator[Job[tuple[np.ndarray, int]]]:
-    """The batches of a window without what is committed; a tag is a batch's rows and how many of its texts were cut.
+def window_jobs(
+    encoder: TransformerEncoder, texts: Sequence[str], missing: np.ndarray
+) -> Iterator[Job[tuple[np.ndarray, int]]]:
+    """Batches of a window without what is committed; tags are a batch's rows and its number of texts that were cut.
 
     Args:
-        encoder: the model.
-        texts: all of the window: batches are the same whatever is committed of them.
+        encoder: The model.
+        texts: All of the window: batches are the same whatever is committed of them.
         missing: (n,), bool.
     """
     for job in jobs_of(encoder, texts):
@@ -131,25 +154,52 @@ def window_jobs(encoder: Encoder, texts: Sequence[str], missing: np.ndarray) -> 
             yield Job((np.array([job.tag[i] for i in kept]), truncated), of_kept)
 
 
-def _jobs(
-    encoder: Encoder, texts: list[str], hashes: np.ndarray, features: EncoderFeatures
-) -> Iterator[Job[tuple[np.ndarray, int]]]:
-    """What is missing, window by window."""
-    for window in windows(len(texts)):
-        missing = ~features.contains(hashes[window.start : window.stop])
-        if missing.any():
-            for job in window_jobs(encoder, texts[window.start : window.stop], missing):
-                rows, truncated = job.tag
-                yield Job((window.start + rows, truncated), job.by_template)
+def _encoded(
+    encoder: LoadedEncoder, texts: list[str], hashes: np.ndarray, features: EncoderFeatures
+) -> Generator[tuple[tuple[np.ndarray, int], list[np.ndarray]]]:
+    """What is missing, batch by batch: rows, number of texts that were cut, and features, all finite."""
+
+    def missing_windows() -> Iterator[tuple[range, np.ndarray]]:
+        for window in windows(len(texts)):
+            missing = ~features.contains(hashes[window.start : window.stop])
+            if missing.any():
+                yield window, missing
+
+    if isinstance(encoder, ObjectEncoder):
+        stored = features.shape()
+        encoder.shape = encoder.shape if stored is None else stored.shape
+        for window, missing in missing_windows():
+            rows = window.start + np.flatnonzero(missing)
+            yield (rows, 0), encoder.encode([texts[row] for row in rows])
+        return
+    jobs = (
+        Job((window.start + job.tag[0], job.tag[1]), job.by_template)
+        for window, missing in missing_windows()
+        for job in window_jobs(encoder, texts[window.start : window.stop], missing)
+    )
+    with closing(encode_jobs(encoder, jobs)) as encoded:
+        for (rows, truncated), arrays in encoded:
+            for row, array in zip(rows, arrays, strict=True):
+                check_finite(encoder, texts[row], array)
+            yield (rows, truncated), arrays
 
 
-def shape_of(encoder: Encoder) -> FeatureShape:
-    """The shape of an encoder's features."""
+def shape_of(encoder: LoadedEncoder) -> FeatureShape:
+    """Shape of an encoder's features; of an object, once it has encoded a text."""
+    assert encoder.shape is not None
     return FeatureShape(encoder.shape, ragged=encoder.config.pooling == "tokens")
 
 
 class Commits(Generic[Part]):
-    """Collects what is to be committed, and commits it every few seconds; `rows` are those committed so far."""
+    """Collects parts and commits them every few seconds.
+
+    Args:
+        commit: Commits parts and returns the number of rows.
+        seconds: Least time between commits.
+
+    Attributes:
+        rows: Number of rows committed so far.
+    """
 
     def __init__(self, commit: Callable[[list[Part]], int], seconds: float = COMMIT_SECONDS) -> None:
         self.rows = 0
@@ -158,13 +208,13 @@ class Commits(Generic[Part]):
         self._next = time.monotonic() + seconds
 
     def add(self, part: Part) -> None:
-        """Takes a part, and commits if it is time."""
+        """Add a part, and commit if it is time."""
         self._waiting.append(part)
         if time.monotonic() >= self._next:
             self.commit()
 
     def commit(self) -> None:
-        """Commits what waits."""
+        """Commit the parts that wait."""
         started = time.monotonic()
         if self._waiting:
             waiting, self._waiting = self._waiting, []
@@ -178,10 +228,10 @@ class Commits(Generic[Part]):
 def read_features(
     texts: Sequence[str], identities: Sequence[EncoderIdentity], store: FeatureStore
 ) -> dict[str, Features]:
-    """The features of texts from the store, by encoder name.
+    """Features of texts from the store, by encoder name.
 
     Raises:
-        StoreError: some are not there.
+        StoreError: Some are missing.
     """
     hashes = hashing.hash_texts(texts)
     return {identity.config.name: store.of(identity).read(hashes) for identity in identities}
@@ -190,12 +240,10 @@ def read_features(
 def open_features(
     texts: Sequence[str], identities: Sequence[EncoderIdentity], store: FeatureStore, memory: int | None
 ) -> dict[str, Features] | dict[str, StoredFeatures]:
-    """The features of texts by encoder name: in memory if all fit into `memory` bytes, else left in the store.
-
-    Without `memory` they are read in any case.
+    """Features of texts by encoder name: in memory if all fit into `memory` bytes, else left in the store.
 
     Raises:
-        StoreError: some are not there.
+        StoreError: Some are missing.
     """
     hashes = hashing.hash_texts(texts)
     stored = {identity.config.name: store.of(identity).stored(hashes) for identity in identities}
@@ -207,11 +255,11 @@ def open_features(
 def open_splits(
     splits: Sequence[Sequence[str]], identities: Sequence[EncoderIdentity], store: FeatureStore, memory: int
 ) -> list[dict[str, Features] | dict[str, StoredFeatures]]:
-    """`open_features` of several splits that are used together; each has its share of the memory by its texts."""
+    """`open_features` of several splits that are used together, which share the memory by their numbers of texts."""
     rows = max(sum(map(len, splits)), 1)
     return [open_features(texts, identities, store, memory * len(texts) // rows) for texts in splits]
 
 
 def memory_for_features() -> int:
-    """Bytes that features in memory may take unless told otherwise: half of what is available now."""
+    """Bytes that features in memory may take where no limit is given: half of what is available now."""
     return int(psutil.virtual_memory().available) // 2

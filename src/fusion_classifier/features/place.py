@@ -1,3 +1,4 @@
+# ruff: noqa: PLC0415 - pyarrow's file systems are imported only for object storage
 """Where a store is: a folder on a disk, or a prefix in object storage (`s3://bucket/prefix`).
 
 Credentials, region and endpoint of object storage come from the environment, as its vendors define them
@@ -13,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
-from pyarrow import fs
 
 from fusion_classifier.errors import StoreError, UsageError, reason
 from fusion_classifier.support.files import user_path
@@ -27,52 +27,49 @@ class Place:
 
     @classmethod
     def of(cls, root: str | os.PathLike[str]) -> "Place":
-        """The place that a user names."""
+        """The place of this name.
+
+        Raises:
+            UsageError: Neither a folder nor a prefix.
+        """
         text = os.fspath(root)
         scheme, separator, rest = text.partition("://")
         if not separator:
-            return cls(user_path(text, "--store "))
+            return cls(user_path(text, "`store`: "))
         if scheme != "s3":
-            raise UsageError(
-                f"--store {scheme}://…: a store is a folder, or a prefix in object storage, s3://BUCKET/…"
-            )
+            raise UsageError(f"`store`: {scheme}://… is no folder and no prefix in object storage, s3://BUCKET/…")
         if "@" in rest.partition("/")[0]:
-            raise UsageError("--store s3://…: credentials belong into the environment, not into the store's name")
+            raise UsageError("`store`: credentials belong into the environment, not into the name s3://…")
         return cls(text.rstrip("/"))
 
     def __str__(self) -> str:
         return str(self.root)
 
     def absolute(self) -> str:
-        """What names it from any folder."""
+        """Name that is valid in any working directory."""
         return str(self.root.absolute() if isinstance(self.root, Path) else self.root)
 
     def uri(self, name: str) -> str:
-        """Of a folder in it, for Lance."""
+        """URI of a folder in it, for Lance."""
         return f"{self.root}/{name}"
 
     def folders(self) -> list[str]:
         """Names of the folders in it."""
         if isinstance(self.root, Path):
             return sorted(path.name for path in self.root.iterdir() if path.is_dir()) if self.root.is_dir() else []
-        system, path = self._remote()
-        found = self._asked(lambda: system.get_file_info(fs.FileSelector(path, allow_not_found=True)))
-        return sorted(entry.base_name for entry in found if entry.type == fs.FileType.Directory)
+        return sorted(info.base_name for info in self._listed() if not info.is_file)
 
     def has_files(self, name: str, ending: str) -> bool:
-        """Whether a folder in it holds a file with this ending."""
+        """Whether a folder in it has a file with this ending."""
         if isinstance(self.root, Path):
             return any((self.root / name).glob(f"*{ending}"))
-        system, path = self._remote()
-        selector = fs.FileSelector(f"{path}/{name}", allow_not_found=True)
-        return any(entry.base_name.endswith(ending) for entry in self._asked(lambda: system.get_file_info(selector)))
+        return any(info.base_name.endswith(ending) for info in self._listed(f"/{name}"))
 
     def exists(self, name: str) -> bool:
         """Whether there is such a folder."""
         if isinstance(self.root, Path):
             return (self.root / name).exists()
-        system, path = self._remote()
-        return bool(self._asked(lambda: system.get_file_info(f"{path}/{name}")).type != fs.FileType.NotFound)
+        return any(True for _ in self._listed(f"/{name}"))
 
     def remove(self, name: str) -> None:
         """Delete a folder."""
@@ -83,12 +80,11 @@ class Place:
             (self.root / name).rename(trash)
             shutil.rmtree(trash)
             return
-        system, path = self._remote()
-        self._asked(lambda: system.delete_dir(f"{path}/{name}"))
+        self._ask(lambda system, path: system.delete_dir(f"{path}/{name}"))
 
     @contextmanager
     def locked(self, name: str) -> Iterator[None]:
-        """Held against other writers on a disk, so that no work is lost to them. Object storage has no locks."""
+        """Lock against other writers on a disk, so that no work is lost to them. Object storage has no locks."""
         if isinstance(self.root, Path):
             self.root.mkdir(parents=True, exist_ok=True)
             with FileLock(self.root / f"{name}.lock"):
@@ -96,15 +92,22 @@ class Place:
             return
         yield
 
-    def _remote(self) -> tuple[Any, str]:
-        system, path = self._asked(lambda: fs.FileSystem.from_uri(str(self.root)))
-        return system, path
+    def _listed(self, folder: str = "") -> list[Any]:
+        """What object storage has directly below a folder; nothing if there is no such folder."""
+        from pyarrow import fs
 
-    def _asked(self, question: Callable[[], Any]) -> Any:
+        found: list[Any] = self._ask(
+            lambda system, path: system.get_file_info(fs.FileSelector(f"{path}{folder}", allow_not_found=True))
+        )
+        return found
+
+    def _ask(self, question: Callable[[Any, str], Any]) -> Any:
+        from pyarrow import fs
+
         try:
-            return question()
+            return question(*fs.FileSystem.from_uri(str(self.root)))
         except (OSError, ValueError) as error:
             raise StoreError(
-                f"{self.root}: can't be reached ({reason(error)}); see that the bucket exists and that the "
+                f"{self.root}: can't be reached ({reason(error)}); check that the bucket exists and that the "
                 "environment has its credentials, region and endpoint"
             ) from error

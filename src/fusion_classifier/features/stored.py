@@ -1,4 +1,4 @@
-"""Features that are left in the store, for data that memory does not hold: a part is read when it is needed."""
+"""Features left in the store, for data larger than memory: a part is read when it is needed."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,10 +10,14 @@ from fusion_classifier.features.arrays import Features, FeatureShape
 
 @dataclass(frozen=True)
 class StoredFeatures:
-    """Features of N texts, of which `read` fetches some.
+    """Features of N texts in the store.
 
-    `rows` (N,), int64: where in the store each text's feature is, in no particular order; `text_bytes`: of one
-    text's feature, on average; `memory`: bytes that reading may take at a time, for all encoders together.
+    Attributes:
+        shape: Shape of the features.
+        rows: (N,), int64: row of each text in the store.
+        text_bytes: Average size of one text's feature.
+        read: Reads the features of some rows.
+        memory: Bytes that reading may take at a time, for all encoders together.
     """
 
     shape: FeatureShape
@@ -26,5 +30,5 @@ class StoredFeatures:
         return len(self.rows)
 
     def take(self, rows: np.ndarray) -> Features:
-        """Some texts' features, in memory."""
+        """Features of some texts, in memory."""
         return self.read(self.rows[rows])

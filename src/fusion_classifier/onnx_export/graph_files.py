@@ -24,7 +24,7 @@ from fusion_classifier.classifier.estimator import FusionClassifier
 from fusion_classifier.classifier.folder import ModelConfig, checked_identities
 from fusion_classifier.config import TaskConfig
 from fusion_classifier.encoders.encode import encode
-from fusion_classifier.encoders.loading import Encoder, load_identified
+from fusion_classifier.encoders.loading import TransformerEncoder, load_transformer
 from fusion_classifier.encoders.projection import INT8_STEPS
 from fusion_classifier.errors import FecError, UsageError, reason
 from fusion_classifier.features.arrays import from_arrays
@@ -97,7 +97,7 @@ def export_onnx(
             int8, features = [], {}
             for number, (saved, identity) in enumerate(zip(config.encoders, identities, strict=True)):
                 bar.describe(f"encoder {saved.config.name}")
-                encoder = load_identified(identity, CPU, plain=True)
+                encoder = load_transformer(identity, CPU, plain=True)
                 entry = described["encoders"][number]
                 entry |= _settings(encoder)
                 if entry["int8"]:
@@ -170,7 +170,7 @@ def _described(config: ModelConfig) -> dict[str, Any]:
     }
 
 
-def _settings(encoder: Encoder) -> dict[str, Any]:
+def _settings(encoder: TransformerEncoder) -> dict[str, Any]:
     """What only the loaded encoder says."""
     return {
         "hidden_states": list(encoder.layers),
@@ -180,7 +180,7 @@ def _settings(encoder: Encoder) -> dict[str, Any]:
     }
 
 
-def _export_encoder(encoder: Encoder, number: int, folder: Path) -> dict[str, Any]:
+def _export_encoder(encoder: TransformerEncoder, number: int, folder: Path) -> dict[str, Any]:
     """Write an encoder and its tokenizer; what config.json says of them, or why they are not there."""
     path, tokenizer = folder / f"encoder-{number}.onnx", folder / f"tokenizer-{number}"
     try:
@@ -246,10 +246,10 @@ def _agreement(
         from fusion_classifier.onnx_export.predict import Classifier  # noqa: PLC0415 - an extra
 
         found = Classifier(folder).predict_proba(texts)
-        dtypes = {encoder.config.name: str(encoder.identity.dtype) for encoder in classifier.load_encoders()}
+        dtypes = {encoder.config.name: encoder.identity.dtype for encoder in classifier.load_encoders()}
         result["text_to_probabilities"] = compared(found, expected)
         result["with_the_classifiers_precision"] = {
-            "dtypes": {name: dtype.removeprefix("torch.") for name, dtype in dtypes.items()},
+            "dtypes": dtypes,
             **compared(found, classifier.predict_proba(texts)),
         }
     for part in ("head", "text_to_probabilities"):

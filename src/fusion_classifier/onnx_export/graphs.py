@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.functional import log_softmax
 
 from fusion_classifier.encoders import pooling
-from fusion_classifier.encoders.loading import Encoder
+from fusion_classifier.encoders.loading import TransformerEncoder
 from fusion_classifier.encoders.projection import INT8_STEPS
 from fusion_classifier.features.arrays import FeatureShape, TokenStates
 from fusion_classifier.fusion.head import Head
@@ -57,7 +57,7 @@ class PaddedStates(TokenStates):
 class EncoderGraph(nn.Module):
     """An encoder from token ids to the features its head reads, projected but not yet in 8 bits."""
 
-    def __init__(self, encoder: Encoder) -> None:
+    def __init__(self, encoder: TransformerEncoder) -> None:
         super().__init__()
         self.model, self.layers, self.ways = encoder.model, list(encoder.layers), encoder.config.poolings
         self.projection = encoder.projection
@@ -134,7 +134,7 @@ def probabilities(logits: Tensor, decision: Decision) -> Tensor:
     return log_softmax(log_q + decision.beta * log_rest.clamp(min=LEAST_LOG_REST), dim=1).exp()
 
 
-def export_encoder(encoder: Encoder, path: Path) -> EncoderGraph:
+def export_encoder(encoder: TransformerEncoder, path: Path) -> EncoderGraph:
     """Write an encoder, loaded plain and in float32, as an ONNX file.
 
     Raises:

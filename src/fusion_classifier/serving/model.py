@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 from fusion_classifier.classifier.estimator import FusionClassifier
-from fusion_classifier.encoders.encode import Side
+from fusion_classifier.encoders.loading import only_transformers
+from fusion_classifier.encoders.tokenization import Side
 from fusion_classifier.serving.errors import ServiceError
 
 WARM_UP = "A first text, so that nobody waits for what only the first one needs."
@@ -40,7 +41,7 @@ class ServedModel:
 
     def __init__(self, classifier: FusionClassifier, name: str) -> None:
         self.classifier, self.name = classifier, name
-        self.encoders = classifier.load_encoders()
+        self.encoders = only_transformers(classifier.load_encoders(), "served")
         # Copies: a tokenizer must not be used by two threads at once.
         self.tokenizers = [copy.deepcopy(encoder.tokenizer) for encoder in self.encoders]
         self.labels: list[str] = classifier.config_.labels

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from fusion_classifier.config import ServerSettings
-from fusion_classifier.encoders.encode import Side
+from fusion_classifier.encoders.tokenization import Side
 from fusion_classifier.serving.errors import ServiceError
 from fusion_classifier.serving.model import ServedModel
 from fusion_classifier.version import __version__
@@ -131,7 +131,7 @@ class Info(BaseModel):
             EncoderInfo(
                 name=encoder.config.name,
                 max_length=encoder.config.max_length,
-                dtype=str(encoder.identity.dtype).removeprefix("torch."),
+                dtype=encoder.identity.dtype,
                 fingerprint=encoder.identity.fingerprint,
             )
             for encoder in model.encoders

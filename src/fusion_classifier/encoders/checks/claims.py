@@ -1,27 +1,28 @@
-"""What a model's configuration claims, looked at before a model of that size is made.
+# ruff: noqa: PLC0415 - transformers is imported when a model is loaded
+"""What a model's configuration claims, checked before a model of that size is made.
 
-What the files lack is made up by transformers, at the size that the configuration claims, before it can be found to
+What the files lack is filled in by transformers, at the size that the configuration claims, before it can be found to
 be missing: a file of a kilobyte could take all memory.
 """
 
 from typing import Any
 
-import torch
-from transformers import AutoModel
-
 from fusion_classifier.encoders.weights import Weights
 from fusion_classifier.errors import WeightsError
 
 MOST_LAYERS = 1000
-MOST_PARAMETERS_A_BYTE = 8  # of one bit each
+MOST_PARAMETERS_PER_BYTE = 8  # of one bit each
 
 
 def check_claims(weights: Weights, model_config: Any) -> None:
-    """Look at a transformers configuration.
+    """Check a transformers configuration.
 
     Raises:
-        WeightsError: no plain stack of text layers, or larger than its files can hold.
+        WeightsError: No plain stack of text layers, or larger than its files can hold.
     """
+    import torch
+    from transformers import AutoModel
+
     place = weights.folder if weights.gguf_file is None else weights.folder / weights.gguf_file
     kind = model_config.model_type
     if model_config.is_encoder_decoder:
@@ -30,12 +31,12 @@ def check_claims(weights: Weights, model_config: Any) -> None:
         raise WeightsError(f"{place}: a {kind} model has no plain stack of text layers")
     layers = model_config.num_hidden_layers
     if not 0 < layers <= MOST_LAYERS:
-        raise WeightsError(f"{place}: its configuration claims {layers} layers; up to {MOST_LAYERS} are read")
+        raise WeightsError(f"{place}: its configuration claims {layers} layers; up to {MOST_LAYERS} are supported")
     with torch.device("meta"):  # shapes only
         claimed = sum(parameter.numel() for parameter in AutoModel.from_config(model_config).parameters())
     held = sum(path.stat().st_size for path in weights.files())
-    if claimed > MOST_PARAMETERS_A_BYTE * held:
+    if claimed > MOST_PARAMETERS_PER_BYTE * held:
         raise WeightsError(
-            f"{place}: its configuration claims {claimed:,} parameters, but there are {held:,} bytes of files; "
+            f"{place}: its configuration claims {claimed:,} parameters, but the files have {held:,} bytes; "
             "they do not belong together"
         )

@@ -1,0 +1,83 @@
+"""Which texts go through the model together."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import torch
+from torch import Tensor
+
+from fusion_classifier.encoders.loading import TransformerEncoder
+from fusion_classifier.encoders.tokenization import Side, TokenizedText, tokenize
+
+# Tokens of a forward pass. On a CPU larger ones leave the cache (docs/decisions.md); a GPU needs more to be busy.
+TOKEN_BUDGET = {"cpu": 512, "mps": 8192, "cuda": 32768}
+
+Tag = TypeVar("Tag")
+
+
+@dataclass(frozen=True)
+class Job(Generic[Tag]):
+    """A batch to encode.
+
+    Attributes:
+        tag: Returned with the batch's features.
+        by_template: The tokenized texts, once per template.
+    """
+
+    tag: Tag
+    by_template: Sequence[Sequence[TokenizedText]]
+
+
+def jobs_of(encoder: TransformerEncoder, texts: Sequence[str], side: Side = "right") -> list[Job[list[int]]]:
+    """Texts tokenized and batched; a job's tag are their indices."""
+    tokenized = [tokenize(encoder, texts, template, side) for template in encoder.config.templates]
+    planned = batches(tokenized[0], TOKEN_BUDGET[encoder.device.type], packed=encoder.packed)
+    return [Job(batch, [[of_template[i] for i in batch] for of_template in tokenized]) for batch in planned]
+
+
+def batches(tokenized: Sequence[TokenizedText], token_budget: int, *, packed: bool = False) -> list[list[int]]:
+    """Indices of texts in batches of similar length.
+
+    Longest first, so that a device too small for the batches fails at once. A text over the budget is a batch
+    of its own. The same texts always give the same batches.
+
+    Args:
+        tokenized: The texts.
+        token_budget: Most tokens of a batch, padding included.
+        packed: Whether there is no padding. Default: False.
+    """
+    order = sorted(range(len(tokenized)), key=lambda i: (-len(tokenized[i]), tokenized[i].ids))
+    result: list[list[int]] = []
+    tokens = 0
+    for i in order:
+        added = len(tokenized[i]) if packed or not result else len(tokenized[result[-1][0]])
+        if result and tokens + added <= token_budget:
+            result[-1].append(i)
+            tokens += added
+        else:
+            result.append([i])
+            tokens = len(tokenized[i])
+    return result
+
+
+def padded(encoder: TransformerEncoder, batch: Sequence[TokenizedText]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """A batch padded on the right.
+
+    Returns:
+        Token ids (B, L); true for tokens that are no padding (B, L); true for tokens that pooling counts (B, L);
+        lengths (B,).
+    """
+    lengths = torch.tensor([len(text) for text in batch])
+    longest = int(lengths.max())
+    pad = encoder.tokenizer.pad_token_id or 0  # masked; RoBERTa needs its own to count positions
+    ids = torch.full((len(batch), longest), pad)
+    own = torch.zeros((len(batch), longest), dtype=torch.bool)
+    for row, text in enumerate(batch):
+        ids[row, : len(text)] = torch.tensor(text.ids)
+        own[row, : len(text)] = torch.tensor(text.own)
+    attention = torch.arange(longest)[None, :] < lengths[:, None]  # (B, L)
+    counted = attention if encoder.pool_special_tokens else own
+    # A text of nothing but special tokens is pooled over those.
+    counted = torch.where(counted.any(1, keepdim=True), counted, attention)
+    return ids, attention, counted, lengths

@@ -1,0 +1,57 @@
+"""SHA-256 of a model's files, remembered in the user's cache: 13 GB are not read at every start."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import platformdirs
+
+from fusion_classifier.encoders.weights import Weights
+from fusion_classifier.errors import WeightsError
+
+
+def fingerprint(weights: Weights) -> str:
+    """SHA-256 over the names and contents of a model's files; a GGUF file counts by its content alone."""
+    digest = hashlib.sha256()
+    for path, file_digest in zip(weights.files(), file_digests(weights.files()), strict=True):
+        name = "model.gguf" if weights.gguf_file is not None else path.name
+        digest.update(f"{name} {file_digest}\n".encode())
+    return digest.hexdigest()
+
+
+def file_digests(paths: Iterable[Path]) -> list[str]:
+    """SHA-256 of each file, remembered by path, size, time of change and inode.
+
+    Raises:
+        WeightsError: A file can't be read.
+    """
+    memory = Path(platformdirs.user_cache_dir("fec")) / "file-digests.json"
+    try:
+        known = json.loads(memory.read_text())
+    except (OSError, ValueError):
+        known = {}
+    if not isinstance(known, dict):
+        known = {}
+    digests, added = [], False
+    for path in paths:
+        try:
+            status = path.stat()
+            place = f"{path.resolve()}:{status.st_size}:{status.st_mtime_ns}:{status.st_ino}"
+            if place not in known:
+                with path.open("rb") as file:
+                    known[place] = hashlib.file_digest(file, "sha256").hexdigest()
+                added = True
+        except OSError as error:
+            raise WeightsError(f"{path}: can't be read ({error.strerror or error})") from error
+        digests.append(known[place])
+    if added:
+        try:
+            memory.parent.mkdir(parents=True, exist_ok=True)
+            temporary = memory.with_suffix(f".{os.getpid()}.tmp")
+            temporary.write_text(json.dumps(known))
+            temporary.replace(memory)
+        except OSError:  # it only costs time
+            pass
+    return digests

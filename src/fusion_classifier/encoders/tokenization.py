@@ -1,0 +1,144 @@
+"""Texts to token ids: the template around the text, special tokens, and texts that are too long.
+
+Special tokens: the tokenizer adds its own ([CLS] … [SEP] for BERT, `<s>` … `</s>` for RoBERTa, `<s>` for Llama-2,
+none for SmolLM2) and the model always reads them. `first` and `last` take the first and last token, special or not.
+`mean`, `max` and `tokens` count them only where `pool_special_tokens` says so: by default for BERT-like models, which
+were trained that way; not for decoders, because the start token's state is the same for all texts and hundreds of
+times larger than any other.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from fusion_classifier.encoders.identity import EncoderIdentity
+from fusion_classifier.encoders.loading import LoadedEncoder, ObjectEncoder, TransformerEncoder, load_tokenizer
+from fusion_classifier.errors import DataError, UsageError
+
+LENGTHS_BATCH = 1000  # texts tokenized at a time to count tokens: bounds memory
+
+Side = Literal["left", "right"]  # where a text that is too long is cut
+
+
+@dataclass(frozen=True)
+class TokenizedText:
+    """Token ids of one text, special tokens included.
+
+    Attributes:
+        ids: Token ids.
+        own: False for tokens that the tokenizer added.
+        truncated: Whether the text was cut.
+    """
+
+    ids: tuple[int, ...]
+    own: tuple[bool, ...]
+    truncated: bool
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def tokenize(
+    encoder: TransformerEncoder, texts: Sequence[str], template: str | None = None, side: Side = "right"
+) -> list[TokenizedText]:
+    """Token ids of each text in a template, cut to the encoder's `max_length`.
+
+    A text that is too long loses its end (`side` left: its start), never the template around it.
+
+    Args:
+        encoder: Encoder whose tokenizer is used.
+        texts: N texts.
+        template: Default: the encoder's first.
+        side: Where texts are cut. Default: right.
+
+    Raises:
+        DataError: A text that is not valid Unicode.
+        UsageError: The template alone leaves no room for a text.
+    """
+    limit = encoder.config.max_length
+    template = encoder.config.templates[0] if template is None else template
+    for text in texts:
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise DataError(
+                f"the text {text[:60]!r} is not valid Unicode "
+                f"(half a surrogate pair at character {error.start + 1}); give it as UTF-8"
+            ) from error
+    if not texts:
+        return []
+    rendered = [template.replace("{text}", text) for text in texts]
+    with encoder.errors_explained():
+        encodings = encoder.tokenizer(rendered, return_special_tokens_mask=True, truncation=False, verbose=False)
+    # Only the tokenizer can cut a plain text at the right token; in a template the text inside is shortened.
+    cut = _truncate_plain if template == "{text}" else _truncate_in_template
+    result = []
+    for text, ids, special in zip(texts, encodings["input_ids"], encodings["special_tokens_mask"], strict=True):
+        truncated = len(ids) > limit
+        if truncated:
+            ids, special = cut(encoder, text, template, side)  # noqa: PLW2901
+        if not ids:
+            raise UsageError(f"{encoder.config.name}: the tokenizer makes no token of the text {text[:40]!r}")
+        result.append(TokenizedText(tuple(ids), tuple(not flag for flag in special), truncated))
+    return result
+
+
+def _truncate_plain(
+    encoder: TransformerEncoder, text: str, _template: str, side: Side
+) -> tuple[list[int], list[int]]:
+    tokenizer, before = encoder.tokenizer, encoder.tokenizer.truncation_side
+    tokenizer.truncation_side = side
+    try:
+        encoding = tokenizer(
+            text, return_special_tokens_mask=True, truncation=True, max_length=encoder.config.max_length
+        )
+    finally:
+        tokenizer.truncation_side = before
+    return encoding["input_ids"], encoding["special_tokens_mask"]
+
+
+def _truncate_in_template(
+    encoder: TransformerEncoder, text: str, template: str, side: Side
+) -> tuple[list[int], list[int]]:
+    """The longest prefix (or suffix) that fits into the template, by bisection."""
+    limit = encoder.config.max_length
+
+    def render(characters: int) -> tuple[list[int], list[int]]:
+        kept = text[:characters] if side == "right" else text[len(text) - characters :]
+        encoding = encoder.tokenizer(
+            template.replace("{text}", kept), return_special_tokens_mask=True, truncation=False, verbose=False
+        )
+        return encoding["input_ids"], encoding["special_tokens_mask"]
+
+    low, high = 1, len(text)
+    if len(render(low)[0]) > limit:
+        raise UsageError(f"{encoder.config.name}: the `template` alone fills {limit} tokens; raise `max_length`")
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if len(render(middle)[0]) <= limit else (low, middle - 1)
+    return render(low)
+
+
+def is_truncated(encoder: LoadedEncoder, text: str) -> bool:
+    """Whether a text is too long for one of the encoder's templates; an encoder that is an object cuts none here."""
+    if isinstance(encoder, ObjectEncoder):
+        return False
+    return any(tokenize(encoder, [text], template)[0].truncated for template in encoder.config.templates)
+
+
+def token_lengths(identity: EncoderIdentity, texts: Sequence[str]) -> np.ndarray:
+    """Tokens of each text in the encoder's template, special tokens included, before it is cut: (N,), int64.
+
+    The model is not loaded.
+
+    Raises:
+        WeightsError: The tokenizer can't be loaded.
+    """
+    tokenizer, template = load_tokenizer(identity), identity.config.template
+    lengths: list[int] = []
+    for start in range(0, len(texts), LENGTHS_BATCH):
+        rendered = [template.replace("{text}", text) for text in texts[start : start + LENGTHS_BATCH]]
+        lengths += map(len, tokenizer(rendered, truncation=False, verbose=False)["input_ids"])
+    return np.array(lengths, dtype=np.int64)

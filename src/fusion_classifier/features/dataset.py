@@ -1,0 +1,154 @@
+# ruff: noqa: PLC0415 - lance is imported when a store is opened
+"""One encoder's Lance dataset: its newest version, and commits that no other writer can get between.
+
+Lance commits are atomic and readers see the version they opened, so a store may be read while it is written. A commit
+goes through only if nobody has committed since the version that it was planned on.
+"""
+
+import random
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING, Any
+
+from fusion_classifier.errors import StoreError, reason, said_of
+from fusion_classifier.features.place import Place
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from lance.fragment import FragmentMetadata
+
+FORMAT = 2  # 1 had no checksums
+ENDING = ".lance"
+MOST_ATTEMPTS = 20  # to commit, when another writer is faster each time
+
+
+class FeatureDataset:
+    """The dataset of one encoder key in a store; opened when needed."""
+
+    def __init__(self, root: Place, key: str) -> None:
+        self.root, self.key = root, key
+        self.name = f"{key}{ENDING}"
+        self.uri = root.uri(self.name)
+
+    def lock(self) -> AbstractContextManager[None]:
+        """Lock held during a commit, or a deletion."""
+        return self.root.locked(self.key)
+
+    def open(self) -> Any:
+        """The newest version, or None if there is none yet.
+
+        Raises:
+            StoreError: It can't be read, or has another format.
+        """
+        if not self.root.exists(self.name):
+            return None
+        dataset = self._opened()
+        if dataset is None:
+            # A killed first write leaves a folder without a version: nothing is lost, nothing is there.
+            if not self.root.has_files(f"{self.name}/_versions", ".manifest"):
+                return None
+            dataset = self._opened(must_exist=True)  # another writer's first commit, made in between
+        with self.reading():
+            format_ = (dataset.schema.metadata or {}).get(b"fec.format")
+        if format_ != str(FORMAT).encode():
+            raise StoreError(
+                f"{self.uri}: written in store format {format_!r}, this version reads {FORMAT}; {self._way_out()}"
+            )
+        return dataset
+
+    def _opened(self, *, must_exist: bool = False) -> Any:
+        import lance
+
+        with self.reading():
+            try:
+                return lance.dataset(self.uri)
+            except ValueError:  # no version of it
+                if must_exist:
+                    raise
+                return None
+
+    def attempts(self) -> Iterator[Any]:
+        """The newest version, again each time another writer was faster.
+
+        Raises:
+            StoreError: Too many attempts.
+        """
+        for attempt in range(MOST_ATTEMPTS):
+            if attempt:
+                time.sleep(random.uniform(0, min(2.0, 0.05 * 2**attempt)))
+            yield self.open()
+        raise StoreError(
+            f"{self.uri}: {MOST_ATTEMPTS} times in a row another writer was faster; run the same command again when "
+            "fewer extractions write to this encoder's features: what was committed before is kept"
+        )
+
+    def write(self, table: "pa.Table", dataset: Any) -> "list[FragmentMetadata]":
+        """Write data files that no version contains yet; columns are numbered alike whether it is the first."""
+        from lance.fragment import write_fragments
+
+        mode = "create" if dataset is None else "append"
+        try:
+            written: list[FragmentMetadata] = write_fragments(table, self.uri, schema=table.schema, mode=mode)
+        except OSError:
+            if mode == "append" or (now := self.open()) is None:
+                raise
+            return self.write(table, now)  # another writer has made the first version in the meantime
+        return written
+
+    def swap(self, dataset: Any, schema: "pa.Schema", pieces: "list[FragmentMetadata]") -> bool:
+        """Commit fragments after those of `dataset`; False if another writer has committed since that was opened.
+
+        Lance lets an append through beside another one, so a text could be stored twice. An overwrite without retries
+        is refused unless the version it was planned on is still the newest: on a disk, where the lock keeps others
+        out, and in object storage, which has no locks but writes a version's file only once.
+        """
+        import lance
+
+        version = _version(dataset)
+        before = [] if dataset is None else [part.metadata for part in dataset.get_fragments()]
+        operation = lance.LanceOperation.Overwrite(schema if dataset is None else dataset.schema, before + pieces)
+        try:
+            lance.LanceDataset.commit(self.uri, operation, read_version=version, max_retries=0)
+        except OSError:
+            # If this commit went through and only its answer was lost, the next attempt finds the texts there.
+            if _version(self.open()) == version:
+                raise
+            return False
+        return True
+
+    @contextmanager
+    def writing(self, *, locked: bool = True) -> Iterator[None]:
+        """Holds the lock unless told otherwise; errors of the file system become a StoreError."""
+        try:
+            if locked:
+                with self.lock():
+                    yield
+            else:
+                yield
+        except OSError as error:
+            raise StoreError(
+                f"{self.uri}: can't be written ({reason(error)}); fix that and run the same command "
+                "again: what was committed before is kept"
+            ) from error
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Any error of a file, or of its content, becomes a StoreError."""
+        with said_of(
+            lambda why: StoreError(
+                f"{self.uri}: can't be read ({why}); try again, and if that does not help, {self._way_out()}"
+            )
+        ):
+            yield
+
+    def _way_out(self) -> str:
+        # With the place: the default store may hold intact features of the same encoder.
+        return (
+            f"delete the features of key {self.key} in the store {self.root} (`fec store delete`), "
+            "and the next extraction computes them again"
+        )
+
+
+def _version(dataset: Any) -> int:
+    return 0 if dataset is None else int(dataset.version)
