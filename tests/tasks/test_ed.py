@@ -12,23 +12,13 @@ import pytest
 
 from fusion_classifier.config import TaskConfig
 from fusion_classifier.errors import DataError, MissingSplitError
+from fusion_classifier.tasks.hub_dataset import HubDataset
 from fusion_classifier.tasks.labels import read_label_order
 from fusion_classifier.tasks.loaded import Split
 from fusion_classifier.tasks.named.ed import EmpatheticDialogues
 from fusion_classifier.tasks.registry import load_task
 
-README = """---
-configs:
-- config_name: default
-  data_files:
-  - split: train
-    path: data/train-*.parquet
-  - split: valid
-    path: data/valid-*.parquet
-  - split: test
-    path: data/test-*.parquet
----
-"""
+README = "---\nconfigs:\n- config_name: default\n  data_files:\n{}---\n"
 
 REPO = EmpatheticDialogues().source
 Rows = list[tuple[str, str]]
@@ -54,7 +44,8 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, root: Path, splits: dict[str, Rows
 
     folder = root / REPO
     (folder / "data").mkdir(parents=True)
-    (folder / "README.md").write_text(README, encoding="utf-8")
+    files = [f"  - split: {name}\n    path: data/{name}-*.parquet\n" for name in splits]
+    (folder / "README.md").write_text(README.format("".join(files)), encoding="utf-8")
     for name, rows in splits.items():
         table = pa.table(
             {
@@ -91,6 +82,20 @@ def test_hub_rows_without_a_text_are_left_out_and_counted(tmp_path: Path, monkey
     task = EmpatheticDialogues().load()
     assert (len(task.split("train")), task.split("test").texts) == (2, ("a",))
     assert task.notes[-1] == "2 rows without a text were left out"
+
+
+def test_hub_data_without_a_validation_split_gets_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [(f"text {i}", ("sad", "joyful")[i % 2]) for i in range(40)]
+    stand_in(monkeypatch, tmp_path, {"train": rows, "test": ROWS["test"]})
+
+    class TwoSplits(EmpatheticDialogues):
+        hub = HubDataset(
+            REPO, splits={"train": "train", "test": "test"}, text_column="situation", label_column="emotion"
+        )
+
+    task = TwoSplits().load()
+    assert {name: len(split) for name, split in task.splits.items()} == {"train": 36, "valid": 4, "test": 1}
+    assert "no validation split" in task.notes[-1]
 
 
 def test_unknown_emotion_on_the_hub_is_an_error_with_split_and_row(

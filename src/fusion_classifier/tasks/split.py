@@ -38,6 +38,13 @@ def hold_out(splits: dict[str, Split], seed: int, source: str = "the data") -> d
     return {"train": train, "valid": valid} | {name: s for name, s in splits.items() if name != "train"}
 
 
+def with_valid(splits: dict[str, Split], seed: int, source: str) -> tuple[dict[str, Split], str]:
+    """The result of `hold_out`, and a note for the user."""
+    splits = hold_out(splits, seed, source)
+    rows = f"{len(splits['valid']):,} rows of train"
+    return splits, f"{source} has no validation split: {rows} were held out by seed {seed}, stratified"
+
+
 def _divide(whole: Split, fraction: float, seed: int, source: str | None = None) -> tuple[Split, Split]:
     """Two parts, the second with the texts of `held_out`; with `source`, whether there are enough is checked."""
     strata = _strata(whole)

@@ -21,7 +21,7 @@ from fusion_classifier.tasks.labels import (
 )
 from fusion_classifier.tasks.loaded import Label, LoadedTask, Split
 from fusion_classifier.tasks.readers import ENDINGS, read_rows
-from fusion_classifier.tasks.split import hold_out, split_rows
+from fusion_classifier.tasks.split import split_rows, with_valid
 
 SPLIT_STEMS = {
     "train": ("train",),
@@ -75,11 +75,8 @@ def load_table(
             f"{path.name} was split into train / valid / test by seed {config.split_seed}, stratified: {sizes} rows"
         ]
     elif "valid" not in splits and "train" in splits:
-        splits = hold_out(splits, config.split_seed, str(path))
-        notes = [
-            f"{path} has no validation split: {len(splits['valid']):,} rows of train were held out by seed "
-            f"{config.split_seed}, stratified"
-        ]
+        splits, note = with_valid(splits, config.split_seed, str(path))
+        notes = [note]
     more = None
     if config.augment_column is not None and "train" in rows:
         train = set(splits["train"].texts)

@@ -14,6 +14,7 @@ from fusion_classifier.tasks.hub_dataset import HubDataset
 from fusion_classifier.tasks.labels import labelled
 from fusion_classifier.tasks.loaded import LoadedTask, Split
 from fusion_classifier.tasks.readers import Row
+from fusion_classifier.tasks.split import with_valid
 from fusion_classifier.tasks.table import load_table, to_split
 
 
@@ -55,39 +56,43 @@ class Task:
             UsageError: the data set needs a folder, or can't be read as configured.
             DataError: a file, row or field can't be used.
         """
+        config = config or TaskConfig(name=self.name)
         if data is not None:
-            return self.from_folder(data, config or TaskConfig(name=self.name))
-        if config is not None and config.augment_column is not None:
+            return self.from_folder(data, config)
+        if config.augment_column is not None:
             raise UsageError(
                 f"`augment_column`: task {self.name} has no column {config.augment_column!r} without a folder; "
                 "read a folder that has it (`data`)"
             )
-        return self.from_hub()
+        return self.from_hub(config)
 
     def from_folder(self, folder: Path, config: TaskConfig) -> LoadedTask:
         """Read train, valid and test files (CSV, TSV, JSONL or Parquet) of a folder."""
         config = config.model_copy(update={"multilabel": self.multilabel})
         return load_table(folder, config, name=self.name, licence=self.licence, labels=self.labels)
 
-    def from_hub(self) -> LoadedTask:
+    def from_hub(self, config: TaskConfig) -> LoadedTask:
         """Read the Hub data set; rows without a text are left out and counted in a note."""
         if self.hub is None:
             raise UsageError(f"task {self.name}: is not on the Hub; read a folder with its files (`data`)")
-        text, label = self.hub.text_column, self.hub.label_column
-        config = TaskConfig(name=self.name, text_column=text, label_column=label, multilabel=self.multilabel)
+        repo, text, label = self.hub.repo, self.hub.text_column, self.hub.label_column
+        columns = TaskConfig(name=self.name, text_column=text, label_column=label, multilabel=self.multilabel)
         splits, empty = {}, 0
         for split, given in self.hub.read(self.name).items():
             rows = []
             for number, values in enumerate(map(self.hub_row, given), start=1):
                 if values is not None and str(values.get(text) or "").strip():
-                    rows.append(labelled(Row(f"{self.hub.repo}, {split}", f"row {number}", values), config))
+                    rows.append(labelled(Row(f"{repo}, {split}", f"row {number}", values), columns))
                 else:
                     empty += values is not None
             splits[split] = to_split(rows, self.labels)
         notes = [self.hub.note] if self.hub.note else []
         if empty:
             notes.append(f"{empty} rows without a text were left out")
-        return self.loaded(splits, self.hub.repo, tuple(notes))
+        if "valid" not in splits:
+            splits, note = with_valid(splits, config.split_seed, repo)
+            notes.append(note)
+        return self.loaded(splits, repo, tuple(notes))
 
     def hub_row(self, row: Mapping[str, Any]) -> Mapping[str, Any] | None:
         """A row of the Hub data set as it is used; None leaves it out. Default: unchanged."""
