@@ -7,6 +7,7 @@ The command line is `fec`; see `fec --help`.
 """
 
 import logging
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from fusion_classifier.version import __version__
@@ -14,22 +15,44 @@ from fusion_classifier.version import __version__
 if TYPE_CHECKING:
     from fusion_classifier.classifier.estimator import FusionClassifier
     from fusion_classifier.classifier.head_estimator import FusionHeadClassifier
+    from fusion_classifier.config import TaskConfig
+    from fusion_classifier.tasks.hub_dataset import HubDataset
+    from fusion_classifier.tasks.loaded import LoadedTask, Split
+    from fusion_classifier.tasks.registry import load_task, register_task
+    from fusion_classifier.tasks.task import Task
 
 # Where torchao is installed, transformers imports it, and it warns of every kernel that this machine can't use.
 for _name in ("torchao", "torch.utils._pytree"):
     logging.getLogger(_name).setLevel(logging.ERROR)
 
-__all__ = ["FusionClassifier", "FusionHeadClassifier", "__version__"]
+__all__ = [
+    "FusionClassifier",
+    "FusionHeadClassifier",
+    "HubDataset",
+    "LoadedTask",
+    "Split",
+    "Task",
+    "TaskConfig",
+    "__version__",
+    "load_task",
+    "register_task",
+]
+
+# Imported when asked for: torch and transformers take seconds, and `fec --help` needs neither.
+_MODULES = {
+    "FusionClassifier": "classifier.estimator",
+    "FusionHeadClassifier": "classifier.head_estimator",
+    "HubDataset": "tasks.hub_dataset",
+    "LoadedTask": "tasks.loaded",
+    "Split": "tasks.loaded",
+    "Task": "tasks.task",
+    "TaskConfig": "config",
+    "load_task": "tasks.registry",
+    "register_task": "tasks.registry",
+}
 
 
 def __getattr__(name: str) -> Any:
-    # Imported when asked for: torch and transformers take seconds, and `fec --help` needs neither.
-    if name == "FusionClassifier":
-        from fusion_classifier.classifier.estimator import FusionClassifier  # noqa: PLC0415
-
-        return FusionClassifier
-    if name == "FusionHeadClassifier":
-        from fusion_classifier.classifier.head_estimator import FusionHeadClassifier  # noqa: PLC0415
-
-        return FusionHeadClassifier
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
