@@ -44,7 +44,7 @@ def test_a_release_has_no_commit(monkeypatch: pytest.MonkeyPatch) -> None:
     assert commit_of(None, monkeypatch) is None
 
 
-def test_an_installation_from_git_has_the_commit_that_pip_wrote_down(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_installation_from_git_has_pips_commit(monkeypatch: pytest.MonkeyPatch) -> None:
     described: dict[str, Any] = {"url": "https://example.org/x.git", "vcs_info": {"commit_id": "abc123"}}
     assert commit_of(described, monkeypatch) == "abc123"
     del described["vcs_info"]["commit_id"]
@@ -52,9 +52,7 @@ def test_an_installation_from_git_has_the_commit_that_pip_wrote_down(monkeypatch
     assert commit_of(described, monkeypatch) is None
 
 
-def test_a_working_copy_has_its_commit_and_says_when_files_differ(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_working_copy_has_its_commit_and_dirty_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "with a space"
     folder.mkdir()
     described = {"url": folder.as_uri(), "dir_info": {"editable": True}}

@@ -66,7 +66,7 @@ from fusion_classifier.features.hashing import hash_texts, hexadecimal
 from fusion_classifier.features.store import FeatureStore
 from fusion_classifier.runs.context import Workspace
 from fusion_classifier.runs.features import extract_task
-from fusion_classifier.support.files import whole_file, whole_folder, write_whole
+from fusion_classifier.support.files import atomic_file, atomic_folder, write_atomic
 from fusion_classifier.support.progress import QUIET
 from fusion_classifier.tasks.loaded import LoadedTask, Split
 from fusion_classifier.tasks.registry import load_task
@@ -287,7 +287,7 @@ def run_one(system: System, seed: int, setup: Setup) -> None:
         "one_seed": system.one_seed,
         "environment": environment(),
     }
-    with whole_folder(folder / str(seed)) as temporary:
+    with atomic_folder(folder / str(seed)) as temporary:
         write_predictions(parts, loaded.task.labels, temporary / "predictions.parquet")
         (temporary / "result.json").write_text(json.dumps(result, indent=1, default=as_json) + "\n", "utf-8")
     shutil.rmtree(problem.folder, ignore_errors=True)
@@ -380,7 +380,7 @@ def keep_rate(path: Path, report: ExtractionReport, how: str, load_seconds: floa
     """Record how fast an encoder is; its loading is in the rate unless given."""
     rate = report.encoded / max(report.seconds - load_seconds, 1e-9)
     kept = {"encoder": report.encoder, "texts_per_second": rate, "load_seconds": load_seconds, "how": how}
-    write_whole(path, json.dumps(kept, indent=1) + "\n")
+    write_atomic(path, json.dumps(kept, indent=1) + "\n")
 
 
 def record_rate(spec: str, features: FeatureKind, setup: Setup) -> None:
@@ -510,7 +510,7 @@ def join_predictions(folder: Path) -> None:
     # Validation before test, as `fec run` has it.
     order = pa.array([("valid", "test").index(split) for split in joined["split"].to_pylist()])
     joined = joined.append_column("order", order).sort_by([(c, "ascending") for c in ("order", "seed", "row")])
-    with whole_file(folder / "predictions.parquet") as path:
+    with atomic_file(folder / "predictions.parquet") as path:
         pq.write_table(joined.drop_columns("order").replace_schema_metadata(metadata), path)
 
 

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from fusion_classifier.errors import DataError
 from fusion_classifier.evaluation.predictions import read_predictions
 from fusion_classifier.evaluation.significance import compare, p_text
-from fusion_classifier.support.files import whole_file
+from fusion_classifier.support.files import atomic_file
 
 SPLITS = {"valid": "validation", "test": "test"}
 SCORES = {"accuracy": "accuracy", "weighted_f1": "weighted F1", "macro_f1": "macro F1", "ece": "ECE"}
@@ -246,7 +246,7 @@ def plot(rows: Sequence[Row], path: Path) -> None:
     figure = Figure(figsize=(8.5, 6 * len(panels)), layout="constrained")
     for axes, panel in zip(np.atleast_1d(figure.subplots(len(panels), 1)), panels, strict=True):
         _panel(axes, panel)
-    with whole_file(path) as temporary:
+    with atomic_file(path) as temporary:
         figure.savefig(temporary, metadata={"Date": None} if path.suffix == ".svg" else None)
 
 

@@ -30,7 +30,7 @@ from fusion_classifier.features.store import FeatureStore
 from fusion_classifier.fusion.registry import parse_head
 from fusion_classifier.runs.context import Workspace
 from fusion_classifier.runs.features import extract_task, features_of
-from fusion_classifier.support.files import write_whole
+from fusion_classifier.support.files import write_atomic
 from fusion_classifier.support.progress import QUIET
 from fusion_classifier.tasks.loaded import LoadedTask
 from fusion_classifier.tasks.registry import load_task
@@ -143,7 +143,7 @@ def main() -> None:
     encoders = [all_layers(encoder, work.device) for encoder in parse_encoders(given.encoder)]
     found = [row for encoder in encoders for row in measure(task, encoder, given.seeds, work)]
     if given.json:
-        write_whole(given.json, json.dumps(found, indent=1) + "\n")
+        write_atomic(given.json, json.dumps(found, indent=1) + "\n")
     if given.plot:
         plot(found, f"{task.name}, validation: head {HEAD} on one layer", given.plot)
     print(f"{task.name}, validation, head {HEAD}, {given.seeds} seeds\n\n{table(found)}")

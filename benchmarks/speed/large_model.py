@@ -36,7 +36,7 @@ from fusion_classifier.encoders.identity import identify
 from fusion_classifier.encoders.spec import parse_encoder
 from fusion_classifier.features.extract import extract_features
 from fusion_classifier.features.store import FeatureStore
-from fusion_classifier.support.files import whole_file
+from fusion_classifier.support.files import atomic_file
 from fusion_classifier.support.progress import Progress
 from fusion_classifier.tasks.registry import load_task
 
@@ -138,7 +138,7 @@ def write_gguf(path: Path, layers: int, kind: GGMLQuantizationType) -> None:
         matrix(f"blk.{layer}.ffn_down.weight", WIDTH, INNER)
         for name in ("attn_norm", "ffn_norm"):
             norm(f"blk.{layer}.{name}.weight")
-    with whole_file(path) as temporary:
+    with atomic_file(path) as temporary:
         writer.write_header_to_file(temporary)
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()

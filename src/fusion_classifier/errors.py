@@ -1,74 +1,77 @@
-"""Errors that a user can mend.
+"""Errors that a user can fix.
 
-Every error names the file, row or field and the way out. The command line prints the message and exits
-with the error's code; a traceback is always a bug.
+Every error names the file, row or parameter and the way out. A parameter is named by its Python name in backticks.
+The command line prints the message and exits with the error's code; a traceback is always a bug.
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-LONGEST = 1200  # characters of a message
+MAX_LENGTH = 1200  # characters of a message
 
 
 class FecError(Exception):
-    """Something failed that the message explains (exit code 1)."""
+    """Base class of all errors with an explanation (exit code 1)."""
 
     exit_code = 1
 
     def __str__(self) -> str:
-        """The message; of one that quotes a field of a million characters, its beginning and its way out."""
+        """The message; a very long one, which quotes a user's value, is cut in the middle."""
         message = super().__str__()
-        half = LONGEST // 2
-        return message if len(message) <= LONGEST else f"{message[:half]} … {message[-half:]}"
+        half = MAX_LENGTH // 2
+        return message if len(message) <= MAX_LENGTH else f"{message[:half]} … {message[-half:]}"
 
 
 class UsageError(FecError, ValueError):
-    """The call itself is wrong: an unknown name, options that exclude each other (exit code 2)."""
+    """Invalid parameters: an unknown name, or parameters that exclude each other (exit code 2)."""
 
     exit_code = 2
 
 
 class DataError(FecError, ValueError):
-    """A data file can't be read as asked: the message names file and row."""
+    """Invalid data file or text; the message names file and row, or index."""
 
 
 class MissingSplitError(DataError):
-    """A split is needed here and the task does not have it."""
+    """The task lacks a split that is needed."""
 
 
 class WeightsError(FecError):
-    """A model's weights can't be had or can't be used."""
+    """A model's weights can't be found, downloaded or loaded."""
 
 
 class StoreError(FecError):
-    """The feature store lacks what is asked for, or does not hold what it should."""
+    """The feature store lacks what is asked for, or is damaged."""
 
 
 class NonFiniteError(FecError, ArithmeticError):
-    """NaN or infinity where numbers are needed."""
+    """NaN or infinity where finite numbers are needed."""
 
 
 def reason(error: BaseException) -> str:
-    """The first line of what an error of a library says, or its kind: for a sentence of ours in brackets."""
+    """First line of an error's message, or its class name; for the brackets of our own message."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 @contextmanager
-def said_of(say: Callable[[str], FecError]) -> Iterator[None]:
-    """Whatever a library raises of files that it is given becomes an error of ours, made by `say` of the reason.
+def library_errors(explain: Callable[[str], FecError]) -> Iterator[None]:
+    """Turn every error of a library into one of ours.
 
-    For libraries that say of no file what they may raise, such as transformers, tokenizers and Lance.
+    For libraries that read users' files and don't document what they raise: transformers, tokenizers, Lance.
+
+    Args:
+        explain: Makes our error from the reason.
 
     Raises:
-        FecError: that, or one of ours that was raised within.
-        MemoryError: as it was; it says nothing of the files.
+        FecError: The result of `explain`, or an error of ours raised inside.
+        MemoryError: As raised inside.
     """
     try:
         yield
     except (FecError, MemoryError):
         raise
     except BaseException as error:
-        # A panic of Rust code is no Exception, and its class is in no module.
+        # A panic of Rust code is not an Exception, and its class can't be imported.
         if isinstance(error, Exception) or type(error).__name__ == "PanicException":
-            raise say(reason(error)) from error
+            raise explain(reason(error)) from error
         raise

@@ -147,6 +147,7 @@ def test_predict_writes_texts_and_answers_to_a_file(finished: tuple[Path, Path],
     ]
 
 
+@pytest.mark.ray
 @pytest.mark.timeout(800)
 def test_ray_extracts_and_predicts_as_this_process_does(
     finished: tuple[Path, Path], data: Path, bert_folder: Path, tmp_path: Path

@@ -34,7 +34,7 @@ CPU = torch.device("cpu")
 ENGINE = RayEngine(workers=2)
 TEXTS = [f"a text of number {i} " + "and so on " * (i % 7) for i in range(1300)]
 
-pytestmark = pytest.mark.timeout(280)
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(280)]
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -12,7 +12,7 @@ import ray
 from fusion_classifier.cluster.pool import RayEngine, as_data, connected, raise_again
 from fusion_classifier.errors import FecError, NonFiniteError, UsageError
 
-pytestmark = pytest.mark.timeout(280)
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(280)]
 
 
 def _fail(error: Exception) -> Any:

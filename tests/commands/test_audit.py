@@ -19,7 +19,7 @@ from fusion_classifier.errors import FecError, UsageError
 from fusion_classifier.features.arrays import PooledFeatures, TokenFeatures
 from fusion_classifier.features.store import FeatureStore
 from fusion_classifier.runs.context import Workspace
-from fusion_classifier.support.files import write_whole
+from fusion_classifier.support.files import write_atomic
 from fusion_classifier.support.progress import Progress
 from fusion_classifier.tasks.loaded import LoadedTask, Split
 from fusion_classifier.tasks.registry import load_task
@@ -123,10 +123,10 @@ def test_an_audit_that_was_stopped_while_it_wrote_can_be_repeated(
         def stops(path: Path, text: str, left: Iterator[int] = left) -> None:
             if next(left, None) is None:
                 raise FecError("no room")
-            write_whole(path, text)
+            write_atomic(path, text)
 
         with monkeypatch.context() as patch:
-            patch.setattr("fusion_classifier.commands.audit.write_whole", stops)
+            patch.setattr("fusion_classifier.commands.audit.write_atomic", stops)
             with pytest.raises(FecError, match="no room"):
                 audit(task, [], out, work, label_errors=False)
         out.mkdir(exist_ok=True)

@@ -75,8 +75,8 @@ def test_a_path_that_is_not_there_is_not_taken_for_a_hub_id(spec: str) -> None:
         locate(parse_encoder(spec))
 
 
-def test_a_name_that_is_neither_preset_nor_path_nor_hub_id_is_wrong_use() -> None:
-    with pytest.raises(UsageError, match="no preset"):
+def test_a_name_that_is_nothing_at_all_is_wrong_usage() -> None:
+    with pytest.raises(UsageError, match="no folder here, and no Hub id"):
         locate(parse_encoder("what is this"))
 
 
@@ -196,8 +196,8 @@ def test_a_hub_id_is_downloaded_and_is_the_same_encoder_as_the_folder(
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("some/gated", "is gated: accept its licence"),
-        ("some/nothing", "is not on the Hub, or private"),
+        ("some/gated", "is gated; accept its licence"),
+        ("some/nothing", "no model on the Hub, or a private one"),
         ("llama2-7b-chat", "--encoder llama2-7b-chat=PATH"),
     ],
 )
@@ -219,7 +219,9 @@ def test_no_hub_says_how_to_go_without(tmp_path: Path) -> None:
 
 ENCODE = """
 import json, sys, torch
-from fusion_classifier.encoders import encode, load_encoder, parse_encoder
+from fusion_classifier.encoders.encode import encode
+from fusion_classifier.encoders.loading import load_encoder
+from fusion_classifier.encoders.spec import parse_encoder
 from fusion_classifier.errors import FecError
 answers = {}
 for spec in sys.argv[1:]:
@@ -237,11 +239,11 @@ def test_what_the_hub_has_encodes_as_the_local_folder_and_what_it_lacks_is_named
 ) -> None:
     asked = {
         "some/model?dtype=float32": "",
-        "some/model?revision=gone": "WeightsError: some/model has no revision 'gone' on the Hub",
-        "some/pickled": "WeightsError: some/pickled has no .safetensors weights",
-        "some/model/absent.gguf": "WeightsError: some/model has no file absent.gguf",
-        "some/gated": "WeightsError: some/gated is gated",
-        "some/nothing": "WeightsError: some/nothing is not on the Hub, or private",
+        "some/model?revision=gone": "WeightsError: some/model: has no revision 'gone' on the Hub",
+        "some/pickled": "WeightsError: some/pickled: has no .safetensors weights",
+        "some/model/absent.gguf": "WeightsError: some/model: has no file absent.gguf",
+        "some/gated": "WeightsError: some/gated: is gated",
+        "some/nothing": "WeightsError: some/nothing: no folder here, and no model on the Hub",
     }
     environment = os.environ | {
         "HF_ENDPOINT": hub,

@@ -26,13 +26,13 @@ def test_a_killed_run_ends_as_one_that_was_not() -> None:
     assert found["all"]["different"] == 0
 
 
-def test_no_fault_in_a_stores_files_becomes_a_wrong_feature() -> None:
+def test_no_fault_in_a_store_becomes_a_wrong_feature() -> None:
     found = campaign("storage_faults.py", "--faults", "16")
     assert sum(kind["tried"] for kind in found.values()) == 16
     assert sum(kind.get("found", 0) for kind in found.values()) >= 4
 
 
-def test_a_server_answers_good_and_bad_requests_rightly_beside_slow_and_vanishing_clients() -> None:
+def test_a_server_stands_good_bad_slow_and_vanishing_clients() -> None:
     found = campaign("soak.py", "--requests", "300", "--minutes", "0.05")
     assert found["right"] + found["overloaded"] == 300
     assert not any(found[part]["wrong"] for part in ("overload", "steady", "stop"))
@@ -42,7 +42,7 @@ def test_a_server_answers_good_and_bad_requests_rightly_beside_slow_and_vanishin
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting file systems takes root")
-def test_a_command_on_a_full_disk_says_so_and_goes_on_with_room() -> None:
+def test_a_full_disk_is_reported_and_survived() -> None:
     found = campaign("full_disk.py", "--disks", "2", "--only", "export", "--only", "extract")
     assert found["all"]["disks"] == 2
     assert found["all"]["different"] == 0

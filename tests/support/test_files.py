@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from fusion_classifier.errors import FecError
-from fusion_classifier.support.files import NODE, whole_file, whole_folder, write_whole
+from fusion_classifier.support.files import NODE, atomic_file, atomic_folder, write_atomic
 
 
 def names(folder: Path) -> list[str]:
@@ -31,7 +31,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_file_appears_only_when_the_block_ends(tmp_path: Path) -> None:
     path = tmp_path / "a" / "b" / "out.txt"
-    with whole_file(path) as temporary:
+    with atomic_file(path) as temporary:
         temporary.write_text("new")
         assert not path.exists()
         assert temporary.parent == path.parent  # a rename within one file system
@@ -41,7 +41,7 @@ def test_file_appears_only_when_the_block_ends(tmp_path: Path) -> None:
 
 def test_temporary_file_keeps_the_ending(tmp_path: Path) -> None:
     """Writers such as matplotlib choose the format by it."""
-    with whole_file(tmp_path / "picture.png") as temporary:
+    with atomic_file(tmp_path / "picture.png") as temporary:
         assert temporary.suffix == ".png"
         temporary.touch()
 
@@ -50,7 +50,7 @@ def test_temporary_file_keeps_the_ending(tmp_path: Path) -> None:
 def test_failed_block_leaves_the_old_file_and_nothing_else(tmp_path: Path, error: BaseException) -> None:
     path = tmp_path / "out.txt"
     path.write_text("old")
-    with pytest.raises(type(error)) as caught, whole_file(path) as temporary:  # noqa: PT012
+    with pytest.raises(type(error)) as caught, atomic_file(path) as temporary:  # noqa: PT012
         temporary.write_text("half")
         raise error
     assert caught.value is error
@@ -58,10 +58,10 @@ def test_failed_block_leaves_the_old_file_and_nothing_else(tmp_path: Path, error
     assert names(tmp_path) == ["out.txt"]
 
 
-def test_block_that_writes_nothing_is_an_error_and_leaves_the_old_file(tmp_path: Path) -> None:
+def test_block_that_writes_nothing_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "out.txt"
     path.write_text("old")
-    with pytest.raises(FecError, match=r"out\.txt: can't be written"), whole_file(path):
+    with pytest.raises(FecError, match=r"out\.txt: can't be written"), atomic_file(path):
         pass
     assert path.read_text() == "old"
 
@@ -70,7 +70,7 @@ def test_block_that_writes_nothing_is_an_error_and_leaves_the_old_file(tmp_path:
 @given(text=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r"), max_size=40))
 def test_written_text_is_utf8_to_the_letter(shared: Path, text: str) -> None:
     path = shared / "text.txt"
-    write_whole(path, text)
+    write_atomic(path, text)
     assert path.read_bytes() == text.encode()
 
 
@@ -78,9 +78,9 @@ def test_written_text_is_utf8_to_the_letter(shared: Path, text: str) -> None:
 def test_files_have_the_permissions_of_any_new_file(tmp_path: Path, umask: int) -> None:
     before = os.umask(umask)
     try:
-        with whole_file(tmp_path / "out.txt") as temporary:
+        with atomic_file(tmp_path / "out.txt") as temporary:
             temporary.touch(mode=0o600)
-        with whole_folder(tmp_path / "model") as folder:
+        with atomic_folder(tmp_path / "model") as folder:
             (folder / "sub").mkdir()
             (folder / "sub" / "weights").touch(mode=0o600)
         assert os.umask(umask) == umask  # reading the mask did not change it
@@ -93,29 +93,27 @@ def test_files_have_the_permissions_of_any_new_file(tmp_path: Path, umask: int) 
 def test_place_that_is_a_folder_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     with pytest.raises(FecError, match="out: can't be written"):
-        write_whole(tmp_path / "out", "text")
+        write_atomic(tmp_path / "out", "text")
     assert names(tmp_path) == ["out"]
 
 
 def test_place_below_a_file_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("old")
     with pytest.raises(FecError, match=r"out\.txt: can't be written"):
-        write_whole(tmp_path / "file" / "out.txt", "text")
+        write_atomic(tmp_path / "file" / "out.txt", "text")
     assert (tmp_path / "file").read_text() == "old"
 
 
 @pytest.mark.parametrize("length", [300, 5000])
 def test_name_too_long_is_an_error(tmp_path: Path, length: int) -> None:
     with pytest.raises(FecError, match="can't be written"):
-        write_whole(tmp_path / ("n" * length), "text")
+        write_atomic(tmp_path / ("n" * length), "text")
 
 
-def test_current_folder_as_a_place_is_an_error_not_a_traceback(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_current_folder_can_not_be_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(FecError):
-        write_whole(Path(), "text")
+        write_atomic(Path(), "text")
 
 
 # Folders.
@@ -123,18 +121,18 @@ def test_current_folder_as_a_place_is_an_error_not_a_traceback(
 
 def test_folder_appears_only_when_the_block_ends(tmp_path: Path) -> None:
     path = tmp_path / "a" / "model"
-    with whole_folder(path) as temporary:
+    with atomic_folder(path) as temporary:
         (temporary / "weights").write_text("new")
         assert not path.exists()
     assert (path / "weights").read_text() == "new"
     assert names(path.parent) == ["model"]
 
 
-def test_folder_takes_the_place_of_the_old_one_with_all_its_content(tmp_path: Path) -> None:
+def test_folder_replaces_the_old_one_with_all_its_content(tmp_path: Path) -> None:
     path = tmp_path / "model"
     path.mkdir()
     (path / "old").write_text("old")
-    with whole_folder(path) as temporary:
+    with atomic_folder(path) as temporary:
         (temporary / "new").write_text("new")
         assert names(path) == ["old"]
     assert names(path) == ["new"]
@@ -146,18 +144,18 @@ def test_failed_block_leaves_the_old_folder_and_nothing_else(tmp_path: Path, err
     path = tmp_path / "model"
     path.mkdir()
     (path / "old").write_text("old")
-    with pytest.raises(type(error)), whole_folder(path) as temporary:  # noqa: PT012
+    with pytest.raises(type(error)), atomic_folder(path) as temporary:  # noqa: PT012
         (temporary / "half").write_text("half")
         raise error
     assert names(path) == ["old"]
     assert names(tmp_path) == ["model"]
 
 
-def test_old_folder_is_kept_if_the_new_one_can_not_take_its_place(tmp_path: Path) -> None:
+def test_old_folder_stays_if_the_new_one_can_not_replace_it(tmp_path: Path) -> None:
     path = tmp_path / "model"
     path.mkdir()
     (path / "old").write_text("old")
-    with pytest.raises(FecError, match="can't be written"), whole_folder(path) as temporary:
+    with pytest.raises(FecError, match="can't be written"), atomic_folder(path) as temporary:
         shutil.rmtree(temporary)  # so that it can't be moved
     assert names(tmp_path) == ["model"]
     assert names(path) == ["old"]
@@ -168,7 +166,7 @@ def test_folder_over_a_file_leaves_no_hidden_rest(tmp_path: Path) -> None:
     path = tmp_path / "model"
     path.write_text("old")
     try:
-        with whole_folder(path) as temporary:
+        with atomic_folder(path) as temporary:
             (temporary / "new").touch()
     except FecError:
         assert path.read_text() == "old"
@@ -180,7 +178,7 @@ def test_folder_over_a_file_leaves_no_hidden_rest(tmp_path: Path) -> None:
 def test_folder_over_a_link_leaves_no_hidden_rest(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "model").symlink_to(tmp_path / "real")
-    with whole_folder(tmp_path / "model") as temporary:
+    with atomic_folder(tmp_path / "model") as temporary:
         (temporary / "new").touch()
     assert names(tmp_path / "model") == ["new"]
     assert names(tmp_path) == ["model", "real"]
@@ -188,17 +186,17 @@ def test_folder_over_a_link_leaves_no_hidden_rest(tmp_path: Path) -> None:
 
 def test_folder_below_a_file_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(FecError, match="model: can't be written"), whole_folder(tmp_path / "file" / "model"):
+    with pytest.raises(FecError, match="model: can't be written"), atomic_folder(tmp_path / "file" / "model"):
         pass
 
 
-def test_current_folder_can_not_be_replaced_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_current_folder_is_replaced_or_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Either it works or it is an error with a reason; never a traceback."""
     place = tmp_path / "here"
     place.mkdir()
     monkeypatch.chdir(place)
     try:
-        with whole_folder(Path()) as temporary:
+        with atomic_folder(Path()) as temporary:
             (temporary / "new").touch()
     except FecError:
         pass
@@ -213,7 +211,7 @@ def dead_process() -> int:
     return process.pid
 
 
-def test_what_killed_processes_of_this_machine_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+def test_only_leftovers_of_killed_processes_are_removed(tmp_path: Path) -> None:
     dead, alive = dead_process(), os.getppid()
     ours = [f".out.{NODE}.{dead}.tmp.txt", f".model.{NODE}.{dead}.tmp", f".model.{NODE}.{dead}.old"]
     others = [
@@ -227,25 +225,25 @@ def test_what_killed_processes_of_this_machine_left_is_removed_and_nothing_else(
     (tmp_path / ours[1]).unlink()
     (tmp_path / ours[1] / "sub").mkdir(parents=True)
     (tmp_path / "model").mkdir()
-    write_whole(tmp_path / "out.txt", "text")
-    with whole_folder(tmp_path / "model"):
+    write_atomic(tmp_path / "out.txt", "text")
+    with atomic_folder(tmp_path / "model"):
         pass
     assert names(tmp_path) == sorted([*others, "out.txt", "model"])
 
 
-def test_a_folder_whose_replacement_was_killed_between_two_renamings_is_put_back(tmp_path: Path) -> None:
+def test_a_kill_between_two_renamings_is_repaired(tmp_path: Path) -> None:
     old = tmp_path / f".model.{NODE}.{dead_process()}.old"
     old.mkdir()
     (old / "weights").write_text("old", "utf-8")
-    with pytest.raises(ValueError, match="fails"), whole_folder(tmp_path / "model"):
+    with pytest.raises(ValueError, match="fails"), atomic_folder(tmp_path / "model"):
         raise ValueError("fails")
     assert (tmp_path / "model" / "weights").read_text("utf-8") == "old"
     assert names(tmp_path) == ["model"]
 
 
-def test_what_a_library_in_rust_can_not_write_is_said_too(tmp_path: Path) -> None:
+def test_what_a_library_in_rust_can_not_write_is_reported(tmp_path: Path) -> None:
     def write() -> None:
-        with whole_file(tmp_path / "weights.safetensors") as temporary:
+        with atomic_file(tmp_path / "weights.safetensors") as temporary:
             temporary.mkdir()
             save_file({"a": np.zeros(3)}, temporary)
 
@@ -254,5 +252,5 @@ def test_what_a_library_in_rust_can_not_write_is_said_too(tmp_path: Path) -> Non
 
 
 def test_an_error_of_another_kind_stays_what_it_is(tmp_path: Path) -> None:
-    with pytest.raises(KeyError), whole_folder(tmp_path / "folder"):
+    with pytest.raises(KeyError), atomic_folder(tmp_path / "folder"):
         raise KeyError("a")

@@ -31,14 +31,15 @@ def record(message: str, **fields: object) -> logging.LogRecord:
     return made
 
 
-def test_a_line_for_a_person_has_the_fields_that_are_not_none() -> None:
+def test_a_line_for_a_person_has_the_fields_that_are_set() -> None:
     assert (
-        logs.Line().format(record("encoded", texts=3, seconds=1.23456, key=None)) == "encoded texts=3 seconds=1.235"
+        logs.TextFormatter().format(record("encoded", texts=3, seconds=1.23456, key=None))
+        == "encoded texts=3 seconds=1.235"
     )
 
 
-def test_a_line_of_json_has_time_level_logger_message_and_fields() -> None:
-    line = json.loads(logs.json_lines().format(record("encoded", texts=3)))
+def test_a_line_of_json_has_the_fields_of_the_record() -> None:
+    line = json.loads(logs.JsonFormatter().format(record("encoded", texts=3)))
     assert set(line) == {"time", "level", "logger", "message", "texts"}
     assert (line["level"], line["message"], line["texts"]) == ("INFO", "encoded", 3)
 
@@ -52,11 +53,11 @@ def test_a_line_stays_one_line_whatever_is_in_it(as_json: bool) -> None:
 
 
 def test_a_log_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"--log-file .*can't be written"):
-        logs.write(tmp_path)
+    with pytest.raises(UsageError, match=r"`log_file`.*can't be written"):
+        logs.to_file(tmp_path)
 
 
-def test_a_run_says_its_steps_in_both_forms_without_texts_and_its_result_stays_alone(tmp_path: Path) -> None:
+def test_a_run_logs_its_steps_and_no_text(tmp_path: Path) -> None:
     rows = [f"{SECRET} number {i},{'good' if i % 2 else 'bad'}" for i in range(40)]
     (tmp_path / "own.csv").write_text("\n".join(["text,label", *rows]), "utf-8")
     done = fec(

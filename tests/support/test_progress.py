@@ -31,12 +31,12 @@ def test_a_bar_that_takes_long_is_a_line_now_and_then(monkeypatch: pytest.Monkey
     ]
 
 
-def test_nothing_is_said_unless_asked_for_nor_of_what_has_no_length() -> None:
+def test_nothing_is_printed_unless_asked_for() -> None:
     assert said(lines=False) == []
     assert said(lines=True, total=None) == []
 
 
-def test_what_fails_is_not_said_to_be_done() -> None:
+def test_what_fails_is_not_reported_as_done() -> None:
     stream = io.StringIO()
 
     def fail() -> None:

@@ -52,7 +52,7 @@ from fusion_classifier.features.hashing import hash_texts
 from fusion_classifier.features.store import FeatureStore
 from fusion_classifier.fusion.head import Head
 from fusion_classifier.fusion.registry import parse_head
-from fusion_classifier.support.hub import COMMIT_MESSAGE, explained
+from fusion_classifier.support.hub import COMMIT_MESSAGE, hub_errors
 from fusion_classifier.support.progress import QUIET, Progress
 from fusion_classifier.tasks.loaded import Split, targets
 from fusion_classifier.tasks.split import hold_out
@@ -405,7 +405,7 @@ class FusionClassifier(ClassifierMixin, ModelHubMixin, BaseEstimator):  # type: 
         if not self.__sklearn_is_fitted__():
             raise NotFittedError("this FusionClassifier is not fitted yet: call fit first")
         revision = mixin.pop("branch", None) or revision
-        with explained(repo_id, revision, uploading=True):
+        with hub_errors(repo_id, revision, uploading=True):
             repo = HfApi(token=token).create_repo(repo_id, private=private, exist_ok=True).repo_id
             commit = super().push_to_hub(
                 repo,

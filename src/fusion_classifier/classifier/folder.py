@@ -25,7 +25,7 @@ from fusion_classifier.errors import FecError, WeightsError
 from fusion_classifier.features.arrays import FeatureShape
 from fusion_classifier.fusion.head import Head
 from fusion_classifier.fusion.registry import build_head
-from fusion_classifier.support.files import user_path, whole_folder
+from fusion_classifier.support.files import atomic_folder, user_path
 from fusion_classifier.support.hub import download_model, is_hub_id
 from fusion_classifier.training.decision import Decision
 from fusion_classifier.version import __version__
@@ -107,7 +107,7 @@ def save_model(folder: Path, config: ModelConfig, head: Head, card: str) -> None
     Raises:
         FecError: it can't be written.
     """
-    with whole_folder(folder) as temporary:
+    with atomic_folder(folder) as temporary:
         described: dict[str, Any] = config.model_dump(mode="json")
         for number, saved in enumerate(config.encoders):
             # What an encoder needs beside its model goes with the classifier.

@@ -552,7 +552,7 @@ def serve_(
 ) -> None:
     """Serve a classifier over HTTP, as text-embeddings-inference does, with a web page at /."""
     paths, settings = encoder_paths(encoder), server.settings()
-    require("fec serve", "serve", "fastapi", "prometheus_client", "pythonjsonlogger", "uvicorn")
+    require("fec serve", "serve", "fastapi", "prometheus_client", "uvicorn")
     from fusion_classifier.serving.kernels import keep_few_kernels
 
     keep_few_kernels()

@@ -570,9 +570,9 @@ class LogOptions:
         from fusion_classifier.support import logs
 
         if self.verbose:
-            logs.show()
+            logs.to_console()
         if self.log_file is not None:
-            logs.write(self.log_file)
+            logs.to_file(self.log_file)
         python = platform.python_version()
         # Not the arguments: texts may be among them.
         logger.info("fec %s", command, extra={"version": __version__, "commit": source_commit(), "python": python})

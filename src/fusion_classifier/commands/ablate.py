@@ -31,7 +31,7 @@ from fusion_classifier.runs.context import Workspace
 from fusion_classifier.runs.evaluate import Member, evaluate_split
 from fusion_classifier.runs.features import features_missing
 from fusion_classifier.runs.pipeline import train_task
-from fusion_classifier.support.files import whole_file, write_whole
+from fusion_classifier.support.files import atomic_file, write_atomic
 from fusion_classifier.tasks.loaded import LoadedTask
 
 MOST_COMBINATIONS = 200
@@ -83,13 +83,13 @@ def ablate(configs: Sequence[RunConfig], task: LoadedTask, split: str, out: Path
             members = {seed: Member(t.head, t.decision) for seed, t in trained.items()}
             identities = [identify(encoder, work.device) for encoder in chosen]
             part = evaluate_split(members, split, task, identities, work)
-            with whole_file(folder / "predictions.parquet") as path:
+            with atomic_file(folder / "predictions.parquet") as path:
                 write_predictions([part], task.labels, path)
             seconds = float(np.mean([sum(epoch.seconds for epoch in t.history) for t in trained.values()]))
             found.append(Combination(config.head.name, tuple(e.name for e in chosen), part, seconds))
     result = describe(found, task, split)
-    write_whole(out / RESULT_FILE, json.dumps(result, indent=1) + "\n")
-    with whole_file(out / "ablation.png") as path:
+    write_atomic(out / RESULT_FILE, json.dumps(result, indent=1) + "\n")
+    with atomic_file(out / "ablation.png") as path:
         plot_ablation(result, path)
     return result
 

@@ -37,7 +37,7 @@ from fusion_classifier.features.arrays import Features, PooledFeatures
 from fusion_classifier.features.extract import read_features
 from fusion_classifier.runs.context import Workspace
 from fusion_classifier.runs.features import extract_task
-from fusion_classifier.support.files import user_path, write_whole
+from fusion_classifier.support.files import user_path, write_atomic
 from fusion_classifier.tasks.loaded import LoadedTask
 from fusion_classifier.tasks.normalize import same_key
 from fusion_classifier.tasks.quality import FEW_ROWS, DataQuality, data_quality, label_indices, measure_lengths
@@ -129,7 +129,7 @@ def audit(
 
 def _check_folder(out: Path) -> None:
     """See that nothing but an earlier audit is in the folder, before minutes of work."""
-    user_path(str(out), "--out ")
+    user_path(str(out), "out")
     try:
         others = sorted(path.name for path in out.iterdir() if not path.name.startswith("."))
     except FileNotFoundError:
@@ -306,7 +306,7 @@ def _error_figures(errors: LabelErrors, encoders: list[str]) -> dict[str, Any]:
 def _write(out: Path, figures: dict[str, Any], data: DataQuality, errors: LabelErrors | None) -> None:
     splits = list(figures["splits"])
     # First: it makes the folder an audit's, so that one that was stopped here can be repeated.
-    write_whole(out / AUDIT_FILE, json.dumps(figures, indent=2, ensure_ascii=False) + "\n")
+    write_atomic(out / AUDIT_FILE, json.dumps(figures, indent=2, ensure_ascii=False) + "\n")
     _write_csv(
         out / "labels.csv",
         ["label", *splits],
@@ -351,4 +351,4 @@ def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object
     writer = csv.writer(text, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
     writer.writerow(header)
     writer.writerows(rows)
-    write_whole(path, text.getvalue())
+    write_atomic(path, text.getvalue())

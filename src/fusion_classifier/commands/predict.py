@@ -26,7 +26,7 @@ from fusion_classifier.classifier.folder import built_in_models
 from fusion_classifier.cluster.pool import RayEngine, prepare
 from fusion_classifier.config import DEFAULT_MODEL, Device
 from fusion_classifier.errors import DataError, UsageError
-from fusion_classifier.support.files import whole_file
+from fusion_classifier.support.files import atomic_file
 from fusion_classifier.support.hub import is_hub_id
 from fusion_classifier.support.progress import Progress
 from fusion_classifier.tasks.readers import checked_text, texts_of
@@ -198,7 +198,7 @@ def predict_to_file(
             raise UsageError("--engine ray: workers can't read this process's standard input; give a file")
         kept, stream = texts, _predict_proba_ray(model, file, text_column, encoder_paths, ray)
     # Closed when writing fails, too: Ray's workers must not wait for a reader that is gone.
-    with closing(stream), progress.bar("predicting", total=count) as bar, whole_file(out) as temporary:
+    with closing(stream), progress.bar("predicting", total=count) as bar, atomic_file(out) as temporary:
         with writer(temporary, key, lists=lists) as write:
             for probabilities in stream:
                 answers = [as_pipeline(row, names, decision, top_k, abstain) for row in probabilities]

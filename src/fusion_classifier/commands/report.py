@@ -8,7 +8,7 @@ from typing import Any
 
 from fusion_classifier.classifier.folder import CONFIG_FILE as MODEL_CONFIG
 from fusion_classifier.classifier.folder import is_model
-from fusion_classifier.errors import DataError, FecError, UsageError, said_of
+from fusion_classifier.errors import DataError, FecError, UsageError, library_errors
 from fusion_classifier.evaluation.predictions import (
     PREDICTIONS_FILE,
     SplitPredictions,
@@ -19,7 +19,7 @@ from fusion_classifier.evaluation.report.record import RunRecord
 from fusion_classifier.features.hashing import hash_texts, hexadecimal
 from fusion_classifier.runs.config_file import read_config, read_run_config
 from fusion_classifier.runs.folder import METRICS_FILE, REPORT_FILE
-from fusion_classifier.support.files import user_path, write_whole
+from fusion_classifier.support.files import user_path, write_atomic
 from fusion_classifier.tasks.loaded import LoadedTask
 from fusion_classifier.tasks.registry import load_task
 
@@ -53,7 +53,7 @@ def write_report(
     if split is not None and split not in REPORTED_SPLITS:
         raise UsageError(f"--split {split!r}: choose from {', '.join(REPORTED_SPLITS)}; a run predicts these")
     folder = user_path(str(folder))
-    path = folder / REPORT_FILE if out is None else user_path(str(out), "--out ")
+    path = folder / REPORT_FILE if out is None else user_path(str(out), "out")
     if path.is_dir():
         raise UsageError(f"--out {path}: is a folder; name a file, such as {path / REPORT_FILE}")
     if is_model(folder):
@@ -71,7 +71,7 @@ def write_report(
         )
     found, no_texts = _texts(folder, chosen, part, task)
     # What a page shows of these files is many figures deep, and none is missing or odd in those that fec run writes.
-    with said_of(
+    with library_errors(
         lambda why: FecError(
             f"{folder}: {METRICS_FILE}, config.yaml or a seed's training.json is not as fec run writes it ({why}); "
             "the same fec run in this folder writes them anew"
@@ -91,7 +91,7 @@ def write_report(
             model_seed=_model_seed(folder),
         )
         written = page(record)
-    write_whole(path, written)
+    write_atomic(path, written)
     return path
 
 

@@ -53,7 +53,7 @@ from fusion_classifier.errors import DataError, FecError, NonFiniteError, UsageE
 from fusion_classifier.evaluation.metrics import score
 from fusion_classifier.runs.context import Workspace
 from fusion_classifier.runs.folder import environment
-from fusion_classifier.support.files import user_path, whole_folder
+from fusion_classifier.support.files import atomic_folder, user_path
 from fusion_classifier.support.progress import Bar
 from fusion_classifier.tasks.loaded import LoadedTask, targets
 from fusion_classifier.training.calibration import fit_decision, loss_of
@@ -185,7 +185,7 @@ def tune_encoder(
     if config.lora_rank is not None:
         model.encoder = model.encoder.merge_and_unload()  # type: ignore[operator]  # peft's
 
-    with whole_folder(out) as folder, work.progress.bar("writing and measuring", total=None):
+    with atomic_folder(out) as folder, work.progress.bar("writing and measuring", total=None):
         write_encoder(source, loaded, model.encoder, model.head, folder)
         settings = {name: getattr(encoder, name) for name in KEPT_SETTINGS}
         untold = read_classifier(folder, encoder.name, settings, task.labels, Decision(), work.device)
@@ -255,7 +255,7 @@ def _check_settings(config: TuneConfig, encoder: EncoderConfig) -> None:
 
 def _check_out(out: Path, base: EncoderIdentity, *, overwrite: bool) -> None:
     """Refuse a place that can't be written before hours of training, not after."""
-    user_path(str(out), "--out ")
+    user_path(str(out), "out")
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out {out}: is a file; name a folder")
     if out.resolve() in (base.weights.folder.resolve(), *base.weights.folder.resolve().parents):

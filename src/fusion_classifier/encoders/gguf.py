@@ -18,7 +18,7 @@ from fusion_classifier.encoders.checks.gguf_header import check_header
 from fusion_classifier.encoders.device import torch_dtype
 from fusion_classifier.encoders.weights import Weights
 from fusion_classifier.support.extras import require
-from fusion_classifier.support.files import whole_folder
+from fusion_classifier.support.files import atomic_folder
 
 KEEP_BELOW_BYTES = 1 << 30  # unpacked, a larger file would fill the cache with tens of gigabytes
 
@@ -37,7 +37,7 @@ def unpacked(weights: Weights, fingerprint: str, dtype: str) -> Path | None:
         from safetensors.torch import save_file
 
         config, tokenizer, model, _ = load_packed(weights, dtype)
-        with whole_folder(folder) as temporary:
+        with atomic_folder(folder) as temporary:
             if hasattr(config, "quantization_config"):
                 del config.quantization_config
             config.save_pretrained(temporary)

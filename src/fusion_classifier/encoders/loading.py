@@ -19,7 +19,7 @@ from fusion_classifier.encoders.identity import EncoderIdentity, identify
 from fusion_classifier.encoders.projection import Projection, load_projection
 from fusion_classifier.encoders.protocol import encode_checked
 from fusion_classifier.encoders.quiet import quiet
-from fusion_classifier.errors import FecError, UsageError, WeightsError, said_of
+from fusion_classifier.errors import FecError, UsageError, WeightsError, library_errors
 from fusion_classifier.support.extras import require
 from fusion_classifier.support.files import user_path
 
@@ -71,7 +71,7 @@ class TransformerEncoder:
             FecError: Out of memory.
         """
         name, folder = self.config.name, self.identity.weights.folder
-        with said_of(lambda why: WeightsError(f"{name}: the model in {folder} can't be run ({why})")):
+        with library_errors(lambda why: WeightsError(f"{name}: the model in {folder} can't be run ({why})")):
             try:
                 yield
             except (MemoryError, torch.OutOfMemoryError) as error:
@@ -154,7 +154,7 @@ def load_transformer(identity: EncoderIdentity, device: torch.device, *, plain: 
     if identity.is_object:
         raise UsageError(f"{name}: is a Python object; give an encoder whose model is on disk or on the Hub")
     what = f"{name}: the model in {identity.weights.folder} can't be loaded"
-    with said_of(lambda why: WeightsError(f"{what} ({why})")):
+    with library_errors(lambda why: WeightsError(f"{what} ({why})")):
         with quiet():
             tokenizer, model, info = _load_files(identity)
         _check_complete(identity, model, info)
@@ -169,7 +169,7 @@ def load_tokenizer(identity: EncoderIdentity) -> "PreTrainedTokenizerBase":
     """
     weights = identity.weights
     what = f"{identity.config.name}: the tokenizer in {weights.folder} can't be loaded"
-    with said_of(lambda why: WeightsError(f"{what} ({why})")), quiet():
+    with library_errors(lambda why: WeightsError(f"{what} ({why})")), quiet():
         from transformers import AutoTokenizer
 
         folder, source = weights.folder, LOCAL

@@ -29,7 +29,7 @@ from torch import Tensor
 from fusion_classifier.config import ProjectionKind
 from fusion_classifier.encoders.statistics import clipped_statistics
 from fusion_classifier.errors import DataError, UsageError, WeightsError
-from fusion_classifier.support.files import whole_file
+from fusion_classifier.support.files import atomic_file
 
 CLIP = 8.0
 INT8_STEPS = 16.0  # a standard deviation
@@ -129,7 +129,7 @@ def save_projection(projection: Projection, path: Path) -> None:
     if projection.matrix is not None:
         tensors["matrix"] = projection.matrix
     metadata = {"int8": json.dumps(projection.int8), "fitted_on": json.dumps(projection.fitted_on, sort_keys=True)}
-    with whole_file(path) as temporary:
+    with atomic_file(path) as temporary:
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, metadata)
 
 

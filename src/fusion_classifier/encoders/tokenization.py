@@ -16,6 +16,7 @@ import numpy as np
 from fusion_classifier.encoders.identity import EncoderIdentity
 from fusion_classifier.encoders.loading import LoadedEncoder, ObjectEncoder, TransformerEncoder, load_tokenizer
 from fusion_classifier.errors import DataError, UsageError
+from fusion_classifier.support.text import surrogate_position
 
 LENGTHS_BATCH = 1000  # texts tokenized at a time to count tokens: bounds memory
 
@@ -60,13 +61,8 @@ def tokenize(
     limit = encoder.config.max_length
     template = encoder.config.templates[0] if template is None else template
     for text in texts:
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise DataError(
-                f"the text {text[:60]!r} is not valid Unicode "
-                f"(half a surrogate pair at character {error.start + 1}); give it as UTF-8"
-            ) from error
+        if at := surrogate_position(text):
+            raise DataError(f"the text {text[:60]!r} has half a surrogate pair at character {at}; give it as UTF-8")
     if not texts:
         return []
     rendered = [template.replace("{text}", text) for text in texts]

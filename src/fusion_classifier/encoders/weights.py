@@ -15,18 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import platformdirs
-from huggingface_hub import HfApi, snapshot_download
-from huggingface_hub.errors import (
-    GatedRepoError,
-    HFValidationError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
 
 from fusion_classifier.config import EncoderConfig
 from fusion_classifier.encoders.presets import PRESETS
-from fusion_classifier.errors import UsageError, WeightsError
+from fusion_classifier.errors import WeightsError
 from fusion_classifier.support.files import user_path
+from fusion_classifier.support.hub import hub_errors
 
 # Everything that decides a feature: weights, architecture, tokenizer. Other files of a model may change
 # without changing what it computes.
@@ -163,7 +157,8 @@ def _local(path: Path, source: str) -> Weights:
 def _hint(config: EncoderConfig) -> str:
     if config.model not in PRESETS:
         near = difflib.get_close_matches(config.model, PRESETS, n=1, cutoff=0.75)
-        return "give a local folder or GGUF file instead" + (f" (or did you mean {near[0]}?)" if near else "")
+        meant = f" (did you mean {near[0]}?)" if near else ""
+        return f"fec encoders lists the presets{meant}; or give a local folder or GGUF file"
     package = PRESETS[config.model].package
     ways = [
         f"--encoder {config.model}=PATH with a local copy",
@@ -175,10 +170,19 @@ def _hint(config: EncoderConfig) -> str:
 
 
 def _from_hub(hub_id: str, revision: str | None, hint: str) -> Weights:
+    # Listing what is on this machine needs none of these.
+    from huggingface_hub import HfApi, snapshot_download  # noqa: PLC0415
+    from huggingface_hub.errors import (  # noqa: PLC0415
+        GatedRepoError,
+        HFValidationError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
     repo, gguf_file = hub_id, None
     if hub_id.endswith(".gguf"):
         repo, _, gguf_file = hub_id.rpartition("/")
-    try:
+    with hub_errors(repo, revision, kind=WeightsError, advice=hint):
         try:
             siblings = HfApi().model_info(repo, revision=revision).siblings or []
             names = [sibling.rfilename for sibling in siblings]
@@ -189,30 +193,10 @@ def _from_hub(hub_id: str, revision: str | None, hint: str) -> Weights:
             folder = snapshot_download(repo, revision=revision, local_files_only=True)
             return _local(Path(folder) / gguf_file if gguf_file else Path(folder), "Hub cache")
         if gguf_file is not None and gguf_file not in names:
-            raise WeightsError(f"{repo} has no file {gguf_file}")
+            raise WeightsError(f"{repo}: has no file {gguf_file}")
         if gguf_file is None and not any(name.endswith(".safetensors") for name in names):
-            raise WeightsError(f"{repo} has no .safetensors weights, and pickled ones can run code; {hint}")
+            raise WeightsError(f"{repo}: has no .safetensors weights, and pickled ones can run code; {hint}")
         folder = snapshot_download(repo, revision=revision, allow_patterns=[gguf_file] if gguf_file else HUB_PATTERNS)
-    except GatedRepoError as error:
-        raise WeightsError(
-            f"{repo} is gated: accept its licence at https://huggingface.co/{repo} and run `hf auth login`, "
-            f"or go without it: {hint}"
-        ) from error
-    except RevisionNotFoundError as error:
-        raise WeightsError(f"{repo} has no revision {revision!r} on the Hub") from error
-    except RepositoryNotFoundError as error:
-        raise WeightsError(
-            f"{repo} is not on the Hub, or private (then run `hf auth login`); fec encoders lists the presets; {hint}"
-        ) from error
-    except HFValidationError as error:
-        raise UsageError(f"encoder {hub_id!r}: no preset, no local folder and not a Hub id ({error})") from error
-    except WeightsError:
-        raise
-    except Exception as error:
-        raise WeightsError(
-            f"{repo} is not on this machine and the Hub can't be reached; check the connection, "
-            f"or go without it: {hint}"
-        ) from error
     return _local(Path(folder) / gguf_file if gguf_file else Path(folder), "Hub")
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from fusion_classifier.errors import StoreError, reason, said_of
+from fusion_classifier.errors import StoreError, library_errors, reason
 from fusion_classifier.features.place import Place
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ class FeatureDataset:
     @contextmanager
     def reading(self) -> Iterator[None]:
         """Any error of a file, or of its content, becomes a StoreError."""
-        with said_of(
+        with library_errors(
             lambda why: StoreError(
                 f"{self.uri}: can't be read ({why}); try again, and if that does not help, {self._way_out()}"
             )

@@ -14,7 +14,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from fusion_classifier.features.arrays import Features, TokenFeatures
-from fusion_classifier.support.files import whole_file
+from fusion_classifier.support.files import atomic_file
 
 
 def export_split(
@@ -45,5 +45,5 @@ def export_split(
         "labels": json.dumps(list(names)),
         "text_hash": json.dumps(list(hashes)),
     }
-    with whole_file(path) as temporary:
+    with atomic_file(path) as temporary:
         save_file(tensors, temporary, metadata=metadata)

@@ -30,7 +30,7 @@ from fusion_classifier.errors import FecError, UsageError, reason
 from fusion_classifier.features.arrays import from_arrays
 from fusion_classifier.onnx_export.graphs import export_encoder, export_head
 from fusion_classifier.support.extras import require
-from fusion_classifier.support.files import whole_folder
+from fusion_classifier.support.files import atomic_folder
 from fusion_classifier.support.progress import Progress
 from fusion_classifier.tasks.loaded import SPLITS
 from fusion_classifier.tasks.registry import load_task
@@ -91,7 +91,7 @@ def export_onnx(
     identities = checked_identities(
         [one.model_copy(update={"config": one.config.model_copy(update=precision)}) for one in config.encoders], CPU
     )
-    with whole_folder(out) as folder:
+    with atomic_folder(out) as folder:
         described = _described(config)
         with progress.bar("exporting the head", total=None) as bar:
             int8, features = [], {}

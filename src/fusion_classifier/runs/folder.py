@@ -23,7 +23,7 @@ from fusion_classifier.errors import FecError, UsageError
 from fusion_classifier.fusion.head import Head
 from fusion_classifier.fusion.registry import build_head
 from fusion_classifier.runs.config_file import CONFIG_FILE, read_config, read_run_config
-from fusion_classifier.support.files import whole_folder, write_whole
+from fusion_classifier.support.files import atomic_folder, write_atomic
 from fusion_classifier.tasks.loaded import LoadedTask
 from fusion_classifier.training.data import LabelledFeatures
 from fusion_classifier.training.decision import Decision
@@ -104,7 +104,7 @@ def claim(
         "weights": {i.config.name: {"source": i.weights.source, "fingerprint": i.fingerprint} for i in identities},
         "environment": environment(device),
     }
-    write_whole(path, yaml.safe_dump(described, sort_keys=False, allow_unicode=True))
+    write_atomic(path, yaml.safe_dump(described, sort_keys=False, allow_unicode=True))
 
 
 OUR_FILES = (
@@ -126,7 +126,7 @@ OUR_FILES = (
 
 def _discard(out: Path) -> None:
     """Remove the seeds of a run that is replaced, their model, and what speaks of them; all else is written anew."""
-    with whole_folder(out / "seeds"):
+    with atomic_folder(out / "seeds"):
         pass
     for name in (METRICS_FILE, STAGES_FILE, REPORT_FILE, STATE_FILE):
         (out / name).unlink(missing_ok=True)

@@ -52,7 +52,7 @@ from fusion_classifier.runs.evaluate import Member, by_seed, evaluate_split, mea
 from fusion_classifier.runs.features import extract_task
 from fusion_classifier.runs.folder import METRICS_FILE, STAGES_FILE, claim, finished_seed, locked, seed_folder
 from fusion_classifier.runs.stages import Stages
-from fusion_classifier.support.files import whole_file, whole_folder, write_whole
+from fusion_classifier.support.files import atomic_file, atomic_folder, write_atomic
 from fusion_classifier.tasks.loaded import SPLITS, LoadedTask, Split, targets
 from fusion_classifier.tasks.registry import find_task
 from fusion_classifier.training.data import LabelledFeatures
@@ -128,7 +128,7 @@ def train_task(
             decision=best.decision,
         )
         save_model(out / "model", model, best.head, model_card(model, training=config.training))
-        with whole_file(out / "training_curves.png") as path:
+        with atomic_file(out / "training_curves.png") as path:
             plot_training({seed: one.history for seed, one in trained.items()}, path)
     return trained
 
@@ -157,7 +157,7 @@ def _train_seed(
 ) -> Trained:
     head, training, told = config.head, config.training, tracking.seed(seed)
     trained = train(head, training, train_data, valid_data, n_classes, seed, work.device, work.progress, told)
-    with whole_folder(seed_folder(out, seed)) as folder:
+    with atomic_folder(seed_folder(out, seed)) as folder:
         state = {name: tensor.contiguous().cpu() for name, tensor in trained.head.state_dict().items()}
         save_file(state, folder / "head.safetensors")
         record = {
@@ -237,11 +237,11 @@ def run(
     if figures[reported]["without_overlap"]:
         metrics["rows"][f"{reported}_without_overlap"] = figures[reported]["without_overlap"]["rows"]
     with locked(out):
-        with whole_file(out / "predictions.parquet") as path:
+        with atomic_file(out / "predictions.parquet") as path:
             write_predictions(list(parts.values()), task.labels, path)
         _draw(parts[reported], task, out)
-        write_whole(out / METRICS_FILE, json.dumps(metrics, indent=2, default=_json) + "\n")
-        write_whole(out / "model" / CARD_FILE, _card(config, task, out, metrics, work))
+        write_atomic(out / METRICS_FILE, json.dumps(metrics, indent=2, default=_json) + "\n")
+        write_atomic(out / "model" / CARD_FILE, _card(config, task, out, metrics, work))
         tracking.evaluated(by_seed({name: figure["metrics"] for name, figure in figures.items()}, config.seeds))
     return Result(out, metrics)
 
@@ -273,12 +273,12 @@ def training_data(task: str, licence: str, hashes: Mapping[str, str]) -> Trainin
 def _draw(part: SplitPredictions, task: LoadedTask, out: Path) -> None:
     """Pictures of what a run predicts: a confusion matrix and what abstaining brings, or F1 by label."""
     if task.multilabel:
-        with whole_file(out / "f1_by_label.png") as path:
+        with atomic_file(out / "f1_by_label.png") as path:
             plot_f1_by_label(per_class(part, task.labels), path)
         return
-    with whole_file(out / "confusion_matrix.png") as path:
+    with atomic_file(out / "confusion_matrix.png") as path:
         plot_confusion(part.labels, list(part.answers.values()), task.labels, path)
-    with whole_file(out / "risk_coverage.png") as path:
+    with atomic_file(out / "risk_coverage.png") as path:
         plot_risk_coverage(part.labels, part.by_seed, path)
 
 

@@ -17,7 +17,7 @@ import psutil
 from pydantic import ConfigDict, Field, NonNegativeInt, TypeAdapter
 
 from fusion_classifier.errors import FecError
-from fusion_classifier.support.files import write_whole
+from fusion_classifier.support.files import write_atomic
 
 SAMPLE_SECONDS = 0.1  # between looks at the memory: a shorter peak may be missed
 WRITE_SECONDS = 5.0  # between records on the disk: what a kill can cost
@@ -80,7 +80,7 @@ class Stages:
 
     def _write(self) -> None:
         with suppress(FecError):  # a record of the work must never stop the work
-            write_whole(self.path, json.dumps(self.figures(), indent=1) + "\n")
+            write_atomic(self.path, json.dumps(self.figures(), indent=1) + "\n")
 
 
 def _read(path: Path) -> dict[str, Stage]:

@@ -16,6 +16,7 @@ from fusion_classifier.serving.batching import Batcher
 from fusion_classifier.serving.errors import CLIENT_GONE, ServiceError
 from fusion_classifier.serving.model import Scores, ServedModel
 from fusion_classifier.serving.prometheus import Metrics
+from fusion_classifier.support.text import surrogate_position
 
 logger = logging.getLogger("fusion_classifier.serving")
 Result = TypeVar("Result")
@@ -63,12 +64,8 @@ class Service:
         most = self.settings.max_text_characters
         if len(text) > most:
             raise ServiceError("Validation", f"`inputs` must have at most {most} characters per text")
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            raise ServiceError(
-                "Validation", "`inputs` must be valid Unicode, without half a surrogate pair"
-            ) from None
+        if surrogate_position(text):
+            raise ServiceError("Validation", "`inputs` must be valid Unicode, without half a surrogate pair")
 
     async def with_tokenizers(self, work: Callable[[], Result]) -> Result:
         """The result of work that uses the model's tokenizers, which belong to one thread."""

@@ -1,1 +1,1 @@
-"""Files, progress, logs and other helpers that know nothing of texts."""
+"""Helpers that know nothing of texts: atomic files, progress, logs, extras, the Hub's errors."""

@@ -1,18 +1,21 @@
-"""Packages that only some commands need."""
+"""Packages that only some features need: the extras of pyproject.toml."""
 
 import importlib.util
 
 from fusion_classifier.errors import UsageError
 
 
-def require(what: str, extra: str, *modules: str) -> None:
-    """See that the packages of an extra are installed.
+def require(what: str, extra: str, *packages: str) -> None:
+    """Check that the packages of an extra are installed.
+
+    Args:
+        what: What needs them; begins the message.
+        extra: Name of the extra.
+        packages: Import names.
 
     Raises:
-        UsageError: one is not; the message says how to install it.
+        UsageError: A package is missing; the message says how to install it.
     """
-    missing = [name for name in modules if importlib.util.find_spec(name) is None]
+    missing = [name for name in packages if importlib.util.find_spec(name) is None]
     if missing:
-        raise UsageError(
-            f"{what}: needs {', '.join(missing)}, not installed here: pip install 'llm-fusion-classifier[{extra}]'"
-        )
+        raise UsageError(f"{what} needs {' and '.join(missing)}: pip install 'llm-fusion-classifier[{extra}]'")

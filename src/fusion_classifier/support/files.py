@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Files and folders that are written whole or not at all, whatever kills the process or fills the disk."""
 
 import glob
 import logging
@@ -16,41 +16,47 @@ from fusion_classifier.errors import FecError, UsageError, reason
 
 logger = logging.getLogger(__name__)
 
-NODE = re.sub(r"[^A-Za-z0-9-]", "-", platform.node()) or "here"  # a process number means nothing on another machine
+NODE = re.sub(r"[^A-Za-z0-9-]", "-", platform.node()) or "here"  # process ids are those of one machine
 
 
-def user_path(text: str, what: str = "") -> Path:
-    """The path that a user has written, `~` expanded, there or not; `what` (an option) begins the message.
+def user_path(text: str, name: str = "") -> Path:
+    """A path given by a user, `~` expanded; it need not exist.
+
+    Args:
+        text: The path.
+        name: Parameter that it was given for; begins the message of an error.
 
     Raises:
-        UsageError: no path at all, such as an empty string or a name of a thousand letters.
+        UsageError: The system can't use it as a path: it is empty or far too long.
     """
-    shown = text if len(text) <= 60 else f"{text[:60]}…"
+    prefix = f"`{name}`: " if name else ""
     if not text:
-        raise UsageError(f"{what}an empty string is no path; give a name or a path")
+        raise UsageError(f"{prefix}an empty string is no path; give a name or a path")
     try:
         path = Path(text).expanduser()
         path.exists()
     except (OSError, RuntimeError, ValueError) as error:
-        raise UsageError(f"{what}{shown!r} is no usable path ({error.__class__.__name__})") from error
+        shown = text if len(text) <= 60 else f"{text[:60]}…"
+        raise UsageError(f"{prefix}{shown!r} is no usable path ({error.__class__.__name__})") from error
     return path
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its place when the block ends well.
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path, which replaces `path` when the block succeeds.
 
     Raises:
-        FecError: the file can't be written.
+        FecError: The file can't be written.
     """
     path = path.absolute()
-    temporary = _beside(path.stem, path, f"tmp{path.suffix}")  # the ending stays: matplotlib goes by it
+    ending = f"tmp{path.suffix}"  # matplotlib chooses the format by it
+    temporary = _beside(path.stem, path, ending)
     try:
-        with _said(path):
+        with _os_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            _sweep(path.stem, path, f"tmp{path.suffix}")
+            _remove_leftovers(path.stem, path, ending)
             yield temporary
-            _usual_permissions(temporary)
+            _set_default_permissions(temporary)
             temporary.replace(path)
         logger.info("written", extra={"file": str(path)})
     finally:
@@ -58,27 +64,37 @@ def whole_file(path: Path) -> Iterator[Path]:
             temporary.unlink()
 
 
-@contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
-    """A temporary folder beside `path` that takes its place, old content and all, when the block ends well.
+def write_atomic(path: Path, text: str) -> None:
+    """Write a text file in one step.
 
     Raises:
-        FecError: the folder can't be written.
+        FecError: The file can't be written.
+    """
+    with atomic_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder, which replaces `path` and all its content when the block succeeds.
+
+    Raises:
+        FecError: The folder can't be written.
     """
     path = path.absolute()
     temporary, old = _beside(path.name, path, "tmp"), _beside(path.name, path, "old")
     try:
-        with _said(path):
+        with _os_errors(path):
             if path.exists() and not path.is_dir():
                 raise FecError(f"{path}: is a file, not a folder; choose another place")
             if path.parent.is_dir():
-                _sweep(path.name, path, "tmp")
-                _sweep(path.name, path, "old", restored=not path.exists())
+                _remove_leftovers(path.name, path, "tmp")
+                _remove_leftovers(path.name, path, "old", restore=not path.exists())
             temporary.mkdir(parents=True)
             yield temporary
             for file in temporary.rglob("*"):
                 if file.is_file():
-                    _usual_permissions(file)
+                    _set_default_permissions(file)
             if path.exists():
                 path.rename(old)
             try:
@@ -90,15 +106,12 @@ def whole_folder(path: Path) -> Iterator[Path]:
         logger.info("written", extra={"folder": str(path)})
     finally:
         for rest in (temporary, old):
-            if rest.is_symlink():
-                rest.unlink()
-            else:
-                shutil.rmtree(rest, ignore_errors=True)
+            _remove(rest)
 
 
 @contextmanager
-def _said(path: Path) -> Iterator[None]:
-    """What the system says, such as that the disk is full, becomes an error that names the place."""
+def _os_errors(path: Path) -> Iterator[None]:
+    """Name the path when the system refuses to write, such as on a full disk."""
     try:
         yield
     except OSError as error:
@@ -106,47 +119,43 @@ def _said(path: Path) -> Iterator[None]:
     except FecError:
         raise
     except Exception as error:
-        # Libraries in Rust (safetensors, tokenizers) pass it on in exceptions of their own.
-        if "(os error " not in str(error):
+        if "(os error " not in str(error):  # how libraries in Rust (safetensors, tokenizers) report it
             raise
         raise FecError(f"{path}: can't be written ({reason(error)})") from error
 
 
 def _beside(name: str, path: Path, ending: str) -> Path:
-    """A hidden place beside `path` that says which process of which machine it belongs to."""
+    """A hidden path beside `path` that names this machine and process."""
     return path.with_name(f".{name}.{NODE}.{os.getpid()}.{ending}")
 
 
-def _sweep(name: str, path: Path, ending: str, *, restored: bool = False) -> None:
-    """Remove what killed processes of this machine have left beside `path`.
+def _remove_leftovers(name: str, path: Path, ending: str, *, restore: bool = False) -> None:
+    """Remove what killed processes of this machine left beside `path`.
 
-    With `restored` the first of them takes the path's place: that process was killed between the two renamings.
+    With `restore` the first of them becomes `path`: its process was killed between the two renamings.
     """
     for left in path.parent.glob(f".{glob.escape(name)}.{NODE}.*.{glob.escape(ending)}"):
         process = left.name.removeprefix(f".{name}.{NODE}.").removesuffix(f".{ending}")
         if not process.isdecimal() or psutil.pid_exists(int(process)):
             continue
-        with suppress(OSError):
-            if restored and not path.exists():
+        if restore and not path.exists():
+            with suppress(OSError):
                 left.rename(path)
-            elif left.is_dir() and not left.is_symlink():
-                shutil.rmtree(left)
-            else:
-                left.unlink()
+        else:
+            _remove(left)
 
 
-def _usual_permissions(file: Path) -> None:
-    """Those of any new file; safetensors makes its files readable by their owner only."""
+def _remove(path: Path) -> None:
+    """Remove a file or folder; a link, not what it points to."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink()
+
+
+def _set_default_permissions(file: Path) -> None:
+    """The permissions of any new file; safetensors makes its files readable by their owner only."""
     mask = os.umask(0)
     os.umask(mask)
     file.chmod(0o666 & ~mask)
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file in one step.
-
-    Raises:
-        FecError: the file can't be written.
-    """
-    with whole_file(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")

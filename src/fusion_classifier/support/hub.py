@@ -1,4 +1,7 @@
-"""Trained classifiers on the Hub: download, and what is said when it fails."""
+"""Trained classifiers on the Hub, and the Hub's errors in plain words.
+
+huggingface_hub is imported when the Hub is asked: listing what is on this machine needs none of it.
+"""
 
 import os
 import re
@@ -6,24 +9,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError: of the client its version uses
-    GatedRepoError,
-    HFValidationError,
-    HTTPError,
-    LocalEntryNotFoundError,
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
-
 from fusion_classifier.errors import FecError, UsageError, reason
 from fusion_classifier.version import __version__
 
-LIBRARY = "fusion-classifier"  # for the Hub's statistics, and in a card
+# ruff: noqa: PLC0415
+
+LIBRARY = "fusion-classifier"  # for the Hub's statistics, and in a model card
 COMMIT_MESSAGE = "A classifier of LLM-FusionClassifier"
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-MODEL_FILES = ["config.json", "model.safetensors", "projection-*.safetensors", "README.md"]
+MODEL_FILES = ["config.json", "model.safetensors", "head.skops", "projection-*.safetensors", "README.md"]
 
 
 def is_hub_id(name: str) -> bool:
@@ -40,12 +34,14 @@ def download_model(
     force_download: bool = False,
     local_files_only: bool = False,
 ) -> Path:
-    """The model folder of a repository on the Hub, from the cache where it is there already.
+    """Folder of a classifier from the Hub, downloaded unless it is in the cache.
 
     Raises:
-        FecError: it can't be had; the message says why.
+        FecError: It can't be downloaded; the message says why.
     """
-    with explained(repo_id, revision):
+    from huggingface_hub import snapshot_download
+
+    with hub_errors(repo_id, revision):
         folder = snapshot_download(
             repo_id,
             revision=revision,
@@ -61,35 +57,57 @@ def download_model(
 
 
 @contextmanager
-def explained(repo_id: str, revision: str | None = None, *, uploading: bool = False) -> Iterator[None]:
-    """Errors of the Hub as one sentence.
+def hub_errors(
+    repo_id: str,
+    revision: str | None = None,
+    *,
+    kind: type[FecError] = FecError,
+    uploading: bool = False,
+    advice: str = "",
+) -> Iterator[None]:
+    """Turn errors of huggingface_hub into one sentence each.
+
+    Args:
+        repo_id: Hub id that is asked for.
+        revision: Branch, tag or commit that is asked for.
+        kind: Class of the error.
+        uploading: Whether something is sent; otherwise a folder of that name was looked for first.
+        advice: Another way to get it, added to the message.
 
     Raises:
-        UsageError: no Hub id.
-        FecError: everything else.
+        UsageError: `repo_id` is not a Hub id.
+        FecError: Of class `kind`; everything else.
     """
     try:
         yield
-    except HFValidationError as error:
-        raise UsageError(f"{repo_id}: is no Hub id such as owner/model ({reason(error)})") from error
-    except GatedRepoError as error:
-        raise FecError(
-            f"{repo_id}: is gated; accept its licence at https://huggingface.co/{repo_id} and run `hf auth login`"
-        ) from error
-    except RevisionNotFoundError as error:
-        raise FecError(f"{repo_id}: has no revision {revision!r} on the Hub") from error
-    except RepositoryNotFoundError as error:
-        here = "" if uploading else "no folder here, and "
-        raise FecError(
-            f"{repo_id}: {here}no model on the Hub, or one that is not yours to see (then run `hf auth login`)"
-        ) from error
-    except (HTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
-        status = getattr(getattr(error, "response", None), "status_code", None)
-        if status in (401, 403):
-            raise FecError(
-                f"{repo_id}: the Hub refuses the token (HTTP {status}); run `hf auth login` with one that may do this"
-            ) from error
-        if status is not None:
-            raise FecError(f"{repo_id}: the Hub answers HTTP {status}; try again later") from error
-        here = "" if uploading else "no folder here, not downloaded before, and "
-        raise FecError(f"{repo_id}: {here}the Hub can't be reached; check the connection") from error
+    except FecError:
+        raise
+    except Exception as error:
+        raise _explained(error, repo_id, revision, kind, uploading, f"; {advice}" if advice else "") from error
+
+
+def _explained(
+    error: Exception, repo_id: str, revision: str | None, kind: type[FecError], uploading: bool, advice: str
+) -> FecError:
+    from huggingface_hub import errors
+
+    nothing_here = "" if uploading else "no folder here, and "
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if isinstance(error, errors.HFValidationError):
+        return UsageError(f"{repo_id}: {nothing_here}no Hub id such as owner/model ({reason(error)}){advice}")
+    if isinstance(error, errors.GatedRepoError):
+        message = f"is gated; accept its licence at https://huggingface.co/{repo_id} and run `hf auth login`"
+    elif isinstance(error, errors.RevisionNotFoundError):
+        message = f"has no revision {revision!r} on the Hub"
+    elif isinstance(error, errors.RepositoryNotFoundError):
+        message = f"{nothing_here}no model on the Hub, or a private one (then run `hf auth login`)"
+    elif status in (401, 403):
+        message = f"the Hub refuses the token (HTTP {status}); run `hf auth login` with one that may do this"
+    elif status is not None:
+        message = f"the Hub answers HTTP {status}; try again later"
+    elif isinstance(error, OSError) and error.strerror and not isinstance(error, ConnectionError):
+        message = f"can't be downloaded ({error.strerror})"
+    else:
+        nothing_here = "" if uploading else "no folder here, not downloaded before, and "
+        message = f"{nothing_here}the Hub can't be reached; check the connection"
+    return kind(f"{repo_id}: {message}{advice}")

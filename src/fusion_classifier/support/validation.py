@@ -1,4 +1,4 @@
-"""Values from users, checked by pydantic, with errors in plain words."""
+"""Errors of pydantic as one sentence."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol, TypeVar
@@ -8,7 +8,7 @@ from pydantic import BaseModel, ValidationError
 from fusion_classifier.errors import UsageError
 
 Model = TypeVar("Model", bound=BaseModel)
-SECRETS = ("api_key",)  # no message repeats them
+SECRETS = ("api_key",)  # not repeated in messages
 
 
 class HasErrors(Protocol):
@@ -39,7 +39,7 @@ def first_problem(error: HasErrors, *, show_input: bool = True) -> tuple[str, st
 
 
 def checked(model: type[Model], values: Mapping[str, Any], where: str = "") -> Model:
-    """The configuration of these values.
+    """Validate values.
 
     Args:
         model: Configuration class.
@@ -47,7 +47,7 @@ def checked(model: type[Model], values: Mapping[str, Any], where: str = "") -> M
         where: Prefix of the field in the error, such as `encoders[0].`.
 
     Raises:
-        UsageError: A value that can't be; the message names the field in backticks.
+        UsageError: A value is invalid; the message names the field in backticks.
     """
     try:
         return model.model_validate(values)

@@ -14,6 +14,7 @@ from typing import Any
 
 from fusion_classifier.errors import DataError
 from fusion_classifier.support.files import user_path
+from fusion_classifier.support.text import surrogate_position
 
 ENDINGS = (".csv", ".tsv", ".jsonl", ".parquet")
 LONGEST_FIELD = 2**31 - 1  # characters; the csv module's own limit is 131,072
@@ -200,7 +201,7 @@ def _parquet_rows(path: Path, columns: Collection[str]) -> Iterator[Row]:
     import pyarrow as pa  # noqa: PLC0415 - slow to import, and only this format needs it
     import pyarrow.parquet as pq  # noqa: PLC0415
 
-    from fusion_classifier.support.parquet import check_claims, most_bytes, too_large  # noqa: PLC0415
+    from fusion_classifier.support.parquet import check_claims, max_bytes, too_large  # noqa: PLC0415
 
     number = taken = 0
     try:
@@ -208,7 +209,7 @@ def _parquet_rows(path: Path, columns: Collection[str]) -> Iterator[Row]:
         # A value that is stored once for many rows stays one in memory.
         strings = [field.name for field in schema if pa.types.is_string(field.type)]
         with pq.ParquetFile(path, read_dictionary=strings) as table:
-            most = most_bytes(path)
+            most = max_bytes(path)
             check_claims(path, table.metadata)
             _check_unique(schema.names, str(path))
             # Not all columns: another one may hold what Python can't (a time beyond its calendar).
@@ -258,12 +259,8 @@ def checked_text(value: object, place: str) -> str:
 
 def encodable(value: str, place: str, what: str) -> str:
     """The string, or an error if UTF-8 can't encode it."""
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise DataError(
-            f"{place}: the {what} has half a surrogate pair at character {error.start + 1}; fix or remove the row"
-        ) from error
+    if at := surrogate_position(value):
+        raise DataError(f"{place}: the {what} has half a surrogate pair at character {at}; fix or remove the row")
     return value
 
 

@@ -21,7 +21,7 @@ from typing import Any, Literal, Protocol
 from fusion_classifier.config import RunConfig
 from fusion_classifier.errors import FecError
 from fusion_classifier.support.extras import require
-from fusion_classifier.support.files import write_whole
+from fusion_classifier.support.files import write_atomic
 from fusion_classifier.training.loop import Epoch, Trained
 
 # Each is imported where it is used: an extra that hardly anyone has all of.
@@ -155,7 +155,7 @@ class Tracking:
     def _note(self, seed: int, key: str, state: str, epochs: int) -> dict[str, Any]:
         entry = {"run": key, "state": state, "epochs": epochs}
         everything = _read(self.out / STATE_FILE) | {self.tool: self._state() | {str(seed): entry}}
-        write_whole(self.out / STATE_FILE, json.dumps(everything, indent=1) + "\n")
+        write_atomic(self.out / STATE_FILE, json.dumps(everything, indent=1) + "\n")
         return entry
 
 
