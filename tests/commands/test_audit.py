@@ -12,7 +12,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from fusion_classifier.commands.audit import AUDIT_FILE, audit, find_label_errors, out_of_fold, pooled
+from fusion_classifier.commands.audit import AUDIT_FILE, NotJudgedError, audit, find_label_errors, out_of_fold, pooled
 from fusion_classifier.config import EncoderConfig, TaskConfig
 from fusion_classifier.encoders.spec import parse_encoder
 from fusion_classifier.errors import FecError, UsageError
@@ -63,7 +63,7 @@ def test_the_data_is_audited_without_any_encoder(task: LoadedTask, work: Workspa
     assert json.loads((tmp_path / "out" / AUDIT_FILE).read_text("utf-8")) == json.loads(json.dumps(figures))
     assert figures["tokens"] == {}
     assert figures["label_errors"] is None
-    assert any("--encoder" in note for note in figures["notes"])
+    assert any("`encoders`" in note for note in figures["notes"])
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         "audit.json",
         "labels.csv",
@@ -162,7 +162,7 @@ def test_a_folder_that_can_not_be_written_is_an_error(task: LoadedTask, work: Wo
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="is a file, or in one"):
         audit(task, [], tmp_path / "file" / "out", work, label_errors=False)
-    with pytest.raises(UsageError, match=r"--out .* is no usable path"):
+    with pytest.raises(UsageError, match=r"`out`: .* is no usable path"):
         audit(task, [], tmp_path / ("x" * 300), work, label_errors=False)
     with pytest.raises(FecError, match="can't be"):
         audit(task, [], Path("/proc/nothing/out"), work, label_errors=False)
@@ -208,11 +208,9 @@ def test_labels_that_were_planted_wrong_are_found_and_named_first(
 def test_the_test_split_is_never_looked_at_for_label_errors(
     task: LoadedTask, encoder: EncoderConfig, work: Workspace
 ) -> None:
-    errors, _ = find_label_errors(task, [encoder], work)
+    errors = find_label_errors(task, [encoder], work)
     turned = replace(task, splits=task.splits | {"test": Split(task.split("test").texts, (0, 1))})
-    again, _ = find_label_errors(turned, [encoder], work)
-    assert errors is not None
-    assert errors == again
+    assert errors == find_label_errors(turned, [encoder], work)
     assert {issue.split for issue in errors.issues} <= {"train", "valid"}
 
 
@@ -221,8 +219,7 @@ def test_labels_with_too_few_texts_are_left_out_and_named(
     task: LoadedTask, encoder: EncoderConfig, work: Workspace
 ) -> None:
     """anger has three different texts."""
-    errors, _ = find_label_errors(task, [encoder], work)
-    assert errors is not None
+    errors = find_label_errors(task, [encoder], work)
     assert errors.left_out == ("anger",)
     assert errors.labels == ("fear", "joy")
     assert all(issue.given != "anger" and len(issue.probabilities) == 2 for issue in errors.issues)
@@ -231,8 +228,7 @@ def test_labels_with_too_few_texts_are_left_out_and_named(
 @needs_cleanlab
 @pytest.mark.parametrize("pooling", ["mean", "tokens"])
 def test_any_pooling_serves(task: LoadedTask, bert_folder: Path, work: Workspace, pooling: str) -> None:
-    errors, _ = find_label_errors(task, [parse_encoder(str(bert_folder), {"pooling": pooling})], work)
-    assert errors is not None
+    errors = find_label_errors(task, [parse_encoder(str(bert_folder), {"pooling": pooling})], work)
     assert errors.accuracy > 0.9  # two kinds of texts, unlike each other
 
 
@@ -243,11 +239,11 @@ def test_where_nothing_can_be_judged_a_note_says_why(
     few = replace(task, splits={"train": Split(("a", "b"), (0, 1))})
     only_test = replace(task, splits={"test": task.split("test")})
     several = replace(task, splits={"train": Split(("a", "b"), ((0, 1), (2,)))})
-    for one, message in ((few, "two labels"), (only_test, "two labels"), (several, "one label a text")):
-        errors, reason = find_label_errors(one, [encoder], work)
-        assert errors is None
-        assert message in reason
-    assert "--encoder" in find_label_errors(task, [], work)[1]
+    for one, message in ((few, "two labels"), (only_test, "two labels"), (several, "one label per text")):
+        with pytest.raises(NotJudgedError, match=message):
+            find_label_errors(one, [encoder], work)
+    with pytest.raises(NotJudgedError, match="`encoders`"):
+        find_label_errors(task, [], work)
 
 
 # Features and folds.

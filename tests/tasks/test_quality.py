@@ -12,8 +12,6 @@ from fusion_classifier.evaluation.overlap import overlap
 from fusion_classifier.tasks.loaded import LoadedTask, Split
 from fusion_classifier.tasks.quality import (
     FEW_ROWS,
-    Lengths,
-    Same,
     count_labels,
     data_quality,
     find_duplicates,
@@ -43,16 +41,16 @@ def test_no_model_is_needed() -> None:
 
 
 def test_copies_are_counted_to_the_letter_and_up_to_case_and_punctuation() -> None:
-    found = find_duplicates(
+    found, copies = find_duplicates(
         task_of(
             train=[("we won", 2), ("we won", 2), ("We won!", 2), ("it is dark", 1)],
             test=[("we won", 2), ("IT IS DARK", 1), ("other", 0)],
         )
     )
-    assert found.within == {"train": Same(1, 2), "test": Same(0, 0)}
-    assert found.across == {"test in train": Same(1, 2)}
-    assert found.conflicting_texts == Same(0, 0)
-    assert [(c.group, c.split, c.row, c.exact) for c in found.copies] == [
+    assert found["within"] == {"train": {"exact": 1, "normalized": 2}, "test": {"exact": 0, "normalized": 0}}
+    assert found["across"] == {"test in train": {"exact": 1, "normalized": 2}}
+    assert found["conflicting_texts"] == {"exact": 0, "normalized": 0}
+    assert [(c.group, c.split, c.row, c.exact) for c in copies] == [
         (0, "train", 0, True),
         (0, "train", 1, True),
         (0, "train", 2, False),
@@ -63,11 +61,13 @@ def test_copies_are_counted_to_the_letter_and_up_to_case_and_punctuation() -> No
 
 
 def test_the_same_text_with_different_labels_is_a_conflict() -> None:
-    found = find_duplicates(task_of(train=[("so dark", 1), ("so dark", 1), ("So dark.", 0)], test=[("so dark", 2)]))
-    assert found.conflicting_texts == Same(1, 1)
-    assert found.conflicting_rows == Same(3, 4)
-    assert all(copy.labels_differ for copy in found.copies)
-    assert [copy.labels for copy in found.copies] == [("fear",), ("fear",), ("anger",), ("joy",)]
+    found, copies = find_duplicates(
+        task_of(train=[("so dark", 1), ("so dark", 1), ("So dark.", 0)], test=[("so dark", 2)])
+    )
+    assert found["conflicting_texts"] == {"exact": 1, "normalized": 1}
+    assert found["conflicting_rows"] == {"exact": 3, "normalized": 4}
+    assert all(copy.labels_differ for copy in copies)
+    assert [copy.labels for copy in copies] == [("fear",), ("fear",), ("anger",), ("joy",)]
 
 
 @given(train=ROWS, valid=ROWS, test=ROWS)
@@ -75,16 +75,16 @@ def test_duplicates_agree_with_the_overlap_of_evaluation(
     train: list[tuple[str, int]], valid: list[tuple[str, int]], test: list[tuple[str, int]]
 ) -> None:
     task = task_of(train=train, valid=valid, test=test)
-    found = find_duplicates(task)
-    assert list(found.across) == ["valid in train", "test in train", "test in valid"]
-    for name, same in found.across.items():
+    found, _ = find_duplicates(task)
+    assert list(found["across"]) == ["valid in train", "test in train", "test in valid"]
+    for name, same in found["across"].items():
         later, _, earlier = name.split()
-        assert same.normalized == overlap(task.splits[later].texts, task.splits[earlier].texts).sum()
-        assert same.exact == sum(text in task.splits[earlier].texts for text in task.splits[later].texts)
-        assert same.exact <= same.normalized
+        assert same["normalized"] == overlap(task.splits[later].texts, task.splits[earlier].texts).sum()
+        assert same["exact"] == sum(text in task.splits[earlier].texts for text in task.splits[later].texts)
+        assert same["exact"] <= same["normalized"]
     for name, part in task.splits.items():
-        assert found.within[name].exact == len(part) - len(set(part.texts))
-        assert found.within[name].exact <= found.within[name].normalized
+        assert found["within"][name]["exact"] == len(part) - len(set(part.texts))
+        assert found["within"][name]["exact"] <= found["within"][name]["normalized"]
 
 
 @given(train=ROWS, test=ROWS)
@@ -92,10 +92,10 @@ def test_the_list_of_copies_has_every_row_that_is_not_alone_and_its_text_to_the_
     train: list[tuple[str, int]], test: list[tuple[str, int]]
 ) -> None:
     task = task_of(train=train, test=test)
-    found = find_duplicates(task)
-    places = [(copy.split, copy.row) for copy in found.copies]
+    _, copies = find_duplicates(task)
+    places = [(copy.split, copy.row) for copy in copies]
     assert len(set(places)) == len(places)
-    assert all(task.splits[copy.split].texts[copy.row] == copy.text for copy in found.copies)
+    assert all(task.splits[copy.split].texts[copy.row] == copy.text for copy in copies)
     alone = {
         (name, row)
         for name, part in task.splits.items()
@@ -117,21 +117,21 @@ def test_several_labels_a_text_conflict_where_their_sets_do() -> None:
 def test_labels_are_counted_by_split_and_missing_and_rare_ones_named() -> None:
     many = [("x", 0)] * FEW_ROWS
     found = count_labels(task_of(train=[*many, ("y", 1)], test=[("z", 2)]))
-    assert found.rows["anger"] == {"train": FEW_ROWS, "test": 0}
-    assert found.missing == {"train": ("joy",), "test": ("anger", "fear")}
-    assert found.few == ("fear", "joy")
+    assert found["rows"]["anger"] == {"train": FEW_ROWS, "test": 0}
+    assert found["missing"] == {"train": ["joy"], "test": ["anger", "fear"]}
+    assert found["few"] == ["fear", "joy"]
 
 
 def test_without_a_train_split_all_rows_count_as_learned_from() -> None:
     found = count_labels(task_of(valid=[("x", 0)] * 6, test=[("x", 0)] * 6))
-    assert found.few == ("fear", "joy")
+    assert found["few"] == ["fear", "joy"]
 
 
 @given(train=ROWS, test=ROWS)
 def test_counts_add_up_to_the_rows(train: list[tuple[str, int]], test: list[tuple[str, int]]) -> None:
     found = count_labels(task_of(train=train, test=test))
-    assert sum(by_split["train"] for by_split in found.rows.values()) == len(train)
-    assert sum(by_split["test"] for by_split in found.rows.values()) == len(test)
+    assert sum(by_split["train"] for by_split in found["rows"].values()) == len(train)
+    assert sum(by_split["test"] for by_split in found["rows"].values()) == len(test)
 
 
 # Lengths.
@@ -140,21 +140,21 @@ def test_counts_add_up_to_the_rows(train: list[tuple[str, int]], test: list[tupl
 @given(st.lists(st.integers(0, 1000), min_size=1))
 def test_lengths_are_numpys(lengths: list[int]) -> None:
     found = measure_lengths(lengths)
-    assert found.mean == pytest.approx(np.mean(lengths))
-    assert found.median == np.median(lengths)
-    assert found.p95 == pytest.approx(np.quantile(lengths, 0.95))
-    assert found.max == max(lengths)
+    assert found["mean"] == pytest.approx(np.mean(lengths))
+    assert found["median"] == np.median(lengths)
+    assert found["p95"] == pytest.approx(np.quantile(lengths, 0.95))
+    assert found["max"] == max(lengths)
 
 
 def test_an_empty_split_has_no_length() -> None:
-    assert measure_lengths([]) == Lengths(0, 0, 0, 0)
+    assert measure_lengths([]) == {"mean": 0, "median": 0, "p95": 0, "max": 0}
 
 
 def test_characters_and_words_are_those_of_the_text_as_it_stands() -> None:
-    figures = data_quality(task_of(train=[("so  dark!", 1), ("dark", 1)], test=[])).splits
-    assert figures["train"].characters.max == 9
-    assert figures["train"].words.max == 2
-    assert figures["test"].rows == 0
+    figures = data_quality(task_of(train=[("so  dark!", 1), ("dark", 1)], test=[]))[0]["splits"]
+    assert figures["train"]["characters"]["max"] == 9
+    assert figures["train"]["words"]["max"] == 2
+    assert figures["test"]["rows"] == 0
 
 
 # Label names in texts.
@@ -172,22 +172,22 @@ def test_characters_and_words_are_those_of_the_text_as_it_stands() -> None:
 )
 def test_a_name_is_found_as_a_whole_word(text: str, inside: bool) -> None:
     found = find_label_words(task_of(train=[(text, 2)]))
-    assert found.own == {"train": int(inside)}
-    assert found.other == {"train": 0}
+    assert found["own"] == {"train": int(inside)}
+    assert found["other"] == {"train": 0}
 
 
 def test_own_and_other_names_are_told_apart() -> None:
     found = find_label_words(task_of(train=[("joy", 2), ("joy and fear", 2), ("fear", 0), ("nothing", 1)]))
-    assert found.own == {"train": 2}
-    assert found.other == {"train": 2}
-    joy = next(word for word in found.by_label if word.label == "joy")
-    assert (joy.rows, joy.own, joy.found) == (2, 2, 2)
-    fear = next(word for word in found.by_label if word.label == "fear")
-    assert (fear.rows, fear.own, fear.found) == (1, 0, 2)
+    assert found["own"] == {"train": 2}
+    assert found["other"] == {"train": 2}
+    joy = next(word for word in found["by_label"] if word["label"] == "joy")
+    assert [joy[key] for key in ("rows", "own", "found")] == [2, 2, 2]
+    fear = next(word for word in found["by_label"] if word["label"] == "fear")
+    assert [fear[key] for key in ("rows", "own", "found")] == [1, 0, 2]
 
 
 def test_names_of_several_words_are_found_and_names_that_are_no_words_are_not_looked_for() -> None:
     labels = ("very_sad", "12", "👍")
     found = find_label_words(task_of(labels, train=[("I am Very Sad.", 0), ("12 👍", 1), ("sad, very", 0)]))
-    assert found.own == {"train": 1}
-    assert found.unnamed == ("12", "👍")
+    assert found["own"] == {"train": 1}
+    assert found["unnamed"] == ["12", "👍"]

@@ -64,13 +64,13 @@ def test_data_that_is_no_folder_is_an_error(data: str) -> None:
 
 def test_data_that_is_a_file_is_an_error(tmp_path: Path) -> None:
     path = write(tmp_path / "train.csv", "text,label", ["one,joy"])
-    with pytest.raises(DataError, match=r"`data` .*no such folder"):
+    with pytest.raises(DataError, match="`data`: .*not a folder"):
         load_task(TaskConfig(name="go_emotion", data=str(path)))
 
 
 def test_data_beside_a_path_is_a_usage_error(tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "d")
-    with pytest.raises(UsageError, match="`data` is for a named task"):
+    with pytest.raises(UsageError, match="`data`: is for a named task"):
         load_task(TaskConfig(name=str(folder), data=str(folder)))
 
 

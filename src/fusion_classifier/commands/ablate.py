@@ -1,18 +1,18 @@
-"""What each encoder adds: every subset of encoders under every head, from the feature store alone.
+"""`fec ablate`: what each encoder adds, by training every subset of the encoders under every head.
 
-A folder of an ablation holds
+An ablation folder contains
 
     ablation.json          every combination's scores, and the comparisons
     ablation.png           accuracy by combination
-    <head>/<encoders>/     one run folder a combination; finished ones are not trained again
+    <head>/<encoders>/     one run folder per combination; finished ones are not trained again
 
-No model is loaded. Each encoder is judged by what is lost without it: all encoders against all but that one, by a
-paired bootstrap over the evaluated texts, the same resamples for all seeds.
+Features come from the store alone; no encoder is loaded. Each encoder is judged by what is lost without it: all
+encoders against all but that one, by a paired bootstrap over the evaluated texts.
 """
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from pathlib import Path
@@ -26,7 +26,7 @@ from fusion_classifier.errors import UsageError
 from fusion_classifier.evaluation.metrics import summarize
 from fusion_classifier.evaluation.plots import plot_ablation
 from fusion_classifier.evaluation.predictions import SplitPredictions, write_predictions
-from fusion_classifier.evaluation.significance import Difference, differences
+from fusion_classifier.evaluation.significance import differences
 from fusion_classifier.runs.context import Workspace
 from fusion_classifier.runs.evaluate import Member, evaluate_split
 from fusion_classifier.runs.features import features_missing
@@ -40,7 +40,7 @@ RESULT_FILE = "ablation.json"
 
 @dataclass(frozen=True)
 class Combination:
-    """Some encoders under one head, and what every seed predicts."""
+    """A subset of the encoders under one head: predictions of every seed, and mean training time of a seed."""
 
     head: str
     encoders: tuple[str, ...]
@@ -57,38 +57,36 @@ def ablate(configs: Sequence[RunConfig], task: LoadedTask, split: str, out: Path
     """Train and evaluate every subset of each configuration's encoders.
 
     Args:
-        configs: one a head, each with all its encoders.
-        task: texts and labels.
-        split: what is evaluated.
-        out: folder, see the module's docstring.
+        configs: one per head, each with all its encoders.
+        task: texts and labels, one label per text.
+        split: evaluated split.
+        out: ablation folder.
         work: store, device, progress.
+
+    Returns:
+        The content of `ablation.json`.
 
     Raises:
         UsageError: too many combinations, or a multi-label task.
-        StoreError: features that are not in the store.
+        StoreError: features are missing from the store.
     """
     if task.multilabel:
-        raise UsageError(f"{task.name}: fec ablate compares answers of one label a text; the task has several")
+        raise UsageError(f"{task.name}: fec ablate compares single labels per text; the task has several")
     count = sum(2 ** len(config.encoders) - 1 for config in configs)
     if count > MOST_COMBINATIONS:
-        raise UsageError(f"{count} combinations of encoders and heads are too many; give fewer --encoder")
+        raise UsageError(
+            f"{count} combinations of encoders and heads are more than {MOST_COMBINATIONS}; give fewer `encoders`"
+        )
     task.split(split)
     features_missing(task, ["train", "valid", split], [e for config in configs for e in config.encoders], work)
     found = []
     for config in configs:
         for chosen in subsets(config.encoders):
-            one = config.model_copy(update={"encoders": chosen})
             folder = out / config.head.name / "+".join(slug(encoder.name) for encoder in chosen)
-            trained = train_task(one, task, folder, work)
-            members = {seed: Member(t.head, t.decision) for seed, t in trained.items()}
-            identities = [identify(encoder, work.device) for encoder in chosen]
-            part = evaluate_split(members, split, task, identities, work)
-            with atomic_file(folder / "predictions.parquet") as path:
-                write_predictions([part], task.labels, path)
-            seconds = float(np.mean([sum(epoch.seconds for epoch in t.history) for t in trained.values()]))
-            found.append(Combination(config.head.name, tuple(e.name for e in chosen), part, seconds))
-    result = describe(found, task, split)
-    write_atomic(out / RESULT_FILE, json.dumps(result, indent=1) + "\n")
+            found.append(_train(config.model_copy(update={"encoders": chosen}), task, split, folder, work))
+    text = json.dumps(_figures(found, task, split), indent=1)
+    write_atomic(out / RESULT_FILE, text + "\n")
+    result: dict[str, Any] = json.loads(text)
     with atomic_file(out / "ablation.png") as path:
         plot_ablation(result, path)
     return result
@@ -99,35 +97,29 @@ def slug(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.=-]+", "_", name)
 
 
-def describe(found: Sequence[Combination], task: LoadedTask, split: str) -> dict[str, Any]:
+def _train(config: RunConfig, task: LoadedTask, split: str, folder: Path, work: Workspace) -> Combination:
+    trained = train_task(config, task, folder, work)
+    members = {seed: Member(one.head, one.decision) for seed, one in trained.items()}
+    part = evaluate_split(members, split, task, [identify(encoder, work.device) for encoder in config.encoders], work)
+    with atomic_file(folder / "predictions.parquet") as path:
+        write_predictions([part], task.labels, path)
+    seconds = float(np.mean([sum(epoch.seconds for epoch in one.history) for one in trained.values()]))
+    return Combination(config.head.name, tuple(encoder.name for encoder in config.encoders), part, seconds)
+
+
+def _figures(found: Sequence[Combination], task: LoadedTask, split: str) -> dict[str, Any]:
     """The scores of all combinations, and by head what each encoder adds to the others."""
     added = []
     for head in dict.fromkeys(one.head for one in found):
         by_encoders = {one.encoders: one for one in found if one.head == head}
-        full = max(by_encoders, key=len)
-        if len(full) == 1:
+        full = by_encoders.pop(max(by_encoders, key=len))
+        if len(full.encoders) == 1:
             continue
-        for name in full:
-            rest = tuple(other for other in full if other != name)
-            added.append(
-                {
-                    "head": head,
-                    "encoder": name,
-                    "to": list(rest),
-                    **_as_json(_differences(by_encoders[full], by_encoders[rest], len(task.labels))),
-                }
-            )
-        alone = [one for encoders, one in by_encoders.items() if len(encoders) == 1]
-        best = max(alone, key=lambda one: _accuracy(one.predictions))
-        added.append(
-            {
-                "head": head,
-                "encoder": " + ".join(name for name in full if name not in best.encoders),
-                "to": list(best.encoders),
-                "best_single": True,
-                **_as_json(_differences(by_encoders[full], best, len(task.labels))),
-            }
-        )
+        for name in full.encoders:
+            rest = by_encoders[tuple(other for other in full.encoders if other != name)]
+            added.append(_added(full, rest, len(task.labels)))
+        best = max((one for one in by_encoders.values() if len(one.encoders) == 1), key=_accuracy)
+        added.append(_added(full, best, len(task.labels)) | {"best_single": True})
     return {
         "task": task.name,
         "split": split,
@@ -136,7 +128,7 @@ def describe(found: Sequence[Combination], task: LoadedTask, split: str) -> dict
         "combinations": [
             {
                 "head": one.head,
-                "encoders": list(one.encoders),
+                "encoders": one.encoders,
                 "metrics": summarize(one.predictions),
                 "training_seconds": one.seconds,
             }
@@ -146,15 +138,18 @@ def describe(found: Sequence[Combination], task: LoadedTask, split: str) -> dict
     }
 
 
-def _accuracy(part: SplitPredictions) -> float:
+def _added(full: Combination, rest: Combination, n_classes: int) -> dict[str, Any]:
+    """What the other encoders of `full` add to those of `rest`."""
+    a, b = full.predictions, rest.predictions
+    found = differences(a.labels, list(a.answers.values()), list(b.answers.values()), n_classes)
+    return {
+        "head": full.head,
+        "encoder": " + ".join(name for name in full.encoders if name not in rest.encoders),
+        "to": rest.encoders,
+        "metrics": {name: asdict(one) for name, one in found.items()},
+    }
+
+
+def _accuracy(one: Combination) -> float:
+    part = one.predictions
     return float(np.mean([(answers == part.labels).mean() for answers in part.answers.values()]))
-
-
-def _differences(one: Combination, other: Combination, n_classes: int) -> Mapping[str, Difference]:
-    a, b = one.predictions, other.predictions
-    return differences(a.labels, list(a.answers.values()), list(b.answers.values()), n_classes)
-
-
-def _as_json(found: Mapping[str, Difference]) -> dict[str, Any]:
-    # Through JSON, so that what is returned equals what a reader of the file gets.
-    return {"metrics": {name: json.loads(json.dumps(asdict(one))) for name, one in found.items()}}

@@ -94,16 +94,16 @@ def load_task(config: TaskConfig) -> LoadedTask:
             names = ", ".join(row["name"] for row in describe_tasks())
             raise UsageError(f"no task and no file {config.name!r}; tasks: {names}; or give the path of your data")
         if config.data is not None:
-            raise UsageError(f"`data` is for a named task; {config.name} is itself the data")
+            raise UsageError(f"`data`: is for a named task; {config.name} is itself the data")
         loaded = load_table(path, config)
     else:
         if config.multilabel or config.label_columns:
             raise UsageError(
                 f"`multilabel` and `label_columns` are for your own data; {task.name} has its own labels"
             )
-        folder = None if config.data is None else user_path(config.data, "`data` ")
+        folder = None if config.data is None else user_path(config.data, "data")
         if folder is not None and not folder.is_dir():
-            raise DataError(f"`data` {config.data}: no such folder")
+            raise DataError(f"`data`: {config.data} is not a folder")
         loaded = task.load(folder, config)
     if len(loaded.labels) < 2:
         raise DataError(f"{loaded.source}: all rows have the label {loaded.labels[0]!r}; at least two are needed")
@@ -119,7 +119,7 @@ def load_splits(config: TaskConfig, splits: Sequence[str] | None) -> tuple[Loade
     """
     for name in splits or []:
         if name not in SPLITS:
-            raise UsageError(f"`split` {name!r}: choose from {', '.join(SPLITS)}")
+            raise UsageError(f"`split`: {name!r} is not one of {', '.join(SPLITS)}")
     task = load_task(config)
     chosen = list(splits) if splits else [name for name in SPLITS if name in task.splits]
     for name in chosen:
