@@ -9,10 +9,15 @@ from typer.cli import get_docs_for_click
 from typer.core import TyperGroup
 from typer.main import get_command
 
+from fusion_classifier.cli.fields import show_all
 from fusion_classifier.cli.main import app
 
 ROOT = Path(__file__).parents[1]
-INTRODUCTION = "# Command line\n\nMade from the program itself; `fec COMMAND --help` says the same in groups.\n\n"
+INTRODUCTION = """# Command line
+
+Made from the program itself. `fec COMMAND --help` shows the main options, `--help-all` all of them.
+
+"""
 
 
 def on_files(files: Files, *, config: MkDocsConfig) -> Files:
@@ -26,4 +31,5 @@ def command_line() -> str:
     """Every command with its options, as Markdown."""
     command = get_command(app)
     assert isinstance(command, TyperGroup)
+    show_all(command)
     return INTRODUCTION + get_docs_for_click(obj=command, ctx=Context(command), name="fec", indent=1)

@@ -1,7 +1,7 @@
-"""Configuration: frozen values; the docstring of a field is its `--help` on the command line.
+"""Configurations: frozen values of everything that decides a result.
 
-A configuration says everything that decides a result. It is compared, hashed, written to `config.yaml` and
-read back; nothing in it refers to a loaded model.
+They are compared, hashed, written to `config.yaml` and read back. A field is an option of the command line: its
+docstring is the help, its default the default (cli/fields.py).
 """
 
 from collections.abc import Mapping
@@ -23,73 +23,60 @@ Pooling = Annotated[str, Field(pattern=rf"^(tokens|pooler|({_ONE})(\+({_ONE}))*)
 Dtype = Literal["auto", "bfloat16", "float16", "float32"]
 Quantization = Literal["none", "int8"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
-
-
 ProjectionKind = Literal["pca", "random", "none"]
 FeatureKind = Literal["tokens", "pooled"]
 
 
 class FrozenModel(BaseModel):
-    """A pydantic model that can't be changed and refuses fields that it does not know."""
+    """A pydantic model that can't be changed and refuses unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
-def field_help(model: type[BaseModel], field: str) -> str:
-    """The docstring of a configuration field, for the command line."""
-    description = model.model_fields[field].description
-    if description is None:
-        raise TypeError(f"{model.__name__}.{field} has no docstring")
-    return description
-
-
 class EncoderConfig(FrozenModel):
-    """One frozen encoder: a model and what is taken from it.
+    """One frozen encoder: a model and the features that are taken from it.
 
-    Two encoders are the same exactly if their model files and the fields from `layers` to
-    `pool_special_tokens` are (`fusion_classifier.encoders.identity`); `name`, `model`, `revision` and `path`
-    only say how to find the files and what to call them.
+    Two encoders are the same if their model files and the fields from `layers` to `pool_special_tokens` are
+    (encoders/identity.py); `name`, `model`, `revision` and `path` only name and find the files.
     """
 
     name: str
-    """What the encoder is called in tables and files; unique within a run."""
+    """Name in tables and files; unique within a run."""
     model: str
     """Preset name, Hub id, local folder or GGUF file."""
     revision: str | None = None
-    """Branch, tag or commit on the Hub; the Hub's default branch unless given."""
+    """Branch, tag or commit on the Hub. Default: the repository's default branch."""
     path: str | None = None
-    """Local folder or GGUF file to take the weights from, instead of looking for them."""
+    """Local folder or GGUF file with the weights. Default: looked for by `model`."""
     layers: Annotated[tuple[int, ...], Field(min_length=1)] | None = None
-    """Hidden states to keep: 0 is the embedding output, -1 the last layer (after the final norm where the
-    model has one). Unless given: the last; with pooling tokens those at a third, two thirds and the end."""
+    """Hidden states to keep, such as 2,4,6 or -5:-1; 0 is the embedding output, -1 the last layer (after the final
+    norm, if any). Default: the preset's, or the last; of token states those at a third, two thirds and the end."""
     pooling: Pooling = "mean"
-    """mean, max, first ([CLS]), last: one vector a layer, several of one pass of the model if joined by +
-    (mean+last); pooler: the model's own; tokens: every token's states."""
+    """mean, max, first ([CLS]) or last: one vector per layer, or several, joined by + (mean+last); pooler: that of
+    the model; tokens: the states of all tokens. Of an encoder given by name: what the head reads."""
     template: Annotated[str, Field(pattern=r"\{text\}")] = "{text}"
-    """Prompt around the text; must contain {text}. Write a line break as \\n. Of several with || between them
-    the features are averaged."""
+    """Prompt around the text; must contain {text}. Line breaks are written \\n. The features of several templates,
+    separated by ||, are averaged."""
     max_length: Annotated[int, Field(ge=4)] = 256
-    """Longest input in tokens, special tokens and template included; a longer text is cut at its end."""
+    """Maximum number of tokens, with special tokens and template; the end of longer texts is cut off."""
     dtype: Dtype = "auto"
-    """Computing precision. auto: bfloat16 where the processor has it, else float32."""
+    """Precision of the encoder. auto: bfloat16 where the processor supports it, else float32."""
     quantization: Quantization = "none"
-    """int8: the weights of linear layers in 8 bits, half the memory, products in the computing precision; needs
-    the extra int8."""
+    """int8: weights of linear layers in 8 bits, half the memory; needs the extra int8."""
     projection: str | None = None
-    """File written by fec project: states are projected to fewer dimensions, or kept in 8 bits."""
+    """File written by fec project, by which states have fewer dimensions, or 8 bits."""
     pool_special_tokens: bool | None = None
-    """Whether `mean` and `tokens` take in the special tokens that the tokenizer adds. Unless given: yes for
-    models with a [CLS] token (as they were trained), no for decoders such as Llama, whose start token has the
-    same huge state whatever the text."""
+    """Whether `mean` and `tokens` include the special tokens of the tokenizer. Default: only of models with a [CLS]
+    token; the start token of decoders such as Llama has the same huge state for all texts."""
 
     @property
     def poolings(self) -> tuple[str, ...]:
-        """The poolings by themselves."""
+        """The poolings that `pooling` joins."""
         return tuple(self.pooling.split("+"))
 
     @property
     def templates(self) -> tuple[str, ...]:
-        """The templates by themselves."""
+        """The templates that `template` joins."""
         return tuple(self.template.split("||"))
 
     @model_validator(mode="after")
@@ -217,6 +204,7 @@ AnyHeadConfig = Annotated[HeadConfig, BeforeValidator(_parse_head_config), Plain
 """A field of any registered head's configuration; in files a mapping with the head's `name`."""
 
 DEFAULT_MODEL = "go-emotions"  # comes with the package
+DEFAULT_LORA_RANK = 8
 
 
 class TrainingConfig(FrozenModel):
@@ -267,81 +255,94 @@ class TrainingChanges(TypedDict, total=False):
 
 
 class TaskConfig(FrozenModel):
-    """Which texts and labels."""
+    """Texts and labels."""
 
     name: str
-    """A task's name (`fec tasks`) or the path of a file or folder of your own."""
+    """Name of a task (`fec tasks`), or path of a file or folder."""
     data: str | None = None
-    """Folder with the task's files in the published layout; else they come from the Hub."""
+    """Folder with the files of a named task, as published. Default: from the Hub."""
     text_column: str = "text"
     """Column with the texts."""
     label_column: str = "label"
-    """Column with the labels, as names or numbers."""
+    """Column with the labels: names or numbers."""
     multilabel: bool = False
-    """The label column holds any number of labels a row: a list (JSONL, Parquet), or a string with a
-    separator between them."""
+    """Whether a row has any number of labels: a list (JSONL, Parquet), or a string with `label_separator`."""
     label_separator: Annotated[str, Field(min_length=1)] = ","
-    """What stands between the labels of a row, with --multilabel."""
+    """Separator of a row's labels, with `multilabel`."""
     label_columns: tuple[str, ...] = ()
-    """Columns of 0 and 1, one a label, instead of the label column: a row may have any number of labels."""
+    """Columns of 0 and 1, one per label, instead of `label_column`: a row has any number of labels."""
     augment_column: str | None = None
-    """Column with another wording of each text (a paraphrase): train's are trained on as further rows;
-    those of other splits are never read."""
+    """Column with a paraphrase of each text: further rows of the training split; not read in other splits."""
     split_seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    """Seed of the stratified split, where a single file (or a folder without a validation split) is split."""
+    """Seed of the stratified split of a single file, or of a folder without a validation split."""
     limit: Annotated[int, Field(ge=1)] | None = None
-    """Use only the first N rows of each split."""
+    """Maximum number of rows per split: the first ones."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.label_columns and (len(set(self.label_columns)) < 2 or not all(self.label_columns)):
+            raise ValueError("`label_columns`: name two or more columns")
+        if self.label_columns and self.multilabel:
+            raise ValueError(
+                "`multilabel` reads one column with several labels, `label_columns` one column per label"
+            )
+        return self
 
 
 class RunConfig(FrozenModel):
-    """All that decides the result of `fec run`."""
+    """Everything that decides the result of `fec run`; the section `run` of its `config.yaml`."""
 
     task: TaskConfig
+    """Texts and labels."""
     encoders: Annotated[tuple[EncoderConfig, ...], Field(min_length=1)]
+    """Encoders, in the head's order."""
     head: AnyHeadConfig
+    """Head."""
     training: TrainingConfig
+    """Hyper-parameters of the head's training."""
     seeds: Annotated[tuple[int, ...], Field(min_length=1)]
+    """Seeds; one head is trained with each."""
 
 
 class TuneConfig(FrozenModel):
-    """How `fec tune` trains an encoder: AdamW, the learning rate up in a warm-up and then linearly down to 0."""
+    """How `fec tune` trains an encoder: by AdamW; the learning rate rises in a warm-up and falls linearly to 0."""
 
     epochs: Annotated[int, Field(ge=1)] = 3
-    """Passes over the training split; the best on validation is kept, by weighted F1."""
+    """Number of passes over the training split; the best by validation weighted F1 is kept."""
     learning_rate: Annotated[float, Field(gt=0)] | None = None
-    """Highest learning rate. Unless given: 5e-5, for models narrower than 768 1e-4, with LoRA 5e-4."""
+    """Highest learning rate. Default: 5e-5; 1e-4 for models narrower than 768, 5e-4 with LoRA."""
     batch_size: Annotated[int, Field(ge=1)] = 32
-    """Texts a training step."""
+    """Number of texts per training step."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
-    """Decoupled weight decay of all weights but biases and norms."""
+    """Decoupled weight decay of all weights except biases and norms."""
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Share of all steps in which the learning rate rises from 0."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    """Seed of the classifier's start, the order of batches and dropout."""
+    """Seed of the classifier's initial weights, the order of batches and dropout."""
     lora_rank: Annotated[int, Field(ge=1)] | None = None
-    """Rank of LoRA adapters to train instead of all weights; merged into the weights at the end."""
+    """Rank of LoRA adapters, merged into the weights at the end. Default: all weights are trained."""
 
 
 class ServerSettings(FrozenModel):
-    """How `fec serve` is set up; names as in text-embeddings-inference where it has the same setting."""
+    """Settings of `fec serve`; named as in text-embeddings-inference where it has the same."""
 
     max_concurrent_requests: Annotated[int, Field(ge=1)] = 512
-    """Requests in work or waiting; further ones are refused (429) rather than kept waiting ever longer."""
+    """Maximum number of requests that are processed or waiting; further ones are refused (429)."""
     max_client_batch_size: Annotated[int, Field(ge=1)] = 32
-    """Texts in one request."""
+    """Maximum number of texts per request."""
     max_batch_tokens: Annotated[int, Field(ge=1)] = 2048
-    """Tokens of the texts that go through the model together, whoever sent them."""
+    """Maximum number of tokens per batch; a batch may hold texts of several requests."""
     max_wait_ms: Annotated[float, Field(ge=0, le=1000)] = 2.0
-    """How long a batch waits for as many texts as the last one had; one client alone never waits."""
+    """Milliseconds that a batch waits for as many texts as the last one had; a single client never waits."""
     payload_limit: Annotated[int, Field(ge=1024)] = 2_000_000
-    """Bytes of a request's body."""
+    """Maximum number of bytes of a request's body."""
     max_text_characters: Annotated[int, Field(ge=1)] = 100_000
-    """Characters of a text; longer ones are refused even where texts may be cut: they must be read to be cut."""
+    """Maximum number of characters of a text; longer texts are refused, also with `auto_truncate`."""
     auto_truncate: bool = False
-    """Cut texts that are too long unless a request says otherwise, instead of refusing them."""
+    """Whether texts with too many tokens are cut, unless a request says otherwise, instead of refused."""
     api_key: Annotated[str, Field(min_length=8)] | None = None
-    """Key that requests must give as Authorization: Bearer KEY; /health and the page itself need none."""
+    """Key that requests must send as Authorization: Bearer KEY; /health and the page need none."""
     cors_allow_origin: tuple[str, ...] = ()
-    """Origins whose web pages may call the server; may be repeated. None unless given."""
+    """Origins whose web pages may call the server; may be repeated."""
     page: bool = True
-    """Whether there is a web page at /."""
+    """Whether to serve a web page at /."""

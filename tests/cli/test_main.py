@@ -51,12 +51,12 @@ def finished(data: Path, bert_folder: Path, tmp_path_factory: pytest.TempPathFac
 
 
 def test_help_answers_without_loading_torch() -> None:
-    code = "import sys; from fusion_classifier.cli import app; sys.exit('torch' in sys.modules)"
+    code = "import sys; from fusion_classifier.cli.main import app; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_what_is_wrong_with_the_data_is_said_before_torch_is_loaded(data: Path) -> None:
-    code = "import sys; from fusion_classifier.cli import app; " + (
+    code = "import sys; from fusion_classifier.cli.main import app; " + (
         f"app(['run', {str(data)!r}], standalone_mode=False)"  # no column called text
     )
     done = subprocess.run(
@@ -261,7 +261,7 @@ def test_results_go_to_stdout_and_nothing_else_does(data: Path, bert_folder: Pat
         (["run", "demo", "--head", "huge"], 2, "no head 'huge'"),
         (["run", "demo", "--head", "linear", "--sigma", "2"], 2, "has no sigma"),
         (["run", "demo", "--recipe", "secret"], 2, "no recipe"),
-        (["run", "demo", "--lr", "-1"], 2, "learning_rate (--lr)"),
+        (["run", "demo", "--lr", "-1"], 2, "--lr: "),
         (["run", "demo", "--seeds", "0"], 2, "--seeds"),
         (["run", "demo", "--memory", "plenty"], 2, "--memory 'plenty'"),
         (["run", "demo", "-e", "minilm-l6?volume=11"], 2, "no setting 'volume'"),

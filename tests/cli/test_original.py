@@ -25,9 +25,9 @@ def checkout(tmp_path: Path, llama_folder: Path, bert_folder: Path, roberta_fold
         shutil.copytree(folder, tmp_path / "models" / name)
     data = tmp_path / "data" / "ED"
     data.mkdir(parents=True)
-    from fusion_classifier.tasks.ed import LABELS as ALL
+    from fusion_classifier.tasks.named.ed import EmpatheticDialogues
 
-    (data / "label2idx.txt").write_text("".join(f"{name} {i}\n" for i, name in enumerate(ALL)))
+    (data / "label2idx.txt").write_text("".join(f"{name} {i}\n" for i, name in enumerate(EmpatheticDialogues.labels)))
     for split, rows in (("train", 32), ("valid", 12), ("test", 12)):
         with (data / f"{split}.csv").open("w", newline="") as file:
             writer = csv.writer(file)

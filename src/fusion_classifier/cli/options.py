@@ -1,42 +1,35 @@
-"""Options that several commands share, as groups.
+"""Options that several commands share.
 
-A group is a frozen dataclass of typer options with a method that turns them into a configuration. A command
-takes a group as one parameter; `grouped` spreads its fields into the command's signature, where typer reads
-them.
+A configuration has three layers: the defaults, the file of --config, and the options of the command line.
 """
 
-import inspect
-import logging
-import platform
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
-from functools import wraps
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from pydantic import BaseModel, ByteSize, TypeAdapter, ValidationError
+from pydantic import ByteSize, TypeAdapter, ValidationError
 
+from fusion_classifier.cli.fields import Given, Options
+from fusion_classifier.cli.messages import progress
 from fusion_classifier.config import (
     DEFAULT_ENCODERS,
     DEFAULT_HEAD,
     HEAD_CONFIGS,
     Device,
-    Dtype,
     EncoderConfig,
     FeatureKind,
-    FusionConfig,
-    LlmEmbedConfig,
-    Quantization,
     RunConfig,
     ServerSettings,
     TaskConfig,
     TrainingConfig,
     TuneConfig,
-    field_help,
 )
 from fusion_classifier.errors import UsageError
-from fusion_classifier.version import __version__, source_commit
+from fusion_classifier.support.validation import checked
+from fusion_classifier.training.defaults import DEFAULTS
 
 if TYPE_CHECKING:
     from fusion_classifier.cluster.pool import RayEngine
@@ -44,309 +37,298 @@ if TYPE_CHECKING:
     from fusion_classifier.tasks.loaded import LoadedTask
     from fusion_classifier.training.tracking import Tracking
 
-# torch and transformers take seconds to import: what needs them is imported where it is used, so that --help
-# and usage errors answer at once.
+# torch and transformers take seconds to import: what needs them is imported where it is used.
 # ruff: noqa: PLC0415
 
-logger = logging.getLogger(__name__)
-
-C = TypeVar("C", bound=BaseModel)
-R = TypeVar("R")
-
-DATA, ENCODER, HEAD, TRAINING, PLACE, ENGINE = "Data", "Encoders", "Head", "Training", "Where", "Engine"
-LIMITS, ACCESS, LOG = "Limits", "Access", "Log"
-SECRETS = ("api_key",)  # no message repeats them
+DATA, ENCODERS, HEAD, TRAINING, WHERE, ENGINE = "Data", "Encoders", "Head", "Training", "Where", "Engine"
+LIMITS, ACCESS = "Limits", "Access"
 
 
-def option(*names: str, panel: str, help: str, **more: Any) -> Any:  # noqa: A002
-    """A typer option in a panel of the help."""
+def option(*names: str, panel: str | None = None, help: str, **more: Any) -> Any:  # noqa: A002
+    """An option of typer in a panel of the help."""
     return typer.Option(*names, rich_help_panel=panel, help=help, **more)
 
 
-def _checked(model: type[C], given: Mapping[str, Any]) -> C:
-    """The configuration of these values.
+# --- arguments and options by themselves -------------------------------------------------------------------
+
+TASK_HELP = "ED, go_emotion, go_emotion_multilabel, demo, or the path of your own file or folder."
+MODEL_HELP = "Model folder, run folder, model of the package, or Hub id."
+TaskName = Annotated[str, typer.Argument(metavar="TASK", help=TASK_HELP)]
+OptionalTaskName = Annotated[
+    str | None, typer.Argument(metavar="TASK", help=f"{TASK_HELP} Optional with --config.", show_default=False)
+]
+EncoderName = Annotated[str, typer.Argument(metavar="ENCODER", help="Encoder, as with --encoder of fec run.")]
+ModelName = Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)]
+SplitNames = Annotated[
+    list[str] | None,
+    option("--split", panel=DATA, help="train, valid or test; may be repeated. Default: all there are."),
+]
+EncoderPaths = Annotated[
+    list[str] | None,
+    option("--encoder", "-e", panel=ENCODERS, metavar="NAME=PATH", help="Folder or file of an encoder's weights."),
+]
+StoreName = Annotated[
+    str | None,
+    option(
+        "--store",
+        hidden=True,
+        panel=WHERE,
+        envvar="FEC_STORE",
+        metavar="DIR",
+        help="Feature store: a folder or s3://BUCKET/PREFIX. Default: in your cache folder.",
+    ),
+]
+DeviceName = Annotated[
+    Device, option("--device", panel=WHERE, help="auto: CUDA where there is one, then MPS, then the CPU.")
+]
+Json = Annotated[bool, option("--json", help="Print the result as JSON.")]
+
+DataOptions = Annotated[Given, Options(DATA, {"": TaskConfig})]
+# Without the pooling: that of an encoder given by name follows from the head.
+ENCODER_DEFAULTS = {"": EncoderConfig(name="", model="").model_dump(exclude={"pooling"})}
+EncoderSettings = Annotated[
+    Given,
+    Options(
+        ENCODERS,
+        {"": EncoderConfig},
+        ENCODER_DEFAULTS,
+        without=("name", "model", "revision", "path"),
+    ),
+]
+TrainingOptions = Annotated[
+    Given, Options(TRAINING, {"": TrainingConfig}, {head: values.model_dump() for head, values in DEFAULTS.items()})
+]
+TuneOptions = Annotated[Given, Options(TRAINING, {"": TuneConfig})]
+ServerLimits = Annotated[
+    Given, Options(LIMITS, {"": ServerSettings}, without=("api_key", "cors_allow_origin", "page"))
+]
+ServerAccess = Annotated[Given, Options(ACCESS, {"": ServerSettings}, only=("api_key", "cors_allow_origin", "page"))]
+
+
+def encoder_paths(specs: Sequence[str] | None) -> dict[str, str]:
+    """Places of encoders' weights from NAME=PATH, by encoder.
 
     Raises:
-        UsageError: a value that can't be; the message names its option.
+        UsageError: Not of that form.
     """
-    try:
-        return model.model_validate(given)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        field = str(problem["loc"][0])
-        shown = {"name": "TASK", "learning_rate": "--lr"}.get(field, f"--{field.replace('_', '-')}")
-        message = "is no text (half of a surrogate pair)" if problem["type"] == "string_unicode" else problem["msg"]
-        given_value = "" if field in SECRETS else f", not {problem['input']!r}"
-        raise UsageError(f"{shown}: {message}{given_value}") from None
+    paths = {}
+    for spec in specs or []:
+        name, _, path = spec.partition("=")
+        if not name or not path:
+            raise UsageError(f"--encoder {spec!r}: write NAME=PATH; the model itself says which encoders it has")
+        paths[name] = path
+    return paths
 
 
-@dataclass(frozen=True)
-class DataOptions:
-    """Where texts come from and how they are read."""
+def task_config(name: str, data: Given) -> TaskConfig:
+    """The configuration of a task.
 
-    data: Annotated[Path | None, option("--data", panel=DATA, metavar="DIR", help=field_help(TaskConfig, "data"))] = (
-        None
-    )
-    text_column: Annotated[str, option("--text-column", panel=DATA, help=field_help(TaskConfig, "text_column"))] = (
-        "text"
-    )
-    label_column: Annotated[
-        str, option("--label-column", panel=DATA, help=field_help(TaskConfig, "label_column"))
-    ] = "label"
-    multilabel: Annotated[bool, option("--multilabel", panel=DATA, help=field_help(TaskConfig, "multilabel"))] = False
-    label_separator: Annotated[
-        str, option("--label-separator", panel=DATA, help=field_help(TaskConfig, "label_separator"))
-    ] = ","
-    label_columns: Annotated[
-        str | None,
+    Raises:
+        UsageError: A value that can't be.
+    """
+    return checked(TaskConfig, data | {"name": name})
+
+
+def as_words(settings: Given) -> dict[str, str]:
+    """Settings of an encoder as they stand behind its name: NAME?pool_special_tokens=true."""
+    return {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in settings.items()}
+
+
+def load(config: TaskConfig, splits: Sequence[str] | None = None) -> "tuple[LoadedTask, list[str]]":
+    """A task and the splits to work on. Called before torch is imported, so that faults in the data show at once.
+
+    Raises:
+        UsageError, DataError: See the messages.
+    """
+    from fusion_classifier.tasks.registry import load_splits
+
+    return load_splits(config, splits)
+
+
+# --- groups ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureOptions:
+    """Which texts and encoders."""
+
+    config: Annotated[
+        Path | None,
         option(
-            "--label-columns",
-            panel=DATA,
-            metavar="A,B,…",
-            help=field_help(TaskConfig, "label_columns"),
+            "--config",
+            metavar="FILE",
+            exists=True,
+            help="config.yaml of a run, or its folder, to start from. Other options override it; --head and --recipe "
+            "also its hyper-parameters.",
         ),
     ] = None
-    augment_column: Annotated[
-        str | None, option("--augment-column", panel=DATA, help=field_help(TaskConfig, "augment_column"))
-    ] = None
-    split_seed: Annotated[int, option("--split-seed", panel=DATA, help=field_help(TaskConfig, "split_seed"))] = 0
-    limit: Annotated[
-        int | None, option("--limit", panel=DATA, metavar="N", min=1, help=field_help(TaskConfig, "limit"))
-    ] = None
-
-    def config(self, task: str) -> TaskConfig:
-        """The configuration of this task.
-
-        Raises:
-            UsageError: options that don't go together.
-        """
-        indicators = tuple(name.strip() for name in self.label_columns.split(",")) if self.label_columns else ()
-        if self.label_columns is not None and (len(set(indicators)) < 2 or not all(indicators)):
-            raise UsageError(f"--label-columns {self.label_columns!r}: name two or more columns, with commas between")
-        if indicators and self.multilabel:
-            raise UsageError("--multilabel reads one column with several labels, --label-columns a column a label")
-        given = {
-            "name": task,
-            "data": None if self.data is None else str(self.data),
-            "text_column": self.text_column,
-            "label_column": self.label_column,
-            "multilabel": self.multilabel,
-            "label_separator": self.label_separator,
-            "label_columns": indicators,
-            "augment_column": self.augment_column,
-            "split_seed": self.split_seed,
-            "limit": self.limit,
-        }
-        return _checked(TaskConfig, given)
-
-    def load(self, task: str, splits: Sequence[str] | None = None) -> "tuple[LoadedTask, list[str]]":
-        """The texts of this task, and the splits to work on: read before torch is imported, which takes seconds.
-
-        Raises:
-            UsageError, DataError: see the messages.
-        """
-        from fusion_classifier.tasks.registry import load_splits
-
-        return load_splits(self.config(task), splits)
-
-
-@dataclass(frozen=True)
-class EncoderOptions:
-    """Which encoders, and what is taken from them."""
-
+    data: DataOptions
     encoder: Annotated[
         list[str] | None,
         option(
             "--encoder",
             "-e",
-            panel=ENCODER,
+            panel=ENCODERS,
             metavar="NAME",
-            help="A preset (fec encoders), Hub id, local folder or GGUF file; may be repeated. NAME=PATH takes "
-            "the weights from PATH; NAME?layers=2,4,6&pooling=tokens sets what holds for this encoder only. "
-            f"Unless given: {' and '.join(DEFAULT_ENCODERS)}.",
+            help="Preset (fec encoders), Hub id, local folder or GGUF file; may be repeated. NAME=PATH takes the "
+            "weights from PATH; NAME?layers=2,4,6&pooling=tokens sets options of this encoder alone. "
+            f"Default: {' and '.join(DEFAULT_ENCODERS)}.",
         ),
     ] = None
-    layers: Annotated[
-        str | None,
-        option("--layers", panel=ENCODER, help="Such as -5:-1 or 2,4,6. " + field_help(EncoderConfig, "layers")),
-    ] = None
-    pooling: Annotated[str | None, option("--pooling", panel=ENCODER, help=field_help(EncoderConfig, "pooling"))] = (
-        None
-    )
-    template: Annotated[
-        str | None, option("--template", panel=ENCODER, help=field_help(EncoderConfig, "template"))
-    ] = None
-    max_length: Annotated[
-        int | None, option("--max-length", panel=ENCODER, help=field_help(EncoderConfig, "max_length"))
-    ] = None
-    dtype: Annotated[Dtype | None, option("--dtype", panel=ENCODER, help=field_help(EncoderConfig, "dtype"))] = None
-    quantization: Annotated[
-        Quantization | None, option("--quantization", panel=ENCODER, help=field_help(EncoderConfig, "quantization"))
-    ] = None
-    projection: Annotated[
-        str | None,
-        option("--projection", panel=ENCODER, metavar="FILE", help=field_help(EncoderConfig, "projection")),
-    ] = None
-    pool_special_tokens: Annotated[
-        bool | None,
-        option(
-            "--pool-special-tokens/--no-pool-special-tokens",
-            panel=ENCODER,
-            help=field_help(EncoderConfig, "pool_special_tokens"),
-        ),
-    ] = None
+    settings: EncoderSettings
 
-    def configs(self, features: FeatureKind = "pooled") -> tuple[EncoderConfig, ...]:
-        """The encoders' configurations; `features` where no pooling is given."""
-        from fusion_classifier.encoders.spec import parse_encoders
+    @cached_property
+    def file(self) -> RunConfig | None:
+        """The configuration of --config.
 
-        special = self.pool_special_tokens
-        settings = {
-            "layers": self.layers,
-            "pooling": self.pooling,
-            "template": self.template,
-            "max_length": None if self.max_length is None else str(self.max_length),
-            "dtype": self.dtype,
-            "quantization": self.quantization,
-            "projection": self.projection,
-            "pool_special_tokens": None if special is None else str(special).lower(),
-        }
-        return parse_encoders(self.encoder or list(DEFAULT_ENCODERS), settings, features=features)
+        Raises:
+            FecError: The file is not a run's configuration.
+        """
+        from fusion_classifier.runs.config_file import read_run_config
+
+        return None if self.config is None else read_run_config(self.config)
+
+    def task(self, name: str | None) -> TaskConfig:
+        """Which texts.
+
+        Args:
+            name: The argument TASK. Default: that of the file, with its other settings.
+
+        Raises:
+            UsageError: No task, or values that can't be.
+        """
+        if self.file is None and name is None:
+            raise UsageError("give a TASK (fec tasks lists them), the path of your data, or --config FILE")
+        base = {} if self.file is None else self.file.task.model_dump()
+        if name is not None and name != base.get("name"):
+            base |= {"name": name, "data": None}  # the folder was another task's
+        return checked(TaskConfig, base | self.data)
+
+    def encoders(self, features: FeatureKind | None = None) -> tuple[EncoderConfig, ...]:
+        """Which encoders.
+
+        Args:
+            features: What is taken from an encoder whose pooling is not given. Default: what the file's head reads,
+                or pooled features.
+        """
+        from fusion_classifier.encoders.spec import changed_encoders, parse_encoders
+
+        settings = as_words(self.settings)
+        if self.encoder or self.file is None:
+            names = self.encoder or list(DEFAULT_ENCODERS)
+            return parse_encoders(names, settings, features=features or "pooled")
+        read = self.file.head.reads
+        return changed_encoders(self.file.encoders, settings, read=read, features=features or read)
 
 
 def reads(head: str) -> FeatureKind:
-    """Which features a head reads unless told otherwise.
+    """Which features a head reads unless a pooling is given.
 
     Raises:
-        UsageError: no such head.
+        UsageError: No such head.
     """
     if head not in HEAD_CONFIGS:
         raise UsageError(f"no head {head!r}; there are {', '.join(HEAD_CONFIGS)}")
     return HEAD_CONFIGS[head].reads
 
 
-@dataclass(frozen=True)
-class TrainingOptions:
-    """Head, hyper-parameters, seeds, and where the run is written."""
+@dataclass(frozen=True, kw_only=True)
+class RunOptions(FeatureOptions):
+    """All that decides the result of a run, and where it is written."""
 
-    head: Annotated[str, option("--head", panel=HEAD, help=f"{' or '.join(HEAD_CONFIGS)}.")] = DEFAULT_HEAD
-    sigma: Annotated[
-        float | None, option("--sigma", panel=HEAD, help="llmembed: " + field_help(LlmEmbedConfig, "sigma"))
+    head: Annotated[
+        str | None,
+        option("--head", panel=HEAD, help=f"{' or '.join(HEAD_CONFIGS)}. Default: {DEFAULT_HEAD}."),
     ] = None
-    width: Annotated[
+    head_settings: Annotated[Given, Options(HEAD, HEAD_CONFIGS)]
+    recipe: Annotated[
+        str | None,
+        option(
+            "--recipe",
+            hidden=True,
+            panel=TRAINING,
+            help="default: hyper-parameters chosen on validation; published: Adam 1e-4, batch 10. Default: default.",
+        ),
+    ] = None
+    training: TrainingOptions
+    seeds: Annotated[
         int | None,
         option(
-            "--width",
-            panel=HEAD,
-            help=f"fusion: {field_help(FusionConfig, 'width')} llmembed: {field_help(LlmEmbedConfig, 'width')}",
+            "--seeds",
+            panel=TRAINING,
+            metavar="N",
+            min=1,
+            max=1000,
+            help="Train N times, with the seeds 0 to N − 1. Default: 1.",
         ),
     ] = None
-    cooccurrence: Annotated[
-        int | None, option("--cooccurrence", panel=HEAD, help="fusion: " + field_help(FusionConfig, "cooccurrence"))
-    ] = None
-    dropout: Annotated[
-        float | None,
-        option("--dropout", panel=HEAD, help="fusion, llmembed: " + field_help(LlmEmbedConfig, "dropout")),
-    ] = None
-    recipe: Annotated[
-        str,
-        option("--recipe", panel=TRAINING, help="default: chosen on validation; published: Adam 1e-4, batch 10."),
-    ] = "default"
-    lr: Annotated[float | None, option("--lr", panel=TRAINING, help=field_help(TrainingConfig, "learning_rate"))] = (
-        None
-    )
-    batch_size: Annotated[
-        int | None, option("--batch-size", panel=TRAINING, help=field_help(TrainingConfig, "batch_size"))
-    ] = None
-    epochs: Annotated[
-        int | None, option("--epochs", panel=TRAINING, help=field_help(TrainingConfig, "max_epochs"))
-    ] = None
-    min_steps: Annotated[
-        int | None, option("--min-steps", panel=TRAINING, help=field_help(TrainingConfig, "min_steps"))
-    ] = None
-    patience: Annotated[
-        int | None, option("--patience", panel=TRAINING, help=field_help(TrainingConfig, "patience"))
-    ] = None
-    weight_decay: Annotated[
-        float | None,
-        option("--weight-decay", panel=TRAINING, help=field_help(TrainingConfig, "weight_decay")),
-    ] = None
-    calibrate: Annotated[
-        bool,
-        option("--calibrate/--no-calibrate", panel=TRAINING, help=field_help(TrainingConfig, "calibrate")),
-    ] = True
-    seeds: Annotated[
-        int,
-        option(
-            "--seeds", panel=TRAINING, metavar="N", min=1, max=1000, help="Train N times, with the seeds 0 to N − 1."
-        ),
-    ] = 1
     out: Annotated[
         Path | None,
-        option("--out", panel=PLACE, metavar="DIR", help="Run folder; runs/TASK-HEAD unless given."),
+        option("--out", panel=WHERE, metavar="DIR", help="Folder to write. Default: by task and head."),
     ] = None
     overwrite: Annotated[
-        bool,
-        option("--overwrite", panel=PLACE, help="Replace a run with another configuration in the same folder."),
+        bool, option("--overwrite", panel=WHERE, help="Replace a run with another configuration in that folder.")
     ] = False
 
-    def config(self, task: TaskConfig, encoders: tuple[EncoderConfig, ...]) -> RunConfig:
-        """The configuration of the run."""
-        from fusion_classifier.fusion.registry import parse_head
-        from fusion_classifier.training.defaults import recipe
+    @property
+    def head_name(self) -> str:
+        """Name of the head."""
+        return self.head or (self.file.head.name if self.file else DEFAULT_HEAD)
 
+    def run(self, task: TaskConfig) -> RunConfig:
+        """The configuration of a run on this task.
+
+        Raises:
+            UsageError: A value that can't be.
+        """
+        features = reads(self.head_name) if self.head or self.file is None else None
+        encoders = self.encoders(features)
+        from fusion_classifier.fusion.registry import parse_head
+        from fusion_classifier.training.defaults import changed, recipe
+
+        head, training = self.head_settings, None
+        if self.file is not None and self.head is None:
+            head = self.file.head.model_dump(exclude={"name"}) | head
+            training = self.file.training if self.recipe is None else None
         return RunConfig(
             task=task,
             encoders=encoders,
-            head=parse_head(
-                self.head,
-                sigma=self.sigma,
-                width=self.width,
-                cooccurrence=self.cooccurrence,
-                dropout=self.dropout,
-            ),
-            training=recipe(
-                self.recipe,
-                self.head,
-                learning_rate=self.lr,
-                batch_size=self.batch_size,
-                max_epochs=self.epochs,
-                min_steps=self.min_steps,
-                patience=self.patience,
-                weight_decay=self.weight_decay,
-                calibrate=self.calibrate,
-            ),
-            seeds=tuple(range(self.seeds)),
+            head=parse_head(self.head_name, **head),
+            training=changed(training or recipe(self.recipe or "default", self.head_name), self.training),
+            seeds=tuple(range(self.seeds)) if self.seeds else self.file.seeds if self.file else (0,),
         )
 
     def folder(self, task: str) -> Path:
         """The run folder."""
-        return self.out or Path("runs") / f"{task}-{self.head}"
+        return self.out or Path("runs") / f"{task}-{self.head_name}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TrackingOptions:
-    """To which experiment tracker training reports. Not part of a run's configuration: it decides no result."""
+    """Experiment tracker. Not part of a run's configuration: it decides no result."""
 
     track: Annotated[
         Literal["trackio", "mlflow", "tensorboard"] | None,
         option(
             "--track",
+            hidden=True,
             panel=TRAINING,
-            help="Report parameters, epochs and final metrics to an experiment tracker; an extra each.",
+            help="Report parameters, epochs and final metrics to this experiment tracker; an extra each.",
         ),
     ] = None
     track_project: Annotated[
         str | None,
-        option("--track-project", panel=TRAINING, help="What it is filed under there; the task unless given."),
+        option(
+            "--track-project", hidden=True, panel=TRAINING, help="Project of the tracker. Default: the task's name."
+        ),
     ] = None
 
     def tracking(self, config: RunConfig, task: str, out: Path, work: "Workspace") -> "Tracking":
         """What training reports to.
 
         Raises:
-            UsageError: a project without a tracker, or a package that is not installed.
-            FecError: the tracker can't be reached.
+            UsageError: A project without a tracker, or a package that is not installed.
+            FecError: The tracker can't be reached.
         """
         from fusion_classifier.training.tracking import NOT_TRACKED, track
 
@@ -357,93 +339,21 @@ class TrackingOptions:
         return track(self.track, self.track_project, config, task, out, work.say)
 
 
-DEFAULT_LORA_RANK = 8
-
-
-@dataclass(frozen=True)
-class TuneOptions:
-    """How an encoder is fine-tuned, and where it is written."""
-
-    out: Annotated[
-        Path, option("--out", panel=PLACE, metavar="DIR", help="Folder for the tuned encoder.", show_default=False)
-    ]
-    epochs: Annotated[int, option("--epochs", panel=TRAINING, help=field_help(TuneConfig, "epochs"))] = 3
-    lr: Annotated[float | None, option("--lr", panel=TRAINING, help=field_help(TuneConfig, "learning_rate"))] = None
-    batch_size: Annotated[int, option("--batch-size", panel=TRAINING, help=field_help(TuneConfig, "batch_size"))] = 32
-    weight_decay: Annotated[
-        float, option("--weight-decay", panel=TRAINING, help=field_help(TuneConfig, "weight_decay"))
-    ] = 0.01
-    warmup: Annotated[float, option("--warmup", panel=TRAINING, help=field_help(TuneConfig, "warmup"))] = 0.1
-    seed: Annotated[int, option("--seed", panel=TRAINING, help=field_help(TuneConfig, "seed"))] = 0
-    lora: Annotated[
-        bool,
-        option("--lora", panel=TRAINING, help="Train LoRA adapters instead of all weights; needs the extra tune."),
-    ] = False
-    lora_rank: Annotated[
-        int | None,
-        option("--lora-rank", panel=TRAINING, help=f"Their rank; {DEFAULT_LORA_RANK} unless given, with --lora."),
-    ] = None
-    max_length: Annotated[
-        int | None, option("--max-length", panel=ENCODER, help=field_help(EncoderConfig, "max_length"))
-    ] = None
-    dtype: Annotated[Dtype | None, option("--dtype", panel=ENCODER, help=field_help(EncoderConfig, "dtype"))] = None
-    overwrite: Annotated[bool, option("--overwrite", panel=PLACE, help="Replace a tuned encoder in that folder.")] = (
-        False
-    )
-
-    def config(self) -> TuneConfig:
-        """How to train.
-
-        Raises:
-            UsageError: a value that can't be.
-        """
-        if self.lora_rank is not None and not self.lora:
-            raise UsageError("--lora-rank goes with --lora")
-        rank = DEFAULT_LORA_RANK if self.lora and self.lora_rank is None else self.lora_rank
-        given = {
-            "epochs": self.epochs,
-            "learning_rate": self.lr,
-            "batch_size": self.batch_size,
-            "weight_decay": self.weight_decay,
-            "warmup": self.warmup,
-            "seed": self.seed,
-            "lora_rank": rank,
-        }
-        return _checked(TuneConfig, given)
-
-    def encoder(self, spec: str) -> EncoderConfig:
-        """Which encoder to start from, as on the other commands."""
-        from fusion_classifier.encoders.spec import parse_encoder
-
-        length = None if self.max_length is None else str(self.max_length)
-        return parse_encoder(spec, {"max_length": length, "dtype": self.dtype})
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PlaceOptions:
     """Store, device and memory."""
 
-    store: Annotated[
-        str | None,
-        option(
-            "--store",
-            panel=PLACE,
-            envvar="FEC_STORE",
-            metavar="DIR",
-            help="Feature store, a folder or s3://BUCKET/PREFIX; your cache unless given.",
-        ),
-    ] = None
-    device: Annotated[Device, option("--device", panel=PLACE, help="auto takes CUDA, then MPS, then the CPU.")] = (
-        "auto"
-    )
+    store: StoreName = None
+    device: DeviceName = "auto"
     memory: Annotated[
         str | None,
         option(
             "--memory",
-            panel=PLACE,
+            hidden=True,
+            panel=WHERE,
             metavar="SIZE",
-            help="What features may take of the memory, 4GB say, before they are read in blocks; half of what is "
-            "free unless given.",
+            help="Memory that features may take, such as 4GB; larger ones are read from the store in blocks. "
+            "Default: half of what is free.",
         ),
     ] = None
 
@@ -453,13 +363,12 @@ class PlaceOptions:
         from fusion_classifier.features.extract import memory_for_features
         from fusion_classifier.features.store import FeatureStore
         from fusion_classifier.runs.context import Workspace
-        from fusion_classifier.support.progress import Progress
 
-        memory = memory_for_features() if self.memory is None else _bytes_of(self.memory)
-        return Workspace(FeatureStore(self.store), resolve_device(self.device), Progress(lines=True), memory)
+        memory = memory_for_features() if self.memory is None else _bytes(self.memory)
+        return Workspace(FeatureStore(self.store), resolve_device(self.device), progress(), memory)
 
 
-def _bytes_of(size: str) -> int:
+def _bytes(size: str) -> int:
     try:
         found = int(TypeAdapter(ByteSize).validate_python(size))
     except ValidationError:
@@ -469,27 +378,33 @@ def _bytes_of(size: str) -> int:
     return found
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class EngineOptions:
-    """Who encodes: this process, or workers of Ray."""
+    """What encodes texts: this process, or workers of Ray."""
 
     engine: Annotated[
         Literal["local", "ray"],
-        option("--engine", panel=ENGINE, help="ray spreads the work over workers, here or on a cluster."),
+        option("--engine", panel=ENGINE, help="ray: workers on this machine or on a cluster."),
     ] = "local"
     address: Annotated[
         str | None,
-        option("--address", panel=ENGINE, help="Of a Ray cluster, auto for the one of this machine; else here."),
+        option(
+            "--address",
+            hidden=True,
+            panel=ENGINE,
+            help="Ray cluster; auto: the one running here. Default: a new one.",
+        ),
     ] = None
     workers: Annotated[
-        int | None, option("--workers", panel=ENGINE, min=1, help="Of Ray; one a GPU, or else a core, unless given.")
+        int | None,
+        option("--workers", hidden=True, panel=ENGINE, min=1, help="Workers of Ray. Default: one per GPU or core."),
     ] = None
 
     def ray(self, device: Device) -> "RayEngine | None":
         """Ray, if it is asked for.
 
         Raises:
-            UsageError: its options without it.
+            UsageError: Its options without it.
         """
         if self.engine == "ray":
             from fusion_classifier.cluster.pool import RayEngine
@@ -499,147 +414,3 @@ class EngineOptions:
             if value is not None:
                 raise UsageError(f"{name}: goes with --engine ray")
         return None
-
-
-def _setting(name: str, panel: str, **more: Any) -> Any:
-    """The option of a server's setting."""
-    return option(f"--{name.replace('_', '-')}", panel=panel, help=field_help(ServerSettings, name), **more)
-
-
-@dataclass(frozen=True)
-class ServerOptions:
-    """Limits and access of a server."""
-
-    max_concurrent_requests: Annotated[int, _setting("max_concurrent_requests", LIMITS)] = 512
-    max_client_batch_size: Annotated[int, _setting("max_client_batch_size", LIMITS)] = 32
-    max_batch_tokens: Annotated[int, _setting("max_batch_tokens", LIMITS)] = 2048
-    max_wait_ms: Annotated[float, _setting("max_wait_ms", LIMITS)] = 2.0
-    payload_limit: Annotated[int, _setting("payload_limit", LIMITS, metavar="BYTES")] = 2_000_000
-    max_text_characters: Annotated[int, _setting("max_text_characters", LIMITS)] = 100_000
-    auto_truncate: Annotated[bool, _setting("auto_truncate", LIMITS)] = False
-    api_key: Annotated[str | None, _setting("api_key", ACCESS, metavar="KEY", envvar="FEC_API_KEY")] = None
-    cors_allow_origin: Annotated[list[str] | None, _setting("cors_allow_origin", ACCESS, metavar="ORIGIN")] = None
-    page: Annotated[bool, option("--page/--no-page", panel=ACCESS, help=field_help(ServerSettings, "page"))] = True
-
-    def settings(self) -> ServerSettings:
-        """The settings.
-
-        Raises:
-            UsageError: a value that can't be.
-        """
-        given = {field.name: getattr(self, field.name) for field in fields(self)}
-        given["cors_allow_origin"] = tuple(self.cors_allow_origin or ())
-        return _checked(ServerSettings, given)
-
-
-def encoder_paths(specs: list[str] | None) -> dict[str, str]:
-    """Places of encoders' weights from NAME=PATH, for commands where the model says which encoders it has.
-
-    Raises:
-        UsageError: not of that form.
-    """
-    paths = {}
-    for spec in specs or []:
-        name, sign, path = spec.partition("=")
-        if not sign or not name or not path:
-            raise UsageError(f"--encoder {spec!r}: write NAME=PATH; the model itself says which encoders it has")
-        paths[name] = path
-    return paths
-
-
-@dataclass(frozen=True)
-class LogOptions:
-    """Whether and where a command says what it does."""
-
-    verbose: Annotated[
-        bool, option("--verbose", "-v", panel=LOG, help="Say what happens, step by step, on standard error.")
-    ] = False
-    log_file: Annotated[
-        Path | None,
-        option("--log-file", panel=LOG, metavar="FILE", help="Add the same to a file, a line of JSON each."),
-    ] = None
-
-    def start(self, command: str) -> None:
-        """Begin to log, first of all what runs here.
-
-        Raises:
-            UsageError: the file can't be written.
-        """
-        if not self.verbose and self.log_file is None:
-            return
-        from fusion_classifier.support import logs
-
-        if self.verbose:
-            logs.to_console()
-        if self.log_file is not None:
-            logs.to_file(self.log_file)
-        python = platform.python_version()
-        # Not the arguments: texts may be among them.
-        logger.info("fec %s", command, extra={"version": __version__, "commit": source_commit(), "python": python})
-
-
-class Commands(typer.Typer):
-    """Commands that all have the options of `LogOptions`, last in the help."""
-
-    def command(  # type: ignore[override]  # typer lists a dozen options
-        self, name: str | None = None, **more: Any
-    ) -> Callable[[Callable[..., R]], Callable[..., R]]:
-        """As typer's."""
-        register = super().command(name, **more)
-        return lambda function: register(_logged(function, name or function.__name__))
-
-
-def _logged(command: Callable[..., R], name: str) -> Callable[..., R]:
-    """The command with the options of `LogOptions`."""
-    types = get_type_hints(LogOptions, include_extras=True)
-    before = inspect.signature(command, eval_str=True)
-
-    @wraps(command)
-    def logging_first(**given: Any) -> R:
-        LogOptions(**{field.name: given.pop(field.name) for field in fields(LogOptions)}).start(name)
-        return command(**given)
-
-    more = [
-        inspect.Parameter(
-            field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=types[field.name]
-        )
-        for field in fields(LogOptions)
-    ]
-    parameters = [*before.parameters.values(), *more]
-    logging_first.__signature__ = before.replace(parameters=parameters)  # type: ignore[attr-defined]
-    logging_first.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    return logging_first
-
-
-def grouped(command: Callable[..., R]) -> Callable[..., R]:
-    """The command with every parameter that is a group spread into the group's options."""
-    hints = get_type_hints(command, include_extras=True)
-    parameters: list[inspect.Parameter] = []
-    groups: dict[str, type[Any]] = {}
-    for name, parameter in inspect.signature(command).parameters.items():
-        annotation = hints[name]
-        if not is_dataclass(annotation):
-            parameters.append(parameter.replace(annotation=annotation, kind=inspect.Parameter.KEYWORD_ONLY))
-            continue
-        assert isinstance(annotation, type)
-        groups[name] = annotation
-        types = get_type_hints(annotation, include_extras=True)
-        parameters += [
-            inspect.Parameter(
-                field.name,
-                inspect.Parameter.KEYWORD_ONLY,
-                default=field.default,
-                annotation=types[field.name],
-            )
-            for field in fields(annotation)
-        ]
-
-    @wraps(command)
-    def spread(**given: Any) -> R:
-        for name, group in groups.items():
-            given[name] = group(**{field.name: given.pop(field.name) for field in fields(group)})
-        return command(**given)
-
-    spread.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    spread.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    return spread

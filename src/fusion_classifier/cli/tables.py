@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.bar import Bar
 from rich.color import Color
@@ -12,8 +12,11 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from fusion_classifier.classifier.explanation import Explanation
-from fusion_classifier.evaluation.formats import METRIC_TITLES, format_metric
+from fusion_classifier.evaluation.formats import METRIC_TITLES, format_metric, size
+
+if TYPE_CHECKING:
+    from fusion_classifier.classifier.explanation import Explanation
+    from fusion_classifier.features.store import StoreEntry
 
 
 def table(title: str | None, columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: int = 99) -> Table:
@@ -24,6 +27,47 @@ def table(title: str | None, columns: Sequence[str], rows: Sequence[Sequence[str
     for row in rows:
         result.add_row(*row)
     return result
+
+
+def print_tasks(described: Sequence[Mapping[str, Any]]) -> None:
+    """The tasks with a name."""
+    rows = [[d["name"], d["title"], str(d["labels"]), d["source"], d["licence"]] for d in described]
+    out = console()
+    out.print(table(None, ["task", "title", "labels", "source without --data", "licence"], rows))
+    _say(out, "Your own data: fec run FILE_OR_FOLDER (CSV, TSV, JSONL, Parquet) --text-column … --label-column …")
+
+
+def print_encoders(described: Sequence[Mapping[str, Any]]) -> None:
+    """The encoders with a name."""
+    columns = ["model", "layers", "pooling", "feature", "weights"]
+    out = console()
+    out.print(table(None, ["encoder", *columns], [[d["name"], *(d[key] for key in columns)] for d in described]))
+    _say(out, "Any other Hub id, local folder or GGUF file works the same way: --encoder PATH --layers … --pooling …")
+
+
+def print_models(described: Sequence[Mapping[str, Any]]) -> None:
+    """The models of the package."""
+    rows = [
+        [
+            *(d["name"], d["task"], str(len(d["labels"])), d["head"], ", ".join(d["encoders"]), size(d["bytes"])),
+            *(f"{100 * d['test'][metric]:.1f}" for metric in ("accuracy", "weighted_f1")),
+        ]
+        for d in described
+    ]
+    columns = ["model", "task", "labels", "head", "encoders", "size", "accuracy", "weighted F1"]
+    out = console()
+    out.print(table(None, columns, rows))
+    _say(out, "Scores on test, in %, mean over seeds. Any run or model folder and any Hub id works the same way.")
+
+
+def print_store(root: str, entries: "Sequence[StoreEntry]") -> None:
+    """The features in a store."""
+    rows = []
+    for entry in entries:
+        shape = ("L, " if entry.ragged else "") + ", ".join(map(str, entry.shape))
+        rows.append([entry.encoder, f"({shape})", entry.dtype, f"{entry.rows:,}", size(entry.bytes), entry.key])
+    columns = ["encoder", "feature", "computed in", "texts", "size", "key"]
+    console().print(table(root, columns, rows))
 
 
 def metrics_table(title: str, columns: Mapping[str, Mapping[str, Any]]) -> Table:
@@ -359,7 +403,7 @@ FOR, AGAINST, BLANK = (255, 176, 66), (120, 170, 255), (245, 245, 245)
 LEAST_SHADE = 0.05  # of the greatest weight; below, a word is left as it is
 
 
-def print_explanation(explained: Explanation) -> None:
+def print_explanation(explained: "Explanation") -> None:
     """The text with its words shaded by weight, and a table of them, greatest first."""
     out = console()
     greatest = max((abs(word.weight) for word in explained.words), default=0.0) or 1.0

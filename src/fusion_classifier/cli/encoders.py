@@ -1,0 +1,155 @@
+"""`fec export`, `project`, `tune`: features for others, smaller token states, fine-tuned encoders."""
+
+# ruff: noqa: PLC0415 - imported where used: --help and faults in the data must not wait for torch
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fusion_classifier.cli.fields import Commands, Given, Options
+from fusion_classifier.cli.messages import answer
+from fusion_classifier.cli.options import (
+    DATA,
+    ENCODER_DEFAULTS,
+    ENCODERS,
+    TRAINING,
+    WHERE,
+    DataOptions,
+    EncoderName,
+    FeatureOptions,
+    Json,
+    OptionalTaskName,
+    PlaceOptions,
+    SplitNames,
+    TaskName,
+    TuneOptions,
+    as_words,
+    load,
+    option,
+    task_config,
+)
+from fusion_classifier.config import DEFAULT_LORA_RANK, EncoderConfig, ProjectionKind, TuneConfig
+from fusion_classifier.errors import UsageError
+from fusion_classifier.support.validation import checked
+
+commands = Commands(panel="Encoders and features")
+
+
+@commands.command("export", example="fec export ED --data data/ED --encoder llama2-7b-chat --out features/ED")
+def export_(
+    *,
+    task: OptionalTaskName = None,
+    out: Annotated[
+        Path, option("--out", panel=WHERE, metavar="DIR", help="Folder for a .safetensors file per split.")
+    ],
+    split: SplitNames = None,
+    options: FeatureOptions,
+    place: PlaceOptions,
+    as_json: Json = False,
+) -> None:
+    """Write features and labels as safetensors, for a classifier of your own."""
+    loaded, splits = load(options.task(task), split)
+    configs = options.encoders()
+    from fusion_classifier.runs.context import say_notes
+    from fusion_classifier.runs.features import export_task
+
+    work = place.workspace()
+    say_notes(loaded, work)
+    paths = [str(path) for path in export_task(loaded, splits, configs, out, work)]
+    answer(paths, as_json, lambda: typer.echo("\n".join(f"written: {path}" for path in paths)))
+
+
+@commands.command(
+    "project",
+    example="fec project mpnet-base go_emotion --data data/go_emotion --width 128 --int8 --out "
+    "mpnet-128.safetensors  then  --encoder 'mpnet-base?projection=mpnet-128.safetensors'",
+)
+def project_(
+    *,
+    encoder: EncoderName,
+    task: TaskName,
+    out: Annotated[Path, option("--out", panel=WHERE, metavar="FILE", help="The .safetensors file to write.")],
+    width: Annotated[
+        int | None, option("--width", panel=ENCODERS, min=1, help="Numbers kept per token and layer.")
+    ] = None,
+    kind: Annotated[
+        ProjectionKind,
+        option("--kind", panel=ENCODERS, help="pca, random, or none: all numbers, with --int8."),
+    ] = "pca",
+    int8: Annotated[bool, option("--int8", panel=ENCODERS, help="Keep them in 8 bits instead of 16.")] = False,
+    texts: Annotated[
+        int, option("--texts", hidden=True, panel=DATA, min=1, help="Number of training texts to fit on.")
+    ] = 2000,
+    seed: Annotated[
+        int, option("--seed", hidden=True, panel=DATA, min=0, max=2**32 - 1, help="Seed of their choice.")
+    ] = 0,
+    data: DataOptions,
+    place: PlaceOptions,
+) -> None:
+    """Fit a projection that makes an encoder's token states small: principal components, 8 bits, or both."""
+    loaded, _ = load(task_config(task, data), ["train"])
+    from fusion_classifier.encoders.spec import parse_encoder
+
+    config = parse_encoder(encoder, features="tokens")
+    from fusion_classifier.commands.project import project
+    from fusion_classifier.runs.context import say_notes
+
+    work = place.workspace()
+    say_notes(loaded, work)
+    found = project(config, loaded, out, work, kind=kind, width=width, int8=int8, texts=texts, seed=seed)
+    layers, hidden = found.mean.shape
+    size = layers * (hidden * 2), layers * (found.width * (1 if int8 else 2))
+    typer.echo(f"{out}: {layers} x {hidden} to {layers} x {found.width}, {size[0]:,} to {size[1]:,} bytes per token")
+    typer.echo(f"Next: --encoder '{encoder}{'&' if '?' in encoder else '?'}projection={out}'")
+
+
+@commands.command("tune", example="fec tune minilm-l6 demo --out models/minilm-demo")
+def tune_(
+    *,
+    encoder: EncoderName,
+    task: TaskName,
+    out: Annotated[Path, option("--out", panel=WHERE, metavar="DIR", help="Folder for the tuned encoder.")],
+    overwrite: Annotated[
+        bool, option("--overwrite", panel=WHERE, help="Replace a tuned encoder in that folder.")
+    ] = False,
+    data: DataOptions,
+    training: TuneOptions,
+    lora: Annotated[
+        bool,
+        option("--lora", panel=TRAINING, help="Train LoRA adapters instead of all weights; needs the extra tune."),
+    ] = False,
+    settings: Annotated[
+        Given, Options(ENCODERS, {"": EncoderConfig}, ENCODER_DEFAULTS, only=("max_length", "dtype"))
+    ],
+    place: PlaceOptions,
+    as_json: Json = False,
+) -> None:
+    """Fine-tune a small encoder on a task's train split, into a folder that works as any other --encoder.
+
+    Validation chooses the epoch; the test split is never read.
+    """
+    if "lora_rank" in training and not lora:
+        raise UsageError("--lora-rank: goes with --lora")
+    config = checked(TuneConfig, ({"lora_rank": DEFAULT_LORA_RANK} if lora else {}) | training)
+    loaded, _ = load(task_config(task, data), ["train", "valid"])
+    from fusion_classifier.encoders.spec import parse_encoder
+
+    start = parse_encoder(encoder, as_words(settings))
+    from fusion_classifier.commands.tune import tune_encoder
+    from fusion_classifier.runs.context import say_notes
+
+    work = place.workspace()
+    say_notes(loaded, work)
+    tuned = tune_encoder(config, start, loaded, out, work, overwrite=overwrite)
+
+    def show() -> None:
+        for epoch in tuned.history:
+            typer.echo(
+                f"epoch {epoch.epoch}: loss {epoch.train_loss:.3f}, validation accuracy "
+                f"{100 * epoch.valid_accuracy:.2f}, weighted F1 {100 * epoch.valid_weighted_f1:.2f} "
+                f"({epoch.seconds:.0f} s){'  (kept)' if epoch.epoch == tuned.best_epoch else ''}"
+            )
+        typer.echo(f"Written to {tuned.folder}. Next: fec run {task} --encoder {tuned.folder}")
+
+    answer(tuned.record, as_json, show)

@@ -1,0 +1,58 @@
+"""`fec tasks`, `encoders`, `models`, `doctor`: what there is."""
+
+# ruff: noqa: PLC0415 - imported where used: --help must not wait for it
+
+import typer
+
+from fusion_classifier.cli.fields import Commands
+from fusion_classifier.cli.messages import answer
+from fusion_classifier.cli.options import Json, StoreName
+
+commands = Commands(panel="Lists")
+
+
+@commands.command("tasks", example="fec tasks")
+def tasks(as_json: Json = False) -> None:
+    """List the tasks with a name."""
+    from fusion_classifier.cli import tables
+    from fusion_classifier.tasks.registry import describe_tasks
+
+    described = describe_tasks()
+    answer(described, as_json, lambda: tables.print_tasks(described))
+
+
+@commands.command("encoders", example="fec encoders")
+def encoders(as_json: Json = False) -> None:
+    """List the encoders with a name, and where their weights are."""
+    from fusion_classifier.cli import tables
+    from fusion_classifier.encoders.weights import describe_presets
+
+    described = describe_presets()
+    answer(described, as_json, lambda: tables.print_encoders(described))
+
+
+@commands.command("models", example="fec models")
+def models(as_json: Json = False) -> None:
+    """List the trained models that come with the package."""
+    from fusion_classifier.classifier.folder import describe_models
+    from fusion_classifier.cli import tables
+
+    described = describe_models()
+    answer(described, as_json, lambda: tables.print_models(described))
+
+
+@commands.command("doctor", example="fec doctor")
+def doctor(store: StoreName = None, as_json: Json = False) -> None:
+    """Print what a bug report needs: versions, machine, encoders, store."""
+    from fusion_classifier.commands.doctor import examine
+
+    found = examine(store)
+
+    def show() -> None:
+        for topic, figures in found.items():  # no table: it is pasted into a bug report
+            if figures:
+                typer.echo(topic)
+            for name, value in figures.items():
+                typer.echo(f"  {name:<20} {value}")
+
+    answer(found, as_json, show)

@@ -1,0 +1,77 @@
+"""Messages in the words of the command line.
+
+The library names a parameter in backticks, by its Python name: "`max_length`: …". Here that becomes the option of the
+command that runs: "--max-length: …". Any other single word loses its backticks.
+"""
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import typer
+from rich.console import Console
+
+from fusion_classifier.support.progress import Progress
+
+# Parameters that a command does not have under their own name.
+NAMES = {
+    "encoder_paths": "--encoder NAME=PATH",
+    "encoders": "--encoder",
+    "learning_rate": "--lr",
+    "max_epochs": "--epochs",
+    "name": "TASK",
+    "task": "TASK",
+    "text": "TEXT",
+    "texts": "TEXT",
+}
+_current: dict[str, str] = {}
+
+
+def use_names(options: Mapping[str, str]) -> None:
+    """Name parameters as this command's options from now on.
+
+    Args:
+        options: Option of each parameter, such as `--max-length` of `max_length`.
+    """
+    _current.clear()
+    _current.update(options)
+
+
+def in_options(message: str, options: Mapping[str, str] | None = None) -> str:
+    """The message with options for parameter names.
+
+    Args:
+        message: Message of the library.
+        options: Option of each parameter. Default: those of the command that runs.
+    """
+    names = {**NAMES, **(_current if options is None else options)}
+
+    def shown(match: re.Match[str]) -> str:
+        *owner, name = re.sub(r"\[\d+\]", "", match[1]).split(".")
+        if not owner or owner[0] in ("task", "encoders", "head", "training"):  # a field of a run's configuration
+            return names.get(name, str(match[1]))
+        return str(match[1])
+
+    return re.sub(r"(?<!`)`([\w.]+(?:\[\d+\])?[\w.]*)`(?!`)", shown, message)
+
+
+class _Console(Console):
+    """Standard error, on which notes of the library name options."""
+
+    def print(self, *objects: Any, **style: Any) -> None:
+        """As rich's."""
+        super().print(*(in_options(one) if isinstance(one, str) else one for one in objects), **style)
+
+
+def progress() -> Progress:
+    """Progress bars and notes on standard error."""
+    return Progress(_Console(stderr=True), lines=True)
+
+
+def answer(value: Any, as_json: bool, show: Callable[[], None]) -> None:
+    """Print the result of a command: as JSON, or for a person by `show`."""
+    if as_json:
+        typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    else:
+        show()

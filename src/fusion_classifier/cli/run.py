@@ -1,0 +1,232 @@
+"""`fec extract`, `train`, `run`, `evaluate`, `ablate`: from texts to a trained and measured classifier."""
+
+# ruff: noqa: PLC0415 - imported where used: --help and faults in the data must not wait for torch
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fusion_classifier.cli.fields import Commands
+from fusion_classifier.cli.messages import answer
+from fusion_classifier.cli.options import (
+    DATA,
+    ENCODERS,
+    WHERE,
+    DataOptions,
+    EncoderPaths,
+    EngineOptions,
+    FeatureOptions,
+    Json,
+    OptionalTaskName,
+    PlaceOptions,
+    RunOptions,
+    SplitNames,
+    TrackingOptions,
+    encoder_paths,
+    load,
+    option,
+    reads,
+)
+from fusion_classifier.config import DEFAULT_HEAD, TaskConfig
+from fusion_classifier.support.validation import checked
+
+if TYPE_CHECKING:
+    from fusion_classifier.features.extract import ExtractionReport
+    from fusion_classifier.training.loop import Trained
+
+commands = Commands(panel="Train")
+
+
+@commands.command("run", example="fec run go_emotion --data data/go_emotion -e minilm-l6 --head llmembed --seeds 5")
+def run_(
+    *,
+    task: OptionalTaskName = None,
+    options: RunOptions,
+    tracking: TrackingOptions,
+    place: PlaceOptions,
+    report: Annotated[
+        bool,
+        option(
+            "--report/--no-report", hidden=True, panel=WHERE, help="Whether to write report.html, the run as a page."
+        ),
+    ] = True,
+    as_json: Json = False,
+) -> None:
+    """Extract, train and evaluate; the result is a folder with metrics, predictions, a report and the model.
+
+    Stopped at any moment, the same command goes on where it was.
+    """
+    task_config = options.task(task)
+    loaded, _ = load(task_config)
+    config = options.run(task_config)
+    from fusion_classifier.cli import tables
+    from fusion_classifier.runs.context import say_gaps, say_notes
+    from fusion_classifier.runs.pipeline import run
+
+    work, folder = place.workspace(), options.folder(loaded.name)
+    say_notes(loaded, work)
+    say_gaps(loaded, work)
+    tracked = tracking.tracking(config, loaded.name, folder, work)
+    result = run(config, loaded, folder, work, overwrite=options.overwrite, tracking=tracked)
+    answer(result.metrics, as_json, lambda: tables.print_run(result.metrics, result.out))
+    if report:
+        # Last, so that a disk that is full by now does not keep the metrics from being shown.
+        from fusion_classifier.commands.report import write_report
+
+        with work.progress.bar("writing the report", total=None):
+            path = write_report(result.out, task=loaded)
+        work.say(f"Report: {path}")
+
+
+@commands.command(
+    "extract", example="fec extract go_emotion --data data/go_emotion --encoder minilm-l6 --encoder smollm2-135m"
+)
+def extract_(
+    *,
+    task: OptionalTaskName = None,
+    split: SplitNames = None,
+    options: FeatureOptions,
+    head: Annotated[
+        str | None,
+        option(
+            "--head",
+            panel=ENCODERS,
+            help="Head that will read the features: fusion reads token states, the others pooled features. "
+            f"Default: {DEFAULT_HEAD}.",
+        ),
+    ] = None,
+    place: PlaceOptions,
+    engine: EngineOptions,
+    as_json: Json = False,
+) -> None:
+    """Encode the texts of a task and keep the features in the store.
+
+    Stopped at any moment, the same command goes on where it was.
+    """
+    loaded, splits = load(options.task(task), split)
+    configs = options.encoders(reads(head or DEFAULT_HEAD) if head or options.file is None else None)
+    from fusion_classifier.runs.context import say_notes
+    from fusion_classifier.runs.features import extract_task
+
+    work = replace(place.workspace(), ray=engine.ray(place.device))
+    say_notes(loaded, work)
+    reports = extract_task(loaded, splits, configs, work)
+    answer([asdict(report) for report in reports], as_json, lambda: _show_extracted(reports))
+
+
+def _show_extracted(reports: "Sequence[ExtractionReport]") -> None:
+    for report in reports:
+        typer.echo(
+            f"{report.encoder}: {report.texts:,} texts, {report.encoded:,} encoded now, "
+            f"{report.texts - report.encoded:,} were there ({report.seconds:.1f} s)"
+        )
+
+
+@commands.command(
+    "train", example="fec train demo --head llmembed --seeds 5 --out runs/demo  (after fec extract demo)"
+)
+def train_(
+    *,
+    task: OptionalTaskName = None,
+    options: RunOptions,
+    tracking: TrackingOptions,
+    place: PlaceOptions,
+    as_json: Json = False,
+) -> None:
+    """Train on features that are in the store; no encoder is loaded."""
+    task_config = options.task(task)
+    loaded, _ = load(task_config, ["train", "valid"])
+    config = options.run(task_config)
+    from fusion_classifier.runs.context import say_gaps, say_notes
+    from fusion_classifier.runs.pipeline import train_task
+
+    work, folder = place.workspace(), options.folder(loaded.name)
+    say_notes(loaded, work)
+    say_gaps(loaded, work)
+    tracked = tracking.tracking(config, loaded.name, folder, work)
+    trained = train_task(config, loaded, folder, work, overwrite=options.overwrite, tracking=tracked)
+    answer(_scores(trained), as_json, lambda: _show_trained(trained, folder))
+
+
+def _scores(trained: "dict[int, Trained]") -> dict[str, Any]:
+    metrics = ("valid_accuracy", "valid_weighted_f1")
+    return {
+        str(seed): {"best_epoch": one.best_epoch} | {name: getattr(one.best, name) for name in metrics}
+        for seed, one in trained.items()
+    }
+
+
+def _show_trained(trained: "dict[int, Trained]", folder: Path) -> None:
+    for seed, one in trained.items():
+        typer.echo(
+            f"seed {seed}: validation accuracy {100 * one.best.valid_accuracy:.2f}, "
+            f"weighted F1 {100 * one.best.valid_weighted_f1:.2f} at epoch {one.best_epoch} of {len(one.history)}"
+        )
+    typer.echo(f"Written to {folder}. Next: fec evaluate {folder}")
+
+
+@commands.command("evaluate", example="fec evaluate runs/demo-fusion --split test")
+def evaluate_(
+    *,
+    run_or_model: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN_OR_MODEL", help="Run folder (all its seeds), model folder, model of the package, or Hub id."
+        ),
+    ],
+    task: Annotated[
+        str | None,
+        option("--task", panel=DATA, help="Task or path with the texts. Default: that of the training."),
+    ] = None,
+    split: Annotated[str, option("--split", panel=DATA, help="train, valid or test.")] = "test",
+    data: DataOptions,
+    encoder: EncoderPaths = None,
+    place: PlaceOptions,
+    as_json: Json = False,
+) -> None:
+    """Measure a trained run or model on a split."""
+    paths = encoder_paths(encoder)
+    from fusion_classifier.classifier.folder import find_run_or_model
+    from fusion_classifier.cli import tables
+    from fusion_classifier.runs.evaluate import evaluate_saved, saved_task
+
+    folder = find_run_or_model(run_or_model)
+    trained_on = saved_task(folder).model_dump() if task is None else {"name": task}
+    config = checked(TaskConfig, trained_on | data)
+    figures = evaluate_saved(folder, split, config, paths, place.workspace())
+    answer(figures, as_json, lambda: tables.print_evaluation(figures))
+
+
+@commands.command(
+    "ablate",
+    example="fec ablate go_emotion --data data/go_emotion -e minilm-l6 -e smollm2-135m --head fusion,linear",
+)
+def ablate_(
+    *,
+    task: OptionalTaskName = None,
+    split: Annotated[
+        str, option("--split", panel=DATA, help="Split that is evaluated: valid, to choose; test, to report.")
+    ] = "valid",
+    options: RunOptions,
+    place: PlaceOptions,
+    as_json: Json = False,
+) -> None:
+    """Train every subset of encoders under each head (--head A,B) and print what each encoder adds.
+
+    Works on the store alone: first fec extract with the same encoders.
+    """
+    task_config = options.task(task)
+    loaded, _ = load(task_config, list(dict.fromkeys(["train", "valid", split])))
+    heads = [None] if options.head is None else dict.fromkeys(name.strip() for name in options.head.split(","))
+    configs = [replace(options, head=head).run(task_config) for head in heads]
+    from fusion_classifier.cli import tables
+    from fusion_classifier.commands.ablate import ablate
+    from fusion_classifier.runs.context import say_notes
+
+    work, folder = place.workspace(), options.out or Path("ablations") / loaded.name
+    say_notes(loaded, work)
+    result = ablate(configs, loaded, split, folder, work)
+    answer(result, as_json, lambda: tables.print_ablation(result, folder))
