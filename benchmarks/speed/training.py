@@ -59,9 +59,9 @@ from fusion_classifier.fusion.head import count_parameters
 from fusion_classifier.fusion.registry import build_head, parse_head
 from fusion_classifier.runs.context import Workspace
 from fusion_classifier.runs.features import extract_task, features_of
+from fusion_classifier.support.heap import kept_memory
 from fusion_classifier.support.progress import QUIET, Progress
 from fusion_classifier.tasks.registry import load_task
-from fusion_classifier.training import loop
 from fusion_classifier.training.data import LabelledFeatures
 from fusion_classifier.training.defaults import recipe
 from fusion_classifier.training.loop import train
@@ -175,7 +175,8 @@ def few(data: LabelledFeatures, rows: int) -> LabelledFeatures:
 def rate_of(head: str, config: TrainingConfig, data: LabelledFeatures, valid: LabelledFeatures, epochs: int) -> float:
     """Rows a second of `train`, validation on a few rows included, the first epoch left out."""
     config = config.model_copy(update={"max_epochs": epochs + 1, "min_steps": 0, "patience": epochs + 1})
-    history = train(parse_head(head), config, data, valid, TRUE_LABELS, 0, CPU, QUIET).history
+    with kept_memory():  # as in a run
+        history = train(parse_head(head), config, data, valid, TRUE_LABELS, 0, CPU, QUIET).history
     return len(data) / statistics.median(epoch.seconds for epoch in history[1:])
 
 
@@ -186,7 +187,7 @@ def large_batches(head: str) -> TrainingConfig:
 
 WITHOUT: tuple[tuple[str, tuple[ModuleType, ...], str, Any], ...] = (
     ("torch's dropout", (attention, fusion_module), "dropout", nn.functional.dropout),
-    ("freed memory given back", (loop,), "kept_memory", nullcontext),
+    ("freed memory given back", (sys.modules[__name__],), "kept_memory", nullcontext),
 )
 
 # --- the figures -------------------------------------------------------------------------------------------
@@ -268,9 +269,10 @@ def measure_time(given: argparse.Namespace) -> dict[str, Any]:
     result: dict[str, Any] = {"original": {"accuracy": best, "epoch": best_epoch, "seconds": reached}}
     for head in ("fusion", "linear"):
         started = time.perf_counter()
-        history = train(
-            parse_head(head), recipe("default", head), data, valid, len(task.labels), 0, CPU, QUIET
-        ).history
+        with kept_memory():
+            history = train(
+                parse_head(head), recipe("default", head), data, valid, len(task.labels), 0, CPU, QUIET
+            ).history
         whole = time.perf_counter() - started
         before = whole - sum(epoch.seconds for epoch in history)  # what is not an epoch: counted as start
         until = np.cumsum([epoch.seconds for epoch in history]) + before

@@ -12,7 +12,7 @@ from fusion_classifier.errors import DataError, NonFiniteError
 from fusion_classifier.features.arrays import Features, PooledFeatures, TokenFeatures
 from fusion_classifier.support.progress import QUIET
 from fusion_classifier.training.data import LabelledFeatures
-from fusion_classifier.training.loop import Trained, predict_logits, predict_parts, scores, train
+from fusion_classifier.training.loop import Trained, predict_logits, scores, train
 
 CPU = torch.device("cpu")
 CONFIG = TrainingConfig(learning_rate=3e-3, batch_size=16, max_epochs=8, patience=8, clip_norm=1.0)
@@ -90,7 +90,7 @@ def test_it_stops_when_patience_is_at_its_end() -> None:
 def test_divergence_is_named_with_the_way_out() -> None:
     broken = data(150, 0)
     values_of(broken, "single")[3, 0] = np.inf
-    with pytest.raises(NonFiniteError, match="--lr"):
+    with pytest.raises(NonFiniteError, match="`learning_rate`"):
         train(HEADS[1], CONFIG, broken, data(60, 1), 3, 0, CPU, QUIET)
 
 
@@ -120,7 +120,7 @@ def test_nan_in_a_feature_to_validate_on_is_named(head: OnePart) -> None:
 def test_divergence_is_named_in_the_last_epoch_too(head: OnePart, epochs: int) -> None:
     """One step an epoch: its loss is still finite where the step itself breaks the head."""
     config = TrainingConfig(learning_rate=3e38, batch_size=1000, max_epochs=epochs, patience=8)
-    with pytest.raises(NonFiniteError, match="--lr"):
+    with pytest.raises(NonFiniteError, match="`learning_rate`"):
         fit(head, config=config)
 
 
@@ -215,7 +215,8 @@ def test_an_encoder_that_knows_nothing_gets_little_weight_and_the_mixture_is_kep
     assert float(weights.sum()) == pytest.approx(1, rel=1e-5)
     assert weights[0] > 0.8
     valid = data(60, 1)
-    parts = predict_parts(trained.head, valid.features, 60, CPU)
+    with torch.inference_mode():
+        parts = trained.head.parts({name: torch.from_numpy(values_of(valid, name)) for name in valid.features})
     mixed = (weights[:, None, None] * parts).sum(0)
     torch.testing.assert_close(predict_logits(trained.head, valid.features, 60, CPU), mixed)
 

@@ -91,9 +91,17 @@ class FusionHead(Head):
         """Logits (B, C)."""
         return self._mixed(self.parts(batch))
 
+    def transform(self, batch: Batch) -> Tensor:
+        """The attentive-pooled vectors, mean over the queries, of all encoders side by side: (B, E · d)."""
+        return self._pooled(batch).mean(2).transpose(0, 1).flatten(1).float()
+
+    def _pooled(self, batch: Batch) -> Tensor:
+        """One vector per encoder, text and query: (E, B, Q, d)."""
+        return torch.stack([pool(batch[name]) for name, pool in zip(self.shapes, self.pooling, strict=True)])
+
     def parts(self, batch: Batch) -> Tensor:
         """Each encoder's logits and, if there is one, the co-occurrence term: (P, B, C)."""
-        pooled = torch.stack([pool(batch[name]) for name, pool in zip(self.shapes, self.pooling, strict=True)])
+        pooled = self._pooled(batch)
         evidence = dropout(pooled, self.config.dropout, self.training).float()  # (E, B, Q, d)
         if self.by_label:
             logits = (evidence * self.weight[:, None]).sum(3)

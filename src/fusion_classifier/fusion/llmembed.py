@@ -77,10 +77,19 @@ class LlmEmbedHead(Head):
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits (B, C)."""
+        logits: Tensor = self.classifier(self._inputs(batch))
+        return logits
+
+    def transform(self, batch: Batch) -> Tensor:
+        """The 256 numbers from which the last layer computes the logits: (B, 256)."""
+        hidden: Tensor = self.classifier[:-1](self._inputs(batch))
+        return hidden.float()
+
+    def _inputs(self, batch: Batch) -> Tensor:
+        """Inputs of the classifier: (B, n² + H)."""
         X, means = self.stack(batch)
         c = power_normalize(cooccurrence(X), self.sigma)  # (B, n²)
-        logits: Tensor = self.classifier(torch.cat([c, *means], dim=1))
-        return logits
+        return torch.cat([c, *means], dim=1)
 
 
 def _compression(width: int, config: LlmEmbedConfig) -> nn.Module:

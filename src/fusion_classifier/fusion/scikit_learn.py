@@ -4,8 +4,8 @@ It reads the pooled features of all encoders side by side, each layer's vector s
 float32. Logits are the logarithms of its probabilities, in a multi-label task their log-odds, so that they are
 calibrated as those of every head.
 
-Saved by skops, never by pickle. Reading such a file executes no code: only classes of scikit-learn, numpy and scipy
-are created.
+Saved by skops, never by pickle. A file may hold classes of scikit-learn and what skops itself trusts of numpy and
+scipy; anything else is refused, so that no code of the file is executed.
 """
 
 # ruff: noqa: PLC0415  # scikit-learn and skops are imported only where such a head is used
@@ -27,7 +27,6 @@ from fusion_classifier.fusion.head import Batch, SolvedHead
 from fusion_classifier.support.extras import require
 
 LEAST_PROBABILITY = 1e-6  # of a label: forests and neighbours give 0, which has no logarithm
-TRUSTED_PACKAGES = ("numpy", "scipy", "sklearn")
 
 
 class SklearnHead(SolvedHead):
@@ -167,11 +166,16 @@ def sklearn_config(classifier: Any) -> SklearnConfig:
 
 
 def _is_trusted(name: str) -> bool:
-    """Whether this is the name of a class, not of a function, of scikit-learn, numpy or scipy."""
+    """Whether this is a class of scikit-learn itself, beyond the types of numpy and scipy that skops trusts.
+
+    Functions are not, nor classes of others that a module of scikit-learn has imported: a file could have them
+    called with arguments of its choice.
+    """
     module, _, attribute = name.rpartition(".")
-    if module.partition(".")[0] not in TRUSTED_PACKAGES or "__" in name:
+    if module.partition(".")[0] != "sklearn" or "__" in module:
         return False
     try:
-        return isinstance(getattr(importlib.import_module(module), attribute, None), type)
+        found = getattr(importlib.import_module(module), attribute, None)
     except ImportError:
         return False
+    return isinstance(found, type) and f"{found.__module__}.{found.__qualname__}" == name

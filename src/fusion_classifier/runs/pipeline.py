@@ -53,6 +53,7 @@ from fusion_classifier.runs.features import extract_task
 from fusion_classifier.runs.folder import METRICS_FILE, STAGES_FILE, claim, finished_seed, locked, seed_folder
 from fusion_classifier.runs.stages import Stages
 from fusion_classifier.support.files import atomic_file, atomic_folder, write_atomic
+from fusion_classifier.support.heap import kept_memory
 from fusion_classifier.tasks.loaded import SPLITS, LoadedTask, Split, targets
 from fusion_classifier.tasks.registry import find_task
 from fusion_classifier.training.data import LabelledFeatures
@@ -156,7 +157,8 @@ def _train_seed(
     tracking: Tracking,
 ) -> Trained:
     head, training, told = config.head, config.training, tracking.seed(seed)
-    trained = train(head, training, train_data, valid_data, n_classes, seed, work.device, work.progress, told)
+    with kept_memory():
+        trained = train(head, training, train_data, valid_data, n_classes, seed, work.device, work.progress, told)
     with atomic_folder(seed_folder(out, seed)) as folder:
         state = {name: tensor.contiguous().cpu() for name, tensor in trained.head.state_dict().items()}
         save_file(state, folder / "head.safetensors")

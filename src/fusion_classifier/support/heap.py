@@ -1,8 +1,9 @@
-"""Lets a training step use the memory that the step before has freed.
+"""Lets training steps reuse freed memory. For processes of our own only, such as a run of `fec`.
 
-glibc gives large blocks back to the system as soon as they are freed, and gets them again page by page, each cleared
-first. A training step on a CPU frees and allocates hundreds of megabytes: with wide features more than half of its
-time went into that (docs/results.md, benchmarks/speed/training.py).
+glibc returns large blocks to the system as soon as they are freed and gets them again page by page, each zeroed
+first. A training step on a CPU frees and allocates hundreds of megabytes. The setting can't be undone entirely: the
+first call of mallopt ends glibc's own adjustment of its thresholds. So the library never calls this in somebody
+else's process; there MALLOC_MMAP_MAX_=0 and MALLOC_TRIM_THRESHOLD_=2147483647 in the environment do the same.
 
 Source: mallopt(3), https://man7.org/linux/man-pages/man3/mallopt.3.html.
 """
@@ -15,13 +16,12 @@ from contextlib import contextmanager
 # Of malloc.h.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4
 MOST = 2**31 - 1
-# Where glibc's own adjustment ends, which the first call of mallopt turns off.
-DEFAULT_MMAP_MAX, ADJUSTED_MMAP_THRESHOLD = 65536, 32 * 2**20
+DEFAULT_MMAP_MAX, ADJUSTED_MMAP_THRESHOLD = 65536, 32 * 2**20  # the latter is where glibc's own adjustment ends
 
 
 @contextmanager
 def kept_memory() -> Iterator[None]:
-    """Inside, freed memory stays with the process; afterwards it goes back. Without glibc it does nothing."""
+    """Keep freed memory in the process inside; return it to the system afterwards. Without glibc: nothing."""
     if platform.libc_ver()[0] != "glibc":
         yield
         return

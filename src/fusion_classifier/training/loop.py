@@ -1,6 +1,6 @@
 """Trains a head: cross-entropy, early stopping on validation weighted F1, the best epoch restored, calibrated.
 
-The same seed on the same machine gives the same bits: start, order of batches and dropout come from the
+The same seed on the same machine gives the same bits: initialization, order of batches and dropout come from the
 seed, and only deterministic kernels run.
 """
 
@@ -15,13 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fusion_classifier.config import HeadConfig, TrainingConfig
+from fusion_classifier.config import TrainingConfig
 from fusion_classifier.errors import DataError, NonFiniteError
 from fusion_classifier.features.arrays import Features
 from fusion_classifier.features.stored import StoredFeatures
-from fusion_classifier.fusion.head import Batch, Head
+from fusion_classifier.fusion.head import Batch, Head, SolvedHead
 from fusion_classifier.fusion.registry import build_head
-from fusion_classifier.support.heap import kept_memory
 from fusion_classifier.support.progress import Progress
 from fusion_classifier.training.calibration import as_tensor, fit_decision, fit_mixture, loss_of
 from fusion_classifier.training.data import (
@@ -38,14 +37,14 @@ logger = logging.getLogger(__name__)
 
 STATISTICS_ROWS = 256
 INFERENCE_ROWS = 1024
-# Of all encoders, padded: token states of a thousand long texts would not fit. On a CPU few enough for memory that
-# malloc uses again: larger blocks are cleared by the system each time.
+# Tokens per batch over all encoders, padded: token states of a thousand long texts would not fit into memory. On a
+# CPU so few that malloc reuses their memory: larger blocks are zeroed by the system each time.
 INFERENCE_TOKENS = {"cpu": 4096, "mps": 16384, "cuda": 16384}
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one epoch came to. Times in seconds."""
+    """Figures of one epoch. Losses in nats, `seconds` with validation."""
 
     epoch: int
     train_loss: float
@@ -57,9 +56,14 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained head, restored to its best epoch, and how it got there.
+    """A trained head, restored to its best epoch.
 
-    `decision` says how its logits become labels, fitted on the validation split.
+    Attributes:
+        head: The head.
+        decision: How its logits become labels, fitted on the validation split.
+        seed: Seed of the training.
+        best_epoch: Number of the best epoch, from 1.
+        history: Figures of every epoch; of a head that is fitted once, such as scikit-learn's, a single one.
     """
 
     head: Head
@@ -75,7 +79,7 @@ class Trained:
 
 
 def train(
-    head_config: HeadConfig,
+    head: object,
     config: TrainingConfig,
     train_data: LabelledFeatures,
     valid_data: LabelledFeatures,
@@ -85,72 +89,120 @@ def train(
     progress: Progress,
     on_epoch: Callable[[Epoch], None] = lambda _: None,
 ) -> Trained:
-    """Train one head; `on_epoch` is called after each epoch.
+    """Train one head.
+
+    Args:
+        head: Name, configuration or object, as `build_head` takes it. An object is copied.
+        config: Hyper-parameters.
+        train_data: Features and labels to train on.
+        valid_data: Features and labels for early stopping and calibration.
+        n_classes: Number of labels C.
+        seed: Seed of all random numbers.
+        device: Device to train on.
+        progress: Shows a progress bar.
+        on_epoch: Called after each epoch.
 
     Raises:
-        DataError: nothing to train or validate on.
-        NonFiniteError: the loss became NaN or infinite.
+        DataError: A split is empty.
+        NonFiniteError: The loss or a logit became NaN or infinite.
+        UsageError: No head can be built, or scikit-learn can't fit it.
     """
     for name, data in (("training", train_data), ("validation", valid_data)):
         if not len(data):
             raise DataError(f"the {name} split is empty")
-    with deterministic(seed), kept_memory():
-        head = build_head(head_config, train_data.shapes, n_classes)
-        head.to(device)
-        with closing(_in_random_order(train_data, device)) as batches:
-            head.fit_statistics(batches)
-        if train_data.labels.ndim > 1:
-            head.start_at(log_odds_of(train_data.labels).to(device))
-        epochs = epochs_of(config, len(train_data))
-        steps = _Steps(head, config, epochs * math.ceil(len(train_data) / config.batch_size))
-        history: list[Epoch] = []
-        best_epoch, best = 0, (-math.inf, -math.inf)
-        best_state: dict[str, Tensor] = {}
-        order = np.random.default_rng(seed)
-        with progress.bar(f"training seed {seed}", total=epochs * len(train_data)) as bar:
-            for epoch in range(1, epochs + 1):
-                started = time.perf_counter()
-                total = torch.zeros((), device=device)
-                for batch, labels, weights in _epoch(train_data, config.batch_size, order, device):
-                    total += steps.take(batch, labels, weights) * len(labels)
-                    bar.advance(len(labels))
-                loss = float(total) / len(train_data)
-                if not math.isfinite(loss):
-                    raise NonFiniteError(
-                        f"training diverged (seed {seed}, epoch {epoch}: loss {loss}); use a lower --lr"
-                    )
-                history.append(_validate(head, valid_data, epoch, loss, started, device))
-                logger.info("epoch of seed %d", seed, extra=asdict(history[-1]))
-                on_epoch(history[-1])
-                # Where F1 ties, as it does on few texts, the lower loss is the better trained head.
-                reached = (history[-1].valid_weighted_f1, -history[-1].valid_loss)
-                if reached > best:
-                    best_epoch, best = epoch, reached
-                    best_state = {name: tensor.detach().clone() for name, tensor in head.state_dict().items()}
-                bar.describe(f"training seed {seed} · epoch {epoch} · valid weighted F1 {best[0]:.3f}")
-                if epoch - best_epoch >= config.patience:
-                    bar.finish()
-                    break
-        head.load_state_dict(best_state)
-    if len(head.mixture) > 1:
-        parts = predict_parts(head, valid_data.features, len(valid_data), device)
-        head.mixture.copy_(fit_mixture(parts, valid_data.labels, head.mixture.cpu(), valid_data.weights))
-    logits = predict_logits(head, valid_data.features, len(valid_data), device)
+    with deterministic(seed):
+        built = build_head(head, train_data.shapes, n_classes).to(device)
+        if isinstance(built, SolvedHead):
+            best_epoch, history = 1, [_solve(built, train_data, valid_data, seed, device, progress)]
+            on_epoch(history[0])
+        else:
+            best_epoch, history = _fit(built, config, train_data, valid_data, seed, device, progress, on_epoch)
+    if len(built.mixture) > 1:
+        parts = _predict(built, built.parts, valid_data.features, len(valid_data), device)
+        built.mixture.copy_(fit_mixture(parts, valid_data.labels, built.mixture.cpu(), valid_data.weights))
+    logits = predict_logits(built, valid_data.features, len(valid_data), device)
     decision = fit_decision(logits, valid_data.labels, calibrate=config.calibrate, weights=valid_data.weights)
     logger.info(
         "trained seed %d",
         seed,
         extra={"best_epoch": best_epoch, "epochs": len(history), "temperature": decision.temperature},
     )
-    return Trained(head, decision, seed, best_epoch, tuple(history))
+    return Trained(built, decision, seed, best_epoch, tuple(history))
+
+
+def _fit(
+    head: Head,
+    config: TrainingConfig,
+    train_data: LabelledFeatures,
+    valid_data: LabelledFeatures,
+    seed: int,
+    device: torch.device,
+    progress: Progress,
+    on_epoch: Callable[[Epoch], None],
+) -> tuple[int, list[Epoch]]:
+    """Train by gradient steps and restore the best epoch: its number, and the figures of all."""
+    with closing(_in_random_order(train_data, device)) as batches:
+        head.fit_statistics(batches)
+    if train_data.labels.ndim > 1:
+        head.start_at(log_odds_of(train_data.labels).to(device))
+    epochs = epochs_of(config, len(train_data))
+    steps = _Steps(head, config, epochs * math.ceil(len(train_data) / config.batch_size))
+    history: list[Epoch] = []
+    best_epoch, best = 0, (-math.inf, -math.inf)
+    best_state: dict[str, Tensor] = {}
+    order = np.random.default_rng(seed)
+    with progress.bar(f"training seed {seed}", total=epochs * len(train_data)) as bar:
+        for epoch in range(1, epochs + 1):
+            started = time.perf_counter()
+            total = torch.zeros((), device=device)
+            for batch, labels, weights in _epoch(train_data, config.batch_size, order, device):
+                total += steps.take(batch, labels, weights) * len(labels)
+                bar.advance(len(labels))
+            loss = float(total) / len(train_data)
+            if not math.isfinite(loss):
+                raise NonFiniteError(
+                    f"training diverged (seed {seed}, epoch {epoch}: loss {loss}); use a lower `learning_rate`"
+                )
+            history.append(_validate(head, valid_data, epoch, loss, started, device))
+            logger.info("epoch of seed %d", seed, extra=asdict(history[-1]))
+            on_epoch(history[-1])
+            # Where F1 ties, as it does on few texts, the lower loss is the better trained head.
+            reached = (history[-1].valid_weighted_f1, -history[-1].valid_loss)
+            if reached > best:
+                best_epoch, best = epoch, reached
+                best_state = {name: tensor.detach().clone() for name, tensor in head.state_dict().items()}
+            bar.describe(f"training seed {seed} · epoch {epoch} · valid weighted F1 {best[0]:.3f}")
+            if epoch - best_epoch >= config.patience:
+                bar.finish()
+                break
+    head.load_state_dict(best_state)
+    return best_epoch, history
+
+
+def _solve(
+    head: SolvedHead,
+    train_data: LabelledFeatures,
+    valid_data: LabelledFeatures,
+    seed: int,
+    device: torch.device,
+    progress: Progress,
+) -> Epoch:
+    """Fit once on all training texts, in memory as float32 (N, D); the figures of one epoch."""
+    started = time.perf_counter()
+    with progress.bar(f"training seed {seed}", total=None):
+        x = predict_transform(head, train_data.features, len(train_data), device).numpy()
+        head.solve(x, train_data.labels, train_data.weights, seed)
+        logits = predict_logits(head, train_data.features, len(train_data), device)
+        loss = loss_of(logits, torch.from_numpy(train_data.labels), weights=as_tensor(train_data.weights))
+        return _validate(head, valid_data, 1, float(loss), started, device)
 
 
 def log_odds_of(labels: np.ndarray) -> Tensor:
-    """How common each label is among (N, C) of 0 and 1, as log-odds: (C,), finite for labels that none or all have.
+    """Log-odds of each label among (N, C) of 0 and 1: (C,), finite for labels that none or all have.
 
     A multi-label head that starts there need not learn first that most labels are rare: stopped early, it would still
-    give all of them a probability near 1/2, which no temperature can mend. Source of the idea: Lin et al.: Focal Loss
-    for Dense Object Detection, ICCV 2017, section 3.3, https://arxiv.org/abs/1708.02002.
+    give all of them a probability near 1/2, which no temperature can correct. Source of the idea: Lin et al.: Focal
+    Loss for Dense Object Detection, ICCV 2017, section 3.3, https://arxiv.org/abs/1708.02002.
     """
     share = (labels.sum(0) + 1) / (len(labels) + 2)
     return torch.from_numpy(np.log(share / (1 - share))).float()
@@ -159,7 +211,7 @@ def log_odds_of(labels: np.ndarray) -> Tensor:
 def _epoch(
     data: LabelledFeatures, size: int, order: np.random.Generator, device: torch.device
 ) -> Iterator[tuple[Batch, Tensor, Tensor | None]]:
-    """Every text once, in random batches: features, labels and weights."""
+    """Every text once in random batches: features, labels, weights."""
     for block in in_blocks(data.features, len(data), order, size):
         for chosen in shuffled_batches(block.features, len(block), size, order):
             rows = block.rows[chosen]
@@ -169,7 +221,7 @@ def _epoch(
 
 
 def _in_random_order(data: LabelledFeatures, device: torch.device) -> Generator[Batch]:
-    """All texts, for heads to which a sample is enough; the same order for every seed."""
+    """All texts, for the statistics of a sample; the same order for every seed."""
     order = np.random.default_rng(0)
     for block in in_blocks(data.features, len(data), order):
         rows = order.permutation(len(block))
@@ -178,13 +230,13 @@ def _in_random_order(data: LabelledFeatures, device: torch.device) -> Generator[
 
 
 def epochs_of(config: TrainingConfig, rows: int) -> int:
-    """Most passes over so many training texts."""
+    """Maximum number of passes over so many training texts."""
     return max(config.max_epochs, math.ceil(config.min_steps / math.ceil(rows / config.batch_size)))
 
 
 @contextmanager
 def deterministic(seed: int) -> Iterator[None]:
-    """Seeded, deterministic kernels; the caller's random state and setting are put back afterwards."""
+    """Seeded, deterministic kernels inside; the caller's random state and settings are restored afterwards."""
     before = torch.are_deterministic_algorithms_enabled()
     fill = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
     with torch.random.fork_rng():
@@ -200,11 +252,11 @@ def deterministic(seed: int) -> Iterator[None]:
 
 
 class _Steps:
-    """The optimizer of one training, with its learning rate's course."""
+    """Optimizer of one training, with its learning rate schedule."""
 
     def __init__(self, head: Head, config: TrainingConfig, steps: int) -> None:
         self.head, self.config = head, config
-        # Decay pulls weights, not biases, gains and buffers of a norm.
+        # Weight decay is for matrices, not for biases and gains of a norm.
         matrices = [p for p in head.parameters() if p.ndim > 1]
         vectors = [p for p in head.parameters() if p.ndim <= 1]
         groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
@@ -232,7 +284,7 @@ class _Steps:
 
 
 def _course(config: TrainingConfig, done: float) -> float:
-    """Learning rate as a share of its highest after this share of all steps."""
+    """Learning rate as a share of the highest, after this share of all steps."""
     if config.schedule == "constant":
         return 1.0
     rising = min(1.0, done / config.warmup) if config.warmup else 1.0
@@ -245,8 +297,8 @@ def _validate(
     logits = predict_logits(head, data.features, len(data), device)
     if not torch.isfinite(logits).all():
         raise NonFiniteError(
-            f"training diverged (epoch {epoch}: NaN or infinity for a validation text); use a lower --lr, "
-            "and see that the features are finite (fec store verify)"
+            f"training diverged (epoch {epoch}: NaN or infinity for a validation text); use a lower "
+            "`learning_rate`, and check that the features are finite (fec store verify)"
         )
     decision = fit_decision(logits, data.labels, calibrate=False, weights=data.weights)
     answers = decision.labels(decision.probabilities(logits))
@@ -267,9 +319,9 @@ def scores(labels: np.ndarray, answers: np.ndarray, weights: np.ndarray | None =
     scikit-learn's own take milliseconds to check their input, three times as long as an epoch on few texts.
 
     Args:
-        labels: the true ones, (N,), or multi-label (N, C) of 0 and 1.
-        answers: of the same shape.
-        weights: how much each text counts, (N,); all alike unless given.
+        labels: True labels (N,), or multi-label (N, C) of 0 and 1.
+        answers: Predicted labels of the same shape.
+        weights: Weight of each text (N,). None: all alike.
     """
     right = labels == answers
     if labels.ndim == 1:
@@ -289,12 +341,12 @@ def scores(labels: np.ndarray, answers: np.ndarray, weights: np.ndarray | None =
 
 
 def inference_batches(lengths: np.ndarray | None, count: int, device: torch.device) -> Iterator[np.ndarray]:
-    """All rows in batches that fit into memory; token states by length, so that little is padding.
+    """All rows in batches that fit into memory; token states sorted by length, which leaves little padding.
 
     Args:
-        lengths: tokens of each text over all encoders, (N,); None where every encoder has one array a text.
-        count: number of rows N.
-        device: where the head is.
+        lengths: Tokens of each text over all encoders (N,). None where all features are pooled.
+        count: Number of rows N.
+        device: Device of the head.
     """
     if lengths is None:
         yield from blocks(count, INFERENCE_ROWS)
@@ -314,11 +366,11 @@ def predict_logits(
     return _predict(head, head, features, count, device)
 
 
-def predict_parts(
+def predict_transform(
     head: Head, features: Mapping[str, Features | StoredFeatures], count: int, device: torch.device
 ) -> Tensor:
-    """Logits of each of the head's parts, texts in order: (P, N, C), float32, on the CPU."""
-    return _predict(head, head.parts, features, count, device)
+    """`Head.transform` of all texts in order: (N, D), float32, on the CPU."""
+    return _predict(head, head.transform, features, count, device)
 
 
 @torch.inference_mode()
@@ -329,14 +381,15 @@ def _predict(
     count: int,
     device: torch.device,
 ) -> Tensor:
+    """What `call` returns for all texts in order: (…, N, D), float32, on the CPU."""
     head.eval()
-    logits: Tensor | None = None
+    result: Tensor | None = None
     for block in in_blocks(features, count):
         for chosen in inference_batches(tokens_of(block.features), len(block), device):
-            part = call(feature_batch(block.features, chosen, device)).float().cpu()  # (…, B, C)
-            if logits is None:
-                logits = part.new_empty(*part.shape[:-2], count, part.shape[-1])
-            logits[..., torch.from_numpy(block.rows[chosen]), :] = part
-    if logits is None:
+            part = call(feature_batch(block.features, chosen, device)).float().cpu()  # (…, B, D)
+            if result is None:
+                result = part.new_empty(*part.shape[:-2], count, part.shape[-1])
+            result[..., torch.from_numpy(block.rows[chosen]), :] = part
+    if result is None:
         raise DataError("no texts to predict")
-    return logits
+    return result
