@@ -111,13 +111,13 @@ def test_it_is_fitted_once_and_calibrated() -> None:
 def test_the_seed_decides_and_the_given_one_stays_as_it_is() -> None:
     given = make_pipeline(StandardScaler(), RandomForestClassifier(5))
     np.random.seed(3)  # the state that must stay
-    before = np.random.get_state()[1].copy()  # type: ignore[union-attr, index]
+    before = np.random.get_state()[1].copy()  # type: ignore[index]
     first, again, other = (probabilities(fit(given, seed=seed), data(80, 1)) for seed in (0, 0, 1))
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
     assert not hasattr(given[-1], "classes_")
     assert given[-1].random_state is None
-    assert np.array_equal(before, np.random.get_state()[1])  # type: ignore[arg-type, index]
+    assert np.array_equal(before, np.random.get_state()[1])  # type: ignore[index]
 
 
 def test_a_label_that_training_lacks_has_no_probability() -> None:
