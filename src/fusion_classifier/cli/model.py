@@ -79,7 +79,8 @@ def predict_(
     Answers are bars on a terminal, else a line of JSON per text as transformers' pipeline gives it, or a file.
     """
     paths, ray = encoder_paths(encoder), engine.ray(device)
-    from fusion_classifier.commands.predict import model_and_texts, predict_lines, predict_rows, predict_to_file
+    from fusion_classifier.cli.words import model_and_texts
+    from fusion_classifier.commands.predict import predict_lines, predict_rows, predict_to_file
 
     found, texts = model_and_texts(words or [], model, has_file=file is not None)
     if out is not None:
@@ -128,7 +129,8 @@ def explain_(
     """
     paths = encoder_paths(encoder)
     from fusion_classifier.cli import tables
-    from fusion_classifier.commands.predict import explain_text, model_and_texts
+    from fusion_classifier.cli.words import model_and_texts
+    from fusion_classifier.commands.predict import explain_text
 
     found, texts = model_and_texts(words, model, has_file=False)
     explained = explain_text(found, texts, label, spans, paths, device)
