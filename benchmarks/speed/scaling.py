@@ -38,8 +38,9 @@ import psutil
 from extraction import CPU, Ours, sampled
 from matplotlib.figure import Figure
 
+from fusion_classifier.cluster import pool
 from fusion_classifier.cluster.extract import extract_features_ray
-from fusion_classifier.cluster.pool import RayEngine, prepare
+from fusion_classifier.cluster.pool import RayEngine
 from fusion_classifier.config import TaskConfig
 from fusion_classifier.encoders.loading import load_transformer
 from fusion_classifier.errors import FecError
@@ -101,7 +102,7 @@ def by_length(encoder: str, texts: Sequence[str], tokens: int) -> list[dict[str,
 @contextmanager
 def ray_of(cores: int) -> Iterator[RayEngine]:
     """A Ray with so many cores, a worker each."""
-    prepare()
+    os.environ.update(pool.QUIET)
     import ray  # noqa: PLC0415 - reads its environment now
 
     ray.init(

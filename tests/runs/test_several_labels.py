@@ -87,7 +87,7 @@ def test_predict_answers_with_every_label_given(finished: tuple[Path, Workspace,
     assert none == []
     (three,) = (json.loads(line) for line in predict_lines(finished[0], texts[:1], None, "text", 3, None, {}, "cpu"))
     assert len(three) == 3
-    with pytest.raises(UsageError, match="--abstain"):
+    with pytest.raises(UsageError, match="abstain"):
         list(predict_lines(finished[0], texts, None, "text", None, 0.5, {}, "cpu"))
 
 

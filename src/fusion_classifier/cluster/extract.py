@@ -1,7 +1,7 @@
-"""Extraction by a pool of Ray workers: what `extract.py` does, on more cores, GPUs and machines.
+"""Extraction by a pool of Ray workers: what `features.extract` does, on more cores, GPUs and machines.
 
 The driver plans as the local engine does, over the same windows of texts, so that every batch, and so every feature,
-is the same to the bit on like machines. Workers encode windows and write fragments of the dataset, straight to the
+is the same to the bit on like machines. Workers encode windows and write fragments of the dataset straight to the
 store; only the fragments' names come back. The driver commits them every few seconds: features become visible all or
 nothing, and what a killed worker or driver has not committed is encoded again.
 """
@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import torch
 
-from fusion_classifier.cluster.pool import Pool, RayEngine, as_data, connected, raise_again
+from fusion_classifier.cluster.pool import Pool, RayEngine, connected
+from fusion_classifier.cluster.worker import Worker, rows_of
 from fusion_classifier.config import Device, EncoderConfig
 from fusion_classifier.encoders.device import resolve_device
 from fusion_classifier.encoders.encode import check_finite, encode_jobs
@@ -35,9 +35,9 @@ from fusion_classifier.features.store import EncoderFeatures, FeatureStore
 from fusion_classifier.support.files import user_path
 from fusion_classifier.support.progress import Progress
 
-PARTS_A_WORKER = 16  # at least: what a killed worker costs, and how evenly the last ones end
-MOST_WINDOWS = 16  # of a part: its fragment is one file
-MOST_PASSES = 3  # over texts that another extraction committed meanwhile
+PARTS_PER_WORKER = 16  # at least: what a killed worker costs, and how evenly the last ones end
+MOST_WINDOWS = 16  # per part, whose fragment is one file
+MOST_PASSES = 3  # over texts that another extraction commits at the same time
 
 
 def extract_features_ray(
@@ -49,10 +49,17 @@ def extract_features_ray(
 ) -> ExtractionReport:
     """Make sure that the store holds the features of these texts. Can be stopped and run again like the local engine.
 
+    Args:
+        texts: N texts.
+        identity: The encoder.
+        store: Place that all workers can reach.
+        engine: The workers.
+        progress: Shows a bar.
+
     Raises:
         UsageError: Ray can't be used.
-        WeightsError: a worker does not have the encoder's weights.
-        NonFiniteError, StoreError: see `extract_features`.
+        WeightsError: A worker does not have the encoder's weights.
+        NonFiniteError, StoreError: As for `extract_features`.
     """
     started = time.perf_counter()
     name, features = identity.config.name, store.of(identity)
@@ -78,19 +85,19 @@ def extract_features_ray(
             if not missing.any():
                 return ExtractionReport(name, len(unique), commits.rows, truncated, time.perf_counter() - started)
     raise StoreError(
-        f"{store.root}: {int(missing.sum()):,} texts are still without features by {name}: another extraction "
-        "writes the same ones at the same time; wait for it and run this again"
+        f"{store.root}: {int(missing.sum()):,} texts still have no features of {name}: another extraction writes "
+        "the same ones at the same time; wait for it and run this again"
     )
 
 
 def _encoded(
     texts: list[str], missing: np.ndarray, identity: EncoderIdentity, store: FeatureStore, pool: Pool, device: Device
 ) -> Iterator[dict[str, Any]]:
-    """What the workers have written, part by part."""
+    """The results of the workers, part by part."""
     import ray.data  # noqa: PLC0415 - an extra
 
     with_work = [window for window in windows(len(texts)) if missing[window.start : window.stop].any()]
-    size = int(np.clip(len(with_work) // (PARTS_A_WORKER * pool.workers), 1, MOST_WINDOWS))
+    size = int(np.clip(len(with_work) // (PARTS_PER_WORKER * pool.workers), 1, MOST_WINDOWS))
     parts = [
         {
             "windows": [
@@ -105,7 +112,7 @@ def _encoded(
         batch_size=1,
         batch_format="pyarrow",
         fn_constructor_kwargs={
-            # A worker stands in another folder, and computes in the precision that was decided here.
+            # A worker has another working directory, and computes in the precision that was decided here.
             "config": absolute(identity.config).model_dump(mode="json") | {"dtype": identity.dtype},
             "key": identity.key,
             "store": store.root.absolute(),
@@ -114,10 +121,7 @@ def _encoded(
         },
         **pool.arguments(),
     )
-    for row in dataset.iter_rows():
-        if row["error"] is not None:
-            raise_again(row["error"])
-        yield row
+    return rows_of(dataset)
 
 
 def absolute(config: EncoderConfig) -> EncoderConfig:
@@ -129,62 +133,43 @@ def absolute(config: EncoderConfig) -> EncoderConfig:
     return config.model_copy(update={name: str(place) for name, place in here.items() if place.exists()})
 
 
-class _Worker:
-    """One process of the pool, with the encoder loaded."""
+class _Worker(Worker[tuple[TransformerEncoder, EncoderFeatures]]):
+    """A worker with the encoder loaded."""
+
+    result = pa.schema({"hashes": pa.binary(), "fragments": pa.list_(pa.string()), "truncated": pa.int64()})
 
     def __init__(self, config: dict[str, Any], key: str, store: str, device: Device, threads: int) -> None:
-        torch.set_num_threads(threads)
-        self.loaded, self.error = as_data(
-            lambda: self._load(EncoderConfig.model_validate(config), key, store, device)
-        )
-
-    def _load(
-        self, config: EncoderConfig, key: str, store: str, device: Device
-    ) -> tuple[TransformerEncoder, EncoderFeatures]:
-        place = resolve_device(device)
-        identity = identify(config, place)
-        if identity.key != key:
-            raise WeightsError(
-                f"{config.name}: a worker has other weights of this name than the machine that asked "
-                f"({identity.weights.folder}); give all machines the same files"
-            )
-        return load_transformer(identity, place), FeatureStore(store).of(identity)
+        super().__init__(lambda: _load(EncoderConfig.model_validate(config), key, store, device), threads)
 
     def __call__(self, part: pa.Table) -> pa.Table:
-        """Encodes the windows of a part and writes them; the part's row is replaced by what came of it."""
+        """Encode the windows of a part and write them; one row with what came of it."""
         (row,) = part.to_pylist()
-        done, error = (None, self.error) if self.loaded is None else as_data(lambda: self._encode(row["windows"]))
-        return pa.Table.from_pylist([{**(done or NOTHING), "error": error}], schema=RESULT)
-
-    def _encode(self, parts: list[dict[str, Any]]) -> dict[str, Any]:
-        assert self.loaded is not None
-        encoder, features = self.loaded
-        texts: list[str] = []
-        arrays: list[np.ndarray] = []
-        truncated = 0
-        for window in parts:
-            for (rows, cut), batch in encode_jobs(
-                encoder, window_jobs(encoder, window["texts"], np.array(window["missing"]))
-            ):
-                for row, array in zip(rows, batch, strict=True):
-                    check_finite(encoder, window["texts"][row], array)
-                texts += [window["texts"][row] for row in rows]
-                arrays += batch
-                truncated += cut
-        hashes = hashing.hash_texts(texts)
-        return {
-            "hashes": hashes.tobytes(),
-            "fragments": features.write_fragments(hashes, arrays, shape_of(encoder)),
-            "truncated": truncated,
-        }
+        return self.row(lambda model: _encode(*model, row["windows"]))
 
 
-NOTHING: dict[str, Any] = {"hashes": b"", "fragments": [], "truncated": 0}
-RESULT = pa.schema(
-    [
-        ("hashes", pa.binary()),
-        ("fragments", pa.list_(pa.string())),
-        ("truncated", pa.int64()),
-        ("error", pa.struct([("kind", pa.string()), ("message", pa.string())])),
-    ]
-)
+def _load(config: EncoderConfig, key: str, store: str, device: Device) -> tuple[TransformerEncoder, EncoderFeatures]:
+    place = resolve_device(device)
+    identity = identify(config, place)
+    if identity.key != key:
+        raise WeightsError(
+            f"{config.name}: a worker has other weights of this name than the machine that asked "
+            f"({identity.weights.folder}); give all machines the same files"
+        )
+    return load_transformer(identity, place), FeatureStore(store).of(identity)
+
+
+def _encode(encoder: TransformerEncoder, features: EncoderFeatures, windows: list[dict[str, Any]]) -> dict[str, Any]:
+    texts: list[str] = []
+    arrays: list[np.ndarray] = []
+    truncated = 0
+    for window in windows:
+        jobs = window_jobs(encoder, window["texts"], np.array(window["missing"]))
+        for (rows, cut), batch in encode_jobs(encoder, jobs):
+            for row, array in zip(rows, batch, strict=True):
+                check_finite(encoder, window["texts"][row], array)
+            texts += [window["texts"][row] for row in rows]
+            arrays += batch
+            truncated += cut
+    hashes = hashing.hash_texts(texts)
+    fragments = features.write_fragments(hashes, arrays, shape_of(encoder))
+    return {"hashes": hashes.tobytes(), "fragments": fragments, "truncated": truncated}

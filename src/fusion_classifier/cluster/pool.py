@@ -1,32 +1,30 @@
-"""Ray: a pool of workers on this machine or a cluster, each with the models loaded.
+"""Ray: a pool of workers on this machine or a cluster, each with one GPU or a share of the cores (docs/cluster.md).
 
-Needs the extra `ray`. How it is used: docs/cluster.md.
-
-A worker is a process with one GPU, or a share of the cores. What goes wrong in one travels to the command as data, so
-that the user reads the same sentence as without Ray; a worker that dies is started anew, and its part done again.
+Needs the extra `ray`.
 """
 
-import importlib.util
 import logging
 import os
 import socket
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
-from fusion_classifier import errors
 from fusion_classifier.config import Device
 from fusion_classifier.errors import FecError, UsageError, reason
+from fusion_classifier.support.extras import require
+
+# Ray is imported where it is used: it is an extra, and takes a second.
+# ruff: noqa: PLC0415
 
 OBJECT_STORE_BYTES = 512 * 2**20  # of a Ray that is started here: texts and results only, no features
 ANSWER_SECONDS = 10  # in which a cluster's address must be reached
-INSTALL = "pip install 'llm-fusion-classifier[ray]'"
 
-# Nothing is reported to Ray's makers; its C++ part writes to the terminal only what ends it; what befalls a worker is
-# not printed among the results on standard output; a worker without a GPU of its own does not see the others'.
+# No usage statistics; from Ray's C++ part only fatal errors; nothing of the workers' among the results on standard
+# output; a worker without a GPU of its own does not see those of others. Ray reads it when it is imported.
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_BACKEND_LOG_LEVEL": "fatal",
@@ -34,29 +32,30 @@ QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
 }
 
-R = TypeVar("R")
-
 
 @dataclass(frozen=True)
 class RayEngine:
-    """Where the workers are, and how many: on the cluster of `address`, else here; one a GPU or core unless said."""
+    """Where the workers are, and how many."""
 
     address: str | None = None
+    """Address of a cluster. Default: Ray is started on this machine."""
     workers: int | None = None
+    """Number of workers. Default: one per GPU, or else one per core."""
     device: Device = "auto"
+    """Device of the workers."""
 
 
 @dataclass(frozen=True)
 class Pool:
-    """What each of `workers` gets: one GPU, or `cores`."""
+    """Number of workers, and the cores and GPUs of each."""
 
     workers: int
     cores: int
     gpus: int
 
     def arguments(self) -> dict[str, Any]:
-        """Of `ray.data.Dataset.map_batches`, for a class that is made once a worker."""
-        import ray.data  # noqa: PLC0415
+        """Arguments of `ray.data.Dataset.map_batches` for a class of which each worker has one object."""
+        import ray.data
 
         wanted = {"num_gpus": self.gpus} if self.gpus else {"num_cpus": self.cores}
         # A second part waits at each worker, so that none is idle in between.
@@ -66,54 +65,98 @@ class Pool:
 
 @contextmanager
 def connected(engine: RayEngine) -> Iterator[Pool]:
-    """Ray, started here or joined by its address; left afterwards.
+    """Ray, started here or joined by its address, while the block runs.
 
     Raises:
-        UsageError: Ray is not installed, or can't be reached, or has nothing to give.
-        FecError: Ray itself failed, or a worker can't be started anew.
+        UsageError: Ray is not installed, can't be reached, or does not have that many GPUs or cores.
+        FecError: Ray failed.
     """
-    prepare()
-    import ray  # noqa: PLC0415
-    import ray.data  # noqa: PLC0415
+    require("Ray", "ray", "ray")
+    with _quiet():
+        import ray
 
-    started_here = not ray.is_initialized()
-    if started_here:
-        settings: dict[str, Any] = {"address": engine.address or "local"}
-        if engine.address is None:
-            settings |= {"object_store_memory": OBJECT_STORE_BYTES, "include_dashboard": False}
-        try:
-            _see_that_it_answers(engine.address)
-            with _silent(), warnings.catch_warnings():
-                # Ray's own processes are started by a fork; none of them touches a store.
-                warnings.filterwarnings("ignore", "lance is not fork-safe")
-                ray.init(log_to_driver=False, logging_level=logging.ERROR, **settings)
-        except (OSError, ValueError, RuntimeError) as error:
-            place = engine.address or "this machine"
-            raise UsageError(f"--engine ray: no Ray at {place} ({reason(error)})") from error
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = context.print_on_execution_start = False
-    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what fails is raised
-    try:
-        yield _pool(engine, ray.cluster_resources())
-    except ray.exceptions.RayError as error:
-        raise FecError(
-            f"--engine ray: {reason(error)}; run the same command again: what was stored is kept"
-        ) from error
-    finally:
+        started_here = not ray.is_initialized()
         if started_here:
-            ray.shutdown()
+            _start(engine.address)
+        try:
+            yield _pool(engine, ray.cluster_resources())
+        except ray.exceptions.RayError as error:
+            raise FecError(f"Ray: {reason(error)}; run the same command again: what was stored is kept") from error
+        finally:
+            if started_here:
+                ray.shutdown()
 
 
-def _see_that_it_answers(address: str | None) -> None:
-    """Raises OSError where nothing listens: Ray itself would go on trying for minutes."""
+def _start(address: str | None) -> None:
+    import ray
+
+    settings: dict[str, Any] = {"address": address or "local"}
+    if address is None:
+        settings |= {"object_store_memory": OBJECT_STORE_BYTES, "include_dashboard": False}
+    try:
+        _check_address(address)
+        with _no_standard_error(), warnings.catch_warnings():
+            # Ray's own processes are started by a fork; none of them touches a store.
+            warnings.filterwarnings("ignore", "lance is not fork-safe")
+            ray.init(log_to_driver=False, logging_level=logging.ERROR, **settings)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise UsageError(f"`address`: no Ray at {address or 'this machine'} ({reason(error)})") from error
+
+
+def _check_address(address: str | None) -> None:
+    """Raise OSError where nothing listens: Ray itself would go on trying for minutes."""
     host, sign, port = (address or "").rpartition("://")[2].rpartition(":")
     if sign and port.isdecimal():
         socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_SECONDS).close()
 
 
+def _pool(engine: RayEngine, resources: Mapping[str, float]) -> Pool:
+    cores = int(resources.get("CPU", 0))
+    gpus = 0 if engine.device == "cpu" else int(resources.get("GPU", 0))
+    most = gpus or cores
+    workers = engine.workers or most
+    if not 0 < workers <= most:
+        raise UsageError(
+            f"`workers`: {workers}, but there are {gpus} GPUs and {cores} cores, so up to {most} workers"
+        )
+    return Pool(workers, max(cores // workers, 1), 1 if gpus else 0)
+
+
 @contextmanager
-def _silent() -> Iterator[None]:
-    """Ray's C++ part says on standard error that it has been told to be silent; what fails is raised, not printed."""
+def _quiet() -> Iterator[None]:
+    """Ray without its output; environment, log level and settings are restored afterwards."""
+    added = {name: value for name, value in QUIET.items() if name not in os.environ}
+    os.environ.update(added)
+    logger = logging.getLogger("ray.data")
+    level = logger.level
+    try:
+        from ray.data import DataContext
+
+        logger.setLevel(logging.CRITICAL)  # what fails is raised
+        with changed(DataContext.get_current(), enable_progress_bars=False, print_on_execution_start=False):
+            yield
+    finally:
+        logger.setLevel(level)
+        for name in added:
+            os.environ.pop(name, None)
+
+
+@contextmanager
+def changed(target: Any, **values: Any) -> Iterator[None]:
+    """Attributes of an object have other values while the block runs."""
+    before = {name: getattr(target, name) for name in values}
+    try:
+        for name, value in values.items():
+            setattr(target, name, value)
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(target, name, value)
+
+
+@contextmanager
+def _no_standard_error() -> Iterator[None]:
+    """Ray's C++ part reports on standard error that it was told to be silent."""
     sys.stderr.flush()
     kept = os.dup(2)
     with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - a device
@@ -123,49 +166,3 @@ def _silent() -> Iterator[None]:
     finally:
         os.dup2(kept, 2)
         os.close(kept)
-
-
-def prepare() -> None:
-    """To be called before Ray is imported: it reads its environment then.
-
-    Raises:
-        UsageError: Ray is not installed.
-    """
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
-    if importlib.util.find_spec("ray") is None:
-        raise UsageError(f"--engine ray: Ray is not installed; {INSTALL}")
-
-
-def _pool(engine: RayEngine, resources: Mapping[str, float]) -> Pool:
-    cores = int(resources.get("CPU", 0))
-    gpus = 0 if engine.device == "cpu" else int(resources.get("GPU", 0))
-    most = gpus or cores
-    workers = engine.workers or most
-    if not 0 < workers <= most:
-        raise UsageError(f"--workers {workers}: there are {gpus} GPUs and {cores} cores, so up to {most} workers")
-    return Pool(workers, max(cores // workers, 1), 1 if gpus else 0)
-
-
-def as_data(work: Callable[[], R]) -> tuple[R | None, dict[str, str] | None]:
-    """The result of a call, or its error in a form that every machine can read.
-
-    An error that nobody foresaw is one too; its traceback goes to the worker's log.
-    """
-    try:
-        return work(), None
-    except FecError as error:
-        return None, {"kind": type(error).__name__, "message": str(error)}
-    except Exception as error:
-        logging.getLogger(__name__).exception("a worker failed")
-        message = f"--engine ray: a worker failed ({type(error).__name__}: {reason(error)})"
-        return None, {"kind": FecError.__name__, "message": f"{message}; Ray's log of the worker says where"}
-
-
-def raise_again(error: Mapping[str, str]) -> None:
-    """The error that `as_data` has made data of.
-
-    Raises:
-        FecError: always, of the kind it was.
-    """
-    raise getattr(errors, error["kind"], FecError)(error["message"])

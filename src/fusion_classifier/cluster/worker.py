@@ -1,0 +1,72 @@
+"""A process of the pool with a model loaded. Its errors travel to the driver as data, and are raised there again.
+
+So the user reads the same message as without Ray. A worker that dies is started anew by Ray, and its part done again.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, ClassVar, Generic, TypeVar
+
+import pyarrow as pa
+import torch
+
+from fusion_classifier import errors
+from fusion_classifier.errors import FecError, reason
+
+Model = TypeVar("Model")
+Result = TypeVar("Result")
+ERROR = pa.field("error", pa.struct([("kind", pa.string()), ("message", pa.string())]))
+
+
+class Worker(Generic[Model]):
+    """One process of the pool.
+
+    Args:
+        load: Loads the model.
+        threads: Threads of torch.
+    """
+
+    result: ClassVar[pa.Schema]
+    """Columns of a part's result."""
+
+    def __init__(self, load: Callable[[], Model], threads: int) -> None:
+        torch.set_num_threads(threads)
+        self.model, self.error = as_data(load)
+
+    def row(self, work: Callable[[Model], dict[str, Any]]) -> pa.Table:
+        """One row: what `work` gives for the model, or the error."""
+        model = self.model
+        found, error = (None, self.error) if model is None else as_data(lambda: work(model))
+        return pa.Table.from_pylist([{**(found or {}), "error": error}], schema=self.result.append(ERROR))
+
+
+def rows_of(dataset: Any) -> Iterator[dict[str, Any]]:
+    """The rows that workers made of a `ray.data.Dataset`.
+
+    Raises:
+        FecError: A worker's error.
+    """
+    for row in dataset.iter_rows():
+        if row["error"] is not None:
+            raise_again(row["error"])
+        yield row
+
+
+def as_data(work: Callable[[], Result]) -> tuple[Result | None, dict[str, str] | None]:
+    """The result of a call, or its error in a form that every machine can read.
+
+    The traceback of an unexpected error goes to the worker's log.
+    """
+    try:
+        return work(), None
+    except FecError as error:
+        return None, {"kind": type(error).__name__, "message": str(error)}
+    except Exception as error:
+        logging.getLogger(__name__).exception("a worker failed")
+        message = f"a Ray worker failed ({type(error).__name__}: {reason(error)}); see its log"
+        return None, {"kind": FecError.__name__, "message": message}
+
+
+def raise_again(error: Mapping[str, str]) -> None:
+    """Raise the error that `as_data` has made data of, as what it was."""
+    raise getattr(errors, error["kind"], FecError)(error["message"])
