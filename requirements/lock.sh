@@ -28,9 +28,9 @@ hashed() { # NAME TITLE: from $work/NAME.list to requirements/NAME.txt
 
 versions "$work/pip.list"
 hashed pip "The installer."
-"${install[@]}" hatchling editables '.[serve]'
+"${install[@]}" hatchling editables '.[gguf,report,serve]'
 versions "$work/run.list"
-hashed run "What the package and its server need, and what builds it."
+hashed run "What the package, GGUF files, reports and the server need, and what builds it."
 "${install[@]}" --group dev
 versions "$work/dev.list"
 hashed dev "What tests and documentation need more."
@@ -39,7 +39,8 @@ hashed dev "What tests and documentation need more."
 # and the tests' own tools are the pinned ones.
 grep -E '^(torch|hypothesis|pytest|pytest-timeout|pytest-xdist|requests|schemathesis)==' constraints.txt >"$work/pinned.list"
 { echo "# The oldest versions that pyproject.toml allows, but for torch and the tests' tools. Written by make lock."
-  "$work/venv/bin/uv" pip compile --quiet --resolution lowest-direct --extra serve --group pyproject.toml:test \
-    --constraint "$work/pinned.list" --no-header --no-annotate ${PIP_FIND_LINKS:+--find-links "$PIP_FIND_LINKS"} pyproject.toml |
+  "$work/venv/bin/uv" pip compile --quiet --resolution lowest-direct --group pyproject.toml:test \
+    --extra gguf --extra hub --extra report --extra serve --extra skops --constraint "$work/pinned.list" \
+    --no-header --no-annotate ${PIP_FIND_LINKS:+--find-links "$PIP_FIND_LINKS"} pyproject.toml |
     grep -vE '^(triton|nvidia-.*|cuda-.*)==' | sed 's/+cpu$//'
 } >requirements/minimum.txt

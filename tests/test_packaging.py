@@ -1,25 +1,18 @@
 """The sdist and the wheel: both build, hold what they should, and what is installed from them works."""
 
 import os
+import re
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
-# What is not Python: data files that a build may forget.
-DATA_FILES = [
-    "builtin/go-emotions/README.md",
-    "builtin/go-emotions/model.safetensors",
-    "evaluation/report.html.j2",
-    "modelcard.md.j2",
-    "py.typed",
-    "serving/static/page.js",
-    "tasks/named/demo_corpus/train.csv",
-]
+SOURCE = ROOT / "src"
 
 
 @pytest.fixture(scope="module")
@@ -33,13 +26,15 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_wheel_holds_the_data_files_and_no_data_sets(built: Path) -> None:
+@pytest.mark.slow
+def test_the_wheel_holds_every_file_of_the_source(built: Path) -> None:
     (wheel,) = built.glob("*.whl")
-    names = zipfile.ZipFile(wheel).namelist()
-    assert {f"fusion_classifier/{name}" for name in DATA_FILES} <= set(names)
+    files = {path.relative_to(SOURCE).as_posix() for path in SOURCE.rglob("*") if path.is_file()}
+    assert {name for name in files if "__pycache__" not in name} <= set(zipfile.ZipFile(wheel).namelist())
     assert wheel.stat().st_size < 12e6
 
 
+@pytest.mark.slow
 def test_the_sdist_holds_what_a_packager_needs(built: Path) -> None:
     (sdist,) = built.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
@@ -47,25 +42,15 @@ def test_the_sdist_holds_what_a_packager_needs(built: Path) -> None:
     assert {"pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "tests/conftest.py", "mkdocs.yml"} <= names
 
 
+@pytest.mark.slow
 def test_the_installed_wheel_works_by_itself(built: Path, tmp_path: Path) -> None:
     (wheel,) = built.glob("*.whl")
     where = str(tmp_path / "site")
-    pip = [
-        sys.executable,
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--no-deps",
-        "--no-index",
-        "--target",
-        where,
-        str(wheel),
-    ]
-    subprocess.run(pip, check=True, timeout=120)
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index"]
+    subprocess.run([*pip, "--target", where, str(wheel)], check=True, timeout=120)
     code = (
-        "import fusion_classifier, sys; print(fusion_classifier.__file__);"
-        "from fusion_classifier.cli import main; main(['tasks', '--json'])"
+        "import fusion_classifier; print(fusion_classifier.__file__);"
+        "from fusion_classifier.cli.main import main; main(['tasks', '--json'])"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -79,3 +64,14 @@ def test_the_installed_wheel_works_by_itself(built: Path, tmp_path: Path) -> Non
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(where)
     assert '"name": "demo"' in done.stdout
+
+
+def test_all_that_is_needed_is_pinned() -> None:
+    """Every package of pyproject.toml has one version in constraints.txt, and the core stays small."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    core, extras = project["project"]["dependencies"], project["project"]["optional-dependencies"].values()
+    named = {re.split(r"[\[>=<]", line)[0] for line in [*core, *(line for extra in extras for line in extra)]}
+    pinned = [line.partition("==")[0] for line in (ROOT / "constraints.txt").read_text("utf-8").splitlines()]
+    assert len(core) <= 18
+    assert len(pinned) == len(set(pinned))
+    assert named <= {name.lower().replace("_", "-") for name in pinned}
