@@ -46,7 +46,7 @@ def work(tmp_path: Path) -> Workspace:
     return Workspace(FeatureStore(tmp_path / "store"), torch.device("cpu"), QUIET)
 
 
-def test_every_subset_under_every_head_and_what_each_encoder_adds(
+def test_every_subset_under_every_head(
     bert_folder: Path, roberta_folder: Path, llama_folder: Path, work: Workspace, tmp_path: Path
 ) -> None:
     encoders = [bert_folder, roberta_folder, llama_folder]

@@ -112,7 +112,7 @@ def test_a_folder_of_something_else_is_left_alone(task: LoadedTask, work: Worksp
         audit(task, [], tmp_path / "mine" / "labels.csv", work, label_errors=False)
 
 
-def test_an_audit_that_was_stopped_while_it_wrote_can_be_repeated(
+def test_an_audit_stopped_while_writing_can_be_repeated(
     task: LoadedTask, work: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     audit(task, [], tmp_path / "whole", work, label_errors=False)
@@ -136,9 +136,7 @@ def test_an_audit_that_was_stopped_while_it_wrote_can_be_repeated(
             assert (out / file.name).read_bytes() == file.read_bytes()
 
 
-def test_a_second_audit_takes_the_place_of_the_first_and_leaves_what_is_not_its_own(
-    task: LoadedTask, work: Workspace, tmp_path: Path
-) -> None:
+def test_a_second_audit_replaces_the_first(task: LoadedTask, work: Workspace, tmp_path: Path) -> None:
     out = tmp_path / "out"
     audit(task, [], out, work, label_errors=False)
     (out / "label_issues.csv").write_text("of an earlier audit")
@@ -148,7 +146,7 @@ def test_a_second_audit_takes_the_place_of_the_first_and_leaves_what_is_not_its_
     assert (out / "my notes.txt").read_text() == "mine"
 
 
-def test_without_cleanlab_the_rest_is_done_and_a_note_says_how_to_have_it(
+def test_without_cleanlab_the_rest_is_done(
     task: LoadedTask, encoder: EncoderConfig, work: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
@@ -172,9 +170,7 @@ def test_a_folder_that_can_not_be_written_is_an_error(task: LoadedTask, work: Wo
 
 
 @needs_cleanlab
-def test_labels_that_were_planted_wrong_are_found_and_named_first(
-    minilm: str, work: Workspace, tmp_path: Path
-) -> None:
+def test_planted_label_errors_are_found_and_named_first(minilm: str, work: Workspace, tmp_path: Path) -> None:
     """Of the demo corpus, 5 % of the rows of train get another label at random."""
     clean = load_task(TaskConfig(name="demo"))
     rng = np.random.default_rng(0)

@@ -162,7 +162,7 @@ def test_places_that_are_no_files_are_said_in_a_sentence(tmp_path: Path) -> None
         assert settled(lambda path=path: list(texts_of(path, "text"))), path  # type: ignore[misc]
 
 
-def test_a_message_about_a_long_field_has_its_beginning_and_its_way_out(tmp_path: Path) -> None:
+def test_a_message_about_a_long_field_is_shortened(tmp_path: Path) -> None:
     path = tmp_path / "long.csv"
     path.write_text(f"{'a' * 70_000},label\n" + "x,y\n" * 20, "utf-8")
     said = settled(lambda: load_task(TaskConfig(name=str(path))))
@@ -171,7 +171,7 @@ def test_a_message_about_a_long_field_has_its_beginning_and_its_way_out(tmp_path
     assert said.endswith("set `text_column`")
 
 
-def test_a_million_characters_and_a_hundred_thousand_labels_are_read(tmp_path: Path) -> None:
+def test_long_texts_and_many_labels_are_read(tmp_path: Path) -> None:
     long = tmp_path / "long.csv"
     rows = [f"{'word ' * 200_000}{i},{'ab'[i % 2]}" for i in range(20)]
     long.write_text("\n".join(["text,label", *rows]), "utf-8")
@@ -190,9 +190,7 @@ def of_one_value(text: str, rows: int, path: Path) -> Path:
 
 
 @pytest.mark.parametrize(("characters", "rows"), [(10, 20_000_000), (1_000_000, 50_000)])
-def test_a_parquet_file_that_unpacks_to_gigabytes_is_refused_in_little_memory(
-    characters: int, rows: int, tmp_path: Path
-) -> None:
+def test_a_parquet_bomb_is_refused_in_little_memory(characters: int, rows: int, tmp_path: Path) -> None:
     bomb = of_one_value("a" * characters, rows, tmp_path / "bomb.parquet")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for work in (lambda: load_task(TaskConfig(name=str(bomb))), lambda: sum(map(len, texts_of(bomb, "text")))):

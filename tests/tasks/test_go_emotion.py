@@ -155,7 +155,7 @@ def test_official_release_gives_exactly_the_published_rows(
     assert made.fingerprint() == task.split(split).fingerprint()
 
 
-def test_labels_are_those_of_the_published_and_the_official_files(published: Path) -> None:
+def test_labels_are_those_of_the_published_files(published: Path) -> None:
     assert load_table(published / "go_emotion", labels=GoEmotion.labels).labels == GoEmotion.labels
     names = (published / "go_emotion_multilabel" / "labels.txt").read_text("utf-8").split()
     assert (*GoEmotion.labels, "neutral") == tuple(names)

@@ -40,7 +40,7 @@ def test_no_model_is_needed() -> None:
 # Duplicates.
 
 
-def test_copies_are_counted_to_the_letter_and_up_to_case_and_punctuation() -> None:
+def test_copies_are_counted_exact_and_normalized() -> None:
     found, copies = find_duplicates(
         task_of(
             train=[("we won", 2), ("we won", 2), ("We won!", 2), ("it is dark", 1)],
@@ -88,7 +88,7 @@ def test_duplicates_agree_with_the_overlap_of_evaluation(
 
 
 @given(train=ROWS, test=ROWS)
-def test_the_list_of_copies_has_every_row_that_is_not_alone_and_its_text_to_the_letter(
+def test_copies_are_all_rows_with_a_duplicated_text(
     train: list[tuple[str, int]], test: list[tuple[str, int]]
 ) -> None:
     task = task_of(train=train, test=test)
@@ -114,7 +114,7 @@ def test_several_labels_a_text_conflict_where_their_sets_do() -> None:
 # Counts.
 
 
-def test_labels_are_counted_by_split_and_missing_and_rare_ones_named() -> None:
+def test_missing_and_rare_labels_are_named() -> None:
     many = [("x", 0)] * FEW_ROWS
     found = count_labels(task_of(train=[*many, ("y", 1)], test=[("z", 2)]))
     assert found["rows"]["anger"] == {"train": FEW_ROWS, "test": 0}
@@ -150,7 +150,7 @@ def test_an_empty_split_has_no_length() -> None:
     assert measure_lengths([]) == {"mean": 0, "median": 0, "p95": 0, "max": 0}
 
 
-def test_characters_and_words_are_those_of_the_text_as_it_stands() -> None:
+def test_characters_and_words_are_those_of_the_given_text() -> None:
     figures = data_quality(task_of(train=[("so  dark!", 1), ("dark", 1)], test=[]))[0]["splits"]
     assert figures["train"]["characters"]["max"] == 9
     assert figures["train"]["words"]["max"] == 2
@@ -186,7 +186,7 @@ def test_own_and_other_names_are_told_apart() -> None:
     assert [fear[key] for key in ("rows", "own", "found")] == [1, 0, 2]
 
 
-def test_names_of_several_words_are_found_and_names_that_are_no_words_are_not_looked_for() -> None:
+def test_names_of_several_words_are_found_numbers_are_not() -> None:
     labels = ("very_sad", "12", "👍")
     found = find_label_words(task_of(labels, train=[("I am Very Sad.", 0), ("12 👍", 1), ("sad, very", 0)]))
     assert found["own"] == {"train": 1}

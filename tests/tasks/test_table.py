@@ -121,7 +121,7 @@ def test_every_text_survives_parquet_to_the_letter(shared: Path, pairs: Pairs, e
     assert pairs_of(write_parquet(shared / "survives.parquet", text=texts, label=labels)) == pairs
 
 
-def test_surrounding_space_of_a_text_is_kept_and_of_a_label_is_not(tmp_path: Path) -> None:
+def test_space_around_a_text_is_kept_and_around_a_label_not(tmp_path: Path) -> None:
     path = write_bytes(tmp_path / "a.csv", "text,label\n  two spaces ,  joy \n")
     assert pairs_of(path) == [("  two spaces ", "joy")]
 
@@ -216,7 +216,7 @@ def test_blank_lines_are_no_rows_but_count_as_lines(tmp_path: Path) -> None:
     assert f"{path}, line 4: the text is empty" in message(lambda: labelled(path))
 
 
-def test_jsonl_line_number_is_not_shifted_by_unicode_line_separators(tmp_path: Path) -> None:
+def test_unicode_line_separators_are_no_lines_of_jsonl(tmp_path: Path) -> None:
     rows: list[object] = [{"text": "a\u2028b\u2029c\x85d", "label": "joy"}, {"text": " ", "label": "joy"}]
     path = write_jsonl(tmp_path / "a.jsonl", rows)
     assert f"{path}, line 2: " in message(lambda: labelled(path))
@@ -325,12 +325,12 @@ def test_text_after_a_closing_quote_is_an_error(tmp_path: Path) -> None:
     assert message(lambda: labelled(path)).startswith(f"{path}, line 3: ")
 
 
-def test_doubled_csv_column_is_an_error(tmp_path: Path) -> None:
+def test_duplicated_csv_column_is_an_error(tmp_path: Path) -> None:
     path = write_bytes(tmp_path / "a.csv", "text,label,text\nfine,joy,bad\n")
     assert message(lambda: labelled(path)) == f"{path}, line 1: column 'text' is duplicated"
 
 
-def test_doubled_parquet_column_is_an_error(tmp_path: Path) -> None:
+def test_duplicated_parquet_column_is_an_error(tmp_path: Path) -> None:
     """Which of the two is meant is a guess."""
     path = tmp_path / "a.parquet"
     pq.write_table(
@@ -338,14 +338,6 @@ def test_doubled_parquet_column_is_an_error(tmp_path: Path) -> None:
     )
     said = message(lambda: labelled(path))
     assert str(path) in said
-    assert "'text'" in said
-
-
-def test_doubled_json_key_is_an_error(tmp_path: Path) -> None:
-    """Which of the two is meant is a guess."""
-    path = write_bytes(tmp_path / "a.jsonl", '{"text": "one", "label": "joy", "text": "two"}\n')
-    said = message(lambda: labelled(path))
-    assert said.startswith(f"{path}, line 1: ")
     assert "'text'" in said
 
 
@@ -460,7 +452,7 @@ def test_parquet_string_that_is_not_utf8_is_an_error(tmp_path: Path) -> None:
     assert "not a readable Parquet file" in said
 
 
-def test_parquet_column_that_nobody_asked_for_can_hold_any_value(tmp_path: Path) -> None:
+def test_other_parquet_columns_can_hold_any_value(tmp_path: Path) -> None:
     """Here a time beyond Python's calendar."""
     late = pa.array([2**62], pa.timestamp("us"))
     assert pairs_of(write_parquet(tmp_path / "a.parquet", text=["fine"], label=["joy"], at=late)) == [("fine", "joy")]
@@ -503,7 +495,7 @@ def rows_of(*labels: str) -> list[Labelled]:
     return [Labelled(f"a.csv, line {number}", "text", label) for number, label in enumerate(labels, start=2)]
 
 
-def test_number_labels_are_ordered_by_size_and_names_by_alphabet() -> None:
+def test_numbers_are_ordered_by_size_names_by_alphabet() -> None:
     assert label_order(rows_of("10", "9", "-1", "10")) == ("-1", "9", "10")
     assert label_order(rows_of("joy", "anger", "joy")) == ("anger", "joy")
     assert label_order(rows_of("10", "9", "joy")) == ("10", "9", "joy")
@@ -515,7 +507,7 @@ def test_labels_of_equal_size_have_one_order() -> None:
     assert label_order(rows_of(*labels)) == tuple(sorted(labels, key=lambda label: (int(label), label)))
 
 
-def test_label_numbers_beyond_pythons_limit_of_digits_are_still_labels() -> None:
+def test_numbers_beyond_pythons_digit_limit_are_labels() -> None:
     huge = "9" * 5000
     assert set(label_order(rows_of(huge, "1"))) == {huge, "1"}
 
@@ -525,7 +517,7 @@ def test_label_is_a_name_or_its_index(tmp_path: Path) -> None:
     assert split.labels == (0, 0, 1, 1)
 
 
-def test_label_that_looks_like_an_index_is_a_name_where_a_name_is_a_number(tmp_path: Path) -> None:
+def test_where_a_name_is_a_number_no_label_is_an_index(tmp_path: Path) -> None:
     """Labels 1 to 3: 1 is the first, not the second, and 0 is none."""
     assert to_split(rows_of("1", "3"), ("1", "2", "3")).labels == (0, 2)
     assert "unknown label '0'" in message(lambda: to_split(rows_of("0"), ("1", "2", "3")))
@@ -674,7 +666,7 @@ def test_folder_without_split_files_is_an_error(tmp_path: Path) -> None:
     assert said == f"{tmp_path}: no train, valid or test file with one of the endings {', '.join(ENDINGS)}"
 
 
-def test_folder_without_valid_holds_a_tenth_out_of_train_and_says_so(tmp_path: Path) -> None:
+def test_folder_without_valid_holds_out_a_tenth_of_train(tmp_path: Path) -> None:
     folder = write_splits(tmp_path / "d", train=TRAIN, test=TEST)
     task = load_table(folder, TaskConfig(name="mine", split_seed=5))
     assert len(task.split("valid")) == 4
@@ -700,7 +692,7 @@ def test_labels_come_from_train_alone(tmp_path: Path) -> None:
     assert load_table(folder).labels == ("joy", "sad")
 
 
-def test_given_labels_go_before_sorting_and_must_match_the_order_file(tmp_path: Path) -> None:
+def test_given_labels_must_match_the_order_file(tmp_path: Path) -> None:
     folder = write_splits(tmp_path / "d", train=TRAIN, valid=VALID)
     task = load_table(folder, name="mine", licence="CC0", labels=("joy", "fear", "anger"))
     assert (task.name, task.licence, task.labels) == ("mine", "CC0", ("joy", "fear", "anger"))
@@ -751,7 +743,7 @@ def test_file_too_small_to_split_is_an_error_that_names_it(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("ending", [".csv", ".jsonl"])
-def test_rows_are_read_one_by_one_and_a_fault_is_found_where_it_is(tmp_path: Path, ending: str) -> None:
+def test_rows_are_read_one_by_one(tmp_path: Path, ending: str) -> None:
     """So that a file larger than memory can be read; ten megabytes of rows here."""
     path = tmp_path / f"large{ending}"
     line = "a long text " * 50

@@ -179,7 +179,7 @@ def _jsonl_rows(path: Path) -> Iterator[Row]:
         if not line.strip():
             continue
         try:
-            values = json.loads(line, object_pairs_hook=_unique_keys)
+            values = json.loads(line)
         except (ValueError, RecursionError) as error:
             # Its own "line 1" would be taken for the file's.
             what = f"{error.msg} at character {error.colno}" if isinstance(error, json.JSONDecodeError) else error
@@ -187,14 +187,6 @@ def _jsonl_rows(path: Path) -> Iterator[Row]:
         if not isinstance(values, dict):
             raise DataError(f'{path}, line {number}: not a JSON object such as {{"text": …, "label": …}}')
         yield Row(str(path), f"line {number}", values)
-
-
-def _unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    values = dict(pairs)
-    if len(values) < len(pairs):
-        keys = [key for key, _ in pairs]
-        raise ValueError(f"key {next(key for key in keys if keys.count(key) > 1)!r} is duplicated")
-    return values
 
 
 def _parquet_rows(path: Path, columns: Collection[str]) -> Iterator[Row]:
