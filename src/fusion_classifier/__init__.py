@@ -15,7 +15,9 @@ from fusion_classifier.version import __version__
 if TYPE_CHECKING:
     from fusion_classifier.classifier.estimator import FusionClassifier
     from fusion_classifier.classifier.head_estimator import FusionHeadClassifier
-    from fusion_classifier.config import TaskConfig
+    from fusion_classifier.config import HeadConfig, TaskConfig, TrainingChanges, TrainingConfig
+    from fusion_classifier.fusion.head import Head
+    from fusion_classifier.fusion.registry import register_head
     from fusion_classifier.tasks.hub_dataset import HubDataset
     from fusion_classifier.tasks.loaded import LoadedTask, Split
     from fusion_classifier.tasks.registry import load_task, register_task
@@ -28,13 +30,18 @@ for _name in ("torchao", "torch.utils._pytree"):
 __all__ = [
     "FusionClassifier",
     "FusionHeadClassifier",
+    "Head",
+    "HeadConfig",
     "HubDataset",
     "LoadedTask",
     "Split",
     "Task",
     "TaskConfig",
+    "TrainingChanges",
+    "TrainingConfig",
     "__version__",
     "load_task",
+    "register_head",
     "register_task",
 ]
 
@@ -42,12 +49,17 @@ __all__ = [
 _MODULES = {
     "FusionClassifier": "classifier.estimator",
     "FusionHeadClassifier": "classifier.head_estimator",
+    "Head": "fusion.head",
+    "HeadConfig": "config",
     "HubDataset": "tasks.hub_dataset",
     "LoadedTask": "tasks.loaded",
     "Split": "tasks.loaded",
     "Task": "tasks.task",
     "TaskConfig": "config",
+    "TrainingChanges": "config",
+    "TrainingConfig": "config",
     "load_task": "tasks.registry",
+    "register_head": "fusion.registry",
     "register_task": "tasks.registry",
 }
 
