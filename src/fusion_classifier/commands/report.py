@@ -84,7 +84,6 @@ def write_report(
             metrics=metrics,
             seeds={seed: _seed(folder, seed) for seed in metrics["seeds"]},
             part=part,
-            names=part.names,
             texts=found[0] if texts and not no_texts else None,
             no_texts=no_texts if texts else "Texts were left out of this report, as asked.",
             label_tree=found[1],

@@ -42,9 +42,8 @@ from fusion_classifier.classifier.folder import (
 from fusion_classifier.config import RunConfig
 from fusion_classifier.encoders.identity import identify
 from fusion_classifier.errors import DataError
-from fusion_classifier.evaluation.metrics import per_class
-from fusion_classifier.evaluation.plots import plot_confusion, plot_f1_by_label, plot_risk_coverage, plot_training
-from fusion_classifier.evaluation.predictions import SplitPredictions, write_predictions
+from fusion_classifier.evaluation.pictures import optional_pictures, write_pictures, write_training_curves
+from fusion_classifier.evaluation.predictions import write_predictions
 from fusion_classifier.features.extract import open_splits
 from fusion_classifier.fusion.head import count_parameters
 from fusion_classifier.runs.context import Workspace
@@ -129,8 +128,12 @@ def train_task(
             decision=best.decision,
         )
         save_model(out / "model", model, best.head, model_card(model, training=config.training))
-        with atomic_file(out / "training_curves.png") as path:
-            plot_training({seed: one.history for seed, one in trained.items()}, path)
+        records = {
+            seed: {"best_epoch": one.best_epoch, "history": [asdict(epoch) for epoch in one.history]}
+            for seed, one in trained.items()
+        }
+        with optional_pictures(work.say):
+            write_training_curves(out, records)
     return trained
 
 
@@ -241,7 +244,8 @@ def run(
     with locked(out):
         with atomic_file(out / "predictions.parquet") as path:
             write_predictions(list(parts.values()), task.labels, path)
-        _draw(parts[reported], task, out)
+        with optional_pictures(work.say):
+            write_pictures(out, parts[reported], task.labels, task.label_tree)
         write_atomic(out / METRICS_FILE, json.dumps(metrics, indent=2, default=_json) + "\n")
         write_atomic(out / "model" / CARD_FILE, _card(config, task, out, metrics, work))
         tracking.evaluated(by_seed({name: figure["metrics"] for name, figure in figures.items()}, config.seeds))
@@ -270,18 +274,6 @@ def training_data(task: str, licence: str, hashes: Mapping[str, str]) -> Trainin
         return TrainingData(licence=licence, hashes=hashes)
     dataset = named.hub.repo if named.hub else None
     return TrainingData(named.title, licence, dataset, named.language, hashes)
-
-
-def _draw(part: SplitPredictions, task: LoadedTask, out: Path) -> None:
-    """Pictures of what a run predicts: a confusion matrix and what abstaining brings, or F1 by label."""
-    if task.multilabel:
-        with atomic_file(out / "f1_by_label.png") as path:
-            plot_f1_by_label(per_class(part, task.labels), path)
-        return
-    with atomic_file(out / "confusion_matrix.png") as path:
-        plot_confusion(part.labels, list(part.answers.values()), task.labels, path)
-    with atomic_file(out / "risk_coverage.png") as path:
-        plot_risk_coverage(part.labels, part.by_seed, path)
 
 
 def _json(value: object) -> object:

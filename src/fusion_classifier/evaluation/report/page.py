@@ -1,298 +1,209 @@
-"""The report of a run: everything that its page shows, as plain values, and the page itself.
+"""The report of a run as one HTML file: everything that `report.html.j2` shows, as plain values.
 
-`page` fills `report.html.j2` with what these functions give: one HTML file that needs nothing beside it. Metrics come
-from `metrics.json`; only what a picture needs beyond them is computed here, from the stored predictions.
+Metrics come from metrics.json; what a figure needs beyond them is computed from the predictions.
 """
 
 import base64
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jinja2
 import numpy as np
-from sklearn.metrics import average_precision_score, precision_recall_curve
 
+from fusion_classifier.evaluation.figures.charts import reliability_chart, risk_chart, training_charts
+from fusion_classifier.evaluation.figures.confusion import confusion_matrix
+from fusion_classifier.evaluation.figures.svg import Plot
+from fusion_classifier.evaluation.figures.values import COLOURS, LABELLED_SHARE, Axis, Chart, Line
 from fusion_classifier.evaluation.formats import METRIC_TITLES, format_metric, size
 from fusion_classifier.evaluation.metrics import per_class
-from fusion_classifier.evaluation.report.charts import (
-    Axis,
-    path_of,
-)
-from fusion_classifier.evaluation.report.figures import reliability_chart, risk_chart, text_map, training_charts
-from fusion_classifier.evaluation.report.label_order import LabelOrder
-from fusion_classifier.evaluation.report.mistakes import confident_mistakes, confused_pairs, confusion, order_of
-from fusion_classifier.evaluation.report.record import MOST_COLOURS, SHORT_TITLES, RunRecord
+from fusion_classifier.evaluation.report.mistakes import confident_mistakes, confused_pairs
+from fusion_classifier.evaluation.report.record import RunRecord
+from fusion_classifier.evaluation.report.text_map import text_map
 from fusion_classifier.evaluation.selective import at_coverages
 
 FOLDER = Path(__file__).parent
-
-# --- parts of the page --------------------------------------------------------------------------------------
-
-
-def results(run: RunRecord) -> dict[str, Any]:
-    """The table of metrics by split, and the values of each seed."""
-    metrics, split = run.metrics, run.part.split
-    columns = {"validation": metrics["valid"]}
-    if metrics.get("test") is not None:
-        columns["test"] = metrics["test"]
-    if metrics.get("test_without_overlap") is not None:
-        columns["test without overlap"] = metrics["test_without_overlap"]
-    there = [name for name in METRIC_TITLES if name in metrics[split]]
-    rows = [
-        {"title": METRIC_TITLES[name], "cells": [format_metric(name, column[name]) for column in columns.values()]}
-        for name in there
-    ]
-    sizes = metrics.get("rows", {})
-    counts = [sizes.get("valid"), sizes.get("test"), sizes.get("test_without_overlap")][: len(columns)]
-    by_seed = [
-        {
-            "seed": seed,
-            "cells": [format_metric(name, {"mean": metrics[split][name]["values"][i]}).mean for name in there],
-            "epoch": metrics.get("best_epochs", {}).get(str(seed)),
-            "temperature": metrics.get("temperatures", {}).get(str(seed)),
-            "beta": metrics.get("betas", {}).get(str(seed)),
-        }
-        for i, seed in enumerate(metrics["seeds"])
-    ]
-    return {
-        "columns": list(zip(columns, counts, strict=True)),
-        "rows": rows,
-        "by_seed": by_seed,
-        "titles": [SHORT_TITLES.get(name, METRIC_TITLES[name]) for name in there],
-    }
-
-
-def headline(run: RunRecord) -> list[dict[str, Any]]:
-    """The figures that come first."""
-    metrics = run.metrics[run.part.split]
-    chosen = (
-        ("macro_f1", "micro_f1", "map", "ece") if run.multilabel else ("accuracy", "weighted_f1", "macro_f1", "ece")
-    )
-    return [
-        {"title": METRIC_TITLES[name], **format_metric(name, metrics[name])._asdict()}
-        for name in chosen
-        if name in metrics
-    ]
-
-
-def commonest(run: RunRecord) -> dict[str, Any]:
-    """The label with the most texts, and how many of them have it: what guessing would reach."""
-    labels = run.part.labels
-    counts = labels.sum(0) if run.multilabel else np.bincount(labels, minlength=len(run.names))
-    best = int(counts.argmax())
-    return {"label": run.names[best], "share": float(counts[best] / max(len(labels), 1))}
-
-
-def label_rows(run: RunRecord, order: LabelOrder) -> list[dict[str, Any]]:
-    """Each label's precision, recall, F1 and support, best F1 first; multi-label: threshold, average precision."""
-    split = run.part.split
-    table = run.metrics.get("per_class", {}).get(split) or per_class(run.part, run.names)
-    cuts = thresholds(run)
-    rows = []
-    for i, name in enumerate(run.names):
-        row = {"name": name, "group": order.groups[i] % MOST_COLOURS, **table[name], "threshold": None, "ap": None}
-        if run.multilabel:
-            truth = run.part.labels[:, i]
-            row["threshold"] = float(np.mean(cuts[:, i])) if len(cuts) else None
-            row["ap"] = (
-                float(np.mean([average_precision_score(truth, p[:, i]) for p in run.part.by_seed.values()]))
-                if truth.any()
-                else None
-            )
-        rows.append(row)
-    return sorted(rows, key=lambda row: (-row["f1"], row["name"]))
-
-
-def thresholds(run: RunRecord) -> np.ndarray:
-    """Thresholds of each seed, (S, C); of a run with one label a text none."""
-    found = [(record.get("decision") or {}).get("thresholds") for record in run.seeds.values()]
-    return np.array([one for one in found if one is not None], dtype=np.float64)
-
-
-def precision_recall(run: RunRecord) -> list[dict[str, Any]]:
-    """The precision–recall curve (mean of the seeds' probabilities) of each label that texts have, in 120 by 84."""
-    x, y = Axis(0, 1, 4, 116, "recall"), Axis(0, 1, 80, 4, "precision")
-    mean, found = run.mean, []
-    table = {row["name"]: row for row in label_rows(run, order_of(run))}
-    for i, name in enumerate(run.names):
-        truth = run.part.labels[:, i]
-        if not truth.any():
-            continue
-        # The last point, precision 1 at recall 0, belongs to no threshold.
-        precision, recall = (one[:-1] for one in precision_recall_curve(truth, mean[:, i])[:2])
-        row = table[name]
-        found.append(
-            {
-                "name": name,
-                "path": path_of(x, y, recall[::-1], precision[::-1]),
-                "dot": (x.at(row["recall"]), y.at(row["precision"])),
-                "base": y.at(float(truth.mean())),
-                **row,
-            }
-        )
-    return found
-
-
-def stage_rows(run: RunRecord) -> list[dict[str, Any]]:
-    """Time, peak memory and texts of each stage; of an old run only the times of its last call."""
-    stages: dict[str, Any] = {name: dict(one) for name, one in (run.metrics.get("stages") or {}).items()} or {
-        name: {"seconds": seconds} for name, seconds in (run.metrics.get("seconds") or {}).items()
-    }
-    epochs = sum(epoch["seconds"] for record in run.seeds.values() for epoch in record.get("history", ()))
-    if "train" in stages:
-        # Of seeds that fec train or an older version trained, their epochs alone know the time.
-        stages["train"]["seconds"] = max(stages["train"]["seconds"], epochs)
-    longest = max((one["seconds"] for one in stages.values()), default=0) or 1
-    return [
-        {
-            "name": name,
-            "seconds": one["seconds"],
-            "share": one["seconds"] / longest,
-            "memory": size(one["peak_memory"]) if one.get("peak_memory") else None,
-            "encoded": one.get("encoded") if name == "extract" else None,
-            "calls": one.get("calls"),
-        }
-        for name, one in stages.items()
-    ]
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A line of what was run: a name and values, of which those in `code` are shown as such."""
-
-    name: str
-    value: str
-    code: bool = False
-
-
-def what_was_run(run: RunRecord) -> dict[str, list[Entry]]:
-    """Data, encoders, head, training and versions, by heading."""
-    config, described = run.config["run"], run.config
-    data, task = described.get("data", {}), config["task"]
-    sections: dict[str, list[Entry]] = {}
-    sections["Data"] = [
-        Entry("task", str(run.metrics.get("task", task["name"]))),
-        Entry("source", str(data.get("source", "unknown")), code=True),
-        Entry("licence", str(data.get("licence", "unknown"))),
-        Entry("labels", f"{len(run.names)}, " + ("any number of them a text" if run.multilabel else "one a text")),
-    ]
-    if task.get("limit"):
-        sections["Data"].append(Entry("limit", f"the first {task['limit']:,} rows of each split"))
-    for name, one in data.get("splits", {}).items():
-        sections["Data"].append(Entry(f"{name}, SHA-256", f"{one['rows']:,} rows · {one['sha256'][:16]}…", code=True))
-    weights = described.get("weights", {})
-    for encoder in config["encoders"]:
-        layers = "the default ones" if encoder["layers"] is None else ", ".join(map(str, encoder["layers"]))
-        rows = [
-            Entry("model", encoder["model"] + (f" @ {encoder['revision']}" if encoder.get("revision") else "")),
-            Entry("layers", layers),
-            Entry("pooling", encoder["pooling"]),
-            Entry("longest input", f"{encoder['max_length']} tokens"),
-            Entry("precision", encoder["dtype"]),
-        ]
-        if encoder.get("template", "{text}") != "{text}":
-            rows.append(Entry("template", encoder["template"], code=True))
-        if encoder.get("projection"):
-            rows.append(Entry("projection", str(encoder["projection"]), code=True))
-        if encoder["name"] in weights:
-            rows.append(Entry("weights", f"{weights[encoder['name']]['fingerprint'][:16]}…", code=True))
-        key = described.get("encoder_keys", {}).get(encoder["name"])
-        if key:
-            rows.append(Entry("key in the store", key, code=True))
-        sections[f"Encoder {encoder['name']}"] = rows
-    head = config["head"]
-    sections[f"Head {head['name']}"] = [
-        *(
-            Entry(key.replace("_", " "), f"{value:g}" if isinstance(value, float) else str(value))
-            for key, value in head.items()
-            if key != "name"
-        ),
-        *([Entry("trained parameters", f"{run.metrics['parameters']:,}")] if "parameters" in run.metrics else []),
-    ]
-    sections["Training"] = [
-        Entry("seeds", ", ".join(map(str, config["seeds"]))),
-        *(
-            Entry(key.replace("_", " "), f"{value:g}" if isinstance(value, float) else str(value))
-            for key, value in config["training"].items()
-            if value is not None
-        ),
-    ]
-    sections["Versions"] = [
-        Entry(key.replace("fusion_classifier", "llm-fusion-classifier"), str(value))
-        for key, value in described.get("environment", {}).items()
-    ]
-    return sections
-
-
-# --- the page -----------------------------------------------------------------------------------------------
-
-
-def values_of(run: RunRecord) -> dict[str, Any]:
-    """All values of the template."""
-    order = order_of(run)
-    values: dict[str, Any] = {
-        "run": run,
-        "order": order,
-        "by_tree": bool(run.label_tree) and any(order.names),
-        "split": run.part.split,
-        "texts": len(run.part.labels),
-        "headline": headline(run),
-        "results": results(run),
-        "commonest": commonest(run),
-        "labels": label_rows(run, order),
-        "reliability": reliability_chart(run),
-        "mistakes": confident_mistakes(run),
-        "map": text_map(run, order),
-        "training": training_charts(run),
-        "stages": stage_rows(run),
-        "what": what_was_run(run),
-        "missing": sum(one not in run.texts for one in set(run.part.hashes)) if run.texts is not None else 0,
-    }
-    if run.multilabel:
-        return values | {"curves": precision_recall(run)}
-    chart, area = risk_chart(run)
-    return values | {
-        "confusion": confusion(run, order),
-        "pairs": confused_pairs(run),
-        "risk": chart,
-        "aurc": area,
-        "coverages": (run.metrics.get("risk_coverage") or {}).get(run.part.split)
-        or at_coverages(run.part.labels, list(run.part.by_seed.values())),
-    }
+COLUMNS = {"valid": "validation", "test": "test", "test_without_overlap": "test without overlap"}
+SHORT_TITLES = {"nll": "NLL", "ece": "ECE", "top3_accuracy": "top-3", "map": "mAP", "subset_accuracy": "all right"}
+HEADLINE = ("accuracy", "weighted_f1", "macro_f1", "ece")
+MULTILABEL_HEADLINE = ("macro_f1", "micro_f1", "map", "ece")
 
 
 def page(run: RunRecord) -> str:
-    """The report as one HTML file, which loads nothing: style, script and pictures are in it."""
+    """Return the report as one HTML file, which loads nothing: style, script and figures are in it."""
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(FOLDER), autoescape=True, trim_blocks=True, lstrip_blocks=True
+        loader=jinja2.FileSystemLoader(FOLDER),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
     )
-    environment.undefined = jinja2.StrictUndefined
     environment.filters |= {
-        "pct": _percent,
+        "pct": lambda share, digits=1: f"{100 * share:.{digits}f}",
         "num": _number,
         "duration": _duration,
+        "metric": lambda summary, name: format_metric(name, summary),
+        "size": size,
     }
     script = (FOLDER / "report.js").read_text("utf-8")
-    # Only this script may run, and nothing may be fetched, whatever stands in the texts.
+    # Only this script may run, and nothing may be loaded, whatever the texts contain.
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     style = (FOLDER / "report.css").read_text("utf-8")
     template = environment.get_template("report.html.j2")
-    return template.render(values_of(run), script=script, style=style, script_hash=f"sha256-{digest}")
+    return template.render(page_values(run), script=script, style=style, script_hash=f"sha256-{digest}")
 
 
-def _percent(share: float, digits: int = 1) -> str:
-    return f"{100 * share:.{digits}f}"
+def page_values(run: RunRecord) -> dict[str, Any]:
+    """Return the values of the template."""
+    part, metrics, split = run.part, run.metrics, run.part.split
+    values: dict[str, Any] = {
+        "run": run,
+        "metrics": metrics,
+        "split": split,
+        "texts": len(part.labels),
+        "by_tree": bool(run.label_tree) and any(run.order.names),
+        "columns": [(name, title) for name, title in COLUMNS.items() if metrics.get(name) is not None],
+        "titles": {name: title for name, title in METRIC_TITLES.items() if name in metrics[split]},
+        "short_titles": SHORT_TITLES,
+        "headline": [
+            name for name in (MULTILABEL_HEADLINE if run.multilabel else HEADLINE) if name in metrics[split]
+        ],
+        "commonest": most_frequent(run),
+        "labels": label_rows(run),
+        "colours": COLOURS,
+        "plot": Plot,
+        "reliability": reliability_chart(part),
+        "mistakes": confident_mistakes(run),
+        "map": text_map(run),
+        "training": training_charts(run.seeds),
+        "stages": stage_rows(run),
+        "what": configuration(run),
+        "missing": 0 if run.texts is None else len({*part.hashes} - {*run.texts}),
+    }
+    if run.multilabel:
+        return values | {"curves": precision_recall(run, values["labels"])}
+    return values | {
+        "matrix": confusion_matrix(part, run.names, run.order),
+        "labelled_share": LABELLED_SHARE,
+        "pairs": confused_pairs(run),
+        "risk": risk_chart(part),
+        "coverages": (metrics.get("risk_coverage") or {}).get(split)
+        or at_coverages(part.labels, list(part.by_seed.values())),
+    }
+
+
+def most_frequent(run: RunRecord) -> tuple[str, float]:
+    """Return the label with the most texts and their share: what guessing would reach."""
+    labels = run.part.labels
+    counts = labels.sum(0) if run.multilabel else np.bincount(labels, minlength=len(run.names))
+    return run.names[counts.argmax()], float(counts.max() / max(len(labels), 1))
+
+
+def label_rows(run: RunRecord) -> list[dict[str, Any]]:
+    """Return precision, recall, F1 and support by label, best F1 first; multi-label: threshold, mean AP."""
+    table = run.metrics.get("per_class", {}).get(run.part.split) or per_class(run.part, run.names)
+    rows = [{"name": name, "threshold": None, "ap": None, **table[name]} for name in run.names]
+    if run.multilabel:
+        from sklearn.metrics import average_precision_score  # noqa: PLC0415 - slow to import
+
+        decisions = [record.get("decision") or {} for record in run.seeds.values()]
+        thresholds = [decision["thresholds"] for decision in decisions if decision.get("thresholds")]
+        for i, (row, truth) in enumerate(zip(rows, run.part.labels.T, strict=True)):
+            if thresholds:
+                row["threshold"] = float(np.mean([one[i] for one in thresholds]))
+            if truth.any():
+                scores = [average_precision_score(truth, p[:, i]) for p in run.part.by_seed.values()]
+                row["ap"] = float(np.mean(scores))
+    return sorted(rows, key=lambda row: (-row["f1"], row["name"]))
+
+
+def precision_recall(run: RunRecord, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rows of labels that some text has, with the precision–recall curve of the mean probabilities."""
+    from sklearn.metrics import precision_recall_curve  # noqa: PLC0415 - slow to import
+
+    by_name, found = {row["name"]: row for row in rows}, []
+    for name, truth, probabilities in zip(run.names, run.part.labels.T, run.mean.T, strict=True):
+        if truth.any():
+            row = by_name[name]
+            # The last point, precision 1 at recall 0, belongs to no threshold.
+            precision, recall = (one[-2::-1] for one in precision_recall_curve(truth, probabilities)[:2])
+            line = Line(name, recall, precision, 0, dot=(row["recall"], row["precision"]))
+            chart = Chart(name, Axis("recall", 0, 1), Axis("precision", 0, 1), (line,))
+            found.append({**row, "plot": Plot(chart, 4, 116, 4, 80), "line": line, "share": float(truth.mean())})
+    return found
+
+
+def stage_rows(run: RunRecord) -> dict[str, dict[str, Any]]:
+    """Return time, peak memory and texts of each stage; of an old run only the times of its last call."""
+    stages = {name: dict(one) for name, one in (run.metrics.get("stages") or {}).items()} or {
+        name: {"seconds": seconds} for name, seconds in (run.metrics.get("seconds") or {}).items()
+    }
+    if "train" in stages:
+        # Of seeds trained by fec train or an older version only the epochs have times.
+        epochs = sum(epoch["seconds"] for record in run.seeds.values() for epoch in record.get("history", ()))
+        stages["train"]["seconds"] = max(stages["train"]["seconds"], epochs)
+    longest = max((one["seconds"] for one in stages.values()), default=0) or 1
+    return {name: {**one, "share": one["seconds"] / longest} for name, one in stages.items()}
+
+
+def configuration(run: RunRecord) -> dict[str, dict[str, str]]:
+    """Return data, encoders, head, training and versions as names and values, by heading."""
+    config, described = run.config["run"], run.config
+    data, task, head = described.get("data", {}), config["task"], config["head"]
+    splits = {
+        f"{name}, SHA-256": f"{one['rows']:,} rows · {one['sha256'][:16]}…"
+        for name, one in data.get("splits", {}).items()
+    }
+    sections = {
+        "Data": {
+            "task": run.metrics.get("task", task["name"]),
+            "source": data.get("source", "unknown"),
+            "licence": data.get("licence", "unknown"),
+            "labels": f"{len(run.names)}, {'any number' if run.multilabel else 'one'} per text",
+            "limit": f"the first {task['limit']:,} rows of each split" if task.get("limit") else None,
+            **splits,
+        }
+    }
+    for encoder in config["encoders"]:
+        name = encoder["name"]
+        weights = described.get("weights", {}).get(name)
+        sections[f"Encoder {name}"] = {
+            **{key: value for key, value in encoder.items() if key != "name"},
+            "layers": encoder["layers"] or "default",
+            "template": encoder.get("template") if encoder.get("template") != "{text}" else None,
+            "weights": f"{weights['fingerprint'][:16]}…" if weights else None,
+            "key in the store": described.get("encoder_keys", {}).get(name),
+        }
+    parameters = run.metrics.get("parameters")
+    sections[f"Head {head['name']}"] = {key: value for key, value in head.items() if key != "name"} | {
+        "trained parameters": None if parameters is None else f"{parameters:,}"
+    }
+    sections["Training"] = {"seeds": config["seeds"], **config["training"]}
+    sections["Versions"] = {
+        key.replace("fusion_classifier", "llm-fusion-classifier"): value
+        for key, value in described.get("environment", {}).items()
+    }
+    return {heading: _texts(entries) for heading, entries in sections.items()}
+
+
+def _texts(entries: Mapping[str, Any]) -> dict[str, str]:
+    """Return the entries that are set as texts."""
+    return {key.replace("_", " "): _text(value) for key, value in entries.items() if value is not None}
+
+
+def _text(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _number(value: float) -> str:
-    """A count; the mean of several with one digit where it has any."""
+    """Format a count; the mean of several counts with one digit if it is not whole."""
     return f"{value:,.0f}" if abs(value - round(value)) < 0.05 else f"{value:,.1f}"
 
 
 def _duration(seconds: float) -> str:
-    """A time as a person reads it."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)

@@ -2,56 +2,70 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from fusion_classifier.evaluation.figures.confusion import label_order
+from fusion_classifier.evaluation.figures.label_order import LabelOrder
 from fusion_classifier.evaluation.predictions import SplitPredictions
 
-SHORT_TITLES = {"nll": "NLL", "ece": "ECE", "top3_accuracy": "top-3", "map": "mAP", "subset_accuracy": "all right"}
-PAIRS, EXAMPLES, MISTAKES = 12, 2, 12  # shown: confused pairs, texts of each, confident mistakes
-TEXT_LENGTH, HOVER_LENGTH = 280, 110  # characters of a text that are shown
-MAP_WIDTH = 760  # pixels
-MAP_TEXTS = 1500  # more points hide each other, and t-SNE takes long
-MOST_COLOURS = 8
-LABELLED_CELLS = 0.095  # shares of a true label from which a cell of the confusion matrix has its number
-FEWEST_ANSWERED = 20  # texts: an accuracy of fewer says nothing
+TEXT_LENGTH = 280  # characters of a text that are shown
 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """All that a run folder says of itself, and what was found beside it.
-
-    `config`: config.yaml; `metrics`: metrics.json; `seeds`: each seed's training.json; `part`: predictions of the
-    reported split; `names` of the C labels; `texts` by hash, None where they are left out, with the reason in
-    `no_texts`; `model_seed`: the seed of the saved model.
-    """
+    """What a run folder contains, and the texts of its data."""
 
     folder: str
+    """Name of the folder."""
     date: str
     config: Mapping[str, Any]
+    """config.yaml."""
     metrics: Mapping[str, Any]
+    """metrics.json."""
     seeds: Mapping[int, Mapping[str, Any]]
+    """training.json of each seed, empty where it is missing."""
     part: SplitPredictions
-    names: Sequence[str]
+    """Predictions of the reported split, with label names."""
     texts: Mapping[str, str] | None = None
+    """Texts by hash. None if they are left out."""
     no_texts: str = ""
+    """Why they are left out."""
     label_tree: Sequence[tuple[str, str]] = ()
+    """Pairs of child and parent."""
     model_seed: int | None = None
+    """Seed of the saved model."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the C labels."""
+        return self.part.names
 
     @property
     def multilabel(self) -> bool:
         """Whether a text may have any number of labels."""
         return self.part.labels.ndim == 2
 
-    @property
+    @cached_property
     def mean(self) -> np.ndarray:
         """Probabilities, mean over seeds: (N, C)."""
-        mean: np.ndarray = np.mean(list(self.part.by_seed.values()), axis=0)
-        return mean
+        return np.asarray(np.mean(list(self.part.by_seed.values()), axis=0))
+
+    @cached_property
+    def order(self) -> LabelOrder:
+        """Order of the labels in figures."""
+        return label_order(self.part, self.names, self.label_tree)
+
+    def labels_text(self, labels: Any) -> str:
+        """Return the name of a label index, or the names of a row of 0 and 1."""
+        if not self.multilabel:
+            return self.names[int(labels)]
+        return ", ".join(self.names[i] for i in np.flatnonzero(labels)) or "no label"
 
     def text(self, row: int, length: int = TEXT_LENGTH) -> str | None:
-        """A text of the split for the eye: white space as single spaces, cut where it is long."""
+        """Return a text of the split with single spaces, shortened to `length` characters."""
         found = None if self.texts is None else self.texts.get(self.part.hashes[row])
         if found is None:
             return None

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fusion_classifier.evaluation.report.label_order import by_confusion, by_tree
+from fusion_classifier.evaluation.figures.label_order import by_similarity, by_tree
 
 LABELS = ("fear", "joy", "anger", "pride", "surprise", "odd")
 # Each node with all its ancestors, as the published trees have it.
@@ -45,7 +45,7 @@ def test_a_tree_of_other_labels_is_not_used() -> None:
 def test_confused_labels_are_neighbours_and_of_one_group() -> None:
     # 0 with 4, 1 with 5, 2 with 6, 3 with 7
     matrix = np.eye(8) * 0.6 + np.roll(np.eye(8), 4, axis=1) * 0.4
-    found = by_confusion(matrix)
+    found = by_similarity(matrix)
     assert sorted(found.order) == list(range(8))
     places = {label: place for place, label in enumerate(found.order)}
     for label in range(4):
@@ -55,5 +55,5 @@ def test_confused_labels_are_neighbours_and_of_one_group() -> None:
 
 
 def test_two_labels_and_labels_without_a_text_have_an_order_too() -> None:
-    assert by_confusion(np.array([[0.9, 0.1], [0.2, 0.8]])).order == (0, 1)
-    assert sorted(by_confusion(np.zeros((5, 5))).order) == [0, 1, 2, 3, 4]
+    assert by_similarity(np.array([[0.9, 0.1], [0.2, 0.8]])).order == (0, 1)
+    assert sorted(by_similarity(np.zeros((5, 5))).order) == [0, 1, 2, 3, 4]
