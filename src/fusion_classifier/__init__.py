@@ -6,7 +6,6 @@
 The command line is `fec`; see `fec --help`.
 """
 
-import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -22,10 +21,6 @@ if TYPE_CHECKING:
     from fusion_classifier.tasks.loaded import LoadedTask, Split
     from fusion_classifier.tasks.registry import load_task, register_task
     from fusion_classifier.tasks.task import Task
-
-# Where torchao is installed, transformers imports it, and it warns of every kernel that this machine can't use.
-for _name in ("torchao", "torch.utils._pytree"):
-    logging.getLogger(_name).setLevel(logging.ERROR)
 
 __all__ = [
     "FusionClassifier",

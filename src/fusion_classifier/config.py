@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self, TypedDict
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -18,8 +19,23 @@ from pydantic import (
 )
 
 VECTOR_POOLINGS = ("mean", "max", "first", "last")  # their functions: fusion_classifier.encoders.pooling
-_ONE = "|".join(VECTOR_POOLINGS)
-Pooling = Annotated[str, Field(pattern=rf"^(tokens|pooler|({_ONE})(\+({_ONE}))*)$")]
+
+
+def _check_pooling(value: str) -> str:
+    names = value.split("+")
+    if value not in ("tokens", "pooler") and not set(names) <= set(VECTOR_POOLINGS):
+        raise ValueError(f"give tokens, pooler, or some of {', '.join(VECTOR_POOLINGS)} joined by +")
+    if len(set(names)) < len(names):
+        raise ValueError("one of them is given twice")
+    return value
+
+
+def _check_template(value: str) -> str:
+    if not all("{text}" in part for part in value.split("||")):
+        raise ValueError("must contain {text}, the place of the text")
+    return value
+
+
 Dtype = Literal["auto", "bfloat16", "float16", "float32"]
 Quantization = Literal["none", "int8"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -51,10 +67,10 @@ class EncoderConfig(FrozenModel):
     layers: Annotated[tuple[int, ...], Field(min_length=1)] | None = None
     """Hidden states to keep, such as 2,4,6 or -5:-1; 0 is the embedding output, -1 the last layer (after the final
     norm, if any). Default: the preset's, or the last; of token states those at a third, two thirds and the end."""
-    pooling: Pooling = "mean"
+    pooling: Annotated[str, AfterValidator(_check_pooling)] = "mean"
     """mean, max, first ([CLS]) or last: one vector per layer, or several, joined by + (mean+last); pooler: that of
     the model; tokens: the states of all tokens. Of an encoder given by name: what the head reads."""
-    template: Annotated[str, Field(pattern=r"\{text\}")] = "{text}"
+    template: Annotated[str, AfterValidator(_check_template)] = "{text}"
     """Prompt around the text; must contain {text}. Line breaks are written \\n. The features of several templates,
     separated by ||, are averaged."""
     max_length: Annotated[int, Field(ge=4)] = 256
@@ -81,10 +97,6 @@ class EncoderConfig(FrozenModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if len(set(self.poolings)) < len(self.poolings):
-            raise ValueError(f"pooling {self.pooling} names one twice")
-        if not all("{text}" in template for template in self.templates):
-            raise ValueError("each template must contain {text}, the place of the text")
         if len(self.templates) > 1 and self.pooling == "tokens":
             raise ValueError("tokens of several templates can't be averaged; give one template, or another pooling")
         return self

@@ -1,6 +1,10 @@
 """Loading refuses whatever would give a feature that means nothing."""
 
+import logging
 import re
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -177,3 +181,31 @@ def test_the_longest_input_allowed_can_be_encoded(kind: str, longest: int, bert_
     assert np.isfinite(encode(encoder, ["a" * 100])[0]).all()
     with pytest.raises(UsageError, match=rf"`max_length`.*use {longest} or less"):
         load_encoder(parse_encoder(f"{folder}?dtype=float32&max_length={longest + 1}"), CPU)
+
+
+def test_loading_leaves_its_host_alone(bert_folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """In a process of its own, where nothing has been imported before."""
+    program = f"""
+import logging, sys
+from transformers.utils import logging as library
+names = ("transformers", "torchao", "torch.utils._pytree")
+library.set_verbosity_info()
+library.set_tqdm_hook(hook := lambda factory, args, kwargs: factory(*args, **kwargs))
+before = [logging.getLogger(name).level for name in names], sys.stderr, library.is_progress_bar_enabled()
+import torch
+from fusion_classifier.encoders.loading import load_encoder
+from fusion_classifier.encoders.spec import parse_encoder
+load_encoder(parse_encoder({str(bert_folder)!r}), torch.device("cpu"))
+assert before == ([logging.getLogger(name).level for name in names], sys.stderr, library.is_progress_bar_enabled())
+assert library.set_tqdm_hook(None) is hook
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_loading_at_once_in_threads_restores_the_settings(bert_folder: Path) -> None:
+    logger = logging.getLogger("transformers")
+    before = logger.level
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda _: load_encoder(parse_encoder(str(bert_folder)), CPU), range(8)))
+    assert logger.level == before

@@ -1,15 +1,19 @@
-"""Encoders as the user writes them: `NAME`, `NAME=PATH`, `…?setting=value`."""
+"""Encoders as the user gives them: `NAME`, `NAME=PATH`, `…?setting=value`, and objects."""
 
+import json
+import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fusion_classifier.config import EncoderConfig
 from fusion_classifier.encoders.presets import PRESETS
-from fusion_classifier.encoders.spec import SETTINGS, parse_encoder, parse_encoders, parse_layers
-from fusion_classifier.errors import UsageError
+from fusion_classifier.encoders.protocol import FunctionEncoder
+from fusion_classifier.encoders.spec import SETTINGS, as_encoders, parse_encoder, parse_encoders, parse_layers
+from fusion_classifier.errors import UsageError, WeightsError
 
 
 def refused(spec: str, defaults: dict[str, str | None] | None = None) -> str:
@@ -40,9 +44,8 @@ def test_range_has_both_ends_and_does_not_cross_zero(first: int, width: int) -> 
 
 @pytest.mark.parametrize("value", ["", "a", "1,", ",", "-1:-5", "-1:2", "1:2:3", ":", "1:", "1.5", "all"])
 def test_layers_that_are_none_are_refused_with_an_example(value: str) -> None:
-    with pytest.raises(UsageError) as caught:
+    with pytest.raises(UsageError, match=rf"`layers` {re.escape(repr(value))}: .*-5:-1"):
         parse_layers(value)
-    assert str(caught.value) == f"layers {value!r}: write numbers such as -1 or 2,4,6, or a range such as -5:-1"
 
 
 def test_layers_beyond_pythons_limit_of_digits_are_refused() -> None:
@@ -63,7 +66,7 @@ def test_any_other_name_is_a_model_with_default_settings() -> None:
     assert parse_encoder("org/model") == EncoderConfig(name="org/model", model="org/model")
 
 
-def test_path_says_where_the_weights_are_and_changes_neither_name_nor_settings() -> None:
+def test_a_path_changes_neither_name_nor_settings() -> None:
     config = parse_encoder("bert-large=/models/a=b")
     assert config == PRESETS["bert-large"].config.model_copy(update={"path": "/models/a=b"})
     assert parse_encoder("bert-large=/models/bert?layers=-2").path == "/models/bert"
@@ -92,7 +95,7 @@ def test_preset_keeps_what_the_settings_do_not_name() -> None:
     assert (config.layers, config.pooling) == ((-5, -4, -3, -2, -1), "last")
 
 
-def test_plus_is_a_plus_and_percent_escapes_what_a_query_can_not_hold() -> None:
+def test_plus_is_a_plus_and_percent_escapes_the_rest() -> None:
     assert parse_encoder("org/model?template=a+b {text} c%26d%3De%2B").template == "a+b {text} c&d=e+"
 
 
@@ -143,7 +146,7 @@ def test_local_folder_is_named_by_its_last_part(tmp_path: Path, monkeypatch: pyt
 
 @pytest.mark.parametrize("spec", ["", "=path", "?layers=1", "=path?layers=1"])
 def test_encoder_without_a_name_is_refused(spec: str) -> None:
-    assert refused(spec) == f"--encoder {spec!r}: give a name before '=' or '?'"
+    assert refused(spec).startswith(f"`encoders`: {spec!r}: give a name")
 
 
 @pytest.mark.parametrize("query", ["layer=1", "name=x", "path=/x", "model=y", "Layers=1", "=1"])
@@ -172,7 +175,7 @@ def test_unknown_command_wide_setting_is_refused() -> None:
 )
 def test_value_that_a_setting_can_not_have_is_refused_by_name(query: str, field: str) -> None:
     said = refused(f"bert-large?{query}")
-    assert said.startswith(f"--encoder 'bert-large?{query}': {field}: ")
+    assert said.startswith(f"`encoders`: 'bert-large?{query}': {field}: ")
     assert "\n" not in said
 
 
@@ -197,15 +200,107 @@ def test_encoders_keep_their_order_and_share_the_defaults() -> None:
 
 
 def test_no_encoder_is_refused() -> None:
-    with pytest.raises(UsageError, match="at least one --encoder"):
+    with pytest.raises(UsageError, match="`encoders`: give at least one"):
         parse_encoders([])
 
 
 @pytest.mark.parametrize("other", ["bert-large", "bert-large=/other", "bert-large?layers=-1"])
 def test_same_encoder_twice_is_refused_by_name(other: str) -> None:
-    with pytest.raises(UsageError, match=r"^encoder bert-large is given twice$"):
+    with pytest.raises(UsageError, match=r"`encoders\[2\]`: bert-large is given twice"):
         parse_encoders(["bert-large", "minilm-l6", other])
 
 
 def test_same_model_with_other_settings_is_another_encoder() -> None:
     assert len(parse_encoders(["bert-large", "bert-large?layers=-2", "bert-large?layers=-3"])) == 3
+
+
+# In Python.
+
+
+def embed(texts: list[str]) -> np.ndarray:
+    return np.ones((len(texts), 3))
+
+
+def test_strings_configurations_and_objects_may_be_mixed() -> None:
+    mine, config = FunctionEncoder(embed, "mine", "1"), PRESETS["bert-large"].config
+    assert as_encoders(["minilm-l6?layers=-2", config, mine]) == (parse_encoder("minilm-l6?layers=-2"), config, mine)
+    assert as_encoders("minilm-l6", features="tokens") == (parse_encoder("minilm-l6", features="tokens"),)
+    for one in (config, mine):
+        assert as_encoders(one) == (one,)
+
+
+@pytest.mark.parametrize(
+    ("specs", "message"),
+    [
+        ([], "`encoders`: give at least one"),
+        (["minilm-l6", "bert-large?x=1"], r"`encoders\[1\]`: .*no setting 'x'"),
+        (["minilm-l6", embed], r"`encoders\[1\]`: .* needs a name"),
+        (["minilm-l6", 3], r"`encoders\[1\]`: int is no encoder"),
+        ([FunctionEncoder(embed, "bert-large", "1"), "bert-large"], r"`encoders\[1\]`: bert-large is given twice"),
+    ],
+)
+def test_what_is_no_encoder_is_named_by_its_index(specs: list[object], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        as_encoders(specs)
+
+
+# Folders of sentence-transformers.
+
+
+def sentence_folder(folder: Path, *kinds: str, pooling: dict[str, object] | None = None) -> Path:
+    """A folder with the configuration files alone."""
+    modules = [
+        {"type": f"sentence_transformers.models.{kind}", "path": f"{i}_{kind}" if i else ""}
+        for i, kind in enumerate(kinds)
+    ]
+    (folder / "1_Pooling").mkdir()
+    (folder / "modules.json").write_text(json.dumps(modules))
+    (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 384}))
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps(pooling or {"pooling_mode_cls_token": True}))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("pooling", "ours"),
+    [
+        ({"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}, "first"),
+        ({"pooling_mode_max_tokens": True, "pooling_mode_mean_tokens": True}, "max+mean"),
+        ({"pooling_mode": "lasttoken"}, "last"),
+    ],
+)
+def test_a_sentence_folder_sets_pooling_and_length(tmp_path: Path, pooling: dict[str, object], ours: str) -> None:
+    folder = sentence_folder(tmp_path, "Transformer", "Pooling", "Normalize", pooling=pooling)
+    config = parse_encoder(str(folder))
+    assert (config.pooling, config.max_length, config.name) == (ours, 384, folder.name)
+    assert parse_encoder(f"org/model={folder}").pooling == ours
+    own = parse_encoder(f"{folder}?pooling=mean&max_length=99")
+    assert (own.pooling, own.max_length) == ("mean", 99)
+    assert parse_encoder(own.name.replace(folder.name, str(folder))) == own
+    tokens = parse_encoder(str(folder), features="tokens")
+    assert (tokens.pooling, tokens.max_length) == ("tokens", 256)
+    assert parse_encoder(f"minilm-l6={folder}").pooling == "mean"  # a preset knows better
+
+
+@pytest.mark.parametrize(
+    ("kinds", "pooling"),
+    [
+        (("Transformer", "Pooling", "Dense"), {}),
+        (("WordEmbeddings", "Pooling"), {}),
+        (("Transformer", "Pooling"), {"pooling_mode_weightedmean_tokens": True}),
+    ],
+)
+def test_more_than_a_transformer_is_to_be_given_as_an_object(
+    tmp_path: Path, kinds: tuple[str, ...], pooling: dict[str, object]
+) -> None:
+    folder = sentence_folder(tmp_path, *kinds, pooling=pooling)
+    with pytest.raises(UsageError, match=r"SentenceTransformer\("):
+        parse_encoder(str(folder))
+    assert parse_encoder(f"{folder}?pooling=mean").pooling == "mean"
+    assert parse_encoder(str(folder), features="tokens").pooling == "tokens"
+
+
+@pytest.mark.parametrize("content", ["{", "[1]", '{"a": 1}', "null", "[" * 100_000])
+def test_a_broken_sentence_configuration_is_named(tmp_path: Path, content: str) -> None:
+    (tmp_path / "modules.json").write_text(content)
+    with pytest.raises(WeightsError, match="can't be read"):
+        parse_encoder(str(tmp_path))

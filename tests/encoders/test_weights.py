@@ -198,7 +198,7 @@ def test_a_hub_id_is_downloaded_and_is_the_same_encoder_as_the_folder(
     [
         ("some/gated", "is gated; accept its licence"),
         ("some/nothing", "no model on the Hub, or a private one"),
-        ("llama2-7b-chat", "--encoder llama2-7b-chat=PATH"),
+        ("llama2-7b-chat", "llama2-7b-chat=PATH"),
     ],
 )
 def test_gated_and_missing_models_say_what_to_do(hub: str, spec: str, message: str, tmp_path: Path) -> None:
@@ -214,7 +214,7 @@ def test_no_hub_says_how_to_go_without(tmp_path: Path) -> None:
     done = ask("http://127.0.0.1:9", "bert-large", tmp_path)
     assert done.returncode == 1
     assert "the Hub can't be reached" in done.stderr
-    assert "--encoder bert-large=PATH" in done.stderr
+    assert "bert-large=PATH" in done.stderr
 
 
 ENCODE = """

@@ -15,9 +15,10 @@ import torch
 from fusion_classifier.encoders.encode import encode
 from fusion_classifier.encoders.encode import encode_batch as plain_encode_batch
 from fusion_classifier.encoders.identity import EncoderIdentity, identify
-from fusion_classifier.encoders.loading import load_identified
+from fusion_classifier.encoders.loading import LoadedEncoder, load_identified
+from fusion_classifier.encoders.protocol import FunctionEncoder, PrecomputedEncoder
 from fusion_classifier.encoders.spec import parse_encoder
-from fusion_classifier.errors import NonFiniteError
+from fusion_classifier.errors import DataError, FecError, NonFiniteError
 from fusion_classifier.features.arrays import PooledFeatures, TokenFeatures
 from fusion_classifier.features.extract import extract_features, read_features
 from fusion_classifier.features.hashing import HASH_DTYPE, hash_texts
@@ -63,17 +64,14 @@ def test_the_store_holds_what_encode_gives(bert_folder: Path, tmp_path: Path, se
         np.testing.assert_allclose(found, feature, rtol=2e-3, atol=2e-3)
 
 
-def test_nothing_is_loaded_when_nothing_is_missing(
-    bert_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_is_loaded_when_nothing_is_missing(bert_folder: Path, tmp_path: Path) -> None:
     store, identity = FeatureStore(tmp_path), small(bert_folder)
     extract_features(sentences(5), identity, store, CPU, QUIET)
 
-    def fail(*_: object) -> None:
+    def fail(*_: object) -> LoadedEncoder:
         raise AssertionError("the model was loaded")
 
-    monkeypatch.setattr("fusion_classifier.features.extract.load_identified", fail)
-    assert extract_features(sentences(5), identity, store, CPU, QUIET).encoded == 0
+    assert extract_features(sentences(5), identity, store, CPU, QUIET, load=fail).encoded == 0
 
 
 def test_a_failure_keeps_what_was_encoded_before_it(
@@ -100,7 +98,7 @@ def test_a_failure_keeps_what_was_encoded_before_it(
     assert extract_features(texts, identity, store, CPU, QUIET).encoded == len(texts) - kept
 
 
-def test_ten_kills_cost_no_committed_text_and_change_no_feature(bert_folder: Path, tmp_path: Path) -> None:
+def test_ten_kills_lose_no_commit_and_change_no_feature(bert_folder: Path, tmp_path: Path) -> None:
     """SIGKILL at random moments; then the same bits as without, and nothing committed was encoded again."""
     texts = sentences(6000)
     text_file = tmp_path / "texts.txt"
@@ -135,3 +133,71 @@ def test_ten_kills_cost_no_committed_text_and_change_no_feature(bert_folder: Pat
     assert list(store.verify(identity.key)) == []
     for name, features in read_features(texts, [identity], store).items():
         np.testing.assert_array_equal(features.values, expected[name].values)
+
+
+# Encoders that are objects.
+
+
+def vectors(texts: list[str]) -> np.ndarray:
+    return np.array([[[len(text), 2.0], [1.0, 0.5]] for text in texts])
+
+
+def test_an_object_encodes_each_text_once(tmp_path: Path) -> None:
+    seen: list[str] = []
+
+    def embed(texts: list[str]) -> np.ndarray:
+        seen.extend(texts)
+        return vectors(texts)
+
+    store, identity = FeatureStore(tmp_path), identify(FunctionEncoder(embed, "mine", "1"), CPU)
+    assert identity.is_object
+    texts = sentences(1300)
+    assert extract_features([*texts, *texts[:9]], identity, store, CPU, QUIET).encoded == 1300
+    assert extract_features(texts[:20], identity, store, CPU, QUIET).encoded == 0
+    assert sorted(seen) == sorted(texts)
+    stored = read_features(texts, [identity], store)["mine"]
+    np.testing.assert_array_equal(stored.values, vectors(texts))
+    np.testing.assert_array_equal(np.stack(encode(load_identified(identity, CPU), texts)), vectors(texts))
+    assert not list(store.verify(identity.key))
+    (entry,) = store.entries()
+    assert (entry.encoder, entry.shape, entry.ragged, entry.rows) == ("mine", (2, 2), False, 1300)
+
+
+def test_the_key_of_an_object_is_its_name_and_version() -> None:
+    keys = [identify(FunctionEncoder(vectors, *names), CPU).key for names in ("ab", "ab", "ac", "bb")]
+    assert keys[0] == keys[1]
+    assert len(set(keys)) == 3
+
+
+def test_what_an_object_did_before_it_failed_is_kept(tmp_path: Path) -> None:
+    calls = itertools.count()
+
+    def embed(texts: list[str]) -> np.ndarray:
+        if next(calls) == 1:
+            raise OSError("no answer")
+        return vectors(texts)
+
+    store, identity = FeatureStore(tmp_path), identify(FunctionEncoder(embed, "mine", "1"), CPU)
+    texts = sentences(1300)
+    with pytest.raises(FecError, match=r"mine: .*no answer"):
+        extract_features(texts, identity, store, CPU, QUIET)
+    kept = int(store.of(identity).contains(hash_texts(texts)).sum())
+    assert 0 < kept < 1300
+    assert extract_features(texts, identity, store, CPU, QUIET).encoded == 1300 - kept
+
+
+def test_an_object_that_changed_its_shape_needs_another_version(tmp_path: Path) -> None:
+    store = FeatureStore(tmp_path)
+    extract_features(["a"], identify(FunctionEncoder(vectors, "mine", "1"), CPU), store, CPU, QUIET)
+    changed = FunctionEncoder(lambda texts: np.ones((len(texts), 3)), "mine", "1")
+    with pytest.raises(DataError, match="another version"):
+        extract_features(["b"], identify(changed, CPU), store, CPU, QUIET)
+
+
+def test_a_text_without_precomputed_features_is_named_by_index(tmp_path: Path) -> None:
+    texts = sentences(30)
+    identity = identify(PrecomputedEncoder(texts, vectors(texts)), CPU)
+    store = FeatureStore(tmp_path)
+    assert extract_features(texts[:20], identity, store, CPU, QUIET).encoded == 20
+    with pytest.raises(DataError, match=r"`texts\[3\]`.*'another'"):
+        extract_features([*texts[20:23], "another"], identity, store, CPU, QUIET)

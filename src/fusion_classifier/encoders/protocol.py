@@ -14,7 +14,8 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from fusion_classifier.errors import DataError, FecError, NonFiniteError, UsageError
+from fusion_classifier.config import EncoderConfig
+from fusion_classifier.errors import DataError, FecError, NonFiniteError, UsageError, reason
 
 Function = Callable[[list[str]], Any]
 
@@ -156,11 +157,16 @@ def _model_name(model: Any) -> str:
     return Path(name).name if Path(name).exists() else name
 
 
+def is_encoder(given: Any) -> bool:
+    """Whether this is one encoder rather than several: a name, a configuration or an object."""
+    return isinstance(given, str | EncoderConfig | Encoder) or callable(given)
+
+
 def as_encoder(given: Any) -> Encoder:
     """An object as an encoder: an `Encoder`, a SentenceTransformer, or a callable with `name` and `version`.
 
     Raises:
-        UsageError: it is none of these.
+        UsageError: It is none of these.
     """
     if isinstance(given, Encoder):
         check_names(given)
@@ -219,7 +225,7 @@ def encode_checked(encoder: Encoder, texts: Sequence[str], shape: tuple[int, ...
     except FecError:
         raise
     except Exception as error:
-        raise FecError(f"{name}: the encoder failed ({type(error).__name__}: {error})") from error
+        raise FecError(f"{name}: the encoder failed ({type(error).__name__}: {reason(error)})") from error
     if values.dtype.kind not in "fiub":
         raise DataError(f"{name}: the encoder returned {values.dtype} values; it must return an array of numbers")
     if values.ndim not in (2, 3) or len(values) != len(texts) or 0 in values.shape:
@@ -232,7 +238,8 @@ def encode_checked(encoder: Encoder, texts: Sequence[str], shape: tuple[int, ...
             f"{name}: the encoder returned features of shape {values.shape[1:]}, before {shape}; if it has changed, "
             "give it another version"
         )
-    values = values.astype(np.float32, copy=False)
+    with np.errstate(over="ignore"):  # becomes infinity, which is reported
+        values = values.astype(np.float32, copy=False)
     broken = np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(1))
     if len(broken):
         raise NonFiniteError(f"{name}: NaN or infinity in the feature of the text {texts[broken[0]][:60]!r}")

@@ -1,24 +1,28 @@
-"""Encoders as the user writes them.
+"""Encoders as the user gives them.
 
     NAME                     a preset, a Hub id, a local folder or a GGUF file
     NAME=PATH                a preset with its weights from a folder or file
     …?layers=2,4,6&pooling=tokens
                              settings of this encoder, as in a URL's query
 
-Settings given for the whole command (`--pooling tokens`) hold for every encoder that does not set its own.
+In Python also an `EncoderConfig`, or an object that turns texts into arrays (`fusion_classifier.encoders.protocol`).
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
 from pydantic import ValidationError
 
 from fusion_classifier.config import EncoderConfig, FeatureKind
 from fusion_classifier.encoders.presets import PRESETS
-from fusion_classifier.errors import UsageError
+from fusion_classifier.encoders.protocol import Encoder, as_encoder, is_encoder
+from fusion_classifier.encoders.sentence_folder import sentence_settings
+from fusion_classifier.errors import FecError, UsageError
 from fusion_classifier.support.files import user_path
+from fusion_classifier.support.validation import first_problem
 
 MOST_LAYERS = 1000
 SETTINGS = (
@@ -33,9 +37,11 @@ SETTINGS = (
     "revision",
 )
 
+Named = TypeVar("Named", bound=EncoderConfig | Encoder)
+
 
 def parse_layers(value: str) -> tuple[int, ...]:
-    """`-5,-4,-1` or a range `-5:-1`, both ends included."""
+    """Layers written as `-5,-4,-1` or as a range `-5:-1`, both ends included."""
     try:
         if ":" in value:
             first, last = (int(part) for part in value.split(":"))
@@ -44,45 +50,114 @@ def parse_layers(value: str) -> tuple[int, ...]:
             raise ValueError(value)
         return tuple(int(part) for part in value.split(","))
     except ValueError:
-        raise UsageError(f"layers {value!r}: write numbers such as -1 or 2,4,6, or a range such as -5:-1") from None
+        raise UsageError(f"`layers` {value!r}: give numbers such as -1 or 2,4,6, or a range such as -5:-1") from None
 
 
 def parse_encoder(
-    spec: str, defaults: Mapping[str, str | None] | None = None, *, features: FeatureKind = "pooled"
+    spec: str,
+    defaults: Mapping[str, str | None] | None = None,
+    *,
+    features: FeatureKind = "pooled",
+    where: str = "encoders",
 ) -> EncoderConfig:
     """The configuration of one encoder.
 
     Args:
-        spec: see the module's docstring.
-        defaults: settings for the whole command, as strings; None means not given.
-        features: what to take from the encoder where neither says a pooling.
+        spec: See the module's docstring.
+        defaults: Settings for encoders that do not set their own, as strings; None means not given.
+        features: What to take from the encoder where no pooling is given. Default: pooled.
+        where: Name of the parameter in errors. Default: encoders.
 
     Raises:
-        UsageError: a setting or value that does not exist.
+        UsageError: A setting or value that does not exist.
     """
+    shown = f"`{where}`: {spec!r}"
     model, _, query = spec.partition("?")
     model, sign, path = model.partition("=")
     if sign and not path:
-        raise UsageError(f"--encoder {spec!r}: the path after '=' is empty")
+        raise UsageError(f"{shown}: the path after '=' is empty")
     if not model:
-        raise UsageError(f"--encoder {spec!r}: give a name before '=' or '?'")
-    given = {key: value for key, value in (defaults or {}).items() if value is not None}
+        raise UsageError(f"{shown}: give a name before '=' or '?'")
     own: dict[str, str] = {}
     for key, value in parse_qsl(query.replace("+", "%2B"), keep_blank_values=True):
         setting = key.replace("-", "_")
         if setting in own:
-            raise UsageError(f"--encoder {spec!r}: {key} is given twice")
+            raise UsageError(f"{shown}: {key} is given twice")
         own[setting] = value
-    given |= own
+    given = {key: value for key, value in (defaults or {}).items() if value is not None} | own
     unknown = [key for key in given if key not in SETTINGS]
     if unknown:
-        raise UsageError(f"--encoder {spec!r}: no setting {unknown[0]!r}; there are {', '.join(SETTINGS)}")
+        raise UsageError(f"{shown}: no setting {unknown[0]!r}; there are {', '.join(SETTINGS)}")
+    if features == "pooled" and "pooling" not in given and model not in PRESETS:
+        sentence_settings(user_path(path or model))  # raises an error if its features are something else
+    return _configured(model, path or None, _from_words(given), features, shown)
 
-    return _configured(model, path or None, _from_words(given), features, spec)
+
+def as_encoders(specs: Any, *, features: FeatureKind = "pooled") -> tuple[EncoderConfig | Encoder, ...]:
+    """One encoder or several, given as strings, `EncoderConfig` values or objects.
+
+    Args:
+        specs: An encoder, or a sequence of encoders.
+        features: What to take from an encoder where no pooling is given. Default: pooled.
+
+    Raises:
+        UsageError: One that is no encoder, none at all, or two of one name.
+    """
+    encoders: list[EncoderConfig | Encoder] = []
+    for number, spec in enumerate([specs] if is_encoder(specs) else list(specs)):
+        where = f"encoders[{number}]"
+        if isinstance(spec, EncoderConfig):
+            encoders.append(spec)
+        elif isinstance(spec, str):
+            encoders.append(parse_encoder(spec, features=features, where=where))
+        else:
+            try:
+                encoders.append(as_encoder(spec))
+            except UsageError as error:
+                raise UsageError(f"`{where}`: {error}") from error
+    return _distinct(encoders)
+
+
+def parse_encoders(
+    specs: Sequence[str], defaults: Mapping[str, str | None] | None = None, *, features: FeatureKind = "pooled"
+) -> tuple[EncoderConfig, ...]:
+    """Several encoders, given as strings; arguments as for `parse_encoder`.
+
+    Raises:
+        UsageError: A setting or value that does not exist, no encoder, or two of one name.
+    """
+    return _distinct([parse_encoder(spec, defaults, features=features) for spec in specs])
+
+
+def changed_encoders(
+    encoders: Sequence[EncoderConfig], settings: Mapping[str, str], *, read: FeatureKind, features: FeatureKind
+) -> tuple[EncoderConfig, ...]:
+    """Encoders with some settings changed, and renamed accordingly.
+
+    Args:
+        encoders: Encoders of a head that reads `read`.
+        settings: Changed settings, as strings.
+        read: What was taken from an encoder with no pooling given.
+        features: What is taken now.
+
+    Raises:
+        UsageError: A setting or value that does not exist, or two encoders that are the same now.
+    """
+    if not settings and read == features:
+        return tuple(encoders)
+    changed = []
+    for config in encoders:
+        base = _usual(config.model, config.path, "tokens" if config.pooling == "tokens" else "pooled")
+        own = {key: getattr(config, key) for key in SETTINGS if getattr(config, key) != getattr(base, key)}
+        if config.pooling != _usual(config.model, config.path, read).pooling:
+            own["pooling"] = config.pooling
+        given = own | _from_words(settings)
+        changed.append(_configured(config.model, config.path, given, features, f"`encoders`: {config.name!r}"))
+    return _distinct(changed)
 
 
 def _from_words(given: Mapping[str, str]) -> dict[str, Any]:
-    """Settings as they stand in a configuration."""
+    """Settings as a configuration has them."""
     fields: dict[str, Any] = dict(given)
     if "layers" in given:
         fields["layers"] = parse_layers(given["layers"])
@@ -94,54 +169,26 @@ def _from_words(given: Mapping[str, str]) -> dict[str, Any]:
 def _configured(
     model: str, path: str | None, given: Mapping[str, Any], features: FeatureKind, shown: str
 ) -> EncoderConfig:
-    """The configuration of a model with these settings; `shown` names it in errors."""
-    usual = _usual(model, features)  # a name says what differs from it
-    base = _usual(model, "tokens") if given.get("pooling", usual.pooling) == "tokens" else _usual(model, "pooled")
+    """The configuration of a model with these settings; `shown` begins errors."""
+    usual = _usual(model, path, features)  # a name has what differs from it
+    kind: FeatureKind = "tokens" if given.get("pooling", usual.pooling) == "tokens" else "pooled"
+    base = _usual(model, path, kind)
     try:
         config = EncoderConfig.model_validate(base.model_dump() | dict(given) | {"path": path or base.path})
     except ValidationError as error:
-        problem = error.errors()[0]
-        field = ".".join(str(part) for part in problem["loc"][:1])
-        message = problem["msg"].removeprefix("Value error, ")
-        if field == "template":
-            message = "must contain {text}, the place of the text"
-        if field == "pooling":
-            message = "give tokens, pooler, or some of mean, max, first, last joined by +"
-        raise UsageError(f"--encoder {shown!r}: {field + ': ' if field else ''}{message}") from None
+        raise UsageError(": ".join(filter(None, (shown, *first_problem(error))))) from None
     return config.model_copy(update={"name": _name(usual, config)})
 
 
-def _usual(model: str, features: FeatureKind) -> EncoderConfig:
-    """A model's configuration where nothing is given."""
+def _usual(model: str, path: str | None, features: FeatureKind) -> EncoderConfig:
+    """A model's configuration where no setting is given."""
     base = PRESETS[model].config if model in PRESETS else EncoderConfig(name=model, model=model)
-    return base.model_copy(update={"pooling": "tokens", "layers": None}) if features == "tokens" else base
-
-
-def changed_encoders(
-    encoders: Sequence[EncoderConfig], settings: Mapping[str, str], *, read: FeatureKind, features: FeatureKind
-) -> tuple[EncoderConfig, ...]:
-    """Encoders with some settings changed, and named anew.
-
-    Args:
-        encoders: Encoders of a head that reads `read`.
-        settings: Changed settings, as strings.
-        read: What was taken from an encoder with no pooling given.
-        features: What is taken now.
-
-    Raises:
-        UsageError: A setting or value that does not exist, or two encoders that are the same then.
-    """
-    if not settings and read == features:
-        return tuple(encoders)
-    changed = []
-    for config in encoders:
-        base = _usual(config.model, "tokens" if config.pooling == "tokens" else "pooled")
-        own = {key: getattr(config, key) for key in SETTINGS if getattr(config, key) != getattr(base, key)}
-        if config.pooling != _usual(config.model, read).pooling:
-            own["pooling"] = config.pooling
-        given = own | _from_words(settings)
-        changed.append(_configured(config.model, config.path, given, features, config.name))
-    return _distinct(changed)
+    if features == "tokens":
+        return base.model_copy(update={"pooling": "tokens", "layers": None})
+    if model not in PRESETS:
+        with suppress(FecError):
+            base = base.model_copy(update=sentence_settings(user_path(path or model)))
+    return base
 
 
 def _name(base: EncoderConfig, config: EncoderConfig) -> str:
@@ -159,27 +206,16 @@ def _name(base: EncoderConfig, config: EncoderConfig) -> str:
 
 
 def _short(model: str) -> str:
-    # A folder or file is named by its last part: its place on this machine is nobody else's business.
+    # A folder or file has the name of its last part: its place on this machine is private.
     path = user_path(model)
     return path.resolve().name if path.exists() else model
 
 
-def parse_encoders(
-    specs: list[str], defaults: Mapping[str, str | None] | None = None, *, features: FeatureKind = "pooled"
-) -> tuple[EncoderConfig, ...]:
-    """Several encoders, each with a name of its own.
-
-    Raises:
-        UsageError: none given, or one given twice.
-    """
-    if not specs:
-        raise UsageError("give at least one --encoder (fec encoders lists those with a name)")
-    return _distinct([parse_encoder(spec, defaults, features=features) for spec in specs])
-
-
-def _distinct(configs: Sequence[EncoderConfig]) -> tuple[EncoderConfig, ...]:
-    names = [config.name for config in configs]
-    for name in names:
-        if names.count(name) > 1:
-            raise UsageError(f"encoder {name} is given twice")
-    return tuple(configs)
+def _distinct(encoders: Sequence[Named]) -> tuple[Named, ...]:
+    if not encoders:
+        raise UsageError("`encoders`: give at least one (`fec encoders` lists the presets)")
+    names = [encoder.name for encoder in encoders]
+    for number, name in enumerate(names):
+        if name in names[:number]:
+            raise UsageError(f"`encoders[{number}]`: {name} is given twice")
+    return tuple(encoders)

