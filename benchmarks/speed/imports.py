@@ -51,7 +51,7 @@ def reference() -> list[str]:
         folder = identity.weights.folder
         if identity.weights.gguf_file is not None:  # both sides read the safetensors that the first use has written
             folder = unpacked(identity.weights, identity.fingerprint, identity.dtype) or folder
-        program.append(f"AutoModel.from_pretrained({str(folder)!r}, dtype={identity.dtype})")
+        program.append(f"AutoModel.from_pretrained({str(folder)!r}, dtype=torch.{identity.dtype})")
     return ["-c", "\n".join(program)]
 
 
