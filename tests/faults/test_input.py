@@ -208,7 +208,7 @@ def test_without_enough_memory_a_command_says_so(tmp_path: Path) -> None:
         file.truncate(2**32)
     done = fec("run", large, memory=2**31)
     assert done.returncode == 1, done.stderr
-    assert done.stderr.startswith("error: the memory does not suffice"), done.stderr[-500:]
+    assert done.stderr.startswith("error: out of memory"), done.stderr[-500:]
 
 
 @pytest.mark.parametrize("change", [2, 255])

@@ -235,11 +235,11 @@ def test_a_task_registered_again_is_replaced() -> None:
     ("changes", "said"),
     [
         ({"name": "demo"}, "'demo'"),
-        ({"name": 3}, "`name`"),
-        ({"title": None}, "`title`"),
-        ({"labels": ("one",)}, "`labels`"),
-        ({"labels": ("one", "one")}, "`labels`"),
-        ({"labels": ["one", "two"]}, "`labels`"),
+        ({"name": 3}, "'name'"),
+        ({"title": None}, "'title'"),
+        ({"labels": ("one",)}, "'labels'"),
+        ({"labels": ("one", "one")}, "'labels'"),
+        ({"labels": ["one", "two"]}, "'labels'"),
     ],
 )
 def test_a_task_that_can_not_be_is_refused(changes: dict[str, object], said: str) -> None:

@@ -12,6 +12,7 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
+from fusion_classifier.cli.messages import in_options
 from fusion_classifier.evaluation.formats import METRIC_TITLES, format_metric, size
 
 if TYPE_CHECKING:
@@ -248,7 +249,7 @@ def print_audit(figures: Mapping[str, Any], folder: Path) -> None:
     if figures["label_errors"] is not None:
         _print_label_errors(out, figures["label_errors"])
     for note in figures["notes"]:
-        _say(out, note)
+        _say(out, in_options(note))
     _say(out, f"\nWritten to {folder}: audit.json and tables as CSV.")
 
 

@@ -107,7 +107,7 @@ def audit(
         with work.progress.bar(f"counting tokens with {config.name}", total=None):
             tokens[config.name] = _token_figures(task, config, work)
     if not encoders:
-        notes.append("Tokens were not counted: no `encoders` were given.")
+        notes.append("Tokens were not counted: `encoders` not given.")
     errors = None
     try:
         if not label_errors:
@@ -180,7 +180,7 @@ def find_label_errors(task: LoadedTask, encoders: Sequence[EncoderConfig], work:
     if importlib.util.find_spec("cleanlab") is None:
         raise NotJudgedError("cleanlab is not installed (pip install 'llm-fusion-classifier[audit]')")
     if not encoders:
-        raise NotJudgedError("no `encoders` were given")
+        raise NotJudgedError("`encoders` not given")
     splits = [name for name in ISSUE_SPLITS if name in task.splits]
     rows = [(name, row) for name in splits for row in range(len(task.splits[name]))]
     given = [label_indices(task.splits[name].labels[row]) for name, row in rows]

@@ -36,7 +36,7 @@ def register_task(task: AnyTask) -> AnyTask:
     """
     _check(task)
     if task.name in _built_in():
-        raise UsageError(f"{task.__qualname__}: {task.name!r} is a task of this package; choose another `name`")
+        raise UsageError(f"{task.__qualname__}: {task.name!r} is a task of this package; choose another name")
     _registered[task.name] = task()
     return task
 
@@ -166,7 +166,7 @@ def _check(task: object) -> None:
         raise UsageError(f"{task!r} is not a subclass of Task")
     for attribute in ("name", "title"):
         if not isinstance(getattr(task, attribute, None), str):
-            raise UsageError(f"{task.__qualname__}: `{attribute}` must be a string")
+            raise UsageError(f"{task.__qualname__}: attribute {attribute!r} must be a string")
     labels = getattr(task, "labels", None)
     if not isinstance(labels, tuple) or len(labels) < 2 or len(set(labels)) < len(labels):
-        raise UsageError(f"{task.__qualname__}: `labels` must be a tuple of two or more different names")
+        raise UsageError(f"{task.__qualname__}: attribute 'labels' must be a tuple of two or more different names")
