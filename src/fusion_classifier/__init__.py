@@ -3,7 +3,7 @@
     from fusion_classifier import FusionClassifier      # texts in, labels out
     from fusion_classifier import FusionHeadClassifier  # features in, labels out
 
-The command line is `fec`; see `fec --help`.
+These names are the public API; docs/extend.md shows encoders, heads and tasks of your own. The command line is `fec`.
 """
 
 from importlib import import_module
@@ -13,8 +13,10 @@ from fusion_classifier.version import __version__
 
 if TYPE_CHECKING:
     from fusion_classifier.classifier.estimator import FusionClassifier
+    from fusion_classifier.classifier.explanation import Explanation
     from fusion_classifier.classifier.head_estimator import FusionHeadClassifier
-    from fusion_classifier.config import HeadConfig, TaskConfig, TrainingChanges, TrainingConfig
+    from fusion_classifier.config import EncoderConfig, HeadConfig, TaskConfig, TrainingChanges, TrainingConfig
+    from fusion_classifier.encoders.protocol import Encoder, FunctionEncoder, PrecomputedEncoder
     from fusion_classifier.fusion.head import Head
     from fusion_classifier.fusion.registry import register_head
     from fusion_classifier.tasks.hub_dataset import HubDataset
@@ -22,13 +24,41 @@ if TYPE_CHECKING:
     from fusion_classifier.tasks.registry import load_task, register_task
     from fusion_classifier.tasks.task import Task
 
+# Imported at first use: torch and transformers take seconds, and `fec --help` needs neither.
+_MODULES = {
+    "Encoder": "encoders.protocol",
+    "EncoderConfig": "config",
+    "Explanation": "classifier.explanation",
+    "FunctionEncoder": "encoders.protocol",
+    "FusionClassifier": "classifier.estimator",
+    "FusionHeadClassifier": "classifier.head_estimator",
+    "Head": "fusion.head",
+    "HeadConfig": "config",
+    "HubDataset": "tasks.hub_dataset",
+    "LoadedTask": "tasks.loaded",
+    "PrecomputedEncoder": "encoders.protocol",
+    "Split": "tasks.loaded",
+    "Task": "tasks.task",
+    "TaskConfig": "config",
+    "TrainingChanges": "config",
+    "TrainingConfig": "config",
+    "load_task": "tasks.registry",
+    "register_head": "fusion.registry",
+    "register_task": "tasks.registry",
+}
+
 __all__ = [
+    "Encoder",
+    "EncoderConfig",
+    "Explanation",
+    "FunctionEncoder",
     "FusionClassifier",
     "FusionHeadClassifier",
     "Head",
     "HeadConfig",
     "HubDataset",
     "LoadedTask",
+    "PrecomputedEncoder",
     "Split",
     "Task",
     "TaskConfig",
@@ -40,26 +70,12 @@ __all__ = [
     "register_task",
 ]
 
-# Imported when asked for: torch and transformers take seconds, and `fec --help` needs neither.
-_MODULES = {
-    "FusionClassifier": "classifier.estimator",
-    "FusionHeadClassifier": "classifier.head_estimator",
-    "Head": "fusion.head",
-    "HeadConfig": "config",
-    "HubDataset": "tasks.hub_dataset",
-    "LoadedTask": "tasks.loaded",
-    "Split": "tasks.loaded",
-    "Task": "tasks.task",
-    "TaskConfig": "config",
-    "TrainingChanges": "config",
-    "TrainingConfig": "config",
-    "load_task": "tasks.registry",
-    "register_head": "fusion.registry",
-    "register_task": "tasks.registry",
-}
-
 
 def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -9,7 +9,8 @@ from huggingface_hub import ModelCard
 
 from fusion_classifier import FusionClassifier
 from fusion_classifier.classifier.card import SHOWN
-from fusion_classifier.classifier.folder import BUILT_IN_FOLDER, built_in_models, find_model, load_model
+from fusion_classifier.classifier.folder import load_model
+from fusion_classifier.classifier.models import BUILT_IN_FOLDER, built_in_models, find_model
 from fusion_classifier.evaluation.formats import METRIC_TITLES
 
 FOLDER = BUILT_IN_FOLDER / "go-emotions"

@@ -126,7 +126,7 @@ def test_every_label_can_be_asked_for_and_the_word_speaks_against_others(classif
     anger = classifier.explain(TEXT, "anger")
     assert anger == next(one for one in every if one.label == "anger")
     assert next(word.weight for word in anger.words if word.text == "grateful") < 0
-    with pytest.raises(UsageError, match=r"label 'love': the classifier has anger, .*, surprise"):
+    with pytest.raises(UsageError, match=r"`label`: 'love'.* anger, .*, surprise"):
         classifier.explain(TEXT, "love")
 
 

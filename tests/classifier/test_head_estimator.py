@@ -45,7 +45,7 @@ def test_every_head_learns_from_every_kind_of_blocks(
     X, y = rows
     fitted = FusionHeadClassifier(head, blocks=blocks, training=FEW).fit(X, y)
     assert fitted.score(X, y) > 0.8
-    assert list(fitted.head_.shapes) == (list(blocks) if isinstance(blocks, dict) else list(fitted.shapes_))
+    assert list(fitted.head_.shapes) == (list(blocks) if isinstance(blocks, dict) else list(fitted.config_.blocks))
     probabilities = fitted.predict_proba(X)
     np.testing.assert_allclose(probabilities.sum(1), 1, atol=1e-5)
     assert (fitted.classes_[probabilities.argmax(1)] == fitted.predict(X)).all()
@@ -77,7 +77,7 @@ def test_no_row_is_trained_and_validated_on(
         seen.extend([set(map(bytes, data.features["block0"].values)) for data in (train_data, valid_data)])
         return train(head, config, train_data, valid_data, *rest)
 
-    monkeypatch.setattr("fusion_classifier.classifier.head_estimator.train", looked_at)
+    monkeypatch.setattr("fusion_classifier.classifier.pipeline.train", looked_at)
     relabelled = np.where(np.arange(90) < 30, "joy", y)  # some rows a second time, with another label
     FusionHeadClassifier(training=FEW).fit(np.vstack([X, X]), np.hstack([y, relabelled]))
     assert not seen[0] & seen[1]
@@ -104,7 +104,8 @@ def test_several_labels_a_row(rows: tuple[np.ndarray, np.ndarray]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("weights", "message"), [([-1.0] + [1.0] * 89, "row 0"), ([0.0] * 90, "zero"), ([1.0] * 5, r"\(5,\).*90 rows")]
+    ("weights", "message"),
+    [([-1.0] + [1.0] * 89, r"sample_weight\[0\]"), ([0.0] * 90, "zero"), ([1.0] * 5, r"\(5,\).*90 rows")],
 )
 def test_weights_that_can_not_be_are_named(
     rows: tuple[np.ndarray, np.ndarray], weights: list[float], message: str

@@ -176,7 +176,7 @@ def test_what_is_pushed_comes_back_and_predicts_the_same_bits(
     code, printed, said = fec(capsys, "predict", "owner/moods", *TEXTS[:3], "--top-k", "3")
     # The encoder was a folder of this machine; where it is, nobody else is told, and has to say it.
     assert code == 1
-    assert "--encoder" in said
+    assert "was a folder of the machine" in said
     assert str(fitted[2].parent) not in "".join(data.decode("utf-8", "replace") for data in files.values())
     place = f"{json.loads(files['config.json'])['encoders'][0]['config']['name'].partition('?')[0]}={fitted[2]}"
     code, printed, said = fec(capsys, "predict", "owner/moods", *TEXTS[:3], "--top-k", "3", "--encoder", place)
@@ -249,12 +249,12 @@ def test_what_the_hub_refuses_is_one_sentence(
 def test_the_mixins_contract_and_scikit_learns_live_together(fitted: tuple[FusionClassifier, Path, Path]) -> None:
     assert isinstance(fitted[0], ModelHubMixin)
     fresh = clone(fitted[0])
-    assert vars(fresh).keys() == fresh.get_params().keys()
+    assert vars(fresh).keys() == fresh.get_params(deep=False).keys()
     assert fresh.get_params() == fitted[0].get_params()
     assert "encoders" in repr(fresh)
     with pytest.raises(NotFittedError):
         fresh.push_to_hub("owner/moods")
-    with pytest.raises(TypeError, match="no argument 'colour'"):
+    with pytest.raises(TypeError, match="colour"):
         FusionClassifier.from_pretrained(fitted[1], colour="red")
 
 

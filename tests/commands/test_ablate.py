@@ -72,7 +72,7 @@ def test_every_subset_under_every_head(
     folder = out / "linear" / "+".join(slug(name) for name in names)
     assert set(read_predictions(folder / "predictions.parquet")) == {"valid"}
     # Again: nothing is trained a second time.
-    heads = {path: path.stat().st_mtime_ns for path in out.rglob("head.safetensors")}
+    heads = {path: path.stat().st_mtime_ns for path in out.rglob("seeds/*/model.safetensors")}
     assert len(heads) == 2 * 7 * 2
     assert ablate(configs, task, "valid", out, work)["added"] == found["added"]
     assert {path: path.stat().st_mtime_ns for path in heads} == heads

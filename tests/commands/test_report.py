@@ -294,7 +294,7 @@ def test_several_labels_have_curves_and_thresholds_instead_of_a_confusion_matrix
     assert "confusion" not in page.sections
     assert "Accuracy by coverage" not in page.words("confidence")
     assert f"{100 * metrics['test']['map']['mean']:.2f} %" in page.words("summary")
-    records = [json.loads((several / "seeds" / str(seed) / "training.json").read_text()) for seed in (0, 1)]
+    records = [json.loads((several / "seeds" / str(seed) / "config.json").read_text()) for seed in (0, 1)]
     labels = page.sections["labels"]
     names = read_predictions(several / "predictions.parquet", multilabel=True)["test"].names
     for i, name in enumerate(names):

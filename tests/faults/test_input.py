@@ -20,7 +20,8 @@ import pyarrow.parquet as pq
 import pytest
 from fuzzing import ODD, anything, encoded, fuzzed, given, mutated, settled, st
 
-from fusion_classifier.classifier.folder import BUILT_IN_FOLDER, load_model
+from fusion_classifier.classifier.folder import load_model
+from fusion_classifier.classifier.models import BUILT_IN_FOLDER
 from fusion_classifier.commands.compare import compare_runs
 from fusion_classifier.config import TaskConfig
 from fusion_classifier.evaluation.predictions import SplitPredictions, read_predictions, write_predictions

@@ -87,7 +87,7 @@ def everything(out: Path) -> dict[str, Any]:
     metrics.pop("stages")
     metrics.pop("encoded_texts")
     predictions = pq.read_table(out / "predictions.parquet").to_pylist()
-    weights = {path.parent.name: path.read_bytes() for path in out.glob("seeds/*/head.safetensors")}
+    weights = {path.parent.name: path.read_bytes() for path in out.glob("seeds/*/model.safetensors")}
     return {"metrics": metrics, "predictions": predictions, "weights": weights}
 
 
@@ -135,12 +135,12 @@ def test_a_second_run_takes_up_what_is_there_and_ends_alike(
 ) -> None:
     first = run_folder(folder, [bert_folder], tmp_path / "run", work)
     before = everything(tmp_path / "run")
-    trained_at = {p: p.stat().st_mtime_ns for p in tmp_path.glob("run/seeds/*/head.safetensors")}
+    trained_at = {p: p.stat().st_mtime_ns for p in tmp_path.glob("run/seeds/*/model.safetensors")}
     second = run_folder(folder, [bert_folder], tmp_path / "run", work)
     assert sum(first["encoded_texts"].values()) > 0
     assert sum(second["encoded_texts"].values()) == 0
     assert everything(tmp_path / "run") == before
-    assert {p: p.stat().st_mtime_ns for p in tmp_path.glob("run/seeds/*/head.safetensors")} == trained_at
+    assert {p: p.stat().st_mtime_ns for p in tmp_path.glob("run/seeds/*/model.safetensors")} == trained_at
 
 
 def test_a_run_cut_short_after_one_seed_ends_as_one_that_was_not(
@@ -156,11 +156,11 @@ def test_a_run_cut_short_after_one_seed_ends_as_one_that_was_not(
             raise KeyboardInterrupt
         return train(*arguments)
 
-    monkeypatch.setattr("fusion_classifier.runs.pipeline.train", interrupted)
+    monkeypatch.setattr("fusion_classifier.classifier.pipeline.train", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run_folder(folder, [bert_folder], tmp_path / "cut", work)
     assert not (tmp_path / "cut" / "metrics.json").exists()
-    monkeypatch.setattr("fusion_classifier.runs.pipeline.train", train)
+    monkeypatch.setattr("fusion_classifier.classifier.pipeline.train", train)
     run_folder(folder, [bert_folder], tmp_path / "cut", work)
     assert everything(tmp_path / "cut") == everything(tmp_path / "whole")
 
@@ -255,11 +255,11 @@ def test_a_replaced_run_that_was_killed_before_its_model_was_written_gets_its_ow
     config = config_for(str(folder), [bert_folder], seeds=1)
     task = load_task(config.task)
 
-    def killed(*_: object) -> None:
+    def killed(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("fusion_classifier.runs.pipeline.save_model", killed)
+        patch.setattr("fusion_classifier.runs.pipeline.shutil.copytree", killed)
         with pytest.raises(KeyboardInterrupt):
             train_task(config, task, out, work, overwrite=True)
     trained = train_task(config, task, out, work)
@@ -366,7 +366,7 @@ def test_a_limit_that_leaves_one_label_to_train_on_is_an_error(
         (data / f"{name}.csv").write_text("\n".join(["text,label", *rows]), "utf-8")
     config = config_for(str(data), [bert_folder])
     config = config.model_copy(update={"task": config.task.model_copy(update={"limit": 20})})
-    with pytest.raises(DataError, match=r"only the label 'joy'; add rows.*or raise --limit"):
+    with pytest.raises(DataError, match=r"only the label 'joy'; add rows.*or raise `limit`"):
         run(config, load_task(config.task), tmp_path / "out", work)
 
 
@@ -393,7 +393,7 @@ def test_features_beyond_the_memory_for_them_are_read_in_blocks(
     work = Workspace(FeatureStore(tmp_path / "store"), torch.device("cpu"), Progress(console), memory=2000)
     config = config_for(str(folder), [bert_folder])
     result = run(config, load_task(config.task), tmp_path / "out", work)
-    assert "do not fit into the" in console.export_text()
+    assert "do not fit into" in console.export_text()
     assert json.loads((tmp_path / "out" / "seeds" / "0" / "training.json").read_text())["streamed"] is True
     enough = replace(work, memory=10**9)
     found = evaluate_saved(tmp_path / "out", "test", config.task, {}, enough)

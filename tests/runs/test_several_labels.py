@@ -65,7 +65,7 @@ def test_a_run_has_multilabel_metrics_and_learns(finished: tuple[Path, Workspace
 
 def test_predictions_hold_lists_that_agree_with_the_thresholds(finished: tuple[Path, Workspace, TaskConfig]) -> None:
     table = pq.read_table(finished[0] / "predictions.parquet").to_pylist()
-    record = json.loads((finished[0] / "seeds" / "1" / "training.json").read_text())
+    record = json.loads((finished[0] / "seeds" / "1" / "config.json").read_text())
     thresholds = np.array(record["decision"]["thresholds"], dtype=np.float32)
     labels = ("anger", "fear", "joy")
     for row in (row for row in table if row["seed"] == 1):

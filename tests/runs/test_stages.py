@@ -55,7 +55,8 @@ def test_the_peak_is_that_of_the_stage_and_not_what_is_left_at_its_end(tmp_path:
 
 def test_a_kill_loses_no_more_than_the_last_seconds(tmp_path: Path) -> None:
     code = (
-        "import sys, time; from pathlib import Path; import fusion_classifier.stages as s; s.WRITE_SECONDS = 0.05\n"
+        "import sys, time; from pathlib import Path; from fusion_classifier.runs import stages as s\n"
+        "s.WRITE_SECONDS = 0.05\n"
         "with s.Stages(Path(sys.argv[1])).stage('extract'):\n    time.sleep(60)"
     )
     path = tmp_path / "stages.json"

@@ -1,24 +1,25 @@
-"""The card of a model: what it is, how good, made of what, and what not to use it for. Written beside the weights.
+"""The model card: `README.md` in a model folder, from `card.md.j2`.
 
-The head of the card is metadata that the Hub reads (https://huggingface.co/docs/hub/model-cards).
+Its head is metadata that the Hub reads (https://huggingface.co/docs/hub/model-cards).
 """
+
+# ruff: noqa: PLC0415 - jinja2 and huggingface-hub are imported for a card, not for prediction
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from huggingface_hub import EvalResult, ModelCardData
-from jinja2 import Environment
-
-from fusion_classifier.classifier.folder import ModelConfig, is_local
+from fusion_classifier.classifier.folder import ModelConfig, SavedEncoder, objects_note
+from fusion_classifier.classifier.saved_encoders import is_local
 from fusion_classifier.config import EncoderConfig, TrainingConfig
 from fusion_classifier.encoders.presets import PRESETS
 from fusion_classifier.evaluation.formats import METRIC_TITLES, format_metric
-from fusion_classifier.support.hub import LIBRARY, is_hub_id
 
-TITLES = {"train": "train", "valid": "validation", "test": "test"}
-PLACE = "PATH_OF_THIS_FOLDER"  # in a card, until the model lies on the Hub
+if TYPE_CHECKING:
+    from huggingface_hub import EvalResult
+
+PLACE = "PATH_OF_THIS_FOLDER"  # in a card, until the model is on the Hub
 TEMPLATE = Path(__file__).with_name("card.md.j2")
 SHOWN = ("accuracy", "weighted_f1", "macro_f1", "micro_f1", "top3_accuracy", "map", "ece")
 COLUMNS = {"valid": "validation", "test": "test", "test_without_overlap": "test without overlap with train"}
@@ -27,18 +28,21 @@ HUB_METRICS = {"accuracy": "accuracy", "weighted_f1": "f1", "macro_f1": "f1", "m
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What a card says about the texts; a text itself is never in it."""
+    """What a card says about the texts; no text is ever in it.
+
+    Attributes:
+        source: Title of the data set.
+        licence: Licence of the data.
+        dataset: Id on the Hub.
+        language: Language as the Hub writes it, such as en.
+        hashes: SHA-256 by split.
+    """
 
     source: str | None = None
-    """Where to read about them."""
     licence: str = "not known"
-    """Their licence."""
     dataset: str | None = None
-    """Their id on the Hub."""
     language: str | None = None
-    """As the Hub writes it, such as en."""
     hashes: Mapping[str, str] = field(default_factory=dict)
-    """SHA-256 by split."""
 
 
 def model_card(
@@ -51,19 +55,23 @@ def model_card(
     licence: str | None = None,
     place: str = PLACE,
 ) -> str:
-    """The card as Markdown with its metadata.
+    """The card as Markdown, with its metadata.
 
     Args:
-        config: the model.
-        metrics: `metrics.json` of the run that it comes from.
-        training: the recipe.
-        data: what it was trained on.
-        processor: what the run was computed on.
-        licence: of the model, by the Hub's name for it.
-        place: where the model lies, in the examples.
+        config: Model.
+        metrics: `metrics.json` of its run. Default: no scores are known.
+        training: Hyper-parameters.
+        data: Training data.
+        processor: Processor that the run was computed on.
+        licence: Licence of the model, as the Hub names it.
+        place: Place of the model in the examples.
     """
+    from huggingface_hub import ModelCardData
+    from jinja2 import Environment
+
+    from fusion_classifier.support.hub import LIBRARY
+
     title = f"{config.task}: {len(config.labels)} labels, head {config.head.name}"
-    scores = None if metrics is None else _scores(metrics)
     data = data or TrainingData()
     described = ModelCardData(
         model_name=title,
@@ -73,7 +81,7 @@ def model_card(
         datasets=[data.dataset] if data.dataset else None,
         pipeline_tag="text-classification",
         tags=["text-classification", "frozen-features", "feature-fusion", f"head:{config.head.name}"],
-        base_model=sorted({hub_id for saved in config.encoders if (hub_id := _hub_id(saved.config.model))}) or None,
+        base_model=sorted({hub_id for saved in config.encoders if (hub_id := _hub_id(saved))}) or None,
         eval_results=None if metrics is None else _eval_results(config.task, data.dataset, metrics),
     )
     template = Environment(trim_blocks=True, lstrip_blocks=True, autoescape=False)  # Markdown, not HTML
@@ -81,29 +89,12 @@ def model_card(
     seconds = {} if metrics is None else _seconds(metrics)
     body = template.from_string(TEMPLATE.read_text("utf-8")).render(
         title=title,
-        labels=config.labels,
-        multilabel=config.decision.multilabel,
-        head=config.head.name,
-        version=config.version,
-        task=config.task,
-        seed=config.seed,
+        config=config,
         seeds=len(metrics["seeds"]) if metrics else 0,
-        scores=scores,
+        scores=None if metrics is None else _scores(metrics),
         place=place,
-        encoders=[
-            {
-                "name": saved.config.name,
-                "model": _hub_id(saved.config.model) or "a local model",
-                "origin": f"Hub, commit {saved.config.revision}"
-                if saved.config.revision
-                else saved.package or "local files",
-                "layers": _layers(saved.config),
-                "pooling": saved.config.pooling,
-                "max_length": saved.config.max_length,
-                "fingerprint": saved.fingerprint,
-            }
-            for saved in config.encoders
-        ],
+        encoders=[_encoder(saved) for saved in config.encoders],
+        objects=objects_note(config),
         rows=None if metrics is None else {name: f"{count:,}" for name, count in metrics["rows"].items()},
         data=data,
         recipe=None if training is None else _recipe(training),
@@ -115,8 +106,25 @@ def model_card(
     return f"---\n{described.to_yaml()}\n---\n\n{body.rstrip()}\n"
 
 
+def _encoder(saved: SavedEncoder) -> dict[str, Any]:
+    """One row of the table of encoders."""
+    config = saved.config
+    origin = f"Hub, commit {config.revision}" if config.revision else saved.package or "local files"
+    row = {"name": config.name, "fingerprint": saved.fingerprint}
+    if saved.is_object:
+        shape = " × ".join(map(str, saved.shape))
+        return row | {"model": "a Python object", "origin": "", "layers": shape, "pooling": "", "max_length": ""}
+    return row | {
+        "model": _hub_id(saved) or "a local model",
+        "origin": origin,
+        "layers": _layers(config),
+        "pooling": config.pooling,
+        "max_length": f"{config.max_length} tokens",
+    }
+
+
 def _in_table(value: object) -> str:
-    """As a table's cell holds it; the name of an encoder with several templates has || in it."""
+    """As the cell of a table; an encoder with several templates has || in its name."""
     return " ".join(str(value).split()).replace("|", "\\|")
 
 
@@ -126,16 +134,21 @@ def _layers(encoder: EncoderConfig) -> str:
     return "at a third, two thirds, the end" if encoder.pooling == "tokens" else "-1"
 
 
-def _hub_id(model: str) -> str | None:
-    """The model's name on the Hub; None for a place on this machine, which is nobody's business."""
+def _hub_id(saved: SavedEncoder) -> str | None:
+    """The model's name on the Hub; None for a place on this machine, which is nobody else's business."""
+    from fusion_classifier.support.hub import is_hub_id
+
+    model = saved.config.model
+    if saved.is_object:
+        return None
     if model in PRESETS:
         return PRESETS[model].hub_id
-    repository = "/".join(model.split("/")[:2])  # a GGUF file's name stands behind
+    repository = "/".join(model.split("/")[:2])  # the name of a GGUF file comes after it
     return repository if is_hub_id(repository) and not is_local(model) else None
 
 
 def _seconds(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """Of each stage, over all calls where they were recorded; a resumed run's last call took next to nothing."""
+    """Seconds of each stage, over all calls where they were recorded: the last call of a resumed run took no time."""
     if "stages" in metrics:
         return {name: stage["seconds"] for name, stage in metrics["stages"].items()}
     return dict(metrics["seconds"])
@@ -152,7 +165,9 @@ def _scores(metrics: Mapping[str, Any]) -> dict[str, Any]:
     return {"columns": list(columns.values()), "rows": rows}
 
 
-def _eval_results(task: str, dataset: str | None, metrics: Mapping[str, Any]) -> list[EvalResult]:
+def _eval_results(task: str, dataset: str | None, metrics: Mapping[str, Any]) -> "list[EvalResult]":
+    from huggingface_hub import EvalResult
+
     split = "test" if metrics.get("test") else "valid"
     return [
         EvalResult(

@@ -1,43 +1,45 @@
-"""Which words carry a label: each left out in turn, and how far the label's log-odds fall.
+"""Explanations by occlusion: how far a label's log-odds fall when a word is left out of the text.
 
     w_i = logit p(c | text) − logit p(c | text without word i),    logit p = ln p − ln(1 − p)
 
-This is occlusion of the whole fused model, all encoders and the head, calibrated as its answers are. A positive
-weight speaks for the label, a negative one against it; with the word the label's odds are e^w times those without.
-
-Log-odds, not probabilities: between 98 % and 99.9 % lies as much evidence as between 50 % and 95 %, and of log p the
-same is lost near 1.
+The whole model is evaluated, all encoders and the calibrated head. A positive weight supports the label; with the
+word the label's odds are e^w times those without. Log-odds, not probabilities: from 98 % to 99.9 % is as much
+evidence as from 50 % to 95 %.
 
 Sources: Robnik-Šikonja, Kononenko: Explaining Classifications for Individual Instances, IEEE TKDE 20(5), 2008,
 https://doi.org/10.1109/TKDE.2007.190734 (weight of evidence); Li, Monroe, Jurafsky: Understanding Neural Networks
-through Representation Erasure, 2016, https://arxiv.org/abs/1612.08220. What a word is: Unicode Standard Annex 29,
-https://www.unicode.org/reports/tr29/.
+through Representation Erasure, 2016, https://arxiv.org/abs/1612.08220. Word boundaries follow the main rules of
+Unicode Standard Annex 29, https://www.unicode.org/reports/tr29/.
 """
 
+import re
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-import regex  # type: ignore[import-untyped]  # re has no word boundaries of Unicode
 from scipy.special import expit
 
 from fusion_classifier.errors import DataError, UsageError
 
-MOST_SPANS = 64  # parts of a text that are left out in turn; of more words neighbours go together
-NOTHING = "..."  # stands where the text's only word was left out: no encoder reads an empty text
+MOST_SPANS = 64  # parts of a text that are left out in turn; longer texts are cut into groups of neighbouring words
+NOTHING = "..."  # replaces a text's only word: no encoder reads an empty text
 
-_BOUNDARY = regex.compile(r"\b", regex.WORD | regex.V1)
-_LETTER_OR_DIGIT = regex.compile(r"[\w\p{M}]")
-_PICTURE = regex.compile(r"\p{Extended_Pictographic}|\p{Regional_Indicator}")
-_HYPHENS = ("-", "‐", "‑")
+HYPHENS = "-‐‑"
+IN_WORDS = "'’.:·"  # between two letters
+IN_NUMBERS = "'’.,"  # between two digits
+# Scripts without spaces, each of whose characters counts as a word: Thai to Myanmar, Khmer, Hiragana, Han.
+UNSPACED = re.compile(
+    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u309f\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
+)
 
-Span = tuple[int, int]  # from character start to end, end not included
+Span = tuple[int, int]  # start and end in characters, end excluded
 
 
 @dataclass(frozen=True)
 class Word:
-    """A word, or in a long text neighbouring words: `text[start:end]`, and what the label's log-odds lose without."""
+    """A word, or in a long text neighbouring words: `text[start:end]`, and its weight in log-odds."""
 
     text: str
     start: int
@@ -47,7 +49,7 @@ class Word:
 
 @dataclass(frozen=True)
 class Explanation:
-    """What each word of a text does for one label: `probability` is the label's, calibrated, for the whole text."""
+    """The weight of each word of a text for one label, and the label's calibrated probability for the whole text."""
 
     text: str
     label: str
@@ -57,10 +59,10 @@ class Explanation:
 
 @dataclass(frozen=True)
 class Occlusion:
-    """A text's parts, and the texts that the model is asked about: the whole, then without each part.
+    """A text's parts, and the texts to evaluate: the whole one, then one without each part.
 
-    A text that all encoders cut is taken as far as its last word that is read whole; what stands behind is a last
-    part without a text.
+    A text that all encoders truncate is used up to its last complete word; the rest is a last part that is never left
+    out.
     """
 
     text: str
@@ -69,57 +71,70 @@ class Occlusion:
 
 
 def word_spans(text: str) -> list[Span]:
-    """Where the words of a text are: in order, apart from each other, with nothing but white space between.
+    """Where the words of a text are: in order, disjoint, with only white space between them.
 
-    A word is what Unicode's default word boundaries make one (`can't`, `3.5`, a Chinese character), also with hyphens
-    inside. A row of punctuation marks is a word of its own, and so is a row of emoji: both may carry a label.
+    Words keep inner apostrophes, points and hyphens (`can't`, `3.5`, `well-known`). A run of punctuation is a word of
+    its own, and so is a run of emoji: both may carry a label.
     """
-    found: list[tuple[str, int, int]] = []
-    position = 0
-    for part in _BOUNDARY.split(text):
-        start, position = position, position + len(part)
-        kind = _kind(part)
+    parts: list[tuple[str, int, int]] = []
+    for position, char in enumerate(text):
+        kind = _kind(char)
+        touches = bool(parts) and parts[-1][2] == position
         if kind == "space":
             continue
-        if found and found[-1][2] == start and found[-1][0] == kind != "word":
-            found[-1] = (kind, found[-1][1], position)
+        if touches and (kind == "extension" or kind == parts[-1][0] != "character"):
+            parts[-1] = (parts[-1][0], parts[-1][1], position + 1)
         else:
-            found.append((kind, start, position))
-    return _joined_by_hyphens(text, found)
+            parts.append((kind, position, position + 1))
+    return _joined(text, parts)
 
 
-def _kind(part: str) -> str:
-    if not part or part.isspace():
+def _kind(char: str) -> str:
+    if char.isspace():
         return "space"
-    if _PICTURE.search(part) and not part[0].isascii():  # digits and # are pictographic in part
+    category = unicodedata.category(char)
+    if category[0] == "M" or category == "Cf":  # accents, vowel signs, joiners
+        return "extension"
+    if category == "So" or "\U0001f3fb" <= char <= "\U0001f3ff":
         return "emoji"
-    return "word" if _LETTER_OR_DIGIT.search(part) else "mark"
+    if UNSPACED.match(char):
+        return "character"
+    return "word" if char.isalnum() or char == "_" else "mark"
 
 
-def _joined_by_hyphens(text: str, parts: Sequence[tuple[str, int, int]]) -> list[Span]:
+def _joined(text: str, parts: Sequence[tuple[str, int, int]]) -> list[Span]:
+    """Words with the hyphens, apostrophes and points inside them."""
     spans: list[Span] = []
-    joins = False  # whether the last part was a hyphen behind a word
-    for position, (kind, start, end) in enumerate(parts):
+    joins = False  # whether the last part joins its neighbours
+    for position, (_, start, end) in enumerate(parts):
         touches = bool(spans) and spans[-1][1] == start
-        hyphen = touches and text[start:end] in _HYPHENS and parts[position - 1][0] == "word"
-        followed = position + 1 < len(parts) and parts[position + 1][0] == "word" and parts[position + 1][1] == end
-        if touches and (joins or (hyphen and followed)):
+        around = parts[position - 1 : position + 2] if position else []
+        inside = len(around) == 3 and touches and around[2][1] == end and around[0][0] == around[2][0] == "word"
+        link = inside and _links(text[start - 1], text[start:end], text[end])
+        if touches and (joins or link):
             spans[-1] = (spans[-1][0], end)
         else:
             spans.append((start, end))
-        joins = hyphen and followed and kind == "mark"
+        joins = link
     return spans
 
 
+def _links(before: str, mark: str, after: str) -> bool:
+    if len(mark) != 1:
+        return False
+    numbers = before.isdigit() and after.isdigit()
+    return mark in HYPHENS or (mark in IN_NUMBERS if numbers else mark in IN_WORDS)
+
+
 def grouped(spans: Sequence[Span], most: int) -> list[Span]:
-    """Neighbours together, so that there are at most `most` parts with as many words each, give or take one."""
+    """Groups of neighbouring spans: at most `most`, equal in their number of words up to one."""
     count = min(len(spans), most)
     edges = [len(spans) * i // count for i in range(count + 1)] if count else []
     return [(spans[a][0], spans[b - 1][1]) for a, b in pairwise(edges)]
 
 
 def without(text: str, span: Span) -> str:
-    """The text without a part and without the white space that would be left double; `...` if nothing is left."""
+    """The text without a part and without the white space duplicated by that; `...` if nothing is left."""
     left, right = text[: span[0]], text[span[1] :]
     if not left.strip():
         right = right.lstrip()
@@ -132,39 +147,39 @@ def without(text: str, span: Span) -> str:
 
 
 def occlude(text: str, cut: Callable[[str], bool], most_spans: int = MOST_SPANS) -> Occlusion:
-    """A text without each of its parts in turn.
+    """Leave each part of a text out in turn.
 
     Args:
-        text: the text.
-        cut: whether all encoders cut a text at its end.
-        most_spans: parts that are left out at most; the model reads one text more.
+        text: Text.
+        cut: Function that tells whether all encoders truncate a text.
+        most_spans: Number of parts at most; the model evaluates one text more. Default: 64.
 
     Raises:
-        DataError: an empty text.
-        UsageError: no parts asked for.
+        DataError: An empty text.
+        UsageError: `most_spans` below 1.
     """
     if not isinstance(text, str) or not text.strip():
-        raise DataError(f"the text to explain {'is empty' if isinstance(text, str) else f'is {text!r}'}; give one")
+        raise DataError(f"`text`: the text to explain {'is empty' if isinstance(text, str) else f'is {text!r}'}")
     if most_spans < 1:
-        raise UsageError(f"spans {most_spans}: give 1 or more")
+        raise UsageError(f"`most_spans`: must be at least 1, not {most_spans}")
     words = word_spans(text)
     read = _read(text, words, cut)
     spans = grouped(words[:read], most_spans)
     beyond = [(words[read][0], words[-1][1])] if read < len(words) else []
-    # Else words that are not read would move up to where one was left out.
+    # Otherwise words beyond the limit would move into the place of one that is left out.
     head = text[: spans[-1][1]] if beyond else text
     return Occlusion(text, (*spans, *beyond), (head, *(without(head, span) for span in spans)))
 
 
 def _read(text: str, words: Sequence[Span], cut: Callable[[str], bool]) -> int:
-    """How many words some encoder reads whole; at least one."""
+    """Number of words within the limit of some encoder; at least one."""
     if not cut(text):
         return len(words)
 
     def reads(count: int) -> bool:
         return not cut(text[: words[count - 1][1]])
 
-    # From the start in doubled steps, then by bisection: a text may be ten thousand times too long.
+    # Doubling from the start, then bisection: a text may be ten thousand times too long.
     low, high = 1, 2
     while high < len(words) and reads(high):
         low, high = high, 2 * high
@@ -176,11 +191,11 @@ def _read(text: str, words: Sequence[Span], cut: Callable[[str], bool]) -> int:
 
 
 def explanations(occlusion: Occlusion, log_odds: np.ndarray, labels: Sequence[str]) -> tuple[Explanation, ...]:
-    """What the parts do for each label, the most probable first.
+    """The parts' weights for each label, the most probable label first.
 
     Args:
-        occlusion: parts and texts.
-        log_odds: of each of its texts and each label, (1 + n, C), float64.
+        occlusion: Parts and texts.
+        log_odds: Log-odds of its texts (1 + n, C), float64.
         labels: C names.
     """
     weights = np.zeros((len(occlusion.spans), len(labels)))

@@ -1,98 +1,295 @@
-"""Checks texts and labels given in Python, and encodes labels."""
+"""Texts, labels and weights as `fit` and `predict` take them: checked, and turned into arrays."""
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+import math
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from numbers import Integral, Real
+from typing import Any, Literal
 
 import numpy as np
 
-from fusion_classifier.errors import DataError
-from fusion_classifier.tasks.loaded import Label
+from fusion_classifier.errors import DataError, UsageError
+from fusion_classifier.tasks.split import VALID_FRACTION, held_out
 
-Labels = Sequence[str] | Sequence[int] | Sequence[Sequence[str]] | np.ndarray
-
-
-def encode_labels(
-    y: Labels, name: str, count: int, classes: np.ndarray | None = None
-) -> tuple[np.ndarray, tuple[Label, ...]]:
-    """The different labels, sorted, and each row's as indices into them.
-
-    Args:
-        y: one string or whole number a row, or several: lists of strings, or an indicator matrix.
-        name: what to call it in errors.
-        count: rows there must be.
-        classes: the labels there are; those of `y` unless given.
-
-    Raises:
-        DataError: something else, or labels that are not among `classes`.
-    """
-    y = column(y)
-    if len(y) != count:
-        raise DataError(f"{name}: {len(y)} labels for {count} texts")
-    rows: list[list[Any]]
-    several = len(y) > 0 and isinstance(y[0], (list, tuple, set, np.ndarray))
-    if not several:
-        flat = np.asarray(y)
-        kinds = {int if isinstance(value, np.integer) else type(value) for value in flat.tolist()}
-        if flat.ndim != 1 or kinds not in ({int}, {str}):
-            raise DataError(f"{name}: give {count} strings or whole numbers, one a text")
-        flat = flat if kinds == {str} else flat.astype(np.int64)
-        rows = [[value] for value in flat]
-    elif isinstance(y, np.ndarray) and y.ndim == 2:
-        if not np.isin(y, (0, 1)).all():
-            raise DataError(f"{name}: a matrix of labels holds only 0 and 1")
-        rows = [np.flatnonzero(row).tolist() for row in y]
-        own = np.arange(y.shape[1])
-        if classes is not None and len(classes) != len(own):
-            raise DataError(f"{name}: {len(own)} columns for {len(classes)} labels")
-        classes = own
-    else:
-        rows = [list(row) for row in y]  # type: ignore[arg-type]
-        if not all(isinstance(value, str) for row in rows for value in row):
-            raise DataError(f"{name}: give lists of strings, or an indicator matrix (N, C) of 0 and 1")
-    found = np.unique(np.asarray([value for row in rows for value in row])) if classes is None else classes
-    if len(found) < 2:
-        raise DataError(f"{name}: needs at least two different labels")
-    index = {value: position for position, value in enumerate(found.tolist())}
-    encoded: list[Label] = []
-    for row in rows:
-        unknown = [value for value in row if value not in index]
-        if unknown:
-            raise DataError(f"{name}: label {str(unknown[0])!r} does not occur in y")
-        positions = tuple(sorted({index[value] for value in row}))
-        encoded.append(positions if several else positions[0])
-    return found, tuple(encoded)
+Labels = Sequence[Any] | np.ndarray
+ClassWeight = Mapping[Any, float] | Literal["balanced"] | None
 
 
 def column(values: Any) -> Any:
-    """A column or table of pandas, polars or Arrow as a numpy array; anything else as it is."""
-    return values.to_numpy() if hasattr(values, "to_numpy") else values
+    """A column or table of pandas, polars or Arrow, or a tensor, as a numpy array; other values unchanged."""
+    if hasattr(values, "to_numpy"):
+        return values.to_numpy()
+    return np.asarray(values) if hasattr(values, "__array__") else values
 
 
 def one_column(texts: Any, name: str) -> Iterable[object]:
-    """Texts to go through one by one.
+    """Texts to iterate over.
 
     Raises:
-        DataError: one string, or a table: its elements would be letters, names of columns, or rows.
+        DataError: One string, or a table: iterating would give letters, column names or rows.
     """
     if isinstance(texts, str):
-        raise DataError(f"{name}: give a list of texts, not one string")
+        raise DataError(f"`{name}`: give a list of texts, not one string")
     values: Iterable[object] = column(texts)
     shape = np.shape(values) if isinstance(values, np.ndarray) else (0,)
     if len(shape) != 1:
-        raise DataError(f"{name}: give one column of texts, as X['text'] of a table, not an array of shape {shape}")
+        raise DataError(f"`{name}`: give one column of texts, as X['text'] of a table, not an array of shape {shape}")
     return values
 
 
-def check_texts(texts: Iterable[object], name: str) -> list[str]:
-    """The texts as a list, each a string with something in it.
+def check_texts(texts: Iterable[object], name: str, start: int = 0) -> list[str]:
+    """The texts as a list.
+
+    Args:
+        texts: N texts.
+        name: Parameter name in errors.
+        start: Index of the first text in errors.
 
     Raises:
-        DataError: one that is not, by its position.
+        DataError: An element that is not a string, or empty; the message has its index.
     """
     result: list[str] = []
-    for position, text in enumerate(one_column(texts, name)):
-        if not isinstance(text, str) or not text.strip():
-            what = "is empty" if isinstance(text, str) else f"is {text!r}, not a string"
-            raise DataError(f"{name}: text {position} {what}")
+    for position, text in enumerate(one_column(texts, name), start):
+        if not isinstance(text, str):
+            problem = "is missing" if is_missing(text) else "is not a string"
+            raise DataError(f"`{name}[{position}]`: {problem} ({text!r})")
+        if not text.strip():
+            raise DataError(f"`{name}[{position}]`: is empty")
         result.append(text)
     return result
+
+
+def is_missing(value: object) -> bool:
+    """Whether a value is None, NaN, or pandas' NA or NaT."""
+    return (
+        value is None
+        or type(value).__name__ in ("NAType", "NaTType")
+        or (isinstance(value, Real) and math.isnan(value))
+    )
+
+
+# --- labels ------------------------------------------------------------------------------------------------
+
+
+def encode_labels(
+    y: Any, name: str, count: int, classes: np.ndarray | None = None, *, rows: str = "texts"
+) -> tuple[np.ndarray, np.ndarray]:
+    """Labels as indices.
+
+    Args:
+        y: One label per row (strings, whole numbers, floats or bools), or any number: lists of strings, an indicator
+            matrix (N, C) of 0 and 1, or a table of indicator columns, whose names become the labels.
+        name: Parameter name in errors.
+        count: Number of rows N.
+        classes: Known labels (C,). Default: those of `y`, sorted; of an indicator matrix its column numbers, of a
+            table its column names in their order.
+        rows: What the rows are called in errors.
+
+    Returns:
+        Labels (C,), and targets: indices (N,), or an indicator matrix (N, C); int64.
+
+    Raises:
+        DataError: Labels that can't be used, or that are not among `classes`.
+    """
+    values, names = column(y), getattr(y, "columns", None)
+    if hasattr(values, "toarray"):  # a sparse matrix
+        values = values.toarray()
+    if isinstance(values, (list, tuple)) and _are_numbers(values):
+        values = np.array(values)
+    found = np.shape(values)[0] if hasattr(values, "shape") else len(values)
+    if found != count:
+        raise DataError(f"`{name}`: {found} labels for {count} {rows}")
+    if isinstance(values, np.ndarray) and values.ndim == 2:
+        labels, targets = _from_matrix(values, name, None if names is None else [str(one) for one in names], classes)
+    elif any(isinstance(value, (list, tuple, set, frozenset, np.ndarray)) for value in values):
+        labels, targets = _from_lists(values, name, classes)
+    else:
+        labels, targets = _from_column(values, name, classes)
+    if len(labels) < 2:
+        raise DataError(f"`{name}`: needs at least two different labels (classes)")
+    return labels, targets
+
+
+def _are_numbers(rows: Sequence[Any]) -> bool:
+    """Whether these are lists of numbers, equally many in each."""
+    lists = all(isinstance(row, (list, tuple, np.ndarray)) and len(row) == len(rows[0]) for row in rows)
+    return lists and all(isinstance(value, Real) for row in rows for value in row)
+
+
+def _from_column(values: Any, name: str, classes: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """One label per row."""
+    if np.ndim(values) != 1:
+        raise DataError(f"`{name}`: give one column of labels, not an array of shape {np.shape(values)}")
+    flat = values.tolist() if isinstance(values, np.ndarray) else list(values)
+    kind = None
+    for position, value in enumerate(flat):
+        if is_missing(value):
+            raise DataError(f"`{name}[{position}]`: is missing ({value!r}); every row needs a label")
+        own = _kind(value)
+        kind = kind or own
+        if own is None or (own != kind and {own, kind} != {"an integer", "a float"}):
+            expected = "strings, integers, floats or bools" if own is None else f"{kind} like `{name}[0]`"
+            raise DataError(f"`{name}[{position}]`: {value!r} is {own or type(value).__name__}; expected {expected}")
+    array = values if isinstance(values, np.ndarray) and values.dtype.kind in "biuf" else np.array(flat)
+    if classes is None:
+        labels, targets = np.unique(array, return_inverse=True)
+        return labels, targets.astype(np.int64)
+    index = _index(classes)
+    return classes, np.array(
+        [_position(index, value, f"{name}[{i}]") for i, value in enumerate(flat)], dtype=np.int64
+    )
+
+
+def _kind(value: object) -> str | None:
+    if isinstance(value, (bool, np.bool_)):
+        return "a bool"
+    if isinstance(value, str):
+        return "a string"
+    return "an integer" if isinstance(value, Integral) else "a float" if isinstance(value, Real) else None
+
+
+def _from_lists(values: Any, name: str, classes: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """Lists of strings."""
+    for position, row in enumerate(values):
+        if not isinstance(row, (list, tuple, set, frozenset, np.ndarray)) or not all(isinstance(x, str) for x in row):
+            raise DataError(
+                f"`{name}[{position}]`: {row!r} is not a list of strings; "
+                "for several labels per row give lists of strings, or an indicator matrix (N, C) of 0 and 1"
+            )
+    labels = np.array(sorted({str(one) for row in values for one in row})) if classes is None else classes
+    index = _index(labels)
+    targets = np.zeros((len(values), len(labels)), dtype=np.int64)
+    for position, row in enumerate(values):
+        targets[position, [_position(index, one, f"{name}[{position}]") for one in row]] = 1
+    return labels, targets
+
+
+def _from_matrix(
+    matrix: np.ndarray, name: str, columns: list[str] | None, classes: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """An indicator matrix."""
+    for row, within in zip(*np.nonzero(~np.isin(matrix, (0, 1))), strict=True):
+        where = within if columns is None else columns[within]
+        raise DataError(
+            f"`{name}[{row}]`: {matrix[row, within]} in column {where}; a matrix of labels holds only 0 and 1"
+        )
+    labels = np.arange(matrix.shape[1]) if columns is None else np.array(columns)
+    if len(set(labels.tolist())) < len(labels):
+        raise DataError(f"`{name}`: two columns have the same name")
+    targets = matrix.astype(np.int64)
+    if classes is None:
+        return labels, targets
+    if columns is not None and sorted(columns) == sorted(map(str, classes)):  # perhaps in another order
+        return classes, targets[:, [columns.index(str(one)) for one in classes]]
+    if columns is not None or len(labels) != len(classes):
+        raise DataError(f"`{name}`: its {len(labels)} columns are not the {len(classes)} labels of `y`")
+    return classes, targets
+
+
+def _index(labels: np.ndarray) -> dict[Any, int]:
+    return {label: position for position, label in enumerate(labels.tolist())}
+
+
+def _position(index: Mapping[Any, int], label: Any, where: str) -> int:
+    if label not in index:
+        raise DataError(f"`{where}`: label {label!r} does not occur in y")
+    return index[label]
+
+
+# --- weights -----------------------------------------------------------------------------------------------
+
+
+def row_weights(
+    sample_weight: Any, class_weight: ClassWeight, classes: np.ndarray, targets: np.ndarray
+) -> np.ndarray:
+    """Weight of each row: its own times that of its class, (N,), float64.
+
+    Args:
+        sample_weight: Weights (N,), at least 0. Default: 1.
+        class_weight: Weight by label (1 where it has none), or "balanced": inversely proportional to the labels'
+            summed weights. Default: 1.
+        classes: Labels (C,).
+        targets: Indices (N,) or an indicator matrix (N, C).
+
+    Raises:
+        DataError: Sample weights that can't be used.
+        UsageError: Class weights that can't be used.
+    """
+    weights = np.ones(len(targets)) if sample_weight is None else np.array(column(sample_weight), dtype=np.float64)
+    if weights.shape != (len(targets),):
+        raise DataError(f"`sample_weight`: has the shape {weights.shape}, `X` has {len(targets)} rows")
+    unusable = ~(weights >= 0) | np.isinf(weights)
+    if unusable.any():
+        position = int(unusable.argmax())
+        raise DataError(f"`sample_weight[{position}]`: {weights[position]} is not a finite number of at least 0")
+    if not weights.any():
+        raise DataError("`sample_weight`: all weights are zero")
+    return (
+        weights if class_weight is None else weights * _of_classes(class_weight, classes, targets, weights)[targets]
+    )
+
+
+def used_rows(targets: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Rows with a weight above 0: (N,), bool.
+
+    Raises:
+        DataError: All of them have the same label.
+    """
+    used: np.ndarray = weights > 0
+    if targets.ndim == 1 and len(np.unique(targets[used])) < 2:
+        raise DataError("`y`: needs rows of at least two different classes with a weight above 0")
+    return used
+
+
+def _of_classes(
+    class_weight: ClassWeight, classes: np.ndarray, targets: np.ndarray, weights: np.ndarray
+) -> np.ndarray:
+    """Weight of each class, (C,)."""
+    if targets.ndim > 1:
+        raise UsageError("`class_weight`: works with one label per row only; give `sample_weight`")
+    if class_weight == "balanced":
+        sums = np.bincount(targets, weights, len(classes))
+        balanced: np.ndarray = np.zeros(len(classes))
+        np.divide(sums.sum(), (sums > 0).sum() * sums, out=balanced, where=sums > 0)
+        return balanced
+    if not isinstance(class_weight, Mapping):
+        raise UsageError(
+            f"`class_weight`: {class_weight!r} is neither None, 'balanced' nor a mapping of label to weight"
+        )
+    index, result = _index(classes), np.ones(len(classes))
+    value: Any
+    for label, value in class_weight.items():
+        if label not in index:
+            raise UsageError(f"`class_weight`: label {label!r} does not occur in y")
+        if not (isinstance(value, Real) and 0 <= float(value) < np.inf):
+            raise UsageError(f"`class_weight`: {value!r} for {label!r} is not a finite number of at least 0")
+        result[index[label]] = value
+    return result
+
+
+def normalized(weights: np.ndarray) -> np.ndarray | None:
+    """Weights with mean 1 as training takes them, float32; None if all are equal."""
+    if (weights == weights[0]).all():
+        return None
+    scaled: np.ndarray = (weights / weights.mean()).astype(np.float32)
+    return scaled
+
+
+# --- validation rows ---------------------------------------------------------------------------------------
+
+
+def validation_rows(rows: Sequence[Hashable], targets: np.ndarray, seed: int) -> np.ndarray:
+    """Choose a tenth of the rows for validation, stratified, equal rows together: (N,), bool.
+
+    A row with several labels counts for its rarest. No row is chosen if no label has two different rows.
+
+    Args:
+        rows: N rows; equal ones are never separated.
+        targets: Indices (N,) or an indicator matrix (N, C).
+        seed: Random seed.
+    """
+    strata = targets
+    if targets.ndim > 1:
+        rarest = np.where(targets, targets.sum(0), len(targets) + 1).argmin(1)
+        strata = np.where(targets.any(1), rarest, -1)
+    held = held_out(rows, strata.tolist(), VALID_FRACTION, seed)
+    return np.array([row in held for row in rows])

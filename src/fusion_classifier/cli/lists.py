@@ -34,7 +34,7 @@ def encoders(as_json: Json = False) -> None:
 @commands.command("models", example="fec models")
 def models(as_json: Json = False) -> None:
     """List the trained models that come with the package."""
-    from fusion_classifier.classifier.folder import describe_models
+    from fusion_classifier.classifier.models import describe_models
     from fusion_classifier.cli import tables
 
     described = describe_models()

@@ -189,7 +189,7 @@ def evaluate_(
 ) -> None:
     """Measure a trained run or model on a split."""
     paths = encoder_paths(encoder)
-    from fusion_classifier.classifier.folder import find_run_or_model
+    from fusion_classifier.classifier.models import find_run_or_model
     from fusion_classifier.cli import tables
     from fusion_classifier.runs.evaluate import evaluate_saved, saved_task
 

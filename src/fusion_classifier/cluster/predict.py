@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from fusion_classifier.classifier.estimator import CHUNK_TEXTS, FusionClassifier
+from fusion_classifier.classifier.estimator import FusionClassifier
+from fusion_classifier.classifier.prediction import CHUNK_TEXTS
 from fusion_classifier.cluster.pool import RayEngine, changed, connected
 from fusion_classifier.cluster.worker import Worker, rows_of
 from fusion_classifier.support.files import user_path

@@ -28,7 +28,7 @@ from fusion_classifier.evaluation.pictures import optional_pictures, write_ablat
 from fusion_classifier.evaluation.predictions import SplitPredictions, write_predictions
 from fusion_classifier.evaluation.significance import differences
 from fusion_classifier.runs.context import Workspace
-from fusion_classifier.runs.evaluate import Member, evaluate_split
+from fusion_classifier.runs.evaluate import evaluate_split
 from fusion_classifier.runs.features import features_missing
 from fusion_classifier.runs.pipeline import train_task
 from fusion_classifier.support.files import atomic_file, write_atomic
@@ -99,8 +99,7 @@ def slug(name: str) -> str:
 
 def _train(config: RunConfig, task: LoadedTask, split: str, folder: Path, work: Workspace) -> Combination:
     trained = train_task(config, task, folder, work)
-    members = {seed: Member(one.head, one.decision) for seed, one in trained.items()}
-    part = evaluate_split(members, split, task, [identify(encoder, work.device) for encoder in config.encoders], work)
+    part = evaluate_split(trained, split, task, [identify(encoder, work.device) for encoder in config.encoders], work)
     with atomic_file(folder / "predictions.parquet") as path:
         write_predictions([part], task.labels, path)
     seconds = float(np.mean([sum(epoch.seconds for epoch in one.history) for one in trained.values()]))

@@ -6,8 +6,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from fusion_classifier.classifier.folder import CONFIG_FILE as MODEL_CONFIG
-from fusion_classifier.classifier.folder import is_model
+from fusion_classifier.classifier.models import CONFIG_FILE as MODEL_CONFIG
+from fusion_classifier.classifier.models import is_model
 from fusion_classifier.errors import DataError, FecError, UsageError, library_errors
 from fusion_classifier.evaluation.predictions import (
     PREDICTIONS_FILE,
@@ -111,10 +111,13 @@ def _metrics(folder: Path) -> dict[str, Any]:
 
 def _seed(folder: Path, seed: int) -> dict[str, Any]:
     """A seed's record; empty where it can't be read: the report then has no curves of it."""
+    of_seed = folder / "seeds" / str(seed)
     try:
-        record: dict[str, Any] = json.loads((folder / "seeds" / str(seed) / "training.json").read_text("utf-8"))
+        record: dict[str, Any] = json.loads((of_seed / "training.json").read_text("utf-8"))
+        if "decision" not in record:  # runs of earlier versions have it here
+            record["decision"] = json.loads((of_seed / MODEL_CONFIG).read_text("utf-8"))["decision"]
         return record if isinstance(record, dict) else {}
-    except (OSError, ValueError):
+    except (OSError, ValueError, KeyError, TypeError):
         return {}
 
 

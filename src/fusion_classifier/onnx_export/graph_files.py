@@ -21,7 +21,8 @@ import numpy as np
 import torch
 
 from fusion_classifier.classifier.estimator import FusionClassifier
-from fusion_classifier.classifier.folder import ModelConfig, checked_identities
+from fusion_classifier.classifier.folder import ModelConfig
+from fusion_classifier.classifier.saved_encoders import checked_identities
 from fusion_classifier.config import TaskConfig
 from fusion_classifier.encoders.encode import encode
 from fusion_classifier.encoders.loading import TransformerEncoder, load_transformer

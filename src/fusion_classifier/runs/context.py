@@ -1,55 +1,71 @@
-"""Where a command works, and what it says of the task."""
+"""Where a command works, and what it prints about the task."""
 
 import logging
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
-from fusion_classifier.cluster.pool import RayEngine
 from fusion_classifier.features.extract import memory_for_features
 from fusion_classifier.features.store import FeatureStore
 from fusion_classifier.support.progress import Progress
 from fusion_classifier.tasks.loaded import LoadedTask
 
+if TYPE_CHECKING:
+    import torch
+
+    from fusion_classifier.cluster.pool import RayEngine
+
 logger = logging.getLogger(__name__)
-GAPS = {"train": "they can't be learnt", "valid": "no choice heeds them", "test": "they are not measured"}
+GAPS = {
+    "train": "can't be learned",
+    "valid": "have no part in the choice of epoch and seed",
+    "test": "aren't measured",
+}
 MOST_NAMED = 5  # labels in a sentence
 
 
 @dataclass(frozen=True)
 class Workspace:
-    """Where a command works: the store, the device, where it shows its progress, bytes features may take, the engine.
+    """Where a command works.
 
-    With `ray` texts are encoded by its workers, else by this process.
+    Attributes:
+        store: Feature store.
+        device: Device that computes.
+        progress: Progress bars.
+        memory: Bytes that features may take in memory. Default: half of what is available.
+        ray: Cluster whose workers encode texts. Default: this process does.
     """
 
     store: FeatureStore
-    device: torch.device
+    device: "torch.device"
     progress: Progress
     memory: int = field(default_factory=memory_for_features)
-    ray: RayEngine | None = None
+    ray: "RayEngine | None" = None
+    _said: set[str] = field(default_factory=set, repr=False, compare=False)
 
     def say(self, message: str) -> None:
-        """A line for the user, beside the progress."""
+        """Print a line for the user beside the progress bars."""
         self.progress.console.print(message, highlight=False, markup=False, soft_wrap=True)
+
+    def say_once(self, message: str) -> None:
+        """`say` unless it was said before."""
+        if message not in self._said:
+            self._said.add(message)
+            self.say(message)
 
 
 def say_notes(task: LoadedTask, work: Workspace) -> None:
-    """What the user should know of how the task was read."""
-    logger.info(
-        "task %s",
-        task.name,
-        extra={"source": task.source, "labels": len(task.labels)}
-        | {f"{name}_rows": len(split) for name, split in task.splits.items()},
-    )
+    """Print what the user should know of how the task was read."""
+    rows = {f"{name}_rows": len(split) for name, split in task.splits.items()}
+    logger.info("task %s", task.name, extra={"source": task.source, "labels": len(task.labels)} | rows)
     for note in task.notes:
         work.say(note)
 
 
 def say_gaps(task: LoadedTask, work: Workspace) -> None:
-    """Name the labels without a row in a split: nothing is learnt of them, or nothing is measured."""
-    for split, meaning in GAPS.items():
+    """Print the labels without a row in a split."""
+    for split, consequence in GAPS.items():
         if split not in task.splits:
             continue
         rows = task.targets(split)
@@ -57,4 +73,4 @@ def say_gaps(task: LoadedTask, work: Workspace) -> None:
         missing = [repr(label) for label, count in zip(task.labels, counts, strict=True) if not count]
         if missing:
             shown = ", ".join(missing[:MOST_NAMED]) + (", …" if len(missing) > MOST_NAMED else "")
-            work.say(f"labels without a row in {split} ({meaning}): {shown}")
+            work.say(f"labels without a row in {split} (they {consequence}): {shown}")

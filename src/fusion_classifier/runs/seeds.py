@@ -1,0 +1,101 @@
+"""The trained seeds of a run: each is a model folder with the history of its training.
+
+seeds/<seed>/config.json, model.safetensors, README.md     as `save_model` writes them
+seeds/<seed>/training.json                                 best epoch, history
+"""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from fusion_classifier.classifier.card import model_card
+from fusion_classifier.classifier.folder import ModelConfig, load_model, save_model
+from fusion_classifier.classifier.models import is_model
+from fusion_classifier.config import TrainingConfig
+from fusion_classifier.errors import FecError
+from fusion_classifier.training.loop import Epoch, Trained
+
+TRAINING_FILE = "training.json"
+OLD_HEAD_FILE = "head.safetensors"  # in a seed's folder before it was a model folder
+
+
+def seed_folder(out: Path, seed: int) -> Path:
+    """Folder of a seed."""
+    return out / "seeds" / str(seed)
+
+
+def save_seed(out: Path, model: ModelConfig, trained: Trained, training: TrainingConfig, *, streamed: bool) -> None:
+    """Write a trained seed in one step.
+
+    Args:
+        out: Run folder.
+        model: Its model.
+        trained: Trained head and history.
+        training: Hyper-parameters, for the card.
+        streamed: Whether features were read from the store in blocks.
+    """
+    card = model_card(model, training=training)
+    files = {TRAINING_FILE: json.dumps(record_of(trained) | {"streamed": streamed}, indent=1)}
+    save_model(seed_folder(out, model.seed), model, trained.head, card, files)
+
+
+def record_of(trained: Trained) -> dict[str, Any]:
+    """Best epoch and history as JSON values."""
+    return {"best_epoch": trained.best_epoch, "history": [asdict(epoch) for epoch in trained.history]}
+
+
+def finished_seed(out: Path, model: ModelConfig) -> Trained | None:
+    """A seed that an earlier call has trained.
+
+    Args:
+        out: Run folder.
+        model: The model it must be of, but for its calibration.
+
+    Raises:
+        FecError: It can't be read, or is of another model.
+    """
+    folder = seed_folder(out, model.seed)
+    if not folder.exists():
+        return None
+    config, trained = read_seed(folder, model.seed)
+    if (config.id2label, config.head, config.shapes) != (model.id2label, model.head, model.shapes):
+        raise FecError(f"{folder}: is of another run; delete it to train seed {model.seed} again")
+    return trained
+
+
+def read_seed(folder: Path, seed: int) -> tuple[ModelConfig, Trained]:
+    """A trained seed from its folder.
+
+    Raises:
+        FecError: It can't be read.
+    """
+    if not is_model(folder) and (folder / OLD_HEAD_FILE).is_file():
+        run = folder.parent.parent
+        raise FecError(
+            f"{folder}: was trained by an earlier version, whose seeds can't be read; train it again with the same "
+            f"command and `overwrite` (features in the store are kept), or use {run / 'model'}, the best seed"
+        )
+    try:
+        saved, record = load_model(folder), read_record(folder)
+        history = tuple(Epoch(**epoch) for epoch in record["history"])
+        best_epoch = int(record["best_epoch"])
+        if saved.config.seed != seed or not 1 <= best_epoch <= len(history):
+            raise ValueError(f"not a record of seed {seed}")
+    except FecError as error:
+        raise FecError(f"{error}; delete {folder} to train seed {seed} again") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise FecError(f"{folder}: can't be read ({error}); delete it to train seed {seed} again") from error
+    return saved.config, Trained(saved.head, saved.config.decision, seed, best_epoch, history)
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """`training.json` of a seed's folder.
+
+    Raises:
+        OSError, ValueError: It can't be read.
+    """
+    record = json.loads((folder / TRAINING_FILE).read_text("utf-8"))
+    if not isinstance(record, dict):
+        raise ValueError(f"{TRAINING_FILE} is not a record of a training")
+    return record
