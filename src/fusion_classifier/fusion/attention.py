@@ -1,4 +1,4 @@
-"""From the token states of one encoder to one vector a query: standardize, project, attend.
+"""From the token states of one encoder to one vector per query: standardize, project, attend.
 
     z_t = clip((x_t − mean) / std, ±c)                     x_t: all chosen layers of token t
     h_t = LayerNorm(Σ_l W_l z_{t,l} + b)                   learned mixing of layers, to a common width d
@@ -8,7 +8,7 @@ A pooled feature counts as a text of one token, whose attention is 1.
 
 Sources: Lin et al.: A Structured Self-attentive Sentence Embedding, ICLR 2017, https://arxiv.org/abs/1703.03130
 (several learned queries); Mullenbach et al.: Explainable Prediction of Medical Codes from Clinical Text, NAACL
-2018, https://arxiv.org/abs/1802.05695 (a query a label); Peters et al.: Deep contextualized word
+2018, https://arxiv.org/abs/1802.05695 (a query per label); Peters et al.: Deep contextualized word
 representations, NAACL 2018 (learned mixing of layers); Sun et al.: Massive Activations in Large Language Models,
 COLM 2024, https://arxiv.org/abs/2402.17762 (why states are clipped).
 """
@@ -26,11 +26,11 @@ from fusion_classifier.fusion.dropout import dropout
 from fusion_classifier.fusion.head import product_dtype
 
 STATISTICS_BYTES = 2**28  # of float32 states from which mean and standard deviation are taken
-CACHED_VALUES = 2**18  # float32 values that stay in a core's cache
+CACHED_VALUES = 2**18  # float32 values that fit into a core's cache
 
 
 class AttentivePooling(nn.Module):
-    """See the module's docstring. One encoder's part of the head `fusion`."""
+    """One encoder's part of the head `fusion`; see the module's docstring."""
 
     mean: Tensor
     std: Tensor
@@ -48,13 +48,13 @@ class AttentivePooling(nn.Module):
 
     @property
     def sample_size(self) -> int:
-        """Tokens from which statistics are taken: enough, in bounded memory."""
+        """Number of tokens from which statistics are computed: enough, in bounded memory."""
         return max(STATISTICS_BYTES // (4 * self.states), 1024)
 
     def flat(self, feature: Tensor | TokenStates) -> Tensor:
         """States of all tokens: (T, layers · H)."""
         states = feature.states if isinstance(feature, TokenStates) else feature
-        return states.reshape(states.shape[0], self.states)  # len would fix the number in a graph
+        return states.reshape(states.shape[0], self.states)  # len would fix the number in an exported graph
 
     def fit_statistics(self, x: Tensor) -> None:
         """Mean and standard deviation of each state over training tokens (T, layers · H)."""
@@ -63,14 +63,10 @@ class AttentivePooling(nn.Module):
         self.std.copy_(std)
 
     def forward(self, feature: Tensor | TokenStates) -> Tensor:
-        """One vector a query: (B, Q, d).
-
-        Args:
-            feature: token states, or a pooled feature (B, layers, H).
-        """
+        """One vector per query (B, Q, d), of token states or of a pooled feature (B, layers, H)."""
         c = self.config
         projected = linear(self._standardized(self.flat(feature)), self._weight(), self.project.bias)  # (T, d)
-        # The norm needs float32; what follows is as precise as the products before.
+        # The norm needs float32; the rest has the precision of the products.
         h = layer_norm(projected.float(), (c.width,), self.norm.weight, self.norm.bias).to(projected.dtype)
         h = dropout(h, c.token_dropout, self.training)
         if not isinstance(feature, TokenStates):
@@ -83,11 +79,8 @@ class AttentivePooling(nn.Module):
         return weights.transpose(1, 2) @ padded
 
     def _standardized(self, states: Tensor) -> Tensor:
-        """z of all tokens, (T, layers · H), in the precision of the products, some tokens at a time.
-
-        Each step over all of them would go through the main memory.
-        """
-        if torch.compiler.is_exporting():  # a graph of any number of tokens has no loop over them
+        """z of all tokens (T, layers · H) in the precision of the products, some tokens at a time (cache)."""
+        if torch.compiler.is_exporting():  # an exported graph takes any number of tokens: no loop
             z = (states.float() - self.mean) / self.std
             return z.clamp(-self.config.clip, self.config.clip)
         z = torch.empty(states.shape, dtype=product_dtype(states.device), device=states.device)
@@ -98,9 +91,9 @@ class AttentivePooling(nn.Module):
         return z
 
     def _weight(self) -> Tensor:
-        """The projection's weight; in training some states are left out at random, for all tokens of the batch.
+        """The projection's weight; in training some states are dropped at random, for all tokens of the batch.
 
-        Dropout of single values does no better here and costs random numbers for every token.
+        Dropout of single values is no better here and needs random numbers for every token.
         """
         weight, rate = self.project.weight, self.config.state_dropout
         if not self.training or not rate:
@@ -108,7 +101,7 @@ class AttentivePooling(nn.Module):
         return weight * dropout(torch.ones(self.states, device=weight.device), rate, training=True)
 
     def _kept(self, mask: Tensor) -> Tensor:
-        """The tokens that are attended to; in training some are left out at random, never all of a text."""
+        """Mask of the tokens that get attention; in training some are dropped at random, never all of a text."""
         if not self.training or not self.config.word_dropout:
             return mask
         kept = mask & (torch.rand(mask.shape, device=mask.device) >= self.config.word_dropout)

@@ -11,22 +11,12 @@ from torch.nn.functional import normalize
 
 
 def cooccurrence(vectors: Tensor) -> Tensor:
-    """X Xᵀ, flattened: how much each pair of vectors has in common.
-
-    Args:
-        vectors: X, (B, n, d).
-
-    Returns:
-        (B, n²).
-    """
+    """X Xᵀ of vectors X (B, n, d), flattened: dot products of all pairs (B, n²)."""
     return torch.bmm(vectors, vectors.transpose(1, 2)).flatten(1)
 
 
 def power_normalize(values: Tensor, sigma: float = 1.0) -> Tensor:
-    """2·sigmoid(σx) − 1, which equals tanh(σx/2), element by element.
-
-    The paper's text says tanh(2σx), its code this; as with all published results, the code counts.
-    """
+    """2·sigmoid(σx) − 1, which is tanh(σx/2). The paper's text says tanh(2σx), its code this."""
     return 2 * torch.sigmoid(sigma * values) - 1
 
 
@@ -34,11 +24,11 @@ def cosine_cooccurrence(vectors: Tensor, heads: int) -> Tensor:
     """Cosines of all pairs of vectors, in several subspaces: bounded, whatever the vectors' scale.
 
     The co-occurrence X Xᵀ of unnormalized vectors grows with their width and norm, and power normalization then
-    makes ±1 of nearly all of it; of cosines it leaves what they say (docs/fusion.md).
+    makes ±1 of nearly all of it; cosines keep their information (docs/fusion.md).
 
     Args:
-        vectors: X, (…, n, d); d a multiple of `heads`.
-        heads: number of equal parts of d, each with cosines of its own.
+        vectors: Vectors (…, n, d); d is a multiple of `heads`.
+        heads: Number of subspaces, equal parts of d.
 
     Returns:
         (…, heads · n(n − 1)/2), in [−1, 1]: each pair once, head by head.

@@ -1,7 +1,7 @@
-"""Dropout that does not wait for its random numbers.
+"""Dropout with cheap random numbers.
 
-On a CPU torch draws one random number a value, on one core: a third of the training time of the head `fusion` went
-into that. A byte a value is enough, and a 64-bit draw has eight.
+On a CPU torch draws one random number per value, on one core: a third of the training time of the head `fusion`. One
+byte per value is enough, and a 64-bit number has eight.
 
 Source: Srivastava et al.: Dropout: A Simple Way to Prevent Neural Networks from Overfitting, JMLR 15, 2014.
 """
@@ -17,9 +17,9 @@ SMALLEST_INT64 = torch.iinfo(torch.int64).min
 
 
 def dropout(x: Tensor, rate: float, training: bool) -> Tensor:
-    """Values of x set to zero at random in training, the others scaled so that the expectation stays.
+    """Set values of x to zero at random in training and scale the others, so that the expectation stays.
 
-    Random numbers come from torch's generator of the device, so that a seed decides them.
+    Random numbers come from torch's generator of the device.
     """
     if not training or not rate:
         return x

@@ -1,17 +1,17 @@
-"""Head `fusion`, the default: every label looks for its own evidence in the tokens of every encoder.
+"""Head `fusion`, the default: attention per label over the tokens of every encoder.
 
-    attentive pooling    p_{e,c} = Σ_t α_{e,t,c} h_{e,t}       for each encoder e, a query a label c (attention.py)
+    attentive pooling    p_{e,c} = Σ_t α_{e,t,c} h_{e,t}       for each encoder e and label c (attention.py)
     encoder's logits     s_{e,c} = w_{e,c} · Dropout(p_{e,c}) + b_{e,c}
     co-occurrence        r_c = cosines of all pairs of (V_e p_{e,c}) over encoders, in m subspaces; off by default
     logits               o_c = Σ_e a_e s_{e,c} + a_r v_c · (r_c / √(|r_c| + ε)),     a_e = 1/E, a_r = 1 in training
     loss                 (1/E) Σ_e loss(s_e), with co-occurrence the mean of that and loss(o)
-    afterwards           a ≥ 0 with the lowest loss(o) on the validation split (training/decision.py)
+    afterwards           a ≥ 0 with the lowest loss(o) on the validation split (training/calibration.py)
 
-Each encoder answers for itself (deep supervision). Trained on the common logits alone, encoders share the work out
-among them, and each leaves to the others what it could have learnt: three were hardly better than two.
+Each encoder has its own loss (deep supervision). Trained on the common logits alone, encoders divide the work among
+them and each learns less than it could: three were hardly better than two.
 
-The encoders' tokens need no alignment: each encoder is pooled on its own before anything meets. A single
-encoder has no pairs, and the co-occurrence term is absent. With more labels than `MOST_LABEL_QUERIES` the
+The encoders' tokens need no alignment: each encoder is pooled separately first. A single encoder has no pairs, and
+no co-occurrence term. With more labels than `MOST_LABEL_QUERIES` the
 queries are shared: K of them, and a linear layer from all pooled vectors to the logits.
 
 Sources: attention.py for the pooling; Lee et al.: Deeply-Supervised Nets, AISTATS 2015,
@@ -34,7 +34,7 @@ from fusion_classifier.fusion.cooccurrence import cosine_cooccurrence, signed_ro
 from fusion_classifier.fusion.dropout import dropout
 from fusion_classifier.fusion.head import Batch, Head
 
-MOST_LABEL_QUERIES = 256  # beyond, attention a label costs more than it is worth
+MOST_LABEL_QUERIES = 256  # beyond, attention per label costs more than it is worth
 SHARED_QUERIES = 32
 
 
@@ -56,7 +56,7 @@ class FusionHead(Head):
         if self.cooccurs:
             mixture = torch.cat([mixture, torch.ones(1)])
             self.common = nn.Parameter(torch.eye(d).repeat(encoders, 1, 1))  # V_e, (E, d, d)
-            # Zero: the term starts without a say and earns one.
+            # Zero: the term starts without influence.
             self.pair_weight = nn.Parameter(torch.zeros(n_classes, config.cooccurrence * self.pairs))
         self.register_buffer("mixture", mixture)
 
@@ -72,19 +72,17 @@ class FusionHead(Head):
 
     def fit_statistics(self, batches: Iterable[Batch]) -> None:
         """Mean and standard deviation of each encoder's states, from a sample of the training tokens."""
-        samples: list[list[Tensor]] = [[] for _ in self.shapes]
+        pools = [pool for pool in self.pooling if isinstance(pool, AttentivePooling)]
+        samples: list[list[Tensor]] = [[] for _ in pools]
         for batch in batches:
-            for name, pool, sample in zip(self.shapes, self.pooling, samples, strict=True):
-                assert isinstance(pool, AttentivePooling)
+            lacking = 0
+            for name, pool, sample in zip(self.shapes, pools, samples, strict=True):
                 if sum(map(len, sample)) < pool.sample_size:
                     sample.append(pool.flat(batch[name]).float())
-            if all(
-                sum(map(len, sample)) >= pool.sample_size  # type: ignore[operator]
-                for sample, pool in zip(samples, self.pooling, strict=True)
-            ):
+                lacking += sum(map(len, sample)) < pool.sample_size
+            if not lacking:
                 break
-        for pool, sample in zip(self.pooling, samples, strict=True):
-            assert isinstance(pool, AttentivePooling)
+        for pool, sample in zip(pools, samples, strict=True):
             pool.fit_statistics(torch.cat(sample))
 
     def forward(self, batch: Batch) -> Tensor:
@@ -115,7 +113,7 @@ class FusionHead(Head):
         return torch.cat([logits, (signed_root(cosines) * self.pair_weight).sum(2)[None]])
 
     def objectives(self, batch: Batch) -> list[tuple[float, Tensor]]:
-        """Each encoder's own logits, (B, C) each, and the fused ones where they have weights of their own."""
+        """Each encoder's own logits, (B, C) each, and with co-occurrence the fused ones."""
         parts = self.parts(batch)
         count = len(self.shapes)
         if not self.cooccurs:

@@ -1,6 +1,6 @@
 """Head `linear`: multinomial logistic regression on the standardized features of all encoders, side by side.
 
-The yardstick: simple, hard to get wrong, and no fusion is worth its name that does not beat it.
+The baseline that a fusion must beat.
 """
 
 from collections.abc import Iterable, Mapping
@@ -32,13 +32,13 @@ class LinearHead(Head):
         return torch.cat([feature.flatten(1) for feature in self.pooled(batch)], dim=1)  # (B, D)
 
     def fit_statistics(self, batches: Iterable[Batch]) -> None:
-        """Mean and standard deviation of each feature; a constant one is only centred."""
+        """Mean and standard deviation of each feature; a constant feature is only centred."""
         count = 0
         mean = torch.zeros_like(self.mean, dtype=torch.float64)
         squares = torch.zeros_like(mean)
         for batch in batches:
             x = self._concatenated(batch).double()
-            # Chan et al.'s update: sums of squares of raw Llama states would lose their digits.
+            # Chan et al.'s update: sums of squares of raw Llama states would lose precision.
             delta = x.mean(0) - mean
             total = count + len(x)
             squares = squares + ((x - x.mean(0)) ** 2).sum(0) + delta**2 * (count * len(x) / total)

@@ -36,8 +36,8 @@ class LlmEmbedHead(Head):
         self.sigma = config.sigma
         layered = [name for name, shape in shapes.items() if shape.layers > 1] or [next(iter(shapes))]
         self.is_layered = [name in layered for name in shapes]
-        self.compress = nn.ModuleList()  # one step for each layer of each layered encoder
-        self.project = nn.ModuleList()  # one for each single vector; equal widths need none
+        self.compress = nn.ModuleList()  # one module per layer of each layered encoder
+        self.project = nn.ModuleList()  # one module per single vector; none for equal widths
         residual = vectors = 0
         for shape, is_layered in zip(shapes.values(), self.is_layered, strict=True):
             if is_layered:

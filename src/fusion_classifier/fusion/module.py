@@ -27,13 +27,7 @@ Factory = Callable[[Mapping[str, FeatureShape], int], nn.Module]
 
 
 class ModuleHead(Head):
-    """See the module's docstring.
-
-    Args:
-        config: Configuration.
-        shapes: Shape of each encoder's feature, by encoder name.
-        n_classes: Number of labels C.
-        given: The module, or a class or function that makes it from the shapes and the number of labels.
+    """Wraps `given`, the module or what makes it; see the module's docstring.
 
     Raises:
         UsageError: `given` makes no module with trainable parameters.

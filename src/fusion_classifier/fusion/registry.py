@@ -1,16 +1,4 @@
-"""Heads by name, by configuration, or given as objects.
-
-To add a head of another package: a configuration and a module with a decorator, imported before it is used.
-
-    class MyConfig(HeadConfig):
-        name: Literal["mine"] = "mine"
-        width: int = 64
-
-    @register_head(MyConfig)
-    class MyHead(Head): ...
-
-    FusionClassifier(head="mine")                             # or head=MyConfig(width=128)
-"""
+"""Heads by name, by configuration, or given as objects (docs/extend.md)."""
 
 import copy
 from collections.abc import Callable, Mapping
@@ -50,10 +38,7 @@ HEADS: dict[type[HeadConfig], Callable[..., Head]] = {
 
 
 def register_head(config_class: type[HeadConfig]) -> Callable[[HeadClass], HeadClass]:
-    """Class decorator: this head is built from that configuration, and found by its name.
-
-    Args:
-        config_class: Subclass of `HeadConfig` whose `name` has a default.
+    """Class decorator: this head is built from configurations of that class, and found by the default of its `name`.
 
     Raises:
         UsageError: It has no name, or another head has it.
@@ -81,11 +66,7 @@ def head_names() -> list[str]:
 
 
 def parse_head(name: str, **options: object) -> HeadConfig:
-    """Configuration of a head by its name.
-
-    Args:
-        name: Name of the head.
-        options: Fields of its configuration; None is the default.
+    """Configuration of a head by its name, with fields that are not None.
 
     Raises:
         UsageError: No such head, an option that it does not have, or a wrong value.
@@ -101,7 +82,7 @@ def parse_head(name: str, **options: object) -> HeadConfig:
 
 
 def head_config(head: object) -> HeadConfig:
-    """Configuration of a head that is given as a name, configuration or object.
+    """Configuration of a head.
 
     Args:
         head: Name; `HeadConfig`; `Head` or a registered class of it; scikit-learn classifier with `predict_proba`;
@@ -134,12 +115,7 @@ def head_config(head: object) -> HeadConfig:
 
 
 def build_head(head: object, shapes: Mapping[str, FeatureShape], n_classes: int) -> Head:
-    """A new head for these features; an object is copied.
-
-    Args:
-        head: As `head_config` takes it.
-        shapes: Shape of each encoder's feature, by encoder name.
-        n_classes: Number of labels C.
+    """A new head for features of these shapes and C labels; `head` is as in `head_config`, and an object is copied.
 
     Raises:
         UsageError: No head can be built of it.

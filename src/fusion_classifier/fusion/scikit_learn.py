@@ -30,15 +30,7 @@ LEAST_PROBABILITY = 1e-6  # of a label: forests and neighbours give 0, which has
 
 
 class SklearnHead(SolvedHead):
-    """See the module's docstring.
-
-    Args:
-        config: Configuration.
-        shapes: Shape of each encoder's feature, by encoder name.
-        n_classes: Number of labels C.
-        classifier: Classifier with `fit` and `predict_proba`, cloned before it is fitted. None where a fitted one is
-            read from a file.
-    """
+    """Wraps a classifier, which is cloned before it is fitted; None where a fitted one is read from a file."""
 
     def __init__(
         self, config: SklearnConfig, shapes: Mapping[str, FeatureShape], n_classes: int, classifier: Any = None
@@ -63,8 +55,7 @@ class SklearnHead(SolvedHead):
         if self.classifier is None:
             raise UsageError("`head`: give the scikit-learn classifier itself, not its configuration")
         classifier = clone(self.classifier)
-        parameters = classifier.get_params()
-        seeds = [n for n, v in parameters.items() if n.rpartition("__")[2] == "random_state" and v is None]
+        seeds = [n for n, v in classifier.get_params().items() if v is None and n.endswith("random_state")]
         classifier.set_params(**dict.fromkeys(seeds, seed))
         if weights is not None and not has_fit_parameter(classifier, "sample_weight"):
             raise UsageError(f"`head`: {self._class_name} can't be fitted with weights of texts")
@@ -93,10 +84,8 @@ class SklearnHead(SolvedHead):
         else:
             p = np.zeros((len(x), self.n_classes))
             p[:, classes] = given
-        if p.shape != (len(x), self.n_classes):
-            raise UsageError(
-                f"`head`: {self._class_name} gives {p.shape[1]} probabilities for {self.n_classes} labels"
-            )
+        if p.shape[1] != self.n_classes:
+            raise ValueError(f"{self._class_name} gives {p.shape[1]} probabilities for {self.n_classes} labels")
         p = np.clip(p.astype(np.float64), LEAST_PROBABILITY, 1 - LEAST_PROBABILITY if self.multilabel else 1)
         logits: np.ndarray = np.log(p) - np.log1p(-p) if self.multilabel else np.log(p)
         return logits.astype(np.float32)
@@ -107,15 +96,11 @@ class SklearnHead(SolvedHead):
         Raises:
             UsageError: It has parts that `load` would refuse, or skops is missing.
         """
-        require("a scikit-learn head", "skops", "skops")
-        from skops import io
-
+        io = _skops_io()
         content = io.dumps({"classifier": self.classifier, "multilabel": self.multilabel})
         foreign = [name for name in io.get_untrusted_types(data=content) if not _is_trusted(name)]
         if foreign:
-            raise UsageError(
-                f"`head`: can't be saved, since it has a {foreign[0]}: only scikit-learn's own types can"
-            )
+            raise UsageError(f"`head`: has a {foreign[0]}, and only scikit-learn's own types can be saved")
         path.write_bytes(content)
 
     def load(self, path: Path) -> None:
@@ -125,27 +110,27 @@ class SklearnHead(SolvedHead):
             FecError: The file can't be read, holds types that are not trusted, or belongs to other features.
             UsageError: skops is missing.
         """
-        require("a scikit-learn head", "skops", "skops")
-        from skops import io
-
+        io = _skops_io()
         try:
             with zipfile.ZipFile(path) as archive:  # not compressed when it was saved
                 if sum(entry.file_size for entry in archive.infolist()) > path.stat().st_size:
-                    raise FecError(f"{path}: can't be read (its content is larger than the file)")
+                    raise ValueError("its content is larger than the file")
             names = io.get_untrusted_types(file=path)
             foreign = [name for name in names if not _is_trusted(name)]
             if foreign:
-                raise FecError(f"{path}: refused, since it has a {foreign[0]}, not a type of scikit-learn")
+                raise ValueError(f"refused: it has a {foreign[0]}, not a type of scikit-learn")
             content = io.load(path, trusted=names)
             self.classifier, self.multilabel = content["classifier"], bool(content["multilabel"])
-        except FecError:
-            raise
-        except Exception as error:  # skops does not say what it raises on a damaged file
-            raise FecError(f"{path}: can't be read ({reason(error)})") from error
-        try:
             self._logits(np.full((1, self.pooled_width), self.pooled_width**-0.5, dtype=np.float32))
-        except Exception as error:
-            raise FecError(f"{path}: does not fit the head of its configuration ({reason(error)})") from error
+        except Exception as error:  # of any kind, MemoryError too: the file may say anything
+            raise FecError(f"{path}: can't be read, or does not fit its configuration ({reason(error)})") from error
+
+
+def _skops_io() -> Any:
+    require("a scikit-learn head", "skops", "skops")
+    from skops import io
+
+    return io
 
 
 def is_classifier(head: object) -> bool:

@@ -12,16 +12,19 @@ from fusion_classifier.features.stored import StoredFeatures
 from fusion_classifier.fusion.head import Batch
 
 BLOCK_BATCHES = 32  # batches among which texts are sorted by length
-CHUNK_TEXTS = 32  # most neighbours in the store that stay together, so that a disk reads more than a text at a time
-BLOCK_CHUNKS = 16  # fewest places of the store that a block is drawn from
-BLOCKS_IN_MEMORY = 4  # one that is worked on, one that waits, and what reading one needs beside it
+CHUNK_TEXTS = 32  # neighbours in the store that stay together, so that a disk reads more than one text at a time
+BLOCK_CHUNKS = 16  # least number of places in the store from which a block is drawn
+BLOCKS_IN_MEMORY = 4  # the current one, the next one, and the buffers of reading it
 
 
 @dataclass(frozen=True)
 class LabelledFeatures:
-    """The features of N texts by encoder name, and their labels: int64, (N,), or multi-label (N, C) of 0 and 1.
+    """Features and labels of N texts.
 
-    `weights` (N,), float32, mean 1: how much each text counts in losses and scores; all alike unless given.
+    Attributes:
+        features: Features by encoder name.
+        labels: Label numbers (N,), int64, or multi-label (N, C) of 0 and 1, int64.
+        weights: Weight of each text in losses and scores (N,), float32, mean 1. None: all alike.
     """
 
     features: Mapping[str, Features | StoredFeatures]
@@ -33,7 +36,7 @@ class LabelledFeatures:
 
     @property
     def stored(self) -> bool:
-        """Whether features are left in the store."""
+        """Whether features are read from the store in blocks."""
         return any(isinstance(features, StoredFeatures) for features in self.features.values())
 
     @property
@@ -43,13 +46,13 @@ class LabelledFeatures:
 
 
 def feature_batch(features: Mapping[str, Features], rows: np.ndarray, device: torch.device) -> Batch:
-    """Some texts' features on a device, by encoder name."""
+    """Features of the texts of these rows on a device, by encoder name."""
     return {name: values.batch(rows).to(device) for name, values in features.items()}
 
 
 @dataclass(frozen=True)
 class Block:
-    """Texts whose features are in memory; `rows` (n,) are their places among all."""
+    """Texts whose features are in memory; `rows` (n,) are their numbers among all texts."""
 
     rows: np.ndarray
     features: Mapping[str, Features]
@@ -64,11 +67,11 @@ def in_blocks(
     order: np.random.Generator | None = None,
     batch_size: int = 1,
 ) -> Iterator[Block]:
-    """All texts once, in memory: one block, or where features are left in the store, as many as memory demands.
+    """All texts once: one block if the features are in memory, else blocks that fit into memory.
 
-    While a block is worked on, the next is read. With `order` a block of stored features is drawn from all over the
-    store, so that training sees mixed batches; without, blocks follow the store. A block holds whole batches of
-    `batch_size` texts if it holds one at all.
+    The next block is read in the background. With `order` a block of stored features is drawn from the whole store,
+    so that training sees mixed batches; without, blocks follow the store. A block holds whole batches of `batch_size`
+    texts if it can hold one.
     """
     stored = {name: values for name, values in features.items() if isinstance(values, StoredFeatures)}
     if not stored:
@@ -113,7 +116,7 @@ def blocks(count: int, size: int) -> Iterator[np.ndarray]:
 
 
 def tokens_of(features: Mapping[str, Features]) -> np.ndarray | None:
-    """Tokens of each text over all encoders, (N,); None where every encoder has one array a text."""
+    """Number of tokens of each text over all encoders (N,); None where all features are pooled."""
     lengths = [values.lengths for values in features.values() if isinstance(values, TokenFeatures)]
     return np.sum(lengths, axis=0) if lengths else None
 
@@ -121,10 +124,9 @@ def tokens_of(features: Mapping[str, Features]) -> np.ndarray | None:
 def shuffled_batches(
     features: Mapping[str, Features], count: int, size: int, order: np.random.Generator
 ) -> list[np.ndarray]:
-    """Every row once, in batches of `size` in random order; token states in batches of similar length.
+    """Every row once, in random batches of `size`; token states in batches of similar length, for little padding.
 
-    Similar lengths leave little padding: rows are shuffled, cut into blocks of many batches, sorted within a
-    block, and the batches shuffled again.
+    Rows are shuffled, cut into blocks of many batches, sorted by length within a block, and the batches shuffled.
     """
     rows = order.permutation(count)
     lengths = tokens_of(features)

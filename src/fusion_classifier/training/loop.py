@@ -92,14 +92,14 @@ def train(
     """Train one head.
 
     Args:
-        head: Name, configuration or object, as `build_head` takes it. An object is copied.
+        head: Name, configuration or object, as `head_config` takes it. An object is copied.
         config: Hyper-parameters.
         train_data: Features and labels to train on.
         valid_data: Features and labels for early stopping and calibration.
         n_classes: Number of labels C.
         seed: Seed of all random numbers.
-        device: Device to train on.
-        progress: Shows a progress bar.
+        device: Device of the head.
+        progress: Progress bar.
         on_epoch: Called after each epoch.
 
     Raises:

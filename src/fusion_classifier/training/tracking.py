@@ -143,15 +143,7 @@ NOT_TRACKED = Tracking()
 def track(
     tool: ToolName, project: str | None, config: RunConfig, task: str, out: Path, say: Callable[[str], None]
 ) -> Tracking:
-    """Connect to a tracker.
-
-    Args:
-        tool: Name of the tool.
-        project: Project of the tracker. Default: the task's name.
-        config: Configuration of the run.
-        task: Name of its task.
-        out: Run folder.
-        say: Takes a message to the user.
+    """Connect to a tracker. `project` is by default the task's name; `say` takes a message to the user.
 
     Raises:
         UsageError: The tool is not installed.
