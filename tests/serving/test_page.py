@@ -207,7 +207,7 @@ def test_a_file_comes_back_with_labels(page: Page, demo_classifier: FusionClassi
         {"name": "b.jsonl", "mimeType": "", "buffer": b'{"text": "a"}\n{"text": ""}\n'}
     )
     page.get_by_role("button", name="Classify the file").click()
-    expect(page.locator("#file-said")).to_have_text("Line 2: the text is empty; mend or remove the row")
+    expect(page.locator("#file-said")).to_have_text("Line 2: the text is empty; fix or remove the row")
     page.locator("#file").set_input_files({"name": "c.txt", "mimeType": "", "buffer": b"a\n" * 30_000})
     expect(page.locator("#file-said")).to_have_text("That is more than the server takes at once. It takes 50 KB.")
 
