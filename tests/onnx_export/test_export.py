@@ -20,10 +20,10 @@ from fusion_classifier.encoders.spec import parse_encoder
 from fusion_classifier.errors import FecError, UsageError
 from fusion_classifier.features.arrays import FeatureShape, TokenStates
 from fusion_classifier.fusion.registry import build_head, parse_head
-from fusion_classifier.onnx_export import graph_files as export
-from fusion_classifier.onnx_export.graph_files import export_onnx
+from fusion_classifier.onnx_export import write
 from fusion_classifier.onnx_export.graphs import export_head
 from fusion_classifier.onnx_export.predict import Classifier
+from fusion_classifier.onnx_export.write import Exported, export_onnx
 from fusion_classifier.support.progress import QUIET
 from fusion_classifier.training.decision import Decision
 
@@ -40,7 +40,7 @@ def fit(tmp_path_factory: pytest.TempPathFactory) -> Fit:
     """Trains a classifier of few steps; its features are kept for the next."""
     store = tmp_path_factory.mktemp("store")
 
-    def fitted(encoders: list[str], head: str, labels: Any = None) -> FusionClassifier:
+    def fitted(encoders: list[str], head: Any, labels: Any = None) -> FusionClassifier:
         training = {"max_epochs": 3, "min_steps": 0}
         classifier = FusionClassifier(encoders, head, training=training, store=store, device="cpu")
         return classifier.fit(TEXTS, MOODS if labels is None else labels)
@@ -48,7 +48,7 @@ def fit(tmp_path_factory: pytest.TempPathFactory) -> Fit:
     return fitted
 
 
-def exported(classifier: FusionClassifier, folder: Path, **options: Any) -> export.Exported:
+def exported(classifier: FusionClassifier, folder: Path, **options: Any) -> Exported:
     classifier.save_pretrained(folder / "model")
     return export_onnx(str(folder / "model"), folder / "onnx", progress=QUIET, **{"check": 6} | options)
 
@@ -70,7 +70,7 @@ HEADS: list[tuple[str, dict[str, object], str, int, Decision]] = [
 
 
 @pytest.mark.parametrize(("name", "options", "kind", "classes", "decision"), HEADS)
-def test_a_heads_graph_gives_its_logits_and_calibrated_probabilities_of_any_batch(
+def test_a_heads_graph_gives_its_probabilities_of_any_batch(
     name: str, options: Mapping[str, object], kind: str, classes: int, decision: Decision, tmp_path: Path
 ) -> None:
     torch.manual_seed(0)
@@ -105,7 +105,7 @@ def test_a_heads_graph_gives_its_logits_and_calibrated_probabilities_of_any_batc
         np.testing.assert_allclose(probabilities, decision.probabilities(expected), atol=1e-4)
 
 
-def test_calibration_in_float32_is_that_of_float64_for_a_head_that_is_certain(tmp_path: Path) -> None:
+def test_calibration_in_float32_is_that_of_float64(tmp_path: Path) -> None:
     from fusion_classifier.onnx_export.graphs import probabilities
 
     logits = torch.tensor([[80.0, 0, -3], [12.0, 11.9, 0], [1e-3, 0, 0], [40.0, 20.0, 0]])
@@ -126,7 +126,7 @@ def token_states(
     return classifier, folder / "onnx"
 
 
-def test_token_states_of_two_encoders_give_the_same_probabilities(
+def test_token_states_give_the_same_probabilities(
     token_states: tuple[FusionClassifier, Path],
 ) -> None:
     classifier, folder = token_states
@@ -157,7 +157,7 @@ def test_a_text_does_not_depend_on_its_neighbours(token_states: tuple[FusionClas
         np.testing.assert_allclose(classifier.predict_proba([text])[0], expected, atol=1e-5)
 
 
-def test_the_folder_says_all_that_another_program_needs_and_nothing_of_this_machine(
+def test_the_folder_describes_all_and_has_no_paths(
     token_states: tuple[FusionClassifier, Path], bert_folder: Path
 ) -> None:
     _, folder = token_states
@@ -176,9 +176,7 @@ def test_the_folder_says_all_that_another_program_needs_and_nothing_of_this_mach
         assert [one.name for one in model.graph.input] == part["inputs"]
 
 
-def test_predict_py_needs_three_packages_and_answers_as_fec_predict(
-    token_states: tuple[FusionClassifier, Path], tmp_path: Path
-) -> None:
+def test_predict_py_needs_three_packages(token_states: tuple[FusionClassifier, Path], tmp_path: Path) -> None:
     """Run by itself, where this package and torch can't be imported."""
     classifier, folder = token_states
     hidden = "import sys\nfor name in ('torch', 'transformers', 'fusion_classifier'): sys.modules[name] = None\n"
@@ -194,7 +192,7 @@ def test_predict_py_needs_three_packages_and_answers_as_fec_predict(
     np.testing.assert_allclose([answer["score"] for answer in answers], expected, atol=1e-4)
 
 
-def test_poolings_templates_roberta_positions_and_thresholds_survive_the_export(
+def test_poolings_templates_positions_and_thresholds_survive(
     fit: Fit, bert_folder: Path, roberta_folder: Path, tmp_path: Path
 ) -> None:
     template = "I feel: {text} Really.||{text}"
@@ -233,19 +231,30 @@ def test_projected_states_in_8_bits_survive_the_export(fit: Fit, bert_folder: Pa
     np.testing.assert_allclose(found, classifier.predict_proba(FRESH), atol=2e-3)
 
 
-def test_an_encoder_that_cannot_be_exported_is_named_and_the_head_is_written(
+def refuse(*_: object) -> None:
+    """Tracing that fails."""
+    raise RuntimeError("no such operator\nand a page more")
+
+
+def test_an_encoder_that_cannot_be_exported_is_named(
     fit: Fit, bert_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*_: object) -> None:
-        raise RuntimeError("no such operator\nand a page more")
-
-    monkeypatch.setattr(export, "export_encoder", refuse)
+    monkeypatch.setattr(write, "export_encoder", refuse)
     done = exported(fit([str(bert_folder)], "linear"), tmp_path)
     assert done.missing == {bert_folder.name: "no such operator"}
     assert done.files == ("README.md", "config.json", "head.onnx", "predict.py")
     assert done.config["agreement"]["head"]["max_probability_difference"] < 1e-4
     with pytest.raises(SystemExit, match="no such operator"):
         Classifier(tmp_path / "onnx")
+
+
+def test_a_head_that_cannot_be_exported_is_an_error(
+    fit: Fit, bert_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(write, "export_head", refuse)
+    with pytest.raises(FecError, match=r"head linear: .*no such operator.*nothing was written"):
+        exported(fit([str(bert_folder)], "linear"), tmp_path, encoders=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
 def test_a_graph_that_disagrees_is_an_error_and_nothing_is_left(
@@ -256,7 +265,7 @@ def test_a_graph_that_disagrees_is_an_error_and_nothing_is_left(
     def damaged(head: Any, decision: Decision, *rest: Any) -> Any:
         return original(head, decision.model_copy(update={"temperature": 9 * decision.temperature}), *rest)
 
-    monkeypatch.setattr(export, "export_head", damaged)
+    monkeypatch.setattr(write, "export_head", damaged)
     with pytest.raises(FecError, match=r"differ by .* nothing was written"):
         exported(fit([str(bert_folder)], "linear"), tmp_path, encoders=False)
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
@@ -266,14 +275,14 @@ def test_a_folder_with_something_else_is_not_replaced(fit: Fit, bert_folder: Pat
     classifier = fit([str(bert_folder)], "linear")
     (tmp_path / "onnx").mkdir()
     (tmp_path / "onnx" / "thesis.txt").write_text("mine")
-    with pytest.raises(UsageError, match="holds something else"):
+    with pytest.raises(UsageError, match=r"out.*something else"):
         exported(classifier, tmp_path)
     (tmp_path / "onnx" / "thesis.txt").unlink()
     assert exported(classifier, tmp_path, encoders=False).folder == tmp_path / "onnx"
     assert "head.onnx" in exported(classifier, tmp_path, encoders=False).files
 
 
-def test_the_command_line_prints_the_agreement_and_warns_of_what_is_missing(
+def test_the_command_prints_agreement_and_what_is_missing(
     fit: Fit, bert_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fit([str(bert_folder)], "linear").save_pretrained(tmp_path / "model")
@@ -283,10 +292,7 @@ def test_the_command_line_prints_the_agreement_and_warns_of_what_is_missing(
     assert json.loads(quiet.stdout)["agreement"]["head"]["equal_labels"] == 1
     assert quiet.stderr == "", "what is not asked for is not missing"
 
-    def refuse(*_: object) -> None:
-        raise RuntimeError("no such operator")
-
-    monkeypatch.setattr(export, "export_encoder", refuse)
+    monkeypatch.setattr(write, "export_encoder", refuse)
     warned = CliRunner().invoke(app, command)
     assert warned.exit_code == 0, warned.output
     assert f"warning: encoder {bert_folder.name} was not exported: no such operator" in warned.stderr

@@ -180,7 +180,7 @@ def export_onnx_(
     """
     paths = encoder_paths(encoder)
     from fusion_classifier.cli import tables
-    from fusion_classifier.onnx_export.graph_files import export_onnx
+    from fusion_classifier.onnx_export.write import export_onnx
 
     done = export_onnx(model, out, encoders=encoders, check=check, encoder_paths=paths, progress=progress())
     for name, reason in done.missing.items() if encoders else ():

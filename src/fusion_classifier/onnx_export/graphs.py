@@ -1,11 +1,10 @@
-"""What is exported: an encoder with its pooling, and a head with its calibration.
+"""The exported graphs: an encoder with its pooling, and a head with its calibration.
 
     encoder   input_ids, attention_mask[, counted_mask] (B, L)  →  features (B, L, layers, H) or (B, layers, H)
     head      features_0[, counted_mask_0], features_1, …       →  logits, probabilities (B, C)
 
-Ids and masks are int64, the rest float32; B and L are free. Both graphs run the package's own modules: there is no
-second implementation of a head or a pooling, only the padded form of a batch (`PaddedStates`) that a graph needs, and
-the calibration in torch.
+Ids and masks are int64, the rest float32; B and L are free. Both graphs run the package's own modules; only the
+padded form of a batch (`PaddedStates`), which a graph needs, and the calibration in torch are implemented here.
 """
 
 import logging
@@ -22,18 +21,23 @@ from torch.nn.functional import log_softmax
 from fusion_classifier.encoders import pooling
 from fusion_classifier.encoders.loading import TransformerEncoder
 from fusion_classifier.encoders.projection import INT8_STEPS
-from fusion_classifier.features.arrays import FeatureShape, TokenStates
+from fusion_classifier.features.arrays import TokenStates
 from fusion_classifier.fusion.head import Head
 from fusion_classifier.training.decision import LEAST_LOG_REST, Decision
 
 OPSET = 18
-ONE_FILE_BYTES = 2**30  # weights beyond go into a file beside the graph: protobuf ends at 2 GiB
-EXAMPLE = (2, 5)  # B and L of the inputs that a graph is traced with
+ONE_FILE_BYTES = 2**30  # larger weights go into a file beside the graph: protobuf's limit is 2 GiB
+EXAMPLE = (2, 5)  # B and L of the inputs with which a graph is traced
 
 
 @dataclass(frozen=True)
 class PaddedStates(TokenStates):
-    """A batch of token states with padding: `states` (B · L, layers, H), `counted` (B, L), true for what counts."""
+    """A batch of token states with padding.
+
+    Attributes:
+        states: (B · L, layers, H).
+        counted: Which tokens count, (B, L), bool.
+    """
 
     counted: Tensor
 
@@ -48,14 +52,14 @@ class PaddedStates(TokenStates):
         return self.counted
 
     def padded(self, values: Tensor) -> Tensor:
-        """Values of all tokens (B · L, …) text by text, zero where they don't count: (B, L, …)."""
+        """Values of all tokens (B · L, …), with zeros for those that don't count: (B, L, …)."""
         rows = values.reshape(*self.counted.shape, *values.shape[1:])
         counted = self.counted.reshape(*self.counted.shape, *[1] * (values.ndim - 1))
         return torch.where(counted, rows, torch.zeros((), dtype=rows.dtype))
 
 
 class EncoderGraph(nn.Module):
-    """An encoder from token ids to the features its head reads, projected but not yet in 8 bits."""
+    """An encoder from token ids to the features that its head reads, projected but not yet in 8 bits."""
 
     def __init__(self, encoder: TransformerEncoder) -> None:
         super().__init__()
@@ -87,25 +91,17 @@ class HeadGraph(nn.Module):
     """A head from features to logits and calibrated probabilities.
 
     Args:
-        head: trained.
-        decision: its calibration.
-        int8: names of the encoders whose features it was trained on in 8 bits; they come unrounded.
+        head: Trained head.
+        decision: Its calibration.
+        int8: Names of the encoders whose features it was trained on in 8 bits; they are given unrounded.
     """
 
     def __init__(self, head: Head, decision: Decision, int8: Sequence[str]) -> None:
         super().__init__()
         self.head, self.decision, self.int8 = head, decision, tuple(int8)
 
-    @property
-    def inputs(self) -> list[str]:
-        """Names of its inputs."""
-        names = []
-        for number, shape in enumerate(self.head.shapes.values()):
-            names += [f"features_{number}", *([f"counted_mask_{number}"] if shape.ragged else [])]
-        return names
-
     def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits and probabilities, (B, C) each, of the inputs in the order of `inputs`."""
+        """Logits and probabilities, (B, C) each, of each encoder's features and, if they are ragged, mask."""
         given = iter(inputs)
         batch: dict[str, Tensor | TokenStates] = {}
         for name, shape in self.head.shapes.items():
@@ -134,74 +130,77 @@ def probabilities(logits: Tensor, decision: Decision) -> Tensor:
     return log_softmax(log_q + decision.beta * log_rest.clamp(min=LEAST_LOG_REST), dim=1).exp()
 
 
-def export_encoder(encoder: TransformerEncoder, path: Path) -> EncoderGraph:
-    """Write an encoder, loaded plain and in float32, as an ONNX file.
+def export_encoder(encoder: TransformerEncoder, path: Path) -> list[str]:
+    """Write an encoder, loaded plain and in float32, as an ONNX file; the names of its inputs.
 
     Raises:
-        Exception: of many kinds, where torch can't trace the model.
+        Exception: Of many kinds, where torch can't trace the model.
     """
     graph = EncoderGraph(encoder)
     mask = torch.ones(EXAMPLE, dtype=torch.int64)
-    mask[-1, -1] = 0  # a batch with padding: of one without, models leave the mask out
-    # Each a tensor of its own: tracing takes two inputs that are one object for one input.
+    mask[-1, -1] = 0  # a batch with padding: without it models ignore the mask
+    # Each a tensor of its own: tracing takes two inputs that are the same object for one input.
     examples = {name: mask.clone() for name in graph.inputs}
-    axes = {name: {0: "batch", 1: "length"} for name in graph.inputs}
-    _write(graph, examples, axes, ["features"], path)
-    return graph
+    axes = tuple({0: "batch", 1: "length"} for _ in examples)
+    return _write(graph, examples, axes, ["features"], path)
 
 
-def export_head(head: Head, decision: Decision, int8: Sequence[str], path: Path) -> HeadGraph:
-    """Write a head as an ONNX file."""
+def export_head(head: Head, decision: Decision, int8: Sequence[str], path: Path) -> list[str]:
+    """Write a head as an ONNX file; the names of its inputs. Arguments as of `HeadGraph`.
+
+    Raises:
+        Exception: Of many kinds, where torch can't trace the head.
+    """
+    examples: dict[str, Tensor] = {}
+    axes: list[dict[int, str]] = []
+    for number, shape in enumerate(head.shapes.values()):
+        # Each encoder has a length of its own: a text has different numbers of tokens.
+        batch, length = EXAMPLE[0], EXAMPLE[1] + number
+        size = (batch, length) if shape.ragged else (batch,)
+        examples[f"features_{number}"] = torch.randn(*size, shape.layers, shape.width)
+        axes.append({0: "batch", 1: f"length_{number}"} if shape.ragged else {0: "batch"})
+        if shape.ragged:
+            examples[f"counted_mask_{number}"] = torch.ones(size, dtype=torch.int64)
+            axes.append(axes[-1])
     graph = HeadGraph(head.cpu().eval(), decision, int8)
-    examples, axes = {}, {}
-    shapes = list(head.shapes.values())
-    for name in graph.inputs:
-        number = int(name.rpartition("_")[2])
-        examples[name], axes[name] = _head_input(name, number, shapes[number])
-    _write(graph, examples, {"inputs": tuple(axes.values())}, ["logits", "probabilities"], path, tuple(examples))
-    return graph
-
-
-def _head_input(name: str, number: int, shape: FeatureShape) -> tuple[Tensor, dict[int, str]]:
-    """An example of a head's input, and the names of its free axes."""
-    # Encoders cut a text into different numbers of tokens: each has a length of its own.
-    batch, length = EXAMPLE[0], EXAMPLE[1] + number
-    axes = {0: "batch", 1: f"length_{number}"}
-    if name.startswith("counted_mask"):
-        return torch.ones(batch, length, dtype=torch.int64), axes
-    if shape.ragged:
-        return torch.randn(batch, length, shape.layers, shape.width), axes
-    return torch.randn(batch, shape.layers, shape.width), {0: "batch"}
+    return _write(graph, examples, (tuple(axes),), ["logits", "probabilities"], path)
 
 
 def _write(
-    graph: nn.Module,
-    examples: Mapping[str, Tensor],
-    axes: Mapping[str, object],
-    outputs: Sequence[str],
-    path: Path,
-    positional: Sequence[str] = (),
-) -> None:
+    graph: nn.Module, examples: Mapping[str, Tensor], axes: tuple[object, ...], outputs: Sequence[str], path: Path
+) -> list[str]:
+    """Write a graph and see that it is valid; the names of its inputs.
+
+    Args:
+        graph: The module.
+        examples: Its inputs by name, in order.
+        axes: Names of their free axes.
+        outputs: Names of its outputs.
+        path: The file.
+    """
+    import onnx  # noqa: PLC0415 - an extra
+
     size = sum(tensor.numel() * tensor.element_size() for tensor in graph.state_dict().values())
     with _quiet(), torch.inference_mode(False), torch.no_grad():
         program = torch.onnx.export(
             graph,
-            tuple(examples[name] for name in positional),
-            kwargs={name: tensor for name, tensor in examples.items() if name not in positional},
+            tuple(examples.values()),
             input_names=list(examples),
             output_names=list(outputs),
-            dynamic_shapes=dict(axes),
+            dynamic_shapes=axes,
             opset_version=OPSET,
             dynamo=True,
             verbose=False,
         )
         assert program is not None
         program.save(path, external_data=size > ONE_FILE_BYTES)
+    onnx.checker.check_model(str(path))
+    return list(examples)
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporter warns of its own affairs."""
+    """Without the exporter's logs and warnings."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

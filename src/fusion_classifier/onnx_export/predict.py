@@ -2,7 +2,7 @@
 
     python predict.py "I can't believe she remembered my birthday" "leave me alone"
 
-One line of JSON a text: {"label": …, "score": …}, or the list of them where a text may have several labels.
+One line of JSON per text: {"label": …, "score": …}, or a list of these where a text may have several labels.
 In Python:  from predict import Classifier;  Classifier(FOLDER).predict_proba(texts)
 """
 
@@ -16,11 +16,11 @@ import numpy as np
 import onnxruntime
 from tokenizers import Tokenizer
 
-BATCH = 32  # texts at once
+BATCH = 32  # texts per batch
 
 
 class Classifier:
-    """The classifier that config.json in `folder` describes; `providers` are ONNX Runtime's."""
+    """The classifier in a folder; `providers` are those of ONNX Runtime."""
 
     def __init__(self, folder: str | Path, providers: Sequence[str] = ("CPUExecutionProvider",)) -> None:
         folder = Path(folder)
@@ -45,7 +45,7 @@ class Classifier:
         return np.concatenate(parts) if parts else np.empty((0, len(self.labels)), np.float32)
 
     def predict(self, texts: Sequence[str]) -> list[list[dict[str, Any]]]:
-        """The label of each text with its probability; all it has, best first, where it may have several."""
+        """The label of each text with its probability; where a text may have several, all of them, best first."""
         thresholds = self.config["decision"]["thresholds"]
         answers = []
         for row in self.predict_proba(texts):
@@ -74,7 +74,7 @@ class Classifier:
 
 
 def encoded(tokenizer: Tokenizer, template: str, text: str, limit: int) -> tuple[list[int], list[int]]:
-    """Token ids of a text in a template and which of them the tokenizer added; too long a text loses its end."""
+    """Token ids of a text in a template, and which of them the tokenizer added; texts that are too long are cut."""
     if not text.strip():
         raise SystemExit("a text is empty")
 
