@@ -45,7 +45,7 @@ def test_test_is_compared_where_both_have_it(tmp_path: Path) -> None:
     assert found.sentence.startswith("a is better than b by ")
 
 
-def test_validation_is_compared_where_one_has_no_test_and_says_so(tmp_path: Path) -> None:
+def test_validation_is_compared_where_one_has_no_test(tmp_path: Path) -> None:
     a, b = run_folder(tmp_path / "a", 1), run_folder(tmp_path / "b", 2, splits=("valid",))
     found = compare_runs(a, b)
     assert found.split == "valid"
@@ -87,11 +87,11 @@ def test_what_is_no_run_is_refused_by_name(tmp_path: Path) -> None:
     good = run_folder(tmp_path / "good", 1)
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("")
-    with pytest.raises(FecError, match="nowhere: no such run folder"):
+    with pytest.raises(FecError, match=r"nowhere.*`fec run`"):
         compare_runs(tmp_path / "nowhere", good)
-    with pytest.raises(FecError, match="file: no such run folder"):
+    with pytest.raises(FecError, match="file"):
         compare_runs(good, tmp_path / "file")
-    with pytest.raises(FecError, match=r"empty: has no predictions.parquet; `fec run` writes it"):
+    with pytest.raises(FecError, match=r"empty/predictions.parquet.*`fec run`"):
         compare_runs(good, tmp_path / "empty")
     with pytest.raises(UsageError, match="no usable path"):
         compare_runs(good, tmp_path / ("x" * 300))
@@ -99,12 +99,12 @@ def test_what_is_no_run_is_refused_by_name(tmp_path: Path) -> None:
 
 def test_a_split_that_is_not_there_is_named(tmp_path: Path) -> None:
     a, b = run_folder(tmp_path / "a", 1), run_folder(tmp_path / "b", 2, splits=("valid",))
-    with pytest.raises(UsageError, match="--split 'train'"):
+    with pytest.raises(UsageError, match="`split`: 'train'"):
         compare_runs(a, b, "train")
-    with pytest.raises(FecError, match=r"b: has no predictions for the test split \(there: valid\)"):
+    with pytest.raises(FecError, match=r"test split.*b has valid"):
         compare_runs(a, b, "test")
     c = run_folder(tmp_path / "c", 3, splits=("test",))
-    with pytest.raises(FecError, match="no split that both have"):
+    with pytest.raises(FecError, match=r"same split.*b has valid.*c has test"):
         compare_runs(b, c)
 
 

@@ -128,7 +128,7 @@ def metrics_of(out: Path) -> dict[str, Any]:
     return found
 
 
-def test_the_page_loads_nothing_and_runs_only_its_own_script(finished: Path) -> None:
+def test_page_loads_nothing_and_runs_only_its_script(finished: Path) -> None:
     page = parsed(finished / "report.html")
     for tag, attributes in page.tags:
         assert tag not in ("link", "img", "iframe", "object", "embed", "base", "form")
@@ -191,7 +191,7 @@ def test_it_says_what_was_run_and_what_it_took(finished: Path) -> None:
     )
 
 
-def test_the_confusion_matrix_has_the_trees_order_and_all_texts(finished: Path) -> None:
+def test_confusion_matrix_has_the_order_of_the_tree(finished: Path) -> None:
     text = (finished / "report.html").read_text("utf-8")
     svg = text[text.index('aria-label="Confusion matrix of 4') :].partition("</svg>")[0]
     rows = re.findall(r'<text class="name" x="-6"[^>]*>([^<]+)<', svg)
@@ -201,7 +201,7 @@ def test_the_confusion_matrix_has_the_trees_order_and_all_texts(finished: Path) 
     assert "order of their tree" in text
 
 
-def test_pairs_and_mistakes_are_wrong_answers_with_their_texts(finished: Path) -> None:
+def test_pairs_and_mistakes_are_wrong_answers(finished: Path) -> None:
     page = parsed(finished / "report.html")
     part = read_predictions(finished / "predictions.parquet")["test"]
     texts = load_task(TaskConfig(name=str(finished.parent / "moods"))).split("test").texts
@@ -216,7 +216,7 @@ def test_pairs_and_mistakes_are_wrong_answers_with_their_texts(finished: Path) -
     assert examples <= some_wrong
 
 
-def test_light_dark_phone_and_print_are_in_the_style(finished: Path) -> None:
+def test_style_has_light_dark_phone_and_print(finished: Path) -> None:
     style = parsed(finished / "report.html").code["style"]
     assert "@media screen and (prefers-color-scheme: dark)" in style
     assert "@media print" in style
@@ -239,7 +239,7 @@ def test_without_texts_none_stands_in_it(finished: Path, tmp_path: Path) -> None
     assert "order of their tree" in text
 
 
-def test_of_data_that_is_gone_the_rest_is_shown(finished: Path, tmp_path: Path) -> None:
+def test_without_its_data_the_rest_is_shown(finished: Path, tmp_path: Path) -> None:
     moved = finished.parent / "elsewhere"
     (finished.parent / "moods").rename(moved)
     try:
@@ -247,13 +247,13 @@ def test_of_data_that_is_gone_the_rest_is_shown(finished: Path, tmp_path: Path) 
     finally:
         moved.rename(finished.parent / "moods")
     page = parsed(path)
-    assert "could not be read again" in page.words("summary")
+    assert "could not be loaded again" in page.words("summary")
     assert "hierarchical clustering" in page.words("confusion")
     assert not any("we won" in text for text in page.texts)
     assert page.words("labels") == parsed(finished / "report.html").words("labels")
 
 
-def test_texts_of_other_data_are_never_shown_for_the_runs(finished: Path, tmp_path: Path) -> None:
+def test_texts_of_other_data_are_not_shown(finished: Path, tmp_path: Path) -> None:
     data, kept = finished.parent / "moods" / "test.jsonl", tmp_path / "test.jsonl"
     shutil.copy(data, kept)
     lines = kept.read_text("utf-8").splitlines()
@@ -273,7 +273,7 @@ def test_validation_can_be_asked_for(finished: Path, tmp_path: Path) -> None:
     assert f"{100 * metrics_of(finished)['valid']['accuracy']['mean']:.2f} %" in page.words("summary")
 
 
-def test_a_run_folder_of_an_older_version_has_a_report_too(finished: Path, tmp_path: Path) -> None:
+def test_run_of_an_older_version_has_a_report(finished: Path, tmp_path: Path) -> None:
     old = tmp_path / "old"
     shutil.copytree(finished, old)
     metrics = json.loads((old / "metrics.json").read_text())
@@ -289,7 +289,7 @@ def test_a_run_folder_of_an_older_version_has_a_report_too(finished: Path, tmp_p
     assert page.words("labels") == parsed(finished / "report.html").words("labels")
 
 
-def test_several_labels_have_curves_and_thresholds_instead_of_a_confusion_matrix(several: Path) -> None:
+def test_multilabel_run_has_curves_and_thresholds(several: Path) -> None:
     page, metrics = parsed(write_report(several)), metrics_of(several)
     assert "confusion" not in page.sections
     assert "Accuracy by coverage" not in page.words("confidence")
@@ -336,13 +336,13 @@ def test_wrong_arguments_are_one_sentence(finished: Path, tmp_path: Path) -> Non
         write_report(tmp_path / "nowhere")
     with pytest.raises(FecError, match="is a model folder"):
         write_report(finished / "model")
-    with pytest.raises(UsageError, match="--split 'train'"):
+    with pytest.raises(UsageError, match="`split`: 'train'"):
         write_report(finished, split="train")
-    with pytest.raises(UsageError, match="is a folder"):
+    with pytest.raises(UsageError, match=r"`out`: .*is a folder"):
         write_report(finished, out=tmp_path)
 
 
-def test_fec_run_ends_with_a_report_unless_told_otherwise(tmp_path: Path, bert_folder: Path) -> None:
+def test_fec_run_ends_with_a_report(tmp_path: Path, bert_folder: Path) -> None:
     lines = ["text,label", *(f"{WORDS[label]} {i},{label}" for i in range(20) for label in ("joy", "anger", "fear"))]
     (tmp_path / "moods.csv").write_text("\n".join(lines), "utf-8")
     command = ["run", str(tmp_path / "moods.csv"), "-e", str(bert_folder), "--head", "linear", "--epochs", "1"]
@@ -366,7 +366,7 @@ def test_the_command_writes_where_it_is_told(finished: Path, tmp_path: Path) -> 
     assert (tmp_path / "page.html").is_file()
 
 
-def test_a_real_browser_shows_it_without_complaint(finished: Path, several: Path) -> None:
+def test_browser_shows_the_page(finished: Path, several: Path) -> None:
     playwright = pytest.importorskip("playwright.sync_api")
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
     chromium = shutil.which("chromium")

@@ -29,7 +29,7 @@ def test_each_point_is_what_its_threshold_gives(seed: int, n: int) -> None:
     assert 0 <= curve.area <= 1
 
 
-def test_a_model_sure_where_it_is_right_has_no_risk_at_partial_coverage() -> None:
+def test_confident_right_answers_have_no_risk() -> None:
     labels = np.array([0, 0, 1, 1])
     probabilities = np.array([[0.9, 0.1], [0.8, 0.2], [0.6, 0.4], [0.7, 0.3]])
     rows = at_coverages(labels, [probabilities])

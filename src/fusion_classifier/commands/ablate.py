@@ -24,7 +24,7 @@ from fusion_classifier.config import EncoderConfig, RunConfig
 from fusion_classifier.encoders.identity import identify
 from fusion_classifier.errors import UsageError
 from fusion_classifier.evaluation.metrics import summarize
-from fusion_classifier.evaluation.pictures import optional_pictures, write_ablation
+from fusion_classifier.evaluation.pictures import ablation_pictures, write_pictures
 from fusion_classifier.evaluation.predictions import SplitPredictions, write_predictions
 from fusion_classifier.evaluation.significance import differences
 from fusion_classifier.runs.context import Workspace
@@ -87,8 +87,7 @@ def ablate(configs: Sequence[RunConfig], task: LoadedTask, split: str, out: Path
     text = json.dumps(_figures(found, task, split), indent=1)
     write_atomic(out / RESULT_FILE, text + "\n")
     result: dict[str, Any] = json.loads(text)
-    with optional_pictures(work.say):
-        write_ablation(out, result)
+    write_pictures(out, ablation_pictures(result), work.say_once)
     return result
 
 

@@ -1,4 +1,4 @@
-"""The report of a run folder: reads what the folder holds and what lies beside it, and writes one HTML page."""
+"""The report of a run folder as one HTML page."""
 
 import json
 from collections.abc import Sequence
@@ -8,11 +8,12 @@ from typing import Any
 
 from fusion_classifier.classifier.models import CONFIG_FILE as MODEL_CONFIG
 from fusion_classifier.classifier.models import is_model
-from fusion_classifier.errors import DataError, FecError, UsageError, library_errors
+from fusion_classifier.errors import FecError, UsageError, library_errors
 from fusion_classifier.evaluation.predictions import (
     PREDICTIONS_FILE,
     SplitPredictions,
     read_predictions,
+    reported_split,
 )
 from fusion_classifier.evaluation.report.page import page
 from fusion_classifier.evaluation.report.record import RunRecord
@@ -23,7 +24,7 @@ from fusion_classifier.support.files import user_path, write_atomic
 from fusion_classifier.tasks.loaded import LoadedTask
 from fusion_classifier.tasks.registry import load_task
 
-REPORTED_SPLITS = ("test", "valid")  # the first that a run has
+AGAIN = "run the same `fec run` again to write it"
 
 
 def write_report(
@@ -34,47 +35,38 @@ def write_report(
     texts: bool = True,
     task: LoadedTask | None = None,
 ) -> Path:
-    """Write the report of a run folder in one step; nothing is trained, predicted or extracted for it.
+    """Write the report of a run folder; nothing is trained, predicted or extracted.
 
     Args:
-        folder: what `fec run` has written.
-        out: the file; `report.html` in the folder unless given.
-        split: test or valid; test where the run has it unless given.
-        texts: whether texts of the data may stand in the page.
-        task: the run's task, where it is at hand; else it is read again.
+        folder: Run folder.
+        out: File to write. Default: report.html in the folder.
+        split: test or valid. Default: test if the run has it.
+        texts: Whether the page shows texts of the data. Default: True.
+        task: Task of the run. Default: it is loaded again.
 
     Returns:
         The file.
 
     Raises:
-        UsageError: no split of this name, or `out` is a folder.
-        FecError: the folder is no finished run, or the file can't be written.
+        UsageError: No split of this name, or `out` is a folder.
+        FecError: The folder is not a finished run, or the file can't be written.
     """
-    if split is not None and split not in REPORTED_SPLITS:
-        raise UsageError(f"--split {split!r}: choose from {', '.join(REPORTED_SPLITS)}; a run predicts these")
     folder = user_path(str(folder))
     path = folder / REPORT_FILE if out is None else user_path(str(out), "out")
     if path.is_dir():
-        raise UsageError(f"--out {path}: is a folder; name a file, such as {path / REPORT_FILE}")
+        raise UsageError(f"`out`: {path} is a folder; name a file, such as {path / REPORT_FILE}")
     if is_model(folder):
-        raise FecError(f"{folder}: is a model folder; a report needs the run folder that it stands in")
+        raise FecError(f"{folder}: is a model folder; give the run folder that it is in")
     metrics, config = _metrics(folder), read_config(folder)
-    stored = read_predictions(folder / PREDICTIONS_FILE, multilabel=True)
-    chosen = split or next((name for name in REPORTED_SPLITS if name in stored), "test")
-    if chosen not in stored or not metrics.get(chosen):
-        raise DataError(f"{folder}: has no predictions for the {chosen} split (there: {', '.join(stored)})")
-    part = stored[chosen]
-    if sorted(part.by_seed) != sorted(metrics["seeds"]):
-        raise FecError(
-            f"{folder}: {PREDICTIONS_FILE} and {METRICS_FILE} are not of the same run; "
-            "the same fec run in this folder writes both anew"
-        )
-    found, no_texts = _texts(folder, chosen, part, task)
-    # What a page shows of these files is many figures deep, and none is missing or odd in those that fec run writes.
+    parts = read_predictions(folder / PREDICTIONS_FILE, multilabel=True)
+    part = parts[reported_split({folder: parts}, split)]
+    if sorted(part.by_seed) != sorted(metrics["seeds"]) or not metrics.get(part.split):
+        raise FecError(f"{folder}: {PREDICTIONS_FILE} and {METRICS_FILE} are not of the same run; {AGAIN}")
+    found, label_tree, no_texts = _texts(folder, part, task)
+    # The page shows many values of these files, and all are there in files that fec run wrote.
     with library_errors(
         lambda why: FecError(
-            f"{folder}: {METRICS_FILE}, config.yaml or a seed's training.json is not as fec run writes it ({why}); "
-            "the same fec run in this folder writes them anew"
+            f"{folder}: {METRICS_FILE}, config.yaml or a training.json is not as `fec run` writes it ({why}); {AGAIN}"
         )
     ):
         record = RunRecord(
@@ -82,12 +74,12 @@ def write_report(
             date=f"{datetime.fromtimestamp((folder / METRICS_FILE).stat().st_mtime):%Y-%m-%d}",
             config=config,
             metrics=metrics,
-            seeds={seed: _seed(folder, seed) for seed in metrics["seeds"]},
+            seeds={seed: _seed(folder / "seeds" / str(seed)) for seed in metrics["seeds"]},
             part=part,
-            texts=found[0] if texts and not no_texts else None,
+            texts=found if texts and not no_texts else None,
             no_texts=no_texts if texts else "Texts were left out of this report, as asked.",
-            label_tree=found[1],
-            model_seed=_model_seed(folder),
+            label_tree=label_tree,
+            model_seed=_json(folder / "model" / MODEL_CONFIG).get("seed"),
         )
         written = page(record)
     write_atomic(path, written)
@@ -99,50 +91,38 @@ def _metrics(folder: Path) -> dict[str, Any]:
         raise FecError(f"{folder}: no such run folder; give a folder that `fec run` has written")
     path = folder / METRICS_FILE
     if not path.is_file():
-        raise FecError(f"{folder}: has no {METRICS_FILE}; `fec run` writes it at its end, and takes up what is there")
-    try:
-        metrics: dict[str, Any] = json.loads(path.read_text("utf-8"))
-        if not isinstance(metrics["valid"], dict) or not isinstance(metrics["seeds"], list):
-            raise TypeError("not the metrics of a run")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise FecError(f"{path}: can't be read ({error}); the same fec run in this folder writes it anew") from error
+        raise FecError(f"{folder}: has no {METRICS_FILE}; `fec run` writes it at its end and resumes what is there")
+    metrics = _json(path)
+    if not isinstance(metrics.get("valid"), dict) or not isinstance(metrics.get("seeds"), list):
+        raise FecError(f"{path}: can't be read; {AGAIN}")
     return metrics
 
 
-def _seed(folder: Path, seed: int) -> dict[str, Any]:
-    """A seed's record; empty where it can't be read: the report then has no curves of it."""
-    of_seed = folder / "seeds" / str(seed)
-    try:
-        record: dict[str, Any] = json.loads((of_seed / "training.json").read_text("utf-8"))
-        if "decision" not in record:  # runs of earlier versions have it here
-            record["decision"] = json.loads((of_seed / MODEL_CONFIG).read_text("utf-8"))["decision"]
-        return record if isinstance(record, dict) else {}
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
+def _seed(folder: Path) -> dict[str, Any]:
+    """Return what training.json and config.json of a seed contain; runs of earlier versions have no config.json."""
+    return _json(folder / MODEL_CONFIG) | _json(folder / "training.json")
 
 
-def _model_seed(folder: Path) -> int | None:
-    """The seed of the saved model, if it is there."""
+def _json(path: Path) -> dict[str, Any]:
+    """Return the content of a JSON file, empty if it can't be read: the report then leaves out what it is for."""
     try:
-        return int(json.loads((folder / "model" / MODEL_CONFIG).read_text("utf-8"))["seed"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+        found = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        found = None
+    return found if isinstance(found, dict) else {}
 
 
 def _texts(
-    folder: Path, split: str, part: SplitPredictions, task: LoadedTask | None
-) -> tuple[tuple[dict[str, str], Sequence[tuple[str, str]]], str]:
-    """The split's texts by hash and the label tree; or why there are none."""
+    folder: Path, part: SplitPredictions, task: LoadedTask | None
+) -> tuple[dict[str, str], Sequence[tuple[str, str]], str]:
+    """Return the texts of the split by hash, the label tree, and why there are no texts."""
     if task is None:
         try:
             task = load_task(read_run_config(folder).task)
         except FecError as error:
-            return ({}, ()), f"The data could not be read again ({error}), so this report shows no texts."
-    texts = task.splits[split].texts if split in task.splits else ()
+            return {}, (), f"The data could not be loaded again ({error}), so this report shows no texts."
+    texts = task.splits[part.split].texts if part.split in task.splits else ()
     known = set(part.hashes)
-    found = {h: text for h, text in zip(hexadecimal(hash_texts(texts)), texts, strict=True) if h in known}
-    if not found:
-        return ({}, task.label_tree), (
-            f"The {split} texts of {task.source} are not those of this run, so this report shows no texts."
-        )
-    return (found, task.label_tree), ""
+    found = {key: text for key, text in zip(hexadecimal(hash_texts(texts)), texts, strict=True) if key in known}
+    why = f"The {part.split} texts of {task.source} are not those of this run, so this report shows no texts."
+    return found, task.label_tree, "" if found else why

@@ -1,14 +1,14 @@
-"""Writes the figures of a run as PNG files. They need matplotlib, of the extra `report`."""
+"""Pictures of a run: its figures as PNG files."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from fusion_classifier.errors import UsageError
 from fusion_classifier.evaluation.figures.charts import ablation_ranking, f1_ranking, risk_chart, training_charts
 from fusion_classifier.evaluation.figures.confusion import confusion_matrix, label_order
-from fusion_classifier.evaluation.figures.png import save_charts, save_matrix, save_ranking
+from fusion_classifier.evaluation.figures.png import save
+from fusion_classifier.evaluation.figures.values import Figure
 from fusion_classifier.evaluation.metrics import per_class
 from fusion_classifier.evaluation.predictions import SplitPredictions
 from fusion_classifier.support.extras import require
@@ -18,58 +18,36 @@ TRAINING_CURVES = "training_curves.png"
 CONFUSION_MATRIX = "confusion_matrix.png"
 RISK_COVERAGE = "risk_coverage.png"
 F1_BY_LABEL = "f1_by_label.png"
-ABLATION = "ablation.png"
 
 
-def write_training_curves(folder: Path, records: Mapping[int, Mapping[str, Any]]) -> None:
-    """Write training_curves.png into a run folder; `records` by seed as in training.json.
-
-    Raises:
-        UsageError: matplotlib is missing.
-    """
-    with _picture(folder / TRAINING_CURVES) as path:
-        save_charts(training_charts(records), path)
+def training_pictures(records: Mapping[int, Mapping[str, Any]]) -> dict[str, Figure]:
+    """Return the training curves by file name; `records` by seed as in training.json."""
+    charts = training_charts(records)
+    return {TRAINING_CURVES: charts} if charts else {}
 
 
-def write_pictures(
-    folder: Path, part: SplitPredictions, names: Sequence[str], label_tree: Sequence[tuple[str, str]] = ()
-) -> None:
-    """Write confusion_matrix.png and risk_coverage.png, or f1_by_label.png of a multi-label task, into a run folder.
-
-    Raises:
-        UsageError: matplotlib is missing.
-    """
+def prediction_pictures(
+    part: SplitPredictions, names: Sequence[str], label_tree: Sequence[tuple[str, str]] = ()
+) -> dict[str, Figure]:
+    """Return confusion matrix and accuracy by coverage, or F1 by label of a multi-label task, by file name."""
     if part.labels.ndim == 2:
-        with _picture(folder / F1_BY_LABEL) as path:
-            save_ranking(f1_ranking(per_class(part, names)), path)
-        return
-    with _picture(folder / CONFUSION_MATRIX) as path:
-        save_matrix(confusion_matrix(part, names, label_order(part, names, label_tree)), path)
-    with _picture(folder / RISK_COVERAGE) as path:
-        save_charts([risk_chart(part)], path)
+        return {F1_BY_LABEL: f1_ranking(per_class(part, names))}
+    matrix = confusion_matrix(part, names, label_order(part, names, label_tree))
+    return {CONFUSION_MATRIX: matrix, RISK_COVERAGE: [risk_chart(part)]}
 
 
-def write_ablation(folder: Path, result: Mapping[str, Any]) -> None:
-    """Write ablation.png; `result` as in ablation.json.
-
-    Raises:
-        UsageError: matplotlib is missing.
-    """
-    with _picture(folder / ABLATION) as path:
-        save_ranking(ablation_ranking(result), path)
+def ablation_pictures(result: Mapping[str, Any]) -> dict[str, Figure]:
+    """Return accuracy by combination of encoders by file name; `result` as in ablation.json."""
+    return {"ablation.png": ablation_ranking(result)}
 
 
-@contextmanager
-def optional_pictures(report: Callable[[str], None]) -> Iterator[None]:
-    """Go on without the pictures if matplotlib is missing, after reporting it."""
+def write_pictures(folder: Path, figures: Mapping[str, Figure], report: Callable[[str], None]) -> None:
+    """Write figures into a folder. Without matplotlib (extra `report`) only `report` how to install it."""
     try:
-        yield
+        require("drawing pictures", "report", "matplotlib")
     except UsageError as error:
         report(str(error))
-
-
-@contextmanager
-def _picture(path: Path) -> Iterator[Path]:
-    require("drawing pictures", "report", "matplotlib")
-    with atomic_file(path) as temporary:
-        yield temporary
+        return
+    for name, figure in figures.items():
+        with atomic_file(folder / name) as path:
+            save(figure, path)

@@ -7,7 +7,7 @@ probabilities          list of C floats, in the order of the metadata field `lab
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from fusion_classifier.errors import DataError, UsageError, reason
 from fusion_classifier.support.parquet import read_whole
 
 PREDICTIONS_FILE = "predictions.parquet"
+REPORTED_SPLITS = ("test", "valid")
 COLUMN_TYPES = {
     "split": pa.string(),
     "seed": pa.int64(),
@@ -81,7 +82,7 @@ def read_predictions(path: Path, *, multilabel: bool = False) -> dict[str, Split
     except DataError:
         raise
     except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file; `fec run` writes it") from error
+        raise DataError(f"{path}: no such file; give a folder that `fec run` has written") from error
     except (pa.ArrowException, OSError, ValueError) as error:
         raise DataError(
             f"{path}: can't be read ({reason(error)}); `fec run` in the same folder writes it again"
@@ -92,6 +93,26 @@ def read_predictions(path: Path, *, multilabel: bool = False) -> dict[str, Split
     if not splits:
         raise DataError(f"{path}: has no rows; delete it and run `fec run` again")
     return {split: _read_split(path, split, table.filter(pc.equal(table["split"], split)), names) for split in splits}
+
+
+def reported_split(runs: Mapping[Path, Mapping[str, SplitPredictions]], split: str | None) -> str:
+    """Return the split to report.
+
+    Args:
+        runs: Predictions by split of each run folder.
+        split: The split asked for. Default: test if all runs have it, else valid.
+
+    Raises:
+        UsageError: Another split than test or valid.
+        DataError: A run has no predictions for it.
+    """
+    if split is not None and split not in REPORTED_SPLITS:
+        raise UsageError(f"`split`: {split!r} is not one of {', '.join(REPORTED_SPLITS)}")
+    for name in REPORTED_SPLITS if split is None else [split]:
+        if all(name in parts for parts in runs.values()):
+            return name
+    there = "; ".join(f"{folder} has {', '.join(parts)}" for folder, parts in runs.items())
+    raise DataError(f"there are no predictions for the {split or 'same'} split: {there}")
 
 
 def _checked_columns(path: Path, table: pa.Table, *, multilabel: bool) -> pa.Table:

@@ -29,44 +29,40 @@ Verdict = Literal["a_better", "b_better", "mixed", "undecided"]
 
 @dataclass(frozen=True)
 class Difference:
-    """A metric of both sides, as fractions."""
+    """A metric of both sides, as fractions, by seed; and mean of A − mean of B.
+
+    The 95 % interval and the two-sided p-value are None for a single text.
+    """
 
     a: tuple[float, ...]
-    """Value of each seed of A."""
     b: tuple[float, ...]
-    """Value of each seed of B."""
     difference: float
-    """Mean of A − mean of B."""
     ci95: tuple[float, float] | None
-    """95 % interval of the difference. None for a single text."""
     p: float | None
-    """Two-sided p-value. None for a single text."""
 
 
 @dataclass(frozen=True)
 class McNemar:
-    """McNemar's exact test."""
+    """McNemar's exact test: number of texts that only A or only B has right, and the two-sided p-value."""
 
     a_only: int
-    """Number of texts that only A has right."""
     b_only: int
-    """Number of texts that only B has right."""
     p: float
-    """Two-sided p-value."""
 
 
 @dataclass(frozen=True)
 class Effect:
-    """How one-sided the texts are that only one of the two has right; None where both have the same texts right."""
+    """How one-sided the texts are that only A or only B has right, with exact 95 % intervals.
+
+    All are None if there is no such text.
+    """
 
     odds_ratio: float | None
-    """Texts that only A has right : only B. None if infinite."""
+    """Only A right : only B right. None if infinite."""
     odds_ratio_ci95: tuple[float, float | None] | None
-    """Its exact 95 % interval."""
     cohens_g: float | None
     """Share of A − 1/2, from −0.5 to 0.5: 0.05 is small, 0.15 medium, 0.25 large."""
     cohens_g_ci95: tuple[float, float] | None
-    """Its exact 95 % interval."""
 
 
 @dataclass(frozen=True)
@@ -132,19 +128,14 @@ def matched(a: SplitPredictions, b: SplitPredictions) -> SplitPredictions:
         )
     other = np.flatnonzero(np.array(a.hashes) != np.array(b.hashes))
     if len(other):
-        raise DataError(
-            f"the runs were evaluated on other texts: {len(other):,} of {len(a.hashes):,} differ, first in row "
-            f"{other[0]}; compare runs on the same data"
-        )
+        counts = f"{len(other):,} of {len(a.hashes):,} differ, first in row {other[0]}"
+        raise DataError(f"the runs were evaluated on other texts: {counts}; compare runs on the same data")
     number = np.array([a.names.index(name) for name in b.names])  # of B's labels among those of A
     labels = number[b.labels]
     other = np.flatnonzero(labels != a.labels)
     if len(other):
-        row = other[0]
-        raise DataError(
-            f"the runs were evaluated against other labels: row {row} is {a.names[a.labels[row]]!r} in one and "
-            f"{a.names[labels[row]]!r} in the other; evaluate both on the same data"
-        )
+        pair = " and ".join(repr(a.names[one[other[0]]]) for one in (a.labels, labels))
+        raise DataError(f"the runs have other labels: {pair} in row {other[0]}; evaluate both on the same data")
     return replace(
         b,
         names=a.names,
@@ -159,8 +150,8 @@ def differences(
 ) -> dict[str, Difference]:
     """Compare accuracy and both F1 of two sides by a paired percentile bootstrap.
 
-    The p-value belongs to the interval: it is below 0.05 where the 95 % interval leaves out zero, up to rounding. The
-    smallest p-value that 10,000 resamples can give is 0.0002.
+    The p-value is below 0.05 where the 95 % interval excludes zero, up to rounding. The smallest of 10,000 resamples
+    is 0.0002.
 
     Source: Efron and Tibshirani: An Introduction to the Bootstrap, 1993, chapters 13 and 15; for two classifiers
     on one test set Berg-Kirkpatrick, Burkett, Klein: An Empirical Investigation of Statistical Significance in NLP,
@@ -172,27 +163,27 @@ def differences(
         b: The same of the other side; the number of seeds may differ.
         n_classes: Number of labels.
     """
-    several = len(labels) > 1
     scores = [answer_scores(labels, side, n_classes) for side in (a, b)]
-    resampled = [bootstrap_scores(labels, side, n_classes, RESAMPLES) for side in (a, b)] if several else []
-    result = {}
+    found = {}
     for metric in scores[0]:
-        values_a, values_b = (side[metric][0] for side in scores)
-        interval, p = None, None
-        if several:
-            distribution = resampled[0][metric].mean(1) - resampled[1][metric].mean(1)
-            low, high = percentile_interval(distribution)
-            interval, p = (low, high), _p_value(distribution)
-        difference = float(values_a.mean() - values_b.mean())
-        result[metric] = Difference(tuple(values_a.tolist()), tuple(values_b.tolist()), difference, interval, p)
-    return result
+        values = [side[metric][0] for side in scores]
+        difference = float(values[0].mean() - values[1].mean())
+        found[metric] = Difference(tuple(values[0].tolist()), tuple(values[1].tolist()), difference, None, None)
+    if len(labels) == 1:
+        return found
+    resamples_a, resamples_b = (bootstrap_scores(labels, side, n_classes, RESAMPLES) for side in (a, b))
+    for metric, one in found.items():
+        resampled = resamples_a[metric].mean(1) - resamples_b[metric].mean(1)
+        low, high = percentile_interval(resampled)
+        found[metric] = replace(one, ci95=(low, high), p=_p_value(resampled))
+    return found
 
 
 ROUNDING = 1e-12  # two means that are equal on paper may differ in their last digits
 
 
 def _p_value(distribution: np.ndarray) -> float:
-    """Twice the share of resamples on the rarer side of zero; one is added so that it is never 0."""
+    """Return twice the share of resamples on the rarer side of zero, plus one so that it is never 0."""
     tail = min((distribution <= ROUNDING).sum(), (distribution >= -ROUNDING).sum())
     return float(min(1.0, 2 * (tail + 1) / (len(distribution) + 1)))
 

@@ -36,7 +36,7 @@ from fusion_classifier.classifier.saved_encoders import saved_encoders
 from fusion_classifier.config import RunConfig
 from fusion_classifier.encoders.identity import EncoderIdentity, identify
 from fusion_classifier.errors import DataError
-from fusion_classifier.evaluation.pictures import optional_pictures, write_pictures, write_training_curves
+from fusion_classifier.evaluation.pictures import prediction_pictures, training_pictures, write_pictures
 from fusion_classifier.evaluation.predictions import PREDICTIONS_FILE, write_predictions
 from fusion_classifier.fusion.head import count_parameters
 from fusion_classifier.runs.context import Workspace
@@ -108,8 +108,8 @@ def train_task(
             with atomic_folder(out / "model") as folder:
                 shutil.copytree(seed_folder(out, best.seed), folder, dirs_exist_ok=True)
                 (folder / TRAINING_FILE).unlink()
-            with optional_pictures(work.say_once):
-                write_training_curves(out, {seed: record_of(one) for seed, one in trained.items()})
+            records = {seed: record_of(one) for seed, one in trained.items()}
+            write_pictures(out, training_pictures(records), work.say_once)
     return trained
 
 
@@ -194,8 +194,8 @@ def run(
     with locked(out):
         with atomic_file(out / PREDICTIONS_FILE) as path:
             write_predictions(list(parts.values()), task.labels, path)
-        with optional_pictures(work.say_once):
-            write_pictures(out, parts[list(parts)[-1]], task.labels, task.label_tree)
+        pictures = prediction_pictures(parts[list(parts)[-1]], task.labels, task.label_tree)
+        write_pictures(out, pictures, work.say_once)
         write_atomic(out / METRICS_FILE, json.dumps(metrics, indent=2, default=_json) + "\n")
         write_atomic(out / "model" / CARD_FILE, _card(config, task, out, metrics, work))
         tracking.evaluated(by_seed({name: figure["metrics"] for name, figure in figures.items()}, config.seeds))

@@ -65,7 +65,7 @@ def test_reliability_bars_have_all_predictions() -> None:
 def test_labels_are_ranked_by_f1() -> None:
     ranking = f1_ranking({"a": {"f1": 0.2, "support": 1000}, "b": {"f1": 0.7, "support": 3}})
     assert ranking.names == ("b (3)", "a (1,000)")
-    assert ranking.series[0].values == pytest.approx([70, 20])
+    assert ranking.values["F1"] == pytest.approx([70, 20])
 
 
 def test_ablation_has_a_series_per_head() -> None:
@@ -76,10 +76,9 @@ def test_ablation_has_a_series_per_head() -> None:
     ]
     ranking = ablation_ranking({"combinations": combinations, "split": "valid"})
     assert ranking.names == ("a", "a + b")
-    linear, fusion = ranking.series
-    assert linear.values == pytest.approx([50, 70])
-    assert fusion.values == pytest.approx([60, np.nan], nan_ok=True)
-    assert linear.intervals == pytest.approx(np.array([[40, 60], [70, 70]]))
+    assert ranking.values["linear"] == pytest.approx([50, 70])
+    assert ranking.values["fusion"] == pytest.approx([60, np.nan], nan_ok=True)
+    assert ranking.intervals["linear"] == pytest.approx(np.array([[40, 60], [70, 70]]))
 
 
 def test_svg_lines_are_thinned_and_keep_their_ends() -> None:

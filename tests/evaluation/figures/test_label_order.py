@@ -23,7 +23,7 @@ TREE = [
 ]
 
 
-def test_a_tree_is_walked_depth_first_and_its_branches_are_groups() -> None:
+def test_tree_is_walked_depth_first() -> None:
     found = by_tree(LABELS, TREE)
     assert found is not None
     assert [LABELS[i] for i in found.order] == ["joy", "pride", "fear", "anger", "surprise", "odd"]
@@ -54,6 +54,6 @@ def test_confused_labels_are_neighbours_and_of_one_group() -> None:
     assert len(set(found.groups)) >= 4
 
 
-def test_two_labels_and_labels_without_a_text_have_an_order_too() -> None:
+def test_few_labels_and_labels_without_texts_have_an_order() -> None:
     assert by_similarity(np.array([[0.9, 0.1], [0.2, 0.8]])).order == (0, 1)
     assert sorted(by_similarity(np.zeros((5, 5))).order) == [0, 1, 2, 3, 4]

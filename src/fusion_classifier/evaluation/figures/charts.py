@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fusion_classifier.evaluation.figures.values import COLOURS, Axis, Bar, Chart, Line, Ranking, Series
+from fusion_classifier.evaluation.figures.values import COLOURS, Axis, Bar, Chart, Line, Ranking
 from fusion_classifier.evaluation.metrics import expected_calibration_error, hits_and_confidence, reliability
 from fusion_classifier.evaluation.predictions import SplitPredictions
 from fusion_classifier.evaluation.selective import risk_coverage
@@ -94,21 +94,19 @@ def f1_ranking(table: Mapping[str, Mapping[str, float]]) -> Ranking:
     order = sorted(table.items(), key=lambda item: -item[1]["f1"])
     names = tuple(f"{name} ({row['support']:,.0f})" for name, row in order)
     values = np.array([100 * row["f1"] for _, row in order])
-    return Ranking("F1 by label (texts)", "F1, %", names, (Series("F1", values),))
+    return Ranking("F1 by label (texts)", "F1, %", names, {"F1": values})
 
 
 def ablation_ranking(result: Mapping[str, Any]) -> Ranking:
     """Draw accuracy and interval of every combination of encoders under each head; `result` as in ablation.json."""
     combinations = result["combinations"]
     names = list(dict.fromkeys(" + ".join(one["encoders"]) for one in combinations))
-    series = []
-    for head in dict.fromkeys(one["head"] for one in combinations):
-        values, intervals = np.full(len(names), np.nan), np.full((len(names), 2), np.nan)
-        for one in combinations:
-            if one["head"] == head:
-                row, accuracy = names.index(" + ".join(one["encoders"])), one["metrics"]["accuracy"]
-                values[row] = 100 * accuracy["mean"]
-                intervals[row] = 100 * np.array(accuracy.get("ci95", [accuracy["mean"]] * 2))
-        series.append(Series(head, values, intervals))
+    heads = list(dict.fromkeys(one["head"] for one in combinations))
+    values = {head: np.full(len(names), np.nan) for head in heads}
+    intervals = {head: np.full((len(names), 2), np.nan) for head in heads}
+    for one in combinations:
+        row, accuracy = names.index(" + ".join(one["encoders"])), one["metrics"]["accuracy"]
+        values[one["head"]][row] = 100 * accuracy["mean"]
+        intervals[one["head"]][row] = 100 * np.array(accuracy.get("ci95", [accuracy["mean"]] * 2))
     axis = f"accuracy on {result['split']}, % (bars: 95 % bootstrap interval over texts)"
-    return Ranking("Accuracy by combination of encoders", axis, tuple(names), tuple(series))
+    return Ranking("Accuracy by combination of encoders", axis, tuple(names), values, intervals)

@@ -1,8 +1,8 @@
 """Figures as values. `png` draws them as pictures, `svg` as part of the report."""
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -97,20 +97,16 @@ class Matrix:
 
 
 @dataclass(frozen=True)
-class Series:
-    """Values of the rows of a ranking, (R,), NaN where there is none."""
-
-    name: str
-    values: np.ndarray
-    intervals: np.ndarray | None = None
-    """Ends of their intervals, (R, 2)."""
-
-
-@dataclass(frozen=True)
 class Ranking:
     """Values by name, from the top: bars, or points where they have intervals."""
 
     title: str
     axis: str
     names: tuple[str, ...]
-    series: tuple[Series, ...]
+    values: dict[str, np.ndarray]
+    """By series, (R,), NaN where there is none."""
+    intervals: dict[str, np.ndarray] = field(default_factory=dict)
+    """Their ends by series, (R, 2)."""
+
+
+Figure = Sequence[Chart] | Matrix | Ranking

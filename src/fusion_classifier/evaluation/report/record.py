@@ -26,7 +26,7 @@ class RunRecord:
     metrics: Mapping[str, Any]
     """metrics.json."""
     seeds: Mapping[int, Mapping[str, Any]]
-    """training.json of each seed, empty where it is missing."""
+    """training.json and config.json of each seed, empty where they are missing."""
     part: SplitPredictions
     """Predictions of the reported split, with label names."""
     texts: Mapping[str, str] | None = None
