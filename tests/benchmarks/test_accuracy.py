@@ -30,7 +30,7 @@ def accuracy(out: Path, minilm: str) -> Callable[..., subprocess.CompletedProces
     return run
 
 
-def test_systems_are_compared_in_one_table_and_what_is_finished_stays(
+def test_systems_are_compared_in_one_table(
     accuracy: Callable[..., subprocess.CompletedProcess[str]], out: Path
 ) -> None:
     order = ("--task", "demo", "--quick", "--limit", "150", "--systems", ",".join(SYSTEMS), "--json")
@@ -76,7 +76,7 @@ def test_bad_input_is_a_sentence(
     assert "Traceback" not in found.stderr
 
 
-def test_the_setting_with_the_best_validation_f1_is_kept_and_later_seeds_keep_it(
+def test_the_setting_with_the_best_validation_f1_is_kept(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.syspath_prepend(SCRIPTS)

@@ -11,9 +11,7 @@ from fusion_classifier.tasks.named.demo import Demo
 
 
 @pytest.mark.parametrize(("dtype", "least"), [("bfloat16", 0.9998), ("float32", 1 - 1e-9)])
-def test_a_feature_is_the_same_alone_among_others_and_in_another_order_but_for_rounding(
-    dtype: str, least: float
-) -> None:
+def test_a_feature_depends_on_its_text_alone(dtype: str, least: float) -> None:
     texts = list(Demo().load().split("valid").texts[:40])
     encoder = load_encoder(parse_encoder(f"minilm-l6?dtype={dtype}"), torch.device("cpu"))
     together, backwards = np.stack(encode(encoder, texts)), np.stack(encode(encoder, texts[::-1]))[::-1]

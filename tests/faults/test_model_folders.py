@@ -59,7 +59,7 @@ def test_any_file_of_a_model(
         ("max_position_embeddings", 2**40, "position"),
     ],
 )
-def test_a_configuration_that_claims_too_much_is_refused_before_it_takes_memory(
+def test_a_configuration_that_claims_too_much_is_refused(
     claim: str, value: int, lacking: str, bert_folder: Path, tmp_path: Path
 ) -> None:
     model = tmp_path / "encoder"
@@ -132,7 +132,7 @@ ARCHITECTURE = named(b"general.architecture") + struct.pack("<I", 8) + named(b"l
         b"GGUF" + struct.pack("<IQQ", 3, 1, 0) + named(b"x") + struct.pack("<I", 2**31),
     ],
 )
-def test_a_gguf_header_that_claims_more_than_the_file_has_is_refused_at_once(content: bytes, tmp_path: Path) -> None:
+def test_a_gguf_header_that_claims_too_much_is_refused(content: bytes, tmp_path: Path) -> None:
     file = tmp_path / "small.gguf"
     file.write_bytes(content)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
