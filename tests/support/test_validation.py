@@ -8,13 +8,13 @@ from fusion_classifier.support.validation import checked
 
 
 class Part(BaseModel):
-    size: int = Field(1, ge=1)
-    api_key: str = Field("", max_length=3)
+    size: int = Field(default=1, ge=1)
+    api_key: str = Field(default="", max_length=3)
 
 
 class Whole(BaseModel):
     parts: list[Part] = []
-    name: str = Field("", max_length=9)
+    name: str = Field(default="", max_length=9)
 
 
 @pytest.mark.parametrize(

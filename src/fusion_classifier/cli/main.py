@@ -4,6 +4,7 @@ Results go to standard output, progress and messages to standard error. Exit cod
 message that says what to do; 2: used wrongly; 128 + signal number: stopped, what is committed is kept.
 """
 
+import logging
 import os
 import signal
 import sys
@@ -65,6 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run `fec` and exit."""
     signal.signal(signal.SIGINT, _stop)
     signal.signal(signal.SIGTERM, _stop)
+    for name in ("torchao", "torch.utils._pytree"):  # it warns of every kernel that this machine can't use
+        logging.getLogger(name).setLevel(logging.ERROR)
     if sys.stdout is None:  # a service may be started without
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
     try:

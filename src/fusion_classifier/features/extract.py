@@ -133,7 +133,7 @@ def windows(count: int) -> list[range]:
     """Rows of each window, in random order."""
     starts = range(0, count, WINDOW_TEXTS)
     # The order affects only the course of the work, never a result.
-    return [range(start, min(start + WINDOW_TEXTS, count)) for start in random.sample(starts, len(starts))]
+    return [range(start, min(start + WINDOW_TEXTS, count)) for start in random.Random().sample(starts, len(starts))]
 
 
 def window_jobs(
