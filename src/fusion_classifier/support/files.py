@@ -48,8 +48,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
     Raises:
         FecError: The file can't be written.
     """
-    path = path.absolute()
-    ending = f"tmp{path.suffix}"  # matplotlib chooses the format by it
+    path, ending = path.absolute(), f"tmp{path.suffix}"  # matplotlib chooses the format by the suffix
     temporary = _beside(path.stem, path, ending)
     try:
         with _os_errors(path):
@@ -60,16 +59,11 @@ def atomic_file(path: Path) -> Iterator[Path]:
             temporary.replace(path)
         logger.info("written", extra={"file": str(path)})
     finally:
-        with suppress(OSError):
-            temporary.unlink()
+        _remove(temporary)
 
 
 def write_atomic(path: Path, text: str) -> None:
-    """Write a text file in one step.
-
-    Raises:
-        FecError: The file can't be written.
-    """
+    """Write a text file in one step; raises `FecError` if it can't be written."""
     with atomic_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
@@ -87,9 +81,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         with _os_errors(path):
             if path.exists() and not path.is_dir():
                 raise FecError(f"{path}: is a file, not a folder; choose another place")
-            if path.parent.is_dir():
-                _remove_leftovers(path.name, path, "tmp")
-                _remove_leftovers(path.name, path, "old", restore=not path.exists())
+            _remove_leftovers(path.name, path, "tmp")
+            _remove_leftovers(path.name, path, "old", restore=not path.exists())
             temporary.mkdir(parents=True)
             yield temporary
             for file in temporary.rglob("*"):
@@ -105,8 +98,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
                 raise
         logger.info("written", extra={"folder": str(path)})
     finally:
-        for rest in (temporary, old):
-            _remove(rest)
+        _remove(temporary)
+        _remove(old)
 
 
 @contextmanager
@@ -146,11 +139,11 @@ def _remove_leftovers(name: str, path: Path, ending: str, *, restore: bool = Fal
 
 
 def _remove(path: Path) -> None:
-    """Remove a file or folder; a link, not what it points to."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        with suppress(OSError):
+    """Remove a file or folder, if it is there; a link, not what it points to."""
+    with suppress(OSError):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
             path.unlink()
 
 

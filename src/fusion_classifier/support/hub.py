@@ -3,11 +3,11 @@
 huggingface_hub is imported when the Hub is asked: listing what is on this machine needs none of it.
 """
 
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from fusion_classifier.errors import FecError, UsageError, reason
 from fusion_classifier.version import __version__
@@ -25,35 +25,22 @@ def is_hub_id(name: str) -> bool:
     return HUB_ID.fullmatch(name) is not None and not name.startswith(".")
 
 
-def download_model(
-    repo_id: str,
-    *,
-    revision: str | None = None,
-    token: str | bool | None = None,
-    cache_dir: str | os.PathLike[str] | None = None,
-    force_download: bool = False,
-    local_files_only: bool = False,
-) -> Path:
+def download_model(repo_id: str, revision: str | None = None, **options: Any) -> Path:
     """Folder of a classifier from the Hub, downloaded unless it is in the cache.
+
+    Args:
+        repo_id: Hub id.
+        revision: Branch, tag or commit. Default: main.
+        options: More options of `snapshot_download`, such as `token` and `cache_dir`.
 
     Raises:
         FecError: It can't be downloaded; the message says why.
     """
     from huggingface_hub import snapshot_download
 
+    options |= {"allow_patterns": MODEL_FILES, "library_name": LIBRARY, "library_version": __version__}
     with hub_errors(repo_id, revision):
-        folder = snapshot_download(
-            repo_id,
-            revision=revision,
-            token=token,
-            cache_dir=None if cache_dir is None else Path(cache_dir),
-            force_download=force_download,
-            local_files_only=local_files_only,
-            allow_patterns=MODEL_FILES,
-            library_name=LIBRARY,
-            library_version=__version__,
-        )
-    return Path(folder)
+        return Path(snapshot_download(repo_id, revision=revision, **options))
 
 
 @contextmanager
