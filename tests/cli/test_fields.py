@@ -1,6 +1,5 @@
 """Options made of the fields of configurations."""
 
-from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import pytest
@@ -9,7 +8,9 @@ from pydantic import Field
 from typer.testing import CliRunner
 
 from fusion_classifier.cli.fields import MANY, Commands, Given, Options
+from fusion_classifier.cli.messages import in_options
 from fusion_classifier.config import FrozenModel
+from fusion_classifier.errors import UsageError
 
 
 class Small(FrozenModel):
@@ -34,6 +35,16 @@ class Large(FrozenModel):
     """Width of the large one."""
     rate: float
     """Rate of the large one."""
+
+
+class Group(FrozenModel, title="Group"):
+    """A group of options."""
+
+    name: Annotated[str, Field(min_length=1)] = "x"
+    """Name of the group."""
+    words: tuple[str, ...] = ()
+    """Words."""
+    values: Annotated[Given, Options("", {"": Small}, only=("width",))]
 
 
 def ran(command: object, *arguments: str) -> str:
@@ -83,16 +94,23 @@ def test_defaults_may_come_from_elsewhere() -> None:
 
 
 def test_a_group_is_filled_from_its_options() -> None:
-    @dataclass(frozen=True, kw_only=True)
-    class Group:
-        name: Annotated[str, typer.Option("--name")] = "x"
-        values: Annotated[Given, Options("", {"": Small}, only=("width",))]
-
     def grouped(*, group: Group) -> None:
-        typer.echo(f"{group.name} {group.values}")
+        typer.echo(f"{group.name} {group.words} {group.values}")
 
-    grouped.__annotations__["group"] = Group
-    assert ran(grouped, "--width", "3") == "x {'width': 3}\n"
+    assert ran(grouped, "--width", "3") == "x () {'width': 3}\n"
+    assert ran(grouped, "--name", "y", "--words", "a,b", "--words", "c") == "y ('a,b', 'c') {}\n"
+    assert "Name of the group." in ran(grouped, "--help")
+
+
+def test_a_value_that_a_group_refuses_names_its_option() -> None:
+    def grouped(*, group: Group) -> None:
+        typer.echo(group.name)
+
+    commands = Commands()
+    commands.command("it", example="fec it")(grouped)
+    error = CliRunner().invoke(commands, ["--name", ""]).exception
+    assert isinstance(error, UsageError)
+    assert in_options(str(error)).startswith("--name: ")
 
 
 def test_many_options_are_shown_by_help_all_only() -> None:

@@ -9,16 +9,7 @@ import typer
 
 from fusion_classifier.cli.fields import Commands
 from fusion_classifier.cli.messages import answer, progress
-from fusion_classifier.cli.options import (
-    DATA,
-    WHERE,
-    FeatureOptions,
-    Json,
-    OptionalTaskName,
-    PlaceOptions,
-    load,
-    option,
-)
+from fusion_classifier.cli.options import FeatureOptions, Json, OptionalTaskName, PlaceOptions, load, option
 from fusion_classifier.evaluation.formats import size
 
 commands = Commands(panel="Look closer")
@@ -28,9 +19,7 @@ commands = Commands(panel="Look closer")
 def compare_(
     run_a: Annotated[Path, typer.Argument(metavar="RUN_A", help="Folder that fec run has written.")],
     run_b: Annotated[Path, typer.Argument(metavar="RUN_B", help="Another, on the same texts.")],
-    split: Annotated[
-        str | None, option("--split", panel=DATA, help="test or valid. Default: test where both have it.")
-    ] = None,
+    split: Annotated[str | None, option("test or valid. Default: test where both have it.")] = None,
     as_json: Json = False,
 ) -> None:
     """Test whether one run is better than another: intervals, tests and effect sizes, paired by text."""
@@ -44,17 +33,10 @@ def compare_(
 
 @commands.command("report", example="fec report runs/demo-fusion --out demo.html")
 def report_(
-    *,
     run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder that fec run has written.")],
-    out: Annotated[
-        Path | None, option("--out", panel=WHERE, metavar="FILE", help="Page to write. Default: report.html there.")
-    ] = None,
-    split: Annotated[
-        str | None, option("--split", panel=DATA, help="test or valid. Default: test where the run has it.")
-    ] = None,
-    texts: Annotated[
-        bool, option("--texts/--no-texts", panel=DATA, help="Whether the page shows texts of the data.")
-    ] = True,
+    out: Annotated[Path | None, option("Page to write. Default: report.html there.", metavar="FILE")] = None,
+    split: Annotated[str | None, option("test or valid. Default: test where the run has it.")] = None,
+    texts: Annotated[bool, option("Whether the page shows texts of the data.")] = True,
 ) -> None:
     """Write a run as one HTML page: results, confusion, confidence, mistakes, a map of the texts, time and memory.
 
@@ -73,16 +55,9 @@ def audit_(
     task: OptionalTaskName = None,
     options: FeatureOptions,
     label_errors: Annotated[
-        bool,
-        option(
-            "--label-errors/--no-label-errors",
-            panel=DATA,
-            help="Look for doubtful labels in train and valid, with the encoders' features; needs the extra audit.",
-        ),
+        bool, option("Search for doubtful labels with the encoders' features; needs the extra audit.")
     ] = True,
-    out: Annotated[
-        Path | None, option("--out", panel=WHERE, metavar="DIR", help="Folder to write. Default: audits/TASK.")
-    ] = None,
+    out: Annotated[Path | None, option("Folder to write. Default: audits/TASK.", metavar="DIR")] = None,
     place: PlaceOptions,
     as_json: Json = False,
 ) -> None:
@@ -95,9 +70,7 @@ def audit_(
     configs = options.encoders("pooled") if label_errors or options.encoder else ()
     from fusion_classifier.cli import tables
     from fusion_classifier.commands.audit import audit
-    from fusion_classifier.runs.context import say_notes
 
-    work, folder = place.workspace(), out or Path("audits") / loaded.name
-    say_notes(loaded, work)
-    figures = audit(loaded, configs, folder, work, label_errors=label_errors)
+    folder = out or Path("audits") / loaded.name
+    figures = audit(loaded, configs, folder, place.workspace(loaded), label_errors=label_errors)
     answer(figures, as_json, lambda: tables.print_audit(figures, folder))

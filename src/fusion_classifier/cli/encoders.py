@@ -1,4 +1,4 @@
-"""`fec export`, `project`, `tune`: features for others, smaller token states, fine-tuned encoders."""
+"""`fec export`, `project`, `tune`: features as files, smaller token states, fine-tuned encoders."""
 
 # ruff: noqa: PLC0415 - imported where used: --help and faults in the data must not wait for torch
 
@@ -10,11 +10,7 @@ import typer
 from fusion_classifier.cli.fields import Commands, Given, Options
 from fusion_classifier.cli.messages import answer
 from fusion_classifier.cli.options import (
-    DATA,
     ENCODER_DEFAULTS,
-    ENCODERS,
-    TRAINING,
-    WHERE,
     DataOptions,
     EncoderName,
     FeatureOptions,
@@ -23,13 +19,11 @@ from fusion_classifier.cli.options import (
     PlaceOptions,
     SplitNames,
     TaskName,
-    TuneOptions,
     as_words,
     load,
     option,
-    task_config,
 )
-from fusion_classifier.config import DEFAULT_LORA_RANK, EncoderConfig, ProjectionKind, TuneConfig
+from fusion_classifier.config import DEFAULT_LORA_RANK, EncoderConfig, ProjectionKind, TaskConfig, TuneConfig
 from fusion_classifier.errors import UsageError
 from fusion_classifier.support.validation import checked
 
@@ -40,9 +34,7 @@ commands = Commands(panel="Encoders and features")
 def export_(
     *,
     task: OptionalTaskName = None,
-    out: Annotated[
-        Path, option("--out", panel=WHERE, metavar="DIR", help="Folder for a .safetensors file per split.")
-    ],
+    out: Annotated[Path, option("Folder for a .safetensors file per split.", metavar="DIR")],
     split: SplitNames = None,
     options: FeatureOptions,
     place: PlaceOptions,
@@ -51,12 +43,9 @@ def export_(
     """Write features and labels as safetensors, for a classifier of your own."""
     loaded, splits = load(options.task(task), split)
     configs = options.encoders()
-    from fusion_classifier.runs.context import say_notes
     from fusion_classifier.runs.features import export_task
 
-    work = place.workspace()
-    say_notes(loaded, work)
-    paths = [str(path) for path in export_task(loaded, splits, configs, out, work)]
+    paths = [str(path) for path in export_task(loaded, splits, configs, out, place.workspace(loaded))]
     answer(paths, as_json, lambda: typer.echo("\n".join(f"written: {path}" for path in paths)))
 
 
@@ -69,34 +58,23 @@ def project_(
     *,
     encoder: EncoderName,
     task: TaskName,
-    out: Annotated[Path, option("--out", panel=WHERE, metavar="FILE", help="The .safetensors file to write.")],
-    width: Annotated[
-        int | None, option("--width", panel=ENCODERS, min=1, help="Numbers kept per token and layer.")
-    ] = None,
-    kind: Annotated[
-        ProjectionKind,
-        option("--kind", panel=ENCODERS, help="pca, random, or none: all numbers, with --int8."),
-    ] = "pca",
-    int8: Annotated[bool, option("--int8", panel=ENCODERS, help="Keep them in 8 bits instead of 16.")] = False,
-    texts: Annotated[
-        int, option("--texts", hidden=True, panel=DATA, min=1, help="Number of training texts to fit on.")
-    ] = 2000,
-    seed: Annotated[
-        int, option("--seed", hidden=True, panel=DATA, min=0, max=2**32 - 1, help="Seed of their choice.")
-    ] = 0,
+    out: Annotated[Path, option("The .safetensors file to write.", metavar="FILE")],
+    width: Annotated[int | None, option("Numbers kept per token and layer.", min=1)] = None,
+    kind: Annotated[ProjectionKind, option("pca, random, or none: all numbers, with --int8.")] = "pca",
+    int8: Annotated[bool, option("Keep them in 8 bits instead of 16.", "--int8")] = False,
+    texts: Annotated[int, option("Number of training texts to fit on.", min=1)] = 2000,
+    seed: Annotated[int, option("Seed of their choice.", min=0, max=2**32 - 1)] = 0,
     data: DataOptions,
     place: PlaceOptions,
 ) -> None:
     """Fit a projection that makes an encoder's token states small: principal components, 8 bits, or both."""
-    loaded, _ = load(task_config(task, data), ["train"])
+    loaded, _ = load(checked(TaskConfig, data | {"name": task}), ["train"])
     from fusion_classifier.encoders.spec import parse_encoder
 
     config = parse_encoder(encoder, features="tokens")
     from fusion_classifier.commands.project import project
-    from fusion_classifier.runs.context import say_notes
 
-    work = place.workspace()
-    say_notes(loaded, work)
+    work = place.workspace(loaded)
     found = project(config, loaded, out, work, kind=kind, width=width, int8=int8, texts=texts, seed=seed)
     layers, hidden = found.mean.shape
     size = layers * (hidden * 2), layers * (found.width * (1 if int8 else 2))
@@ -109,18 +87,13 @@ def tune_(
     *,
     encoder: EncoderName,
     task: TaskName,
-    out: Annotated[Path, option("--out", panel=WHERE, metavar="DIR", help="Folder for the tuned encoder.")],
-    overwrite: Annotated[
-        bool, option("--overwrite", panel=WHERE, help="Replace a tuned encoder in that folder.")
-    ] = False,
+    out: Annotated[Path, option("Folder for the tuned encoder.", metavar="DIR")],
+    overwrite: Annotated[bool, option("Replace a tuned encoder in that folder.", "--overwrite")] = False,
     data: DataOptions,
-    training: TuneOptions,
-    lora: Annotated[
-        bool,
-        option("--lora", panel=TRAINING, help="Train LoRA adapters instead of all weights; needs the extra tune."),
-    ] = False,
+    training: Annotated[Given, Options("Training", {"": TuneConfig})],
+    lora: Annotated[bool, option("Train LoRA adapters, not all weights; needs the extra tune.", "--lora")] = False,
     settings: Annotated[
-        Given, Options(ENCODERS, {"": EncoderConfig}, ENCODER_DEFAULTS, only=("max_length", "dtype"))
+        Given, Options("Encoders", {"": EncoderConfig}, ENCODER_DEFAULTS, only=("max_length", "dtype"))
     ],
     place: PlaceOptions,
     as_json: Json = False,
@@ -132,16 +105,13 @@ def tune_(
     if "lora_rank" in training and not lora:
         raise UsageError("--lora-rank: goes with --lora")
     config = checked(TuneConfig, ({"lora_rank": DEFAULT_LORA_RANK} if lora else {}) | training)
-    loaded, _ = load(task_config(task, data), ["train", "valid"])
+    loaded, _ = load(checked(TaskConfig, data | {"name": task}), ["train", "valid"])
     from fusion_classifier.encoders.spec import parse_encoder
 
     start = parse_encoder(encoder, as_words(settings))
     from fusion_classifier.commands.tune import tune_encoder
-    from fusion_classifier.runs.context import say_notes
 
-    work = place.workspace()
-    say_notes(loaded, work)
-    tuned = tune_encoder(config, start, loaded, out, work, overwrite=overwrite)
+    tuned = tune_encoder(config, start, loaded, out, place.workspace(loaded), overwrite=overwrite)
 
     def show() -> None:
         for epoch in tuned.history:

@@ -1,16 +1,16 @@
-"""Options made of configurations: a field is the option, its docstring the help, its default the default.
+"""Options made of the fields of configurations: the docstring is the help, the default the default.
 
 A parameter of a command is one of these:
 - annotated with typer's own `Option` or `Argument`;
 - `Annotated[Given, Options(…)]`: an option for each field of a configuration. The command receives the values that
   stand on the command line, by field, to put them over those of a file or the defaults;
-- a dataclass of such fields: a group of options that several commands share.
+- a pydantic model with options that several commands share; its fields may be `Annotated[Given, Options(…)]`, too.
 """
 
 import inspect
 from collections.abc import Callable, Collection, Iterator, Mapping
 from copy import copy
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
 from types import NoneType, UnionType
@@ -18,36 +18,43 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import typer
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 from typer.models import OptionInfo, ParameterInfo
 
 from fusion_classifier.cli.logs import LogOptions
 from fusion_classifier.cli.messages import in_options, use_names
+from fusion_classifier.support.validation import checked
 
 R = TypeVar("R")
+T = TypeVar("T")
 Given = dict[str, Any]
 
 NAMES = {"learning_rate": "--lr", "max_epochs": "--epochs"}  # options that are not called as their field
 DETAILS: dict[str, dict[str, Any]] = {
     "api_key": {"metavar": "KEY", "envvar": "FEC_API_KEY"},
+    "config": {"metavar": "FILE"},
     "cors_allow_origin": {"metavar": "ORIGIN"},
     "data": {"metavar": "DIR"},
+    "encoder": {"metavar": "NAME", "rich_help_panel": "Encoders"},
+    "head": {"rich_help_panel": "Head"},
     "label_columns": {"metavar": "A,B,…"},
     "limit": {"metavar": "N"},
+    "log_file": {"metavar": "FILE"},
+    "memory": {"metavar": "SIZE"},
+    "out": {"metavar": "DIR", "rich_help_panel": "Where"},
+    "overwrite": {"rich_help_panel": "Where"},
     "payload_limit": {"metavar": "BYTES"},
     "projection": {"metavar": "FILE"},
+    "recipe": {"rich_help_panel": "Training"},
+    "seeds": {"metavar": "N", "rich_help_panel": "Training"},
+    "store": {"metavar": "DIR", "envvar": "FEC_STORE"},
 }
-MANY = 16  # a command with more options shows only by --help-all those that are hidden
-# Fields that are not hidden.
+LETTERS = {"encoder": "-e", "verbose": "-v"}
+# The help of a command with more options than MANY shows these fields only, and --help-all the others.
+MANY = 16
 FIRST = {
-    "data",
-    "text_column",
-    "label_column",
-    "multilabel",
-    "learning_rate",
-    "max_epochs",
-    "epochs",
-    "api_key",
-    "page",
+    *("data", "text_column", "label_column", "multilabel", "encoder", "head", "learning_rate", "max_epochs"),
+    *("epochs", "seeds", "config", "out", "overwrite", "device", "engine", "api_key", "page"),
 }
 
 
@@ -69,49 +76,63 @@ class Options:
     only: Collection[str] = ()
     without: Collection[str] = ("name",)
 
-    def fields(self) -> list[str]:
+    def names(self) -> list[str]:
         """Names of the fields."""
         names = self.only or dict.fromkeys(name for model in self.models.values() for name in model.model_fields)
         return [name for name in names if name not in self.without]
 
-    def parameter(self, name: str) -> inspect.Parameter:
-        """The option of a field."""
-        by_model = {label: model.model_fields.get(name) for label, model in self.models.items()}
-        owners = {label: owner for label, owner in by_model.items() if owner is not None}
-        kind = _plain(next(iter(owners.values())).annotation)
-        flag = NAMES.get(name, f"--{name.replace('_', '-')}")
-        if kind is bool:
-            flag += f"/--no-{flag[2:]}"
-        by_text: dict[str, list[str]] = {}
-        for label, owner in owners.items():
-            by_text.setdefault(" ".join((owner.description or "").split()), []).append(label)
-        alike = len(by_text) == 1 and len(owners) == len(self.models)
-        text = " ".join(text if alike else f"{', '.join(labels)}: {text}" for text, labels in by_text.items())
-        if self.defaults is None:
-            values = {label: owner.default for label, owner in owners.items() if not owner.is_required()}
-        else:
-            values = {label: given[name] for label, given in self.defaults.items() if name in given}
-        default, shown = _default(values)
-        option = typer.Option(
-            flag,
-            help=text,
-            show_default=shown,
-            hidden=name not in FIRST,
-            rich_help_panel=self.panel,
-            **DETAILS.get(name, {}),
-        )
-        return inspect.Parameter(
-            name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind | None, option]
-        )
+    def parameters(self) -> Iterator[inspect.Parameter]:
+        """The options."""
+        for name in self.names():
+            by_model = {label: model.model_fields.get(name) for label, model in self.models.items()}
+            owners = {label: owner for label, owner in by_model.items() if owner is not None}
+            if self.defaults is None:
+                values = {label: owner.default for label, owner in owners.items() if not owner.is_required()}
+            else:
+                values = {label: given[name] for label, given in self.defaults.items() if name in given}
+            by_text: dict[str, list[str]] = {}
+            for label, owner in owners.items():
+                by_text.setdefault(_help(owner), []).append(label)
+            alike = len(by_text) == 1 and len(owners) == len(self.models)
+            text = " ".join(text if alike else f"{', '.join(labels)}: {text}" for text, labels in by_text.items())
+            yield _parameter(name, next(iter(owners.values())), text, values, self.panel, pair=True)
+
+    def given(self, given: Given) -> Given:
+        """The fields that stand on the command line; lists are written with commas, or by repeating the option."""
+        found = {name: given[name] for name in self.names() if name in given}
+        return {name: _words(value) if isinstance(value, list) else value for name, value in found.items()}
 
 
-def _default(values: Mapping[str, Any]) -> tuple[Any, bool | str]:
-    """The default of an option and how it is shown: with names where there are several."""
-    distinct = {repr(value) for value in values.values()}
+def _words(value: list[str]) -> tuple[str, ...]:
+    return tuple(word.strip() for part in value for word in part.split(","))
+
+
+def _parameter(
+    name: str, field: FieldInfo, text: str, values: Mapping[str, Any], panel: str | None, *, pair: bool
+) -> inspect.Parameter:
+    """The option of a field; a `pair` of options if it is a bool."""
+    kind, distinct = _plain(field.annotation), {repr(value) for value in values.values()}
+    default, shown = None, ", ".join(f"{label} {value}" for label, value in values.items()) or False
     if len(distinct) == 1:
-        default = next(iter(values.values()))
-        return None if default == () else default, default is not False
-    return None, ", ".join(f"{label} {value}" for label, value in values.items()) or False
+        default, shown = next(iter(values.values())), True
+    flag = NAMES.get(name, f"--{name.replace('_', '-')}")
+    words = [
+        flag + f"/--no-{flag[2:]}" if kind is bool and (pair or default) else flag,
+        *filter(None, [LETTERS.get(name)]),
+    ]
+    option = typer.Option(
+        *words,
+        help=text,
+        show_default=shown if default is not False else False,
+        hidden=name not in FIRST,
+        **{"rich_help_panel": panel} | DETAILS.get(name, {}),
+    )
+    return inspect.Parameter(
+        name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=None if default == () else default,
+        annotation=Annotated[kind | None, option],
+    )
 
 
 def _plain(annotation: Any) -> Any:
@@ -124,6 +145,10 @@ def _plain(annotation: Any) -> Any:
     if origin is tuple and parts[0] is str:
         return list[str]
     return annotation if origin is Literal or annotation in (bool, int, float, Path) else str
+
+
+def _help(field: FieldInfo) -> str:
+    return " ".join((field.description or "").split())
 
 
 class Commands(typer.Typer):
@@ -155,11 +180,11 @@ def _prepared(function: Callable[..., R], name: str | None) -> Callable[..., R]:
     parts = {key: (hints[key], given.default) for key, given in inspect.signature(function).parameters.items()}
     leaves = [leaf for key, part in parts.items() if key != "context" for leaf in _leaves(key, *part)]
     if name:
-        leaves += _leaves("logs", LogOptions, inspect.Parameter.empty)
+        leaves += _leaves("logs", LogOptions)
     many = len(leaves) > MANY
     if many:
         leaves += _leaves("help_all", HelpAll, False)
-    names = {leaf.name: shown for leaf in leaves if (shown := _shown(_info(leaf)))}
+    names = {leaf.name: shown for leaf in leaves if (shown := _shown(leaf))}
     leaves = [_finished(leaf, names, may_hide=many) for leaf in leaves]
 
     @wraps(function)
@@ -167,9 +192,9 @@ def _prepared(function: Callable[..., R], name: str | None) -> Callable[..., R]:
         use_names(names)
         given = {key: value for key, value in values.items() if _is_given(context, key)}
         if name:
-            _collected("logs", LogOptions, values, given).start(name)
+            _value("logs", LogOptions, values, given).start(name)
         values["context"] = context
-        return function(**{key: _collected(key, annotation, values, given) for key, (annotation, _) in parts.items()})
+        return function(**{key: _value(key, annotation, values, given) for key, (annotation, _) in parts.items()})
 
     first = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
     call.__signature__ = inspect.Signature([first, *leaves])  # type: ignore[attr-defined]
@@ -177,57 +202,56 @@ def _prepared(function: Callable[..., R], name: str | None) -> Callable[..., R]:
     return call
 
 
-def _leaves(name: str, annotation: Any, default: Any) -> Iterator[inspect.Parameter]:
+def _leaves(name: str, annotation: Any, default: Any = None) -> Iterator[inspect.Parameter]:
     """The options of a parameter."""
-    if isinstance(annotation, type) and is_dataclass(annotation):
-        hints = get_type_hints(annotation, include_extras=True)
-        for field in fields(annotation):
-            default = inspect.Parameter.empty if field.default is MISSING else field.default
-            yield from _leaves(field.name, hints[field.name], default)
-    elif (options := _options(annotation)) is not None:
-        yield from map(options.parameter, options.fields())
+    if options := _found(Options, annotation):
+        yield from options.parameters()
+    elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        panel = annotation.model_config.get("title")
+        for key, field in annotation.model_fields.items():
+            inner = next((part for part in field.metadata if isinstance(part, Options)), None)
+            values = {} if field.is_required() else {"": field.default}
+            if inner:
+                yield from inner.parameters()
+            else:
+                yield _parameter(key, field, _help(field), values, panel, pair=False)
     else:
         yield inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
-def _collected(name: str, annotation: Any, values: Given, given: Given) -> Any:
+def _value(name: str, annotation: Any, values: Given, given: Given) -> Any:
     """A parameter's value from those of its options."""
-    if isinstance(annotation, type) and is_dataclass(annotation):
-        hints = get_type_hints(annotation, include_extras=True)
-        return annotation(**{f.name: _collected(f.name, hints[f.name], values, given) for f in fields(annotation)})
-    if (options := _options(annotation)) is not None:
-        return {key: _split(given[key]) for key in options.fields() if key in given}
+    if options := _found(Options, annotation):
+        return options.given(given)
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        fields = annotation.model_fields.items()
+        inner = {
+            key: part.given(given) for key, field in fields for part in field.metadata if isinstance(part, Options)
+        }
+        return checked(annotation, {key: given[key] for key, _ in fields if key in given} | inner)
     return values[name]
 
 
-def _split(value: Any) -> Any:
-    """Several values: an option that is repeated, or commas between them."""
-    return tuple(word.strip() for part in value for word in part.split(",")) if isinstance(value, list) else value
+def _found(kind: type[T], annotation: Any) -> T | None:
+    """The object of this kind in an `Annotated`, if there is one."""
+    return next((part for part in getattr(annotation, "__metadata__", ()) if isinstance(part, kind)), None)
 
 
-def _options(annotation: Any) -> Options | None:
-    return next((part for part in getattr(annotation, "__metadata__", ()) if isinstance(part, Options)), None)
-
-
-def _info(leaf: inspect.Parameter) -> ParameterInfo | None:
-    """What typer knows of an option or argument."""
-    metadata = getattr(leaf.annotation, "__metadata__", ())
-    return next((part for part in metadata if isinstance(part, ParameterInfo)), None)
-
-
-def _shown(info: ParameterInfo | None) -> str | None:
-    """What the option or argument is called on the command line."""
+def _shown(leaf: inspect.Parameter) -> str | None:
+    """What an option or argument is called on the command line."""
+    info = _found(ParameterInfo, leaf.annotation)
     if isinstance(info, OptionInfo):
         words = map(
             str, (info.default, *(info.param_decls or ()))
         )  # typer.Option keeps the first word as the default
-        return next(word.partition("/")[0] for word in words if word.startswith("--"))
+        named = (word.partition("/")[0] for word in words if word.startswith("--"))
+        return next(named, f"--{leaf.name.replace('_', '-')}")
     return info.metavar if info else None
 
 
 def _finished(leaf: inspect.Parameter, names: Mapping[str, str], *, may_hide: bool) -> inspect.Parameter:
     """The option with options named in its help; not hidden unless it `may_hide`."""
-    info = copy(_info(leaf))
+    info = copy(_found(ParameterInfo, leaf.annotation))
     if info is None:
         return leaf
     info.help, info.hidden = in_options(info.help or "", names), may_hide and info.hidden

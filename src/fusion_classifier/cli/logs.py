@@ -2,30 +2,21 @@
 
 import logging
 import platform
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
-import typer
-
+from fusion_classifier.config import FrozenModel
 from fusion_classifier.version import __version__, source_commit
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class LogOptions:
+class LogOptions(FrozenModel, title="Log"):
     """Where log lines go."""
 
-    verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", rich_help_panel="Log", hidden=True, help="Log steps on standard error.")
-    ] = False
-    log_file: Annotated[
-        Path | None,
-        typer.Option(
-            "--log-file", rich_help_panel="Log", metavar="FILE", hidden=True, help="Append the log to a file."
-        ),
-    ] = None
+    verbose: bool = False
+    """Log steps on standard error."""
+    log_file: Path | None = None
+    """Append the log to this file."""
 
     def start(self, command: str) -> None:
         """Begin to log.

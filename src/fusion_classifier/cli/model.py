@@ -9,20 +9,15 @@ from typing import Annotated
 
 import typer
 
-from fusion_classifier.cli.fields import Commands
+from fusion_classifier.cli.fields import Commands, Given, Options
 from fusion_classifier.cli.messages import answer, in_options, progress
 from fusion_classifier.cli.options import (
-    DATA,
-    ENCODERS,
     MODEL_HELP,
-    WHERE,
     DeviceName,
     EncoderPaths,
     EngineOptions,
     Json,
     ModelName,
-    ServerAccess,
-    ServerLimits,
     encoder_paths,
     option,
 )
@@ -32,44 +27,40 @@ from fusion_classifier.support.extras import require
 from fusion_classifier.support.validation import checked
 
 commands = Commands(panel="Use a model")
-COMMIT_MESSAGE = "A classifier of LLM-FusionClassifier"
 MODEL_FIRST = f"{MODEL_HELP} Default: {DEFAULT_MODEL}, of the package."
+COMMIT_MESSAGE = "A classifier of LLM-FusionClassifier"
+ModelAndTexts = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[MODEL] [TEXT]...", help=f"MODEL: {MODEL_FIRST} TEXT: texts to classify."),
+]
+ModelAndText = Annotated[
+    list[str], typer.Argument(metavar="[MODEL] TEXT", help=f"MODEL: {MODEL_FIRST} TEXT: the text to explain.")
+]
+ModelOption = Annotated[
+    str | None, option("The model; then all arguments are texts.", "--model", "-m", metavar="MODEL")
+]
 
 
 @commands.command("predict", example='fec predict "I can\'t believe she remembered my birthday"')
 def predict_(
     *,
-    words: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[MODEL] [TEXT]...", help=f"MODEL: {MODEL_FIRST} TEXT: texts to classify."),
-    ] = None,
-    model: Annotated[
-        str | None, option("--model", "-m", metavar="MODEL", help="The model; then every argument is a text.")
-    ] = None,
+    words: ModelAndTexts = None,
+    model: ModelOption = None,
     file: Annotated[
-        Path | None,
-        option("--file", "-f", help="CSV, TSV, JSONL, Parquet or .txt file (one text per line); - reads lines."),
+        Path | None, option("CSV, TSV, JSONL, Parquet or .txt file (a text per line); - reads lines.", "--file", "-f")
     ] = None,
-    text_column: Annotated[str, option("--text-column", help="Column with the texts.")] = "text",
-    top_k: Annotated[
-        int | None, option("--top-k", min=1, help="List the K most probable labels instead of the best.")
-    ] = None,
+    text_column: Annotated[str, option("Column with the texts.")] = "text",
+    top_k: Annotated[int | None, option("List the K most probable labels instead of the best.", min=1)] = None,
     abstain: Annotated[
         float | None,
         option(
-            "--abstain",
-            min=0.0,
-            max=1.0,
-            metavar="P",
-            help="Answer null where the best label's probability is below P; risk_coverage in a run's metrics.json "
-            "has the accuracy and coverage for each P.",
+            "Answer null if no label has this probability; see risk_coverage in a run's metrics.json.", min=0, max=1
         ),
     ] = None,
     out: Annotated[
-        Path | None,
-        option("--out", metavar="FILE", help="Write texts and answers of --file to a .csv, .jsonl or .parquet."),
+        Path | None, option("Write texts and answers of --file to a .csv, .jsonl or .parquet.", metavar="FILE")
     ] = None,
-    as_json: Annotated[bool, option("--json", help="Lines of JSON on a terminal, too, as anywhere else.")] = False,
+    as_json: Annotated[bool, option("Lines of JSON also on a terminal.", "--json")] = False,
     encoder: EncoderPaths = None,
     device: DeviceName = "auto",
     engine: EngineOptions,
@@ -103,22 +94,10 @@ def predict_(
 @commands.command("explain", example='fec explain "I am so grateful to the driver" --label gratitude')
 def explain_(
     *,
-    words: Annotated[
-        list[str], typer.Argument(metavar="[MODEL] TEXT", help=f"MODEL: {MODEL_FIRST} TEXT: the text to explain.")
-    ],
-    model: Annotated[
-        str | None, option("--model", "-m", metavar="MODEL", help="The model; then the argument is the text.")
-    ] = None,
-    label: Annotated[str | None, option("--label", help="The label to explain. Default: the most probable.")] = None,
-    spans: Annotated[
-        int,
-        option(
-            "--spans",
-            min=1,
-            metavar="N",
-            help="Number of parts; words of longer texts are joined.",
-        ),
-    ] = 64,
+    words: ModelAndText,
+    model: ModelOption = None,
+    label: Annotated[str | None, option("The label to explain. Default: the most probable.")] = None,
+    spans: Annotated[int, option("Number of parts; words of longer texts are joined.", min=1, metavar="N")] = 64,
     encoder: EncoderPaths = None,
     device: DeviceName = "auto",
     as_json: Json = False,
@@ -141,16 +120,15 @@ def explain_(
 def serve_(
     *,
     model: ModelName = DEFAULT_MODEL,
-    host: Annotated[str, option("--host", help="Address to listen at; 0.0.0.0: all.")] = "127.0.0.1",
-    port: Annotated[int, option("--port", min=0, max=65535, help="Port; 0: a free one.")] = 8080,
-    access: ServerAccess,
-    limits: ServerLimits,
+    host: Annotated[str, option("Address to listen at; 0.0.0.0: all.")] = "127.0.0.1",
+    port: Annotated[int, option("Port; 0: a free one.", min=0, max=65535)] = 8080,
+    server: Annotated[Given, Options("Server", {"": ServerSettings})],
     encoder: EncoderPaths = None,
     device: DeviceName = "auto",
-    json_output: Annotated[bool, option("--json-output", hidden=True, help="Logs as lines of JSON.")] = False,
+    json_output: Annotated[bool, option("Logs as lines of JSON.", "--json-output", hidden=True)] = False,
 ) -> None:
     """Serve a classifier over HTTP, as text-embeddings-inference does, with a web page at /."""
-    paths, settings = encoder_paths(encoder), checked(ServerSettings, access | limits)
+    paths, settings = encoder_paths(encoder), checked(ServerSettings, server)
     require("fec serve", "serve", "fastapi", "prometheus_client", "uvicorn")
     from fusion_classifier.serving.kernels import keep_few_kernels
 
@@ -164,14 +142,10 @@ def serve_(
 def export_onnx_(
     *,
     model: ModelName,
-    out: Annotated[Path, option("--out", panel=WHERE, metavar="DIR", help="Folder for graphs and tokenizers.")],
-    encoders: Annotated[
-        bool, option("--encoders/--no-encoders", panel=ENCODERS, help="Whether to export the encoders, too.")
-    ] = True,
+    out: Annotated[Path, option("Folder for graphs and tokenizers.", metavar="DIR")],
+    encoders: Annotated[bool, option("Whether to export the encoders, too.")] = True,
     encoder: EncoderPaths = None,
-    check: Annotated[
-        int, option("--check", panel=DATA, metavar="N", min=1, help="Number of texts on which agreement is measured.")
-    ] = 64,
+    check: Annotated[int, option("Number of texts on which agreement is measured.", min=1, metavar="N")] = 64,
     as_json: Json = False,
 ) -> None:
     """Write a classifier as ONNX graphs, and measure that they answer as it does; needs the extra onnx.
@@ -194,17 +168,16 @@ def export_onnx_(
 def push_(
     model: ModelName,
     repo_id: Annotated[str, typer.Argument(metavar="REPO_ID", help="owner/model on the Hub; made if not there.")],
-    private: Annotated[bool | None, option("--private/--public", help="Visibility of a new repository.")] = None,
-    revision: Annotated[str | None, option("--revision", help="Branch. Default: main.")] = None,
-    message: Annotated[str, option("--message", help="Message of the commit.")] = COMMIT_MESSAGE,
-    create_pr: Annotated[bool, option("--create-pr", help="Open a pull request instead.")] = False,
+    private: Annotated[bool | None, option("Visibility of a new repository.", "--private/--public")] = None,
+    revision: Annotated[str | None, option("Branch. Default: main.")] = None,
+    message: Annotated[str, option("Message of the commit.")] = COMMIT_MESSAGE,
+    create_pr: Annotated[bool, option("Open a pull request instead.", "--create-pr")] = False,
 ) -> None:
     """Upload a trained classifier with its card to the Hub; log in by hf auth login first."""
     from fusion_classifier.classifier.estimator import FusionClassifier
 
     classifier = FusionClassifier.from_pretrained(model)
-    typer.echo(
-        classifier.push_to_hub(
-            repo_id, private=private, revision=revision, commit_message=message, create_pr=create_pr
-        )
+    url = classifier.push_to_hub(
+        repo_id, private=private, revision=revision, commit_message=message, create_pr=create_pr
     )
+    typer.echo(url)

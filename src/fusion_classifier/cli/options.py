@@ -4,13 +4,12 @@ A configuration has three layers: the defaults, the file of --config, and the op
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from pydantic import ByteSize, TypeAdapter, ValidationError
+from pydantic import ByteSize, Field
 
 from fusion_classifier.cli.fields import Given, Options
 from fusion_classifier.cli.messages import progress
@@ -21,11 +20,10 @@ from fusion_classifier.config import (
     Device,
     EncoderConfig,
     FeatureKind,
+    FrozenModel,
     RunConfig,
-    ServerSettings,
     TaskConfig,
     TrainingConfig,
-    TuneConfig,
 )
 from fusion_classifier.errors import UsageError
 from fusion_classifier.support.validation import checked
@@ -40,18 +38,20 @@ if TYPE_CHECKING:
 # torch and transformers take seconds to import: what needs them is imported where it is used.
 # ruff: noqa: PLC0415
 
-DATA, ENCODERS, HEAD, TRAINING, WHERE, ENGINE = "Data", "Encoders", "Head", "Training", "Where", "Engine"
-LIMITS, ACCESS = "Limits", "Access"
+
+def option(help: str, *names: str, **more: Any) -> Any:  # noqa: A002
+    """An option of one command. Default name: that of the parameter."""
+    return typer.Option(*names, help=help, **more)
 
 
-def option(*names: str, panel: str | None = None, help: str, **more: Any) -> Any:  # noqa: A002
-    """An option of typer in a panel of the help."""
-    return typer.Option(*names, rich_help_panel=panel, help=help, **more)
-
-
-# --- arguments and options by themselves -------------------------------------------------------------------
+# --- single arguments and options --------------------------------------------------------------------------
 
 TASK_HELP = "ED, go_emotion, go_emotion_multilabel, demo, or the path of your own file or folder."
+ENCODER_HELP = (
+    "Preset (fec encoders), Hub id, local folder or GGUF file; may be repeated. NAME=PATH reads the weights of PATH; "
+    "NAME?layers=2,4,6&pooling=tokens sets options of this encoder alone. "
+    f"Default: {' and '.join(DEFAULT_ENCODERS)}."
+)
 MODEL_HELP = "Model folder, run folder, model of the package, or Hub id."
 TaskName = Annotated[str, typer.Argument(metavar="TASK", help=TASK_HELP)]
 OptionalTaskName = Annotated[
@@ -59,50 +59,30 @@ OptionalTaskName = Annotated[
 ]
 EncoderName = Annotated[str, typer.Argument(metavar="ENCODER", help="Encoder, as with --encoder of fec run.")]
 ModelName = Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)]
-SplitNames = Annotated[
-    list[str] | None,
-    option("--split", panel=DATA, help="train, valid or test; may be repeated. Default: all there are."),
-]
+SplitNames = Annotated[list[str] | None, option("train, valid or test; may be repeated. Default: all there are.")]
 EncoderPaths = Annotated[
-    list[str] | None,
-    option("--encoder", "-e", panel=ENCODERS, metavar="NAME=PATH", help="Folder or file of an encoder's weights."),
+    list[str] | None, option("Place of an encoder's weights.", "--encoder", "-e", metavar="NAME=PATH")
 ]
 StoreName = Annotated[
     str | None,
     option(
-        "--store",
-        hidden=True,
-        panel=WHERE,
-        envvar="FEC_STORE",
-        metavar="DIR",
-        help="Feature store: a folder or s3://BUCKET/PREFIX. Default: in your cache folder.",
+        "Feature store: a folder or s3://BUCKET/PREFIX. Default: in your cache.", envvar="FEC_STORE", metavar="DIR"
     ),
 ]
-DeviceName = Annotated[
-    Device, option("--device", panel=WHERE, help="auto: CUDA where there is one, then MPS, then the CPU.")
-]
-Json = Annotated[bool, option("--json", help="Print the result as JSON.")]
+DeviceName = Annotated[Device, option("auto: CUDA where there is one, then MPS, then the CPU.")]
+Json = Annotated[bool, option("Print the result as JSON.", "--json")]
 
-DataOptions = Annotated[Given, Options(DATA, {"": TaskConfig})]
-# Without the pooling: that of an encoder given by name follows from the head.
+DataOptions = Annotated[Given, Options("Data", {"": TaskConfig})]
+# The pooling of an encoder given by name follows from the head.
 ENCODER_DEFAULTS = {"": EncoderConfig(name="", model="").model_dump(exclude={"pooling"})}
 EncoderSettings = Annotated[
     Given,
-    Options(
-        ENCODERS,
-        {"": EncoderConfig},
-        ENCODER_DEFAULTS,
-        without=("name", "model", "revision", "path"),
-    ),
+    Options("Encoders", {"": EncoderConfig}, ENCODER_DEFAULTS, without=("name", "model", "revision", "path")),
 ]
-TrainingOptions = Annotated[
-    Given, Options(TRAINING, {"": TrainingConfig}, {head: values.model_dump() for head, values in DEFAULTS.items()})
+HeadSettings = Annotated[Given, Options("Head", HEAD_CONFIGS)]
+HyperParameters = Annotated[
+    Given, Options("Training", {"": TrainingConfig}, {head: values.model_dump() for head, values in DEFAULTS.items()})
 ]
-TuneOptions = Annotated[Given, Options(TRAINING, {"": TuneConfig})]
-ServerLimits = Annotated[
-    Given, Options(LIMITS, {"": ServerSettings}, without=("api_key", "cors_allow_origin", "page"))
-]
-ServerAccess = Annotated[Given, Options(ACCESS, {"": ServerSettings}, only=("api_key", "cors_allow_origin", "page"))]
 
 
 def encoder_paths(specs: Sequence[str] | None) -> dict[str, str]:
@@ -120,105 +100,9 @@ def encoder_paths(specs: Sequence[str] | None) -> dict[str, str]:
     return paths
 
 
-def task_config(name: str, data: Given) -> TaskConfig:
-    """The configuration of a task.
-
-    Raises:
-        UsageError: A value that can't be.
-    """
-    return checked(TaskConfig, data | {"name": name})
-
-
 def as_words(settings: Given) -> dict[str, str]:
     """Settings of an encoder as they stand behind its name: NAME?pool_special_tokens=true."""
     return {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in settings.items()}
-
-
-def load(config: TaskConfig, splits: Sequence[str] | None = None) -> "tuple[LoadedTask, list[str]]":
-    """A task and the splits to work on. Called before torch is imported, so that faults in the data show at once.
-
-    Raises:
-        UsageError, DataError: See the messages.
-    """
-    from fusion_classifier.tasks.registry import load_splits
-
-    return load_splits(config, splits)
-
-
-# --- groups ------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, kw_only=True)
-class FeatureOptions:
-    """Which texts and encoders."""
-
-    config: Annotated[
-        Path | None,
-        option(
-            "--config",
-            metavar="FILE",
-            exists=True,
-            help="config.yaml of a run, or its folder, to start from. Other options override it; --head and --recipe "
-            "also its hyper-parameters.",
-        ),
-    ] = None
-    data: DataOptions
-    encoder: Annotated[
-        list[str] | None,
-        option(
-            "--encoder",
-            "-e",
-            panel=ENCODERS,
-            metavar="NAME",
-            help="Preset (fec encoders), Hub id, local folder or GGUF file; may be repeated. NAME=PATH takes the "
-            "weights from PATH; NAME?layers=2,4,6&pooling=tokens sets options of this encoder alone. "
-            f"Default: {' and '.join(DEFAULT_ENCODERS)}.",
-        ),
-    ] = None
-    settings: EncoderSettings
-
-    @cached_property
-    def file(self) -> RunConfig | None:
-        """The configuration of --config.
-
-        Raises:
-            FecError: The file is not a run's configuration.
-        """
-        from fusion_classifier.runs.config_file import read_run_config
-
-        return None if self.config is None else read_run_config(self.config)
-
-    def task(self, name: str | None) -> TaskConfig:
-        """Which texts.
-
-        Args:
-            name: The argument TASK. Default: that of the file, with its other settings.
-
-        Raises:
-            UsageError: No task, or values that can't be.
-        """
-        if self.file is None and name is None:
-            raise UsageError("give a TASK (fec tasks lists them), the path of your data, or --config FILE")
-        base = {} if self.file is None else self.file.task.model_dump()
-        if name is not None and name != base.get("name"):
-            base |= {"name": name, "data": None}  # the folder was another task's
-        return checked(TaskConfig, base | self.data)
-
-    def encoders(self, features: FeatureKind | None = None) -> tuple[EncoderConfig, ...]:
-        """Which encoders.
-
-        Args:
-            features: What is taken from an encoder whose pooling is not given. Default: what the file's head reads,
-                or pooled features.
-        """
-        from fusion_classifier.encoders.spec import changed_encoders, parse_encoders
-
-        settings = as_words(self.settings)
-        if self.encoder or self.file is None:
-            names = self.encoder or list(DEFAULT_ENCODERS)
-            return parse_encoders(names, settings, features=features or "pooled")
-        read = self.file.head.reads
-        return changed_encoders(self.file.encoders, settings, read=read, features=features or read)
 
 
 def reads(head: str) -> FeatureKind:
@@ -232,43 +116,76 @@ def reads(head: str) -> FeatureKind:
     return HEAD_CONFIGS[head].reads
 
 
-@dataclass(frozen=True, kw_only=True)
-class RunOptions(FeatureOptions):
-    """All that decides the result of a run, and where it is written."""
+def load(config: TaskConfig, splits: Sequence[str] | None = None) -> "tuple[LoadedTask, list[str]]":
+    """A task and the splits to work on. Called before torch is imported, so that faults in the data show at once."""
+    from fusion_classifier.tasks.registry import load_splits
 
-    head: Annotated[
-        str | None,
-        option("--head", panel=HEAD, help=f"{' or '.join(HEAD_CONFIGS)}. Default: {DEFAULT_HEAD}."),
-    ] = None
-    head_settings: Annotated[Given, Options(HEAD, HEAD_CONFIGS)]
-    recipe: Annotated[
-        str | None,
-        option(
-            "--recipe",
-            hidden=True,
-            panel=TRAINING,
-            help="default: hyper-parameters chosen on validation; published: Adam 1e-4, batch 10. Default: default.",
-        ),
-    ] = None
-    training: TrainingOptions
-    seeds: Annotated[
-        int | None,
-        option(
-            "--seeds",
-            panel=TRAINING,
-            metavar="N",
-            min=1,
-            max=1000,
-            help="Train N times, with the seeds 0 to N − 1. Default: 1.",
-        ),
-    ] = None
-    out: Annotated[
-        Path | None,
-        option("--out", panel=WHERE, metavar="DIR", help="Folder to write. Default: by task and head."),
-    ] = None
-    overwrite: Annotated[
-        bool, option("--overwrite", panel=WHERE, help="Replace a run with another configuration in that folder.")
-    ] = False
+    return load_splits(config, splits)
+
+
+# --- groups ------------------------------------------------------------------------------------------------
+
+
+class FeatureOptions(FrozenModel):
+    """Texts and encoders."""
+
+    config: Path | None = None
+    """config.yaml of a run, or its folder, to start from. Other options override it; --head and --recipe also its
+    hyper-parameters."""
+    data: DataOptions
+    encoder: Annotated[tuple[str, ...], Field(description=ENCODER_HELP)] = ()
+    settings: EncoderSettings
+
+    @cached_property
+    def file(self) -> RunConfig | None:
+        """The configuration of --config."""
+        from fusion_classifier.runs.config_file import read_run_config
+
+        return None if self.config is None else read_run_config(self.config)
+
+    def task(self, name: str | None) -> TaskConfig:
+        """Texts and labels. Of another task than the file's, the file's other settings are kept.
+
+        Raises:
+            UsageError: No task, or a value that can't be.
+        """
+        if self.file is None and name is None:
+            raise UsageError("give a TASK (fec tasks lists them), the path of your data, or --config FILE")
+        base = {} if self.file is None else self.file.task.model_dump()
+        if name is not None and name != base.get("name"):
+            base |= {"name": name, "data": None}  # that folder is the other task's
+        return checked(TaskConfig, base | self.data)
+
+    def encoders(self, features: FeatureKind | None = None) -> tuple[EncoderConfig, ...]:
+        """Encoders.
+
+        Args:
+            features: What to take from an encoder whose pooling is not given. Default: what the file's head reads,
+                or pooled features.
+        """
+        from fusion_classifier.encoders.spec import changed_encoders, parse_encoders
+
+        settings = as_words(self.settings)
+        if self.encoder or self.file is None:
+            return parse_encoders(list(self.encoder or DEFAULT_ENCODERS), settings, features=features or "pooled")
+        read = self.file.head.reads
+        return changed_encoders(self.file.encoders, settings, read=read, features=features or read)
+
+
+class RunOptions(FeatureOptions):
+    """Everything that decides the result of a run, and its folder."""
+
+    head: Annotated[str | None, Field(description=f"{' or '.join(HEAD_CONFIGS)}. Default: {DEFAULT_HEAD}.")] = None
+    head_settings: HeadSettings
+    recipe: Literal["default", "published"] | None = None
+    """default: hyper-parameters chosen on validation; published: Adam 1e-4, batch 10."""
+    training: HyperParameters
+    seeds: Annotated[int, Field(ge=1, le=1000)] | None = None
+    """Train N times, with the seeds 0 to N − 1. Default: 1."""
+    out: Path | None = None
+    """Folder to write. Default: by task and head."""
+    overwrite: bool = False
+    """Replace a run with another configuration in that folder."""
 
     @property
     def head_name(self) -> str:
@@ -281,21 +198,21 @@ class RunOptions(FeatureOptions):
         Raises:
             UsageError: A value that can't be.
         """
-        features = reads(self.head_name) if self.head or self.file is None else None
-        encoders = self.encoders(features)
+        file = self.file
+        encoders = self.encoders(reads(self.head_name) if self.head or file is None else None)
         from fusion_classifier.fusion.registry import parse_head
         from fusion_classifier.training.defaults import changed, recipe
 
         head, training = self.head_settings, None
-        if self.file is not None and self.head is None:
-            head = self.file.head.model_dump(exclude={"name"}) | head
-            training = self.file.training if self.recipe is None else None
+        if file is not None and self.head is None:
+            head = file.head.model_dump(exclude={"name"}) | head
+            training = file.training if self.recipe is None else None
         return RunConfig(
             task=task,
             encoders=encoders,
             head=parse_head(self.head_name, **head),
             training=changed(training or recipe(self.recipe or "default", self.head_name), self.training),
-            seeds=tuple(range(self.seeds)) if self.seeds else self.file.seeds if self.file else (0,),
+            seeds=tuple(range(self.seeds)) if self.seeds else file.seeds if file else (0,),
         )
 
     def folder(self, task: str) -> Path:
@@ -303,25 +220,13 @@ class RunOptions(FeatureOptions):
         return self.out or Path("runs") / f"{task}-{self.head_name}"
 
 
-@dataclass(frozen=True, kw_only=True)
-class TrackingOptions:
+class TrackingOptions(FrozenModel, title="Training"):
     """Experiment tracker. Not part of a run's configuration: it decides no result."""
 
-    track: Annotated[
-        Literal["trackio", "mlflow", "tensorboard"] | None,
-        option(
-            "--track",
-            hidden=True,
-            panel=TRAINING,
-            help="Report parameters, epochs and final metrics to this experiment tracker; an extra each.",
-        ),
-    ] = None
-    track_project: Annotated[
-        str | None,
-        option(
-            "--track-project", hidden=True, panel=TRAINING, help="Project of the tracker. Default: the task's name."
-        ),
-    ] = None
+    track: Literal["trackio", "mlflow", "tensorboard"] | None = None
+    """Report parameters, epochs and final metrics to this experiment tracker; an extra each."""
+    track_project: str | None = None
+    """Project of the tracker. Default: the task's name."""
 
     def tracking(self, config: RunConfig, task: str, out: Path, work: "Workspace") -> "Tracking":
         """What training reports to.
@@ -339,66 +244,39 @@ class TrackingOptions:
         return track(self.track, self.track_project, config, task, out, work.say)
 
 
-@dataclass(frozen=True, kw_only=True)
-class PlaceOptions:
+class PlaceOptions(FrozenModel, title="Where"):
     """Store, device and memory."""
 
-    store: StoreName = None
-    device: DeviceName = "auto"
-    memory: Annotated[
-        str | None,
-        option(
-            "--memory",
-            hidden=True,
-            panel=WHERE,
-            metavar="SIZE",
-            help="Memory that features may take, such as 4GB; larger ones are read from the store in blocks. "
-            "Default: half of what is free.",
-        ),
-    ] = None
+    store: str | None = None
+    """Feature store: a folder or s3://BUCKET/PREFIX. Default: in your cache."""
+    device: Device = "auto"
+    """auto: CUDA where there is one, then MPS, then the CPU."""
+    memory: Annotated[ByteSize, Field(gt=0)] | None = None
+    """Memory for features, such as 4GB; larger ones are read from the store in blocks. Default: half of the free."""
 
-    def workspace(self) -> "Workspace":
-        """Store, device, progress and memory."""
+    def workspace(self, task: "LoadedTask | None" = None) -> "Workspace":
+        """Store, device, progress and memory; the notes on a task are printed."""
         from fusion_classifier.encoders.device import resolve_device
         from fusion_classifier.features.extract import memory_for_features
         from fusion_classifier.features.store import FeatureStore
-        from fusion_classifier.runs.context import Workspace
+        from fusion_classifier.runs.context import Workspace, say_notes
 
-        memory = memory_for_features() if self.memory is None else _bytes(self.memory)
-        return Workspace(FeatureStore(self.store), resolve_device(self.device), progress(), memory)
-
-
-def _bytes(size: str) -> int:
-    try:
-        found = int(TypeAdapter(ByteSize).validate_python(size))
-    except ValidationError:
-        found = 0
-    if found <= 0:
-        raise UsageError(f"--memory {size!r}: write a size like 500MB or 4GB")
-    return found
+        memory = self.memory or memory_for_features()
+        work = Workspace(FeatureStore(self.store), resolve_device(self.device), progress(), memory)
+        if task is not None:
+            say_notes(task, work)
+        return work
 
 
-@dataclass(frozen=True, kw_only=True)
-class EngineOptions:
+class EngineOptions(FrozenModel, title="Engine"):
     """What encodes texts: this process, or workers of Ray."""
 
-    engine: Annotated[
-        Literal["local", "ray"],
-        option("--engine", panel=ENGINE, help="ray: workers on this machine or on a cluster."),
-    ] = "local"
-    address: Annotated[
-        str | None,
-        option(
-            "--address",
-            hidden=True,
-            panel=ENGINE,
-            help="Ray cluster; auto: the one running here. Default: a new one.",
-        ),
-    ] = None
-    workers: Annotated[
-        int | None,
-        option("--workers", hidden=True, panel=ENGINE, min=1, help="Workers of Ray. Default: one per GPU or core."),
-    ] = None
+    engine: Literal["local", "ray"] = "local"
+    """ray: workers on this machine or on a cluster."""
+    address: str | None = None
+    """Ray cluster; auto: the one running here. Default: a new one."""
+    workers: Annotated[int, Field(ge=1)] | None = None
+    """Number of Ray's workers. Default: one per GPU or core."""
 
     def ray(self, device: Device) -> "RayEngine | None":
         """Ray, if it is asked for.

@@ -9,78 +9,70 @@ They read `data/<task>/<mode>.csv` as published. Features go to the feature stor
 nothing is encoded twice, and `main.py` finds them there.
 """
 
+import sys
+from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, NoReturn
-
-import typer
+from typing import NoReturn
 
 from fusion_classifier.cli.main import main as fec
-from fusion_classifier.errors import UsageError
 
 TRIO = ("llama2-7b-chat", "bert-large", "roberta-large")
-DATA = Path("data")
-
-
-def _data(task: str) -> list[str]:
-    folder = DATA / task
-    if not folder.is_dir():
-        raise UsageError(f"{folder}: no such folder; put the published train.csv, valid.csv and test.csv there")
-    return ["--data", str(folder)]
+# Our option for each flag of main.py that sets a hyper-parameter.
+HYPER_PARAMETERS = {
+    "-epochs": "--epochs",
+    "-SIGMA": "--sigma",
+    "-batch_size": "--batch-size",
+    "-early-stop": "--patience",
+    "-lr": "--lr",
+}
 
 
 def rep_extract(encoder: str, arguments: Sequence[str] | None = None) -> NoReturn:
-    """`<encoder>_rep_extract.py`: the features of one split."""
-
-    def command(
-        device: Annotated[str, typer.Option("-device", help="cuda, cpu, mps or auto.")] = "auto",
-        task: Annotated[str, typer.Option("-task", help="ED or go_emotion.")] = "ED",
-        mode: Annotated[str, typer.Option("-mode", help="train, valid or test.")] = "train",
-    ) -> None:
-        """Extract the features of one split into the feature store."""
-        device = device.partition(":")[0]  # cuda:0
-        wanted = ["--split", mode, "--encoder", encoder, "--head", "llmembed", "--device", device]
-        fec(["extract", task, *_data(task), *wanted])
-
-    _run(command, arguments)
+    """`<encoder>_rep_extract.py`: extract the features of one split into the feature store."""
+    parser = ArgumentParser(description="Extract the features of one split into the feature store.")
+    parser.add_argument("-device", default="auto", help="cuda, cpu, mps or auto.")
+    parser.add_argument("-task", default="ED", help="ED or go_emotion.")
+    parser.add_argument("-mode", default="train", help="train, valid or test.")
+    given = parser.parse_args(arguments)
+    wanted = ["--split", given.mode, "--encoder", encoder, "--head", "llmembed"]
+    fec(["extract", given.task, *_data(given.task), *wanted, *_device(given.device)])
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """`main.py`: train and evaluate the published classifier, with the published hyper-parameters."""
-
-    def command(
-        dataset: Annotated[str, typer.Option("-dataset", help="ED or go_emotion.")] = "ED",
-        epochs: Annotated[int | None, typer.Option("-epochs", help="Most epochs.")] = None,
-        sigma: Annotated[float | None, typer.Option("-SIGMA", help="Slope of power normalization.")] = None,
-        batch_size: Annotated[int | None, typer.Option("-batch_size", help="Texts a training step.")] = None,
-        early_stop: Annotated[int | None, typer.Option("-early-stop", help="Epochs without progress.")] = None,
-        lr: Annotated[float | None, typer.Option("-lr", help="Learning rate.")] = None,
-        device: Annotated[str, typer.Option("-device", help="cuda, cpu, mps or auto.")] = "auto",
-        seeds: Annotated[int, typer.Option("-seeds", help="Number of runs.")] = 5,
-    ) -> None:
-        """Train the published classifier and report its scores."""
-        changes = {
-            "--epochs": epochs,
-            "--sigma": sigma,
-            "--batch-size": batch_size,
-            "--patience": early_stop,
-            "--lr": lr,
-        }
-        given = [word for flag, value in changes.items() if value is not None for word in (flag, str(value))]
-        encoders = [word for name in TRIO for word in ("--encoder", name)]
-        device = device.partition(":")[0]
-        run = ["run", dataset, *_data(dataset), *encoders, "--head", "llmembed", "--recipe", "published"]
-        fec([*run, "--seeds", str(seeds), "--device", device, *given])
-
-    _run(command, arguments)
+    parser = ArgumentParser(description="Train the published classifier and report its scores.")
+    parser.add_argument("-dataset", default="ED", help="ED or go_emotion.")
+    parser.add_argument("-device", default="auto", help="cuda, cpu, mps or auto.")
+    parser.add_argument("-seeds", default="5", help="Number of runs.")
+    for flag, option in HYPER_PARAMETERS.items():
+        parser.add_argument(flag, dest=option, help=f"As {option} of fec run.")
+    given = vars(parser.parse_args(arguments))
+    changed = [word for option in HYPER_PARAMETERS.values() if given[option] for word in (option, given[option])]
+    encoders = [word for name in TRIO for word in ("--encoder", name)]
+    run = [
+        "run",
+        given["dataset"],
+        *_data(given["dataset"]),
+        *encoders,
+        "--head",
+        "llmembed",
+        "--recipe",
+        "published",
+    ]
+    fec([*run, "--seeds", given["seeds"], *_device(given["device"]), *changed])
 
 
-def _run(command: object, arguments: Sequence[str] | None) -> NoReturn:
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command(context_settings={"help_option_names": ["-h", "--help"]})(command)  # type: ignore[type-var]
-    try:
-        app(args=None if arguments is None else list(arguments))
-    except UsageError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise SystemExit(error.exit_code) from error
-    raise SystemExit(0)
+def _data(task: str) -> list[str]:
+    folder = Path("data") / task
+    if not folder.is_dir():
+        print(
+            f"error: {folder}: no such folder; put the published train.csv, valid.csv and test.csv there",
+            file=sys.stderr,
+        )
+        raise SystemExit(2)
+    return ["--data", str(folder)]
+
+
+def _device(name: str) -> list[str]:
+    return ["--device", name.partition(":")[0]]  # cuda:0

@@ -1,20 +1,17 @@
-"""`fec extract`, `train`, `run`, `evaluate`, `ablate`: from texts to a trained and measured classifier."""
+"""`fec run`, `extract`, `train`, `evaluate`, `ablate`: from texts to a trained and measured classifier."""
 
 # ruff: noqa: PLC0415 - imported where used: --help and faults in the data must not wait for torch
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fusion_classifier.cli.fields import Commands
 from fusion_classifier.cli.messages import answer
 from fusion_classifier.cli.options import (
-    DATA,
-    ENCODERS,
-    WHERE,
     DataOptions,
     EncoderPaths,
     EngineOptions,
@@ -47,12 +44,7 @@ def run_(
     options: RunOptions,
     tracking: TrackingOptions,
     place: PlaceOptions,
-    report: Annotated[
-        bool,
-        option(
-            "--report/--no-report", hidden=True, panel=WHERE, help="Whether to write report.html, the run as a page."
-        ),
-    ] = True,
+    report: Annotated[bool, option("Whether to write report.html, the run as a page.", hidden=True)] = True,
     as_json: Json = False,
 ) -> None:
     """Extract, train and evaluate; the result is a folder with metrics, predictions, a report and the model.
@@ -63,11 +55,10 @@ def run_(
     loaded, _ = load(task_config)
     config = options.run(task_config)
     from fusion_classifier.cli import tables
-    from fusion_classifier.runs.context import say_gaps, say_notes
+    from fusion_classifier.runs.context import say_gaps
     from fusion_classifier.runs.pipeline import run
 
-    work, folder = place.workspace(), options.folder(loaded.name)
-    say_notes(loaded, work)
+    work, folder = place.workspace(loaded), options.folder(loaded.name)
     say_gaps(loaded, work)
     tracked = tracking.tracking(config, loaded.name, folder, work)
     result = run(config, loaded, folder, work, overwrite=options.overwrite, tracking=tracked)
@@ -81,9 +72,7 @@ def run_(
         work.say(f"Report: {path}")
 
 
-@commands.command(
-    "extract", example="fec extract go_emotion --data data/go_emotion --encoder minilm-l6 --encoder smollm2-135m"
-)
+@commands.command("extract", example="fec extract go_emotion --data data/go_emotion -e minilm-l6 -e smollm2-135m")
 def extract_(
     *,
     task: OptionalTaskName = None,
@@ -92,10 +81,7 @@ def extract_(
     head: Annotated[
         str | None,
         option(
-            "--head",
-            panel=ENCODERS,
-            help="Head that will read the features: fusion reads token states, the others pooled features. "
-            f"Default: {DEFAULT_HEAD}.",
+            f"Head that will read the features: fusion token states, others pooled ones. Default: {DEFAULT_HEAD}."
         ),
     ] = None,
     place: PlaceOptions,
@@ -108,11 +94,9 @@ def extract_(
     """
     loaded, splits = load(options.task(task), split)
     configs = options.encoders(reads(head or DEFAULT_HEAD) if head or options.file is None else None)
-    from fusion_classifier.runs.context import say_notes
     from fusion_classifier.runs.features import extract_task
 
-    work = replace(place.workspace(), ray=engine.ray(place.device))
-    say_notes(loaded, work)
+    work = replace(place.workspace(loaded), ray=engine.ray(place.device))
     reports = extract_task(loaded, splits, configs, work)
     answer([asdict(report) for report in reports], as_json, lambda: _show_extracted(reports))
 
@@ -140,26 +124,22 @@ def train_(
     task_config = options.task(task)
     loaded, _ = load(task_config, ["train", "valid"])
     config = options.run(task_config)
-    from fusion_classifier.runs.context import say_gaps, say_notes
+    from fusion_classifier.runs.context import say_gaps
     from fusion_classifier.runs.pipeline import train_task
 
-    work, folder = place.workspace(), options.folder(loaded.name)
-    say_notes(loaded, work)
+    work, folder = place.workspace(loaded), options.folder(loaded.name)
     say_gaps(loaded, work)
     tracked = tracking.tracking(config, loaded.name, folder, work)
     trained = train_task(config, loaded, folder, work, overwrite=options.overwrite, tracking=tracked)
-    answer(_scores(trained), as_json, lambda: _show_trained(trained, folder))
-
-
-def _scores(trained: "dict[int, Trained]") -> dict[str, Any]:
     metrics = ("valid_accuracy", "valid_weighted_f1")
-    return {
+    scores = {
         str(seed): {"best_epoch": one.best_epoch} | {name: getattr(one.best, name) for name in metrics}
         for seed, one in trained.items()
     }
+    answer(scores, as_json, lambda: _show_trained(trained, folder))
 
 
-def _show_trained(trained: "dict[int, Trained]", folder: Path) -> None:
+def _show_trained(trained: "Mapping[int, Trained]", folder: Path) -> None:
     for seed, one in trained.items():
         typer.echo(
             f"seed {seed}: validation accuracy {100 * one.best.valid_accuracy:.2f}, "
@@ -168,20 +148,20 @@ def _show_trained(trained: "dict[int, Trained]", folder: Path) -> None:
     typer.echo(f"Written to {folder}. Next: fec evaluate {folder}")
 
 
+RunOrModelName = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN_OR_MODEL", help="Run folder (all its seeds), model folder, model of the package, or Hub id."
+    ),
+]
+
+
 @commands.command("evaluate", example="fec evaluate runs/demo-fusion --split test")
 def evaluate_(
     *,
-    run_or_model: Annotated[
-        str,
-        typer.Argument(
-            metavar="RUN_OR_MODEL", help="Run folder (all its seeds), model folder, model of the package, or Hub id."
-        ),
-    ],
-    task: Annotated[
-        str | None,
-        option("--task", panel=DATA, help="Task or path with the texts. Default: that of the training."),
-    ] = None,
-    split: Annotated[str, option("--split", panel=DATA, help="train, valid or test.")] = "test",
+    run_or_model: RunOrModelName,
+    task: Annotated[str | None, option("Task or path with the texts. Default: that of the training.")] = None,
+    split: Annotated[str, option("train, valid or test.")] = "test",
     data: DataOptions,
     encoder: EncoderPaths = None,
     place: PlaceOptions,
@@ -201,15 +181,12 @@ def evaluate_(
 
 
 @commands.command(
-    "ablate",
-    example="fec ablate go_emotion --data data/go_emotion -e minilm-l6 -e smollm2-135m --head fusion,linear",
+    "ablate", example="fec ablate go_emotion --data data/go_emotion -e minilm-l6 -e smollm2-135m --head fusion,linear"
 )
 def ablate_(
     *,
     task: OptionalTaskName = None,
-    split: Annotated[
-        str, option("--split", panel=DATA, help="Split that is evaluated: valid, to choose; test, to report.")
-    ] = "valid",
+    split: Annotated[str, option("Split that is evaluated: valid, to choose; test, to report.")] = "valid",
     options: RunOptions,
     place: PlaceOptions,
     as_json: Json = False,
@@ -221,12 +198,10 @@ def ablate_(
     task_config = options.task(task)
     loaded, _ = load(task_config, list(dict.fromkeys(["train", "valid", split])))
     heads = [None] if options.head is None else dict.fromkeys(name.strip() for name in options.head.split(","))
-    configs = [replace(options, head=head).run(task_config) for head in heads]
+    configs = [options.model_copy(update={"head": head}).run(task_config) for head in heads]
     from fusion_classifier.cli import tables
     from fusion_classifier.commands.ablate import ablate
-    from fusion_classifier.runs.context import say_notes
 
-    work, folder = place.workspace(), options.out or Path("ablations") / loaded.name
-    say_notes(loaded, work)
-    result = ablate(configs, loaded, split, folder, work)
+    folder = options.out or Path("ablations") / loaded.name
+    result = ablate(configs, loaded, split, folder, place.workspace(loaded))
     answer(result, as_json, lambda: tables.print_ablation(result, folder))
