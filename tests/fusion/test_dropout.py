@@ -24,7 +24,7 @@ def test_the_share_dropped_and_the_mean_are_those_of_torch(rate: float, dtype: t
 
 
 @given(shape=st.lists(st.integers(0, 5), max_size=4), rate=st.floats(0, 0.999))
-def test_any_shape_and_rate_keeps_or_drops_each_value_and_its_gradient(shape: list[int], rate: float) -> None:
+def test_each_value_is_kept_or_dropped_with_its_gradient(shape: list[int], rate: float) -> None:
     x = torch.ones(shape, requires_grad=True)
     y = dropout(x, rate, training=True)
     assert y.shape == x.shape

@@ -133,7 +133,7 @@ def test_many_labels_share_queries() -> None:
     assert torch.isfinite(logits).all()
 
 
-def test_statistics_are_those_of_the_tokens_without_massive_activations() -> None:
+def test_statistics_leave_out_massive_activations() -> None:
     rng = np.random.default_rng(0)
     values = rng.normal(3, 2, size=(2000, 1, 4)).astype(np.float32)
     values[7, 0, 1] = 50_000
@@ -168,7 +168,7 @@ def test_dropout_acts_in_training_only_and_never_drops_all() -> None:
 
 
 @pytest.mark.parametrize("cooccurrence", [0, 4])
-def test_each_encoder_answers_for_itself_and_the_answer_is_their_mixture(cooccurrence: int) -> None:
+def test_logits_are_a_mixture_of_each_encoders_own(cooccurrence: int) -> None:
     head = fitted(CONFIG.model_copy(update={"cooccurrence": cooccurrence}))
     batch = {name: one.batch(np.arange(3)) for name, one in features().items()}
     objectives = head.objectives(batch)

@@ -41,7 +41,7 @@ def test_a_constant_feature_stays_finite() -> None:
     assert head.std[0] == 1
 
 
-def test_it_comes_to_what_scikit_learns_logistic_regression_comes_to() -> None:
+def test_it_is_scikit_learns_logistic_regression() -> None:
     generator = np.random.default_rng(0)
     centres = generator.standard_normal((4, 10))
     labels = generator.integers(0, 4, 1200)

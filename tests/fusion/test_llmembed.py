@@ -22,7 +22,7 @@ def random_batch(shapes: dict[str, FeatureShape], rows: int) -> dict[str, Tensor
     return {name: torch.randn(rows, *shape.shape, generator=generator) * 0.3 for name, shape in shapes.items()}
 
 
-def test_the_published_trio_has_the_published_number_of_parameters() -> None:
+def test_the_published_trio_has_the_published_parameters() -> None:
     assert count_parameters(build_head(LlmEmbedConfig(), PUBLISHED, 32)) == 25_492_768
 
 
@@ -70,7 +70,7 @@ def test_any_set_of_encoders_is_fused_alike(shapes: dict[str, tuple[int, ...]], 
     assert head(random_batch(described, 4)).shape == (4, 5)
 
 
-def test_equal_widths_need_no_projection_and_others_get_a_linear_one() -> None:
+def test_only_unequal_widths_get_a_projection() -> None:
     shapes = {name: FeatureShape(shape, ragged=False) for name, shape in {"a": (2, 8), "b": (16,), "c": (9,)}.items()}
     head = build_head(LlmEmbedConfig(width=16), shapes, 3)
     assert [type(module).__name__ for module in head.get_submodule("project").children()] == ["Identity", "Linear"]

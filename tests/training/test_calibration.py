@@ -59,7 +59,7 @@ def test_a_sure_answer_stays_finite(beta: float) -> None:
 
 @settings(deadline=None, max_examples=30)
 @given(seed=SEEDS, n=st.integers(1, 40))
-def test_a_calibration_never_raises_the_loss_nor_changes_an_answer(seed: int, n: int) -> None:
+def test_calibration_raises_no_loss_and_changes_no_answer(seed: int, n: int) -> None:
     rng = np.random.default_rng(seed)
     logits = torch.from_numpy(rng.normal(size=(n, 5)) * 10).float()
     labels = rng.integers(0, 5, n)
@@ -111,7 +111,7 @@ def test_no_threshold_gives_a_better_f1(seed: int, n: int) -> None:
             assert found >= other - 1e-9
 
 
-def test_multilabel_probabilities_are_sigmoids_and_answers_any_number() -> None:
+def test_multilabel_probabilities_are_sigmoids() -> None:
     decision = Decision(temperature=2.0, thresholds=(0.5, 0.9))
     probabilities = decision.probabilities(torch.tensor([[2.0, 2.0], [-2.0, 9.0], [-1.0, -1.0]]))
     np.testing.assert_allclose(probabilities[0], 1 / (1 + np.exp(-1.0)), rtol=1e-6)
@@ -138,7 +138,7 @@ def mixed(parts: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
 
 @settings(deadline=None, max_examples=25)
 @given(seed=SEEDS, n=st.integers(10, 60), several=st.booleans())  # of a text or two any mixture makes next to nothing
-def test_no_mixture_on_a_grid_is_better_and_its_scale_is_that_of_training(seed: int, n: int, several: bool) -> None:
+def test_no_mixture_on_a_grid_is_better(seed: int, n: int, several: bool) -> None:
     generator = torch.Generator().manual_seed(seed % 2**31)
     parts = torch.randn(2, n, 3, generator=generator)
     targets = torch.randint(0, 2, (n, 3) if several else (n,), generator=generator)

@@ -114,7 +114,7 @@ def test_what_fits_is_read_and_what_does_not_stays(
     assert {name: one.shape for name, one in large.items()} == {name: one.shape for name, one in fits.items()}
 
 
-def test_shuffled_blocks_come_from_all_over_the_store_and_differ_by_epoch(tmp_path: Path) -> None:
+def test_shuffled_blocks_come_from_the_whole_store(tmp_path: Path) -> None:
     kept, identities, _ = filled(tmp_path, 2000)
     texts = texts_of(np.arange(2000))
     features = open_features(texts, identities, kept, 2000 * TEXT_BYTES // 5)
@@ -127,7 +127,7 @@ def test_shuffled_blocks_come_from_all_over_the_store_and_differ_by_epoch(tmp_pa
     assert np.ptp(places) > 1000, "a block from one place of the store would train on one window of lengths"
 
 
-def test_training_from_the_store_learns_and_predicts_as_from_memory(tmp_path: Path) -> None:
+def test_training_from_the_store_is_as_from_memory(tmp_path: Path) -> None:
     kept, identities, labels = filled(tmp_path, 600)
     texts = texts_of(np.arange(600))
     in_memory = read_features(texts, identities, kept)

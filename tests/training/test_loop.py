@@ -182,7 +182,7 @@ def test_epochs_are_counted_from_one_and_the_best_is_kept() -> None:
 
 
 @pytest.mark.parametrize("head", HEADS)
-def test_the_restored_head_is_the_one_of_a_run_that_ended_at_the_best_epoch(
+def test_later_epochs_leave_no_trace_in_the_best(
     head: OnePart,
 ) -> None:
     """To the bit, as both have one seed; later epochs have left no trace."""
@@ -199,7 +199,7 @@ def test_the_restored_head_is_the_one_of_a_run_that_ended_at_the_best_epoch(
 
 
 @pytest.mark.parametrize("head", HEADS)
-def test_of_epochs_with_the_same_f1_the_one_with_the_lower_loss_is_kept(head: OnePart) -> None:
+def test_where_f1_ties_the_lower_loss_is_kept(head: OnePart) -> None:
     """On few, easy texts F1 is 1 from the first epochs on, long before the probabilities are worth anything."""
     easy = [data(rows, seed, noise=0.05) for rows, seed in ((60, 0), (30, 1))]
     config = CONFIG.model_copy(update={"max_epochs": 30, "patience": 5})
@@ -209,7 +209,7 @@ def test_of_epochs_with_the_same_f1_the_one_with_the_lower_loss_is_kept(head: On
     assert trained.best.valid_loss == min(epoch.valid_loss for epoch in tied)
 
 
-def test_an_encoder_that_knows_nothing_gets_little_weight_and_the_mixture_is_kept_with_the_head() -> None:
+def test_an_encoder_that_knows_nothing_gets_little_weight() -> None:
     trained = fit(FusionConfig(width=16), config=CONFIG.model_copy(update={"max_epochs": 20, "patience": 20}))
     weights = trained.head.state_dict()["mixture"]  # "layered" tells the labels apart, "single" is noise
     assert float(weights.sum()) == pytest.approx(1, rel=1e-5)
@@ -280,7 +280,7 @@ def values_of(data: LabelledFeatures, name: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize("head", EVERY_HEAD)
-def test_a_multi_label_head_that_has_hardly_learnt_gives_each_label_its_share(head: OnePart | FusionConfig) -> None:
+def test_an_untrained_multi_label_head_gives_the_shares(head: OnePart | FusionConfig) -> None:
     """Without a temperature: stopped after a step, probabilities are those of a guess, not 1/2."""
     shares = np.array([0.05, 0.4, 0.9])
 

@@ -28,8 +28,18 @@ DEFAULTS = {
     "linear": TrainingConfig(learning_rate=3e-4, batch_size=256, max_epochs=100, patience=10),
     "llmembed": TrainingConfig(learning_rate=1e-4, batch_size=64, max_epochs=25, patience=5, clip_norm=1.0),
 }
-# A head of one's own has no measured recipe.
-OTHER = TrainingConfig(learning_rate=1e-3, batch_size=64, max_epochs=30, min_steps=400, patience=5, clip_norm=1.0)
+# For heads of other packages: a schedule that is long enough for few rows, not one that was chosen for a head.
+OTHER = TrainingConfig(
+    learning_rate=2e-3,
+    batch_size=64,
+    max_epochs=20,
+    min_steps=400,
+    patience=50,  # the schedule ends the training
+    weight_decay=0.01,
+    clip_norm=1.0,
+    schedule="cosine",
+    warmup=0.1,
+)
 PUBLISHED = TrainingConfig(learning_rate=1e-4, batch_size=10, max_epochs=200, patience=10)
 RECIPES = ("default", "published")
 
