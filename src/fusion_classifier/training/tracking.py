@@ -17,13 +17,15 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from fusion_classifier.config import RunConfig
 from fusion_classifier.errors import FecError, reason
 from fusion_classifier.support.extras import require
 from fusion_classifier.support.files import write_atomic
-from fusion_classifier.training.loop import Epoch, Trained
+
+if TYPE_CHECKING:
+    from fusion_classifier.training.loop import Epoch, Trained
 
 ToolName = Literal["trackio", "mlflow", "tensorboard"]
 STATE_FILE = "tracking.json"
@@ -58,11 +60,11 @@ class Tracking:
     say: Callable[[str], None] = print
     opened: int | None = None  # seed whose run is open
 
-    def seed(self, seed: int) -> Callable[[Epoch], None]:
+    def seed(self, seed: int) -> Callable[["Epoch"], None]:
         """What the training of a seed calls after each epoch."""
         return lambda epoch: self._safely(lambda tool: self._log_epoch(tool, seed, epoch))
 
-    def trained(self, one: Trained) -> None:
+    def trained(self, one: "Trained") -> None:
         """Log a trained seed, with all its epochs if it was trained without a tracker."""
 
         def log(tool: Tool) -> None:
@@ -96,7 +98,7 @@ class Tracking:
             self.say(f"{self.name} takes no more figures ({reason(error)}); the run goes on without it")
             self.tool = None
 
-    def _log_epoch(self, tool: Tool, seed: int, epoch: Epoch) -> None:
+    def _log_epoch(self, tool: Tool, seed: int, epoch: "Epoch") -> None:
         figures = _figures(epoch)
         if epoch.epoch > self._open(tool, seed)["epochs"]:
             tool.log(figures, epoch.epoch)
@@ -277,7 +279,7 @@ def flat(config: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def _figures(epoch: Epoch) -> dict[str, float]:
+def _figures(epoch: "Epoch") -> dict[str, float]:
     return {
         "train/loss": epoch.train_loss,
         "valid/loss": epoch.valid_loss,
