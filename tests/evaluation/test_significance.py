@@ -18,7 +18,6 @@ from fusion_classifier.evaluation.significance import (
     McNemar,
     compare,
     differences,
-    effect,
     in_words,
     mcnemar,
     verdict,
@@ -60,7 +59,7 @@ def test_a_run_does_not_differ_from_itself(seed: int) -> None:
     for metric in found.metrics.values():
         assert (metric.difference, metric.ci95, metric.p) == (0, (0, 0), 1)
     assert all(test.p == 1 for test in found.by_seed.values())
-    assert found.ensembles.effect == effect(McNemar(0, 0, 1.0))
+    assert found.ensembles.test == McNemar(0, 0, 1.0, None, None, None, None)
     assert found.verdict == "undecided"
 
 
@@ -79,7 +78,7 @@ def test_swapping_the_sides_turns_every_sign(seed: int) -> None:
         back.ensembles.test.b_only,
         back.ensembles.test.p,
     )
-    g, turned_g = there.ensembles.effect.cohens_g, back.ensembles.effect.cohens_g
+    g, turned_g = there.ensembles.test.cohens_g, back.ensembles.test.cohens_g
     assert g == pytest.approx(-turned_g)  # type: ignore[operator]
     assert {there.verdict, back.verdict} in ({"a_better", "b_better"}, {"undecided"}, {"mixed"})
 
@@ -170,7 +169,8 @@ def test_mcnemar_by_hand() -> None:
 @settings(deadline=None)
 @given(a_only=st.integers(0, 200), b_only=st.integers(0, 200))
 def test_effect_lies_in_its_exact_interval(a_only: int, b_only: int) -> None:
-    found = effect(McNemar(a_only, b_only, 1.0))
+    right = np.repeat([True, False], [a_only, b_only])
+    found = mcnemar(right, ~right)
     n = a_only + b_only
     if n == 0:
         assert found.cohens_g is None

@@ -28,7 +28,7 @@ class RunComparison:
     def figures(self) -> dict[str, Any]:
         """Return all of it as JSON values."""
         found, ensembles = self.found, asdict(self.found.ensembles)
-        test, effect = ensembles.pop("test"), ensembles.pop("effect")
+        test = ensembles.pop("test")
         metrics = {name: asdict(one) for name, one in found.metrics.items()}
         for one in metrics.values():
             one |= {side: {"mean": mean(one[side]), "values": list(one[side])} for side in ("a", "b")}
@@ -40,7 +40,7 @@ class RunComparison:
             "metrics": metrics,
             "mcnemar": {
                 "by_seed": [{"seed_a": a, "seed_b": b, **asdict(one)} for (a, b), one in found.by_seed.items()],
-                "ensemble": ensembles | test | effect,
+                "ensemble": ensembles | test,
             },
             "verdict": found.verdict,
             "sentence": self.sentence,

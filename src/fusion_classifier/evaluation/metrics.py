@@ -79,11 +79,13 @@ def score(labels: np.ndarray, probabilities: np.ndarray, answers: np.ndarray | N
             "nll": -np.log(exact[np.arange(len(labels)), labels] / exact.sum(1)).mean(),
         }
     else:
-        if answers is None:
-            raise TypeError("score() needs the answers of a multi-label task")
+        from sklearn.metrics import average_precision_score  # noqa: PLC0415 - slow to import, used by few
+
+        assert answers is not None, "a multi-label task has thresholds, which decide the answers"
+        present = labels.any(0)
         exact = np.clip(exact, 1e-15, 1 - 1e-15)
         others = {
-            "map": _mean_average_precision(labels, probabilities),
+            "map": average_precision_score(labels[:, present], probabilities[:, present]) if present.any() else 0.0,
             "subset_accuracy": (labels == answers).all(1).mean(),
             "nll": -np.where(labels == 1, np.log(exact), np.log(1 - exact)).mean(),
         }
@@ -91,15 +93,6 @@ def score(labels: np.ndarray, probabilities: np.ndarray, answers: np.ndarray | N
     found = {name: values.item() for name, values in of_answers.items()} | others
     found["ece"] = expected_calibration_error(labels, probabilities)
     return {name: float(value) for name, value in found.items()}
-
-
-def _mean_average_precision(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    from sklearn.metrics import average_precision_score  # noqa: PLC0415 - slow to import, used by few
-
-    present = labels.any(0)
-    if not present.any():
-        return 0.0
-    return float(average_precision_score(labels[:, present], probabilities[:, present], average="macro"))
 
 
 def label_counts(

@@ -96,11 +96,7 @@ def read_predictions(path: Path, *, multilabel: bool = False) -> dict[str, Split
 
 
 def reported_split(runs: Mapping[Path, Mapping[str, SplitPredictions]], split: str | None) -> str:
-    """Return the split to report.
-
-    Args:
-        runs: Predictions by split of each run folder.
-        split: The split asked for. Default: test if all runs have it, else valid.
+    """Return the split to report of run folders: the one asked for, else test if all have it, else valid.
 
     Raises:
         UsageError: Another split than test or valid.

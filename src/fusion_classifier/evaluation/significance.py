@@ -43,22 +43,18 @@ class Difference:
 
 @dataclass(frozen=True)
 class McNemar:
-    """McNemar's exact test: number of texts that only A or only B has right, and the two-sided p-value."""
+    """McNemar's exact test of which texts A and B have right, and the size of the effect with exact 95 % intervals.
 
-    a_only: int
-    b_only: int
-    p: float
-
-
-@dataclass(frozen=True)
-class Effect:
-    """How one-sided the texts are that only A or only B has right, with exact 95 % intervals.
-
-    All are None if there is no such text.
+    The sizes are None if there is no text that only one of the two has right.
     """
 
+    a_only: int
+    """Number of texts that only A has right."""
+    b_only: int
+    p: float
+    """Two-sided p-value."""
     odds_ratio: float | None
-    """Only A right : only B right. None if infinite."""
+    """`a_only` : `b_only`. None if infinite."""
     odds_ratio_ci95: tuple[float, float | None] | None
     cohens_g: float | None
     """Share of A − 1/2, from −0.5 to 0.5: 0.05 is small, 0.15 medium, 0.25 large."""
@@ -72,7 +68,6 @@ class Ensembles:
     a_accuracy: float
     b_accuracy: float
     test: McNemar
-    effect: Effect
 
 
 @dataclass(frozen=True)
@@ -191,33 +186,23 @@ def _p_value(distribution: np.ndarray) -> float:
 def mcnemar(a_right: np.ndarray, b_right: np.ndarray) -> McNemar:
     """Test which texts A and B have right, both (N,), bool.
 
-    Under the null hypothesis a text that only one of the two has right is either's with probability 1/2.
+    Under the null hypothesis a text that only one of the two has right is either's with probability 1/2. Intervals
+    are those of Clopper and Pearson for the share of A.
 
     Source: McNemar: Note on the sampling error of the difference between correlated proportions or percentages,
-    Psychometrika 12, 1947; for classifiers Dietterich: Approximate Statistical Tests for Comparing Supervised
-    Classification Learning Algorithms, Neural Computation 10, 1998.
+    Psychometrika 12, 1947; Dietterich: Approximate Statistical Tests for Comparing Supervised Classification Learning
+    Algorithms, Neural Computation 10, 1998; Cohen: Statistical Power Analysis for the Behavioral Sciences, 2nd
+    edition, 1988, chapter 5 (g); Agresti: Categorical Data Analysis, 3rd edition, 2013, section 11.1 (odds ratio).
     """
     from scipy.stats import binomtest  # noqa: PLC0415 - slow to import, used by few
 
     a_only, b_only = int((a_right & ~b_right).sum()), int((b_right & ~a_right).sum())
-    return McNemar(a_only, b_only, float(binomtest(a_only, a_only + b_only).pvalue) if a_only + b_only else 1.0)
-
-
-def effect(test: McNemar) -> Effect:
-    """Compute the size of the effect, with the intervals of Clopper and Pearson for the share of A.
-
-    Source: Cohen: Statistical Power Analysis for the Behavioral Sciences, 2nd edition, 1988, chapter 5 (g);
-    Agresti: Categorical Data Analysis, 3rd edition, 2013, section 11.1 (odds ratio of matched pairs).
-    """
-    from scipy.stats import binomtest  # noqa: PLC0415 - slow to import, used by few
-
-    discordant = test.a_only + test.b_only
-    if not discordant:
-        return Effect(None, None, None, None)
-    share = test.a_only / discordant
-    found = binomtest(test.a_only, discordant).proportion_ci(CONFIDENCE, method="exact")
-    low, high = float(found.low), float(found.high)
-    return Effect(_odds(share), (low / (1 - low), _odds(high)), share - 0.5, (low - 0.5, high - 0.5))
+    if not a_only + b_only:
+        return McNemar(0, 0, 1.0, None, None, None, None)
+    test, share = binomtest(a_only, a_only + b_only), a_only / (a_only + b_only)
+    low, high = map(float, test.proportion_ci(CONFIDENCE, method="exact"))
+    odds_ci95, g_ci95 = (low / (1 - low), _odds(high)), (low - 0.5, high - 0.5)
+    return McNemar(a_only, b_only, float(test.pvalue), _odds(share), odds_ci95, share - 0.5, g_ci95)
 
 
 def _odds(share: float) -> float | None:
@@ -235,8 +220,7 @@ def ensembles(a: SplitPredictions, b: SplitPredictions) -> Ensembles:
         mean = np.mean([p.astype(np.float64) for p in side.by_seed.values()], axis=0)
         # The answers of a single seed stay as they are: they need not be the most probable labels.
         right.append((answers[0] if len(answers) == 1 else mean.argmax(1)) == side.labels)
-    test = mcnemar(right[0], right[1])
-    return Ensembles(float(right[0].mean()), float(right[1].mean()), test, effect(test))
+    return Ensembles(float(right[0].mean()), float(right[1].mean()), mcnemar(right[0], right[1]))
 
 
 def verdict(accuracy: Difference, test: McNemar) -> Verdict:

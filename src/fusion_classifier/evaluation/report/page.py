@@ -66,9 +66,7 @@ def page_values(run: RunRecord) -> dict[str, Any]:
         "columns": [(name, title) for name, title in COLUMNS.items() if metrics.get(name) is not None],
         "titles": {name: title for name, title in METRIC_TITLES.items() if name in metrics[split]},
         "short_titles": SHORT_TITLES,
-        "headline": [
-            name for name in (MULTILABEL_HEADLINE if run.multilabel else HEADLINE) if name in metrics[split]
-        ],
+        "headline": MULTILABEL_HEADLINE if run.multilabel else HEADLINE,
         "commonest": most_frequent(run),
         "labels": label_rows(run),
         "colours": COLOURS,

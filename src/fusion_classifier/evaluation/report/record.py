@@ -16,27 +16,23 @@ TEXT_LENGTH = 280  # characters of a text that are shown
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What a run folder contains, and the texts of its data."""
+    """What a run folder contains, and the texts of its data.
+
+    `config` is config.yaml, `metrics` metrics.json, `seeds` training.json and config.json of each seed (empty where
+    they are missing), `part` the predictions of the reported split with label names. `texts` are by hash, None if
+    they are left out, for the reason `no_texts`. `model_seed` is the seed of the saved model.
+    """
 
     folder: str
-    """Name of the folder."""
     date: str
     config: Mapping[str, Any]
-    """config.yaml."""
     metrics: Mapping[str, Any]
-    """metrics.json."""
     seeds: Mapping[int, Mapping[str, Any]]
-    """training.json and config.json of each seed, empty where they are missing."""
     part: SplitPredictions
-    """Predictions of the reported split, with label names."""
     texts: Mapping[str, str] | None = None
-    """Texts by hash. None if they are left out."""
     no_texts: str = ""
-    """Why they are left out."""
     label_tree: Sequence[tuple[str, str]] = ()
-    """Pairs of child and parent."""
     model_seed: int | None = None
-    """Seed of the saved model."""
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -15,12 +15,10 @@ PCA_DIMENSIONS = 50  # that t-SNE starts from
 
 
 def text_map(run: RunRecord) -> dict[str, Any] | None:
-    """Place the texts in the plane by the logits of one seed, computed back from its probabilities.
-
-    Returns:
-        Values for the template. None with too few texts, or if all are alike.
-    """
-    rows = map_rows(len(run.part.labels))
+    """Return the texts in the plane by the logits of one seed; None with too few texts, or if all are alike."""
+    rows = np.arange(len(run.part.labels))
+    if len(rows) > MOST_TEXTS:
+        rows = np.sort(np.random.default_rng(0).choice(len(rows), MOST_TEXTS, replace=False))
     seed = run.model_seed if run.model_seed in run.part.by_seed else next(iter(run.part.by_seed))
     p = np.clip(run.part.by_seed[seed][rows].astype(np.float64), 1e-7, 1 - 1e-7)
     placed = plane(np.log(p / (1 - p)) if run.multilabel else np.log(p)) if len(rows) >= 5 else None
@@ -63,19 +61,8 @@ def text_map(run: RunRecord) -> dict[str, Any] | None:
     }
 
 
-def map_rows(count: int) -> np.ndarray:
-    """Return the texts that are shown, ascending: all, or 1,500 drawn at random with a fixed seed."""
-    if count <= MOST_TEXTS:
-        return np.arange(count)
-    return np.sort(np.random.default_rng(0).choice(count, MOST_TEXTS, replace=False))
-
-
 def plane(values: np.ndarray) -> tuple[np.ndarray, str] | None:
-    """Place points in the plane, (n, 2), by t-SNE on the principal components; reproducible.
-
-    Returns:
-        The points and the method in words. None if all are alike.
-    """
+    """Return points in the plane, (n, 2), by t-SNE on principal components, and the method; None if all are alike."""
     from sklearn.decomposition import PCA  # noqa: PLC0415 - slow to import
     from sklearn.manifold import TSNE  # noqa: PLC0415 - slow to import
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # noqa: PLC0415 - scikit-learn needs it
