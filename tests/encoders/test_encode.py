@@ -1,15 +1,9 @@
 """Features of small random models of the true classes against plain transformers: one text at a time, no padding."""
 
-import dataclasses
-import json
 import random
-import shutil
 import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
 from pathlib import Path
-from threading import Event
 
 import numpy as np
 import pytest
@@ -18,13 +12,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import AutoModel, AutoTokenizer, LlamaModel, PreTrainedModel, PreTrainedTokenizerBase
 
-from fusion_classifier.encoders.batches import Job, batches
+from fusion_classifier.encoders.batches import Job
 from fusion_classifier.encoders.encode import encode, encode_batch, encode_jobs
-from fusion_classifier.encoders.loading import TransformerEncoder, load_encoder, thirds
+from fusion_classifier.encoders.loading import TransformerEncoder, load_encoder
 from fusion_classifier.encoders.spec import parse_encoder
 from fusion_classifier.encoders.tokenization import tokenize
-from fusion_classifier.encoders.workers import batch_workers
-from fusion_classifier.errors import FecError, NonFiniteError, UsageError
+from fusion_classifier.errors import NonFiniteError, UsageError
 
 CPU = torch.device("cpu")
 TEXTS = [
@@ -36,11 +29,6 @@ TEXTS = [
     "Why?",
 ]
 KINDS = ("llama", "bert", "roberta")
-
-
-@pytest.fixture(scope="session")
-def folders(llama_folder: Path, bert_folder: Path, roberta_folder: Path) -> dict[str, Path]:
-    return {"llama": llama_folder, "bert": bert_folder, "roberta": roberta_folder}
 
 
 def load(folder: Path | str, settings: str = "") -> TransformerEncoder:
@@ -90,15 +78,9 @@ def test_a_decoders_start_token_is_pooled_only_on_request(folders: dict[str, Pat
     np.testing.assert_allclose(with_it[1:], without, atol=1e-6)
 
 
-def test_a_cls_model_pools_its_special_tokens_unless_told_otherwise(folders: dict[str, Path]) -> None:
+def test_a_cls_model_pools_its_special_tokens(folders: dict[str, Path]) -> None:
     assert len(encode(load(folders["bert"], "&pooling=tokens"), ["abc"])[0]) == 5
     assert len(encode(load(folders["bert"], "&pooling=tokens&pool_special_tokens=false"), ["abc"])[0]) == 3
-
-
-@pytest.fixture(scope="session")
-def encoder_of(folders: dict[str, Path]) -> Callable[[str], TransformerEncoder]:
-    loaded = {kind: load(folders[kind], "&layers=-2,-1") for kind in KINDS}
-    return loaded.__getitem__
 
 
 @given(st.sampled_from(KINDS), st.lists(st.sampled_from(TEXTS), min_size=1, max_size=9))
@@ -110,20 +92,6 @@ def test_a_feature_does_not_depend_on_the_batch(
     together = encode(encoder, texts)
     for text, feature in zip(texts, together, strict=True):
         np.testing.assert_allclose(feature, encode(encoder, [text])[0], atol=1e-5)
-
-
-@given(st.lists(st.integers(1, 60), min_size=1, max_size=80), st.integers(8, 200), st.booleans())
-def test_batches_hold_every_text_once_within_the_budget(lengths: list[int], budget: int, packed: bool) -> None:
-    from fusion_classifier.encoders.tokenization import TokenizedText
-
-    tokenized = [TokenizedText((i,) * n, (True,) * n, truncated=False) for i, n in enumerate(lengths)]
-    planned = batches(tokenized, budget, packed=packed)
-    assert sorted(i for batch in planned for i in batch) == list(range(len(lengths)))
-    for batch in planned:
-        of_batch = [lengths[i] for i in batch]
-        assert len(batch) == 1 or (sum(of_batch) if packed else len(batch) * max(of_batch)) <= budget
-    if packed:  # nothing would fit into an earlier batch that stands at the beginning of the next
-        assert all(sum(lengths[i] for i in a) + lengths[b[0]] > budget for a, b in pairwise(planned))
 
 
 def test_llama_in_bfloat16_is_finite_where_float16_is_not(folders: dict[str, Path], tmp_path: Path) -> None:
@@ -142,24 +110,6 @@ def test_llama_in_bfloat16_is_finite_where_float16_is_not(folders: dict[str, Pat
         assert (a * b).sum() / np.sqrt((a**2).sum() * (b**2).sum()) > 0.99
     with pytest.raises(NonFiniteError, match="`dtype` to float32"):
         encode(load_encoder(parse_encoder(spec + "&dtype=float16"), CPU), TEXTS)
-
-
-def test_a_long_text_loses_its_end_and_is_counted(folders: dict[str, Path]) -> None:
-    encoder = load(folders["bert"], "&max_length=10")
-    long, short = tokenize(encoder, ["abcdefghijklmnop", "abc"])
-    assert (len(long), long.truncated) == (10, True)
-    assert (len(short), short.truncated) == (5, False)
-    assert long.ids == tokenize(encoder, ["abcdefgh"])[0].ids
-
-
-def test_a_template_stays_whole_when_the_text_is_cut(folders: dict[str, Path]) -> None:
-    encoder = load(folders["llama"], "&max_length=12&template=x {text} - ")
-    (cut,) = tokenize(encoder, ["abcdefghijklmnop"])
-    decoded = "".join(encoder.tokenizer.convert_ids_to_tokens(list(cut.ids)))
-    assert decoded == "<s>x abcdef - "
-    assert len(cut) == 12
-    with pytest.raises(UsageError, match=r"`template` alone.*`max_length`"):
-        tokenize(load(folders["llama"], "&max_length=5&template=much too long {text}"), ["abcdefghijkl"])
 
 
 def test_a_template_is_put_around_the_text(folders: dict[str, Path]) -> None:
@@ -220,7 +170,7 @@ def encoder_with(folders: dict[str, Path]) -> Callable[[str, str], TransformerEn
     st.lists(st.text("abcXYZ ,!", min_size=1, max_size=60), max_size=5),
 )
 @settings(max_examples=50, deadline=None)
-def test_with_every_pooling_neighbours_in_the_batch_do_not_matter(
+def test_neighbours_in_the_batch_do_not_matter(
     encoder_with: Callable[[str, str], TransformerEncoder], kind: str, how: str, text: str, neighbours: list[str]
 ) -> None:
     encoder = encoder_with(kind, how)
@@ -229,106 +179,7 @@ def test_with_every_pooling_neighbours_in_the_batch_do_not_matter(
     np.testing.assert_allclose(encode(encoder, [text, *neighbours])[0], alone, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("limit", [4, 7, 11])
-def test_a_cut_text_has_the_feature_of_its_beginning(folders: dict[str, Path], kind: str, limit: int) -> None:
-    encoder = load(folders[kind], f"&max_length={limit}&pooling=tokens")
-    text = "abcdefghijklmnop"
-    added = 1 if kind == "llama" else 2
-    cut, whole = tokenize(encoder, [text, text[: limit - added]])
-    assert (cut.truncated, whole.truncated) == (True, False)
-    assert (cut.ids, cut.own) == (whole.ids, whole.own)
-    assert len(cut) == limit
-    one, other = encode(encoder, [text, text[: limit - added]])
-    np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)  # rounding differs with the batch's shape
-
-
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("template", ["{text}", "of {text}!"])
-def test_cut_on_the_left_a_text_has_the_tokens_of_its_end(
-    encoder_in: Callable[[str, str, int], TransformerEncoder], kind: str, template: str
-) -> None:
-    encoder = encoder_in(kind, template, 12)
-    room = 12 - (1 if kind == "llama" else 2) - len(template.replace("{text}", ""))
-    text = "abcdefghijklmnop"
-    cut, whole, right = [
-        *tokenize(encoder, [text, text[-room:]], side="left"),
-        *tokenize(encoder, [text]),  # one does not change what the next does
-    ]
-    assert (cut.truncated, whole.truncated) == (True, False)
-    assert (cut.ids, cut.own) == (whole.ids, whole.own)
-    assert right.ids == tokenize(encoder, [text[:room]])[0].ids
-    np.testing.assert_allclose(
-        encode(encoder, [text], "left")[0], encode(encoder, [text[-room:]])[0], rtol=1e-5, atol=1e-5
-    )
-
-
-@pytest.mark.parametrize("kind", KINDS)
-@given(template=st.text("xyz:- ", max_size=6), suffix=st.text("xyz:- ", max_size=6), length=st.integers(1, 40))
-@settings(max_examples=25, deadline=None)
-def test_a_cut_text_in_a_template_is_its_longest_beginning_that_fits(
-    encoder_in: Callable[[str, str, int], TransformerEncoder], kind: str, template: str, suffix: str, length: int
-) -> None:
-    limit, added, text = 20, 1 if kind == "llama" else 2, ("abcdefghij" * 4)[:length]
-    encoder = encoder_in(kind, f"{template}{{text}}{suffix}", limit)
-    (cut,) = tokenize(encoder, [text])
-    room = limit - added - len(template) - len(suffix)
-    own = [token for token, is_own in zip(cut.ids, cut.own, strict=True) if is_own]
-    assert "".join(encoder.tokenizer.convert_ids_to_tokens(own)) == template + text[:room] + suffix
-    assert cut.truncated == (length > room)
-    assert len(cut) == min(limit, length + added + len(template) + len(suffix))
-
-
-@pytest.fixture(scope="session")
-def encoder_in(folders: dict[str, Path]) -> Callable[[str, str, int], TransformerEncoder]:
-    """Encoders in any template, of models loaded once."""
-    loaded = {kind: load(folders[kind]) for kind in KINDS}
-
-    def change(kind: str, template: str, limit: int) -> TransformerEncoder:
-        encoder = loaded[kind]
-        config = encoder.config.model_copy(update={"template": template, "max_length": limit})
-        return dataclasses.replace(encoder, identity=dataclasses.replace(encoder.identity, config=config))
-
-    return change
-
-
-def test_a_tokenizer_that_cuts_on_the_left_does_not_do_so_here(folders: dict[str, Path], tmp_path: Path) -> None:
-    """Tokenizers made for chat ship with truncation_side left; a text that is too long loses its end."""
-    shutil.copytree(folders["bert"], tmp_path / "left")
-    place = tmp_path / "left" / "tokenizer_config.json"
-    place.write_text(json.dumps(json.loads(place.read_text()) | {"truncation_side": "left"}))
-    (cut,) = tokenize(load(tmp_path / "left", "&max_length=6"), ["abcdefghij"])
-    assert cut.ids == tokenize(load(folders["bert"]), ["abcd"])[0].ids
-
-
-def test_truncation_and_padding_kept_in_the_tokenizers_file_do_not_count(
-    folders: dict[str, Path], tmp_path: Path
-) -> None:
-    """sentence-transformers' models ship with both."""
-    shutil.copytree(folders["bert"], tmp_path / "kept")
-    place = tmp_path / "kept" / "tokenizer.json"
-    kept = json.loads(place.read_text()) | {
-        "truncation": {"max_length": 8, "strategy": "LongestFirst", "stride": 0, "direction": "Right"},
-        "padding": {
-            "strategy": {"Fixed": 12},
-            "direction": "Right",
-            "pad_to_multiple_of": None,
-            "pad_id": 0,
-            "pad_type_id": 0,
-            "pad_token": "[PAD]",
-        },
-    }
-    place.write_text(json.dumps(kept))
-    tokenized = tokenize(load(tmp_path / "kept", "&max_length=20"), ["abcdefghijkl", "ab"])
-    assert [len(one) for one in tokenized] == [14, 4]
-
-
-def test_special_tokens_that_the_text_itself_holds_are_its_own(folders: dict[str, Path]) -> None:
-    encoder = load(folders["llama"], "&pooling=tokens")
-    assert [len(feature) for feature in encode(encoder, ["a<s>b", "</s>"])] == [3, 1]
-
-
-def test_a_text_of_no_token_is_pooled_over_what_the_tokenizer_adds(folders: dict[str, Path]) -> None:
+def test_a_text_of_no_token_is_pooled_over_what_is_added(folders: dict[str, Path]) -> None:
     mean, other = encode(load(folders["llama"]), ["", "abc"])
     np.testing.assert_allclose(mean, encode(load(folders["llama"], "&pooling=first"), [""])[0], atol=1e-5)
     np.testing.assert_allclose(other, encode(load(folders["llama"]), ["abc"])[0], atol=1e-5)
@@ -336,12 +187,6 @@ def test_a_text_of_no_token_is_pooled_over_what_the_tokenizer_adds(folders: dict
 
 def test_no_texts_have_no_features(folders: dict[str, Path]) -> None:
     assert encode(load(folders["bert"]), []) == []
-
-
-def test_a_text_that_is_no_unicode_is_named(folders: dict[str, Path]) -> None:
-    """Half a surrogate pair: json.loads and arguments that are not UTF-8 give such strings."""
-    with pytest.raises(FecError):
-        encode(load(folders["bert"]), ["good", "bad \ud800"])
 
 
 def test_minilm_agrees_with_plain_transformers_from_its_folder(minilm: str) -> None:
@@ -384,14 +229,6 @@ def test_templates_without_a_place_or_with_tokens_are_refused(folders: dict[str,
             parse_encoder(f"{folders['llama']}?{given_settings}")
 
 
-THIRDS = {1: (1,), 2: (1, 2), 6: (2, 4, 6), 12: (4, 8, 12), 30: (10, 20, 30), 32: (11, 21, 32)}
-
-
-@pytest.mark.parametrize(("n_layers", "expected"), THIRDS.items())
-def test_token_states_come_from_thirds_of_the_model(n_layers: int, expected: tuple[int, ...]) -> None:
-    assert thirds(n_layers) == expected
-
-
 def test_tokens_without_layers_given_are_those_of_the_thirds(folders: dict[str, Path]) -> None:
     encoder = load_encoder(parse_encoder(f"{folders['llama']}?dtype=float32", features="tokens"), CPU)
     assert encoder.config.pooling == "tokens"
@@ -401,7 +238,7 @@ def test_tokens_without_layers_given_are_those_of_the_thirds(folders: dict[str, 
         np.testing.assert_array_equal(found, expected)
 
 
-def test_batches_at_once_give_what_one_after_another_gives_in_order(
+def test_batches_at_once_keep_their_order(
     encoder_of: Callable[[str], TransformerEncoder],
 ) -> None:
     encoder, threads = encoder_of("llama"), torch.get_num_threads()
@@ -419,7 +256,7 @@ def test_batches_at_once_give_what_one_after_another_gives_in_order(
             np.testing.assert_allclose(array, alone, atol=1e-5)
 
 
-def test_a_failing_batch_ends_the_work_and_gives_the_cores_back(
+def test_a_failing_batch_ends_the_work(
     encoder_of: Callable[[str], TransformerEncoder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     encoder, threads, calls = encoder_of("llama"), torch.get_num_threads(), 0
@@ -438,36 +275,3 @@ def test_a_failing_batch_ends_the_work_and_gives_the_cores_back(
         list(encode_jobs(encoder, jobs))
     assert calls < 50
     assert torch.get_num_threads() == threads
-
-
-def test_callers_who_overlap_leave_torch_its_threads() -> None:
-    cpu, before = torch.device("cpu"), torch.get_num_threads()
-    inside, others_done = Event(), Event()
-
-    def workers() -> int:
-        with batch_workers(cpu) as (executor, count):
-            executor.submit(torch.get_num_threads).result()
-            return count
-
-    def outer() -> None:
-        with batch_workers(cpu) as (executor, _):
-            executor.submit(torch.get_num_threads).result()  # its worker is there and has set torch's threads
-            inside.set()
-            others_done.wait(60)
-
-    def workers_in_a_new_thread() -> int:
-        with ThreadPoolExecutor(1) as executor:  # its thread is new to torch
-            return executor.submit(workers).result()
-
-    torch.set_num_threads(2)
-    try:
-        with ThreadPoolExecutor(1) as executor:
-            running = executor.submit(outer)
-            assert inside.wait(60)
-            meanwhile = workers_in_a_new_thread()
-            others_done.set()
-            running.result()
-        assert (meanwhile, workers_in_a_new_thread(), torch.get_num_threads()) == (2, 2, 2)
-    finally:
-        others_done.set()
-        torch.set_num_threads(before)

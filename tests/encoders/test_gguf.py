@@ -1,5 +1,6 @@
 """GGUF files: a small Llama written as one against the same weights in plain transformers."""
 
+import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from fusion_classifier.encoders.identity import identify
 from fusion_classifier.encoders.loading import load_encoder
 from fusion_classifier.encoders.spec import parse_encoder
 from fusion_classifier.encoders.tokenization import tokenize
-from fusion_classifier.errors import WeightsError
+from fusion_classifier.errors import UsageError, WeightsError
 from fusion_classifier.features.store import FeatureStore
 from fusion_classifier.runs.context import Workspace
 from fusion_classifier.support.progress import QUIET
@@ -135,7 +136,7 @@ def test_a_gguf_file_gives_the_features_of_the_same_weights(model: LlamaModel, g
     check_against(model, gguf_file)  # unpacked by now
 
 
-def test_a_file_too_large_to_keep_unpacked_gives_them_too(
+def test_a_file_too_large_to_keep_gives_them_too(
     model: LlamaModel, gguf_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
@@ -203,3 +204,28 @@ def test_a_gguf_file_is_tuned_into_an_ordinary_folder(
     monkeypatch.setattr(module, "KEEP_BELOW_BYTES", 10)
     with pytest.raises(WeightsError, match="too large a GGUF file"):
         tune_encoder(config, encoder, task, tmp_path / "again", work)
+
+
+def test_without_its_packages_the_extra_is_named(
+    gguf_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    hidden = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *rest: None if name == "gguf" else hidden(name, *rest)
+    )
+    with pytest.raises(UsageError, match=r"needs gguf: pip install '.*\[gguf\]'"):
+        load_encoder(parse_encoder(spec(gguf_file)), CPU)
+
+
+def test_unpacking_draws_no_bar_and_restores_the_readers(
+    gguf_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    import transformers.modeling_gguf_pytorch_utils as reader
+
+    tqdm = reader.tqdm
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    capfd.readouterr()
+    load_encoder(parse_encoder(spec(gguf_file)), CPU)
+    assert "it/s" not in capfd.readouterr().err
+    assert reader.tqdm is tqdm

@@ -32,7 +32,7 @@ from transformers import (
 )
 
 from fusion_classifier.encoders.encode import encode
-from fusion_classifier.encoders.loading import load_encoder
+from fusion_classifier.encoders.loading import load_encoder, thirds
 from fusion_classifier.encoders.spec import parse_encoder
 from fusion_classifier.errors import FecError, UsageError, WeightsError
 
@@ -82,7 +82,7 @@ def test_missing_weights_are_never_made_up(bert_folder: Path, tmp_path: Path) ->
         load_encoder(parse_encoder(str(folder)), CPU)
 
 
-def test_a_checkpoint_without_pooler_serves_every_other_pooling(bert_folder: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_without_pooler_has_other_poolings(bert_folder: Path, tmp_path: Path) -> None:
     folder = copy(bert_folder, tmp_path / "no-pooler")
     tensors = {k: v for k, v in load_file(folder / "model.safetensors").items() if "pooler" not in k}
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
@@ -122,7 +122,7 @@ def test_loading_leaves_the_model_frozen(bert_folder: Path) -> None:
     assert not any(parameter.requires_grad for parameter in encoder.model.parameters())
 
 
-def test_llama_has_as_many_positions_as_its_configuration_says(llama_folder: Path) -> None:
+def test_llama_has_the_positions_of_its_configuration(llama_folder: Path) -> None:
     load_encoder(parse_encoder(f"{llama_folder}?max_length=512"), CPU)
     with pytest.raises(UsageError, match=r"`max_length`.*use 512 or less"):
         load_encoder(parse_encoder(f"{llama_folder}?max_length=513"), CPU)
@@ -193,7 +193,7 @@ library.set_verbosity_info()
 library.set_tqdm_hook(hook := lambda factory, args, kwargs: factory(*args, **kwargs))
 before = [logging.getLogger(name).level for name in names], sys.stderr, library.is_progress_bar_enabled()
 import torch
-from fusion_classifier.encoders.loading import load_encoder
+from fusion_classifier.encoders.loading import load_encoder, thirds
 from fusion_classifier.encoders.spec import parse_encoder
 load_encoder(parse_encoder({str(bert_folder)!r}), torch.device("cpu"))
 assert before == ([logging.getLogger(name).level for name in names], sys.stderr, library.is_progress_bar_enabled())
@@ -209,3 +209,11 @@ def test_loading_at_once_in_threads_restores_the_settings(bert_folder: Path) -> 
     with ThreadPoolExecutor(4) as threads:
         list(threads.map(lambda _: load_encoder(parse_encoder(str(bert_folder)), CPU), range(8)))
     assert logger.level == before
+
+
+THIRDS = {1: (1,), 2: (1, 2), 6: (2, 4, 6), 12: (4, 8, 12), 30: (10, 20, 30), 32: (11, 21, 32)}
+
+
+@pytest.mark.parametrize(("n_layers", "expected"), THIRDS.items())
+def test_token_states_come_from_thirds_of_the_model(n_layers: int, expected: tuple[int, ...]) -> None:
+    assert thirds(n_layers) == expected

@@ -108,7 +108,7 @@ def test_groups_cover_the_tokens_in_order(lengths: list[int]) -> None:
 
 @pytest.mark.parametrize("lengths", [[3], [8], [5, 5, 9], [2, 3, 4, 4]])
 @torch.inference_mode()
-def test_the_model_sees_few_different_numbers_of_tokens_and_nobody_sees_the_filling(lengths: list[int]) -> None:
+def test_passes_are_filled_and_nobody_sees_the_filling(lengths: list[int]) -> None:
     model, seen = random_model(CONFIGS[0]), []
     assert packed.prepare(model, 300)
     model.register_forward_pre_hook(

@@ -103,7 +103,7 @@ def test_a_damaged_file_is_refused_by_name(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("width", [0, 12, 13])
 def test_a_width_that_can_not_be_is_refused(width: int) -> None:
-    with pytest.raises(UsageError, match="--width"):
+    with pytest.raises(UsageError, match="`width`"):
         fit_projection(states(), "pca", width, int8=False, fitted_on={})
 
 
@@ -159,7 +159,7 @@ def test_another_projection_is_another_key(bert_folder: Path, work: Workspace, t
     assert identify(config, CPU).key != before
 
 
-def test_a_projection_of_other_layers_or_another_model_is_refused(
+def test_a_projection_of_another_model_is_refused(
     bert_folder: Path, roberta_folder: Path, work: Workspace, tmp_path: Path
 ) -> None:
     path = fitted_file(bert_folder, work, tmp_path / "p.safetensors")

@@ -164,7 +164,7 @@ def sentence_transformer(seed: int = 0) -> Any:
     return model
 
 
-def test_a_sentence_transformer_is_wrapped_and_known_by_its_weights() -> None:
+def test_a_sentence_transformer_is_known_by_its_weights() -> None:
     import torch
 
     model = sentence_transformer()

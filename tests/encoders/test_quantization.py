@@ -33,7 +33,7 @@ def weight_bytes(model: nn.Module) -> int:
 
 
 @pytest.mark.parametrize("name", ["minilm-l6", "smollm2-135m"])
-def test_real_weights_in_8_bits_are_half_as_large_and_give_nearly_the_same_features(name: str) -> None:
+def test_real_weights_in_8_bits_are_half_as_large(name: str) -> None:
     pytest.importorskip("torchao")
     texts = Demo().load().split("valid").texts[:24]
     plain = load_encoder(parse_encoder(f"{name}?dtype=bfloat16"), CPU)
@@ -45,7 +45,7 @@ def test_real_weights_in_8_bits_are_half_as_large_and_give_nearly_the_same_featu
     assert not np.array_equal(a, b)
 
 
-def test_it_is_another_key_and_features_from_before_the_setting_keep_theirs() -> None:
+def test_8_bits_are_another_key_and_no_other_changes() -> None:
     plain, small = (identify(parse_encoder(f"minilm-l6{more}"), CPU) for more in ("", "?quantization=int8"))
     assert plain.key != small.key
     assert "quantization" not in plain.settings

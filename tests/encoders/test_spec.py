@@ -99,7 +99,7 @@ def test_plus_is_a_plus_and_percent_escapes_the_rest() -> None:
     assert parse_encoder("org/model?template=a+b {text} c%26d%3De%2B").template == "a+b {text} c&d=e+"
 
 
-def test_command_wide_settings_hold_unless_the_encoder_sets_its_own() -> None:
+def test_common_settings_hold_unless_an_encoder_has_its_own() -> None:
     defaults = {"pooling": "tokens", "layers": "-2", "template": None, "dtype": None}
     assert parse_encoder("org/model", defaults).pooling == "tokens"
     assert parse_encoder("org/model", defaults).layers == (-2,)

@@ -34,7 +34,7 @@ def test_a_path_for_the_encoder_comes_first(
     assert locate(parse_encoder("bert-large")).folder == tmp_path / "bert-large"
 
 
-def test_a_package_with_the_weights_comes_before_the_models_folder(
+def test_a_package_comes_before_the_models_folder(
     bert_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     package = PRESETS["minilm-l6"].package
@@ -181,9 +181,7 @@ def ask(endpoint: str, spec: str, home: Path) -> subprocess.CompletedProcess[str
     )
 
 
-def test_a_hub_id_is_downloaded_and_is_the_same_encoder_as_the_folder(
-    hub: str, bert_folder: Path, tmp_path: Path
-) -> None:
+def test_a_hub_model_is_the_same_encoder_as_its_folder(hub: str, bert_folder: Path, tmp_path: Path) -> None:
     done = ask(hub, "some/model", tmp_path)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)[0]["encoded"] == 12
@@ -234,9 +232,7 @@ print(json.dumps(answers))
 """
 
 
-def test_what_the_hub_has_encodes_as_the_local_folder_and_what_it_lacks_is_named(
-    hub: str, bert_folder: Path, tmp_path: Path
-) -> None:
+def test_what_the_hub_has_and_what_it_lacks(hub: str, bert_folder: Path, tmp_path: Path) -> None:
     asked = {
         "some/model?dtype=float32": "",
         "some/model?revision=gone": "WeightsError: some/model: has no revision 'gone' on the Hub",
@@ -263,7 +259,7 @@ def test_what_the_hub_has_encodes_as_the_local_folder_and_what_it_lacks_is_named
         assert "\n" not in answer
 
 
-def test_a_preset_that_is_nowhere_here_is_asked_of_the_hub_by_its_id(
+def test_the_hub_is_asked_for_a_presets_id(
     bert_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []

@@ -11,7 +11,7 @@ from fusion_classifier.features.arrays import PooledFeatures, TokenFeatures, fro
 
 @given(st.lists(st.integers(1, 6), min_size=1, max_size=12), st.data())
 @settings(deadline=None)
-def test_token_batches_and_selections_hold_each_texts_states(lengths: list[int], data: st.DataObject) -> None:
+def test_token_batches_have_each_texts_states(lengths: list[int], data: st.DataObject) -> None:
     generator = np.random.default_rng(0)
     arrays = [generator.standard_normal((length, 2, 3)).astype(np.float32) for length in lengths]
     features = from_arrays(arrays, ragged=True)

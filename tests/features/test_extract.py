@@ -39,7 +39,7 @@ def small(folder: Path, settings: str = "") -> EncoderIdentity:
     return identify(parse_encoder(f"{folder}{settings}"), CPU)
 
 
-def test_each_text_is_encoded_once_however_often_it_is_asked_for(bert_folder: Path, tmp_path: Path) -> None:
+def test_each_text_is_encoded_once(bert_folder: Path, tmp_path: Path) -> None:
     store, identity = FeatureStore(tmp_path), small(bert_folder)
     texts = sentences(40)
     first = extract_features([*texts, *texts[:10]], identity, store, CPU, QUIET)

@@ -24,9 +24,7 @@ def identity() -> EncoderIdentity:
     return EncoderIdentity(config, Weights(Path("nowhere"), None, "path"), "f0", "float32")
 
 
-def test_a_store_in_object_storage_is_filled_read_listed_verified_and_deleted(
-    identity: EncoderIdentity, bucket: str
-) -> None:
+def test_a_store_in_object_storage_does_all_of_it(identity: EncoderIdentity, bucket: str) -> None:
     store = FeatureStore(f"{bucket}/some/prefix")
     assert store.keys() == []
     assert store.of(identity).append(HASHES[:40], ARRAYS[:40], POOLED) == 40
@@ -45,7 +43,7 @@ def test_a_store_in_object_storage_is_filled_read_listed_verified_and_deleted(
 
 
 @pytest.mark.parametrize(("name", "says"), [("gs://a/b", "s3://BUCKET"), ("s3://id:secret@a/b", "environment")])
-def test_a_store_s_name_is_a_folder_or_an_s3_prefix_without_credentials(name: str, says: str) -> None:
+def test_a_store_is_a_folder_or_prefix_without_credentials(name: str, says: str) -> None:
     with pytest.raises(UsageError, match=says) as caught:
         FeatureStore(name)
     assert "secret" not in str(caught.value)

@@ -178,7 +178,7 @@ def test_other_settings_never_see_these_features(tmp_path: Path) -> None:
     assert store.of(identity(name="another-name")).contains(hashes).all()
 
 
-def test_a_reader_sees_every_commit_while_another_handle_writes(tmp_path: Path) -> None:
+def test_a_reader_sees_every_commit_of_a_writer(tmp_path: Path) -> None:
     writer, reader = FeatureStore(tmp_path).of(identity()), FeatureStore(tmp_path).of(identity())
     hashes = hash_texts(texts(30))
     for start in range(0, 30, 10):

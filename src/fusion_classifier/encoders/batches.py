@@ -18,15 +18,10 @@ Tag = TypeVar("Tag")
 
 @dataclass(frozen=True)
 class Job(Generic[Tag]):
-    """A batch to encode.
+    """A batch to encode."""
 
-    Attributes:
-        tag: Returned with the batch's features.
-        by_template: The tokenized texts, once per template.
-    """
-
-    tag: Tag
-    by_template: Sequence[Sequence[TokenizedText]]
+    tag: Tag  # returned with the batch's features
+    by_template: Sequence[Sequence[TokenizedText]]  # the tokenized texts, once per template
 
 
 def jobs_of(encoder: TransformerEncoder, texts: Sequence[str], side: Side = "right") -> list[Job[list[int]]]:
@@ -37,15 +32,10 @@ def jobs_of(encoder: TransformerEncoder, texts: Sequence[str], side: Side = "rig
 
 
 def batches(tokenized: Sequence[TokenizedText], token_budget: int, *, packed: bool = False) -> list[list[int]]:
-    """Indices of texts in batches of similar length.
+    """Indices of texts in batches of similar length, each of at most `token_budget` tokens, padding included.
 
     Longest first, so that a device too small for the batches fails at once. A text over the budget is a batch
-    of its own. The same texts always give the same batches.
-
-    Args:
-        tokenized: The texts.
-        token_budget: Most tokens of a batch, padding included.
-        packed: Whether there is no padding. Default: False.
+    of its own. The same texts always give the same batches. With `packed` there is no padding.
     """
     order = sorted(range(len(tokenized)), key=lambda i: (-len(tokenized[i]), tokenized[i].ids))
     result: list[list[int]] = []

@@ -66,15 +66,7 @@ def encode_jobs(encoder: TransformerEncoder, jobs: Iterable[Job[Tag]]) -> Genera
 
 
 def encode_batch(encoder: TransformerEncoder, by_template: Sequence[Sequence[TokenizedText]]) -> list[np.ndarray]:
-    """Features of a batch, averaged over the encoder's templates.
-
-    Args:
-        encoder: The model.
-        by_template: The tokenized texts, once per template.
-
-    Returns:
-        One array per text, float32 or int8: `encoder.shape`, or (L, layers, H) with pooling `tokens`.
-    """
+    """Features of a batch, which is tokenized once per template, averaged over the templates; as of `encode`."""
     with encoder.errors_explained():
         passes = [_forward(encoder, batch) for batch in by_template]
     arrays = passes[0] if len(passes) == 1 else [np.mean(same, axis=0) for same in zip(*passes, strict=True)]
@@ -84,11 +76,7 @@ def encode_batch(encoder: TransformerEncoder, by_template: Sequence[Sequence[Tok
 
 
 def check_finite(encoder: TransformerEncoder, text: str, feature: np.ndarray) -> None:
-    """Check one feature.
-
-    Raises:
-        NonFiniteError: NaN or infinity; the message names the text and the way out.
-    """
+    """Raise NonFiniteError if a feature has NaN or infinity."""
     if not np.isfinite(feature).all():
         raise NonFiniteError(
             f"{encoder.config.name}: NaN or infinity in the feature of the text {text[:60]!r} "

@@ -24,11 +24,7 @@ KEEP_BELOW_BYTES = 1 << 30  # unpacked, a larger file would fill the cache with 
 
 
 def unpacked(weights: Weights, fingerprint: str, dtype: str) -> Path | None:
-    """The folder of a GGUF file's unpacked model, written where it does not exist yet.
-
-    Returns:
-        The folder, or None for a file too large to keep unpacked.
-    """
+    """The folder of a GGUF file's unpacked model, written if it does not exist; None for a file that is too large."""
     assert weights.gguf_file is not None
     if (weights.folder / weights.gguf_file).stat().st_size > KEEP_BELOW_BYTES:
         return None

@@ -30,23 +30,14 @@ FEATURE_VERSION = 1
 
 @dataclass(frozen=True)
 class EncoderIdentity:
-    """An encoder whose files are found and whose precision is known; or one that is an object.
+    """An encoder whose files are found and whose precision is known; or one that is an object."""
 
-    Attributes:
-        config: Configuration; of an object its name alone.
-        weights: The model's files; none of an object.
-        fingerprint: SHA-256 over the files, or over the object's version.
-        dtype: Computing precision, such as bfloat16; float32 of an object.
-        projection: SHA-256 of the projection's file.
-        encoder: The object, where the encoder is one.
-    """
-
-    config: EncoderConfig
-    weights: Weights
-    fingerprint: str
-    dtype: str
-    projection: str | None = None
-    encoder: Encoder | None = None
+    config: EncoderConfig  # of an object its name alone
+    weights: Weights  # of an object none
+    fingerprint: str  # SHA-256 over the files, or of the object's version
+    dtype: str  # computing precision, such as bfloat16
+    projection: str | None = None  # SHA-256 of the projection's file
+    encoder: Encoder | None = None  # the object
 
     @property
     def is_object(self) -> bool:

@@ -33,28 +33,16 @@ LOCAL: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
 
 @dataclass(frozen=True)
 class TransformerEncoder:
-    """A frozen model in evaluation mode, ready to encode.
-
-    Attributes:
-        identity: What was loaded.
-        model: The model.
-        tokenizer: Its tokenizer.
-        device: Where the model is.
-        layers: Indices into the model's hidden states, 0 (embeddings) to the number of layers.
-        shape: Shape of one text's feature; with pooling `tokens`, of one token's states (layers, H).
-        pool_special_tokens: Whether pooling counts the tokens that the tokenizer adds.
-        packed: Whether the model runs over texts without padding.
-        projection: Applied to the states.
-    """
+    """A frozen model in evaluation mode, ready to encode."""
 
     identity: EncoderIdentity
     model: "PreTrainedModel"
     tokenizer: "PreTrainedTokenizerBase"
     device: torch.device
-    layers: tuple[int, ...]
-    shape: tuple[int, ...]
-    pool_special_tokens: bool
-    packed: bool = False
+    layers: tuple[int, ...]  # indices into the model's hidden states, 0 (embeddings) to the number of layers
+    shape: tuple[int, ...]  # of one text's feature; with pooling `tokens`, of one token's states (layers, H)
+    pool_special_tokens: bool  # whether pooling counts the tokens that the tokenizer adds
+    packed: bool = False  # whether the model runs over texts without padding
     projection: Projection | None = None
 
     @property
@@ -64,12 +52,7 @@ class TransformerEncoder:
 
     @contextmanager
     def errors_explained(self) -> Iterator[None]:
-        """What a model or tokenizer raises for a text, although it could be loaded, is due to its files.
-
-        Raises:
-            WeightsError: That.
-            FecError: Out of memory.
-        """
+        """Errors of a model or tokenizer that could be loaded, as a WeightsError: its files are wrong."""
         name, folder = self.config.name, self.identity.weights.folder
         with library_errors(lambda why: WeightsError(f"{name}: the model in {folder} can't be run ({why})")):
             try:
@@ -82,15 +65,10 @@ class TransformerEncoder:
 
 @dataclass
 class ObjectEncoder:
-    """An encoder that is a Python object; what it returns is checked.
-
-    Attributes:
-        identity: Its name and version.
-        shape: Shape of one text's feature; None until the first text is encoded.
-    """
+    """An encoder that is a Python object; what it returns is checked."""
 
     identity: EncoderIdentity
-    shape: tuple[int, ...] | None = None
+    shape: tuple[int, ...] | None = None  # of one text's feature; None until the first text is encoded
 
     @property
     def config(self) -> EncoderConfig:
@@ -98,11 +76,7 @@ class ObjectEncoder:
         return self.identity.config
 
     def encode(self, texts: list[str]) -> list[np.ndarray]:
-        """One float32 array per text, all of the same shape.
-
-        Raises:
-            FecError: The encoder failed, or returned something else; see `encode_checked`.
-        """
+        """One float32 array per text, all of the same shape; errors as of `encode_checked`."""
         assert self.identity.encoder is not None
         if not texts:
             return []
@@ -115,12 +89,8 @@ LoadedEncoder = TransformerEncoder | ObjectEncoder
 
 
 def only_transformers(encoders: Iterable[LoadedEncoder], what: str) -> list[TransformerEncoder]:
-    """The same encoders, where `what`, such as "served", can't be done with Python objects.
-
-    Raises:
-        UsageError: One of them is a Python object.
-    """
-    result = []
+    """The same encoders; UsageError if one is a Python object, which can't be `what`, such as "served"."""
+    result: list[TransformerEncoder] = []
     for encoder in encoders:
         if isinstance(encoder, ObjectEncoder):
             raise UsageError(f"encoder {encoder.config.name}: is a Python object, which can't be {what}")
@@ -162,11 +132,7 @@ def load_transformer(identity: EncoderIdentity, device: torch.device, *, plain: 
 
 
 def load_tokenizer(identity: EncoderIdentity) -> "PreTrainedTokenizerBase":
-    """The tokenizer of a model without the model.
-
-    Raises:
-        WeightsError: It can't be loaded.
-    """
+    """A model's tokenizer without the model; WeightsError if it can't be loaded."""
     weights = identity.weights
     what = f"{identity.config.name}: the tokenizer in {weights.folder} can't be loaded"
     with library_errors(lambda why: WeightsError(f"{what} ({why})")), quiet():
@@ -198,26 +164,18 @@ def _load_files(identity: EncoderIdentity) -> tuple["PreTrainedTokenizerBase", "
             return tokenizer, model, info
     model_config = AutoConfig.from_pretrained(folder, **LOCAL)
     check_claims(weights, model_config)
-    options: dict[str, Any] = {
-        "dtype": torch_dtype(identity.dtype),
-        "output_loading_info": True,
-        "use_safetensors": True,
-    }
+    options: dict[str, Any] = {"dtype": torch_dtype(identity.dtype), "use_safetensors": True}
     if config.quantization == "int8":
         options["quantization_config"] = _int8(config)
     if config.pooling != "pooler" and model_config.model_type in WITHOUT_POOLER:
         options["add_pooling_layer"] = False
     tokenizer = AutoTokenizer.from_pretrained(folder, **LOCAL)
-    model, info = AutoModel.from_pretrained(folder, **options, **LOCAL)
+    model, info = AutoModel.from_pretrained(folder, output_loading_info=True, **options, **LOCAL)
     return tokenizer, model, info
 
 
 def _int8(config: EncoderConfig) -> Any:
-    """Weights of linear layers become 8 bits tensor by tensor; the files' 16 bits are mapped, not kept.
-
-    Raises:
-        UsageError: torchao is not installed.
-    """
+    """Weights of linear layers become 8 bits tensor by tensor; the files' 16 bits are mapped, not kept."""
     require(f"{config.name}: `quantization` int8", "int8", "torchao")
     from torchao.quantization import Int8WeightOnlyConfig
     from transformers import TorchAoConfig

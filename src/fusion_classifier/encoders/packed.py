@@ -86,15 +86,12 @@ def prepare(model: "PreTrainedModel", max_length: int) -> bool:
 def states(
     model: "PreTrainedModel", texts: Sequence[Sequence[int]], layers: Sequence[int]
 ) -> tuple[Tensor, list[Group]]:
-    """Hidden states of tokenized texts.
+    """Hidden states (T, layers, H) of texts, in the model's dtype, text after text; and their groups.
 
     Args:
         model: Prepared by `prepare`.
         texts: Token ids of each text, at least one; texts of equal length should be neighbours.
         layers: Indices of hidden states, 0 (embeddings) to the number of layers.
-
-    Returns:
-        States (T, layers, H) in the model's dtype, text after text; the groups.
     """
     groups = grouped([len(ids) for ids in texts])
     tokens = sum(len(ids) for ids in texts)
@@ -119,7 +116,7 @@ _here = threading.local()  # groups of this thread's pass
 def attend(
     query: Tensor, key: Tensor, value: Tensor, scale: float | None, causal: bool, bias: Tensor | None = None
 ) -> Tensor:
-    """Attention within each text of this thread's pass.
+    """Attention within each text of this thread's pass: (T, heads, d).
 
     Args:
         query: (T, heads, d).
@@ -128,9 +125,6 @@ def attend(
         scale: Factor of the products; 1/√d if None.
         causal: Whether a token sees only those before it.
         bias: (heads, longest, longest), added to the products. Default: none.
-
-    Returns:
-        (T, heads, d).
     """
     result = torch.empty_like(query)
     for group in _here.groups:

@@ -1,24 +1,23 @@
-"""Smaller states: standardized, projected and, if wanted, kept in 8 bits.
+"""Smaller states: standardized, projected and, if wanted, stored in 8 bits.
 
-Token states of a large model are big: 8 KB a token and layer for Llama-2-7b in float16. A projection is fitted once
+Token states of a large model are big: 8 KB per token and layer for Llama-2-7b in float16. A projection is fitted once
 on the states of a sample of training texts and then belongs to the encoder, as its weights do:
 
     z = clip((x − mean) / std, ±8)      layer by layer, (layers, H)
     y = z P / spread                    P (H, d): principal components of z, or random and orthonormal
     int8: round(16 y), clipped to ±127
 
-`spread` gives every component unit variance, so that 8 bits suffice for each. Without P (kind `none`) the states
-keep their width. Heads standardize what they read, so the factor 16 needs no undoing.
+`spread` gives every component unit variance, so that 8 bits are enough for each. Without P (kind `none`) the states
+keep their width. Heads standardize what they read, so the factor 16 needs no inversion.
 
 Sources: principal components, Hotelling 1933; random projections, Johnson and Lindenstrauss 1984, and for their
-use Bingham and Mannila: Random projection in dimensionality reduction, KDD 2001. What they cost in accuracy:
-docs/fusion.md.
+use Bingham and Mannila: Random projection in dimensionality reduction, KDD 2001. Loss of accuracy: docs/fusion.md.
 """
 
-import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,23 +31,20 @@ from fusion_classifier.errors import DataError, UsageError, WeightsError
 from fusion_classifier.support.files import atomic_file
 
 CLIP = 8.0
-INT8_STEPS = 16.0  # a standard deviation
-MOST_BYTES = 2**33  # of a projection file's tensors; more is no projection of a text model
+INT8_STEPS = 16.0  # per standard deviation
+MOST_BYTES = 2**33  # of a projection file's tensors; no text model needs more
 
 
 @dataclass(frozen=True)
 class Projection:
-    """`mean`, `std` (layers, H); `matrix` (layers, H, d) or None; `spread` (layers, d); all float32.
+    """A fitted projection; all tensors are float32."""
 
-    `fitted_on` says of which model's files and layers: {"fingerprint", "layers"}.
-    """
-
-    mean: Tensor
-    std: Tensor
-    matrix: Tensor | None
-    spread: Tensor
-    int8: bool
-    fitted_on: dict[str, object]
+    mean: Tensor  # (layers, H)
+    std: Tensor  # (layers, H)
+    matrix: Tensor | None  # (layers, H, d)
+    spread: Tensor  # (layers, d)
+    int8: bool  # whether projected states are stored in 8 bits
+    fitted_on: dict[str, object]  # the model's "fingerprint" and "layers"
 
     @property
     def width(self) -> int:
@@ -64,14 +60,14 @@ class Projection:
 
     def to(self, device: torch.device) -> "Projection":
         """The same projection on a device."""
-        matrix = None if self.matrix is None else self.matrix.to(device)
-        return Projection(
-            self.mean.to(device), self.std.to(device), matrix, self.spread.to(device), self.int8, self.fitted_on
-        )
+        tensors: dict[str, Any] = {
+            name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)
+        }
+        return replace(self, **tensors)
 
 
 def quantize(feature: np.ndarray) -> np.ndarray:
-    """A projected feature in 8 bits: 16 steps a standard deviation, clipped at ±127, int8."""
+    """A projected feature as int8: 16 steps per standard deviation, clipped at ±127."""
     return np.clip(np.rint(feature * INT8_STEPS), -127, 127).astype(np.int8)
 
 
@@ -89,20 +85,20 @@ def fit_projection(
     Args:
         states: (T, layers, H).
         kind: `pca`, `random` or `none`.
-        width: d; None only for `none`.
-        int8: whether projected states are kept in 8 bits.
-        fitted_on: the model's fingerprint and layers.
-        seed: of a random projection.
+        width: Width d of projected states; None only for `none`.
+        int8: Whether projected states are stored in 8 bits.
+        fitted_on: The model's "fingerprint" and "layers".
+        seed: Seed of a random projection. Default: 0.
 
     Raises:
-        UsageError: a width that can't be.
-        DataError: too few tokens.
+        UsageError: An impossible width.
+        DataError: Too few tokens.
     """
     count, layers, hidden = states.shape
     if kind != "none" and (width is None or not 1 <= width < hidden):
-        raise UsageError(f"--width {width}: give 1 to {hidden - 1}, less than the encoder's {hidden}")
+        raise UsageError(f"`width` {width}: give 1 to {hidden - 1}, less than the encoder's {hidden}")
     if count <= (width or 1):
-        raise DataError(f"{count:,} tokens are too few to fit a projection to width {width}; raise --texts")
+        raise DataError(f"{count:,} tokens are too few to fit a projection to width {width}; raise `texts`")
     x = states.double()
     mean, std = clipped_statistics(x)
     z = ((x - mean) / std).clamp(-CLIP, CLIP)
@@ -137,10 +133,10 @@ def load_projection(path: Path) -> Projection:
     """Read what `save_projection` wrote.
 
     Raises:
-        WeightsError: it is not there, or something else.
+        WeightsError: The file does not exist, or is something else.
     """
     if not path.is_file():
-        raise WeightsError(f"{path}: no such projection file; fec project makes one")
+        raise WeightsError(f"{path}: no such projection file; `fec project` makes one")
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
@@ -154,7 +150,7 @@ def load_projection(path: Path) -> Projection:
             mean, std, matrix, spread, bool(json.loads(metadata["int8"])), json.loads(metadata["fitted_on"])
         )
     except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
-        raise WeightsError(f"{path}: is not a projection that fec project wrote ({error})") from error
+        raise WeightsError(f"{path}: is not a projection that `fec project` wrote ({error})") from error
     layers, hidden = mean.shape if mean.ndim == 2 else (0, 0)
     fits = std.shape == mean.shape and spread.ndim == 2 and spread.shape[0] == layers and layers > 0
     if matrix is not None:
@@ -164,16 +160,3 @@ def load_projection(path: Path) -> Projection:
     if not fits or not all(torch.isfinite(tensor).all() for tensor in tensors.values()):
         raise WeightsError(f"{path}: the tensors of this projection do not fit together")
     return found
-
-
-def fingerprint_of(path: Path) -> str:
-    """SHA-256 of a projection file, which is part of the encoder's key.
-
-    Raises:
-        WeightsError: it is not there.
-    """
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise WeightsError(f"{path}: no such projection file ({error.strerror}); fec project makes one") from error

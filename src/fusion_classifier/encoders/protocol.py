@@ -4,7 +4,7 @@
     PrecomputedEncoder(texts, features)                              features computed elsewhere
     SentenceTransformer("...")                                       wrapped by SentenceTransformerEncoder
 
-They are accepted wherever the name of an encoder is. Features are kept in the store under the name and the version.
+They are accepted wherever the name of an encoder is. Features are stored under the name and the version.
 """
 
 import hashlib
@@ -17,8 +17,6 @@ import numpy as np
 from fusion_classifier.config import EncoderConfig
 from fusion_classifier.errors import DataError, FecError, NonFiniteError, UsageError, reason
 
-Function = Callable[[list[str]], Any]
-
 
 @runtime_checkable
 class Encoder(Protocol):
@@ -30,7 +28,7 @@ class Encoder(Protocol):
 
     @property
     def version(self) -> str:
-        """Changes whenever the features of a text change: features are stored by name and version."""
+        """Any string, another one whenever the features of a text change."""
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """Features of N texts: (N, H), or (N, layers, H)."""
@@ -40,15 +38,15 @@ class FunctionEncoder:
     """A function as an encoder.
 
     Args:
-        function: takes a list of N strings, returns an array (N, H) or (N, layers, H): numpy, torch, or scipy.sparse.
-        name: name of the encoder.
-        version: any string. Give another one when the function changes: features are stored by name and version.
+        function: Takes a list of N strings, returns an array (N, H) or (N, layers, H): numpy, torch or scipy.sparse.
+        name: Name of the encoder.
+        version: Any string; give another one when the function changes.
 
     Raises:
-        UsageError: the name or the version is missing.
+        UsageError: The name or the version is missing.
     """
 
-    def __init__(self, function: Function, name: str, version: str) -> None:
+    def __init__(self, function: Callable[[list[str]], Any], name: str, version: str) -> None:
         self.function, self.name, self.version = function, name, version
         check_names(self)
 
@@ -58,43 +56,37 @@ class FunctionEncoder:
 
 
 class PrecomputedEncoder:
-    """Features computed elsewhere.
+    """Features computed elsewhere. The version is a hash of texts and features.
 
     Args:
-        texts: N texts: all that the classifier will be given, in training and in prediction.
+        texts: N texts: all that the classifier will be given, for training and for prediction.
         features: (N, H) or (N, layers, H); row i belongs to texts[i].
-        name: name of the encoder.
+        name: Name of the encoder. Default: precomputed.
 
     Raises:
-        DataError: texts and features do not fit together.
+        DataError: Texts and features do not fit together.
     """
 
     def __init__(self, texts: Sequence[str], features: Any, name: str = "precomputed") -> None:
-        self.name = name
-        texts = list(texts)
+        self.name, texts = name, list(texts)
         self._features = np.ascontiguousarray(to_array(features))
         self._rows: dict[str, int] = {}
         if len(texts) != len(self._features):
             raise DataError(f"{name}: {len(texts):,} texts, but {len(self._features):,} rows of `features`")
+        digest = hashlib.sha256(f"{self._features.dtype} {self._features.shape}".encode())
         for row, text in enumerate(texts):
             first = self._rows.setdefault(text, row)
             if first != row and not np.array_equal(self._features[first], self._features[row]):
                 raise DataError(f"{name}: `texts[{row}]` is the same as `texts[{first}]`, with other features")
-        digest = hashlib.sha256(f"{self._features.dtype} {self._features.shape}".encode())
-        for text in texts:
             digest.update(hashlib.sha256(text.encode()).digest())
         digest.update(self._features.data)
         self.version = digest.hexdigest()
 
     def check(self, texts: Iterable[str], what: str = "texts") -> None:
-        """Check that all texts have features.
-
-        Args:
-            texts: The texts.
-            what: Their name in the error. Default: texts.
+        """Check that all texts have features; `what` is their name in the error.
 
         Raises:
-            DataError: One has none.
+            DataError: One has none; the message has its index.
         """
         for index, text in enumerate(texts):
             if text not in self._rows:
@@ -104,11 +96,7 @@ class PrecomputedEncoder:
                 )
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
-        """Features of N texts: (N, H) or (N, layers, H).
-
-        Raises:
-            DataError: A text without features.
-        """
+        """Features of N texts: (N, H) or (N, layers, H)."""
         self.check(texts)
         return self._features[[self._rows[text] for text in texts]]
 
@@ -117,8 +105,8 @@ class SentenceTransformerEncoder:
     """A SentenceTransformer of the package sentence-transformers.
 
     Args:
-        model: the SentenceTransformer, on the device where it shall compute.
-        name: name of the encoder; that of the model unless given.
+        model: The SentenceTransformer, on the device that shall compute.
+        name: Name of the encoder. Default: that of the model.
     """
 
     def __init__(self, model: Any, name: str | None = None) -> None:
@@ -127,32 +115,26 @@ class SentenceTransformerEncoder:
 
     @property
     def version(self) -> str:
-        """Hash of weights, modules and tokenizer: a model that was trained further has another."""
-        import torch  # noqa: PLC0415 - loaded by the model's own package
+        """Hash of weights, modules, prompts and tokenizer; another one after further training."""
+        import torch  # noqa: PLC0415 - imported by the model's own package
 
-        described = [repr(self.model), getattr(self.model, "prompts", None), _default_prompt(self.model)]
-        digest = hashlib.sha256(repr(described).encode())
+        settings = [getattr(self.model, name, None) for name in ("prompts", "default_prompt_name")]
+        digest = hashlib.sha256(repr([repr(self.model), settings]).encode())
         backend = getattr(getattr(self.model, "tokenizer", None), "backend_tokenizer", None)
-        if backend is not None:
-            digest.update(backend.to_str().encode())
+        digest.update(b"" if backend is None else backend.to_str().encode())
         for name, tensor in sorted(self.model.state_dict().items()):
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
             digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
         return digest.hexdigest()
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
-        """Sentence embeddings: (N, H)."""
+        """Sentence embeddings of N texts: (N, H)."""
         return to_array(self.model.encode(list(texts), show_progress_bar=False))
 
 
-def _default_prompt(model: Any) -> Any:
-    return getattr(model, "default_prompt_name", None)
-
-
 def _model_name(model: Any) -> str:
-    """The Hub id or the folder's name of a SentenceTransformer's first module."""
-    modules = list(model.children()) if hasattr(model, "children") else []
-    config = getattr(getattr(modules[0], "auto_model", None), "config", None) if modules else None
+    """Hub id or folder name of a SentenceTransformer's first module."""
+    config = getattr(getattr(next(model.children(), None), "auto_model", None), "config", None)
     name = str(getattr(config, "_name_or_path", "") or "sentence-transformer")
     return Path(name).name if Path(name).exists() else name
 
@@ -171,7 +153,7 @@ def as_encoder(given: Any) -> Encoder:
     if isinstance(given, Encoder):
         check_names(given)
         return given
-    if not isinstance(given, type) and all(hasattr(given, part) for part in ("encode", "state_dict")):
+    if not isinstance(given, type) and all(hasattr(given, part) for part in ("encode", "state_dict", "children")):
         return SentenceTransformerEncoder(given)
     if callable(given):
         return FunctionEncoder(given, getattr(given, "name", ""), getattr(given, "version", ""))
@@ -182,41 +164,33 @@ def as_encoder(given: Any) -> Encoder:
 
 
 def check_names(encoder: Encoder) -> None:
-    """See that an encoder has a name and a version.
+    """Check the name and the version of an encoder.
 
     Raises:
-        UsageError: it has none.
+        UsageError: One is missing.
     """
     for field, value in (("name", encoder.name), ("version", encoder.version)):
         if not isinstance(value, str) or not value.strip():
             raise UsageError(
-                f"a function or object as encoder needs a {field} (a string): features are stored by name and "
-                "version, and those of another version are never read; "
-                "see FunctionEncoder(function, name=..., version=...)"
+                f"an encoder that is a function or an object needs a {field} (a string), because features are stored "
+                "by name and version: FunctionEncoder(function, name=..., version=...)"
             )
 
 
 def to_array(values: Any) -> np.ndarray:
-    """An array of numbers, from numpy, torch (any device) or scipy.sparse."""
+    """An array, from numpy, torch (any device) or scipy.sparse."""
     if hasattr(values, "detach"):
         values = values.detach().cpu()
-        values = (values.float() if values.is_floating_point() else values).numpy()
-    elif hasattr(values, "toarray"):
-        values = values.toarray()
-    return np.asarray(values)
+        return np.asarray(values.float() if values.is_floating_point() else values)
+    return np.asarray(values.toarray() if hasattr(values, "toarray") else values)
 
 
 def encode_checked(encoder: Encoder, texts: Sequence[str], shape: tuple[int, ...] | None = None) -> np.ndarray:
-    """What an encoder makes of N texts, checked: (N, *shape), float32.
-
-    Args:
-        encoder: the encoder.
-        texts: N texts, at least one.
-        shape: that of the encoder's other features, where it is known.
+    """Features of N texts, at least one: (N, *shape), float32; `shape` is that of earlier features, if any.
 
     Raises:
-        FecError: the encoder failed.
-        DataError: an array that does not have N rows of this shape.
+        FecError: The encoder failed.
+        DataError: An array of another shape, or not of numbers.
         NonFiniteError: NaN or infinity.
     """
     name = encoder.name

@@ -121,11 +121,7 @@ def as_encoders(specs: Any, *, features: FeatureKind = "pooled") -> tuple[Encode
 def parse_encoders(
     specs: Sequence[str], defaults: Mapping[str, str | None] | None = None, *, features: FeatureKind = "pooled"
 ) -> tuple[EncoderConfig, ...]:
-    """Several encoders, given as strings; arguments as for `parse_encoder`.
-
-    Raises:
-        UsageError: A setting or value that does not exist, no encoder, or two of one name.
-    """
+    """At least one encoder, given as strings, no two of one name; arguments and errors as of `parse_encoder`."""
     return _distinct([parse_encoder(spec, defaults, features=features) for spec in specs])
 
 

@@ -25,16 +25,10 @@ Side = Literal["left", "right"]  # where a text that is too long is cut
 
 @dataclass(frozen=True)
 class TokenizedText:
-    """Token ids of one text, special tokens included.
-
-    Attributes:
-        ids: Token ids.
-        own: False for tokens that the tokenizer added.
-        truncated: Whether the text was cut.
-    """
+    """Token ids of one text, special tokens included."""
 
     ids: tuple[int, ...]
-    own: tuple[bool, ...]
+    own: tuple[bool, ...]  # false for tokens that the tokenizer added
     truncated: bool
 
     def __len__(self) -> int:
@@ -46,13 +40,8 @@ def tokenize(
 ) -> list[TokenizedText]:
     """Token ids of each text in a template, cut to the encoder's `max_length`.
 
-    A text that is too long loses its end (`side` left: its start), never the template around it.
-
-    Args:
-        encoder: Encoder whose tokenizer is used.
-        texts: N texts.
-        template: Default: the encoder's first.
-        side: Where texts are cut. Default: right.
+    A text that is too long loses its end (`side` left: its start), never the template around it, which is the
+    encoder's first one by default.
 
     Raises:
         DataError: A text that is not valid Unicode.
@@ -118,20 +107,14 @@ def _truncate_in_template(
 
 
 def is_truncated(encoder: LoadedEncoder, text: str) -> bool:
-    """Whether a text is too long for one of the encoder's templates; an encoder that is an object cuts none here."""
+    """Whether a text is too long for one of the encoder's templates; never for an object."""
     if isinstance(encoder, ObjectEncoder):
         return False
     return any(tokenize(encoder, [text], template)[0].truncated for template in encoder.config.templates)
 
 
 def token_lengths(identity: EncoderIdentity, texts: Sequence[str]) -> np.ndarray:
-    """Tokens of each text in the encoder's template, special tokens included, before it is cut: (N,), int64.
-
-    The model is not loaded.
-
-    Raises:
-        WeightsError: The tokenizer can't be loaded.
-    """
+    """Tokens per text in the encoder's template, special tokens included, uncut: (N,), int64. Loads no model."""
     tokenizer, template = load_tokenizer(identity), identity.config.template
     lengths: list[int] = []
     for start in range(0, len(texts), LENGTHS_BATCH):

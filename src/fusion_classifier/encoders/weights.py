@@ -41,17 +41,11 @@ HUB_PATTERNS = [*CONTENT_FILES, "*.safetensors", "*.safetensors.index.json"]
 
 @dataclass(frozen=True)
 class Weights:
-    """A model's files on this machine.
-
-    Attributes:
-        folder: Folder of the files.
-        gguf_file: Name of the GGUF file in it, where the model is one.
-        source: Where they were found: path, package, FEC_MODELS, Hub or Hub cache; object for none.
-    """
+    """A model's files on this machine."""
 
     folder: Path
-    gguf_file: str | None
-    source: str
+    gguf_file: str | None  # name of the GGUF file in the folder, if the model is one
+    source: str  # path, package, FEC_MODELS, Hub or Hub cache; object for an encoder without files
 
     @property
     def commit(self) -> str | None:
@@ -76,11 +70,7 @@ def models_folder() -> Path:
 
 
 def locate(config: EncoderConfig, *, download: bool = True) -> Weights:
-    """The local folder with a model's files, downloaded from the Hub where needed.
-
-    Args:
-        config: The encoder.
-        download: Whether the Hub may be asked. Default: True.
+    """The local folder with a model's files, downloaded from the Hub if needed and `download` allows it.
 
     Raises:
         WeightsError: Not found, gated, or in a format that can contain code; the message says what to do.

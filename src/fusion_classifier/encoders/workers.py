@@ -17,7 +17,7 @@ MOST_WORKERS = 8  # more would wait for the interpreter; further cores share in 
 
 @dataclass
 class _Callers:
-    """Number of callers within `batch_workers`, and torch's number of threads before the first of them came."""
+    """Callers within `batch_workers` now, and torch's number of threads before the first of them."""
 
     lock: Lock = field(default_factory=Lock)
     inside: int = 0

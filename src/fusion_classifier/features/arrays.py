@@ -17,15 +17,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TokenStates:
-    """A batch of token states, without padding: all tokens of its texts, text after text.
+    """A batch of token states, without padding: all tokens of its texts, text after text."""
 
-    Attributes:
-        states: (T, layers, H), as they are stored.
-        lengths: (B,), int64, tokens per text.
-    """
-
-    states: "Tensor"
-    lengths: "Tensor"
+    states: "Tensor"  # (T, layers, H), as they are stored
+    lengths: "Tensor"  # (B,), int64, tokens per text
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -57,15 +52,10 @@ class TokenStates:
 
 @dataclass(frozen=True)
 class FeatureShape:
-    """Shape of an encoder's features.
+    """Shape of an encoder's features."""
 
-    Attributes:
-        shape: Shape of one text's feature; if `ragged`, of one token's states (layers, H).
-        ragged: Whether a feature has one such array per token.
-    """
-
-    shape: tuple[int, ...]
-    ragged: bool
+    shape: tuple[int, ...]  # of one text's feature; if ragged, of one token's states (layers, H)
+    ragged: bool  # whether a feature has one such array per token
 
     @property
     def layers(self) -> int:
@@ -110,15 +100,10 @@ class PooledFeatures:
 
 @dataclass(frozen=True)
 class TokenFeatures:
-    """States of all tokens.
+    """States of all tokens."""
 
-    Attributes:
-        values: (tokens of all texts, layers, H), float16, float32 or int8.
-        offsets: (N + 1,), int64; text i has the rows `offsets[i]` to `offsets[i + 1]`.
-    """
-
-    values: np.ndarray
-    offsets: np.ndarray
+    values: np.ndarray  # (tokens of all texts, layers, H), float16, float32 or int8
+    offsets: np.ndarray  # (N + 1,), int64; text i has the rows `offsets[i]` to `offsets[i + 1]`
 
     def __len__(self) -> int:
         return len(self.offsets) - 1

@@ -46,14 +46,7 @@ def shape_in(schema: pa.Schema) -> FeatureShape:
 def to_table(
     hashes: np.ndarray, features: Sequence[np.ndarray], shape: FeatureShape, metadata: Mapping[str, str]
 ) -> pa.Table:
-    """Rows of a dataset.
-
-    Args:
-        hashes: (N,), dtype S16.
-        features: N arrays of `shape`, or (L, layers, H) each where that is ragged; float32 or int8.
-        shape: Shape of the features.
-        metadata: Metadata of the dataset.
-    """
+    """Rows of a dataset with this metadata; other arguments as of `EncoderFeatures.append`."""
     block = np.concatenate([feature.reshape(-1, int(np.prod(shape.shape))) for feature in features])
     ends = np.cumsum([len(feature) if shape.ragged else 1 for feature in features])
     wide: list[np.ndarray | None] = [None] * len(features)
@@ -99,11 +92,7 @@ def read_rows(dataset: Any, rows: np.ndarray) -> Features:
 
 
 def _block(table: pa.Table, shape: FeatureShape) -> Features:
-    """Features of some rows.
-
-    Raises:
-        ValueError: One of them is not what was written.
-    """
+    """Features of some rows; ValueError if one is not what was written."""
     values, ends, wide = _parts(table, shape.ragged)
     damaged = checksums(hashes_in(table), values, ends, wide) != table["checksum"].to_numpy()
     if damaged.any():
@@ -118,11 +107,7 @@ def _block(table: pa.Table, shape: FeatureShape) -> Features:
 
 
 def _parts(table: pa.Table, ragged: bool) -> tuple[np.ndarray, np.ndarray, list[np.ndarray | None]]:
-    """All values, flat; where each row begins and ends in them, (N + 1,); each row's values beyond float16.
-
-    Raises:
-        ValueError: A row without a feature.
-    """
+    """All values, flat; where each row begins and ends in them, (N + 1,); each row's values beyond float16."""
     column, wide = table["feature"].combine_chunks(), table["wide"].combine_chunks()
     width = (column.type.value_type if ragged else column.type).list_size
     vectors = column.value_lengths().to_numpy(zero_copy_only=False) if ragged else np.ones(len(table), dtype=np.int64)

@@ -36,11 +36,7 @@ class FeatureDataset:
         return self.root.locked(self.key)
 
     def open(self) -> Any:
-        """The newest version, or None if there is none yet.
-
-        Raises:
-            StoreError: It can't be read, or has another format.
-        """
+        """The newest version, None if there is none yet; StoreError if it can't be read or has another format."""
         if not self.root.exists(self.name):
             return None
         dataset = self._opened()
@@ -69,11 +65,7 @@ class FeatureDataset:
                 return None
 
     def attempts(self) -> Iterator[Any]:
-        """The newest version, again each time another writer was faster.
-
-        Raises:
-            StoreError: Too many attempts.
-        """
+        """The newest version, again each time another writer was faster; StoreError in the end."""
         for attempt in range(MOST_ATTEMPTS):
             if attempt:
                 time.sleep(random.uniform(0, min(2.0, 0.05 * 2**attempt)))

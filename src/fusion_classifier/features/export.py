@@ -27,11 +27,7 @@ def export_split(
     split: str,
     hashes: Sequence[str],
 ) -> None:
-    """Write one split.
-
-    Raises:
-        FecError: It can't be written.
-    """
+    """Write one split."""
     tensors: dict[str, np.ndarray] = {"labels": labels}
     for name, values in features.items():
         if isinstance(values, TokenFeatures):

@@ -44,20 +44,12 @@ Part = TypeVar("Part")
 
 @dataclass(frozen=True)
 class ExtractionReport:
-    """Result of an extraction for one encoder.
-
-    Attributes:
-        encoder: Name of the encoder.
-        texts: Number of different texts.
-        encoded: Number of texts encoded; the others were in the store.
-        truncated: Number of encoded texts that were too long.
-        seconds: Duration.
-    """
+    """Result of an extraction for one encoder."""
 
     encoder: str
-    texts: int
-    encoded: int
-    truncated: int
+    texts: int  # different ones
+    encoded: int  # the others were in the store
+    truncated: int  # of those encoded
     seconds: float
 
 
@@ -73,16 +65,8 @@ def extract_features(
 ) -> ExtractionReport:
     """Make sure that the store has the features of these texts.
 
-    Can be killed at any moment and run again: what was committed is not encoded again.
-
-    Args:
-        texts: Texts; duplicates are encoded once.
-        identity: The encoder.
-        store: Where features are kept.
-        device: Device that computes.
-        progress: Progress bars.
-        commit_seconds: Least time between commits. Default: 5.
-        load: Loads the encoder; called only if texts are missing.
+    Can be killed at any moment and run again: what was committed is not encoded again. The encoder is loaded, by
+    `load`, only if texts are missing.
 
     Raises:
         WeightsError, UsageError: The encoder can't be loaded.
@@ -139,12 +123,9 @@ def windows(count: int) -> list[range]:
 def window_jobs(
     encoder: TransformerEncoder, texts: Sequence[str], missing: np.ndarray
 ) -> Iterator[Job[tuple[np.ndarray, int]]]:
-    """Batches of a window without what is committed; tags are a batch's rows and its number of texts that were cut.
+    """Batches of a window without what is not `missing` (n,); tags are a batch's rows and how many texts were cut.
 
-    Args:
-        encoder: The model.
-        texts: All of the window: batches are the same whatever is committed of them.
-        missing: (n,), bool.
+    `texts` is all of the window: batches are the same whatever is committed of them.
     """
     for job in jobs_of(encoder, texts):
         kept = [i for i, row in enumerate(job.tag) if missing[row]]
@@ -191,18 +172,10 @@ def shape_of(encoder: LoadedEncoder) -> FeatureShape:
 
 
 class Commits(Generic[Part]):
-    """Collects parts and commits them every few seconds.
-
-    Args:
-        commit: Commits parts and returns the number of rows.
-        seconds: Least time between commits.
-
-    Attributes:
-        rows: Number of rows committed so far.
-    """
+    """Collects parts and commits them, by a function that returns the number of rows, every few seconds."""
 
     def __init__(self, commit: Callable[[list[Part]], int], seconds: float = COMMIT_SECONDS) -> None:
-        self.rows = 0
+        self.rows = 0  # committed so far
         self._commit, self._seconds = commit, seconds
         self._waiting: list[Part] = []
         self._next = time.monotonic() + seconds
@@ -228,11 +201,7 @@ class Commits(Generic[Part]):
 def read_features(
     texts: Sequence[str], identities: Sequence[EncoderIdentity], store: FeatureStore
 ) -> dict[str, Features]:
-    """Features of texts from the store, by encoder name.
-
-    Raises:
-        StoreError: Some are missing.
-    """
+    """Features of texts from the store, by encoder name; StoreError if some are missing."""
     hashes = hashing.hash_texts(texts)
     return {identity.config.name: store.of(identity).read(hashes) for identity in identities}
 
@@ -240,11 +209,7 @@ def read_features(
 def open_features(
     texts: Sequence[str], identities: Sequence[EncoderIdentity], store: FeatureStore, memory: int | None
 ) -> dict[str, Features] | dict[str, StoredFeatures]:
-    """Features of texts by encoder name: in memory if all fit into `memory` bytes, else left in the store.
-
-    Raises:
-        StoreError: Some are missing.
-    """
+    """As `read_features`, but left in the store if all do not fit into `memory` bytes."""
     hashes = hashing.hash_texts(texts)
     stored = {identity.config.name: store.of(identity).stored(hashes) for identity in identities}
     if memory is None or sum(values.text_bytes for values in stored.values()) * len(texts) <= memory:

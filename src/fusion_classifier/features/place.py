@@ -27,11 +27,7 @@ class Place:
 
     @classmethod
     def of(cls, root: str | os.PathLike[str]) -> "Place":
-        """The place of this name.
-
-        Raises:
-            UsageError: Neither a folder nor a prefix.
-        """
+        """The place of this name; UsageError if it is neither a folder nor a prefix."""
         text = os.fspath(root)
         scheme, separator, rest = text.partition("://")
         if not separator:

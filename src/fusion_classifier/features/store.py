@@ -89,11 +89,7 @@ class FeatureStore:
         return [name.removesuffix(ENDING) for name in self.root.folders() if name.endswith(ENDING)]
 
     def entries(self) -> list[StoreEntry]:
-        """Content of the store.
-
-        Raises:
-            StoreError: A dataset that can't be read.
-        """
+        """Content of the store; StoreError if a dataset can't be read."""
         return [EncoderFeatures(self.root, key).entry() for key in self.keys()]
 
     def find(self, name: str) -> list[str]:
@@ -117,13 +113,7 @@ class FeatureStore:
 
 
 class EncoderFeatures:
-    """Features of one encoder.
-
-    Args:
-        root: The store's place.
-        key: Key of the encoder.
-        identity: The encoder; needed to add features.
-    """
+    """Features of one encoder, whose identity is needed only to add some."""
 
     def __init__(self, root: Place, key: str, identity: EncoderIdentity | None = None) -> None:
         self.root, self.key = root, key
@@ -159,11 +149,7 @@ class EncoderFeatures:
             return shape_in(dataset.schema)
 
     def entry(self) -> StoreEntry:
-        """Encoder, shape, rows and size on disk.
-
-        Raises:
-            StoreError: There are no features, or they can't be read.
-        """
+        """Encoder, shape, rows and size on disk; StoreError if there are no features, or damaged ones."""
         dataset = self.data.open()
         if dataset is None:
             raise StoreError(f"{self.uri}: contains no features")
@@ -212,14 +198,11 @@ class EncoderFeatures:
         return 0
 
     def write_fragments(self, hashes: np.ndarray, features: list[np.ndarray], shape: FeatureShape) -> list[str]:
-        """Write features without committing them: for a worker, whose driver commits. Arguments as for `append`.
+        """Write features without committing them, as for `append`: for a worker, whose driver commits.
 
         Returns:
             Fragments as JSON, for `commit`. Those that are never committed are files that nobody reads, until `clean`
             removes them.
-
-        Raises:
-            NonFiniteError, StoreError: As for `append`.
         """
         metadata = self._checked_metadata(hashes, features)
         with self.data.writing(locked=False):
@@ -236,9 +219,6 @@ class EncoderFeatures:
 
         Returns:
             Number of rows.
-
-        Raises:
-            StoreError: The store can't be written.
         """
         from lance.fragment import FragmentMetadata  # noqa: PLC0415 - takes long; not every command opens a store
 
@@ -289,11 +269,7 @@ class EncoderFeatures:
         return stored.read(stored.rows)
 
     def stored(self, hashes: np.ndarray) -> StoredFeatures:
-        """The same, left in the store to be read a part at a time.
-
-        Raises:
-            StoreError: Some are missing.
-        """
+        """As `read`, but left in the store to be read a part at a time."""
         dataset = self.data.open()
         name = self._identity.config.name if self._identity else self.key
         known, rows = self._indexed(dataset)
@@ -322,9 +298,6 @@ class EncoderFeatures:
 
         Returns:
             Bytes removed.
-
-        Raises:
-            StoreError: The store can't be written.
         """
         with self.data.writing():
             dataset = self.data.open()

@@ -10,21 +10,13 @@ from fusion_classifier.features.arrays import Features, FeatureShape
 
 @dataclass(frozen=True)
 class StoredFeatures:
-    """Features of N texts in the store.
-
-    Attributes:
-        shape: Shape of the features.
-        rows: (N,), int64: row of each text in the store.
-        text_bytes: Average size of one text's feature.
-        read: Reads the features of some rows.
-        memory: Bytes that reading may take at a time, for all encoders together.
-    """
+    """Features of N texts in the store."""
 
     shape: FeatureShape
-    rows: np.ndarray
-    text_bytes: float
-    read: Callable[[np.ndarray], Features]
-    memory: int = 0
+    rows: np.ndarray  # (N,), int64: row of each text in the store
+    text_bytes: float  # average size of one text's feature
+    read: Callable[[np.ndarray], Features]  # reads some rows
+    memory: int = 0  # bytes that reading may take at a time, for all encoders together
 
     def __len__(self) -> int:
         return len(self.rows)
