@@ -42,7 +42,7 @@ from fusion_classifier.config import (
 )
 from fusion_classifier.encoders.device import resolve_device
 from fusion_classifier.encoders.identity import identify
-from fusion_classifier.encoders.protocol import Encoder
+from fusion_classifier.encoders.protocol import Encoder, PrecomputedEncoder
 from fusion_classifier.encoders.spec import as_encoders
 from fusion_classifier.errors import DataError
 from fusion_classifier.features.extract import extract_features, memory_for_features
@@ -148,6 +148,10 @@ class FusionClassifier(
         device, progress = resolve_device(self.device), Progress() if self.progress else QUIET
         store = FeatureStore(self.store)
         encoders = as_encoders(self.encoders, features=of_head.reads)
+        for encoder in encoders:
+            if isinstance(encoder, PrecomputedEncoder):  # here, because held-out rows have other indices
+                encoder.check(check_texts(X, "X"), "X")
+                encoder.check([] if X_valid is None else check_texts(X_valid, "X_valid"), "X_valid")
         identities = [identify(encoder, device) for encoder in encoders]
         for identity in identities:
             extract_features([*train_rows.texts, *valid_rows.texts], identity, store, device, progress)
