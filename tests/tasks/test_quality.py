@@ -50,7 +50,7 @@ def test_copies_are_counted_exact_and_normalized() -> None:
     assert found["within"] == {"train": {"exact": 1, "normalized": 2}, "test": {"exact": 0, "normalized": 0}}
     assert found["across"] == {"test in train": {"exact": 1, "normalized": 2}}
     assert found["conflicting_texts"] == {"exact": 0, "normalized": 0}
-    assert [(c.group, c.split, c.row, c.exact) for c in copies] == [
+    assert [tuple(c[key] for key in ("group", "split", "row", "exact")) for c in copies] == [
         (0, "train", 0, True),
         (0, "train", 1, True),
         (0, "train", 2, False),
@@ -66,8 +66,8 @@ def test_the_same_text_with_different_labels_is_a_conflict() -> None:
     )
     assert found["conflicting_texts"] == {"exact": 1, "normalized": 1}
     assert found["conflicting_rows"] == {"exact": 3, "normalized": 4}
-    assert all(copy.labels_differ for copy in copies)
-    assert [copy.labels for copy in copies] == [("fear",), ("fear",), ("anger",), ("joy",)]
+    assert all(copy["labels_differ"] for copy in copies)
+    assert [copy["label"] for copy in copies] == ["fear", "fear", "anger", "joy"]
 
 
 @given(train=ROWS, valid=ROWS, test=ROWS)
@@ -93,9 +93,9 @@ def test_copies_are_all_rows_with_a_duplicated_text(
 ) -> None:
     task = task_of(train=train, test=test)
     _, copies = find_duplicates(task)
-    places = [(copy.split, copy.row) for copy in copies]
+    places = [(copy["split"], copy["row"]) for copy in copies]
     assert len(set(places)) == len(places)
-    assert all(task.splits[copy.split].texts[copy.row] == copy.text for copy in copies)
+    assert all(task.splits[copy["split"]].texts[copy["row"]] == copy["text"] for copy in copies)
     alone = {
         (name, row)
         for name, part in task.splits.items()

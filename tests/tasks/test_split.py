@@ -116,7 +116,8 @@ def test_held_out_part_has_room_for_every_label() -> None:
 
 def test_hold_out_takes_a_tenth_of_train_and_leaves_test_alone() -> None:
     train, test = example(60, 40), Split(("test",), (0,))
-    splits = hold_out({"train": train, "test": test}, 0)
+    splits, note = hold_out({"train": train, "test": test}, 0)
+    assert "10 rows" in note
     assert list(splits) == ["train", "valid", "test"]
     assert splits["test"] == test
     assert (len(splits["train"]), len(splits["valid"])) == (90, 10)

@@ -13,7 +13,7 @@ encoders against all but that one, by a paired bootstrap over the evaluated text
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -36,16 +36,7 @@ from fusion_classifier.tasks.loaded import LoadedTask
 
 MOST_COMBINATIONS = 200
 RESULT_FILE = "ablation.json"
-
-
-@dataclass(frozen=True)
-class Combination:
-    """A subset of the encoders under one head: predictions of every seed, and mean training time of a seed."""
-
-    head: str
-    encoders: tuple[str, ...]
-    predictions: SplitPredictions
-    seconds: float
+Names = tuple[str, ...]  # of encoders
 
 
 def subsets(encoders: Sequence[EncoderConfig]) -> list[tuple[EncoderConfig, ...]]:
@@ -77,14 +68,21 @@ def ablate(configs: Sequence[RunConfig], task: LoadedTask, split: str, out: Path
         raise UsageError(
             f"{count} combinations of encoders and heads are more than {MOST_COMBINATIONS}; give fewer `encoders`"
         )
-    task.split(split)
+    texts = len(task.split(split))
     features_missing(task, ["train", "valid", split], [e for config in configs for e in config.encoders], work)
-    found = []
+    found, added = [], []
     for config in configs:
+        parts: dict[Names, SplitPredictions] = {}
         for chosen in subsets(config.encoders):
-            folder = out / config.head.name / "+".join(slug(encoder.name) for encoder in chosen)
-            found.append(_train(config.model_copy(update={"encoders": chosen}), task, split, folder, work))
-    text = json.dumps(_figures(found, task, split), indent=1)
+            names = tuple(encoder.name for encoder in chosen)
+            folder = out / config.head.name / "+".join(map(slug, names))
+            part, seconds = _train(config.model_copy(update={"encoders": chosen}), task, split, folder, work)
+            parts[names] = part
+            scores = {"metrics": summarize(part), "training_seconds": seconds}
+            found.append({"head": config.head.name, "encoders": names} | scores)
+        added += [{"head": config.head.name} | one for one in _compare(parts, len(task.labels))]
+    figures = {"task": task.name, "split": split, "texts": texts, "seeds": configs[0].seeds}
+    text = json.dumps(figures | {"combinations": found, "added": added}, indent=1)
     write_atomic(out / RESULT_FILE, text + "\n")
     result: dict[str, Any] = json.loads(text)
     write_pictures(out, ablation_pictures(result), work.say_once)
@@ -96,58 +94,38 @@ def slug(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.=-]+", "_", name)
 
 
-def _train(config: RunConfig, task: LoadedTask, split: str, folder: Path, work: Workspace) -> Combination:
+def _train(
+    config: RunConfig, task: LoadedTask, split: str, folder: Path, work: Workspace
+) -> tuple[SplitPredictions, float]:
+    """Predictions of every seed, and the mean training time of a seed in seconds."""
     trained = train_task(config, task, folder, work)
     part = evaluate_split(trained, split, task, [identify(encoder, work.device) for encoder in config.encoders], work)
     with atomic_file(folder / "predictions.parquet") as path:
         write_predictions([part], task.labels, path)
-    seconds = float(np.mean([sum(epoch.seconds for epoch in one.history) for one in trained.values()]))
-    return Combination(config.head.name, tuple(encoder.name for encoder in config.encoders), part, seconds)
+    return part, float(np.mean([sum(epoch.seconds for epoch in one.history) for one in trained.values()]))
 
 
-def _figures(found: Sequence[Combination], task: LoadedTask, split: str) -> dict[str, Any]:
-    """The scores of all combinations, and by head what each encoder adds to the others."""
-    added = []
-    for head in dict.fromkeys(one.head for one in found):
-        by_encoders = {one.encoders: one for one in found if one.head == head}
-        full = by_encoders.pop(max(by_encoders, key=len))
-        if len(full.encoders) == 1:
-            continue
-        for name in full.encoders:
-            rest = by_encoders[tuple(other for other in full.encoders if other != name)]
-            added.append(_added(full, rest, len(task.labels)))
-        best = max((one for one in by_encoders.values() if len(one.encoders) == 1), key=_accuracy)
-        added.append(_added(full, best, len(task.labels)) | {"best_single": True})
-    return {
-        "task": task.name,
-        "split": split,
-        "texts": len(found[0].predictions.labels),
-        "seeds": list(found[0].predictions.by_seed),
-        "combinations": [
+def _compare(parts: dict[Names, SplitPredictions], n_classes: int) -> list[dict[str, Any]]:
+    """What each encoder adds to the others, and what the others add to the best one."""
+    everything = max(parts, key=len)
+    if len(everything) == 1:
+        return []
+    best = max((names for names in parts if len(names) == 1), key=lambda names: _accuracy(parts[names]))
+    rests = [tuple(other for other in everything if other != name) for name in everything]
+    found: list[dict[str, Any]] = []
+    for rest in (*rests, best):
+        a, b = parts[everything], parts[rest]
+        metrics = differences(a.labels, list(a.answers.values()), list(b.answers.values()), n_classes)
+        found.append(
             {
-                "head": one.head,
-                "encoders": one.encoders,
-                "metrics": summarize(one.predictions),
-                "training_seconds": one.seconds,
+                "encoder": " + ".join(name for name in everything if name not in rest),
+                "to": rest,
+                "metrics": {name: asdict(one) for name, one in metrics.items()},
             }
-            for one in found
-        ],
-        "added": added,
-    }
+        )
+    found[-1]["best_single"] = True
+    return found
 
 
-def _added(full: Combination, rest: Combination, n_classes: int) -> dict[str, Any]:
-    """What the other encoders of `full` add to those of `rest`."""
-    a, b = full.predictions, rest.predictions
-    found = differences(a.labels, list(a.answers.values()), list(b.answers.values()), n_classes)
-    return {
-        "head": full.head,
-        "encoder": " + ".join(name for name in full.encoders if name not in rest.encoders),
-        "to": rest.encoders,
-        "metrics": {name: asdict(one) for name, one in found.items()},
-    }
-
-
-def _accuracy(one: Combination) -> float:
-    part = one.predictions
+def _accuracy(part: SplitPredictions) -> float:
     return float(np.mean([(answers == part.labels).mean() for answers in part.answers.values()]))

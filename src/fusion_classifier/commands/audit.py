@@ -18,7 +18,7 @@ import json
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ import numpy as np
 from fusion_classifier.config import EncoderConfig
 from fusion_classifier.encoders.identity import identify
 from fusion_classifier.encoders.tokenization import token_lengths
-from fusion_classifier.errors import FecError, UsageError
+from fusion_classifier.errors import UsageError
 from fusion_classifier.features.arrays import Features, TokenStates
 from fusion_classifier.features.extract import read_features
 from fusion_classifier.runs.context import Workspace
@@ -35,7 +35,7 @@ from fusion_classifier.runs.features import extract_task
 from fusion_classifier.support.files import user_path, write_atomic
 from fusion_classifier.tasks.loaded import LoadedTask
 from fusion_classifier.tasks.normalize import same_key
-from fusion_classifier.tasks.quality import Copy, data_quality, label_indices, measure_lengths
+from fusion_classifier.tasks.quality import data_quality, label_indices, measure_lengths
 
 AUDIT_FILE = "audit.json"
 ISSUES_FILE = "label_issues.csv"
@@ -51,33 +51,6 @@ BLOCK_TEXTS = 256  # averaged at once
 
 class NotJudgedError(UsageError):
     """Label errors can't be looked for here."""
-
-
-@dataclass(frozen=True)
-class LabelIssue:
-    """A row whose label is doubtful. `quality`: probability of the given label; `probabilities` (C,)."""
-
-    split: str
-    row: int
-    text: str
-    given: str
-    suggested: str
-    quality: float
-    probabilities: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class LabelErrors:
-    """Doubtful labels among `rows`, worst first; `accuracy` is that of the out-of-fold predictions.
-
-    `labels` names the columns of the probabilities. `left_out`: labels with too few different texts to judge.
-    """
-
-    rows: int
-    accuracy: float
-    labels: tuple[str, ...]
-    left_out: tuple[str, ...]
-    issues: tuple[LabelIssue, ...]
 
 
 def audit(
@@ -108,18 +81,18 @@ def audit(
             tokens[config.name] = _token_figures(task, config, work)
     if not encoders:
         notes.append("Tokens were not counted: `encoders` not given.")
-    errors = None
+    found, issues = None, None
     try:
         if not label_errors:
             raise NotJudgedError("it was not asked for")
-        errors = find_label_errors(task, encoders, work)
+        found, issues = find_label_errors(task, encoders, work)
+        if found["left_out"]:
+            notes.append(
+                f"Label errors: rows with the labels {', '.join(found['left_out'])} were left out, which have fewer "
+                f"than {FOLDS} different texts in {' and '.join(ISSUE_SPLITS)}."
+            )
     except NotJudgedError as error:
         notes.append(f"Label errors were not looked for: {error}.")
-    if errors is not None and errors.left_out:
-        notes.append(
-            f"Label errors: rows with the labels {', '.join(errors.left_out)} were left out, which have fewer than "
-            f"{FOLDS} different texts in {' and '.join(ISSUE_SPLITS)}."
-        )
     figures = {
         "task": task.name,
         "source": task.source,
@@ -127,45 +100,40 @@ def audit(
         "splits": quality.pop("splits"),
         "tokens": tokens,
         **quality,
-        "label_errors": None if errors is None else _error_figures(errors, list(tokens)),
+        "label_errors": found,
         "notes": notes,
     }
     figures["duplicates"]["rows_in_file"] = len(copies)
-    _write(out, figures, copies, errors)
+    _write(out, figures, copies, issues)
     return figures
 
 
 def _check_folder(out: Path) -> None:
     """Check that the folder contains nothing but an earlier audit, before minutes of work."""
     user_path(str(out), "out")
-    try:
-        others = sorted(path.name for path in out.iterdir() if not path.name.startswith("."))
-    except FileNotFoundError:
-        return
-    except NotADirectoryError as error:
-        raise UsageError(f"{out}: is a file, or in one; choose another `out`") from error
-    except OSError as error:
-        raise FecError(f"{out}: can't be read ({error.strerror}); choose another `out`") from error
+    if out.is_file() or any(path.is_file() for path in out.parents):
+        raise UsageError(f"{out}: is a file, or in one; choose another `out`")
+    others = sorted(path.name for path in out.iterdir() if path.name[0] != ".") if out.is_dir() else []
     if others and AUDIT_FILE not in others:
         raise UsageError(f"{out}: is not an audit folder (it contains {others[0]}); choose another `out`")
 
 
 def _token_figures(task: LoadedTask, config: EncoderConfig, work: Workspace) -> dict[str, Any]:
     """Tokens per text by split, and the number of texts longer than the encoder's limit."""
-    parts = task.splits.values()
-    counts = token_lengths(identify(config, work.device), [text for part in parts for text in part.texts])
-    by_split = np.split(counts, np.cumsum([len(part) for part in parts])[:-1])
-    splits = {
-        name: measure_lengths(found.tolist()) | {"too_long": int((found > config.max_length).sum())}
-        for name, found in zip(task.splits, by_split, strict=True)
-    }
+    texts = [text for part in task.splits.values() for text in part.texts]
+    counts, splits = iter(token_lengths(identify(config, work.device), texts).tolist()), {}
+    for name, part in task.splits.items():
+        lengths = list(islice(counts, len(part)))
+        splits[name] = measure_lengths(lengths) | {"too_long": sum(n > config.max_length for n in lengths)}
     return {"max_length": config.max_length, "splits": splits}
 
 
 # --- label errors ------------------------------------------------------------------------------------------
 
 
-def find_label_errors(task: LoadedTask, encoders: Sequence[EncoderConfig], work: Workspace) -> LabelErrors:
+def find_label_errors(
+    task: LoadedTask, encoders: Sequence[EncoderConfig], work: Workspace
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Rows of train and valid whose label is doubtful.
 
     Confident learning: each text gets probabilities from a model that was not trained on it or on a copy of it; where
@@ -173,6 +141,10 @@ def find_label_errors(task: LoadedTask, encoders: Sequence[EncoderConfig], work:
 
     Source: Northcutt, Jiang, Chuang: Confident Learning: Estimating Uncertainty in Dataset Labels, JAIR 70, 2021,
     https://arxiv.org/abs/1911.00068; as implemented by `cleanlab`.
+
+    Returns:
+        Figures for `audit.json`, and the rows of `label_issues.csv`, worst first; `quality` is the probability of the
+        given label. Labels with too few different texts are `left_out`.
 
     Raises:
         NotJudgedError: cleanlab is not installed, or encoders or rows are missing.
@@ -188,14 +160,13 @@ def find_label_errors(task: LoadedTask, encoders: Sequence[EncoderConfig], work:
         raise NotJudgedError("that is for tasks with one label per text")
     texts = [task.splits[name].texts[row] for name, row in rows]
     labels = np.array([one for (one,) in given], dtype=np.int64)
-    groups = np.unique([same_key(text) for text in texts], return_inverse=True)[1] if texts else labels
+    groups = np.unique(np.array([same_key(text) for text in texts], dtype=object), return_inverse=True)[1]
     judged = [i for i in range(len(task.labels)) if len(set(groups[labels == i].tolist())) >= FOLDS]
     if len(judged) < 2:
         raise NotJudgedError(
             f"that takes two labels with {FOLDS} different texts or more in {' and '.join(ISSUE_SPLITS)}"
         )
-    left_out = tuple(task.labels[i] for i in sorted(set(labels.tolist()) - set(judged)))
-    names = tuple(task.labels[i] for i in judged)
+    names = [task.labels[i] for i in judged]
     chosen = np.flatnonzero(np.isin(labels, judged))
     extract_task(task, splits, encoders, work)
     identities = [identify(config, work.device) for config in encoders]
@@ -205,13 +176,26 @@ def find_label_errors(task: LoadedTask, encoders: Sequence[EncoderConfig], work:
     with work.progress.bar(f"predicting {len(chosen):,} texts from the others", total=None):
         probabilities = out_of_fold(matrix, number, groups[chosen])
         doubtful, quality = _doubtful(number, probabilities)
-    issues = []
+    issues: list[dict[str, Any]] = []
     for i in doubtful:
-        (name, row), suggested = rows[chosen[i]], names[probabilities[i].argmax()]
-        found = tuple(probabilities[i].tolist())
-        issues.append(LabelIssue(name, row, texts[chosen[i]], names[number[i]], suggested, float(quality[i]), found))
-    accuracy = float((probabilities.argmax(1) == number).mean())
-    return LabelErrors(len(chosen), accuracy, names, left_out, tuple(issues))
+        split, row = rows[chosen[i]]
+        issue = {"split": split, "row": row, "text": texts[chosen[i]], "given": names[number[i]]}
+        issue |= {"suggested": names[probabilities[i].argmax()], "quality": float(quality[i])}
+        issues.append(issue | {f"p({label})": p for label, p in zip(names, probabilities[i].tolist(), strict=True)})
+    by_label = Counter(issue["given"] for issue in issues)
+    pairs = Counter((issue["given"], issue["suggested"]) for issue in issues)
+    figures = {
+        "rows": len(chosen),
+        "splits": list(ISSUE_SPLITS),
+        "encoders": [config.name for config in encoders],
+        "folds": FOLDS,
+        "out_of_fold_accuracy": float((probabilities.argmax(1) == number).mean()),
+        "left_out": [task.labels[i] for i in sorted(set(labels.tolist()) - set(judged))],
+        "issues": len(issues),
+        "by_label": {label: by_label[label] for label in names},
+        "pairs": [{"given": a, "suggested": b, "rows": n} for (a, b), n in pairs.most_common(MOST_PAIRS)],
+    }
+    return figures, issues
 
 
 def pooled(features: Features) -> np.ndarray:
@@ -263,58 +247,23 @@ def _doubtful(labels: np.ndarray, probabilities: np.ndarray) -> tuple[list[int],
 # --- what is written ---------------------------------------------------------------------------------------
 
 
-def _error_figures(errors: LabelErrors, encoders: list[str]) -> dict[str, Any]:
-    given = Counter(issue.given for issue in errors.issues)
-    pairs = Counter((issue.given, issue.suggested) for issue in errors.issues)
-    return {
-        "rows": errors.rows,
-        "splits": list(ISSUE_SPLITS),
-        "encoders": encoders,
-        "folds": FOLDS,
-        "out_of_fold_accuracy": errors.accuracy,
-        "left_out": list(errors.left_out),
-        "issues": len(errors.issues),
-        "by_label": {label: given[label] for label in errors.labels},
-        "pairs": [{"given": a, "suggested": b, "rows": n} for (a, b), n in pairs.most_common(MOST_PAIRS)],
-    }
-
-
-def _write(out: Path, figures: dict[str, Any], copies: list[Copy], errors: LabelErrors | None) -> None:
+def _write(
+    out: Path, figures: dict[str, Any], copies: list[dict[str, Any]], issues: list[dict[str, Any]] | None
+) -> None:
     # First: it makes the folder an audit's, so that an audit that was stopped here can be repeated.
     write_atomic(out / AUDIT_FILE, json.dumps(figures, indent=2, ensure_ascii=False) + "\n")
-    _write_csv(
-        out / "labels.csv",
-        ["label", *figures["splits"]],
-        ([label, *by_split.values()] for label, by_split in figures["labels"]["rows"].items()),
-    )
-    _write_csv(
-        out / "duplicates.csv",
-        ["group", "exact", "labels_differ", "split", "row", "label", "text"],
-        (
-            [c.group, _yes(c.exact), _yes(c.labels_differ), c.split, c.row, ", ".join(c.labels), c.text]
-            for c in copies
-        ),
-    )
-    _write_csv(
-        out / "label_words.csv",
-        ["label", "rows", "rows_with_its_name", "texts_with_its_name"],
-        (list(word.values()) for word in figures["label_words"]["by_label"]),
-    )
-    if errors is None:
+    counts = figures["labels"]["rows"].items()
+    _write_csv(out / "labels.csv", ["label", *figures["splits"]], ([label, *n.values()] for label, n in counts))
+    header = ["group", "exact", "labels_differ", "split", "row", "label", "text"]
+    _write_csv(out / "duplicates.csv", header, ([copy[key] for key in header] for copy in copies))
+    words = (list(word.values()) for word in figures["label_words"]["by_label"])
+    _write_csv(out / "label_words.csv", ["label", "rows", "rows_with_its_name", "texts_with_its_name"], words)
+    if issues is None:
         (out / ISSUES_FILE).unlink(missing_ok=True)  # that of an earlier audit
-        return
-    _write_csv(
-        out / ISSUES_FILE,
-        ["split", "row", "text", "given", "suggested", "quality", *(f"p({label})" for label in errors.labels)],
-        (
-            [i.split, i.row, i.text, i.given, i.suggested, *(round(p, 4) for p in (i.quality, *i.probabilities))]
-            for i in errors.issues
-        ),
-    )
-
-
-def _yes(value: bool) -> str:
-    return "yes" if value else "no"
+    else:
+        labels = [f"p({label})" for label in figures["label_errors"]["by_label"]]
+        header = ["split", "row", "text", "given", "suggested", "quality", *labels]
+        _write_csv(out / ISSUES_FILE, header, ([issue[key] for key in header] for issue in issues))
 
 
 def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -322,5 +271,11 @@ def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object
     text = io.StringIO()
     writer = csv.writer(text, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
     writer.writerow(header)
-    writer.writerows(rows)
+    writer.writerows([_cell(value) for value in row] for row in rows)
     write_atomic(path, text.getvalue())
+
+
+def _cell(value: object) -> object:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return round(value, 4) if isinstance(value, float) else value

@@ -1,13 +1,14 @@
 """Labels of a table's rows: columns, separators, order and hierarchy."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from fusion_classifier.config import TaskConfig
 from fusion_classifier.errors import DataError
-from fusion_classifier.tasks.readers import Row, checked_text, column, encodable, utf8_lines
+from fusion_classifier.tasks.readers import Row, checked_text, column, encodable, read_rows, utf8_lines
 
-MOST_DIGITS = 18  # of a label that is a number; a longer row of digits is a name
+MOST_DIGITS = 18  # of a label that is a number; more digits are a name
 INDICATORS = {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False}
 
 
@@ -31,10 +32,18 @@ def is_multilabel(config: TaskConfig) -> bool:
     return config.multilabel or bool(config.label_columns)
 
 
-def column_names(config: TaskConfig) -> tuple[str, ...]:
-    """All columns that are read."""
+def read_labelled(path: Path, config: TaskConfig, header: Sequence[str] | None = None) -> list[Labelled]:
+    """All texts and labels of a file; `header` as for `read_rows`.
+
+    Raises:
+        DataError: the file, a row or a field can't be used.
+    """
     more = (config.augment_column,) if config.augment_column else ()
-    return (config.text_column, *(config.label_columns or (config.label_column,)), *more)
+    columns = (config.text_column, *(config.label_columns or (config.label_column,)), *more)
+    rows = [labelled(row, config) for row in read_rows(path, columns, header)]
+    if not rows:
+        raise DataError(f"{path}: has no rows")
+    return rows
 
 
 def labelled(row: Row, config: TaskConfig) -> Labelled:
@@ -44,20 +53,17 @@ def labelled(row: Row, config: TaskConfig) -> Labelled:
         DataError: a column is missing, or its value can't be used.
     """
     text = checked_text(column(row, config.text_column, "text_column"), row.place)
-    label = _several_labels(row, config) if is_multilabel(config) else _one_label(row, config)
+    label: str | tuple[str, ...]
+    if is_multilabel(config):
+        label = _several_labels(row, config)
+    else:
+        label = _checked_label(column(row, config.label_column, "label_column"), row.place)
     paraphrase = None
     if config.augment_column is not None:
         value = column(row, config.augment_column, "augment_column")
         if value is not None and (not isinstance(value, str) or value.strip()):  # a row may have none
             paraphrase = checked_text(value, row.place)
     return Labelled(row.place, text, label, paraphrase)
-
-
-def _one_label(row: Row, config: TaskConfig) -> str:
-    value = column(row, config.label_column, "label_column")
-    if isinstance(value, list):
-        raise DataError(f"{row.place}: the label is {value!r}; give a name or a number, or set `multilabel`")
-    return _checked_label(value, row.place)
 
 
 def _several_labels(row: Row, config: TaskConfig) -> tuple[str, ...]:
@@ -80,7 +86,7 @@ def _checked_label(value: object, place: str) -> str:
         value = int(value)
     label = str(value).strip() if isinstance(value, (str, int, float)) else ""
     if not label or label == "nan":
-        raise DataError(f"{place}: the label is {value!r}; give a name or a number, or remove the row")
+        raise DataError(f"{place}: the label is {value!r}; give a name or a number (several: set `multilabel`)")
     return encodable(label, place, "label")
 
 
@@ -112,18 +118,16 @@ def read_label_order(path: Path) -> tuple[str, ...]:
     Raises:
         DataError: a line of another form, or numbers that are not 0 to C − 1.
     """
-    numbered: dict[int, str] = {}
+    numbered = []
     for place, line in _lines(path):
         name, _, index = line.rpartition(" ")
-        name = name.strip()
-        if not name or not index.isdecimal() or len(index) > MOST_DIGITS:
+        if not name or not is_number(index):
             raise DataError(f"{place}: expected a name and a number, found {line!r}")
-        if int(index) in numbered or name in numbered.values():
-            raise DataError(f"{place}: {line!r} repeats a name or a number")
-        numbered[int(index)] = name
-    if sorted(numbered) != list(range(len(numbered))):
-        raise DataError(f"{path}: the numbers must run from 0 to {len(numbered) - 1} without a gap")
-    return tuple(numbered[index] for index in range(len(numbered)))
+        numbered.append((int(index), name.strip()))
+    names = dict(sorted(numbered))
+    if list(names) != list(range(len(numbered))) or len(set(names.values())) < len(names):
+        raise DataError(f"{path}: the numbers must run from 0 to {len(numbered) - 1}, and no name may be there twice")
+    return tuple(names.values())
 
 
 def read_label_tree(path: Path) -> tuple[tuple[str, str], ...]:

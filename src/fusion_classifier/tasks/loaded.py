@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -72,7 +72,7 @@ class LoadedTask:
     splits: dict[str, Split]
     source: str
     licence: str = "unknown"
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
     multilabel: bool = False
     augmentation: Split | None = None
     label_tree: tuple[tuple[str, str], ...] = ()

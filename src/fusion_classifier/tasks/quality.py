@@ -4,8 +4,7 @@ Rows are counted from 0 within their split, as in a run's `predictions.parquet`.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 from itertools import combinations
 from typing import Any
 
@@ -14,26 +13,11 @@ import numpy as np
 from fusion_classifier.tasks.loaded import Label, LoadedTask
 from fusion_classifier.tasks.normalize import normalized, same_key
 
+Row = dict[str, Any]  # a row of duplicates.csv
 FEW_ROWS = 10  # a label with fewer training rows is hardly learned, and hardly measured
 
 
-@dataclass(frozen=True)
-class Copy:
-    """A row whose text is duplicated; rows of one `group` have the same text up to case and punctuation.
-
-    `exact`: another row has exactly this text. `labels_differ`: the rows of the group have different labels.
-    """
-
-    group: int
-    exact: bool
-    labels_differ: bool
-    split: str
-    row: int
-    labels: tuple[str, ...]
-    text: str
-
-
-def data_quality(task: LoadedTask) -> tuple[dict[str, Any], list[Copy]]:
+def data_quality(task: LoadedTask) -> tuple[dict[str, Any], list[Row]]:
     """All figures of this module, and the rows with a duplicated text."""
     duplicates, copies = find_duplicates(task)
     splits = {
@@ -55,65 +39,62 @@ def label_indices(label: Label) -> tuple[int, ...]:
 
 def measure_lengths(lengths: Iterable[int]) -> dict[str, float]:
     """Mean, median, 95 % quantile `p95` and maximum; zeros for no texts."""
-    array = np.fromiter(lengths, dtype=np.int64)
-    if not len(array):
-        return {"mean": 0.0, "median": 0.0, "p95": 0.0, "max": 0}
+    array = np.array([*lengths] or [0])
     p95 = float(np.quantile(array, 0.95))
     return {"mean": float(array.mean()), "median": float(np.median(array)), "p95": p95, "max": int(array.max())}
 
 
-def find_duplicates(task: LoadedTask) -> tuple[dict[str, Any], list[Copy]]:
+def find_duplicates(task: LoadedTask) -> tuple[dict[str, Any], list[Row]]:
     """Counts of duplicated texts, each `exact` and `normalized` (up to case and punctuation), and their rows.
 
     `within`: rows of each split that repeat an earlier one of it. `across`: for "test in train" and so on, rows of
     the first split whose text is also in the second. `conflicting_texts`: texts with different labels, in
     `conflicting_rows`, over all splits.
+
+    A row has the same `group` as the others with its text; `exact` says whether one of them is the same to the
+    letter, and `labels_differ` whether labels of the group differ.
     """
-    texts = {name: part.texts for name, part in task.splits.items()}
-    keys = {name: [same_key(text) for text in part] for name, part in texts.items()}
-    exact, alike = _places(texts), _places(keys)
-
-    def conflict(places: list[tuple[str, int]]) -> bool:
-        return len({label_indices(task.splits[name].labels[row]) for name, row in places}) > 1
-
+    exact, alike = defaultdict[str, list[Row]](list), defaultdict[str, list[Row]](list)
+    for name, part in task.splits.items():
+        for row, (text, label) in enumerate(zip(part.texts, part.labels, strict=True)):
+            labels = ", ".join(task.labels[i] for i in label_indices(label))
+            found: Row = {"split": name, "row": row, "label": labels, "text": text}
+            exact[text].append(found)
+            alike[same_key(text)].append(found)
     copies = []
-    for group, places in enumerate(places for places in alike.values() if len(places) > 1):
-        differ = conflict(places)
-        for name, row in places:
-            text = texts[name][row]
-            labels = tuple(task.labels[i] for i in label_indices(task.splits[name].labels[row]))
-            copies.append(Copy(group, len(exact[text]) > 1, differ, name, row, labels, text))
-    conflicts = [[len(places) for places in found.values() if conflict(places)] for found in (exact, alike)]
-    figures = {
-        "within": {
-            name: _same(*(len(part[name]) - len(set(part[name])) for part in (texts, keys))) for name in texts
-        },
+    for group, rows in enumerate(rows for rows in alike.values() if len(rows) > 1):
+        differ = _labels_differ(rows)
+        for found in rows:
+            copies.append({"group": group, "exact": len(exact[found["text"]]) > 1, "labels_differ": differ, **found})
+    counts = (_count_duplicates(list(groups.values()), list(task.splits)) for groups in (exact, alike))
+    return _side_by_side(*counts), copies
+
+
+def _labels_differ(rows: list[Row]) -> bool:
+    return len({row["label"] for row in rows}) > 1
+
+
+def _count_duplicates(groups: list[list[Row]], splits: list[str]) -> dict[str, Any]:
+    by_split = [Counter(row["split"] for row in rows) for rows in groups]
+    conflicts = [len(rows) for rows in groups if _labels_differ(rows)]
+    return {
+        "within": {name: sum(max(n[name] - 1, 0) for n in by_split) for name in splits},
         "across": {
-            f"{later} in {earlier}": _same(*(_known(part[later], part[earlier]) for part in (texts, keys)))
-            for earlier, later in combinations(texts, 2)
+            f"{later} in {earlier}": sum(n[later] for n in by_split if n[earlier])
+            for earlier, later in combinations(splits, 2)
         },
-        "conflicting_texts": _same(*map(len, conflicts)),
-        "conflicting_rows": _same(*map(sum, conflicts)),
+        "conflicting_texts": len(conflicts),
+        "conflicting_rows": sum(conflicts),
     }
-    return figures, copies
 
 
-def _same(exact: int, normalized: int) -> dict[str, int]:
-    return {"exact": exact, "normalized": normalized}
-
-
-def _places(texts: Mapping[str, Sequence[str]]) -> dict[str, list[tuple[str, int]]]:
-    """Split and row of each text."""
-    places = defaultdict(list)
-    for name, part in texts.items():
-        for row, text in enumerate(part):
-            places[text].append((name, row))
-    return places
-
-
-def _known(later: Sequence[str], earlier: Sequence[str]) -> int:
-    known = set(earlier)
-    return sum(text in known for text in later)
+def _side_by_side(exact: dict[str, Any], normalized: dict[str, Any]) -> dict[str, Any]:
+    return {
+        key: _side_by_side(value, normalized[key])
+        if isinstance(value, dict)
+        else {"exact": value, "normalized": normalized[key]}
+        for key, value in exact.items()
+    }
 
 
 def count_labels(task: LoadedTask) -> dict[str, Any]:

@@ -1,12 +1,9 @@
-"""Reads rows of CSV, TSV, JSONL and Parquet files, and the texts of any of them.
-
-Rows are read one by one, in constant memory. What can't be used as it is, is a `DataError` with file and row.
-"""
+"""Rows and texts of CSV, TSV, JSONL and Parquet files, read one by one in constant memory."""
 
 import csv
 import json
 import threading
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,21 +19,15 @@ PARQUET_BATCH = 4096  # rows converted to Python values at once; pyarrow's own 6
 # First bytes of files that are not text in UTF-8: what they are, and the way out.
 OTHER_FILES = {
     b"\xff\xfe": ("text in UTF-16", "save it as UTF-8, or iconv -f UTF-16 -t UTF-8"),
-    b"\xfe\xff": ("text in UTF-16", "save it as UTF-8, or iconv -f UTF-16 -t UTF-8"),
     b"\x1f\x8b": ("compressed by gzip", "unpack it by gunzip"),
     b"PK\x03\x04": ("a zip archive or a spreadsheet", "unpack it, or save the sheet as CSV UTF-8"),
-    b"PAR1": ("a Parquet file", "name it .parquet"),
 }
 _csv_limit = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row of a table.
-
-    `where` names it within `source`, such as "line 3". `header` has the columns of the whole file; None where each
-    row names its own, as in JSONL.
-    """
+    """One row of a table: `where` in `source`, such as "line 3"; `header` is None if rows name their own columns."""
 
     source: str
     where: str
@@ -54,38 +45,37 @@ class Row:
         return self.values if self.header is None else self.header
 
 
-def read_rows(path: Path, columns: Collection[str]) -> Iterator[Row]:
+def read_rows(path: Path, columns: Collection[str], header: Sequence[str] | None = None) -> Iterator[Row]:
     """The rows of a CSV, TSV, JSONL or Parquet file in order, with at least the values of these columns.
+
+    Args:
+        path: the file.
+        columns: names of the columns that are needed.
+        header: names of a CSV's columns. Default: None, its first line.
 
     Raises:
         DataError: the file can't be read, or a row does not fit the header.
     """
+    _check_file(path)
     ending = path.suffix.lower()
-    if not user_path(str(path)).exists():
-        raise DataError(f"{path}: no such file")
-    if path.is_dir():
-        raise DataError(f"{path}: is a folder, not a file")
-    if not path.is_file():  # files are read more than once, and reading a pipe would block
-        raise DataError(f"{path}: is not a regular file but a pipe or a device; save its content to a file")
     if ending == ".parquet":
         return _parquet_rows(path, columns)
     if ending == ".jsonl":
         return _jsonl_rows(path)
     if ending in (".csv", ".tsv"):
-        return _csv_rows(path, "\t" if ending == ".tsv" else _separator(path))
+        return _csv_rows(path, "\t" if ending == ".tsv" else _separator(path), header)
     raise DataError(f"{path}: can't read {ending or 'a file without an ending'}; use one of {', '.join(ENDINGS)}")
 
 
+def _check_file(path: Path) -> None:
+    if not user_path(str(path)).exists():
+        raise DataError(f"{path}: no such file")
+    if not path.is_file():  # files are read more than once, and reading a pipe would block
+        raise DataError(f"{path}: is a folder, a pipe or a device, not a file")
+
+
 def utf8_lines(path: Path, newline: str | None = None) -> Iterator[str]:
-    """The lines of a text file; a byte order mark is dropped.
-
-    Args:
-        path: the file.
-        newline: which line ends there are, and whether they are kept, as for `open`.
-
-    Raises:
-        DataError: the file can't be read, or is not UTF-8.
-    """
+    """The lines of a text file, without a byte order mark; `newline` as for `open`."""
     try:
         with path.open(encoding="utf-8-sig", newline=newline) as file:
             yield from file
@@ -102,7 +92,7 @@ def _not_utf8(path: Path) -> DataError:
             if beginning.startswith(bytes_):
                 return DataError(f"{path}: is {what}, not text in UTF-8; {way_out}")
         raw.seek(0)
-        # The error that was caught tells the position in a block of the file only.
+        # The error that was caught names the position in a block of the file only.
         for number, line in enumerate(raw, start=1):
             try:
                 line.decode("utf-8")
@@ -114,12 +104,8 @@ def _not_utf8(path: Path) -> DataError:
     return DataError(f"{path}: changed while it was read; run the same command again")
 
 
-def csv_lines(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """The first line's number and the fields of each row; blank lines are skipped.
-
-    Raises:
-        DataError: the file can't be read or is not CSV.
-    """
+def _csv_lines(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """The first line's number and the fields of each row; blank lines are skipped."""
     reader = csv.reader(utf8_lines(path, newline=""), delimiter=delimiter, strict=True)
     line = 1
     try:
@@ -150,27 +136,26 @@ def _separator(path: Path) -> str:
     return ","
 
 
-def _csv_rows(path: Path, delimiter: str) -> Iterator[Row]:
-    rows = csv_lines(path, delimiter)
-    line, header = next(rows, (1, []))
-    if line > 1 or not any(name.strip() for name in header):
-        raise DataError(f"{path}: is empty or has an empty first line; the first line must name the columns")
-    if any("\x00" in name for name in header):
-        raise DataError(f"{path}, line 1: NUL bytes in the header, as in UTF-16; save the file as UTF-8")
-    _check_unique(header, f"{path}, line 1")
+def _csv_rows(path: Path, delimiter: str, header: Sequence[str] | None) -> Iterator[Row]:
+    rows = _csv_lines(path, delimiter)
+    if header is None:
+        line, header = next(rows, (1, []))
+        if line > 1 or not any(name.strip() for name in header):
+            raise DataError(f"{path}: is empty or has an empty first line; the first line must name the columns")
+        _check_unique(header, f"{path}, line 1")
     for line, cells in rows:
         if len(cells) != len(header):
             raise DataError(
-                f"{path}, line {line}: {len(cells)} fields where the header has {len(header)}; "
+                f"{path}, line {line}: {len(cells)} fields where there are {len(header)} columns; "
                 "put quotes around a field that contains the separator"
             )
         yield Row(str(path), f"line {line}", dict(zip(header, cells, strict=True)), header)
 
 
-def _check_unique(columns: list[str], where: str) -> None:
-    if len(set(columns)) < len(columns):
-        name = next(name for name in columns if columns.count(name) > 1)
-        raise DataError(f"{where}: column {name!r} is duplicated")
+def _check_unique(columns: Sequence[str], where: str) -> None:
+    for name in columns:
+        if columns.count(name) > 1:
+            raise DataError(f"{where}: column {name!r} is duplicated")
 
 
 def _jsonl_rows(path: Path) -> Iterator[Row]:
@@ -181,8 +166,7 @@ def _jsonl_rows(path: Path) -> Iterator[Row]:
         try:
             values = json.loads(line)
         except (ValueError, RecursionError) as error:
-            # Its own "line 1" would be taken for the file's.
-            what = f"{error.msg} at character {error.colno}" if isinstance(error, json.JSONDecodeError) else error
+            what = getattr(error, "msg", error)  # without the position, whose "line 1" would be taken for the file's
             raise DataError(f"{path}, line {number}: not JSON ({what})") from error
         if not isinstance(values, dict):
             raise DataError(f'{path}, line {number}: not a JSON object such as {{"text": …, "label": …}}')
@@ -266,7 +250,6 @@ def texts_of(path: Path, text_column: str) -> Iterator[str]:
         for row in read_rows(path, (text_column,)):
             yield checked_text(column(row, text_column, "text_column"), row.place)
         return
-    if not user_path(str(path)).is_file():
-        raise DataError(f"{path}: no such file")
+    _check_file(path)
     for number, line in enumerate(utf8_lines(path), start=1):
         yield checked_text(line.rstrip("\n"), f"{path}, line {number}")

@@ -6,7 +6,7 @@ the path of a file or folder.
 
 import logging
 import pkgutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
@@ -129,15 +129,19 @@ def load_splits(config: TaskConfig, splits: Sequence[str] | None) -> tuple[Loade
 
 @cache
 def _built_in() -> dict[str, Task]:
-    modules = (import_module(f"{named.__name__}.{info.name}") for info in pkgutil.iter_modules(named.__path__))
-    values = ((value, module) for module in modules for value in vars(module).values())
-    classes = (v for v, m in values if isinstance(v, type) and issubclass(v, Task) and v.__module__ == m.__name__)
-    return {task.name: task() for task in classes}
+    """The tasks that the modules of `tasks/named/` define."""
+    found = {}
+    for info in pkgutil.iter_modules(named.__path__):
+        module = import_module(f"{named.__name__}.{info.name}")
+        for value in vars(module).values():
+            if isinstance(value, type) and issubclass(value, Task) and value.__module__ == module.__name__:
+                found[value.name] = value()
+    return found
 
 
-def _offered() -> Iterator[EntryPoint]:
+def _offered() -> list[EntryPoint]:
     """The entry points of installed packages, in the order of the packages' names."""
-    return iter(sorted(entry_points(group=GROUP), key=_origin))
+    return sorted(entry_points(group=GROUP), key=_origin)
 
 
 def _origin(point: EntryPoint) -> str:
@@ -145,11 +149,6 @@ def _origin(point: EntryPoint) -> str:
 
 
 def _load(point: EntryPoint) -> Task:
-    """The task of an entry point.
-
-    Raises:
-        UsageError: it can't be loaded; the message names the package.
-    """
     try:
         task = point.load()
         _check(task)
@@ -161,12 +160,10 @@ def _load(point: EntryPoint) -> Task:
     return found
 
 
-def _check(task: object) -> None:
+def _check(task: Any) -> None:
     if not (isinstance(task, type) and issubclass(task, Task)):
         raise UsageError(f"{task!r} is not a subclass of Task")
-    for attribute in ("name", "title"):
-        if not isinstance(getattr(task, attribute, None), str):
-            raise UsageError(f"{task.__qualname__}: attribute {attribute!r} must be a string")
+    texts = [getattr(task, attribute, None) for attribute in ("name", "title")]
     labels = getattr(task, "labels", None)
-    if not isinstance(labels, tuple) or len(labels) < 2 or len(set(labels)) < len(labels):
-        raise UsageError(f"{task.__qualname__}: attribute 'labels' must be a tuple of two or more different names")
+    if not all(isinstance(text, str) for text in texts) or not isinstance(labels, tuple) or len(set(labels)) < 2:
+        raise UsageError(f"{task.__qualname__}: needs 'name' and 'title', and 'labels', a tuple of two or more names")

@@ -23,41 +23,38 @@ def split_rows(whole: Split, seed: int, source: str = "the data") -> dict[str, S
     Raises:
         DataError: too few different texts; the message names `source`.
     """
-    rest, test = _divide(whole, TEST_FRACTION, seed, source)
+    _check_enough(whole, source)
+    rest, test = _divide(whole, TEST_FRACTION, seed)
     train, valid = _divide(rest, VALID_FRACTION / (1 - TEST_FRACTION), seed)
     return {"train": train, "valid": valid, "test": test}
 
 
-def hold_out(splits: dict[str, Split], seed: int, source: str = "the data") -> dict[str, Split]:
-    """The same splits with a tenth of train held out as valid.
+def hold_out(splits: dict[str, Split], seed: int, source: str = "the data") -> tuple[dict[str, Split], str]:
+    """The same splits with a tenth of train held out as valid, and a note for the user.
 
     Raises:
         DataError: too few different texts; the message names `source`.
     """
-    train, valid = _divide(splits["train"], VALID_FRACTION, seed, source)
-    return {"train": train, "valid": valid} | {name: s for name, s in splits.items() if name != "train"}
+    _check_enough(splits["train"], source)
+    train, valid = _divide(splits["train"], VALID_FRACTION, seed)
+    note = f"{source} has no validation split: {len(valid):,} rows of train were held out by seed {seed}, stratified"
+    return {"train": train, "valid": valid} | {name: s for name, s in splits.items() if name != "train"}, note
 
 
-def with_valid(splits: dict[str, Split], seed: int, source: str) -> tuple[dict[str, Split], str]:
-    """The result of `hold_out`, and a note for the user."""
-    splits = hold_out(splits, seed, source)
-    rows = f"{len(splits['valid']):,} rows of train"
-    return splits, f"{source} has no validation split: {rows} were held out by seed {seed}, stratified"
+def _check_enough(whole: Split, source: str) -> None:
+    by_label = Counter(dict(zip(whole.texts, _strata(whole), strict=True)).values())
+    if by_label.total() < MIN_ROWS or max(by_label.values()) < 3:
+        raise DataError(
+            f"{source}: {by_label.total()} different texts are too few to hold out a split; "
+            f"give at least {MIN_ROWS}, with three or more per label"
+        )
 
 
-def _divide(whole: Split, fraction: float, seed: int, source: str | None = None) -> tuple[Split, Split]:
-    """Two parts, the second with the texts of `held_out`; with `source`, whether there are enough is checked."""
-    strata = _strata(whole)
-    if source is not None:
-        by_label = Counter(dict(zip(whole.texts, strata, strict=True)).values())
-        if by_label.total() < MIN_ROWS or max(by_label.values()) < 3:
-            raise DataError(
-                f"{source}: {by_label.total()} different texts are too few to hold out a split; "
-                f"give at least {MIN_ROWS}, with three or more per label"
-            )
-    held = held_out(whole.texts, strata, fraction, seed)
-    rows = [[i for i, text in enumerate(whole.texts) if (text in held) == keep] for keep in (False, True)]
-    return whole.take(rows[0]), whole.take(rows[1])
+def _divide(whole: Split, fraction: float, seed: int) -> tuple[Split, Split]:
+    """Two parts, the second with the texts of `held_out`."""
+    held = held_out(whole.texts, _strata(whole), fraction, seed)
+    rest, part = ([i for i, text in enumerate(whole.texts) if (text in held) == inside] for inside in (False, True))
+    return whole.take(rest), whole.take(part)
 
 
 def held_out(rows: Sequence[Hashable], strata: Sequence[int], fraction: float, seed: int) -> set[Hashable]:
@@ -78,8 +75,9 @@ def held_out(rows: Sequence[Hashable], strata: Sequence[int], fraction: float, s
     # Each part needs a row of every stratum, so the held-out part is at least as large as there are labels.
     n_strata = len(set(labels.tolist()))
     size = min(max(round(fraction * len(texts)), n_strata), len(texts) // 2)
-    stratify = labels if size >= n_strata else None
-    _, held = train_test_split(texts, test_size=size, random_state=seed, stratify=stratify)
+    _, held = train_test_split(
+        texts, test_size=size, random_state=seed, stratify=labels if size >= n_strata else None
+    )
     return set(held.tolist())
 
 

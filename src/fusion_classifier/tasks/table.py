@@ -4,6 +4,7 @@ Whatever can't be used as it is, is a `DataError` with file and row, never a gue
 dropped row would change the result without a trace. Texts are kept unchanged.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,23 +12,18 @@ from fusion_classifier.config import TaskConfig
 from fusion_classifier.errors import DataError, UsageError
 from fusion_classifier.tasks.labels import (
     Labelled,
-    column_names,
     is_multilabel,
     is_number,
     label_order,
-    labelled,
     read_label_order,
     read_label_tree,
+    read_labelled,
 )
 from fusion_classifier.tasks.loaded import Label, LoadedTask, Split
-from fusion_classifier.tasks.readers import ENDINGS, read_rows
-from fusion_classifier.tasks.split import split_rows, with_valid
+from fusion_classifier.tasks.readers import ENDINGS
+from fusion_classifier.tasks.split import hold_out, split_rows
 
-SPLIT_STEMS = {
-    "train": ("train",),
-    "valid": ("valid", "validation", "val", "dev"),
-    "test": ("test",),
-}
+SPLIT_STEMS = {"train": ("train",), "valid": ("valid", "validation", "val", "dev"), "test": ("test",)}
 LABEL_ORDER_FILE = "label2idx.txt"
 LABEL_TREE_FILE = "label_tree.tsv"
 MOST_NAMED = 8  # labels in a message
@@ -40,6 +36,7 @@ def load_table(
     name: str | None = None,
     licence: str = "unknown",
     labels: tuple[str, ...] | None = None,
+    header: Sequence[str] | None = None,
 ) -> LoadedTask:
     """A task from one file, which is split by seed and stratified, or from a folder of split files.
 
@@ -52,6 +49,7 @@ def load_table(
         name: name of the task. Default: None, that of the file or folder.
         licence: licence of the data. Default: "unknown".
         labels: label names in their order. Default: None, see above.
+        header: column names of CSV and TSV files. Default: None, their first line.
 
     Raises:
         UsageError: no such file or folder.
@@ -60,43 +58,40 @@ def load_table(
     config = config or TaskConfig(name=str(path))
     if not path.exists():
         raise UsageError(f"{path}: no such file or folder")
-    files = find_splits(path) if path.is_dir() else {"train": path}
+    is_folder = path.is_dir()
+    name = name or (path.resolve().name if is_folder else path.stem)
+    files = find_splits(path) if is_folder else {"train": path}
     # Only train's paraphrases may be used.
     plain = config.model_copy(update={"augment_column": None})
-    rows = {split: read_labelled(file, config if split == "train" else plain) for split, file in files.items()}
-    name = name or (path.resolve().name if path.is_dir() else path.stem)
-    order = _label_order(path, name, labels or config.label_columns or None, rows)
+    rows = {
+        split: read_labelled(file, config if split == "train" else plain, header) for split, file in files.items()
+    }
+    order = labels or config.label_columns
+    if (path / LABEL_ORDER_FILE).is_file():
+        published = read_label_order(path / LABEL_ORDER_FILE)
+        if order and order != published:
+            raise DataError(f"{path / LABEL_ORDER_FILE}: not the labels of task {name}, or in another order")
+        order = published
+    order = order or label_order(rows.get("train") or [row for part in rows.values() for row in part])
     splits = {split: to_split(part, order) for split, part in rows.items()}
     notes = []
-    if not path.is_dir():
+    if not is_folder:
         splits = split_rows(splits["train"], config.split_seed, str(path))
         sizes = " / ".join(f"{len(part):,}" for part in splits.values())
         notes = [
             f"{path.name} was split into train / valid / test by seed {config.split_seed}, stratified: {sizes} rows"
         ]
-    elif "valid" not in splits and "train" in splits:
-        splits, note = with_valid(splits, config.split_seed, str(path))
+    elif "train" in splits and "valid" not in splits:
+        splits, note = hold_out(splits, config.split_seed, str(path))
         notes = [note]
     more = None
     if config.augment_column is not None and "train" in rows:
         train = set(splits["train"].texts)
         worded = [replace(row, text=row.paraphrase) for row in rows["train"] if row.paraphrase and row.text in train]
         more = to_split(worded, order)
-    tree_file = path / LABEL_TREE_FILE
-    tree = read_label_tree(tree_file) if tree_file.is_file() else ()
-    return LoadedTask(name, order, splits, str(path), licence, tuple(notes), is_multilabel(config), more, tree)
-
-
-def _label_order(
-    path: Path, name: str, given: tuple[str, ...] | None, rows: dict[str, list[Labelled]]
-) -> tuple[str, ...]:
-    order_file = path / LABEL_ORDER_FILE
-    if not order_file.is_file():
-        return given or label_order(rows.get("train") or [row for part in rows.values() for row in part])
-    order = read_label_order(order_file)
-    if given is not None and order != given:
-        raise DataError(f"{order_file}: not the labels of task {name}, or in another order")
-    return order
+    tree = path / LABEL_TREE_FILE
+    pairs = read_label_tree(tree) if tree.is_file() else ()
+    return LoadedTask(name, order, splits, str(path), licence, tuple(notes), is_multilabel(config), more, pairs)
 
 
 def find_splits(folder: Path) -> dict[str, Path]:
@@ -110,21 +105,8 @@ def find_splits(folder: Path) -> dict[str, Path]:
         if there:
             found[split] = there[0]
     if not found:
-        endings = ", ".join(ENDINGS)
-        raise DataError(f"{folder}: no train, valid or test file with one of the endings {endings}")
+        raise DataError(f"{folder}: no train, valid or test file with one of the endings {', '.join(ENDINGS)}")
     return found
-
-
-def read_labelled(path: Path, config: TaskConfig) -> list[Labelled]:
-    """All texts and labels of a file.
-
-    Raises:
-        DataError: file, row or field that can't be used.
-    """
-    rows = [labelled(row, config) for row in read_rows(path, column_names(config))]
-    if not rows:
-        raise DataError(f"{path}: has no rows")
-    return rows
 
 
 def to_split(rows: list[Labelled], labels: tuple[str, ...]) -> Split:
@@ -140,10 +122,10 @@ def to_split(rows: list[Labelled], labels: tuple[str, ...]) -> Split:
         index |= {str(position): position for position in range(len(labels))}
     found: list[Label] = []
     for row in rows:
-        unknown = next((label for label in row.labels if label not in index), None)
-        if unknown is not None:
-            shown = ", ".join(labels[:MOST_NAMED]) + (", …" if len(labels) > MOST_NAMED else "")
-            raise DataError(f"{row.place}: unknown label {unknown!r} (the {len(labels)} known ones: {shown})")
+        for label in row.labels:
+            if label not in index:
+                shown = ", ".join(labels[:MOST_NAMED]) + (", …" if len(labels) > MOST_NAMED else "")
+                raise DataError(f"{row.place}: unknown label {label!r} (the {len(labels)} known ones: {shown})")
         several = tuple(sorted({index[label] for label in row.labels}))
         found.append(several if isinstance(row.label, tuple) else several[0])
     return Split(tuple(row.text for row in rows), tuple(found))

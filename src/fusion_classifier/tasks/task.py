@@ -1,7 +1,6 @@
 """Base class of named data sets.
 
-One data set is one class: a module in `tasks/named/`, which the registry finds by itself, or a class in a package of
-your own (docs/extend.md).
+One data set is one class: a module in `tasks/named/`, or a class in a package of your own (docs/extend.md).
 """
 
 from collections.abc import Mapping
@@ -14,7 +13,7 @@ from fusion_classifier.tasks.hub_dataset import HubDataset
 from fusion_classifier.tasks.labels import labelled
 from fusion_classifier.tasks.loaded import LoadedTask, Split
 from fusion_classifier.tasks.readers import Row
-from fusion_classifier.tasks.split import with_valid
+from fusion_classifier.tasks.split import hold_out
 from fusion_classifier.tasks.table import load_table, to_split
 
 
@@ -37,6 +36,8 @@ class Task:
     """Licence of the data. Default: "unknown"."""
     language: ClassVar[str | None] = None
     """Language code for model cards, such as "en". Default: None."""
+    header: ClassVar[tuple[str, ...] | None] = None
+    """Column names of a folder's CSV and TSV files. Default: None, their first line."""
     hub: ClassVar[HubDataset | None] = None
     """Data set on the Hub, read unless a folder is given. Default: None."""
 
@@ -69,7 +70,9 @@ class Task:
     def from_folder(self, folder: Path, config: TaskConfig) -> LoadedTask:
         """Read train, valid and test files (CSV, TSV, JSONL or Parquet) of a folder."""
         config = config.model_copy(update={"multilabel": self.multilabel})
-        return load_table(folder, config, name=self.name, licence=self.licence, labels=self.labels)
+        return load_table(
+            folder, config, name=self.name, licence=self.licence, labels=self.labels, header=self.header
+        )
 
     def from_hub(self, config: TaskConfig) -> LoadedTask:
         """Read the Hub data set; rows without a text are left out and counted in a note."""
@@ -90,7 +93,7 @@ class Task:
         if empty:
             notes.append(f"{empty} rows without a text were left out")
         if "valid" not in splits:
-            splits, note = with_valid(splits, config.split_seed, repo)
+            splits, note = hold_out(splits, config.split_seed, repo)
             notes.append(note)
         return self.loaded(splits, repo, tuple(notes))
 
