@@ -20,6 +20,7 @@ from fusion_classifier.errors import FecError
 from fusion_classifier.features.arrays import FeatureShape
 from fusion_classifier.fusion.head import Head
 from fusion_classifier.fusion.saved import load_head, save_head
+from fusion_classifier.fusion.scikit_learn import SklearnHead
 from fusion_classifier.support.files import atomic_folder, user_path
 from fusion_classifier.support.validation import first_problem
 from fusion_classifier.training.decision import Decision
@@ -107,10 +108,17 @@ class ModelConfig(FrozenModel):
 
 @dataclass(frozen=True)
 class SavedModel:
-    """Content of a model folder."""
+    """Content of a model folder.
+
+    Attributes:
+        config: Content of `config.json`.
+        head: Trained head.
+        made_of: What a new head like it is made of: the object that was given, or the configuration.
+    """
 
     config: ModelConfig
     head: Head
+    made_of: Any
 
     @property
     def decision(self) -> Decision:
@@ -178,7 +186,10 @@ def load_model(folder: Path, head: object = None) -> SavedModel:
         FecError: It is missing, or not as `save_model` writes it.
     """
     config = load_config(folder)
-    return SavedModel(config, load_head(config.head, config.shapes, len(config.labels), folder, head))
+    loaded = load_head(config.head, config.shapes, len(config.labels), folder, head)
+    if head is None:
+        head = loaded.classifier if isinstance(loaded, SklearnHead) else config.head
+    return SavedModel(config, loaded, head)
 
 
 def load_config(folder: Path) -> ModelConfig:

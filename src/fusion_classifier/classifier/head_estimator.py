@@ -195,12 +195,11 @@ class FusionHeadClassifier(
         device: Device,
         encoder_paths: Mapping[str, str],
         encoders: Mapping[str, Any],
-        head: object,
     ) -> Self:
         config = saved.config
         if not config.blocks or encoder_paths or encoders:
             raise UsageError(f"{name}: reads texts, not features; use FusionClassifier.from_pretrained")
-        loaded = cls(head=head or config.head, blocks=config.blocks, seed=config.seed, device=device)
+        loaded = cls(head=saved.made_of, blocks=config.blocks, seed=config.seed, device=device)
         loaded._restore(config, saved.head, card)
         loaded.n_features_in_ = sum(map(math.prod, config.blocks.values()))
         if config.columns is not None:

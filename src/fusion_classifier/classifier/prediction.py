@@ -194,7 +194,6 @@ class TextPredictor(PretrainedClassifier):
         device: Device,
         encoder_paths: Mapping[str, str],
         encoders: Mapping[str, Any],
-        head: object,
     ) -> Self:
         if not saved.config.encoders:
             raise UsageError(f"{name}: reads features, not texts; use FusionHeadClassifier.from_pretrained")
@@ -202,7 +201,7 @@ class TextPredictor(PretrainedClassifier):
         of_model = placed(saved.config.encoders, encoder_paths)
         config = saved.config.model_copy(update={"encoders": of_model})
         loaded = cls._unfitted(
-            [encoders.get(one.config.name, one.config) for one in of_model], head or config.head, config.seed
+            [encoders.get(one.config.name, one.config) for one in of_model], saved.made_of, config.seed
         )
         loaded.device, loaded._objects = device, dict(encoders)
         loaded._restore(config, saved.head, card)

@@ -183,7 +183,7 @@ class PretrainedClassifier(ModelHubMixin):
         )
         saved = load_model(folder, head)
         card = read_card(folder) or model_card(saved.config)
-        return cls._of(saved, card, str(folder), device, encoder_paths or {}, encoders or {}, head)
+        return cls._of(saved, card, str(folder), device, encoder_paths or {}, encoders or {})
 
     @classmethod
     def _of(
@@ -194,7 +194,6 @@ class PretrainedClassifier(ModelHubMixin):
         device: Device,
         encoder_paths: Mapping[str, str],
         encoders: Mapping[str, Any],
-        head: object,
     ) -> Self:
         """The classifier of a model folder."""
         raise NotImplementedError

@@ -1,0 +1,147 @@
+"""A trained seed is a model folder; a run of earlier versions is told from one."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fusion_classifier import FusionClassifier
+from fusion_classifier.classifier.folder import load_config
+from fusion_classifier.commands.predict import predict_lines
+from fusion_classifier.commands.report import write_report
+from fusion_classifier.config import RunConfig, TaskConfig
+from fusion_classifier.encoders.spec import parse_encoders
+from fusion_classifier.errors import FecError
+from fusion_classifier.features.store import FeatureStore
+from fusion_classifier.fusion.registry import parse_head
+from fusion_classifier.runs.context import Workspace
+from fusion_classifier.runs.evaluate import evaluate_saved
+from fusion_classifier.runs.pipeline import run, train_task
+from fusion_classifier.runs.seeds import read_seed
+from fusion_classifier.support.progress import QUIET
+from fusion_classifier.tasks.loaded import LoadedTask
+from fusion_classifier.tasks.registry import load_task
+from fusion_classifier.training.defaults import recipe
+
+
+@pytest.fixture(scope="module")
+def made(bert_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RunConfig, LoadedTask, Workspace]:
+    """A finished run of two seeds."""
+    folder = tmp_path_factory.mktemp("run")
+    rows = [f"{text} {i},{label}" for i in range(20) for text, label in [("we won", "joy"), ("it is dark", "fear")]]
+    (folder / "data.csv").write_text("\n".join(["text,label", *rows]) + "\n", "utf-8")
+    config = RunConfig(
+        task=TaskConfig(name=str(folder / "data.csv")),
+        encoders=parse_encoders([f"{bert_folder}?dtype=float32"]),
+        head=parse_head("linear"),
+        training=recipe("default", "linear", max_epochs=4),
+        seeds=(0, 1),
+    )
+    task = load_task(config.task)
+    work = Workspace(FeatureStore(folder / "store"), torch.device("cpu"), QUIET)
+    run(config, task, folder / "out", work)
+    return folder / "out", config, task, work
+
+
+@pytest.fixture
+def out(made: tuple[Path, RunConfig, LoadedTask, Workspace], tmp_path: Path) -> Path:
+    shutil.copytree(made[0], tmp_path / "out")
+    return tmp_path / "out"
+
+
+def as_before(out: Path) -> None:
+    """Make the seeds what they were before a seed was a model folder."""
+    for folder in (out / "seeds").iterdir():
+        (folder / "model.safetensors").rename(folder / "head.safetensors")
+        record = json.loads((folder / "training.json").read_text())
+        record["decision"] = json.loads((folder / "config.json").read_text())["decision"]
+        (folder / "training.json").write_text(json.dumps(record))
+        (folder / "config.json").unlink()
+        (folder / "README.md").unlink()
+
+
+def test_a_seed_is_a_model_folder(out: Path, made: tuple[Path, RunConfig, LoadedTask, Workspace]) -> None:
+    _, config, task, work = made
+    for seed in (0, 1):
+        folder = out / "seeds" / str(seed)
+        names = {path.name for path in folder.iterdir()}
+        assert names == {"README.md", "config.json", "model.safetensors", "training.json"}
+        assert load_config(folder).seed == seed
+        loaded = FusionClassifier.from_pretrained(folder)
+        line = json.loads(next(predict_lines(folder, ["we won"], None, "text", None, None, {}, "auto")))
+        assert line["label"] == loaded.predict(["we won"])[0]
+        found = evaluate_saved(folder, "test", config.task, {}, work)
+        assert found["seeds"] == [seed]
+    best = load_config(out / "model").seed
+    assert (out / "model" / "model.safetensors").read_bytes() == (
+        out / "seeds" / str(best) / "model.safetensors"
+    ).read_bytes()
+    assert not (out / "model" / "training.json").exists()
+    assert "weighted F1" in (out / "model" / "README.md").read_text("utf-8")
+    texts = task.split("test").texts
+    expected = FusionClassifier.from_pretrained(out / "seeds" / str(best)).predict_proba(texts)
+    np.testing.assert_array_equal(FusionClassifier.from_pretrained(out).predict_proba(texts), expected)
+
+
+def test_seeds_of_earlier_versions_are_refused(
+    out: Path, made: tuple[Path, RunConfig, LoadedTask, Workspace]
+) -> None:
+    _, config, task, work = made
+    as_before(out)
+    with pytest.raises(FecError, match=r"earlier version.*fec train.*model"):
+        evaluate_saved(out, "test", config.task, {}, work)
+    with pytest.raises(FecError, match=r"earlier version.*fec train"):
+        train_task(config, task, out, work)
+    assert evaluate_saved(out / "model", "test", config.task, {}, work)["seeds"]
+    assert FusionClassifier.from_pretrained(out).predict(["we won"]).shape == (1,)
+    assert write_report(out, task=task).is_file()
+    trained = train_task(config, task, out, work, overwrite=True)
+    assert sorted(trained) == [0, 1]
+    assert not list(out.rglob("head.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("training.json", "[]", "delete"),
+        ("training.json", '{"best_epoch": 9, "history": []}', "delete"),
+        ("config.json", "{", "delete"),
+        ("model.safetensors", "", "delete"),
+    ],
+)
+def test_a_damaged_seed_says_how_to_train_it_again(out: Path, file: str, content: str, message: str) -> None:
+    folder = out / "seeds" / "0"
+    (folder / file).write_text(content)
+    with pytest.raises(FecError, match=message) as raised:
+        read_seed(folder, 0)
+    assert str(folder) in str(raised.value)
+
+
+def test_a_seed_of_another_run_is_refused(out: Path, made: tuple[Path, RunConfig, LoadedTask, Workspace]) -> None:
+    _, config, task, work = made
+    shutil.rmtree(out / "seeds" / "0")
+    shutil.copytree(out / "seeds" / "1", out / "seeds" / "0")
+    with pytest.raises(FecError, match="seed 0"):
+        train_task(config, task, out, work)
+    path = out / "seeds" / "0" / "config.json"
+    described = json.loads(path.read_text())
+    path.write_text(json.dumps(described | {"seed": 0, "id2label": {"0": "joy", "1": "fear"}, "label2id": {}}))
+    with pytest.raises(FecError, match="another run"):
+        train_task(config, task, out, work)
+
+
+def test_without_matplotlib_a_run_goes_on(
+    made: tuple[Path, RunConfig, LoadedTask, Workspace], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, config, task, work = made
+    said: list[str] = []
+    monkeypatch.setattr(Workspace, "say", lambda _, message: said.append(message))
+    find_spec = __import__("importlib.util").util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name, *a: None if name == "matplotlib" else find_spec(name))
+    run(config, task, tmp_path / "out", Workspace(work.store, work.device, work.progress))
+    assert len([line for line in said if "matplotlib" in line and "[report]" in line]) == 1
+    assert not list((tmp_path / "out").glob("*.png"))
+    assert (tmp_path / "out" / "metrics.json").is_file()
