@@ -1,6 +1,5 @@
 """`FusionClassifier`, the Python way in."""
 
-import json
 import pickle
 from pathlib import Path
 from typing import Any
@@ -12,12 +11,14 @@ import torch
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_val_score
-from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import FunctionTransformer
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
-from fusion_classifier import FusionClassifier
-from fusion_classifier.errors import DataError, FecError
+from fusion_classifier import FusionClassifier, FusionHeadClassifier
+from fusion_classifier.config import DEFAULT_ENCODERS, TrainingConfig
+from fusion_classifier.errors import DataError, UsageError
 from fusion_classifier.features.extract import ExtractionReport, extract_features
 from fusion_classifier.fusion.head import Head
 from fusion_classifier.training import loop
@@ -66,13 +67,26 @@ def test_saved_and_loaded_it_predicts_the_same(fitted: FusionClassifier, tmp_pat
     assert loaded.classes_.tolist() == fitted.classes_.tolist()
 
 
-def test_whole_numbers_as_labels_stay_numbers(bert_folder: Path, tmp_path: Path) -> None:
-    numbers = np.array([{"joy": 5, "anger": 1, "fear": 3}[label] for label in LABELS])
-    classifier = FusionClassifier([str(bert_folder)], store=tmp_path / "store").fit(TEXTS, numbers)
-    classifier.save_pretrained(tmp_path / "model")
+@pytest.mark.parametrize("values", [(5, 1, 3), (0.25, 1.0, -3.5), (2.0, 1.0, 3.0), (True, False, True)])
+def test_labels_keep_their_type(small: FusionClassifier, tmp_path: Path, values: tuple[float, ...]) -> None:
+    labels = np.array([dict(zip(("joy", "anger", "fear"), values, strict=True))[label] for label in LABELS])
+    fitted = clone(small).fit(TEXTS, labels, X_valid=TEXTS, y_valid=labels.tolist())
+    fitted.save_pretrained(tmp_path / "model")
     loaded = FusionClassifier.from_pretrained(tmp_path / "model")
-    assert loaded.classes_.tolist() == [1, 3, 5]
-    assert loaded.predict(TEXTS[:2]).dtype.kind == "i"
+    for classifier in (fitted, loaded):
+        assert classifier.classes_.tolist() == sorted(set(values))
+        assert classifier.classes_.dtype == classifier.predict(TEXTS[:2]).dtype == labels.dtype
+        assert 0 <= classifier.score(TEXTS, labels) <= 1
+    assert fitted.explain(TEXTS[0], labels[0]).label == str(labels[0])
+
+
+def test_columns_of_indicators_are_named(small: FusionClassifier) -> None:
+    pandas = pytest.importorskip("pandas")
+    table = pandas.DataFrame({name: [int(label == name) for label in LABELS] for name in ("joy", "anger", "fear")})
+    fitted = clone(small).fit(TEXTS, table)
+    assert fitted.classes_.tolist() == ["joy", "anger", "fear"]
+    assert fitted.predict(TEXTS).shape == (len(TEXTS), 3)
+    assert 0 <= fitted.score(TEXTS, table) <= 1
 
 
 def test_the_same_seed_gives_the_same_bits(bert_folder: Path, tmp_path: Path) -> None:
@@ -119,30 +133,6 @@ def test_what_can_not_be_used_is_an_error_that_says_why(
 ) -> None:
     with pytest.raises(DataError, match=message):
         FusionClassifier([str(bert_folder)]).fit(texts, labels)
-
-
-def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(FecError, match="not a model folder"):
-        FusionClassifier.from_pretrained(tmp_path)
-
-
-def test_a_damaged_model_is_refused_by_name(fitted: FusionClassifier, tmp_path: Path) -> None:
-    model = tmp_path / "model"
-    fitted.save_pretrained(model)
-    config = json.loads((model / "config.json").read_text())
-    (model / "config.json").write_text(json.dumps(config | {"id2label": {"0": "a", "1": "b"}}))
-    with pytest.raises(FecError, match=r"model\.safetensors"):
-        FusionClassifier.from_pretrained(model)
-    (model / "config.json").write_text(json.dumps(config | {"head": {"name": "unheard-of"}}))
-    with pytest.raises(FecError, match="head"):
-        FusionClassifier.from_pretrained(model)
-    (model / "config.json").write_text("{")
-    with pytest.raises(FecError, match=r"config\.json"):
-        FusionClassifier.from_pretrained(model)
-    (model / "config.json").write_text(json.dumps(config))
-    (model / "model.safetensors").write_bytes(b"not a tensor")
-    with pytest.raises(FecError, match=r"model\.safetensors"):
-        FusionClassifier.from_pretrained(model)
 
 
 @pytest.fixture(scope="module")
@@ -264,3 +254,94 @@ def test_several_labels_a_text_have_a_score(small: FusionClassifier) -> None:
     assert cross_val_score(clone(small), TEXTS, indicator, scoring="f1_micro", error_score="raise", cv=2).shape == (
         2,
     )
+
+
+def test_weights_of_rows_and_of_classes(small: FusionClassifier) -> None:
+    plain = clone(small).fit(TEXTS, LABELS).predict_proba(TEXTS)
+    alike = clone(small).fit(TEXTS, LABELS, sample_weight=[3.0] * len(TEXTS)).predict_proba(TEXTS)
+    np.testing.assert_array_equal(alike, plain)
+    weights = [20.0 if label == "joy" else 1.0 for label in LABELS]
+    of_rows = clone(small).fit(TEXTS, LABELS, sample_weight=weights).predict_proba(TEXTS)
+    of_classes = clone(small).set_params(class_weight={"joy": 20.0}).fit(TEXTS, LABELS).predict_proba(TEXTS)
+    np.testing.assert_array_equal(of_rows, of_classes)
+    assert of_rows[:, 2].mean() > plain[:, 2].mean()
+    texts, labels = [*TEXTS[:12], *TEXTS[12::3]], [*LABELS[:12], *LABELS[12::3]]  # joy alone is frequent
+    balanced = clone(small).set_params(class_weight="balanced").fit(texts, labels).predict_proba(texts)
+    assert balanced[:, 2].mean() < clone(small).fit(texts, labels).predict_proba(texts)[:, 2].mean()
+
+
+def test_rows_without_weight_are_not_trained_on(small: FusionClassifier) -> None:
+    more = [*TEXTS, *(f"they won {i}" for i in range(12))]
+    labels, weights = [*LABELS, *["fear"] * 12], [1.0] * len(TEXTS) + [0.0] * 12
+    weighted = clone(small).fit(more, labels, sample_weight=weights).predict_proba(TEXTS)
+    np.testing.assert_array_equal(weighted, clone(small).fit(TEXTS, LABELS).predict_proba(TEXTS))
+
+
+def test_fields_of_training_are_parameters(small: FusionClassifier) -> None:
+    parameters = small.get_params()
+    assert parameters["training__max_epochs"] == 3
+    assert parameters["training__learning_rate"] is None
+    names = {name.removeprefix("training__") for name in parameters if name.startswith("training__")}
+    assert names == set(TrainingConfig.model_fields)
+    grid = {"training__learning_rate": [1e-5, 1e-2]}
+    search = GridSearchCV(clone(small), grid, cv=2, scoring="neg_log_loss", error_score="raise").fit(TEXTS, LABELS)
+    assert search.best_estimator_.training == {
+        "max_epochs": 3,
+        "learning_rate": search.best_params_["training__learning_rate"],
+    }
+    assert len(set(search.cv_results_["mean_test_score"])) == 2
+    with pytest.raises(ValueError, match="learning_rat'"):
+        clone(small).set_params(training__learning_rat=1)
+    with pytest.raises(UsageError, match="learning_rate"):
+        clone(small).set_params(training__learning_rate=-1).fit(TEXTS, LABELS)
+
+
+def test_training_may_be_a_whole_configuration(small: FusionClassifier) -> None:
+    config = TrainingConfig(learning_rate=1e-2, batch_size=8, max_epochs=2, patience=5)
+    classifier = clone(small).set_params(training=config)
+    assert classifier.get_params()["training__batch_size"] == 8
+    assert len(classifier.fit(TEXTS, LABELS).history_) == 2
+    classifier.set_params(training__max_epochs=1)
+    assert isinstance(classifier.training, TrainingConfig)
+    assert len(classifier.fit(TEXTS, LABELS).history_) == 1
+    with pytest.raises(UsageError, match="training"):
+        clone(small).set_params(training=3).fit(TEXTS, LABELS)
+
+
+def test_set_params_undoes_what_it_set(small: FusionClassifier) -> None:
+    classifier = clone(small)
+    before = classifier.get_params()
+    classifier.set_params(training__learning_rate=0.5)
+    assert classifier.set_params(training__learning_rate=None).get_params() == before
+    assert classifier.set_params(**before).get_params() == before
+
+
+@pytest.mark.parametrize("head", ["linear", "llmembed", "fusion"])
+def test_it_is_a_transformer(small: FusionClassifier, bert_folder: Path, head: str) -> None:
+    spec = f"{bert_folder}?dtype=float32" + ("&pooling=tokens" if head == "fusion" else "")
+    classifier = clone(small).set_params(encoders=spec, head=head, training={"max_epochs": 2})
+    features = classifier.fit_transform(TEXTS, LABELS)
+    assert features.dtype == np.float32
+    assert features.shape == (len(TEXTS), len(classifier.get_feature_names_out()))
+    np.testing.assert_allclose(classifier.transform(TEXTS[5:9]), features[5:9], atol=1e-5)
+    with pytest.raises(DataError, match="at least one"):
+        classifier.transform([])
+
+
+def test_its_features_go_into_a_pipeline(small: FusionClassifier) -> None:
+    pipeline = make_pipeline(clone(small), StandardScaler(), LogisticRegression())
+    assert pipeline.fit(TEXTS, LABELS).score(TEXTS, LABELS) > 0.9
+    pandas = pytest.importorskip("pandas")
+    table = clone(small).set_output(transform="pandas").fit(TEXTS, LABELS).transform(TEXTS)
+    assert isinstance(table, pandas.DataFrame)
+
+
+def test_the_default_encoders_are_those_of_the_command_line() -> None:
+    assert FusionClassifier().encoders == DEFAULT_ENCODERS
+
+
+def test_a_model_of_features_is_not_one_of_texts(tmp_path: Path) -> None:
+    X = np.random.default_rng(0).normal(size=(30, 4))
+    FusionHeadClassifier().fit(X, ["a", "b"] * 15).save_pretrained(tmp_path)
+    with pytest.raises(UsageError, match="FusionHeadClassifier"):
+        FusionClassifier.from_pretrained(tmp_path)

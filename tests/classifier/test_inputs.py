@@ -143,7 +143,8 @@ def test_weights_that_can_not_be_used(weights: list[float], message: str) -> Non
 
 
 @pytest.mark.parametrize(
-    ("given", "message"), [({"c": 1}, "'c' does not occur"), ({"a": -1}, "'a'"), ("even", "balanced"), (3, "balanced")]
+    ("given", "message"),
+    [({"c": 1}, "'c' does not occur"), ({"a": -1}, "'a'"), ("even", "balanced"), (3, "balanced")],
 )
 def test_class_weights_that_can_not_be_used(given: Any, message: str) -> None:
     with pytest.raises(UsageError, match=f"class_weight.*{message}"):

@@ -99,8 +99,8 @@ def test_a_scikit_learn_classifier_is_a_head(counts: FunctionEncoder, tmp_path: 
     assert fitted.score(TEXTS, LABELS) == 1
     assert not hasattr(head, "coef_")  # it was cloned
     search = GridSearchCV(clone(fitted), {"head__C": [1e-6, 10.0]}, cv=2, error_score="raise").fit(TEXTS, LABELS)
-    assert search.best_estimator_.head.C == search.best_estimator_.head_.classifier.C == search.best_params_["head__C"]
-    with pytest.warns(UserWarning):
+    assert search.best_params_["head__C"] == search.best_estimator_.head_.classifier.C
+    with pytest.warns(UserWarning, match="letters"):
         fitted.save_pretrained(tmp_path / "model")
     assert {path.name for path in (tmp_path / "model").iterdir()} == {"README.md", "config.json", "head.skops"}
     loaded = FusionClassifier.from_pretrained(tmp_path / "model", encoders={"letters": counts})
@@ -136,7 +136,7 @@ def test_heads_of_features_of_ones_own(tmp_path: Path) -> None:
 
 def test_a_saved_object_says_so(counts: FunctionEncoder, tmp_path: Path) -> None:
     fitted = classifier(counts, tmp_path).fit(TEXTS, LABELS)
-    with pytest.warns(UserWarning):
+    with pytest.warns(UserWarning, match="letters"):
         fitted.save_pretrained(tmp_path / "model")
     described = json.loads((tmp_path / "model" / "config.json").read_text("utf-8"))
     assert described["encoders"][0]["is_object"] is True

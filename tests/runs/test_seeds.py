@@ -1,5 +1,6 @@
 """A trained seed is a model folder; a run of earlier versions is told from one."""
 
+import importlib.util
 import json
 import shutil
 from pathlib import Path
@@ -26,9 +27,11 @@ from fusion_classifier.tasks.loaded import LoadedTask
 from fusion_classifier.tasks.registry import load_task
 from fusion_classifier.training.defaults import recipe
 
+Made = tuple[Path, RunConfig, LoadedTask, Workspace]
+
 
 @pytest.fixture(scope="module")
-def made(bert_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RunConfig, LoadedTask, Workspace]:
+def made(bert_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Made:
     """A finished run of two seeds."""
     folder = tmp_path_factory.mktemp("run")
     rows = [f"{text} {i},{label}" for i in range(20) for text, label in [("we won", "joy"), ("it is dark", "fear")]]
@@ -47,7 +50,7 @@ def made(bert_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[P
 
 
 @pytest.fixture
-def out(made: tuple[Path, RunConfig, LoadedTask, Workspace], tmp_path: Path) -> Path:
+def out(made: Made, tmp_path: Path) -> Path:
     shutil.copytree(made[0], tmp_path / "out")
     return tmp_path / "out"
 
@@ -63,7 +66,7 @@ def as_before(out: Path) -> None:
         (folder / "README.md").unlink()
 
 
-def test_a_seed_is_a_model_folder(out: Path, made: tuple[Path, RunConfig, LoadedTask, Workspace]) -> None:
+def test_a_seed_is_a_model_folder(out: Path, made: Made) -> None:
     _, config, task, work = made
     for seed in (0, 1):
         folder = out / "seeds" / str(seed)
@@ -86,9 +89,7 @@ def test_a_seed_is_a_model_folder(out: Path, made: tuple[Path, RunConfig, Loaded
     np.testing.assert_array_equal(FusionClassifier.from_pretrained(out).predict_proba(texts), expected)
 
 
-def test_seeds_of_earlier_versions_are_refused(
-    out: Path, made: tuple[Path, RunConfig, LoadedTask, Workspace]
-) -> None:
+def test_seeds_of_earlier_versions_are_refused(out: Path, made: Made) -> None:
     _, config, task, work = made
     as_before(out)
     with pytest.raises(FecError, match=r"earlier version.*fec train.*model"):
@@ -120,7 +121,7 @@ def test_a_damaged_seed_says_how_to_train_it_again(out: Path, file: str, content
     assert str(folder) in str(raised.value)
 
 
-def test_a_seed_of_another_run_is_refused(out: Path, made: tuple[Path, RunConfig, LoadedTask, Workspace]) -> None:
+def test_a_seed_of_another_run_is_refused(out: Path, made: Made) -> None:
     _, config, task, work = made
     shutil.rmtree(out / "seeds" / "0")
     shutil.copytree(out / "seeds" / "1", out / "seeds" / "0")
@@ -133,14 +134,12 @@ def test_a_seed_of_another_run_is_refused(out: Path, made: tuple[Path, RunConfig
         train_task(config, task, out, work)
 
 
-def test_without_matplotlib_a_run_goes_on(
-    made: tuple[Path, RunConfig, LoadedTask, Workspace], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_matplotlib_a_run_goes_on(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _, config, task, work = made
     said: list[str] = []
     monkeypatch.setattr(Workspace, "say", lambda _, message: said.append(message))
-    find_spec = __import__("importlib.util").util.find_spec
-    monkeypatch.setattr("importlib.util.find_spec", lambda name, *a: None if name == "matplotlib" else find_spec(name))
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "matplotlib" else find_spec(name))
     run(config, task, tmp_path / "out", Workspace(work.store, work.device, work.progress))
     assert len([line for line in said if "matplotlib" in line and "[report]" in line]) == 1
     assert not list((tmp_path / "out").glob("*.png"))

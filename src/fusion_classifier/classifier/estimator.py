@@ -8,11 +8,12 @@ FusionClassifier.from_pretrained("my-model")
 """
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
+import torch
+from sklearn.base import BaseEstimator, ClassifierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 
 from fusion_classifier.classifier.card import model_card
 from fusion_classifier.classifier.folder import ModelConfig, labels_of
@@ -45,17 +46,21 @@ from fusion_classifier.encoders.identity import identify
 from fusion_classifier.encoders.protocol import Encoder, PrecomputedEncoder
 from fusion_classifier.encoders.spec import as_encoders
 from fusion_classifier.errors import DataError
+from fusion_classifier.features.arrays import Features, TokenStates
 from fusion_classifier.features.extract import extract_features, memory_for_features
 from fusion_classifier.features.store import FeatureStore
+from fusion_classifier.fusion.head import Head
 from fusion_classifier.fusion.registry import head_config
 from fusion_classifier.support.progress import QUIET, Progress
 from fusion_classifier.tasks.split import MIN_ROWS
+from fusion_classifier.training.data import feature_batch
 
 
 class FusionClassifier(
     TrainingParameters,
     TextPredictor,
     ClassifierMixin,  # type: ignore[misc]  # scikit-learn has no types
+    ClassNamePrefixFeaturesOutMixin,  # type: ignore[misc]
     TransformerMixin,  # type: ignore[misc]
     BaseEstimator,  # type: ignore[misc]
 ):
@@ -208,9 +213,36 @@ class FusionClassifier(
             right = (targets == answers).all(1)
         return float(np.average(right, weights=sample_weight))
 
+    def transform(self, X: Iterable[str]) -> np.ndarray:
+        """Features of each text as the head uses them, fused or pooled: (N, D), float32.
+
+        Raises:
+            DataError: No text, an empty one, or something that is not a text.
+        """
+        parts = [self._run(encoded, transformed).numpy() for encoded in self._chunks(X)]
+        if not parts:
+            raise DataError("`X`: give at least one text")
+        return np.concatenate(parts)
+
+    @property
+    def _n_features_out(self) -> int:  # for get_feature_names_out
+        batch: dict[str, Any] = {
+            name: TokenStates(zeros, torch.ones(1, dtype=torch.int64)) if shape.ragged else zeros
+            for name, shape in self.config_.shapes.items()
+            for zeros in [torch.zeros(1, *shape.shape)]
+        }
+        with torch.inference_mode():
+            return self.head_.cpu().eval().transform(batch).shape[1]
+
     @classmethod
     def _unfitted(cls, encoders: Sequence[Any], head: Any, seed: int) -> Self:
         return cls(encoders=encoders, head=head, seed=seed, keep_features=False)
+
+
+@torch.inference_mode()
+def transformed(head: Head, features: Mapping[str, Features], count: int, device: torch.device) -> torch.Tensor:
+    """Features of each text as the head uses them: (N, D), float32, on the CPU."""
+    return head.eval().transform(feature_batch(features, np.arange(count), device)).float().cpu()
 
 
 def _taken(texts: Sequence[str], targets: np.ndarray, weights: np.ndarray, rows: np.ndarray) -> Rows:

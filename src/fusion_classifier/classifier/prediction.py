@@ -23,14 +23,12 @@ from fusion_classifier.encoders.encode import encode
 from fusion_classifier.encoders.loading import LoadedEncoder, load_identified
 from fusion_classifier.encoders.tokenization import Side, is_truncated
 from fusion_classifier.encoders.workers import batch_workers
-from fusion_classifier.errors import DataError, UsageError
+from fusion_classifier.errors import UsageError
 from fusion_classifier.features.arrays import Features, from_arrays
 from fusion_classifier.features.extract import extract_features
 from fusion_classifier.features.hashing import hash_texts
 from fusion_classifier.features.store import FeatureStore
-from fusion_classifier.fusion.head import Head
 from fusion_classifier.support.progress import QUIET
-from fusion_classifier.training.data import feature_batch
 from fusion_classifier.training.loop import inference_batches, predict_logits
 
 CHUNK_TEXTS = 1024  # texts encoded at once: bounds memory whatever the number of texts
@@ -90,17 +88,6 @@ class TextPredictor(PretrainedClassifier):
         texts = check_texts(X, "X")
         encoded = [(encoder.config, encode(encoder, texts, side)) for encoder in self.load_encoders()]
         return self._run(encoded, predict_logits)
-
-    def transform(self, X: Iterable[str]) -> np.ndarray:
-        """Features of each text as the head uses them, fused or pooled: (N, D), float32.
-
-        Raises:
-            DataError: No text, an empty one, or something that is not a text.
-        """
-        parts = [self._run(encoded, transformed).numpy() for encoded in self._chunks(X)]
-        if not parts:
-            raise DataError("`X`: give at least one text")
-        return np.concatenate(parts)
 
     def explain(self, text: str, label: str | float | None = None, *, most_spans: int = MOST_SPANS) -> Explanation:
         """Weight of each word for a label, from leaving each out in turn (docs/explain.md).
@@ -217,9 +204,3 @@ class TextPredictor(PretrainedClassifier):
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = super().__getstate__()  # type: ignore[assignment]  # of object; BaseEstimator has one
         return state | {"_loaded": None}
-
-
-@torch.inference_mode()
-def transformed(head: Head, features: Mapping[str, Features], count: int, device: torch.device) -> torch.Tensor:
-    """Features of each text as the head uses them: (N, D), float32, on the CPU."""
-    return head.eval().transform(feature_batch(features, np.arange(count), device)).float().cpu()

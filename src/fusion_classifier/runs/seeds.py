@@ -73,8 +73,8 @@ def read_seed(folder: Path, seed: int) -> tuple[ModelConfig, Trained]:
     if not is_model(folder) and (folder / OLD_HEAD_FILE).is_file():
         run = folder.parent.parent
         raise FecError(
-            f"{folder}: was trained by an earlier version, whose seeds can't be read; train the run again by the same "
-            f"fec train, overwriting it (features in the store are kept), or use {run / 'model'}, the best seed"
+            f"{folder}: was trained by an earlier version, whose seeds can't be read; train the run again by the "
+            f"same fec train, overwriting it (features in the store are kept), or use {run / 'model'}, the best seed"
         )
     try:
         saved, record = load_model(folder), read_record(folder)
