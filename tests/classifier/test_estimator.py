@@ -179,7 +179,7 @@ def test_a_grid_search_encodes_each_text_once(
         return report
 
     monkeypatch.setattr("fusion_classifier.classifier.estimator.extract_features", counted)
-    monkeypatch.setattr("fusion_classifier.classifier.prediction.extract_features", counted)
+    monkeypatch.setattr("fusion_classifier.features.extract.extract_features", counted)
     monkeypatch.setattr("fusion_classifier.classifier.prediction.encode", None)  # the way past the store
     grid = {"head": ["linear", "llmembed"], "training": [{"max_epochs": 1, "learning_rate": r} for r in (1e-3, 1e-2)]}
     search = GridSearchCV(clone(small).set_params(store=tmp_path / "store"), grid, cv=2, error_score="raise")

@@ -15,6 +15,7 @@ from fusion_classifier.classifier.saved_encoders import is_local
 from fusion_classifier.config import EncoderConfig, TrainingConfig
 from fusion_classifier.encoders.presets import PRESETS
 from fusion_classifier.evaluation.formats import METRIC_TITLES, format_metric
+from fusion_classifier.support.hub import LIBRARY, is_hub_id
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
@@ -68,8 +69,6 @@ def model_card(
     """
     from huggingface_hub import ModelCardData
     from jinja2 import Environment
-
-    from fusion_classifier.support.hub import LIBRARY
 
     title = f"{config.task}: {len(config.labels)} labels, head {config.head.name}"
     data = data or TrainingData()
@@ -136,8 +135,6 @@ def _layers(encoder: EncoderConfig) -> str:
 
 def _hub_id(saved: SavedEncoder) -> str | None:
     """The model's name on the Hub; None for a place on this machine, which is nobody else's business."""
-    from fusion_classifier.support.hub import is_hub_id
-
     model = saved.config.model
     if saved.is_object:
         return None

@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from scipy.special import expit
 
 from fusion_classifier.errors import DataError, UsageError
 
@@ -200,7 +199,8 @@ def explanations(occlusion: Occlusion, log_odds: np.ndarray, labels: Sequence[st
     """
     weights = np.zeros((len(occlusion.spans), len(labels)))
     weights[: len(log_odds) - 1] = log_odds[:1] - log_odds[1:]
-    probabilities = expit(log_odds[0])
+    with np.errstate(over="ignore"):
+        probabilities = 1 / (1 + np.exp(-log_odds[0]))
     return tuple(
         Explanation(
             occlusion.text,

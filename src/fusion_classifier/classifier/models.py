@@ -7,6 +7,7 @@ from typing import Any
 
 from fusion_classifier.errors import FecError
 from fusion_classifier.support.files import user_path
+from fusion_classifier.support.hub import download_model, is_hub_id
 
 CONFIG_FILE = "config.json"
 HEAD_FILES = ("model.safetensors", "head.skops")  # one of them is in a model folder
@@ -57,8 +58,6 @@ def find_model(name: str | os.PathLike[str], **hub: Any) -> Path:
     Raises:
         FecError: None of these.
     """
-    from fusion_classifier.support.hub import download_model, is_hub_id  # noqa: PLC0415 - a folder needs no Hub
-
     path = user_path(os.fspath(name))
     if path.exists():
         return path / "model" if (path / "model").is_dir() else path

@@ -25,9 +25,7 @@ from fusion_classifier.encoders.tokenization import Side, is_truncated
 from fusion_classifier.encoders.workers import batch_workers
 from fusion_classifier.errors import UsageError
 from fusion_classifier.features.arrays import Features, from_arrays
-from fusion_classifier.features.extract import extract_features
 from fusion_classifier.features.hashing import hash_texts
-from fusion_classifier.features.store import FeatureStore
 from fusion_classifier.support.progress import QUIET
 from fusion_classifier.training.loop import inference_batches, predict_logits
 
@@ -139,6 +137,9 @@ class TextPredictor(PretrainedClassifier):
         """Each encoder's features; through the store where they are to be kept."""
         if not self.keep_features:
             return [(encoder.config, encode(encoder, texts)) for encoder in self.load_encoders()]
+        from fusion_classifier.features.extract import extract_features  # noqa: PLC0415 - the store is slow to import
+        from fusion_classifier.features.store import FeatureStore  # noqa: PLC0415
+
         device, store = resolve_device(self.device), FeatureStore(self.store)
         encoded: Encoded = []
         for number, identity in enumerate(checked_identities(self.config_.encoders, device, self._objects)):

@@ -23,8 +23,7 @@ from fusion_classifier.classifier.models import find_model
 from fusion_classifier.classifier.saved_encoders import without_places
 from fusion_classifier.config import Device
 from fusion_classifier.fusion.head import Head
-
-COMMIT_MESSAGE = "A classifier of LLM-FusionClassifier"
+from fusion_classifier.support.hub import COMMIT_MESSAGE, hub_errors
 
 
 class PretrainedClassifier(ModelHubMixin):
@@ -122,8 +121,6 @@ class PretrainedClassifier(ModelHubMixin):
         """
         self._check_fitted()
         from huggingface_hub import HfApi  # noqa: PLC0415 - its client takes a while to import
-
-        from fusion_classifier.support.hub import hub_errors  # noqa: PLC0415
 
         revision = options.pop("branch", None) or revision
         with hub_errors(repo_id, revision, uploading=True), TemporaryDirectory() as temporary:

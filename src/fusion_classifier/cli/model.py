@@ -24,11 +24,11 @@ from fusion_classifier.cli.options import (
 from fusion_classifier.config import DEFAULT_MODEL, ServerSettings
 from fusion_classifier.errors import UsageError
 from fusion_classifier.support.extras import require
+from fusion_classifier.support.hub import COMMIT_MESSAGE
 from fusion_classifier.support.validation import checked
 
 commands = Commands(panel="Use a model")
 MODEL_FIRST = f"{MODEL_HELP} Default: {DEFAULT_MODEL}, of the package."
-COMMIT_MESSAGE = "A classifier of LLM-FusionClassifier"
 ModelAndTexts = Annotated[
     list[str] | None,
     typer.Argument(metavar="[MODEL] [TEXT]...", help=f"MODEL: {MODEL_FIRST} TEXT: texts to classify."),
@@ -174,9 +174,9 @@ def push_(
     create_pr: Annotated[bool, option("Open a pull request instead.", "--create-pr")] = False,
 ) -> None:
     """Upload a trained classifier with its card to the Hub; log in by hf auth login first."""
-    from fusion_classifier.classifier.estimator import FusionClassifier
+    from fusion_classifier.classifier.prediction import TextPredictor
 
-    classifier = FusionClassifier.from_pretrained(model)
+    classifier = TextPredictor.from_pretrained(model)
     url = classifier.push_to_hub(
         repo_id, private=private, revision=revision, commit_message=message, create_pr=create_pr
     )

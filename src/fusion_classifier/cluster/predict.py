@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from fusion_classifier.classifier.estimator import FusionClassifier
-from fusion_classifier.classifier.prediction import CHUNK_TEXTS
+from fusion_classifier.classifier.prediction import CHUNK_TEXTS, TextPredictor
 from fusion_classifier.cluster.pool import RayEngine, changed, connected
 from fusion_classifier.cluster.worker import Worker, rows_of
 from fusion_classifier.support.files import user_path
@@ -86,14 +85,14 @@ def _texts(file: Path, text_column: str) -> Any:
     return read_datasource(FileTexts(), override_num_blocks=1, ray_remote_args=resources)
 
 
-class _Worker(Worker[FusionClassifier]):
+class _Worker(Worker[TextPredictor]):
     """A worker with the classifier loaded."""
 
     result = pa.schema({"texts": pa.int64(), "probabilities": pa.binary()})
 
     def __init__(self, model: str, encoder_paths: dict[str, str], engine: RayEngine, threads: int) -> None:
         super().__init__(
-            lambda: FusionClassifier.from_pretrained(model, device=engine.device, encoder_paths=encoder_paths),
+            lambda: TextPredictor.from_pretrained(model, device=engine.device, encoder_paths=encoder_paths),
             threads,
         )
 

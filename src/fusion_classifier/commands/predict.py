@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fusion_classifier.classifier.estimator import FusionClassifier
 from fusion_classifier.classifier.explanation import Explanation
+from fusion_classifier.classifier.prediction import TextPredictor
 from fusion_classifier.config import Device
 from fusion_classifier.errors import DataError, UsageError
 from fusion_classifier.support.files import atomic_file
@@ -170,8 +170,8 @@ def predict_to_file(
 
 def _load(
     model: str | Path, abstain: float | None, encoder_paths: Mapping[str, str], device: Device
-) -> FusionClassifier:
-    classifier = FusionClassifier.from_pretrained(model, device=device, encoder_paths=encoder_paths)
+) -> TextPredictor:
+    classifier = TextPredictor.from_pretrained(model, device=device, encoder_paths=encoder_paths)
     if classifier.config_.decision.multilabel and abstain is not None:
         raise UsageError(f"`abstain`: {model} has a threshold for each label and may give none at all; leave it out")
     return classifier

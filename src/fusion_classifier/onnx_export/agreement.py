@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from fusion_classifier.classifier.estimator import FusionClassifier
+from fusion_classifier.classifier.prediction import TextPredictor
 from fusion_classifier.encoders.projection import INT8_STEPS
 from fusion_classifier.errors import FecError
 from fusion_classifier.features.arrays import from_arrays
@@ -19,7 +19,7 @@ TOLERANCE = 1e-3  # largest difference of a probability between the graphs and P
 
 
 def measure_agreement(
-    classifier: FusionClassifier,
+    classifier: TextPredictor,
     described: Mapping[str, Any],
     arrays: Mapping[str, list[np.ndarray]],
     texts: Sequence[str],

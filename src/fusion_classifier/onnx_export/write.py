@@ -17,8 +17,8 @@ from typing import Any
 
 import torch
 
-from fusion_classifier.classifier.estimator import FusionClassifier
 from fusion_classifier.classifier.folder import ModelConfig
+from fusion_classifier.classifier.prediction import TextPredictor
 from fusion_classifier.classifier.saved_encoders import checked_identities
 from fusion_classifier.config import TaskConfig
 from fusion_classifier.encoders.encode import encode
@@ -79,7 +79,7 @@ def export_onnx(
     """
     require("export to ONNX", "onnx", *PACKAGES)
     _check_folder(out)
-    classifier = FusionClassifier.from_pretrained(model, device="cpu", encoder_paths=encoder_paths or {})
+    classifier = TextPredictor.from_pretrained(model, device="cpu", encoder_paths=encoder_paths or {})
     config, texts = classifier.config_, check_texts(check)
     precision = {"dtype": "float32"} if encoders else {}
     identities = checked_identities(
@@ -183,7 +183,7 @@ def _export_encoder(encoder: TransformerEncoder, number: int, folder: Path) -> d
     return {"onnx": path.name, "inputs": inputs, "tokenizer": f"{tokenizer.name}/tokenizer.json", "reason": None}
 
 
-def _export_head(classifier: FusionClassifier, encoders: Sequence[Mapping[str, Any]], folder: Path) -> dict[str, Any]:
+def _export_head(classifier: TextPredictor, encoders: Sequence[Mapping[str, Any]], folder: Path) -> dict[str, Any]:
     """Write the head; its entry in config.json.
 
     Raises:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from fusion_classifier.classifier.estimator import FusionClassifier
+from fusion_classifier.classifier.prediction import TextPredictor
 from fusion_classifier.encoders.loading import only_transformers
 from fusion_classifier.encoders.tokenization import Side
 from fusion_classifier.serving.errors import ServiceError
@@ -39,7 +39,7 @@ class ServedModel:
         name: What `/info` calls it.
     """
 
-    def __init__(self, classifier: FusionClassifier, name: str) -> None:
+    def __init__(self, classifier: TextPredictor, name: str) -> None:
         self.classifier, self.name = classifier, name
         self.encoders = only_transformers(classifier.load_encoders(), "served")
         # Copies: a tokenizer must not be used by two threads at once.

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 import uvicorn
 from fastapi import FastAPI
 
-from fusion_classifier.classifier.estimator import FusionClassifier
 from fusion_classifier.classifier.models import find_model
+from fusion_classifier.classifier.prediction import TextPredictor
 from fusion_classifier.config import Device, ServerSettings
 from fusion_classifier.errors import FecError, UsageError
 from fusion_classifier.serving.app import create_app
@@ -72,7 +72,7 @@ def serve(
     folder = find_model(name)
     listening = _listen(host, port)
     shown = folder.parent.name if folder.name == "model" else folder.name  # not its path
-    classifier = FusionClassifier.from_pretrained(folder, device=device, encoder_paths=encoder_paths)
+    classifier = TextPredictor.from_pretrained(folder, device=device, encoder_paths=encoder_paths)
     app = create_app(ServedModel(classifier, shown), settings)
     _log_to_stderr(json_output)
     at, number = listening.getsockname()[:2]
