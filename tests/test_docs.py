@@ -1,4 +1,4 @@
-"""The commands in the README work: those on the demo corpus are run, all others are parsed option by option."""
+"""The README and the pages of docs/: their commands work or parse, their Python runs, what they name exists."""
 
 import re
 import shlex
@@ -10,19 +10,16 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 COMMANDS = [
     line.removeprefix("$ ").partition("  #")[0].strip()
-    for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
+    for page in PAGES
     for block in re.findall(r"```console\n(.*?)```", page.read_text("utf-8"), re.S)
     for line in block.splitlines()
     if line.startswith("$ ")
 ]
-
-
 # Of these pages every Python block is run, one after another in one scope.
-PYTHON_PAGES = [
-    page for page in sorted((ROOT / "docs").glob("*.md")) if "<!-- run by tests -->" in page.read_text("utf-8")
-]
+PYTHON_PAGES = [page for page in PAGES if "<!-- run by tests -->" in page.read_text("utf-8")]
 
 
 def run(arguments: list[str], cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -35,9 +32,9 @@ def test_there_are_commands() -> None:
     assert any(command.startswith("fec run") for command in COMMANDS)
 
 
-@pytest.mark.parametrize("command", [command for command in COMMANDS if command.startswith("make ")])
-def test_make_targets_exist(command: str) -> None:
-    assert re.search(rf"^{command.split()[1]}:", (ROOT / "Makefile").read_text(), re.M)
+def test_make_targets_exist() -> None:
+    targets = {command.split()[1] for command in COMMANDS if command.startswith("make ")}
+    assert targets <= set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), re.M))
 
 
 @pytest.mark.parametrize("command", [command for command in COMMANDS if re.match(r"fec |python \w+\.py", command)])
@@ -48,6 +45,26 @@ def test_commands_are_understood(command: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_files_modules_and_tests_that_are_named_exist() -> None:
+    tests = {path.stem for path in (ROOT / "tests").rglob("test_*.py")} | {
+        name
+        for path in (ROOT / "tests").rglob("*.py")
+        for name in re.findall(r"def (test_\w+)", path.read_text("utf-8"))
+    }
+    missing = []
+    for page in PAGES:
+        text = page.read_text("utf-8")
+        named = re.findall(r"\b(test_\w+)(…?)", text)
+        missing += [f"{page.name}: {name}" for name, cut in named if not cut and name not in tests]
+        missing += [
+            f"{page.name}: {name}" for name, cut in named if cut and not any(t.startswith(name) for t in tests)
+        ]
+        files = re.findall(r"`((?:[\w-]+/)*\w+\.py)\b", text)
+        missing += [f"{page.name}: {name}" for name in files if not any(ROOT.glob(f"*/**/{name}"))]
+    assert missing == []
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_readmes_way_with_ones_own_file_works(minilm: str, tmp_path: Path) -> None:
     """Run, predict and predict by file, on a file with the README's columns."""
@@ -73,6 +90,7 @@ def test_the_readmes_way_with_ones_own_file_works(minilm: str, tmp_path: Path) -
             assert len(done.stdout.splitlines()) == 480
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", [ROOT / "README.md", *PYTHON_PAGES], ids=lambda page: page.name)
 def test_the_python_of_a_page_works(page: Path, minilm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a few texts of the demo corpus, and one encoder and few steps instead of what the page says."""
