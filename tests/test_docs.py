@@ -45,22 +45,20 @@ def test_commands_are_understood(command: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_files_modules_and_tests_that_are_named_exist() -> None:
-    tests = {path.stem for path in (ROOT / "tests").rglob("test_*.py")} | {
-        name
-        for path in (ROOT / "tests").rglob("*.py")
-        for name in re.findall(r"def (test_\w+)", path.read_text("utf-8"))
-    }
+def test_files_and_tests_that_are_named_exist() -> None:
+    folders = [ROOT / name for name in ("src", "tests", "benchmarks", "docs", "examples")]
+    paths = [path for folder in folders for path in folder.rglob("*.py")] + list(ROOT.glob("*.py"))
+    known = {path.stem for path in paths}
+    known |= {name for path in paths for name in re.findall(r"def (test_\w+)", path.read_text("utf-8"))}
+    places = [f"/{path.relative_to(ROOT).as_posix()}" for path in paths]
     missing = []
     for page in PAGES:
         text = page.read_text("utf-8")
-        named = re.findall(r"\b(test_\w+)(…?)", text)
-        missing += [f"{page.name}: {name}" for name, cut in named if not cut and name not in tests]
-        missing += [
-            f"{page.name}: {name}" for name, cut in named if cut and not any(t.startswith(name) for t in tests)
-        ]
+        for name, cut in re.findall(r"\b(test_\w+)(…?)", text):
+            if name not in known and not (cut and any(test.startswith(name) for test in known)):
+                missing.append(f"{page.name}: {name}")
         files = re.findall(r"`((?:[\w-]+/)*\w+\.py)\b", text)
-        missing += [f"{page.name}: {name}" for name in files if not any(ROOT.glob(f"*/**/{name}"))]
+        missing += [f"{page.name}: {name}" for name in files if not any(path.endswith(f"/{name}") for path in places)]
     assert missing == []
 
 

@@ -1,0 +1,68 @@
+"""The rules of this code base that a program can check; CONTRIBUTING.md has them in words."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "src" / "fusion_classifier"
+LONGEST = {"module": 400, "class": 250, "function": 60}  # lines
+OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
+
+
+def modules(folder: Path) -> Iterator[tuple[str, ast.Module, int]]:
+    """Path from the root, syntax tree and number of lines of every module."""
+    for path in sorted(folder.rglob("*.py")):
+        text = path.read_text("utf-8")
+        yield str(path.relative_to(ROOT)), ast.parse(text), text.count("\n")
+
+
+@pytest.mark.xfail(strict=False)  # while rooms are being rebuilt
+def test_modules_classes_and_functions_are_short() -> None:
+    too_long = []
+    for name, tree, lines in modules(PACKAGE):
+        if lines > LONGEST["module"]:
+            too_long.append(f"{name}: {lines} lines")
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+                length = (node.end_lineno or node.lineno) - node.lineno + 1
+                if length > LONGEST["class" if isinstance(node, ast.ClassDef) else "function"]:
+                    too_long.append(f"{name}: {node.name} has {length} lines")
+    assert too_long == []
+
+
+@pytest.mark.xfail(strict=False)  # while rooms are being rebuilt
+def test_below_the_command_line_no_message_names_an_option() -> None:
+    """Errors name the parameter; the command line and the server put their own names to it."""
+    named = []
+    for name, tree, _ in modules(PACKAGE):
+        docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        for node in ast.walk(tree):
+            text = node.value if isinstance(node, ast.Constant) and id(node) not in docstrings else None
+            if isinstance(text, str) and not name.startswith("src/fusion_classifier/cli/"):
+                named += [f"{name}:{node.lineno}: {option}" for option in OPTION.findall(text)]
+    assert named == []
+
+
+@pytest.mark.xfail(strict=False)  # while rooms are being rebuilt
+def test_packages_re_export_nothing() -> None:
+    """Every name is imported from the module that defines it; the public names, from the package itself."""
+    assert [
+        name
+        for name, tree, _ in modules(PACKAGE)
+        if name.endswith("/__init__.py") and name != "src/fusion_classifier/__init__.py" and len(tree.body) > 1
+    ] == []
+
+
+@pytest.mark.xfail(strict=False)  # while rooms are being rebuilt
+def test_names_of_tests_are_short() -> None:
+    names = [
+        f"{name}: {node.name} ({len(node.name)})"
+        for name, tree, _ in modules(ROOT / "tests")
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef) and re.match(r"test_.{55}", node.name)
+    ]
+    assert names == []
