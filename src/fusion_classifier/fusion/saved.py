@@ -37,14 +37,9 @@ def save_head(head: Head, folder: Path) -> None:
 def load_head(
     config: HeadConfig, shapes: Mapping[str, FeatureShape], n_classes: int, folder: Path, given: object = None
 ) -> Head:
-    """Read a head that `save_head` has written, ready for prediction.
+    """Read a head that `save_head` has written into a folder, ready for prediction.
 
-    Args:
-        config: Configuration of the head.
-        shapes: Shape of each encoder's feature, by encoder name.
-        n_classes: Number of labels C.
-        folder: Model folder.
-        given: The torch module, or what makes it, where the head was an object.
+    Of a torch module that was given as an object, `given` is that object again, or what makes it.
 
     Raises:
         FecError: The file is missing, damaged, or belongs to another head.

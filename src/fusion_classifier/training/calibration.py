@@ -1,6 +1,7 @@
 """The loss, and what is fitted on the validation split after training with it: calibration, thresholds, mixture.
 
-The formulas are in decision.py; `fit_mixture` finds the weights with which a head mixes the logits of its parts.
+The formulas are in decision.py. Here logits are (N, C) of the validation texts; targets are label numbers (N,), int64,
+or for a multi-label task (N, C) of 0 and 1; weights (N,), mean 1, count the texts, and None is 1 for all.
 """
 
 # ruff: noqa: PLC0415  # prediction imports neither scipy.optimize nor sklearn.metrics
@@ -18,13 +19,9 @@ BETA_LIMITS = (-5.0, 0.95)
 
 
 def loss_of(logits: Tensor, targets: Tensor, smoothing: float = 0.0, weights: Tensor | None = None) -> Tensor:
-    """Mean cross-entropy in nats.
+    """Mean cross-entropy in nats, of a softmax or (multi-label) of a sigmoid per label.
 
-    Args:
-        logits: Logits (N, C).
-        targets: Label numbers (N,) for a softmax, or multi-label (N, C) of 0 and 1 for a sigmoid per label.
-        smoothing: Share of the target that is spread over all labels (multi-label: moved towards 1/2).
-        weights: Factor of each text's loss (N,). None: all 1.
+    `smoothing` is the share of the target that is spread over all labels (multi-label: moved towards 1/2).
     """
     reduction = "mean" if weights is None else "none"
     if targets.ndim == 1:
@@ -38,18 +35,10 @@ def loss_of(logits: Tensor, targets: Tensor, smoothing: float = 0.0, weights: Te
 
 
 def fit_mixture(parts: Tensor, targets: np.ndarray, start: Tensor, weights: np.ndarray | None = None) -> Tensor:
-    """Weights a ≥ 0 of a head's parts with the lowest loss of Σ a_p parts_p, scaled to the sum of `start`.
+    """Weights a ≥ 0 (P,), float32, of a head's parts (P, N, C) with the lowest loss of Σ a_p parts_p.
 
-    The loss is convex in a. The scale is left to the temperature.
-
-    Args:
-        parts: Logits (P, N, C) of the validation texts.
-        targets: Label numbers (N,), int64, or multi-label (N, C) of 0 and 1.
-        start: Weights in training (P,); kept where no others are better.
-        weights: Weight of each text (N,), mean 1. None: all alike.
-
-    Returns:
-        (P,), float32.
+    The loss is convex in a. The scale is left to the temperature: a has the sum of `start` (P,), the weights in
+    training, which are kept where no others are better.
     """
     from scipy.optimize import minimize
 
@@ -79,11 +68,7 @@ def fit_decision(
 ) -> Decision:
     """Fit the calibration with the lowest loss, then each label's threshold with the highest F1 (multi-label).
 
-    Args:
-        logits: Logits (N, C) of the validation texts.
-        targets: Label numbers (N,), int64, or multi-label (N, C) of 0 and 1.
-        calibrate: Whether to fit temperature and beta. Otherwise 1 and 0.
-        weights: Weight of each text (N,), mean 1. None: all alike.
+    Without `calibrate` the temperature is 1 and beta 0.
     """
     if targets.ndim == 1:
         return _fit_calibration(logits.double().numpy(), targets, weights) if calibrate else Decision()
@@ -137,11 +122,6 @@ def best_thresholds(
     """For each label the threshold with the highest F1; 0.5 for a label that no text has.
 
     A threshold lies midway between the lowest probability above it and the highest below it.
-
-    Args:
-        probabilities: Probabilities (N, C).
-        targets: Labels (N, C) of 0 and 1.
-        weights: Weight of each text (N,). None: all alike.
     """
     from sklearn.metrics import precision_recall_curve
 

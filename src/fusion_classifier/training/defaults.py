@@ -45,12 +45,7 @@ RECIPES = ("default", "published")
 
 
 def recipe(name: str, head: str, **changes: Any) -> TrainingConfig:
-    """The recipe of this name for a head, with changes.
-
-    Args:
-        name: `default` or `published`.
-        head: Name of the head.
-        changes: Fields of `TrainingConfig`, as `changed` takes them; None keeps the recipe's value.
+    """The recipe `default` or `published` for a head by name, with the changes that are not None (see `changed`).
 
     Raises:
         UsageError: No such recipe or field, or a wrong value.
@@ -75,12 +70,7 @@ def changed(base: TrainingConfig, changes: Mapping[str, Any]) -> TrainingConfig:
 def resolve_training(
     training: TrainingConfig | TrainingChanges | Mapping[str, Any] | None, name: str, head: HeadConfig
 ) -> TrainingConfig:
-    """The settings of a training.
-
-    Args:
-        training: All settings, or changes to the recipe. None: the recipe.
-        name: Name of the recipe.
-        head: Configuration of the head.
+    """The settings of a training: `training` where it is complete, else the recipe of this name with its changes.
 
     Raises:
         UsageError: No such recipe or field, a wrong value, or settings that the head does not have.

@@ -325,14 +325,9 @@ def _validate(
 
 
 def scores(labels: np.ndarray, answers: np.ndarray, weights: np.ndarray | None = None) -> tuple[float, float]:
-    """Accuracy (multi-label: of all labels of a text) and weighted F1 (0 without any label), as scikit-learn's.
+    """Accuracy (multi-label: of all labels of a text) and weighted F1 (0 without any label) of labels as in `train`.
 
-    scikit-learn's own take milliseconds to check their input, three times as long as an epoch on few texts.
-
-    Args:
-        labels: True labels (N,), or multi-label (N, C) of 0 and 1.
-        answers: Predicted labels of the same shape.
-        weights: Weight of each text (N,). None: all alike.
+    As scikit-learn's, which take milliseconds to check their input, three times as long as an epoch on few texts.
     """
     right = labels == answers
     if labels.ndim == 1:
@@ -352,13 +347,7 @@ def scores(labels: np.ndarray, answers: np.ndarray, weights: np.ndarray | None =
 
 
 def inference_batches(lengths: np.ndarray | None, count: int, device: torch.device) -> Iterator[np.ndarray]:
-    """All rows in batches that fit into memory; token states sorted by length, which leaves little padding.
-
-    Args:
-        lengths: Tokens of each text over all encoders (N,). None where all features are pooled.
-        count: Number of rows N.
-        device: Device of the head.
-    """
+    """All rows in batches that fit into memory; sorted by `lengths`, those of `tokens_of`, for little padding."""
     if lengths is None:
         yield from blocks(count, INFERENCE_ROWS)
         return
