@@ -1,7 +1,7 @@
 """The loss, and what is fitted on the validation split after training with it: calibration, thresholds, mixture.
 
-The formulas are in decision.py. Here logits are (N, C) of the validation texts; targets are label numbers (N,), int64,
-or for a multi-label task (N, C) of 0 and 1; weights (N,), mean 1, count the texts, and None is 1 for all.
+The formulas are in decision.py. Here logits are (N, C) of the validation texts; targets are label numbers (N,),
+int64, or for a multi-label task (N, C) of 0 and 1; weights (N,), mean 1, count the texts; None is 1 for all.
 """
 
 # ruff: noqa: PLC0415  # prediction imports neither scipy.optimize nor sklearn.metrics
