@@ -17,6 +17,7 @@ OPTIONS = {"max_length": "--max-length", "learning_rate": "--lr", "task": "TASK"
         ("`learning_rate`: must be positive", "--lr: must be positive"),
         ("`encoders[0]`: no such folder", "--encoder: no such folder"),
         ("`encoders[1].max_length`: too short", "--max-length: too short"),
+        ("`encoders['a b']`: unknown", "--encoder: unknown"),
         ("`task`: none", "TASK: none"),
         ("give `encoder_paths`", "give --encoder NAME=PATH"),
         ("`y[17]` is None", "y[17] is None"),

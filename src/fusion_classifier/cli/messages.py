@@ -16,10 +16,12 @@ from fusion_classifier.support.progress import Progress
 
 # Parameters that a command does not have under their own name.
 NAMES = {
+    "X": "TEXT",
     "encoder_paths": "--encoder NAME=PATH",
     "encoders": "--encoder",
     "learning_rate": "--lr",
     "max_epochs": "--epochs",
+    "most_spans": "--spans",
     "name": "TASK",
     "task": "TASK",
     "text": "TEXT",
@@ -48,12 +50,12 @@ def in_options(message: str, options: Mapping[str, str] | None = None) -> str:
     names = {**NAMES, **(_current if options is None else options)}
 
     def shown(match: re.Match[str]) -> str:
-        *owner, name = re.sub(r"\[\d+\]", "", match[1]).split(".")
+        *owner, name = re.sub(r"\[.*\]", "", match[1]).split(".")
         if not owner or owner[0] in ("task", "encoders", "head", "training"):  # a field of a run's configuration
             return names.get(name, str(match[1]))
         return str(match[1])
 
-    return re.sub(r"(?<!`)`([\w.]+(?:\[\d+\])?[\w.]*)`(?!`)", shown, message)
+    return re.sub(r"(?<!`)`([\w.]+(?:\[[^\]`]+\])?[\w.]*)`(?!`)", shown, message)
 
 
 class _Console(Console):
