@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 from PIL import Image
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import ViewportSize, sync_playwright
 
-PARTS = (("body", "light"), ("#confidence", "dark"), ("#confusion", "light"), ("#mistakes", "dark"))
+PARTS = (("body", False), ("#confidence", True), ("#confusion", False), ("#mistakes", True))  # whether dark
 WIDTH, HEIGHT = 750, 570  # of a part
 OUT = Path(__file__).parent / "report.png"
 
@@ -21,10 +21,11 @@ def main(run: Path) -> None:
     picture = Image.new("RGB", (2 * WIDTH, 2 * HEIGHT))
     with sync_playwright() as p:
         browser = p.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"])
-        for i, (part, scheme) in enumerate(PARTS):
+        for i, (part, dark) in enumerate(PARTS):
             scale = 1.5 if part == "body" else 1.25
-            view = {"width": int(scale * WIDTH), "height": int(scale * HEIGHT)}
-            page = browser.new_page(viewport=view, color_scheme=scheme, device_scale_factor=1 / scale)
+            view = ViewportSize(width=int(scale * WIDTH), height=int(scale * HEIGHT))
+            page = browser.new_page(viewport=view, device_scale_factor=1 / scale)
+            page.emulate_media(color_scheme="dark" if dark else "light")
             page.goto((run / "report.html").absolute().as_uri())
             page.evaluate(
                 "(part) => window.scrollTo({top: document.querySelector(part).offsetTop, behavior: 'instant'})", part

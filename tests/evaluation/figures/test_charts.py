@@ -1,5 +1,7 @@
 """What the charts of a run show."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -29,7 +31,11 @@ def epochs(*f1: float) -> list[dict[str, float]]:
 
 
 def test_training_has_a_dot_at_the_epoch_kept() -> None:
-    records = {0: {"history": epochs(0.1, 0.5, 0.5), "best_epoch": 3}, 4: {}, 5: {"history": epochs(0.2)}}
+    records: dict[int, dict[str, Any]] = {
+        0: {"history": epochs(0.1, 0.5, 0.5), "best_epoch": 3},
+        4: {},
+        5: {"history": epochs(0.2)},
+    }
     loss, f1 = training_charts(records)
     assert [(line.name, line.dotted) for line in loss.lines] == [
         ("seed 0", True),
