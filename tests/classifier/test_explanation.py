@@ -50,13 +50,13 @@ def words(text: str) -> list[str]:
         ("  \n\t", []),
     ],
 )
-def test_words_are_what_unicode_says_with_marks_and_emoji_by_themselves(text: str, found: list[str]) -> None:
+def test_words_are_those_of_unicode_marks_and_emoji_apart(text: str, found: list[str]) -> None:
     assert words(text) == found
 
 
 @settings(deadline=None, max_examples=300)
 @given(text=st.text(max_size=60), most=st.integers(1, 12))
-def test_spans_are_in_order_and_together_with_the_white_space_between_make_up_the_text(text: str, most: int) -> None:
+def test_spans_and_white_space_make_up_the_text(text: str, most: int) -> None:
     every = word_spans(text)
     for spans in (every, grouped(every, most)):
         position, rebuilt = 0, ""
@@ -79,7 +79,7 @@ def test_without_a_word_all_other_words_are_left_to_the_letter(text: str) -> Non
         assert rest.split() == (kept or [NOTHING])
 
 
-def test_the_weight_is_the_drop_in_log_odds_and_behind_the_cut_there_is_none() -> None:
+def test_the_weight_is_the_drop_in_log_odds() -> None:
     """A model that counts the letter a and reads six words."""
     text = "banana b  an c a d aaaa aaa"
     found = occlude(text, lambda part: len(part.split()) > 6)
@@ -119,7 +119,7 @@ def test_the_one_emotional_word_has_the_greatest_weight(classifier: FusionClassi
     assert weight == pytest.approx(np.log(p / (1 - p)) - np.log(q / (1 - q)), abs=0.2)  # bfloat16
 
 
-def test_every_label_can_be_asked_for_and_the_word_speaks_against_others(classifier: FusionClassifier) -> None:
+def test_every_label_can_be_explained(classifier: FusionClassifier) -> None:
     every = classifier.explain_labels(TEXT)
     assert sorted(one.label for one in every) == sorted(classifier.classes_)
     assert [one.probability for one in every] == sorted((one.probability for one in every), reverse=True)

@@ -2,6 +2,7 @@
 
 import pickle
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from fusion_classifier import FusionHeadClassifier
+from fusion_classifier.classifier.prediction import TextPredictor
 from fusion_classifier.config import HEAD_CONFIGS
 from fusion_classifier.errors import DataError, UsageError
 from fusion_classifier.training.loop import train
@@ -136,3 +138,69 @@ def test_it_works_in_scikit_learns_tools(rows: tuple[np.ndarray, np.ndarray]) ->
     calibrated = CalibratedClassifierCV(FusionHeadClassifier(training=FEW), cv=2).fit(X, y, sample_weight=np.ones(90))
     assert calibrated.score(X, y) > 0.8
     assert "FusionHeadClassifier" in pipeline._repr_html_()
+
+
+@pytest.mark.parametrize("blocks", [None, {"llm": (2, 4), "bert": 6}])
+def test_saved_and_loaded_it_predicts_the_same(
+    rows: tuple[np.ndarray, np.ndarray], tmp_path: Path, blocks: Any
+) -> None:
+    X, y = rows
+    fitted = FusionHeadClassifier("fusion", blocks=blocks, training=FEW).fit(X, y)
+    fitted.save_pretrained(tmp_path / "model")
+    assert {path.name for path in (tmp_path / "model").iterdir()} == {"README.md", "config.json", "model.safetensors"}
+    loaded = FusionHeadClassifier.from_pretrained(tmp_path / "model")
+    np.testing.assert_array_equal(loaded.predict_proba(X), fitted.predict_proba(X))
+    assert loaded.predict(X).tolist() == fitted.predict(X).tolist()
+    assert loaded.n_features_in_ == 14
+    with pytest.raises(ValueError, match="14 features"):
+        loaded.predict(X[:, :5])
+    card = (tmp_path / "model" / "README.md").read_text("utf-8")
+    assert "FusionHeadClassifier.from_pretrained" in card
+    assert blocks is None or "llm (2 × 4), bert (6)" in card
+    assert "fec predict" not in card
+    with pytest.raises(UsageError, match="FusionHeadClassifier"):
+        TextPredictor.from_pretrained(tmp_path / "model")
+
+
+def test_several_labels_and_names_of_columns_are_saved(rows: tuple[np.ndarray, np.ndarray], tmp_path: Path) -> None:
+    pandas = pytest.importorskip("pandas")
+    X = pandas.DataFrame(rows[0], columns=[f"x{i}" for i in range(14)])
+    y = pandas.DataFrame({"joyful": (rows[1] == "joy").astype(int), "calm": (rows[1] != "fear").astype(int)})
+    fitted = FusionHeadClassifier(training=FEW).fit(X, y)
+    assert fitted.classes_.tolist() == ["joyful", "calm"]
+    fitted.save_pretrained(tmp_path / "model")
+    loaded = FusionHeadClassifier.from_pretrained(tmp_path / "model")
+    assert loaded.feature_names_in_.tolist() == list(X.columns)
+    assert loaded.classes_.tolist() == ["joyful", "calm"]
+    np.testing.assert_array_equal(loaded.predict(X), fitted.predict(X))
+    with pytest.raises(ValueError, match="feature names"):
+        loaded.predict(X[X.columns[::-1]])
+
+
+def test_weights_of_classes(rows: tuple[np.ndarray, np.ndarray]) -> None:
+    X, y = rows
+    weights = np.where(y == "joy", 9.0, 1.0)
+    of_rows = FusionHeadClassifier(training=FEW).fit(X, y, sample_weight=weights)
+    of_classes = FusionHeadClassifier(training=FEW, class_weight={"joy": 9.0}).fit(X, y)
+    np.testing.assert_array_equal(of_rows.predict_proba(X), of_classes.predict_proba(X))
+
+
+def test_what_is_missing_is_named(rows: tuple[np.ndarray, np.ndarray]) -> None:
+    X, y = rows
+    with pytest.raises(DataError, match=r"y\[17\]"):
+        FusionHeadClassifier().fit(X, [*y[:17], None, *y[18:]])
+    with pytest.raises(DataError, match="continuous"):
+        FusionHeadClassifier().fit(X, np.arange(90) / 7)
+    for whole in (np.arange(90) % 3 * 1.0, np.arange(90) % 2 == 0):
+        assert FusionHeadClassifier(training=FEW).fit(X, whole).classes_.dtype == whole.dtype
+
+
+def test_fields_of_training_are_parameters() -> None:
+    classifier = FusionHeadClassifier(training={"max_epochs": 2}).set_params(training__learning_rate=0.1)
+    assert classifier.training == {"max_epochs": 2, "learning_rate": 0.1}
+    assert classifier.get_params()["training__learning_rate"] == 0.1
+
+
+def test_a_model_of_texts_is_not_one_of_features(saved_model: Path) -> None:
+    with pytest.raises(UsageError, match=r"FusionClassifier\.from_pretrained"):
+        FusionHeadClassifier.from_pretrained(saved_model)

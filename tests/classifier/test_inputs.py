@@ -163,7 +163,7 @@ def test_rows_without_weight_are_left_out() -> None:
     assert scaled.tolist() == [0.5, 1.5]
 
 
-def test_validation_rows_are_stratified_and_equal_rows_stay_together() -> None:
+def test_validation_rows_are_stratified_equal_rows_together() -> None:
     rows = [i // 2 for i in range(80)]
     targets = np.array([(i // 2) % 4 for i in range(80)])
     held = validation_rows(rows, targets, seed=3)

@@ -22,7 +22,7 @@ def saved(preset: str, package: str | None, fingerprint: str = "0" * 64) -> Save
     return SavedEncoder(config=config, fingerprint=fingerprint, shape=(4,), ragged=False, package=package)
 
 
-def test_all_packages_that_are_missing_are_named_in_one_sentence(
+def test_all_packages_that_are_missing_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FEC_MODELS", str(tmp_path))
@@ -41,7 +41,7 @@ def test_other_files_of_a_preset_say_how_to_get_the_right_ones(bert_folder: Path
         checked_identities([one], CPU)
 
 
-def test_files_from_the_hub_are_pinned_to_the_commit_that_was_read(bert_folder: Path) -> None:
+def test_files_from_the_hub_are_pinned_to_their_commit(bert_folder: Path) -> None:
     identity = identify(EncoderConfig(name="a", model=str(bert_folder)), CPU)
     assert identity.weights.commit is None
     snapshot = Path("/cache/models--some--model/snapshots/0123abc")

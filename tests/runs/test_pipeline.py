@@ -143,7 +143,7 @@ def test_a_second_run_takes_up_what_is_there_and_ends_alike(
     assert {p: p.stat().st_mtime_ns for p in tmp_path.glob("run/seeds/*/model.safetensors")} == trained_at
 
 
-def test_a_run_cut_short_after_one_seed_ends_as_one_that_was_not(
+def test_a_run_cut_short_ends_as_one_that_was_not(
     folder: Path, bert_folder: Path, tmp_path: Path, work: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_folder(folder, [bert_folder], tmp_path / "whole", work)
@@ -214,7 +214,7 @@ def test_without_a_test_split_validation_is_reported(
     assert {row["split"] for row in pq.read_table(tmp_path / "run" / "predictions.parquet").to_pylist()} == {"valid"}
 
 
-def test_texts_that_also_stand_in_train_are_left_out_of_the_second_figure(
+def test_the_second_figure_leaves_out_texts_of_train(
     folder: Path, bert_folder: Path, tmp_path: Path, work: Workspace
 ) -> None:
     text = corpus(60, 0)[0][0]
@@ -228,7 +228,7 @@ def test_texts_that_also_stand_in_train_are_left_out_of_the_second_figure(
     assert -1e-9 <= right[0] <= 1 + 1e-9
 
 
-def test_training_needs_no_model_but_says_when_features_are_missing(
+def test_training_says_when_features_are_missing(
     folder: Path, bert_folder: Path, tmp_path: Path, work: Workspace
 ) -> None:
     config = config_for(str(folder), [bert_folder])
@@ -236,7 +236,7 @@ def test_training_needs_no_model_but_says_when_features_are_missing(
         train_task(config, load_task(config.task), tmp_path / "run", work)
 
 
-def test_training_a_finished_run_again_leaves_its_model_and_the_scores_on_its_card(
+def test_training_a_finished_run_again_leaves_its_model(
     folder: Path, bert_folder: Path, tmp_path: Path, work: Workspace
 ) -> None:
     run_folder(folder, [bert_folder], tmp_path / "run", work)
@@ -247,7 +247,7 @@ def test_training_a_finished_run_again_leaves_its_model_and_the_scores_on_its_ca
     assert {path.name: path.read_bytes() for path in (tmp_path / "run" / "model").iterdir()} == before
 
 
-def test_a_replaced_run_that_was_killed_before_its_model_was_written_gets_its_own(
+def test_a_replaced_run_killed_before_its_model_gets_its_own(
     folder: Path, bert_folder: Path, tmp_path: Path, work: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "run"
@@ -270,7 +270,7 @@ def test_a_replaced_run_that_was_killed_before_its_model_was_written_gets_its_ow
     )
 
 
-def test_the_resolved_configuration_says_what_decides_the_result(
+def test_the_configuration_says_what_decides_the_result(
     folder: Path, bert_folder: Path, tmp_path: Path, work: Workspace
 ) -> None:
     run_folder(folder, [bert_folder], tmp_path / "run", work)
@@ -293,7 +293,7 @@ def test_evaluating_the_run_again_gives_its_own_metrics(
     assert alone["test"]["metrics"]["accuracy"]["values"][0] in metrics["test"]["accuracy"]["values"]
 
 
-def test_a_run_is_not_evaluated_on_its_own_data_when_that_has_changed(
+def test_a_run_is_not_evaluated_on_its_own_changed_data(
     folder: Path, bert_folder: Path, tmp_path: Path, work: Workspace
 ) -> None:
     test = (folder / "test.csv").read_text()
@@ -328,7 +328,7 @@ def test_the_saved_model_predicts_what_the_run_predicted(
     np.testing.assert_allclose(saved.predict_proba(texts), expected, atol=5e-3)
 
 
-def test_token_states_train_evaluate_and_predict_like_any_feature(
+def test_token_states_work_like_any_feature(
     folder: Path, bert_folder: Path, tmp_path: Path, work: Workspace
 ) -> None:
     spec = f"{bert_folder}?pooling=tokens&layers=1,3"

@@ -91,7 +91,7 @@ def test_predict_answers_with_every_label_given(finished: tuple[Path, Workspace,
         list(predict_lines(finished[0], texts, None, "text", None, 0.5, {}, "cpu"))
 
 
-def test_a_model_of_several_labels_is_not_evaluated_on_single_ones(
+def test_several_labels_are_not_evaluated_on_single_ones(
     finished: tuple[Path, Workspace, TaskConfig], tmp_path: Path
 ) -> None:
     lines = ["text,label", *(f"{WORDS[label]} {i},{label}" for i in range(20) for label in WORDS)]

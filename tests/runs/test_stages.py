@@ -14,7 +14,7 @@ import pytest
 from fusion_classifier.runs.stages import Stages
 
 
-def test_a_second_call_goes_on_from_the_first_even_if_that_was_stopped(tmp_path: Path) -> None:
+def test_a_second_call_continues_the_first(tmp_path: Path) -> None:
     path = tmp_path / "stages.json"
     first = Stages(path)
 
@@ -38,7 +38,7 @@ def test_a_second_call_goes_on_from_the_first_even_if_that_was_stopped(tmp_path:
     assert second.figures()["extract"] == after
 
 
-def test_the_peak_is_that_of_the_stage_and_not_what_is_left_at_its_end(tmp_path: Path) -> None:
+def test_the_peak_is_that_of_the_stage(tmp_path: Path) -> None:
     stages = Stages(tmp_path / "stages.json")
     with stages.stage("small"):
         pass
