@@ -116,7 +116,7 @@ def test_predict_reads_files_and_standard_input(finished: tuple[Path, Path], dat
 
 
 def test_predict_writes_texts_and_answers_to_a_file(finished: tuple[Path, Path], data: Path, tmp_path: Path) -> None:
-    from fusion_classifier.commands.predict import predict_to_file
+    from fusion_classifier.commands.predict import Predictions
     from fusion_classifier.support.progress import QUIET
 
     with data.open(newline="", encoding="utf-8") as file:
@@ -130,7 +130,7 @@ def test_predict_writes_texts_and_answers_to_a_file(finished: tuple[Path, Path],
         found = {"csv": list(csv.DictReader(file))}
     for ending in ("jsonl", "parquet"):
         path = tmp_path / f"answers.{ending}"
-        assert predict_to_file(finished[0], data, path, "comment", None, None, {}, "cpu", QUIET) == 60
+        assert Predictions(finished[0]).to_file(data, path, "comment", QUIET) == 60
     found["jsonl"] = [json.loads(line) for line in (tmp_path / "answers.jsonl").read_text("utf-8").splitlines()]
     found["parquet"] = pq.read_table(tmp_path / "answers.parquet").to_pylist()
     for rows in found.values():
@@ -139,7 +139,7 @@ def test_predict_writes_texts_and_answers_to_a_file(finished: tuple[Path, Path],
         assert [row["label"] for row in rows] == [answer["label"] for answer in expected]
         scores = [float(row["score"]) for row in rows]
         np.testing.assert_allclose(scores, [answer["score"] for answer in expected], rtol=1e-5)
-    predict_to_file(finished[0], data, tmp_path / "top.parquet", "comment", 2, None, {}, "cpu", QUIET)
+    Predictions(finished[0], top_k=2).to_file(data, tmp_path / "top.parquet", "comment", QUIET)
     top = pq.read_table(tmp_path / "top.parquet").to_pylist()
     assert [row["labels"][0] for row in top] == [answer["label"] for answer in expected]
     assert sorted(path.name for path in tmp_path.iterdir()) == [

@@ -10,7 +10,7 @@ import torch
 
 from fusion_classifier import FusionClassifier
 from fusion_classifier.classifier.folder import load_model
-from fusion_classifier.commands.predict import predict_lines
+from fusion_classifier.commands.predict import Predictions
 from fusion_classifier.config import RunConfig, TaskConfig
 from fusion_classifier.encoders.spec import parse_encoders
 from fusion_classifier.errors import DataError, UsageError
@@ -81,14 +81,14 @@ def test_evaluated_again_it_comes_out_the_same(finished: tuple[Path, Workspace, 
 
 def test_predict_answers_with_every_label_given(finished: tuple[Path, Workspace, TaskConfig]) -> None:
     texts = ["he broke it and we won 3", "nothing to say 5"]
-    both, none = (json.loads(line) for line in predict_lines(finished[0], texts, None, "text", None, None, {}, "cpu"))
+    both, none = (json.loads(line) for line in Predictions(finished[0]).lines(texts))
     assert {answer["label"] for answer in both} == {"joy", "anger"}
     assert both[0]["score"] >= both[1]["score"]
     assert none == []
-    (three,) = (json.loads(line) for line in predict_lines(finished[0], texts[:1], None, "text", 3, None, {}, "cpu"))
+    (three,) = (json.loads(line) for line in Predictions(finished[0], top_k=3).lines(texts[:1]))
     assert len(three) == 3
     with pytest.raises(UsageError, match="abstain"):
-        list(predict_lines(finished[0], texts, None, "text", None, 0.5, {}, "cpu"))
+        list(Predictions(finished[0], abstain=0.5).lines(texts))
 
 
 def test_several_labels_are_not_evaluated_on_single_ones(

@@ -71,23 +71,24 @@ def predict_(
     """
     paths, ray = encoder_paths(encoder), engine.ray(device)
     from fusion_classifier.cli.words import model_and_texts
-    from fusion_classifier.commands.predict import predict_lines, predict_rows, predict_to_file
+    from fusion_classifier.commands.predict import Predictions
 
     found, texts = model_and_texts(words or [], model, has_file=file is not None)
+    predictions = Predictions(found, paths, device, top_k, abstain)
     if out is not None:
         if file is None or texts:
             raise UsageError("--out: goes with --file and without further texts")
-        count = predict_to_file(found, file, out, text_column, top_k, abstain, paths, device, progress(), ray)
+        count = predictions.to_file(file, out, text_column, progress(), ray)
         typer.echo(f"{out}: {count:,} texts")
     elif ray is not None:
         raise UsageError("--engine ray: goes with --file and --out")
     elif texts and file is None and not as_json and sys.stdout.isatty():
         from fusion_classifier.cli import tables
 
-        for text, row in predict_rows(found, texts, abstain, paths, device):
+        for text, row in predictions.rows(texts):
             tables.print_prediction(text, row, top_k)
     else:
-        for line in predict_lines(found, texts, file, text_column, top_k, abstain, paths, device):
+        for line in predictions.lines(texts, file, text_column):
             typer.echo(line)
 
 

@@ -49,13 +49,6 @@ def extract_features_ray(
 ) -> ExtractionReport:
     """Make sure that the store holds the features of these texts. Can be stopped and run again like the local engine.
 
-    Args:
-        texts: N texts.
-        identity: The encoder.
-        store: Place that all workers can reach.
-        engine: The workers.
-        progress: Shows a bar.
-
     Raises:
         UsageError: Ray can't be used.
         WeightsError: A worker does not have the encoder's weights.

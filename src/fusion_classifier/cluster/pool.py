@@ -35,14 +35,11 @@ QUIET = {
 
 @dataclass(frozen=True)
 class RayEngine:
-    """Where the workers are, and how many."""
+    """Address of a cluster (default: Ray is started here), number of workers (one per GPU or core), their device."""
 
     address: str | None = None
-    """Address of a cluster. Default: Ray is started on this machine."""
     workers: int | None = None
-    """Number of workers. Default: one per GPU, or else one per core."""
     device: Device = "auto"
-    """Device of the workers."""
 
 
 @dataclass(frozen=True)

@@ -19,15 +19,9 @@ ERROR = pa.field("error", pa.struct([("kind", pa.string()), ("message", pa.strin
 
 
 class Worker(Generic[Model]):
-    """One process of the pool.
-
-    Args:
-        load: Loads the model.
-        threads: Threads of torch.
-    """
+    """One process of the pool; `result` are the columns of a part's result."""
 
     result: ClassVar[pa.Schema]
-    """Columns of a part's result."""
 
     def __init__(self, load: Callable[[], Model], threads: int) -> None:
         torch.set_num_threads(threads)

@@ -1,4 +1,4 @@
-"""What a bug report needs: versions, machine, precision, encoders, store; no secret."""
+"""Facts for a bug report: versions, machine, precision, encoders, store; no secrets."""
 
 import os
 import platform
@@ -18,13 +18,12 @@ from fusion_classifier.errors import FecError
 from fusion_classifier.features.store import FeatureStore
 from fusion_classifier.version import DISTRIBUTION, __version__, source_commit
 
-# They decide what is computed where; their values are shown, of all others not even the names.
+# They decide what is computed where. Of all other variables not even the names are shown.
 VARIABLES = ("CUDA_VISIBLE_DEVICES", "FEC_MODELS", "FEC_STORE", "HF_HOME", "HF_HUB_OFFLINE", "OMP_NUM_THREADS")
-NOT_HERE = "not installed"
 
 
 def examine(store: str | None) -> dict[str, dict[str, str]]:
-    """Figures by topic, as shown."""
+    """Names and values, by topic."""
     device = resolve_device("auto")
     memory, here = psutil.virtual_memory(), FeatureStore(store)
     cores, threads = psutil.cpu_count(logical=False), psutil.cpu_count()
@@ -41,7 +40,7 @@ def examine(store: str | None) -> dict[str, dict[str, str]]:
             "precision": resolve_dtype("auto", device),
         },
         "packages": _packages(),
-        "store": {"place": str(here.root), **_room(here)},
+        "store": {"place": str(here.root), **_store(here)},
         "encoders": {one["name"]: one["weights"] for one in describe_presets()},
         "environment": {name: os.environ[name] for name in VARIABLES if name in os.environ},
     }
@@ -54,7 +53,7 @@ def _device(device: torch.device) -> str:
 
 
 def _packages() -> dict[str, str]:
-    """Versions of what the package needs, then of what its extras need."""
+    """Versions of the package's dependencies, then of those of its extras."""
     found: dict[str, str] = {}
     for requirement in requires(DISTRIBUTION) or []:
         name, _, condition = requirement.partition(";")
@@ -63,11 +62,11 @@ def _packages() -> dict[str, str]:
         try:
             found[name] = version(name)
         except PackageNotFoundError:
-            found[name] = f"{NOT_HERE} (extra {extra[1]})" if extra else NOT_HERE
+            found[name] = f"not installed (extra {extra[1]})" if extra else "not installed"
     return found
 
 
-def _room(store: FeatureStore) -> dict[str, str]:
+def _store(store: FeatureStore) -> dict[str, str]:
     try:
         entries = store.entries()
     except FecError as error:

@@ -13,6 +13,7 @@ import json
 import sys
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
 from itertools import chain, tee
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,28 +40,108 @@ PARQUET_ROWS = 16384  # per row group
 Write = Callable[[list[dict[str, Any]]], None]
 
 
-def predict_rows(
-    model: str | Path,
-    texts: Sequence[str],
-    abstain: float | None,
-    encoder_paths: Mapping[str, str],
-    device: Device,
-) -> Iterator[tuple[str, list[tuple[str, float, bool]]]]:
-    """Each text with all labels, the most probable first, and whether the label is given.
+@dataclass(frozen=True)
+class Predictions:
+    """Predictions of a saved model, which is loaded once the texts are known to be readable.
 
-    Raises:
-        FecError: A text is empty, or the model can't be loaded or used.
+    Attributes:
+        model: Model folder, run folder, model of the package, or Hub id.
+        encoder_paths: Places of the encoders' weights, by encoder name.
+        device: Device of the model.
+        top_k: Number of labels per text. Default: the best one, or all that a multi-label model gives.
+        abstain: Probability below which no label is given.
     """
-    _check_given(texts)
-    classifier = _load(model, abstain, encoder_paths, device)
-    names, decision = classifier.config_.labels, classifier.config_.decision
-    for text, row in zip(texts, classifier.predict_proba(texts), strict=True):
-        order = np.argsort(-row, kind="stable")
-        if decision.multilabel:
-            given = decision.labels(row[None])[0].astype(bool)
+
+    model: str | Path
+    encoder_paths: Mapping[str, str] = field(default_factory=dict)
+    device: Device = "auto"
+    top_k: int | None = None
+    abstain: float | None = None
+
+    def rows(self, texts: Sequence[str]) -> Iterator[tuple[str, list[tuple[str, float, bool]]]]:
+        """Each text with all labels and probabilities, the most probable first, and whether the label is given.
+
+        Raises:
+            FecError: A text is empty, or the model can't be used.
+        """
+        _check_given(texts)
+        classifier = self._load()
+        names, decision = classifier.config_.labels, classifier.config_.decision
+        for text, row in zip(texts, classifier.predict_proba(texts), strict=True):
+            order = np.argsort(-row, kind="stable")
+            if decision.multilabel:
+                given = decision.labels(row[None])[0].astype(bool)
+            else:
+                given = (np.arange(len(row)) == order[0]) & (row >= (self.abstain or 0))
+            yield text, [(names[i], float(row[i]), bool(given[i])) for i in order]
+
+    def lines(self, texts: Sequence[str], file: Path | None = None, text_column: str = "text") -> Iterator[str]:
+        """One line of JSON per text: those given, then those of the file, in order.
+
+        Raises:
+            FecError: No text is given, one is empty, or the file or the model can't be used.
+        """
+        if not texts and file is None:
+            raise UsageError("give one or more texts, or `file`")
+        _check_given(texts)
+        from_file: Iterator[str] = iter(()) if file is None else _checked_file(file, text_column)[1]
+        classifier = self._load()
+        for probabilities in classifier.predict_proba_stream(chain(texts, from_file)):
+            for row in probabilities:
+                yield json.dumps(self._answer(row, classifier), ensure_ascii=False)
+
+    def to_file(
+        self, file: Path, out: Path, text_column: str, progress: Progress, ray: "RayEngine | None" = None
+    ) -> int:
+        """Write the texts of a file with their predictions as CSV, JSONL or Parquet; the number of texts.
+
+        The file is written whole or not at all; an earlier one is replaced.
+
+        Raises:
+            UsageError: A place or an ending that can't be written, or lists of labels as CSV.
+            FecError: The texts or the model can't be used.
+        """
+        _check_out(out, file)
+        count, texts = _checked_file(file, text_column)
+        classifier = self._load()
+        lists = self.top_k is not None or classifier.config_.decision.multilabel
+        if lists and out.suffix.lower() == ".csv":
+            raise UsageError(f"`out`: several labels per text don't fit into {out}; end it in .jsonl or .parquet")
+        stream: Generator[np.ndarray]
+        if ray is None:
+            kept, encoded = tee(texts)  # never further apart than a block
+            stream = classifier.predict_proba_stream(encoded)
         else:
-            given = (np.arange(len(row)) == order[0]) & (row >= (abstain or 0))
-        yield text, [(names[i], float(row[i]), bool(given[i])) for i in order]
+            if count is None:
+                raise UsageError("Ray's workers can't read the standard input of this process; give a file")
+            from fusion_classifier.cluster.predict import predict_proba_ray
+
+            kept, stream = texts, predict_proba_ray(self.model, file, text_column, self.encoder_paths, ray)
+        key, done = text_key(text_column), 0
+        # The stream is closed when writing fails, too: Ray's workers must not wait for a reader that is gone.
+        with closing(stream), progress.bar("predicting", total=count) as bar, atomic_file(out) as temporary:
+            with writer(temporary, key, lists=lists) as write:
+                for probabilities in stream:
+                    answers = [self._answer(row, classifier) for row in probabilities]
+                    write([{key: next(kept)} | flat(answer) for answer in answers])
+                    done += len(answers)
+                    bar.advance(len(answers))
+            bar.finish()
+        return done
+
+    def _load(self) -> TextPredictor:
+        classifier = TextPredictor.from_pretrained(
+            self.model, device=self.device, encoder_paths=self.encoder_paths
+        )
+        if classifier.config_.decision.multilabel and self.abstain is not None:
+            raise UsageError(
+                f"`abstain`: {self.model} has a threshold for each label and may give none; leave it out"
+            )
+        return classifier
+
+    def _answer(self, row: np.ndarray, classifier: TextPredictor) -> object:
+        config = classifier.config_
+        return as_pipeline(row, config.labels, config.decision, self.top_k, self.abstain)
 
 
 def explain_text(
@@ -75,112 +156,28 @@ def explain_text(
 
     Raises:
         UsageError: Not exactly one text, or a label that the model does not have.
-        FecError: The text is empty, or the model can't be loaded or used.
+        FecError: The text is empty, or the model can't be used.
     """
     if len(texts) != 1:
         raise UsageError(f"{len(texts)} texts to explain: give one, in quotation marks")
     _check_given(texts)
-    return _load(model, None, encoder_paths, device).explain(texts[0], label, most_spans=most_spans)
-
-
-def predict_lines(
-    model: str | Path,
-    texts: Sequence[str],
-    file: Path | None,
-    text_column: str,
-    top_k: int | None,
-    abstain: float | None,
-    encoder_paths: Mapping[str, str],
-    device: Device,
-) -> Iterator[str]:
-    """One line of JSON per text: those given, then those of the file, in order.
-
-    Raises:
-        UsageError: No text is given.
-        FecError: A text is empty, or the file or the model can't be read.
-    """
-    if not texts and file is None:
-        raise UsageError("give one or more texts, or `file`")
-    _check_given(texts)
-    from_file: Iterator[str] = iter(()) if file is None else _checked_file(file, text_column)[1]
-    classifier = _load(model, abstain, encoder_paths, device)
-    names, decision = classifier.config_.labels, classifier.config_.decision
-    for probabilities in classifier.predict_proba_stream(chain(texts, from_file)):
-        for row in probabilities:
-            yield json.dumps(as_pipeline(row, names, decision, top_k, abstain), ensure_ascii=False)
-
-
-def predict_to_file(
-    model: str | Path,
-    file: Path,
-    out: Path,
-    text_column: str,
-    top_k: int | None,
-    abstain: float | None,
-    encoder_paths: Mapping[str, str],
-    device: Device,
-    progress: Progress,
-    ray: "RayEngine | None" = None,
-) -> int:
-    """Write the texts of a file with their predictions as CSV, JSONL or Parquet.
-
-    The file is written whole or not at all; an earlier one is replaced.
-
-    Returns:
-        Number of texts.
-
-    Raises:
-        UsageError: A place or an ending that can't be written, or lists of labels as CSV.
-        FecError: The texts or the model can't be read.
-    """
-    if out.suffix.lower() not in OUT_ENDINGS:
-        raise UsageError(f"`out`: {out} must end in {', '.join(OUT_ENDINGS[:-1])} or {OUT_ENDINGS[-1]}")
-    if out.is_dir():
-        raise UsageError(f"`out`: {out} is a folder; give a file")
-    if out.exists() and file.exists() and out.samefile(file):
-        raise UsageError(f"`out`: {out} is the file with the texts; choose another name")
-    count, texts = _checked_file(file, text_column)
-    classifier = _load(model, abstain, encoder_paths, device)
-    names, decision = classifier.config_.labels, classifier.config_.decision
-    lists = top_k is not None or decision.multilabel
-    if lists and out.suffix.lower() == ".csv":
-        raise UsageError(f"`out`: several labels per text don't fit into {out}; end it in .jsonl or .parquet")
-    stream: Generator[np.ndarray]
-    if ray is None:
-        kept, encoded = tee(texts)  # never further apart than a block
-        stream = classifier.predict_proba_stream(encoded)
-    else:
-        if count is None:
-            raise UsageError("Ray's workers can't read the standard input of this process; give a file")
-        from fusion_classifier.cluster.predict import predict_proba_ray
-
-        kept, stream = texts, predict_proba_ray(model, file, text_column, encoder_paths, ray)
-    key, done = text_key(text_column), 0
-    # The stream is closed when writing fails, too: Ray's workers must not wait for a reader that is gone.
-    with closing(stream), progress.bar("predicting", total=count) as bar, atomic_file(out) as temporary:
-        with writer(temporary, key, lists=lists) as write:
-            for probabilities in stream:
-                answers = [as_pipeline(row, names, decision, top_k, abstain) for row in probabilities]
-                write([{key: next(kept)} | flat(answer) for answer in answers])
-                done += len(answers)
-                bar.advance(len(answers))
-        bar.finish()
-    return done
-
-
-def _load(
-    model: str | Path, abstain: float | None, encoder_paths: Mapping[str, str], device: Device
-) -> TextPredictor:
     classifier = TextPredictor.from_pretrained(model, device=device, encoder_paths=encoder_paths)
-    if classifier.config_.decision.multilabel and abstain is not None:
-        raise UsageError(f"`abstain`: {model} has a threshold for each label and may give none at all; leave it out")
-    return classifier
+    return classifier.explain(texts[0], label, most_spans=most_spans)
 
 
 def _check_given(texts: Sequence[str]) -> None:
     for position, text in enumerate(texts, start=1):
         if not text.strip():
             raise DataError(f"text {position} is empty")
+
+
+def _check_out(out: Path, file: Path) -> None:
+    if out.suffix.lower() not in OUT_ENDINGS:
+        raise UsageError(f"`out`: {out} must end in {', '.join(OUT_ENDINGS[:-1])} or {OUT_ENDINGS[-1]}")
+    if out.is_dir():
+        raise UsageError(f"`out`: {out} is a folder; give a file")
+    if out.exists() and file.exists() and out.samefile(file):
+        raise UsageError(f"`out`: {out} is the file with the texts; choose another name")
 
 
 def _checked_file(path: Path, text_column: str) -> tuple[int | None, Iterator[str]]:

@@ -1,4 +1,4 @@
-"""Fits a projection of an encoder's states on training texts; `encoders.projection` says what it is for."""
+"""Fits a projection of an encoder's states on training texts; see `encoders.projection`."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from fusion_classifier.errors import UsageError
 from fusion_classifier.runs.context import Workspace
 from fusion_classifier.tasks.loaded import LoadedTask
 
-CHUNK_TEXTS = 256
+TEXTS_PER_STEP = 256  # of the progress bar
 
 
 def project(
@@ -32,25 +32,26 @@ def project(
     """Fit a projection on the token states of some texts of the train split, and write it.
 
     Args:
-        config: the encoder, without a projection of its own.
-        task: where the texts come from; only train is read.
-        out: file to write, ending in .safetensors.
-        work: device and progress.
-        kind: `pca`, `random` or `none`.
-        width: of the projected states.
-        int8: whether they are kept in 8 bits.
-        texts: how many texts, at most.
-        seed: of their choice, and of a random projection.
+        config: Encoder without a projection of its own.
+        task: Task whose train split is read.
+        out: File to write, ending in .safetensors.
+        work: Device and progress.
+        kind: Kind of projection.
+        width: Width of the projected states. Default: that of the encoder.
+        int8: Whether they are kept in 8 bits.
+        texts: Largest number of texts.
+        seed: Seed of the choice of texts, and of a random projection.
 
     Raises:
-        UsageError, DataError, WeightsError: see the messages.
+        UsageError: Settings that don't go together.
+        DataError, WeightsError: The texts or the encoder can't be read.
     """
     if config.projection is not None:
-        raise UsageError(f"{config.name}: has a projection already; give the encoder without")
+        raise UsageError(f"{config.name}: already has a projection; give the encoder without it")
     if out.suffix != ".safetensors":
-        raise UsageError(f"--out {out}: name a file that ends in .safetensors")
+        raise UsageError(f"`out`: {out} must end in .safetensors")
     if kind == "none" and not int8:
-        raise UsageError("--kind none without --int8 changes nothing; give --width, or --int8")
+        raise UsageError("`kind`: none changes nothing; take another, or `int8`")
     tokens = config.model_copy(update={"pooling": "tokens"})
     identity = identify(tokens, work.device)
     with work.progress.bar(f"loading {config.name}", total=None):
@@ -59,8 +60,8 @@ def project(
     chosen = np.random.default_rng(seed).permutation(len(unique))[:texts]
     states = []
     with work.progress.bar(f"encoding with {config.name}", total=len(chosen)) as bar:
-        for start in range(0, len(chosen), CHUNK_TEXTS):
-            part = [unique[i] for i in chosen[start : start + CHUNK_TEXTS]]
+        for start in range(0, len(chosen), TEXTS_PER_STEP):
+            part = [unique[i] for i in chosen[start : start + TEXTS_PER_STEP]]
             states += encode(encoder, part)
             bar.advance(len(part))
     fitted_on: dict[str, object] = {"fingerprint": identity.fingerprint, "layers": list(encoder.layers)}

@@ -1,11 +1,19 @@
-"""The folder that `fec tune` writes: written, and read as a classifier."""
+"""The folder that `fec tune` writes: an encoder like any other, with the classifier that it was tuned with.
+
+    config.json, model.safetensors, tokenizer files    the tuned model
+    classifier/head.safetensors                        the linear layer
+    tuning.json                                        base, data, settings, epochs, and the metrics on validation
+    README.md                                          the same in a paragraph
+
+The classifier is what `fec extract` takes from the last layer and one matrix product. Its linear layer is in a folder
+of its own, so that the encoder's fingerprint does not depend on it.
+"""
 
 import json
 import math
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +25,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import AutoConfig
 
-from fusion_classifier.config import EncoderConfig, TuneConfig
+from fusion_classifier.config import EncoderConfig
 from fusion_classifier.encoders.encode import encode
 from fusion_classifier.encoders.gguf import unpacked
 from fusion_classifier.encoders.identity import EncoderIdentity
@@ -29,13 +37,13 @@ from fusion_classifier.training.decision import Decision
 
 TUNING_FILE = "tuning.json"
 HEAD_FILE = "classifier/head.safetensors"
-# What decides the classifier beside the weights; layers are the last, the weights lie in the folder itself.
+# What decides the classifier beside the weights, which are in the folder, and the layer, which is the last.
 KEPT_SETTINGS = ("pooling", "template", "max_length", "dtype", "pool_special_tokens")
 
 
 @dataclass(frozen=True)
 class TunedClassifier:
-    """A tuned encoder with the linear layer it was tuned with: `weight` (C, F) and `bias` (C,), float32."""
+    """A tuned encoder with the linear layer that it was tuned with: `weight` (C, F) and `bias` (C,), float32."""
 
     encoder: TransformerEncoder
     weight: np.ndarray
@@ -56,15 +64,15 @@ class TunedClassifier:
         return self.decision.probabilities(torch.from_numpy(self.logits(texts)))
 
     def predict(self, texts: Sequence[str]) -> np.ndarray:
-        """Label indices (N,), int64; in a multi-label task (N, C) of 0 and 1."""
+        """Label numbers (N,), int64; in a multi-label task (N, C) of 0 and 1."""
         return self.decision.labels(self.predict_proba(texts))
 
 
 def load_tuned_classifier(folder: Path, device: torch.device) -> TunedClassifier:
-    """The classifier that a folder was tuned with.
+    """The classifier of a tuned folder.
 
     Raises:
-        WeightsError: not a folder of `fec tune`, or damaged.
+        WeightsError: Not a folder of `fec tune`, or damaged.
     """
     path = folder / TUNING_FILE
     try:
@@ -87,6 +95,7 @@ def read_classifier(
     decision: Decision,
     device: torch.device,
 ) -> TunedClassifier:
+    """The classifier of a tuned folder that has no tuning.json yet."""
     fields = {"name": name, "model": str(folder), "path": str(folder), "layers": (-1,), **settings}
     try:
         config = EncoderConfig.model_validate(fields)
@@ -100,24 +109,27 @@ def read_classifier(
     return TunedClassifier(encoder, weight, bias, tuple(labels), decision)
 
 
+def kept_settings(encoder: EncoderConfig) -> dict[str, Any]:
+    """The settings of an encoder that its classifier depends on."""
+    return {name: getattr(encoder, name) for name in KEPT_SETTINGS}
+
+
 def model_folder(base: EncoderIdentity) -> Path:
     """The model's files as an ordinary model folder.
 
     Raises:
-        WeightsError: a GGUF file too large to be unpacked.
+        WeightsError: A GGUF file that is too large to be unpacked.
     """
     if base.weights.gguf_file is None:
         return base.weights.folder
     folder = unpacked(base.weights, base.fingerprint, base.dtype)
     if folder is None:
-        raise WeightsError(
-            f"{base.config.name}: too large a GGUF file to be tuned; give the original safetensors folder"
-        )
+        raise WeightsError(f"{base.config.name}: too large a GGUF file; give the original safetensors folder")
     return folder
 
 
 def write_encoder(source: Path, encoder: TransformerEncoder, model: nn.Module, head: nn.Module, folder: Path) -> None:
-    """Model, tokenizer files (as they were, to the letter) and head."""
+    """Write model, tokenizer files (unchanged, from `source`) and head."""
     config = AutoConfig.from_pretrained(source, trust_remote_code=False, local_files_only=True)
     config.architectures = [type(encoder.model).__name__]
     config.dtype = "float32"
@@ -137,7 +149,7 @@ def _save(module: nn.Module, path: Path) -> None:
 
 
 def describe_base(encoder: EncoderConfig, base: EncoderIdentity) -> dict[str, Any]:
-    """Where the weights came from; not a path: that is nobody else's business."""
+    """Where the weights came from; without paths of this machine."""
     hub_id = PRESETS[encoder.model].hub_id if encoder.model in PRESETS else None
     if base.weights.source.startswith("Hub"):
         hub_id = hub_id or encoder.model
@@ -150,29 +162,24 @@ def describe_base(encoder: EncoderConfig, base: EncoderIdentity) -> dict[str, An
     }
 
 
-def package_versions(config: TuneConfig) -> dict[str, str]:
-    packages = ["accelerate", *(["peft"] if config.lora_rank is not None else [])]
-    return {name: version(name) for name in packages}
-
-
-def tuned_card(record: Mapping[str, Any], precision: torch.dtype) -> str:
-    """The folder's model card."""
+def write_record(record: Mapping[str, Any], precision: str, folder: Path) -> None:
+    """Write tuning.json and README.md."""
+    (folder / TUNING_FILE).write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", "utf-8")
     base, task, tuning, valid = (record[name] for name in ("base", "task", "tuning", "valid"))
+    base_line = "" if base["hub_id"] is None else f"base_model: {base['hub_id']}\n"
     rank = tuning["lora_rank"]
     how = "all weights" if rank is None else f"LoRA adapters of rank {rank}, merged into the weights"
-    header = ["library_name: transformers", "tags: [text-classification, fusion-classifier]"]
-    if base["hub_id"] is not None:
-        header.insert(0, f"base_model: {base['hub_id']}")
-    share = "subset accuracy" if task["multilabel"] else "accuracy"
-    reached = valid["subset_accuracy" if task["multilabel"] else "accuracy"]
-    text = (
+    accuracy = "subset_accuracy" if task["multilabel"] else "accuracy"
+    card = (
+        f"---\n{base_line}library_name: transformers\ntags: [text-classification, fusion-classifier]\n---\n\n"
+        f"# {base['encoder']} tuned on {task['name']}\n\n"
         f"`{base['encoder']}` fine-tuned by `fec tune` on the train split of `{task['name']}` "
         f"({task['data']['train']['rows']:,} texts, {len(task['labels'])} labels; licence of the data: "
-        f"{task['licence']}): {how}, epoch {record['best_epoch']} of {tuning['epochs']} was kept, "
-        f"learning rate {tuning['learning_rate']:g}, batches of {tuning['batch_size']}, computed in "
-        f"{str(precision).removeprefix('torch.')}, seed {tuning['seed']}. "
-        f"With its own linear classifier it reaches {share} {100 * reached:.2f} and weighted F1 "
-        f"{100 * valid['weighted_f1']:.2f} on validation, which also chose the epoch. `tuning.json` says the rest. "
-        "Features of the training texts have seen their labels: a classifier on top must be judged on other texts.\n"
+        f"{task['licence']}): {how}, epoch {record['best_epoch']} of {tuning['epochs']}, learning rate "
+        f"{tuning['learning_rate']:g}, batches of {tuning['batch_size']}, computed in {precision}, seed "
+        f"{tuning['seed']}. With its own linear classifier it reaches {accuracy.replace('_', ' ')} "
+        f"{100 * valid[accuracy]:.2f} and weighted F1 {100 * valid['weighted_f1']:.2f} on validation, which also "
+        "chose the epoch. `tuning.json` has the rest. Features of the training texts have seen their labels: a "
+        "classifier on top must be judged on other texts.\n"
     )
-    return "---\n" + "\n".join(header) + f"\n---\n\n# {base['encoder']} tuned on {task['name']}\n\n" + text
+    (folder / "README.md").write_text(card, "utf-8")

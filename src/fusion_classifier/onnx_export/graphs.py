@@ -169,15 +169,7 @@ def export_head(head: Head, decision: Decision, int8: Sequence[str], path: Path)
 def _write(
     graph: nn.Module, examples: Mapping[str, Tensor], axes: tuple[object, ...], outputs: Sequence[str], path: Path
 ) -> list[str]:
-    """Write a graph and see that it is valid; the names of its inputs.
-
-    Args:
-        graph: The module.
-        examples: Its inputs by name, in order.
-        axes: Names of their free axes.
-        outputs: Names of its outputs.
-        path: The file.
-    """
+    """Write a graph, traced with examples of its inputs, and see that it is valid; the names of its inputs."""
     import onnx  # noqa: PLC0415 - an extra
 
     size = sum(tensor.numel() * tensor.element_size() for tensor in graph.state_dict().values())

@@ -73,11 +73,6 @@ class Batcher:
     async def submit(self, texts: Sequence[str], tokens: Sequence[int], sides: Sequence[Side]) -> list[Any]:
         """The results of texts, in order. When it is cancelled, texts that still wait are never computed.
 
-        Args:
-            texts: N texts.
-            tokens: Tokens of each.
-            sides: Where each is cut.
-
         Raises:
             ServiceError: The queue is closed.
             Exception: Whatever `run` raised for one of them.

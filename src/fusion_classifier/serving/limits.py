@@ -113,32 +113,25 @@ class Connection(H11Protocol):
     _deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start the clock of a new client."""
+        """A new client."""
         super().connection_made(transport)
-        self._start()
+        self._watch()
 
     def data_received(self, data: bytes) -> None:
-        """Stop the clock when a request's headers are whole; start it when the next one's are not."""
+        """Headers, whole or in part, or a body."""
         super().data_received(data)
-        if self.conn.their_state is not h11.IDLE:
-            self._stop()
-        elif self._deadline is None:
-            self._start()
+        self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the clock."""
-        self._stop()
+        """The client is gone."""
         super().connection_lost(exc)
+        self._watch()
 
-    def _start(self) -> None:
-        self._deadline = self.loop.call_later(HEADER_SECONDS, self._too_slow)
-
-    def _stop(self) -> None:
-        if self._deadline is not None:
+    def _watch(self) -> None:
+        """Start the clock while headers are incomplete, else stop it."""
+        incomplete = self.conn.their_state is h11.IDLE and not self.transport.is_closing()
+        if incomplete and self._deadline is None:
+            self._deadline = self.loop.call_later(HEADER_SECONDS, self.transport.close)
+        elif not incomplete and self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
-
-    def _too_slow(self) -> None:
-        self._deadline = None
-        if self.conn.their_state is h11.IDLE and not self.transport.is_closing():
-            self.transport.close()

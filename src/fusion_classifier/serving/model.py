@@ -32,12 +32,7 @@ class Scores(NamedTuple):
 
 
 class ServedModel:
-    """A classifier with its encoders loaded.
-
-    Args:
-        classifier: Fitted classifier.
-        name: What `/info` calls it.
-    """
+    """A fitted classifier with its encoders loaded; `/info` tells its name."""
 
     def __init__(self, classifier: TextPredictor, name: str) -> None:
         self.classifier, self.name = classifier, name

@@ -59,8 +59,7 @@ def serve(
     Args:
         name: Model folder, run folder, model of the package, or Hub id.
         settings: Limits and access.
-        host: Address to listen at.
-        port: Port; 0 takes a free one.
+        host, port: Address to listen at; port 0 takes a free one.
         device: Device of the model.
         encoder_paths: Places of the encoders' weights, by encoder name.
         json_output: Log lines of JSON instead of text.

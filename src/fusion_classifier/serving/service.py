@@ -23,12 +23,7 @@ Result = TypeVar("Result")
 
 
 class Service:
-    """A model that many clients ask.
-
-    Args:
-        model: Classifier with its encoders loaded.
-        settings: Limits.
-    """
+    """A model that many clients ask, with limits."""
 
     batcher: Batcher
     tokenizer_thread: ThreadPoolExecutor
@@ -79,7 +74,7 @@ class Service:
         Args:
             request: The request; its work is given up when its client goes away.
             texts: N texts.
-            truncate: Cut texts that are too long instead of refusing them.
+            truncate: Cut texts that are too long on `side`, instead of refusing them.
             side: Where they are cut.
             batch: Whether the client sent a batch, for the metrics.
 

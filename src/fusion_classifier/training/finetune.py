@@ -1,0 +1,290 @@
+"""Fine-tunes an encoder with a linear layer on top, through transformers' `Trainer`: all weights, or LoRA adapters.
+
+Needs accelerate, and for LoRA peft: the extra `tune`.
+"""
+
+import logging
+import math
+import random
+import tempfile
+import time
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import compress
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.metrics import accuracy_score, f1_score
+from torch import Tensor, nn
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+
+from fusion_classifier.config import TuneConfig
+from fusion_classifier.encoders.batches import padded
+from fusion_classifier.encoders.loading import TransformerEncoder
+from fusion_classifier.encoders.pooling import pooled
+from fusion_classifier.encoders.tokenization import TokenizedText, tokenize
+from fusion_classifier.errors import FecError, NonFiniteError
+from fusion_classifier.support.progress import Bar, Progress
+from fusion_classifier.tasks.loaded import Split, targets
+from fusion_classifier.training.calibration import fit_decision, loss_of
+from fusion_classifier.training.loop import Epoch, deterministic
+
+# Devlin et al. (2019, appendix A.3) tune BERT with 2e-5 to 5e-5; the compact BERTs of Turc et al. (2019) also take
+# 1e-4 and 3e-4; Hu et al. (2021, appendix D) train RoBERTa's adapters with 4e-4 to 5e-4.
+FULL_RATE, COMPACT_RATE, LORA_RATE = 5e-5, 1e-4, 5e-4
+COMPACT_BELOW = 768  # width of BERT-base
+DROPOUT, LORA_DROPOUT = 0.1, 0.05
+MAX_NORM = 1.0
+
+Rows = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Finetuned:
+    """An encoder's model in its best epoch, adapters merged, with its linear layer; `parameters`: all and trained."""
+
+    model: nn.Module
+    head: nn.Linear
+    history: tuple[Epoch, ...]
+    best_epoch: int
+    parameters: dict[str, int]
+
+
+class PooledClassifier(nn.Module):
+    """Encoder, pooling, dropout, linear layer: the same for every architecture, and what extraction will pool.
+
+    `AutoModelForSequenceClassification` reads [CLS], or a decoder's last token, which sentence encoders trained with
+    mean pooling have never learned to use.
+    """
+
+    def __init__(self, encoder: TransformerEncoder, n_labels: int) -> None:
+        super().__init__()
+        self.encoder: nn.Module = encoder.model
+        self.poolings = encoder.config.poolings
+        self.dropout = nn.Dropout(DROPOUT)
+        self.head = nn.Linear(encoder.model.config.hidden_size * len(self.poolings), n_labels)
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, counted: Tensor, lengths: Tensor, labels: Tensor
+    ) -> dict[str, Tensor]:
+        """Loss and logits of a padded batch.
+
+        Args:
+            input_ids, attention_mask, counted, lengths: As `padded` returns them.
+            labels: Label numbers (B,), or multi-label (B, C) of 0 and 1.
+
+        Raises:
+            NonFiniteError: The loss is NaN or infinite.
+        """
+        states = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state  # (B, L, H)
+        vectors = pooled(states[:, :, None], counted, lengths, self.poolings).flatten(1)  # (B, F)
+        with torch.autocast(states.device.type, enabled=False):  # as exact as `TunedClassifier` is
+            logits = self.head(self.dropout(vectors))
+            loss = loss_of(logits, labels)
+        if not torch.isfinite(loss):
+            raise NonFiniteError(
+                f"training diverged (loss {float(loss.detach())}); use a lower `learning_rate`, or `dtype` float32"
+            )
+        return {"loss": loss, "logits": logits}
+
+
+def finetune(
+    encoder: TransformerEncoder,
+    config: TuneConfig,
+    precision: torch.dtype,
+    rows: Mapping[str, Rows],
+    n_labels: int,
+    progress: Progress,
+) -> Finetuned:
+    """Train the model of an encoder, loaded plain and in float32, on rows of `rows_of`, and keep its best epoch.
+
+    The same seed on the same machine gives the same weights, bit by bit.
+
+    Raises:
+        NonFiniteError: Training diverged.
+        FecError: Out of memory.
+    """
+    title = f"tuning {encoder.config.name}"
+    steps = math.ceil(len(rows["train"]) / config.batch_size) * config.epochs
+    with (
+        _reproducible(config.seed),
+        tempfile.TemporaryDirectory(prefix="fec-tune-") as scratch,  # Trainer wants a folder, and leaves it empty
+        progress.bar(title, total=steps) as bar,
+    ):
+        model = PooledClassifier(encoder, n_labels)
+        model.encoder = _trainable(encoder, config.lora_rank)
+        model.to(encoder.device)
+        best = _BestEpoch(model, bar, title)
+        trainer = Trainer(
+            model=model,
+            args=_arguments(config, encoder, precision, scratch),
+            data_collator=lambda chosen: _batch(encoder, chosen),
+            train_dataset=rows["train"],
+            eval_dataset=rows["valid"],
+            compute_metrics=lambda found: _figures(found.predictions, found.label_ids),
+            callbacks=[best],
+        )
+        trainer.remove_callback(PrinterCallback)  # it prints to standard output
+        try:
+            trainer.train()
+        except torch.OutOfMemoryError as error:
+            raise FecError(
+                f"{encoder.config.name}: out of memory on {encoder.device.type}; give a smaller `batch_size` or "
+                "`max_length`, or train LoRA adapters"
+            ) from error
+    model.load_state_dict(best.state, strict=False)
+    model.eval()
+    trained = [p.requires_grad for p in model.parameters()]
+    sizes = [p.numel() for p in model.parameters()]
+    parameters = {"all": sum(sizes), "trained": sum(compress(sizes, trained))}
+    merged = model.encoder if config.lora_rank is None else model.encoder.merge_and_unload()  # type: ignore[operator]
+    return Finetuned(merged, model.head, tuple(best.history), best.epoch, parameters)
+
+
+def _arguments(config: TuneConfig, encoder: TransformerEncoder, precision: torch.dtype, scratch: str) -> Any:
+    arguments = TrainingArguments(
+        output_dir=scratch,
+        num_train_epochs=config.epochs,
+        learning_rate=learning_rate(config, encoder),
+        per_device_train_batch_size=config.batch_size,
+        per_device_eval_batch_size=2 * config.batch_size,
+        weight_decay=config.weight_decay,
+        warmup_steps=config.warmup,  # below 1: a share of all steps
+        max_grad_norm=MAX_NORM,
+        lr_scheduler_type="linear",
+        train_sampling_strategy="group_by_length",  # else a third of a batch is padding
+        seed=config.seed,
+        bf16=precision == torch.bfloat16,
+        use_cpu=encoder.device.type == "cpu",
+        eval_strategy="epoch",
+        logging_strategy="epoch",
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        log_level="error",
+        logging_nan_inf_filter=False,
+        dataloader_pin_memory=False,
+        remove_unused_columns=False,
+        label_names=["labels"],
+    )
+    arguments._n_gpu = min(1, arguments.n_gpu)  # several would each take a batch
+    return arguments
+
+
+def rows_of(encoder: TransformerEncoder, split: Split, n_labels: int) -> Rows:
+    """One row per text, as `Trainer` takes them.
+
+    `input_ids` is for the sampler that groups texts by length; batches are made from `text`.
+    """
+    labels = targets(split.labels, n_labels)
+    return [
+        {"input_ids": text.ids, "text": text, "labels": label}
+        for text, label in zip(tokenize(encoder, split.texts), labels, strict=True)
+    ]
+
+
+def learning_rate(config: TuneConfig, encoder: TransformerEncoder) -> float:
+    """The learning rate given, or the default for this kind of training and width of model."""
+    if config.learning_rate is not None:
+        return config.learning_rate
+    if config.lora_rank is not None:
+        return LORA_RATE
+    return COMPACT_RATE if encoder.model.config.hidden_size < COMPACT_BELOW else FULL_RATE
+
+
+def _trainable(encoder: TransformerEncoder, rank: int | None) -> nn.Module:
+    """The encoder's model with all weights trainable, or with LoRA adapters on all its linear layers."""
+    model: nn.Module = encoder.model
+    if rank is None:
+        return model.requires_grad_(True)
+    from peft import LoraConfig, get_peft_model  # noqa: PLC0415 - an extra
+
+    # Twice the rank as alpha: the update keeps its size when the rank changes.
+    lora = LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=LORA_DROPOUT, target_modules="all-linear")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # peft uses a deprecated name of transformers
+        adapted: nn.Module = get_peft_model(model, lora)
+    return adapted
+
+
+@contextmanager
+def _reproducible(seed: int) -> Iterator[None]:
+    """Seeded and deterministic. What `Trainer` changes for the whole process is restored."""
+    of_python, of_numpy = random.getstate(), np.random.get_state()
+    logger = logging.getLogger("transformers")
+    level = logger.level
+    try:
+        with deterministic(seed):
+            yield
+    finally:
+        random.setstate(of_python)
+        np.random.set_state(of_numpy)
+        logger.setLevel(level)
+
+
+def _batch(encoder: TransformerEncoder, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
+    """Rows of `rows_of` as one padded batch."""
+    texts: list[TokenizedText] = [row["text"] for row in rows]
+    ids, attention, counted, lengths = padded(encoder, texts)
+    return {
+        "input_ids": ids,
+        "attention_mask": attention.long(),
+        "counted": counted,
+        "lengths": lengths,
+        "labels": torch.from_numpy(np.stack([row["labels"] for row in rows])),
+    }
+
+
+def _figures(logits: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    """Metrics that choose the epoch; multi-label: at the best thresholds."""
+    decision = fit_decision(torch.from_numpy(logits), truth, calibrate=False)
+    answers = decision.labels(decision.probabilities(torch.from_numpy(logits)))
+    return {
+        "accuracy": float(accuracy_score(truth, answers)),
+        "weighted_f1": float(f1_score(truth, answers, average="weighted", zero_division=0)),
+    }
+
+
+class _BestEpoch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
+    """Moves the bar, records the history, and keeps the trained weights of the best epoch.
+
+    In memory: `Trainer`'s checkpoints hold the optimizer, too, three times the model per epoch.
+    """
+
+    def __init__(self, model: nn.Module, bar: Bar, title: str) -> None:
+        self.model, self.bar, self.title = model, bar, title
+        self.history: list[Epoch] = []
+        self.epoch, self.reached = 0, (-math.inf, -math.inf)
+        self.state: dict[str, Tensor] = {}
+        self.train_loss = math.nan
+        self.started = time.perf_counter()
+
+    def on_epoch_begin(self, *_: Any, **__: Any) -> None:
+        self.started = time.perf_counter()
+
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        self.bar.advance()
+
+    def on_log(self, *_: Any, logs: Mapping[str, float], **__: Any) -> None:
+        self.train_loss = float(logs.get("loss", self.train_loss))
+
+    def on_evaluate(self, *_: Any, metrics: Mapping[str, float], **__: Any) -> None:
+        epoch = Epoch(
+            epoch=len(self.history) + 1,
+            train_loss=self.train_loss,
+            valid_loss=float(metrics["eval_loss"]),
+            valid_accuracy=metrics["eval_accuracy"],
+            valid_weighted_f1=metrics["eval_weighted_f1"],
+            seconds=time.perf_counter() - self.started,
+        )
+        self.history.append(epoch)
+        # Where F1 ties, as it does on few texts, the lower loss decides.
+        reached = (epoch.valid_weighted_f1, -epoch.valid_loss)
+        if reached > self.reached:
+            self.epoch, self.reached = epoch.epoch, reached
+            trained = ((name, p) for name, p in self.model.named_parameters() if p.requires_grad)
+            self.state = {name: p.detach().to("cpu", copy=True) for name, p in trained}
+        self.bar.describe(f"{self.title} · epoch {epoch.epoch} · valid weighted F1 {self.reached[0]:.3f}")
