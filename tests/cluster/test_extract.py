@@ -22,6 +22,7 @@ from fusion_classifier.cluster.extract import absolute, extract_features_ray
 from fusion_classifier.cluster.pool import RayEngine, connected
 from fusion_classifier.config import EncoderConfig
 from fusion_classifier.encoders.identity import EncoderIdentity, identify
+from fusion_classifier.encoders.protocol import FunctionEncoder
 from fusion_classifier.encoders.spec import parse_encoders
 from fusion_classifier.errors import NonFiniteError, UsageError, WeightsError
 from fusion_classifier.features.arrays import PooledFeatures, TokenFeatures
@@ -147,6 +148,12 @@ def test_other_weights_on_a_worker_are_refused(bert_folder: Path, llama_folder: 
     shutil.copytree(llama_folder, moved)
     with pytest.raises(WeightsError, match="other weights of this name"):
         extract_features_ray(TEXTS[:5], identity, FeatureStore(tmp_path / "s"), ENGINE, QUIET)
+
+
+def test_an_encoder_that_is_an_object_is_refused(tmp_path: Path) -> None:
+    encoder = FunctionEncoder(lambda texts: np.ones((len(texts), 2)), "ones", "1")
+    with pytest.raises(UsageError, match=r"ones.*can't be sent"):
+        extract_features_ray(TEXTS[:2], identify(encoder, CPU), FeatureStore(tmp_path), ENGINE, QUIET)
 
 
 def test_more_workers_than_there_is_room_for_are_refused() -> None:

@@ -21,7 +21,7 @@ from fusion_classifier.encoders.encode import check_finite, encode_jobs
 from fusion_classifier.encoders.identity import EncoderIdentity, identify
 from fusion_classifier.encoders.loading import TransformerEncoder, load_transformer
 from fusion_classifier.encoders.presets import PRESETS
-from fusion_classifier.errors import StoreError, WeightsError
+from fusion_classifier.errors import StoreError, UsageError, WeightsError
 from fusion_classifier.features import hashing
 from fusion_classifier.features.extract import (
     Commits,
@@ -50,10 +50,12 @@ def extract_features_ray(
     """Make sure that the store holds the features of these texts. Can be stopped and run again like the local engine.
 
     Raises:
-        UsageError: Ray can't be used.
+        UsageError: Ray can't be used, or the encoder is a Python object.
         WeightsError: A worker does not have the encoder's weights.
         NonFiniteError, StoreError: As for `extract_features`.
     """
+    if identity.is_object:
+        raise UsageError(f"encoder {identity.config.name}: is a Python object, which can't be sent to Ray's workers")
     started = time.perf_counter()
     name, features = identity.config.name, store.of(identity)
     unique = unique_by_length(texts)

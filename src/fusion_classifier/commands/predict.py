@@ -130,9 +130,7 @@ class Predictions:
         return done
 
     def _load(self) -> TextPredictor:
-        classifier = TextPredictor.from_pretrained(
-            self.model, device=self.device, encoder_paths=self.encoder_paths
-        )
+        classifier = TextPredictor.from_pretrained(self.model, device=self.device, encoder_paths=self.encoder_paths)
         if classifier.config_.decision.multilabel and self.abstain is not None:
             raise UsageError(
                 f"`abstain`: {self.model} has a threshold for each label and may give none; leave it out"
