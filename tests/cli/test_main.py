@@ -50,9 +50,14 @@ def finished(data: Path, bert_folder: Path, tmp_path_factory: pytest.TempPathFac
     return out, store
 
 
-def test_help_answers_without_loading_torch() -> None:
-    code = "import sys; from fusion_classifier.cli.main import app; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+@pytest.mark.parametrize("command", ["--help", "run --help-all", "tasks", "encoders", "models", "store"])
+def test_help_and_lists_load_no_heavy_package(command: str, tmp_path: Path) -> None:
+    python = [sys.executable, "-X", "importtime", "-m", "fusion_classifier", *command.split()]
+    env = os.environ | {"FEC_STORE": str(tmp_path / "store")}
+    done = subprocess.run(python, capture_output=True, text=True, env=env, check=True)
+    imported = set(re.findall(r"\| +(\w+)$", done.stderr, re.MULTILINE))
+    assert "typer" in imported
+    assert not imported & {"torch", "transformers", "sklearn", "scipy", "datasets", "matplotlib"}
 
 
 def test_what_is_wrong_with_the_data_is_said_before_torch_is_loaded(data: Path) -> None:

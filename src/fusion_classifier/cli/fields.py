@@ -49,7 +49,7 @@ DETAILS: dict[str, dict[str, Any]] = {
     "seeds": {"metavar": "N", "rich_help_panel": "Training"},
     "store": {"metavar": "DIR", "envvar": "FEC_STORE"},
 }
-LETTERS = {"encoder": "-e", "verbose": "-v"}
+LETTERS = {"encoder": ("-e",), "verbose": ("-v",)}
 # The help of a command with more options than MANY shows these fields only, and --help-all the others.
 MANY = 16
 FIRST = {
@@ -68,62 +68,82 @@ class Options:
         defaults: Values by name. Default: the defaults of the fields.
         only: Fields. Default: all.
         without: Fields to leave out.
+        layered: Whether values are put over others: then each bool can be switched off, too, and lists have commas.
     """
 
-    panel: str
+    panel: str | None
     models: Mapping[str, type[BaseModel]]
     defaults: Mapping[str, Mapping[str, Any]] | None = None
     only: Collection[str] = ()
     without: Collection[str] = ("name",)
+    layered: bool = True
 
     def names(self) -> list[str]:
         """Names of the fields."""
         names = self.only or dict.fromkeys(name for model in self.models.values() for name in model.model_fields)
         return [name for name in names if name not in self.without]
 
+    def owners(self, name: str) -> dict[str, FieldInfo]:
+        """The fields of this name, by configuration."""
+        return {label: model.model_fields[name] for label, model in self.models.items() if name in model.model_fields}
+
     def parameters(self) -> Iterator[inspect.Parameter]:
         """The options."""
         for name in self.names():
-            by_model = {label: model.model_fields.get(name) for label, model in self.models.items()}
-            owners = {label: owner for label, owner in by_model.items() if owner is not None}
-            if self.defaults is None:
-                values = {label: owner.default for label, owner in owners.items() if not owner.is_required()}
-            else:
+            owners = self.owners(name)
+            if inner := _inner(owners):
+                yield from inner.parameters()
+                continue
+            values = {label: owner.default for label, owner in owners.items() if not owner.is_required()}
+            if self.defaults is not None:
                 values = {label: given[name] for label, given in self.defaults.items() if name in given}
             by_text: dict[str, list[str]] = {}
             for label, owner in owners.items():
-                by_text.setdefault(_help(owner), []).append(label)
+                by_text.setdefault(" ".join((owner.description or "").split()), []).append(label)
             alike = len(by_text) == 1 and len(owners) == len(self.models)
             text = " ".join(text if alike else f"{', '.join(labels)}: {text}" for text, labels in by_text.items())
-            yield _parameter(name, next(iter(owners.values())), text, values, self.panel, pair=True)
+            kind = _plain(next(iter(owners.values())).annotation)
+            yield _parameter(name, kind, text, values, self.panel, pair=self.layered)
 
     def given(self, given: Given) -> Given:
-        """The fields that stand on the command line; lists are written with commas, or by repeating the option."""
-        found = {name: given[name] for name in self.names() if name in given}
-        return {name: _words(value) if isinstance(value, list) else value for name, value in found.items()}
+        """The fields that stand on the command line."""
+        found: Given = {}
+        for name in self.names():
+            if inner := _inner(self.owners(name)):
+                found[name] = inner.given(given)
+            elif name in given:
+                found[name] = given[name]
+                if self.layered and isinstance(given[name], list):
+                    found[name] = tuple(word.strip() for part in given[name] for word in part.split(","))
+        return found
 
 
-def _words(value: list[str]) -> tuple[str, ...]:
-    return tuple(word.strip() for part in value for word in part.split(","))
+def _inner(owners: Mapping[str, FieldInfo]) -> Options | None:
+    """The options of a field of a group, if it is not a single one."""
+    return next((part for owner in owners.values() for part in owner.metadata if isinstance(part, Options)), None)
+
+
+def _of(annotation: Any) -> Options | None:
+    """The options of a parameter, if it is not a single one."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return Options(annotation.model_config.get("title"), {"": annotation}, without=(), layered=False)
+    return _found(Options, annotation)
 
 
 def _parameter(
-    name: str, field: FieldInfo, text: str, values: Mapping[str, Any], panel: str | None, *, pair: bool
+    name: str, kind: Any, text: str, values: Mapping[str, Any], panel: str | None, *, pair: bool
 ) -> inspect.Parameter:
-    """The option of a field; a `pair` of options if it is a bool."""
-    kind, distinct = _plain(field.annotation), {repr(value) for value in values.values()}
+    """An option with these defaults; if it is a bool, a `pair` of options."""
     default, shown = None, ", ".join(f"{label} {value}" for label, value in values.items()) or False
-    if len(distinct) == 1:
-        default, shown = next(iter(values.values())), True
+    if len({repr(value) for value in values.values()}) == 1:
+        default = next(iter(values.values()))
+        shown = default is not False
     flag = NAMES.get(name, f"--{name.replace('_', '-')}")
-    words = [
-        flag + f"/--no-{flag[2:]}" if kind is bool and (pair or default) else flag,
-        *filter(None, [LETTERS.get(name)]),
-    ]
     option = typer.Option(
-        *words,
+        flag + f"/--no-{flag[2:]}" if kind is bool and (pair or default) else flag,
+        *LETTERS.get(name, ()),
         help=text,
-        show_default=shown if default is not False else False,
+        show_default=shown,
         hidden=name not in FIRST,
         **{"rich_help_panel": panel} | DETAILS.get(name, {}),
     )
@@ -145,10 +165,6 @@ def _plain(annotation: Any) -> Any:
     if origin is tuple and parts[0] is str:
         return list[str]
     return annotation if origin is Literal or annotation in (bool, int, float, Path) else str
-
-
-def _help(field: FieldInfo) -> str:
-    return " ".join((field.description or "").split())
 
 
 class Commands(typer.Typer):
@@ -204,31 +220,16 @@ def _prepared(function: Callable[..., R], name: str | None) -> Callable[..., R]:
 
 def _leaves(name: str, annotation: Any, default: Any = None) -> Iterator[inspect.Parameter]:
     """The options of a parameter."""
-    if options := _found(Options, annotation):
+    if options := _of(annotation):
         yield from options.parameters()
-    elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        panel = annotation.model_config.get("title")
-        for key, field in annotation.model_fields.items():
-            inner = next((part for part in field.metadata if isinstance(part, Options)), None)
-            values = {} if field.is_required() else {"": field.default}
-            if inner:
-                yield from inner.parameters()
-            else:
-                yield _parameter(key, field, _help(field), values, panel, pair=False)
     else:
         yield inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
 def _value(name: str, annotation: Any, values: Given, given: Given) -> Any:
     """A parameter's value from those of its options."""
-    if options := _found(Options, annotation):
-        return options.given(given)
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        fields = annotation.model_fields.items()
-        inner = {
-            key: part.given(given) for key, field in fields for part in field.metadata if isinstance(part, Options)
-        }
-        return checked(annotation, {key: given[key] for key, _ in fields if key in given} | inner)
+    if options := _of(annotation):
+        return options.given(given) if options.layered else checked(annotation, options.given(given))
     return values[name]
 
 
@@ -241,9 +242,8 @@ def _shown(leaf: inspect.Parameter) -> str | None:
     """What an option or argument is called on the command line."""
     info = _found(ParameterInfo, leaf.annotation)
     if isinstance(info, OptionInfo):
-        words = map(
-            str, (info.default, *(info.param_decls or ()))
-        )  # typer.Option keeps the first word as the default
+        # typer.Option keeps the first word as the default.
+        words = map(str, (info.default, *(info.param_decls or ())))
         named = (word.partition("/")[0] for word in words if word.startswith("--"))
         return next(named, f"--{leaf.name.replace('_', '-')}")
     return info.metavar if info else None
