@@ -36,15 +36,11 @@ class HubDataset:
         require(f"task {task} without a folder of files (`data`)", "hub", "datasets")
         import datasets  # noqa: PLC0415 - an extra, and slow to import
 
-        way_out = "read a folder with train.csv, valid.csv and test.csv (`data`)"
         try:
-            loaded: Mapping[str, Sequence[Mapping[str, Any]]] = datasets.load_dataset(self.repo, self.config)
+            loaded = datasets.load_dataset(self.repo, self.config, split=list(self.splits.values()))
         except Exception as error:
             raise DataError(
                 f"task {task}: the data set {self.repo} can't be read from the Hub ({reason(error)}); "
-                f"check the connection, or {way_out}"
+                "check the connection, or read a folder with train.csv, valid.csv and test.csv (`data`)"
             ) from error
-        for name in self.splits.values():
-            if name not in loaded:
-                raise DataError(f"task {task}: the data set {self.repo} on the Hub has no split {name!r}; {way_out}")
-        return {split: loaded[name] for split, name in self.splits.items()}
+        return dict(zip(self.splits, loaded, strict=True))

@@ -33,11 +33,7 @@ def is_multilabel(config: TaskConfig) -> bool:
 
 
 def read_labelled(path: Path, config: TaskConfig, header: Sequence[str] | None = None) -> list[Labelled]:
-    """All texts and labels of a file; `header` as for `read_rows`.
-
-    Raises:
-        DataError: the file, a row or a field can't be used.
-    """
+    """All texts and labels of a file; `header` as for `read_rows`."""
     more = (config.augment_column,) if config.augment_column else ()
     columns = (config.text_column, *(config.label_columns or (config.label_column,)), *more)
     rows = [labelled(row, config) for row in read_rows(path, columns, header)]
@@ -47,11 +43,7 @@ def read_labelled(path: Path, config: TaskConfig, header: Sequence[str] | None =
 
 
 def labelled(row: Row, config: TaskConfig) -> Labelled:
-    """Text and label of a row.
-
-    Raises:
-        DataError: a column is missing, or its value can't be used.
-    """
+    """Text and label of a row."""
     text = checked_text(column(row, config.text_column, "text_column"), row.place)
     label: str | tuple[str, ...]
     if is_multilabel(config):
@@ -113,11 +105,7 @@ def is_number(label: str) -> bool:
 
 
 def read_label_order(path: Path) -> tuple[str, ...]:
-    """Label names in the order of their numbers, from lines of `name number`.
-
-    Raises:
-        DataError: a line of another form, or numbers that are not 0 to C − 1.
-    """
+    """Label names in the order of their numbers, from lines of `name number`."""
     numbered = []
     for place, line in _lines(path):
         name, _, index = line.rpartition(" ")
@@ -131,11 +119,7 @@ def read_label_order(path: Path) -> tuple[str, ...]:
 
 
 def read_label_tree(path: Path) -> tuple[tuple[str, str], ...]:
-    """Pairs of child and parent from lines of both with a tab between them; a parent may have parents.
-
-    Raises:
-        DataError: a line of another form.
-    """
+    """Pairs of child and parent from lines of both with a tab between them; a parent may have parents."""
     pairs = []
     for place, line in _lines(path):
         names = [name.strip() for name in line.split("\t")]

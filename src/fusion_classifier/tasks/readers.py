@@ -52,9 +52,6 @@ def read_rows(path: Path, columns: Collection[str], header: Sequence[str] | None
         path: the file.
         columns: names of the columns that are needed.
         header: names of a CSV's columns. Default: None, its first line.
-
-    Raises:
-        DataError: the file can't be read, or a row does not fit the header.
     """
     _check_file(path)
     ending = path.suffix.lower()
@@ -241,11 +238,7 @@ def encodable(value: str, place: str, what: str) -> str:
 
 
 def texts_of(path: Path, text_column: str) -> Iterator[str]:
-    """The texts of a file one by one: a column of a table, or the lines of a .txt.
-
-    Raises:
-        DataError: the file can't be read, or a text is empty.
-    """
+    """The texts of a file one by one: a column of a table, or the lines of a .txt."""
     if path.suffix.lower() != ".txt":
         for row in read_rows(path, (text_column,)):
             yield checked_text(column(row, text_column, "text_column"), row.place)

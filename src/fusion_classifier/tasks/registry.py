@@ -42,11 +42,7 @@ def register_task(task: AnyTask) -> AnyTask:
 
 
 def find_task(name: str) -> Task | None:
-    """The task of this name, or None.
-
-    Raises:
-        UsageError: a package offers it, but it can't be loaded.
-    """
+    """The task of this name, or None."""
     known = _built_in() | _registered
     if name not in known:
         for point in _offered():
@@ -68,16 +64,8 @@ def describe_tasks() -> list[dict[str, Any]]:
             known[point.name] = _load(point)
         except UsageError as error:
             logger.warning("warning: %s", error)
-    return [
-        {
-            "name": task.name,
-            "title": task.title,
-            "labels": len(task.labels),
-            "source": task.source,
-            "licence": task.licence,
-        }
-        for task in known.values()
-    ]
+    keys = ("name", "title", "labels", "source", "licence")
+    return [{key: getattr(task, key) for key in keys} | {"labels": len(task.labels)} for task in known.values()]
 
 
 def load_task(config: TaskConfig) -> LoadedTask:
@@ -111,12 +99,7 @@ def load_task(config: TaskConfig) -> LoadedTask:
 
 
 def load_splits(config: TaskConfig, splits: Sequence[str] | None) -> tuple[LoadedTask, list[str]]:
-    """A task, and the splits that a command works on: those given, or all it has.
-
-    Raises:
-        UsageError: no split has this name.
-        DataError: a file, row or field can't be used, or the task has no such split.
-    """
+    """A task, and the splits that a command works on: those given, or all it has."""
     for name in splits or []:
         if name not in SPLITS:
             raise UsageError(f"`split`: {name!r} is not one of {', '.join(SPLITS)}")

@@ -18,11 +18,7 @@ MIN_ROWS = 10
 
 
 def split_rows(whole: Split, seed: int, source: str = "the data") -> dict[str, Split]:
-    """Train, valid and test of one set of rows: 80, 10 and 10 %.
-
-    Raises:
-        DataError: too few different texts; the message names `source`.
-    """
+    """Train, valid and test of one set of rows: 80, 10 and 10 %."""
     _check_enough(whole, source)
     rest, test = _divide(whole, TEST_FRACTION, seed)
     train, valid = _divide(rest, VALID_FRACTION / (1 - TEST_FRACTION), seed)
@@ -30,11 +26,7 @@ def split_rows(whole: Split, seed: int, source: str = "the data") -> dict[str, S
 
 
 def hold_out(splits: dict[str, Split], seed: int, source: str = "the data") -> tuple[dict[str, Split], str]:
-    """The same splits with a tenth of train held out as valid, and a note for the user.
-
-    Raises:
-        DataError: too few different texts; the message names `source`.
-    """
+    """The same splits with a tenth of train held out as valid, and a note for the user."""
     _check_enough(splits["train"], source)
     train, valid = _divide(splits["train"], VALID_FRACTION, seed)
     note = f"{source} has no validation split: {len(valid):,} rows of train were held out by seed {seed}, stratified"

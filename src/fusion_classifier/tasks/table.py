@@ -113,9 +113,6 @@ def to_split(rows: list[Labelled], labels: tuple[str, ...]) -> Split:
     """Rows with their labels as indices.
 
     A label is a name, or, where no name is itself a number, its index.
-
-    Raises:
-        DataError: a label that is not among `labels`.
     """
     index = {name: position for position, name in enumerate(labels)}
     if not any(map(is_number, labels)):
