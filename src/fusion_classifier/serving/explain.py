@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from fusion_classifier.classifier.explanation import MOST_SPANS, Occlusion, explanations, occlude
 from fusion_classifier.serving.errors import RESPONSES, ErrorResponse, ServiceError
 from fusion_classifier.serving.schemas import Text
-from fusion_classifier.serving.service import ServiceHere
+from fusion_classifier.serving.service import ServiceDep
 
 router = APIRouter()
 UNKNOWN_LABEL: dict[int | str, dict[str, Any]] = {
@@ -52,7 +52,7 @@ class LabelExplanation(BaseModel):
 
 
 @router.post("/explain", response_model=list[LabelExplanation], responses={**RESPONSES, **UNKNOWN_LABEL})
-async def explain(body: ExplainRequest, request: Request, service: ServiceHere) -> Any:
+async def explain(body: ExplainRequest, request: Request, service: ServiceDep) -> Any:
     """Say which words of a text carry a label, the most probable label first."""
     model, text, truncate = service.model, body.inputs, service.truncates(body.truncate)
     service.check_text(text)

@@ -23,7 +23,7 @@ from starlette.staticfiles import StaticFiles
 from fusion_classifier.commands.predict import as_pipeline, flat, text_key, writer
 from fusion_classifier.errors import DataError
 from fusion_classifier.serving.errors import ServiceError, in_json_terms
-from fusion_classifier.serving.service import ServiceHere
+from fusion_classifier.serving.service import ServiceDep
 from fusion_classifier.tasks.readers import read_rows, texts_of
 
 STATIC = Path(__file__).parent / "static"
@@ -53,7 +53,7 @@ async def icon() -> Response:
 
 
 @router.post("/file/columns")
-async def columns(request: Request, name: FileName, service: ServiceHere) -> Any:
+async def columns(request: Request, name: FileName, service: ServiceDep) -> Any:
     """The columns of a table."""
     return {"columns": await _from_file(request, name, service.settings.payload_limit, columns_of)}
 
@@ -62,7 +62,7 @@ async def columns(request: Request, name: FileName, service: ServiceHere) -> Any
 async def predict(
     request: Request,
     name: FileName,
-    service: ServiceHere,
+    service: ServiceDep,
     text_column: Annotated[str, Query(max_length=1000)] = "text",
     kind: Annotated[Literal["csv", "jsonl"], Query(alias="format")] = "csv",
 ) -> Response:

@@ -12,14 +12,14 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from fusion_classifier.serving.errors import RESPONSES, ServiceError
 from fusion_classifier.serving.schemas import Info, PredictRequest, PredictResponse
-from fusion_classifier.serving.service import ServiceHere, read_by
+from fusion_classifier.serving.service import ServiceDep, read_by
 
 router = APIRouter()
 health_router = APIRouter()  # asked without the key
 
 
 @router.post("/predict", response_model=PredictResponse, responses=RESPONSES)
-async def predict(body: PredictRequest, request: Request, service: ServiceHere) -> Any:
+async def predict(body: PredictRequest, request: Request, service: ServiceDep) -> Any:
     """Classify texts."""
     texts, most = body.texts, service.settings.max_client_batch_size
     if len(texts) > most:
@@ -37,7 +37,7 @@ async def predict(body: PredictRequest, request: Request, service: ServiceHere) 
 
 
 @router.get("/info", response_model=Info, responses={401: RESPONSES[401]})
-async def info(service: ServiceHere) -> Info:
+async def info(service: ServiceDep) -> Info:
     """The model and the server's limits."""
     return Info.of(service.model, service.settings)
 
@@ -47,7 +47,7 @@ async def info(service: ServiceHere) -> Info:
     response_class=Response,
     responses={200: {"description": "Everything is working fine"}, 503: RESPONSES[503]},
 )
-async def health(service: ServiceHere) -> Response:
+async def health(service: ServiceDep) -> Response:
     """Whether texts can be classified."""
     if not service.batcher.healthy:
         raise ServiceError("Unhealthy", "unhealthy")
@@ -59,6 +59,6 @@ async def health(service: ServiceHere) -> Response:
     response_class=Response,
     responses={200: {"content": {"text/plain": {}}, "description": "For Prometheus"}, 401: RESPONSES[401]},
 )
-async def prometheus(service: ServiceHere) -> Response:
+async def prometheus(service: ServiceDep) -> Response:
     """Metrics for Prometheus."""
     return Response(generate_latest(service.metrics.registry), media_type=CONTENT_TYPE_LATEST)

@@ -117,7 +117,7 @@ def _service(request: Request) -> Service:
     return service
 
 
-ServiceHere = Annotated[Service, Depends(_service)]
+ServiceDep = Annotated[Service, Depends(_service)]
 """A route's parameter of this type is the application's service."""
 
 
