@@ -127,7 +127,7 @@ def test_any_text_has_a_finite_feature(encoder_of: Callable[[str], TransformerEn
     assert np.isfinite(encode(encoder_of("bert"), [text])[0]).all()
 
 
-@pytest.mark.parametrize("preset", ["minilm", "smollm2"])
+@pytest.mark.parametrize("preset", ["minilm", pytest.param("smollm2", marks=pytest.mark.slow)])
 def test_real_weights_agree_with_plain_transformers(preset: str, request: pytest.FixtureRequest) -> None:
     config = parse_encoder(request.getfixturevalue(preset) + "?dtype=float32")
     encoder, plain = load_encoder(config, CPU), load_encoder(config, CPU, plain=True).model

@@ -183,6 +183,7 @@ def test_the_longest_input_allowed_can_be_encoded(kind: str, longest: int, bert_
         load_encoder(parse_encoder(f"{folder}?dtype=float32&max_length={longest + 1}"), CPU)
 
 
+@pytest.mark.slow
 def test_loading_leaves_its_host_alone(bert_folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """In a process of its own, where nothing has been imported before."""
     program = f"""

@@ -191,5 +191,5 @@ def test_nothing_to_do_is_an_error(bert_folder: Path, work: Workspace, tmp_path:
     task, config = load_task(TaskConfig(name="demo")), parse_encoder(str(bert_folder), features="tokens")
     with pytest.raises(UsageError, match="changes nothing"):
         project(config, task, tmp_path / "p.safetensors", work, kind="none")
-    with pytest.raises(UsageError, match=r"ends in \.safetensors"):
+    with pytest.raises(UsageError, match=r"`out`.*\.safetensors"):
         project(config, task, tmp_path / "p.bin", work, width=4)

@@ -32,6 +32,7 @@ def weight_bytes(model: nn.Module) -> int:
     return sum(tensor.nbytes for tensors in parts for tensor in tensors)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["minilm-l6", "smollm2-135m"])
 def test_real_weights_in_8_bits_are_half_as_large(name: str) -> None:
     pytest.importorskip("torchao")
@@ -68,6 +69,7 @@ def test_a_width_that_is_not_offered_is_refused() -> None:
         parse_encoder("minilm-l6?quantization=int4")
 
 
+@pytest.mark.slow
 def test_torchao_adds_nothing_to_what_a_command_prints(tmp_path: Path) -> None:
     pytest.importorskip("torchao")
     command = ["extract", "demo", "-e", "minilm-l6?quantization=int8", "--limit", "8", "--store", str(tmp_path)]

@@ -181,6 +181,7 @@ def ask(endpoint: str, spec: str, home: Path) -> subprocess.CompletedProcess[str
     )
 
 
+@pytest.mark.slow
 def test_a_hub_model_is_the_same_encoder_as_its_folder(hub: str, bert_folder: Path, tmp_path: Path) -> None:
     done = ask(hub, "some/model", tmp_path)
     assert done.returncode == 0, done.stderr
@@ -206,6 +207,7 @@ def test_gated_and_missing_models_say_what_to_do(hub: str, spec: str, message: s
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_no_hub_says_how_to_go_without(tmp_path: Path) -> None:
     done = ask("http://127.0.0.1:9", "minilm-l6=/no/such", tmp_path)
     assert "no such model folder" in done.stderr
@@ -232,6 +234,7 @@ print(json.dumps(answers))
 """
 
 
+@pytest.mark.slow
 def test_what_the_hub_has_and_what_it_lacks(hub: str, bert_folder: Path, tmp_path: Path) -> None:
     asked = {
         "some/model?dtype=float32": "",
