@@ -43,7 +43,7 @@ def test_below_the_command_line_no_message_names_an_option() -> None:
         for node in ast.walk(tree):
             text = node.value if isinstance(node, ast.Constant) and id(node) not in docstrings else None
             if isinstance(text, str) and not name.startswith("src/fusion_classifier/cli/"):
-                named += [f"{name}:{node.lineno}: {option}" for option in OPTION.findall(text)]
+                named += [f"{name}:{getattr(node, 'lineno', 0)}: {option}" for option in OPTION.findall(text)]
     assert named == []
 
 

@@ -17,11 +17,11 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from fusion_classifier import FusionHeadClassifier
 from fusion_classifier.classifier.prediction import TextPredictor
-from fusion_classifier.config import HEAD_CONFIGS
+from fusion_classifier.config import HEAD_CONFIGS, TrainingChanges
 from fusion_classifier.errors import DataError, UsageError
 from fusion_classifier.training.loop import train
 
-FEW = {"max_epochs": 20, "learning_rate": 3e-3}
+FEW: TrainingChanges = {"max_epochs": 20, "learning_rate": 3e-3}
 
 
 @parametrize_with_checks([FusionHeadClassifier()])  # type: ignore[untyped-decorator]

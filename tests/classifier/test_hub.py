@@ -255,7 +255,7 @@ def test_the_mixins_contract_and_scikit_learns_live_together(fitted: tuple[Fusio
     with pytest.raises(NotFittedError):
         fresh.push_to_hub("owner/moods")
     with pytest.raises(TypeError, match="colour"):
-        FusionClassifier.from_pretrained(fitted[1], colour="red")
+        FusionClassifier.from_pretrained(fitted[1], colour="red")  # type: ignore[call-arg]
 
 
 def test_the_card_says_what_the_model_is(fitted: tuple[FusionClassifier, Path, Path], bert_folder: Path) -> None:

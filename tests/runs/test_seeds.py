@@ -11,7 +11,7 @@ import torch
 
 from fusion_classifier import FusionClassifier
 from fusion_classifier.classifier.folder import load_config
-from fusion_classifier.commands.predict import predict_lines
+from fusion_classifier.commands.predict import Predictions
 from fusion_classifier.commands.report import write_report
 from fusion_classifier.config import RunConfig, TaskConfig
 from fusion_classifier.encoders.spec import parse_encoders
@@ -74,7 +74,7 @@ def test_a_seed_is_a_model_folder(out: Path, made: Made) -> None:
         assert names == {"README.md", "config.json", "model.safetensors", "training.json"}
         assert load_config(folder).seed == seed
         loaded = FusionClassifier.from_pretrained(folder)
-        line = json.loads(next(predict_lines(folder, ["we won"], None, "text", None, None, {}, "auto")))
+        line = json.loads(next(Predictions(folder).lines(["we won"])))
         assert line["label"] == loaded.predict(["we won"])[0]
         found = evaluate_saved(folder, "test", config.task, {}, work)
         assert found["seeds"] == [seed]
