@@ -109,15 +109,10 @@ def tune_encoder(
 
     with atomic_folder(out) as folder, work.progress.bar("writing and measuring", total=None):
         write_encoder(source, loaded, tuned.model, tuned.head, folder)
-        settings = kept_settings(encoder)
-        uncalibrated = read_classifier(folder, encoder.name, settings, task.labels, Decision(), work.device)
-        logits = uncalibrated.logits(splits["valid"].texts)
-        truth = task.targets("valid")
-        decision = fit_decision(torch.from_numpy(logits), truth)
-        probabilities = decision.probabilities(torch.from_numpy(logits))
+        logits, decision, figures = _measure(folder, encoder, task, work)
         record = {
             "base": describe_base(encoder, base),
-            "encoder": settings,
+            "encoder": kept_settings(encoder),
             "task": {
                 "name": task.name,
                 "licence": task.licence,
@@ -130,7 +125,7 @@ def tune_encoder(
             "best_epoch": tuned.best_epoch,
             "history": [asdict(epoch) for epoch in tuned.history],
             "decision": decision.model_dump(),
-            "valid": score(truth, probabilities, decision.labels(probabilities)),
+            "valid": figures,
             "environment": environment(work.device) | {name: version(name) for name in packages},
             "seconds": time.perf_counter() - started,
         }
@@ -138,26 +133,31 @@ def tune_encoder(
     return Tuned(out, tuned.history, tuned.best_epoch, logits, record)
 
 
+def _measure(
+    folder: Path, encoder: EncoderConfig, task: LoadedTask, work: Workspace
+) -> tuple[np.ndarray, Decision, dict[str, float]]:
+    """Logits of the saved classifier for the validation texts, the decision fitted on them, and its metrics."""
+    classifier = read_classifier(folder, encoder.name, kept_settings(encoder), task.labels, Decision(), work.device)
+    logits, truth = classifier.logits(task.split("valid").texts), task.targets("valid")
+    decision = fit_decision(torch.from_numpy(logits), truth)
+    probabilities = decision.probabilities(torch.from_numpy(logits))
+    return logits, decision, score(truth, probabilities, decision.labels(probabilities))
+
+
 def _check_settings(encoder: EncoderConfig) -> None:
-    problem = None
-    if set(encoder.poolings) & {"tokens", "pooler"}:
-        problem = (
-            f"pooling {encoder.pooling} can't be tuned with; give ENCODER?pooling=mean (or max, first, last). The "
-            "tuned encoder can then be read with pooling tokens, too"
-        )
-    elif len(encoder.templates) > 1:
-        problem = "several templates can't be tuned with; give one"
-    elif encoder.projection is not None:
-        problem = "a projection is fitted on fixed weights; tune first, then fec project"
-    elif encoder.quantization != "none":
-        problem = (
-            "weights in 8 bits can't be tuned; tune without quantization, then read the tuned encoder with "
-            "TUNED?quantization=int8"
-        )
-    elif encoder.dtype == "float16":
-        problem = "float16 overflows in training; give `dtype` bfloat16 or float32"
-    if problem is not None:
-        raise UsageError(f"{encoder.name}: {problem}")
+    """Refuse settings with which an encoder can't be trained."""
+    problems = {
+        f"pooling {encoder.pooling} can't be tuned with; give ENCODER?pooling=mean (or max, first, last). The tuned "
+        "encoder can then be read with pooling tokens, too": bool(set(encoder.poolings) & {"tokens", "pooler"}),
+        "several templates can't be tuned with; give one": len(encoder.templates) > 1,
+        "a projection is fitted on fixed weights; tune first, then fec project": encoder.projection is not None,
+        "weights in 8 bits can't be tuned; tune without quantization, then read the tuned encoder with "
+        "TUNED?quantization=int8": encoder.quantization != "none",
+        "float16 overflows in training; give `dtype` bfloat16 or float32": encoder.dtype == "float16",
+    }
+    for problem, applies in problems.items():
+        if applies:
+            raise UsageError(f"{encoder.name}: {problem}")
 
 
 def _check_folder(out: Path, base: EncoderIdentity, *, overwrite: bool) -> None:
