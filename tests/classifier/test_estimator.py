@@ -123,7 +123,7 @@ def test_validation_texts_may_be_given(bert_folder: Path, tmp_path: Path) -> Non
         ("one string", ["a"], "list of texts"),
         (["", "b"], ["x", "y"], r"X\[0\]`: is empty"),
         (["a", None], ["x", "y"], r"X\[1\]`: is missing"),
-        (["a", "b"], ["x"], "1 labels for 2 texts"),
+        (["a", "b"], ["x"], "1 labels for 2 rows"),
         (["a"] * 12, ["x"] * 12, "two different labels"),
         (["a", "b"], ["x", "y"], "too few"),
     ],

@@ -78,7 +78,7 @@ def test_missing_values_of_pandas_are_named() -> None:
         (["a", 1, "b"], r"y\[1\]`: 1 is an integer; expected a string"),
         ([True, 1, False], r"y\[1\]`: 1 is an integer; expected a bool"),
         (["a", b"b", "c"], r"y\[1\]`: .*bytes"),
-        (["a", "b"], "2 labels for 3 texts"),
+        (["a", "b"], "2 labels for 3 rows"),
         (["a", "a", "a"], "two different labels"),
         (np.array([["a"], ["b"], ["c"]]), r"y\[0\]"),
         ([["a"], "b", ["c"]], r"y\[1\]`: 'b' is not a list"),
@@ -129,6 +129,7 @@ def test_class_weights_multiply_those_of_rows() -> None:
     assert row_weights([1, 2, 0, 3], {"b": 5}, classes, targets).tolist() == [1, 2, 0, 15]
     balanced = row_weights(None, "balanced", classes, targets)
     assert balanced.tolist() == pytest.approx([2 / 3] * 3 + [2])
+    assert row_weights(None, {"a": 2, "b": 3, "c": 4, "d": 5}, classes, targets).tolist() == [2, 2, 2, 3]
     weighted = row_weights([1, 2, 0, 3], "balanced", classes, targets)
     assert weighted[:3].sum() == pytest.approx(weighted[3:].sum())
 

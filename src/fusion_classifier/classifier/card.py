@@ -29,15 +29,7 @@ HUB_METRICS = {"accuracy": "accuracy", "weighted_f1": "f1", "macro_f1": "f1", "m
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What a card says about the texts; no text is ever in it.
-
-    Attributes:
-        source: Title of the data set.
-        licence: Licence of the data.
-        dataset: Id on the Hub.
-        language: Language as the Hub writes it, such as en.
-        hashes: SHA-256 by split.
-    """
+    """What a card says about the texts (none is in it): title, licence, Hub id, language, SHA-256 by split."""
 
     source: str | None = None
     licence: str = "not known"

@@ -15,23 +15,20 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 
-from fusion_classifier.classifier.card import model_card
-from fusion_classifier.classifier.folder import ModelConfig, labels_of
 from fusion_classifier.classifier.inputs import (
     ClassWeight,
     Labels,
     check_texts,
     column,
     encode_labels,
-    normalized,
     row_weights,
     used_rows,
     validation_rows,
 )
-from fusion_classifier.classifier.parameters import TrainingParameters
-from fusion_classifier.classifier.pipeline import Rows, open_rows, train_classifier
+from fusion_classifier.classifier.pipeline import Rows, open_rows
 from fusion_classifier.classifier.prediction import TextPredictor
 from fusion_classifier.classifier.saved_encoders import saved_encoders
+from fusion_classifier.classifier.trainable import TrainableClassifier
 from fusion_classifier.config import (
     DEFAULT_ENCODERS,
     DEFAULT_HEAD,
@@ -46,18 +43,17 @@ from fusion_classifier.encoders.identity import identify
 from fusion_classifier.encoders.protocol import Encoder, PrecomputedEncoder
 from fusion_classifier.encoders.spec import as_encoders
 from fusion_classifier.errors import DataError
-from fusion_classifier.features.arrays import Features, TokenStates
+from fusion_classifier.features.arrays import Features, from_arrays
 from fusion_classifier.features.extract import extract_features, memory_for_features
 from fusion_classifier.features.store import FeatureStore
 from fusion_classifier.fusion.head import Head
 from fusion_classifier.fusion.registry import head_config
-from fusion_classifier.support.progress import QUIET, Progress
 from fusion_classifier.tasks.split import MIN_ROWS
 from fusion_classifier.training.data import feature_batch
 
 
 class FusionClassifier(
-    TrainingParameters,
+    TrainableClassifier,
     TextPredictor,
     ClassifierMixin,  # type: ignore[misc]  # scikit-learn has no types
     ClassNamePrefixFeaturesOutMixin,  # type: ignore[misc]
@@ -148,31 +144,21 @@ class FusionClassifier(
             UsageError, WeightsError, NonFiniteError: See the messages.
         """
         train_rows, valid_rows, classes = self._rows(X, y, sample_weight, X_valid, y_valid)
-        of_head = head_config(self.head)
-        training = self._training_config(of_head)
-        device, progress = resolve_device(self.device), Progress() if self.progress else QUIET
-        store = FeatureStore(self.store)
-        encoders = as_encoders(self.encoders, features=of_head.reads)
+        head = head_config(self.head)
+        training = self._training_config(head)
+        device, store = resolve_device(self.device), FeatureStore(self.store)
+        encoders = as_encoders(self.encoders, features=head.reads)
         for encoder in encoders:
             if isinstance(encoder, PrecomputedEncoder):  # here, because held-out rows have other indices
                 encoder.check(check_texts(X, "X"), "X")
                 encoder.check([] if X_valid is None else check_texts(X_valid, "X_valid"), "X_valid")
         identities = [identify(encoder, device) for encoder in encoders]
         for identity in identities:
-            extract_features([*train_rows.texts, *valid_rows.texts], identity, store, device, progress)
+            extract_features([*train_rows.texts, *valid_rows.texts], identity, store, device, self._bars())
         train_data, valid_data = open_rows([train_rows, valid_rows], identities, store, memory_for_features())
-        model = ModelConfig(
-            task="own data",
-            **labels_of(classes),
-            head=of_head,
-            encoders=saved_encoders(identities, train_data.shapes),
-            seed=self.seed,
-        )
-        config, trained = train_classifier(model, training, train_data, valid_data, device, progress, head=self.head)
-        self.history_ = trained.history
+        saved = saved_encoders(identities, train_data.shapes)
+        self._train(head, training, classes, train_data, valid_data, task="own data", encoders=saved)
         self._loaded, self._objects = None, {i.config.name: i.encoder for i in identities if i.is_object}
-        self._restore(config, trained.head, model_card(config, training=training))
-        self.classes_ = classes  # in the very dtype of `y`
         return self
 
     def _rows(self, X: Any, y: Any, sample_weight: Any, X_valid: Any, y_valid: Any) -> tuple[Rows, Rows, np.ndarray]:
@@ -180,25 +166,19 @@ class FusionClassifier(
         texts = check_texts(X, "X")
         classes, targets = encode_labels(y, "y", len(texts))
         weights = row_weights(sample_weight, self.class_weight, classes, targets)
-        used = used_rows(targets, weights)
+        rows = Rows(texts, targets, weights).take(used_rows(targets, weights))
         if X_valid is not None:
-            if y_valid is None:
-                raise DataError("`y_valid`: give the labels of `X_valid`")
-            valid_texts = check_texts(X_valid, "X_valid")
-            _, valid_targets = encode_labels(y_valid, "y_valid", len(valid_texts), classes)
-            valid_weights = row_weights(None, self.class_weight, classes, valid_targets)
-            valid_rows = Rows(tuple(valid_texts), valid_targets, normalized(valid_weights))
-            return _taken(texts, targets, weights, used), valid_rows, classes
-        valid = np.zeros(len(texts), dtype=bool)
-        chosen = np.flatnonzero(used)
-        valid[chosen] = validation_rows([texts[i] for i in chosen], targets[chosen], self.seed)
-        if len(set(texts)) < MIN_ROWS or not valid.any():
+            texts = check_texts(X_valid, "X_valid")
+            _, targets = encode_labels(y_valid, "y_valid", len(texts), classes)
+            return rows, Rows(texts, targets, row_weights(None, self.class_weight, classes, targets)), classes
+        held = validation_rows(rows.texts, rows.targets, self.seed)
+        count = len(set(rows.texts))
+        if count < MIN_ROWS or not held.any():
             raise DataError(
-                f"`X`: {len(set(texts))} different texts are too few to hold some out for early stopping; give at "
-                f"least {MIN_ROWS}, with two or more per label, or give `X_valid` and `y_valid`"
+                f"`X`: {count} different texts are too few to hold some out for early stopping; give at least "
+                f"{MIN_ROWS}, with two or more per label, or give `X_valid` and `y_valid`"
             )
-        parts = [_taken(texts, targets, weights, rows) for rows in (used & ~valid, valid)]
-        return parts[0], parts[1], classes
+        return rows.take(~held), rows.take(held), classes
 
     def score(self, X: Iterable[str], y: Labels, sample_weight: Any = None) -> float:
         """Accuracy on N texts and their labels as `fit` takes them; multi-label: of all labels of a text."""
@@ -226,13 +206,11 @@ class FusionClassifier(
 
     @property
     def _n_features_out(self) -> int:  # for get_feature_names_out
-        batch: dict[str, Any] = {
-            name: TokenStates(zeros, torch.ones(1, dtype=torch.int64)) if shape.ragged else zeros
+        features = {
+            name: from_arrays([np.zeros((1, *shape.shape)[not shape.ragged :], np.float32)], ragged=shape.ragged)
             for name, shape in self.config_.shapes.items()
-            for zeros in [torch.zeros(1, *shape.shape)]
         }
-        with torch.inference_mode():
-            return self.head_.cpu().eval().transform(batch).shape[1]
+        return transformed(self.head_.cpu(), features, 1, torch.device("cpu")).shape[1]
 
     @classmethod
     def _unfitted(cls, encoders: Sequence[Any], head: Any, seed: int) -> Self:
@@ -243,8 +221,3 @@ class FusionClassifier(
 def transformed(head: Head, features: Mapping[str, Features], count: int, device: torch.device) -> torch.Tensor:
     """Features of each text as the head uses them: (N, D), float32, on the CPU."""
     return head.eval().transform(feature_batch(features, np.arange(count), device)).float().cpu()
-
-
-def _taken(texts: Sequence[str], targets: np.ndarray, weights: np.ndarray, rows: np.ndarray) -> Rows:
-    """Some rows, where `rows` (N,) is True."""
-    return Rows(tuple(texts[i] for i in np.flatnonzero(rows).tolist()), targets[rows], normalized(weights[rows]))

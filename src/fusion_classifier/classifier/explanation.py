@@ -146,12 +146,7 @@ def without(text: str, span: Span) -> str:
 
 
 def occlude(text: str, cut: Callable[[str], bool], most_spans: int = MOST_SPANS) -> Occlusion:
-    """Leave each part of a text out in turn.
-
-    Args:
-        text: Text.
-        cut: Function that tells whether all encoders truncate a text.
-        most_spans: Number of parts at most; the model evaluates one text more. Default: 64.
+    """Leave each part of a text out in turn; `cut` tells whether all encoders truncate a text.
 
     Raises:
         DataError: An empty text.
@@ -190,13 +185,7 @@ def _read(text: str, words: Sequence[Span], cut: Callable[[str], bool]) -> int:
 
 
 def explanations(occlusion: Occlusion, log_odds: np.ndarray, labels: Sequence[str]) -> tuple[Explanation, ...]:
-    """The parts' weights for each label, the most probable label first.
-
-    Args:
-        occlusion: Parts and texts.
-        log_odds: Log-odds of its texts (1 + n, C), float64.
-        labels: C names.
-    """
+    """The parts' weights for each of C labels, the most probable first, from log-odds of the texts (1 + n, C)."""
     weights = np.zeros((len(occlusion.spans), len(labels)))
     weights[: len(log_odds) - 1] = log_odds[:1] - log_odds[1:]
     with np.errstate(over="ignore"):

@@ -17,8 +17,7 @@ from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
-from fusion_classifier.classifier.card import model_card
-from fusion_classifier.classifier.folder import ModelConfig, SavedModel, labels_of
+from fusion_classifier.classifier.folder import SavedModel
 from fusion_classifier.classifier.inputs import (
     ClassWeight,
     column,
@@ -28,15 +27,13 @@ from fusion_classifier.classifier.inputs import (
     used_rows,
     validation_rows,
 )
-from fusion_classifier.classifier.parameters import TrainingParameters
-from fusion_classifier.classifier.pipeline import train_classifier
-from fusion_classifier.classifier.pretrained import PretrainedClassifier
+from fusion_classifier.classifier.pretrained import Objects, Paths
+from fusion_classifier.classifier.trainable import TrainableClassifier
 from fusion_classifier.config import Device, HeadConfig, TrainingChanges, TrainingConfig
 from fusion_classifier.encoders.device import resolve_device
 from fusion_classifier.errors import DataError, UsageError
 from fusion_classifier.features.arrays import Features, PooledFeatures
 from fusion_classifier.fusion.registry import head_config
-from fusion_classifier.support.progress import QUIET, Progress
 from fusion_classifier.training.data import LabelledFeatures
 from fusion_classifier.training.loop import predict_logits
 
@@ -44,8 +41,7 @@ Shape = int | Sequence[int]
 
 
 class FusionHeadClassifier(
-    TrainingParameters,
-    PretrainedClassifier,
+    TrainableClassifier,
     ClassifierMixin,  # type: ignore[misc]  # scikit-learn has no types
     BaseEstimator,  # type: ignore[misc]
 ):
@@ -60,22 +56,12 @@ class FusionHeadClassifier(
         blocks: Columns of X by their source: a width (384) or a shape ((5, 576): five layers of width 576, flattened)
             for each, by name or in order. Heads `fusion` and `llmembed` treat each block as an encoder. Default: one
             block of all columns.
-        recipe: Hyper-parameters to start from, `default` or `published`. Default: default.
-        training: Changes to the recipe, such as `{"learning_rate": 1e-4}` (fields of `TrainingConfig`), or all
-            hyper-parameters as a `TrainingConfig`. Each field is a parameter too: `training__learning_rate`.
-        class_weight: Weight by label, or "balanced": inversely proportional to the labels' frequencies. Default: 1.
-        seed: Random seed of weights, order of batches, dropout, and the validation rows. Default: 0.
-        device: `auto`, `cpu`, `cuda` or `mps`. Default: auto.
-        progress: Whether to show progress bars on a terminal. Default: False.
+        recipe, training, class_weight, seed, device, progress: As of `FusionClassifier`.
 
     Attributes:
-        classes_: Labels, sorted, (C,); of an indicator matrix its column numbers, of a table its column names.
         n_features_in_: Number of columns D of X.
         feature_names_in_: Their names, if X has some.
-        history_: One `Epoch` per epoch of training.
-        head_: Trained head, a torch module.
-        config_: Content of `config.json`, with the calibration.
-        card_: Model card, Markdown.
+        classes_, history_, head_, config_, card_: As of `FusionClassifier`.
     """
 
     def __init__(
@@ -119,57 +105,47 @@ class FusionHeadClassifier(
             X: Features (N, D), finite numbers; used as float32.
             y: Labels (N,): strings, whole numbers or bools; for a multi-label task an indicator matrix (N, C) of 0
                 and 1, or a table of indicator columns.
-            sample_weight: Weights (N,), at least 0, in the loss, the choice of the best epoch and the calibration;
-                only their proportions matter. Default: 1.
+            sample_weight: Weights (N,), as of `FusionClassifier.fit`. Default: 1.
             X_valid: Features for early stopping and calibration. Default: a tenth of X, stratified, is held out.
             y_valid: Their labels.
 
         Raises:
-            DataError: Labels or weights that can't be used, or too few rows to hold some out.
-            UsageError: Parameters that can't be used.
-            ValueError: X that can't be used, in scikit-learn's words.
+            ValueError: Data or parameters that can't be used: `DataError`, `UsageError`, or scikit-learn's own.
         """
         X = validate_data(self, X, dtype=np.float32, ensure_min_samples=2)
         shapes = block_shapes(self.blocks, X.shape[1])
-        of_head = head_config(self.head)
-        training = self._training_config(of_head)
-        device, progress = resolve_device(self.device), Progress() if self.progress else QUIET
+        head = head_config(self.head)
+        training = self._training_config(head)
+        parts, classes = self._parts(X, y, sample_weight, X_valid, y_valid)
+        train_data, valid_data = (
+            LabelledFeatures(_in_blocks(values, shapes), targets, normalized(weights))
+            for values, targets, weights in parts
+        )
+        columns = getattr(self, "feature_names_in_", None)
+        described = {"task": "own features", "blocks": shapes, "columns": columns}
+        self._train(head, training, classes, train_data, valid_data, **described)
+        return self
+
+    def _parts(
+        self, X: np.ndarray, y: Any, sample_weight: Any, X_valid: Any, y_valid: Any
+    ) -> tuple[list[tuple[np.ndarray, np.ndarray, np.ndarray]], np.ndarray]:
+        """Features, targets and weights to train and to validate on, and the labels (C,)."""
         classes, targets = _encoded(y, "y", len(X))
         weights = row_weights(sample_weight, self.class_weight, classes, targets)
         used = used_rows(targets, weights)
         X, targets, weights, row_ids = _distinct(X[used], targets[used], weights[used])
-        if X_valid is None:
-            valid = validation_rows(row_ids.tolist(), targets, self.seed)
-            if not valid.any():
-                raise DataError(
-                    "`X`: too few rows to hold some out for early stopping: no class has two different ones; "
-                    "give `X_valid` and `y_valid`"
-                )
-            parts = [(X[rows], targets[rows], weights[rows]) for rows in (~valid, valid)]
-        else:
-            if y_valid is None:
-                raise DataError("`y_valid`: give the labels of `X_valid`")
+        if X_valid is not None:
             X_valid = validate_data(self, X_valid, reset=False, dtype=np.float32)
             _, valid_targets = _encoded(y_valid, "y_valid", len(X_valid), classes)
             valid_weights = row_weights(None, self.class_weight, classes, valid_targets)
-            parts = [(X, targets, weights), (X_valid, valid_targets, valid_weights)]
-        model = ModelConfig(
-            task="own features",
-            **labels_of(classes),
-            head=of_head,
-            blocks=shapes,
-            columns=getattr(self, "feature_names_in_", None),
-            seed=self.seed,
-        )
-        train_data, valid_data = (
-            LabelledFeatures(_in_blocks(values, shapes), labels, normalized(of_rows))
-            for values, labels, of_rows in parts
-        )
-        config, trained = train_classifier(model, training, train_data, valid_data, device, progress, head=self.head)
-        self.history_ = trained.history
-        self._restore(config, trained.head, model_card(config, training=training))
-        self.classes_ = classes  # in the very dtype of `y`
-        return self
+            return [(X, targets, weights), (X_valid, valid_targets, valid_weights)], classes
+        held = validation_rows(row_ids.tolist(), targets, self.seed)
+        if not held.any():
+            raise DataError(
+                "`X`: too few rows to hold some out for early stopping: no class has two different ones; "
+                "give `X_valid` and `y_valid`"
+            )
+        return [(X[rows], targets[rows], weights[rows]) for rows in (~held, held)], classes
 
     def predict(self, X: np.ndarray) -> np.ndarray:
         """The most probable label of each row: (N,). Multi-label: an indicator matrix (N, C) of 0 and 1."""
@@ -187,17 +163,9 @@ class FusionHeadClassifier(
         return self.config_.decision.probabilities(logits)
 
     @classmethod
-    def _of(
-        cls,
-        saved: SavedModel,
-        card: str,
-        name: str,
-        device: Device,
-        encoder_paths: Mapping[str, str],
-        encoders: Mapping[str, Any],
-    ) -> Self:
+    def _of(cls, saved: SavedModel, card: str, name: str, device: Device, paths: Paths, encoders: Objects) -> Self:
         config = saved.config
-        if not config.blocks or encoder_paths or encoders:
+        if not config.blocks or paths or encoders:
             raise UsageError(f"{name}: reads texts, not features; use FusionClassifier.from_pretrained")
         loaded = cls(head=saved.made_of, blocks=config.blocks, seed=config.seed, device=device)
         loaded._restore(config, saved.head, card)
@@ -237,12 +205,10 @@ def _in_blocks(X: np.ndarray, shapes: Mapping[str, tuple[int, ...]]) -> dict[str
 
 def _encoded(y: Any, name: str, count: int, classes: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Labels (C,) and targets (N,) or (N, C), as `encode_labels`, with what scikit-learn expects of a classifier."""
-    if y is None:
-        raise ValueError("requires y to be passed, but the target y is None")
     values = column(y)
     if np.ndim(values) == 2 and np.shape(values)[1] == 1:
         y = column_or_1d(values, warn=True)
-    labels, targets = encode_labels(y, name, count, classes, rows="rows")
+    labels, targets = encode_labels(y, name, count, classes)
     if labels.dtype.kind == "f" and (labels % 1).any():
         raise DataError(f"`{name}`: Unknown label type: continuous; classes are strings, whole numbers or bools")
     return labels, targets

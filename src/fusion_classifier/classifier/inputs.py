@@ -39,13 +39,8 @@ def one_column(texts: Any, name: str) -> Iterable[object]:
 def check_texts(texts: Iterable[object], name: str, start: int = 0) -> list[str]:
     """The texts as a list.
 
-    Args:
-        texts: N texts.
-        name: Parameter name in errors.
-        start: Index of the first text in errors.
-
     Raises:
-        DataError: An element that is not a string, or empty; the message has its index.
+        DataError: An element that is not a string, or empty; the message has its index, counted from `start`.
     """
     result: list[str] = []
     for position, text in enumerate(one_column(texts, name), start):
@@ -70,9 +65,7 @@ def is_missing(value: object) -> bool:
 # --- labels ------------------------------------------------------------------------------------------------
 
 
-def encode_labels(
-    y: Any, name: str, count: int, classes: np.ndarray | None = None, *, rows: str = "texts"
-) -> tuple[np.ndarray, np.ndarray]:
+def encode_labels(y: Any, name: str, count: int, classes: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Labels as indices.
 
     Args:
@@ -82,7 +75,6 @@ def encode_labels(
         count: Number of rows N.
         classes: Known labels (C,). Default: those of `y`, sorted; of an indicator matrix its column numbers, of a
             table its column names in their order.
-        rows: What the rows are called in errors.
 
     Returns:
         Labels (C,), and targets: indices (N,), or an indicator matrix (N, C); int64.
@@ -90,6 +82,8 @@ def encode_labels(
     Raises:
         DataError: Labels that can't be used, or that are not among `classes`.
     """
+    if y is None:
+        raise DataError(f"`{name}`: requires y to be passed, but the target y is None")
     values, names = column(y), getattr(y, "columns", None)
     if hasattr(values, "toarray"):  # a sparse matrix
         values = values.toarray()
@@ -97,7 +91,7 @@ def encode_labels(
         values = np.array(values)
     found = np.shape(values)[0] if hasattr(values, "shape") else len(values)
     if found != count:
-        raise DataError(f"`{name}`: {found} labels for {count} {rows}")
+        raise DataError(f"`{name}`: {found} labels for {count} rows of `X`")
     if isinstance(values, np.ndarray) and values.ndim == 2:
         labels, targets = _from_matrix(values, name, None if names is None else [str(one) for one in names], classes)
     elif any(isinstance(value, (list, tuple, set, frozenset, np.ndarray)) for value in values):
@@ -201,14 +195,7 @@ def _position(index: Mapping[Any, int], label: Any, where: str) -> int:
 def row_weights(
     sample_weight: Any, class_weight: ClassWeight, classes: np.ndarray, targets: np.ndarray
 ) -> np.ndarray:
-    """Weight of each row: its own times that of its class, (N,), float64.
-
-    Args:
-        sample_weight: Weights (N,), at least 0. Default: 1.
-        class_weight: Weight by label (1 where it has none), or "balanced": inversely proportional to the labels'
-            summed weights. Default: 1.
-        classes: Labels (C,).
-        targets: Indices (N,) or an indicator matrix (N, C).
+    """Weight of each row: its own (N,) times that of its class, which is 1 unless given; (N,), float64.
 
     Raises:
         DataError: Sample weights that can't be used.
@@ -223,9 +210,11 @@ def row_weights(
         raise DataError(f"`sample_weight[{position}]`: {weights[position]} is not a finite number of at least 0")
     if not weights.any():
         raise DataError("`sample_weight`: all weights are zero")
-    return (
-        weights if class_weight is None else weights * _of_classes(class_weight, classes, targets, weights)[targets]
-    )
+    if class_weight is None:
+        return weights
+    of_classes = _of_classes(class_weight, classes, targets, weights)
+    weighted: np.ndarray = weights * of_classes[targets]
+    return weighted
 
 
 def used_rows(targets: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -256,13 +245,15 @@ def _of_classes(
             f"`class_weight`: {class_weight!r} is neither None, 'balanced' nor a mapping of label to weight"
         )
     index, result = _index(classes), np.ones(len(classes))
+    complete = all(label in class_weight for label in index)  # a part of the data may lack a rare label
     value: Any
     for label, value in class_weight.items():
-        if label not in index:
+        if label not in index and not complete:
             raise UsageError(f"`class_weight`: label {label!r} does not occur in y")
         if not (isinstance(value, Real) and 0 <= float(value) < np.inf):
             raise UsageError(f"`class_weight`: {value!r} for {label!r} is not a finite number of at least 0")
-        result[index[label]] = value
+        if label in index:
+            result[index[label]] = value
     return result
 
 
@@ -281,11 +272,6 @@ def validation_rows(rows: Sequence[Hashable], targets: np.ndarray, seed: int) ->
     """Choose a tenth of the rows for validation, stratified, equal rows together: (N,), bool.
 
     A row with several labels counts for its rarest. No row is chosen if no label has two different rows.
-
-    Args:
-        rows: N rows; equal ones are never separated.
-        targets: Indices (N,) or an indicator matrix (N, C).
-        seed: Random seed.
     """
     strata = targets
     if targets.ndim > 1:

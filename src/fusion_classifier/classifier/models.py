@@ -48,15 +48,10 @@ def describe_models() -> list[dict[str, Any]]:
 
 
 def find_model(name: str | os.PathLike[str], **hub: Any) -> Path:
-    """The model folder of a name.
-
-    Args:
-        name: A model folder, a run folder (its model), a model that comes with the package, or a Hub id; in this
-            order.
-        hub: Arguments of `download_model`.
+    """The model folder of a name: a model folder, a run folder, a model of the package, or a Hub id; in this order.
 
     Raises:
-        FecError: None of these.
+        FecError: None of these, or it can't be downloaded; `hub` are arguments of `download_model`.
     """
     path = user_path(os.fspath(name))
     if path.exists():

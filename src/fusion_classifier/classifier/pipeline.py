@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from fusion_classifier.classifier.folder import ModelConfig
+from fusion_classifier.classifier.inputs import normalized
 from fusion_classifier.config import TrainingConfig
 from fusion_classifier.encoders.identity import EncoderIdentity
 from fusion_classifier.features.extract import open_splits
@@ -28,12 +29,17 @@ class Rows:
     Attributes:
         texts: N texts.
         targets: Label indices (N,), or an indicator matrix (N, C); int64.
-        weights: Weights (N,), float32, mean 1; None: all alike.
+        weights: Weights (N,). None: all alike.
     """
 
     texts: Sequence[str]
     targets: np.ndarray
     weights: np.ndarray | None = None
+
+    def take(self, chosen: np.ndarray) -> "Rows":
+        """The rows where `chosen` (N,) is True."""
+        texts = [text for text, one in zip(self.texts, chosen.tolist(), strict=True) if one]
+        return Rows(texts, self.targets[chosen], None if self.weights is None else self.weights[chosen])
 
 
 def open_rows(
@@ -46,7 +52,8 @@ def open_rows(
     """
     opened = open_splits([part.texts for part in parts], identities, store, memory)
     return [
-        LabelledFeatures(features, part.targets, part.weights) for part, features in zip(parts, opened, strict=True)
+        LabelledFeatures(features, part.targets, None if part.weights is None else normalized(part.weights))
+        for part, features in zip(parts, opened, strict=True)
     ]
 
 
@@ -61,7 +68,7 @@ def train_classifier(
     head: object = None,
     on_epoch: Callable[[Epoch], None] = lambda _: None,
 ) -> tuple[ModelConfig, Trained]:
-    """Train the head of a model.
+    """Train the head of a model; other arguments and errors as of `train`.
 
     Args:
         model: The model but for its calibration: labels, head, encoders or blocks, and seed.
@@ -70,15 +77,11 @@ def train_classifier(
         valid_data: Features and labels for early stopping and calibration.
         device: Device that computes.
         progress: Progress bars.
-        head: Object that the head is made of, where it is one. Default: the configuration in `model`.
+        head: Object that the head is made of. Default: the configuration in `model`.
         on_epoch: Function called after each epoch.
 
     Returns:
         The model with its calibration, and the trained head with its history.
-
-    Raises:
-        DataError: Nothing to train or validate on.
-        NonFiniteError: Training diverged.
     """
     given = model.head if head is None else head
     trained = train(

@@ -4,7 +4,7 @@
 """
 
 import os
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
 from typing import Any, Self
@@ -15,8 +15,8 @@ import torch
 from fusion_classifier.classifier.explanation import MOST_SPANS, Explanation, explanations, occlude
 from fusion_classifier.classifier.folder import SavedModel
 from fusion_classifier.classifier.inputs import check_texts, one_column
-from fusion_classifier.classifier.pretrained import PretrainedClassifier
-from fusion_classifier.classifier.saved_encoders import check_objects, checked_identities, placed
+from fusion_classifier.classifier.pretrained import Objects, Paths, PretrainedClassifier
+from fusion_classifier.classifier.saved_encoders import checked_identities, placed
 from fusion_classifier.config import Device, EncoderConfig
 from fusion_classifier.encoders.device import resolve_device
 from fusion_classifier.encoders.encode import encode
@@ -46,7 +46,7 @@ class TextPredictor(PretrainedClassifier):
     store: str | os.PathLike[str] | None = None
     keep_features: bool = False
     _loaded: list[LoadedEncoder] | None = None
-    _objects: Mapping[str, Any] = {}  # encoders that are Python objects, by name
+    _objects: Objects = {}  # noqa: RUF012 - never changed in place
 
     def predict(self, X: Iterable[str]) -> np.ndarray:
         """The most probable label of each text: (N,), in the type that `fit` was given.
@@ -174,27 +174,15 @@ class TextPredictor(PretrainedClassifier):
         return result
 
     @classmethod
-    def _of(
-        cls,
-        saved: SavedModel,
-        card: str,
-        name: str,
-        device: Device,
-        encoder_paths: Mapping[str, str],
-        encoders: Mapping[str, Any],
-    ) -> Self:
+    def _of(cls, saved: SavedModel, card: str, name: str, device: Device, paths: Paths, encoders: Objects) -> Self:
         if not saved.config.encoders:
             raise UsageError(f"{name}: reads features, not texts; use FusionHeadClassifier.from_pretrained")
-        check_objects(saved.config.encoders, encoders)
-        of_model = placed(saved.config.encoders, encoder_paths)
-        config = saved.config.model_copy(update={"encoders": of_model})
-        loaded = cls._unfitted(
-            [encoders.get(one.config.name, one.config) for one in of_model], saved.made_of, config.seed
-        )
+        of_model = placed(saved.config.encoders, paths)
+        checked_identities([one for one in of_model if one.is_object], resolve_device(device), encoders)
+        given = [encoders.get(one.config.name, one.config) for one in of_model]
+        loaded = cls._unfitted(given, saved.made_of, saved.config.seed)
         loaded.device, loaded._objects = device, dict(encoders)
-        loaded._restore(config, saved.head, card)
-        if encoders:
-            checked_identities([one for one in of_model if one.is_object], resolve_device(device), encoders)
+        loaded._restore(saved.config.model_copy(update={"encoders": of_model}), saved.head, card)
         return loaded
 
     @classmethod

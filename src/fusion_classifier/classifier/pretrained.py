@@ -25,6 +25,9 @@ from fusion_classifier.config import Device
 from fusion_classifier.fusion.head import Head
 from fusion_classifier.support.hub import COMMIT_MESSAGE, hub_errors
 
+Paths = Mapping[str, str]  # places of weights by encoder name
+Objects = Mapping[str, Any]  # encoders that are Python objects, by name
+
 
 class PretrainedClassifier(ModelHubMixin):
     """A classifier that can be saved in a folder, uploaded, and loaded.
@@ -143,8 +146,8 @@ class PretrainedClassifier(ModelHubMixin):
         pretrained_model_name_or_path: str | os.PathLike[str],
         *,
         device: Device = "auto",
-        encoder_paths: Mapping[str, str] | None = None,
-        encoders: Mapping[str, Any] | None = None,
+        encoder_paths: Paths | None = None,
+        encoders: Objects | None = None,
         head: object = None,
         revision: str | None = None,
         token: str | bool | None = None,
@@ -183,14 +186,6 @@ class PretrainedClassifier(ModelHubMixin):
         return cls._of(saved, card, str(folder), device, encoder_paths or {}, encoders or {})
 
     @classmethod
-    def _of(
-        cls,
-        saved: SavedModel,
-        card: str,
-        name: str,
-        device: Device,
-        encoder_paths: Mapping[str, str],
-        encoders: Mapping[str, Any],
-    ) -> Self:
+    def _of(cls, saved: SavedModel, card: str, name: str, device: Device, paths: Paths, encoders: Objects) -> Self:
         """The classifier of a model folder."""
         raise NotImplementedError

@@ -75,7 +75,13 @@ def checked_identities(
     Raises:
         WeightsError: Packages with weights are not installed (the message names them all), or an object is missing.
         FecError: Files or objects are there, but others.
+        UsageError: An object that the model does not have.
     """
+    known = [saved.config.name for saved in encoders if saved.is_object]
+    for name in objects or {}:
+        if name not in known:
+            there = ", ".join(known) or "none"
+            raise UsageError(f"`encoders[{name!r}]`: no encoder of the model that is an object (there: {there})")
     lacking = [saved for saved in encoders if saved.package is not None and not _is_here(saved.config)]
     if lacking:
         names = " and ".join(saved.config.name for saved in lacking)
@@ -91,7 +97,10 @@ def _checked(saved: SavedEncoder, device: "torch.device", objects: Mapping[str, 
     config, name = saved.config, saved.config.name
     if saved.is_object:
         if name not in objects:
-            raise WeightsError(missing_object(name))
+            raise WeightsError(
+                f"encoder {name}: is a Python object, which is not in the model folder; give it: "
+                f"FusionClassifier.from_pretrained(…, encoders={{{name!r}: …}})"
+            )
         identity = identify(objects[name], device)
         if (identity.config.name, identity.fingerprint) != (name, saved.fingerprint):
             raise FecError(
@@ -115,32 +124,6 @@ def _checked(saved: SavedEncoder, device: "torch.device", objects: Mapping[str, 
             f"was trained with; {install}give the place of the right ones (`encoder_paths`)"
         )
     return identity
-
-
-def missing_object(name: str) -> str:
-    """How to load a model with an encoder that is a Python object."""
-    return (
-        f"encoder {name}: is a Python object, which is not in the model folder; "
-        f"give it: FusionClassifier.from_pretrained(path, encoders={{{name!r}: encoder}})"
-    )
-
-
-def check_objects(encoders: Sequence[SavedEncoder], objects: Mapping[str, Any]) -> None:
-    """Raise if objects are given that the model does not have, or not all that it has.
-
-    Raises:
-        UsageError: An object of another name.
-        WeightsError: One is missing.
-    """
-    expected = {saved.config.name for saved in encoders if saved.is_object}
-    for name in objects:
-        if name not in expected:
-            there = ", ".join(sorted(expected)) or "none"
-            raise UsageError(
-                f"`encoders[{name!r}]`: the model has no such encoder that is an object (there: {there})"
-            )
-    for name in sorted(expected - set(objects)):
-        raise WeightsError(missing_object(name))
 
 
 def _is_here(config: EncoderConfig) -> bool:

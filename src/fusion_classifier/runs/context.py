@@ -27,15 +27,7 @@ MOST_NAMED = 5  # labels in a sentence
 
 @dataclass(frozen=True)
 class Workspace:
-    """Where a command works.
-
-    Attributes:
-        store: Feature store.
-        device: Device that computes.
-        progress: Progress bars.
-        memory: Bytes that features may take in memory. Default: half of what is available.
-        ray: Cluster whose workers encode texts. Default: this process does.
-    """
+    """Where a command works: store, device, progress bars, bytes that features may take, and the cluster, if any."""
 
     store: FeatureStore
     device: "torch.device"

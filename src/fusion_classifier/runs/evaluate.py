@@ -3,9 +3,9 @@
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from fusion_classifier.classifier.folder import ModelConfig, load_config, load_model
+from fusion_classifier.classifier.folder import ModelConfig, SavedModel, load_config, load_model
 from fusion_classifier.classifier.models import is_model
 from fusion_classifier.classifier.saved_encoders import checked_identities, placed
 from fusion_classifier.config import TaskConfig
@@ -16,29 +16,18 @@ from fusion_classifier.evaluation.overlap import overlap
 from fusion_classifier.evaluation.predictions import SplitPredictions
 from fusion_classifier.evaluation.selective import at_coverages
 from fusion_classifier.features.hashing import hash_texts, hexadecimal
-from fusion_classifier.fusion.head import Head
 from fusion_classifier.runs.config_file import read_config, read_run_config
 from fusion_classifier.runs.context import Workspace, say_notes
 from fusion_classifier.runs.features import extract_task, features_of
 from fusion_classifier.runs.seeds import read_seed, seed_folder
 from fusion_classifier.tasks.loaded import LoadedTask
 from fusion_classifier.tasks.registry import find_task, load_splits
-from fusion_classifier.training.decision import Decision
-from fusion_classifier.training.loop import predict_logits
+from fusion_classifier.training.loop import Trained, predict_logits
 
 logger = logging.getLogger(__name__)
 
 
-class Predicting(Protocol):
-    """What evaluation needs of a trained seed or a saved model."""
-
-    @property
-    def head(self) -> Head:
-        """Trained head."""
-
-    @property
-    def decision(self) -> Decision:
-        """Its calibration."""
+Predicting = Trained | SavedModel  # both have a head and its decision
 
 
 def evaluate_split(
@@ -49,13 +38,6 @@ def evaluate_split(
     work: Workspace,
 ) -> SplitPredictions:
     """Predictions of every seed for a split whose features are in the store.
-
-    Args:
-        models: Trained heads by seed.
-        name: Split.
-        task: Texts and labels.
-        identities: Encoders.
-        work: Store, device, progress.
 
     Raises:
         DataError: The split is empty.
@@ -110,13 +92,6 @@ def evaluate_saved(
     folder: Path, split: str, task_config: TaskConfig, encoder_paths: Mapping[str, str], work: Workspace
 ) -> dict[str, Any]:
     """Evaluate a run folder (all its seeds) or a model folder on a split; missing features are extracted.
-
-    Args:
-        folder: Run or model folder.
-        split: train, valid or test.
-        task_config: Texts and labels.
-        encoder_paths: Places of the encoders' weights, by encoder name.
-        work: Store, device, progress.
 
     Raises:
         FecError and its kinds: See the messages.

@@ -73,13 +73,7 @@ def train_task(
 ) -> dict[int, Trained]:
     """Train every seed on features that are in the store already; write `config.yaml`, `seeds/` and `model/`.
 
-    Args:
-        config: Configuration of the run.
-        task: Texts and labels.
-        out: Run folder.
-        work: Store, device, progress.
-        overwrite: Whether to replace a run that is there. Default: False, it is continued.
-        tracking: Tracker that gets every epoch.
+    A run that is in `out` is continued, or with `overwrite` replaced.
 
     Raises:
         MissingSplitError, StoreError, FecError: See the messages.
@@ -196,7 +190,7 @@ def run(
             write_predictions(list(parts.values()), task.labels, path)
         pictures = prediction_pictures(parts[list(parts)[-1]], task.labels, task.label_tree)
         write_pictures(out, pictures, work.say_once)
-        write_atomic(out / METRICS_FILE, json.dumps(metrics, indent=2, default=_json) + "\n")
+        write_atomic(out / METRICS_FILE, json.dumps(metrics, indent=2, default=np.generic.item) + "\n")
         write_atomic(out / "model" / CARD_FILE, _card(config, task, out, metrics, work))
         tracking.evaluated(by_seed({name: figure["metrics"] for name, figure in figures.items()}, config.seeds))
     return Result(out, metrics)
@@ -253,9 +247,3 @@ def training_data(task: str, licence: str, hashes: Mapping[str, str]) -> Trainin
         return TrainingData(licence=licence, hashes=hashes)
     dataset = named.hub.repo if named.hub else None
     return TrainingData(named.title, licence, dataset, named.language, hashes)
-
-
-def _json(value: object) -> object:
-    if isinstance(value, np.generic):
-        return value.item()
-    raise TypeError(f"{type(value).__name__} is not JSON")

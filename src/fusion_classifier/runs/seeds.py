@@ -26,15 +26,7 @@ def seed_folder(out: Path, seed: int) -> Path:
 
 
 def save_seed(out: Path, model: ModelConfig, trained: Trained, training: TrainingConfig, *, streamed: bool) -> None:
-    """Write a trained seed in one step.
-
-    Args:
-        out: Run folder.
-        model: Its model.
-        trained: Trained head and history.
-        training: Hyper-parameters, for the card.
-        streamed: Whether features were read from the store in blocks.
-    """
+    """Write a trained seed in one step; `streamed` says whether features were read from the store in blocks."""
     card = model_card(model, training=training)
     files = {TRAINING_FILE: json.dumps(record_of(trained) | {"streamed": streamed}, indent=1)}
     save_model(seed_folder(out, model.seed), model, trained.head, card, files)
@@ -46,11 +38,7 @@ def record_of(trained: Trained) -> dict[str, Any]:
 
 
 def finished_seed(out: Path, model: ModelConfig) -> Trained | None:
-    """A seed that an earlier call has trained.
-
-    Args:
-        out: Run folder.
-        model: The model it must be of, but for its calibration.
+    """A seed that an earlier call has trained, if there is one; `model` is the same but for its calibration.
 
     Raises:
         FecError: It can't be read, or is of another model.
@@ -77,7 +65,7 @@ def read_seed(folder: Path, seed: int) -> tuple[ModelConfig, Trained]:
             f"same fec train, overwriting it (features in the store are kept), or use {run / 'model'}, the best seed"
         )
     try:
-        saved, record = load_model(folder), read_record(folder)
+        saved, record = load_model(folder), json.loads((folder / TRAINING_FILE).read_text("utf-8"))
         history = tuple(Epoch(**epoch) for epoch in record["history"])
         best_epoch = int(record["best_epoch"])
         if saved.config.seed != seed or not 1 <= best_epoch <= len(history):
@@ -87,15 +75,3 @@ def read_seed(folder: Path, seed: int) -> tuple[ModelConfig, Trained]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise FecError(f"{folder}: can't be read ({error}); delete it to train seed {seed} again") from error
     return saved.config, Trained(saved.head, saved.config.decision, seed, best_epoch, history)
-
-
-def read_record(folder: Path) -> dict[str, Any]:
-    """`training.json` of a seed's folder.
-
-    Raises:
-        OSError, ValueError: It can't be read.
-    """
-    record = json.loads((folder / TRAINING_FILE).read_text("utf-8"))
-    if not isinstance(record, dict):
-        raise ValueError(f"{TRAINING_FILE} is not a record of a training")
-    return record

@@ -1,20 +1,35 @@
-"""Parameters that both estimators have, in scikit-learn's terms."""
+"""What both estimators share: parameters of the training, in scikit-learn's terms, and the training itself."""
 
 from collections.abc import Mapping
 from typing import Any, Self
 
-from fusion_classifier.config import HeadConfig, TrainingChanges, TrainingConfig
+import numpy as np
+
+from fusion_classifier.classifier.card import model_card
+from fusion_classifier.classifier.folder import ModelConfig, labels_of
+from fusion_classifier.classifier.pipeline import train_classifier
+from fusion_classifier.classifier.pretrained import PretrainedClassifier
+from fusion_classifier.config import Device, HeadConfig, TrainingChanges, TrainingConfig
+from fusion_classifier.encoders.device import resolve_device
 from fusion_classifier.errors import UsageError
+from fusion_classifier.support.progress import QUIET, Progress
+from fusion_classifier.training.data import LabelledFeatures
 from fusion_classifier.training.defaults import change_training, resolve_training
+from fusion_classifier.training.loop import Epoch
 
 PREFIX = "training__"
 
 
-class TrainingParameters:
-    """Makes the fields of `training` parameters of their own: `set_params(training__learning_rate=1e-3)`."""
+class TrainableClassifier(PretrainedClassifier):
+    """A classifier with `fit`. Fields of `training` are parameters: `set_params(training__learning_rate=1e-3)`."""
 
+    head: Any
     recipe: str
     training: TrainingChanges | TrainingConfig | None
+    seed: int
+    device: Device
+    progress: bool
+    history_: tuple[Epoch, ...]
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Parameters by name.
@@ -46,8 +61,29 @@ class TrainingParameters:
             self.training = changed or None  # type: ignore[assignment]  # its fields are checked by `fit`
         return self
 
+    def _bars(self) -> Progress:
+        return Progress() if self.progress else QUIET
+
     def _training_config(self, head: HeadConfig) -> TrainingConfig:
-        """The hyper-parameters of this training."""
         if not isinstance(self.training, Mapping | TrainingConfig | None):
             raise UsageError(f"`training`: {self.training!r} is neither a mapping nor a TrainingConfig")
         return resolve_training(self.training, self.recipe, head)
+
+    def _train(
+        self,
+        head: HeadConfig,
+        training: TrainingConfig,
+        classes: np.ndarray,
+        train_data: LabelledFeatures,
+        valid_data: LabelledFeatures,
+        **described: Any,
+    ) -> None:
+        """Train the head and set the fitted attributes; `described` are the other fields of `ModelConfig`."""
+        model = ModelConfig(**labels_of(classes), head=head, seed=self.seed, **described)
+        device = resolve_device(self.device)
+        config, trained = train_classifier(
+            model, training, train_data, valid_data, device, self._bars(), head=self.head
+        )
+        self.history_ = trained.history
+        self._restore(config, trained.head, model_card(config, training=training))
+        self.classes_ = classes  # in the very dtype of `y`
