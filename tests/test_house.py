@@ -5,11 +5,10 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "fusion_classifier"
-LONGEST = {"module": 400, "class": 250, "function": 60}  # lines
+LONGEST = {"module": 400, "class": 250, "function": 60}  # lines, of a function without its docstring
+OTHER_TOOLS = re.compile(r"pip install|^--(always|dirty|abbrev|exclude)")  # pip and git, whose options may be named
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
 
 
@@ -20,7 +19,6 @@ def modules(folder: Path) -> Iterator[tuple[str, ast.Module, int]]:
         yield str(path.relative_to(ROOT)), ast.parse(text), text.count("\n")
 
 
-@pytest.mark.xfail(strict=False)  # while rooms are being rebuilt
 def test_modules_classes_and_functions_are_short() -> None:
     too_long = []
     for name, tree, lines in modules(PACKAGE):
@@ -28,13 +26,13 @@ def test_modules_classes_and_functions_are_short() -> None:
             too_long.append(f"{name}: {lines} lines")
         for node in ast.walk(tree):
             if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-                length = (node.end_lineno or node.lineno) - node.lineno + 1
+                whole = isinstance(node, ast.ClassDef) or ast.get_docstring(node) is None or len(node.body) == 1
+                length = (node.end_lineno or 0) - (node if whole else node.body[1]).lineno + 1
                 if length > LONGEST["class" if isinstance(node, ast.ClassDef) else "function"]:
                     too_long.append(f"{name}: {node.name} has {length} lines")
     assert too_long == []
 
 
-@pytest.mark.xfail(strict=False)  # while rooms are being rebuilt
 def test_below_the_command_line_no_message_names_an_option() -> None:
     """Errors name the parameter; the command line and the server put their own names to it."""
     named = []
@@ -42,12 +40,15 @@ def test_below_the_command_line_no_message_names_an_option() -> None:
         docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
         for node in ast.walk(tree):
             text = node.value if isinstance(node, ast.Constant) and id(node) not in docstrings else None
-            if isinstance(text, str) and not name.startswith("src/fusion_classifier/cli/"):
+            if (
+                isinstance(text, str)
+                and not name.startswith("src/fusion_classifier/cli/")
+                and not OTHER_TOOLS.search(text)
+            ):
                 named += [f"{name}:{getattr(node, 'lineno', 0)}: {option}" for option in OPTION.findall(text)]
     assert named == []
 
 
-@pytest.mark.xfail(strict=False)  # while rooms are being rebuilt
 def test_packages_re_export_nothing() -> None:
     """Every name is imported from the module that defines it; the public names, from the package itself."""
     assert [
@@ -57,7 +58,6 @@ def test_packages_re_export_nothing() -> None:
     ] == []
 
 
-@pytest.mark.xfail(strict=False)  # while rooms are being rebuilt
 def test_names_of_tests_are_short() -> None:
     names = [
         f"{name}: {node.name} ({len(node.name)})"

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.slow
 SCRIPTS = Path(__file__).parents[2] / "benchmarks" / "accuracy"
 SYSTEMS = ("majority", "knn", "fusion")
 

@@ -60,7 +60,7 @@ def test_help_and_lists_load_no_heavy_package(command: str, tmp_path: Path) -> N
     assert not imported & {"torch", "transformers", "sklearn", "scipy", "datasets", "matplotlib"}
 
 
-def test_what_is_wrong_with_the_data_is_said_before_torch_is_loaded(data: Path) -> None:
+def test_faults_in_the_data_show_before_torch_is_loaded(data: Path) -> None:
     code = "import sys; from fusion_classifier.cli.main import app; " + (
         f"app(['run', {str(data)!r}], standalone_mode=False)"  # no column called text
     )
@@ -298,7 +298,7 @@ def test_errors_are_one_sentence_with_the_right_exit_code(
     assert done.stdout == ""
 
 
-def test_a_bad_row_is_named_before_anything_is_loaded_or_written(bert_folder: Path, tmp_path: Path) -> None:
+def test_a_bad_row_is_named_before_anything_is_written(bert_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.csv").write_text("text,label\nfine,joy\n   ,anger\n", "utf-8")
     done = fec("run", tmp_path / "bad.csv", "-e", bert_folder, "--out", tmp_path / "run", cwd=tmp_path)
     assert done.returncode == 1
@@ -338,7 +338,7 @@ def test_a_signal_stops_it_with_a_word_on_how_to_go_on(
     assert "Traceback" not in errors
 
 
-def test_a_model_of_ones_own_data_is_evaluated_on_the_task_that_is_named(
+def test_a_model_of_own_data_is_evaluated_on_a_named_task(
     finished: tuple[Path, Path], data: Path, tmp_path: Path
 ) -> None:
     out, store = finished

@@ -72,9 +72,7 @@ def test_the_published_commands_extract_train_and_report(checkout: Path, monkeyp
         assert setting in config
 
 
-def test_without_flags_main_takes_the_published_hyper_parameters(
-    checkout: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_main_without_flags_has_published_hyper_parameters(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done = call(checkout, "python main.py -dataset ED -epochs 1 -seeds 1", monkeypatch)
     assert done.returncode == 0, done.stderr
     config = (checkout / "runs" / "ED-llmembed" / "config.yaml").read_text()

@@ -366,6 +366,7 @@ def test_the_command_writes_where_it_is_told(finished: Path, tmp_path: Path) -> 
     assert (tmp_path / "page.html").is_file()
 
 
+@pytest.mark.browser
 def test_browser_shows_the_page(finished: Path, several: Path) -> None:
     playwright = pytest.importorskip("playwright.sync_api")
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()

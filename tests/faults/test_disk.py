@@ -58,6 +58,7 @@ def test_a_command_without_standard_output_works() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.slow
 def test_work_goes_on_when_the_log_can_not_be_written() -> None:
     done = fec("tasks", "--log-file", "/dev/full")
     assert done.returncode == 0
@@ -66,6 +67,7 @@ def test_work_goes_on_when_the_log_can_not_be_written() -> None:
     assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_extraction_resumes_after_a_full_disk(disk: Path, bert_folder: Path, tmp_path: Path) -> None:
     command = ("extract", "demo", "-e", bert_folder, "--head", "fusion", "--limit", 300, "--store")
     assert "can't be written" in said(fec(*command, disk / "store"))
@@ -77,6 +79,7 @@ def test_extraction_resumes_after_a_full_disk(disk: Path, bert_folder: Path, tmp
     assert list(FeatureStore(disk / "store").verify(here.key)) == []
 
 
+@pytest.mark.slow
 def test_a_run_on_a_full_or_read_only_disk_ends_when_resumed(disk: Path, bert_folder: Path, tmp_path: Path) -> None:
     settings = ("-e", bert_folder, "--head", "linear", "--epochs", 2, "--limit", 60, "--no-report")
     command = ("run", "demo", *settings, "--store", tmp_path / "store", "--out")

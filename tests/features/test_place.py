@@ -49,7 +49,7 @@ def test_a_store_is_a_folder_or_prefix_without_credentials(name: str, says: str)
     assert "secret" not in str(caught.value)
 
 
-def test_a_bucket_that_is_not_there_is_named_without_credentials(identity: EncoderIdentity, bucket: str) -> None:
+def test_a_missing_bucket_is_named_without_credentials(identity: EncoderIdentity, bucket: str) -> None:
     assert bucket
     with pytest.raises(StoreError, match="no-such-bucket") as caught:
         FeatureStore("s3://no-such-bucket/x").of(identity).append(HASHES, ARRAYS, POOLED)

@@ -57,6 +57,7 @@ def test_a_log_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         logs.to_file(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_run_logs_its_steps_and_no_text(tmp_path: Path) -> None:
     rows = [f"{SECRET} number {i},{'good' if i % 2 else 'bad'}" for i in range(40)]
     (tmp_path / "own.csv").write_text("\n".join(["text,label", *rows]), "utf-8")

@@ -180,8 +180,7 @@ def find_label_errors(
     for i in doubtful:
         split, row = rows[chosen[i]]
         issue = {"split": split, "row": row, "text": texts[chosen[i]], "given": names[number[i]]}
-        issue |= {"suggested": names[probabilities[i].argmax()], "quality": float(quality[i])}
-        issues.append(issue | {f"p({label})": p for label, p in zip(names, probabilities[i].tolist(), strict=True)})
+        issues.append(issue | _suggestion(names, probabilities[i], float(quality[i])))
     by_label = Counter(issue["given"] for issue in issues)
     pairs = Counter((issue["given"], issue["suggested"]) for issue in issues)
     figures = {
@@ -196,6 +195,12 @@ def find_label_errors(
         "pairs": [{"given": a, "suggested": b, "rows": n} for (a, b), n in pairs.most_common(MOST_PAIRS)],
     }
     return figures, issues
+
+
+def _suggestion(names: Sequence[str], probabilities: np.ndarray, quality: float) -> dict[str, Any]:
+    """The most probable label of a doubtful row, the probability of its own, and those of all."""
+    found: dict[str, Any] = {"suggested": names[probabilities.argmax()], "quality": quality}
+    return found | {f"p({label})": p for label, p in zip(names, probabilities.tolist(), strict=True)}
 
 
 def pooled(features: Features) -> np.ndarray:

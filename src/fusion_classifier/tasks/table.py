@@ -66,12 +66,7 @@ def load_table(
     rows = {
         split: read_labelled(file, config if split == "train" else plain, header) for split, file in files.items()
     }
-    order = labels or config.label_columns
-    if (path / LABEL_ORDER_FILE).is_file():
-        published = read_label_order(path / LABEL_ORDER_FILE)
-        if order and order != published:
-            raise DataError(f"{path / LABEL_ORDER_FILE}: not the labels of task {name}, or in another order")
-        order = published
+    order = _order(path, labels or config.label_columns, name)
     order = order or label_order(rows.get("train") or [row for part in rows.values() for row in part])
     splits = {split: to_split(part, order) for split, part in rows.items()}
     notes = []
@@ -92,6 +87,17 @@ def load_table(
     tree = path / LABEL_TREE_FILE
     pairs = read_label_tree(tree) if tree.is_file() else ()
     return LoadedTask(name, order, splits, str(path), licence, tuple(notes), is_multilabel(config), more, pairs)
+
+
+def _order(path: Path, given: tuple[str, ...], name: str) -> tuple[str, ...]:
+    """The labels as given or as the folder's `label2idx.txt` has them; none if neither says them."""
+    file = path / LABEL_ORDER_FILE
+    if not file.is_file():
+        return given
+    published = read_label_order(file)
+    if given and given != published:
+        raise DataError(f"{file}: not the labels of task {name}, or in another order")
+    return published
 
 
 def find_splits(folder: Path) -> dict[str, Path]:
