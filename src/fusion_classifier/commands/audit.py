@@ -199,7 +199,7 @@ def find_label_errors(
 
 def _suggestion(names: Sequence[str], probabilities: np.ndarray, quality: float) -> dict[str, Any]:
     """The most probable label of a doubtful row, the probability of its own, and those of all."""
-    found: dict[str, Any] = {"suggested": names[probabilities.argmax()], "quality": quality}
+    found: dict[str, Any] = {"suggested": names[int(probabilities.argmax())], "quality": quality}
     return found | {f"p({label})": p for label, p in zip(names, probabilities.tolist(), strict=True)}
 
 
