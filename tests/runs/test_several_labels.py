@@ -124,7 +124,7 @@ def test_python_takes_lists_and_matrices(bert_folder: Path, tmp_path: Path, kind
 @pytest.mark.parametrize(
     ("y", "said"),
     [
-        ([["joy"], ["anger"]], "2 labels for 3 texts"),
+        ([["joy"], ["anger"]], "2 labels for 3"),
         (np.array([[0, 2], [1, 0], [0, 1]]), "only 0 and 1"),
         ([["joy"], [3], ["anger"]], "lists of strings"),
         ([["joy"], ["joy"], []], "at least two different labels"),
