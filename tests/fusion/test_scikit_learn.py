@@ -2,6 +2,7 @@
 
 import re
 import zipfile
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -184,6 +185,8 @@ def test_wrong_use_is_named(call: Any, named: str) -> None:
 @pytest.mark.parametrize("classifier", ONE_LABEL, ids=lambda c: type(c).__name__)
 def test_saved_and_read_it_answers_alike(classifier: Any, tmp_path: Path) -> None:
     trained = fit(classifier)
+    if type(classifier).__name__.startswith("HistGradient") and version("scikit-learn") < "1.7":
+        pytest.skip("of this scikit-learn a part of the classifier has no module that could be trusted")
     save_head(trained.head, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["head.skops"]
     config = SklearnConfig.model_validate(trained.head.config.model_dump())
@@ -233,7 +236,7 @@ def test_functions_and_foreign_types_in_a_file_are_refused(part: str, loader: st
     content = io.dumps({"classifier": trained.head.classifier, "multilabel": False})
     module, _, name = part.rpartition(".")
     described = f'"__class__": "{name}", "__module__": "{module}", "__loader__": "{loader}"'
-    before = r'"__class__": "tanh",\s+"__module__": "numpy",\s+"__loader__": "\w+"'
+    before = r'"__class__": "tanh",\s+"__module__": "[\w.]+",\s+"__loader__": "\w+"'
     write_archive(tmp_path / "head.skops", content, lambda text: re.sub(before, described, text))
     with pytest.raises(FecError, match=rf"refused.*{part}"):
         load_head(trained.head.config, trained.head.shapes, 4, tmp_path)

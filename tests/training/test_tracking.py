@@ -159,6 +159,7 @@ def test_a_tracker_has_every_figure_once_and_no_text(
 def test_seeds_trained_without_a_tracker_are_logged_later(
     setting: tuple[RunConfig, LoadedTask, Workspace], tmp_path: Path
 ) -> None:
+    pytest.importorskip("tensorboard")
     config, task, work = setting
     run(config, task, tmp_path / "run", work)
     train_task(config, task, tmp_path / "run", work, tracking=tracked("tensorboard", setting, tmp_path / "run"))
@@ -256,6 +257,7 @@ def test_a_configuration_becomes_flat_names() -> None:
 def test_the_command_line_tracks_and_overwrites(
     setting: tuple[RunConfig, LoadedTask, Workspace], bert_folder: Path, tmp_path: Path
 ) -> None:
+    pytest.importorskip("tensorboard")
     config, _, work = setting
     command = ["run", config.task.name, "-e", str(bert_folder), "--head", "linear", "--store", str(work.store.root)]
     command += ["--out", str(tmp_path / "run")]

@@ -46,7 +46,9 @@ def option(help: str, *names: str, **more: Any) -> Any:  # noqa: A002
 
 # --- single arguments and options --------------------------------------------------------------------------
 
-TASK_HELP = "ED, go_emotion, go_emotion_multilabel, demo, or the path of your own file or folder."
+TASK_HELP = (
+    "Task with a name (fec tasks lists them), such as go_emotion or demo, or the path of your own file or folder."
+)
 ENCODER_HELP = (
     "Preset (fec encoders), Hub id, local folder or GGUF file; may be repeated. NAME=PATH reads the weights of PATH; "
     "NAME?layers=2,4,6&pooling=tokens sets options of this encoder alone. "
