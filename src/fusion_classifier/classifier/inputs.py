@@ -195,7 +195,7 @@ def _position(index: Mapping[Any, int], label: Any, where: str) -> int:
 def row_weights(
     sample_weight: Any, class_weight: ClassWeight, classes: np.ndarray, targets: np.ndarray
 ) -> np.ndarray:
-    """Weight of each row: its own (N,) times that of its class, which is 1 unless given; (N,), float64.
+    """Weight of each row, times the weight of its class (default: 1): (N,), float64.
 
     Raises:
         DataError: Sample weights that can't be used.

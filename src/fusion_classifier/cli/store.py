@@ -29,7 +29,7 @@ def _open(context: typer.Context, store: str | None) -> "FeatureStore":
 
 
 def _keys(store: "FeatureStore", name: str | None) -> list[str]:
-    """The keys that a user names; all unless given."""
+    """Keys that match a name. Default: all."""
     keys = store.keys() if name is None else store.find(name)
     if name is not None and not keys:
         raise UsageError(f"{store.root}: no features of {name!r}; `fec store` lists the keys")

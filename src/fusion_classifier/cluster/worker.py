@@ -1,6 +1,6 @@
 """A process of the pool with a model loaded. Its errors travel to the driver as data, and are raised there again.
 
-So the user reads the same message as without Ray. A worker that dies is started anew by Ray, and its part done again.
+So the user reads the same message as without Ray. Ray restarts a worker that dies and repeats its part.
 """
 
 import logging

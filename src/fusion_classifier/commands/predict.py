@@ -150,7 +150,7 @@ def explain_text(
     encoder_paths: Mapping[str, str],
     device: Device,
 ) -> Explanation:
-    """Which words of the one text carry a label, the most probable unless given.
+    """Which words of a text carry a label. Default: the most probable label.
 
     Raises:
         UsageError: Not exactly one text, or a label that the model does not have.

@@ -67,7 +67,7 @@ def load_packed(weights: Weights, dtype: str) -> tuple[Any, Any, Any, dict[str, 
             config=config,
             dtype=torch_dtype(dtype),
             output_loading_info=True,
-            # Else the weights stay packed and every product unpacks them anew, in float32.
+            # Else the weights stay packed and are unpacked for every product, in float32.
             quantization_config=GgufConfig(dequantize=True),
             **source,
         )

@@ -42,6 +42,7 @@ VECTORS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "first": first,
     "last": last,
 }
+UNMASKED = ("first", "last")  # those that do not read the mask
 
 
 def pooled(states: Tensor, mask: Tensor, lengths: Tensor, poolings: Sequence[str]) -> Tensor:

@@ -9,7 +9,7 @@ The module is called with the batch and returns logits:
 
         def forward(self, batch): ...                        # features of B texts by encoder name -> logits (B, C)
 
-A class or function is called anew for every training; an instance is copied, and its weights are the start.
+A class or function is called for every training; an instance is copied, and training starts from its weights.
 """
 
 import copy

@@ -69,7 +69,7 @@ class EncoderGraph(nn.Module):
     @property
     def inputs(self) -> list[str]:
         """Names of its inputs, each (B, L), int64."""
-        counts = any(way in ("mean", "max") for way in self.ways)
+        counts = any(way in pooling.VECTORS and way not in pooling.UNMASKED for way in self.ways)
         return ["input_ids", "attention_mask", *(["counted_mask"] if counts else [])]
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, counted_mask: Tensor | None = None) -> Tensor:

@@ -41,7 +41,7 @@ class ErrorResponse(BaseModel):
 
 
 class ServiceError(HTTPException):
-    """An error that is the answer to a request; the status follows from `error_type` unless given."""
+    """An error that is the answer to a request; its status follows from `error_type` by default."""
 
     def __init__(self, error_type: ErrorType, message: str, status: int | None = None) -> None:
         status = status or STATUS[error_type]
