@@ -109,7 +109,12 @@ def table(result: dict[str, dict[str, float]]) -> str:
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--source", type=Path, action="append", help="source folder; this repository's unless given")
+    parser.add_argument(
+        "--source",
+        type=Path,
+        action="append",
+        help="Source folder, may be repeated. Default: that of this repository.",
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()

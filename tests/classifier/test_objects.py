@@ -68,6 +68,19 @@ def test_features_computed_elsewhere(tmp_path: Path) -> None:
         fitted.predict(["another text"])
 
 
+def test_features_of_further_texts_fit_a_saved_classifier(tmp_path: Path) -> None:
+    computed = PrecomputedEncoder(TEXTS, letters(TEXTS), version="1")
+    fitted, new = classifier(computed, tmp_path).fit(TEXTS, LABELS), ["we won again", "it is so dark"]
+    with pytest.warns(UserWarning, match="precomputed"):
+        fitted.save_pretrained(tmp_path / "model")
+    further = PrecomputedEncoder(new, letters(new), version="1")
+    loaded = FusionClassifier.from_pretrained(tmp_path / "model", encoders={"precomputed": further})
+    assert loaded.predict(new).tolist() == ["joy", "fear"]
+    other = PrecomputedEncoder(new, letters(new))
+    with pytest.raises(FecError, match=r"encoders\['precomputed'\].*version"):
+        FusionClassifier.from_pretrained(tmp_path / "model", encoders={"precomputed": other})
+
+
 @pytest.mark.parametrize("encoders", [[], [3], [letters], ["minilm-l6", "minilm-l6"]])
 def test_what_is_no_encoder_is_named(encoders: list[Any], tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="encoders"):

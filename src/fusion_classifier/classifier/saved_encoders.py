@@ -104,8 +104,8 @@ def _checked(saved: SavedEncoder, device: "torch.device", objects: Mapping[str, 
         identity = identify(objects[name], device)
         if (identity.config.name, identity.fingerprint) != (name, saved.fingerprint):
             raise FecError(
-                f"`encoders[{name!r}]`: is not the encoder that this model was trained with: "
-                f"it is called {identity.config.name}, or has another version"
+                f"`encoders[{name!r}]`: {identity.config.name} is not the encoder that this model was trained with: "
+                "its name or its version differs"
             )
         return identity
     on_hub = config.model in PRESETS or "/" in config.model or config.revision is not None  # gpt2 has no owner

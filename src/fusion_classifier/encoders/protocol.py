@@ -56,31 +56,32 @@ class FunctionEncoder:
 
 
 class PrecomputedEncoder:
-    """Features computed elsewhere. The version is a hash of texts and features.
+    """Features computed elsewhere.
 
     Args:
         texts: N texts: all that the classifier will be given, for training and for prediction.
         features: (N, H) or (N, layers, H); row i belongs to texts[i].
         name: Name of the encoder. Default: precomputed.
+        version: Version of what computed the features. With it, a saved classifier takes the features of further
+            texts. Default: a hash of texts and features, so that only these fit the classifier.
 
     Raises:
         DataError: Texts and features do not fit together.
     """
 
-    def __init__(self, texts: Sequence[str], features: Any, name: str = "precomputed") -> None:
+    def __init__(
+        self, texts: Sequence[str], features: Any, name: str = "precomputed", version: str | None = None
+    ) -> None:
         self.name, texts = name, list(texts)
         self._features = np.ascontiguousarray(to_array(features))
         self._rows: dict[str, int] = {}
         if len(texts) != len(self._features):
             raise DataError(f"{name}: {len(texts):,} texts, but {len(self._features):,} rows of `features`")
-        digest = hashlib.sha256(f"{self._features.dtype} {self._features.shape}".encode())
         for row, text in enumerate(texts):
             first = self._rows.setdefault(text, row)
             if first != row and not np.array_equal(self._features[first], self._features[row]):
                 raise DataError(f"{name}: `texts[{row}]` is the same as `texts[{first}]`, with other features")
-            digest.update(hashlib.sha256(text.encode()).digest())
-        digest.update(self._features.data)
-        self.version = digest.hexdigest()
+        self.version = _digest(texts, self._features) if version is None else version
 
     def check(self, texts: Iterable[str], what: str = "texts") -> None:
         """Check that all texts have features; `what` is their name in the error.
@@ -99,6 +100,15 @@ class PrecomputedEncoder:
         """Features of N texts: (N, H) or (N, layers, H)."""
         self.check(texts)
         return self._features[[self._rows[text] for text in texts]]
+
+
+def _digest(texts: Sequence[str], features: np.ndarray) -> str:
+    """Hash of texts and their features."""
+    digest = hashlib.sha256(f"{features.dtype} {features.shape}".encode())
+    for text in texts:
+        digest.update(hashlib.sha256(text.encode()).digest())
+    digest.update(features.data)
+    return digest.hexdigest()
 
 
 class SentenceTransformerEncoder:

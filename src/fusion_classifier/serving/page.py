@@ -42,7 +42,7 @@ static_files = StaticFiles(directory=STATIC)
 @router.get("/")
 async def index() -> Response:
     """The page."""
-    # Asked for anew each time, so that a new version's page is never mixed with an old one's script.
+    # Requested each time, so that a new version's page is never mixed with an old one's script.
     return FileResponse(STATIC / "index.html", headers={"cache-control": "no-cache"})
 
 
