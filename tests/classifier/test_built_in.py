@@ -23,6 +23,7 @@ def model(minilm: str, smollm2: str) -> FusionClassifier:
     return FusionClassifier.from_pretrained("go-emotions", encoder_paths=places)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

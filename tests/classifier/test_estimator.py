@@ -189,6 +189,7 @@ def test_a_grid_search_encodes_each_text_once(
     assert search.predict(TEXTS[:2]).shape == (2,)
 
 
+@pytest.mark.slow
 def test_it_works_in_a_pipeline_and_in_several_processes(small: FusionClassifier) -> None:
     pipeline = Pipeline([("lower", FunctionTransformer(np.char.lower)), ("clf", clone(small))])
     scores = cross_val_score(pipeline, TEXTS, LABELS, cv=2, n_jobs=2, error_score="raise")

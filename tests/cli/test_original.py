@@ -46,6 +46,7 @@ def call(checkout: Path, command: str, monkeypatch: pytest.MonkeyPatch) -> subpr
     )
 
 
+@pytest.mark.slow
 def test_the_published_commands_extract_train_and_report(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for command in (
         "python llama2_rep_extract.py -device cpu -task ED -mode train",
@@ -72,6 +73,7 @@ def test_the_published_commands_extract_train_and_report(checkout: Path, monkeyp
         assert setting in config
 
 
+@pytest.mark.slow
 def test_main_without_flags_has_published_hyper_parameters(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done = call(checkout, "python main.py -dataset ED -epochs 1 -seeds 1", monkeypatch)
     assert done.returncode == 0, done.stderr

@@ -46,6 +46,7 @@ def work(tmp_path: Path) -> Workspace:
     return Workspace(FeatureStore(tmp_path / "store"), torch.device("cpu"), QUIET)
 
 
+@pytest.mark.slow
 def test_every_subset_under_every_head(
     bert_folder: Path, roberta_folder: Path, llama_folder: Path, work: Workspace, tmp_path: Path
 ) -> None:

@@ -156,6 +156,7 @@ def test_texts_longer_than_the_limit_keep_their_length(bert_folder: Path) -> Non
     assert [text.truncated for text in tokenize(encoder, LENGTHS_OF)] == (lengths > 8).tolist()
 
 
+@pytest.mark.slow
 def test_a_gguf_file_counts_as_the_model_that_it_is(smollm2: str) -> None:
     identity = identify(parse_encoder(smollm2), CPU)
     encoder = load_transformer(identity, CPU)

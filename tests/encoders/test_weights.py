@@ -192,6 +192,7 @@ def test_a_hub_model_is_the_same_encoder_as_its_folder(hub: str, bert_folder: Pa
     assert json.loads(done.stdout)[0]["encoded"] == 0, done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("spec", "message"),
     [

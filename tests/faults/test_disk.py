@@ -41,6 +41,7 @@ def said(done: subprocess.CompletedProcess[str]) -> str:
     return sentence
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments", [("tasks",), ("tasks", "--json"), ("predict", "we won", "it is dark", "--json")]
 )

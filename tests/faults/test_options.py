@@ -129,6 +129,7 @@ def test_what_was_found_is_refused(
     assert in_a_folder(arguments, place, tmp_path / "here", monkeypatch) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", BEGINNINGS)
 @settings(fuzzed, max_examples=max(4, EXAMPLES // 8))
 @given(data=st.data())

@@ -46,6 +46,7 @@ READERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reader", [*READERS, "run"])
 @settings(fuzzed, max_examples=max(4, EXAMPLES // 8))
 @given(seed=st.integers(0, 2**32))

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from fusion_classifier.config import RunConfig
 from fusion_classifier.errors import FecError, reason
+from fusion_classifier.support.files import user_path
 from fusion_classifier.support.validation import first_problem
 
 CONFIG_FILE = "config.yaml"
@@ -20,6 +21,7 @@ def read_config(path: Path) -> dict[str, Any]:
         path: The file, or the run folder.
 
     Raises:
+        UsageError: No usable path.
         FecError: The file is missing, unreadable or something else.
     """
     path = _file(path)
@@ -51,4 +53,5 @@ def read_run_config(path: Path) -> RunConfig:
 
 
 def _file(path: Path) -> Path:
+    path = user_path(str(path), "config")
     return path / CONFIG_FILE if path.is_dir() else path
