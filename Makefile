@@ -27,7 +27,7 @@ model: $(VENV)/.dev  ## train the model of the package; DATA=FOLDER with GoEmoti
 test: $(VENV)/.dev $(VENV)/.chromium  ## run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
-test-fast: $(VENV)/.dev  ## run the tests that take less than five seconds each, without browser and Ray
+test-fast: $(VENV)/.dev  ## run the fast tests, without browser and Ray: two minutes on two cores
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal -m "not slow and not browser and not ray"
 
 # What reads and writes files, computes and answers, with the oldest versions that pyproject.toml allows.

@@ -37,6 +37,7 @@ def test_make_targets_exist() -> None:
     assert targets <= set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), re.M))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [command for command in COMMANDS if re.match(r"fec |python \w+\.py", command)])
 def test_commands_are_understood(command: str) -> None:
     words = shlex.split(command.partition(" > ")[0])

@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+pytestmark = pytest.mark.slow  # many commands or trainings
+
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 WITHOUT = ROOT / "tests" / "helpers" / "without"
@@ -76,7 +78,6 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.slow
 def test_the_core_alone_trains_predicts_and_reports(data: Path, bert_folder: Path, tmp_path: Path) -> None:
     settings = ("-e", bert_folder, "--head", "linear", "--epochs", 2, "--store", tmp_path / "store")
     done = fec("run", data, *settings, "--out", tmp_path / "run")
@@ -108,7 +109,6 @@ def test_the_core_alone_lists(command: str) -> None:
     ],
     ids=lambda value: value if isinstance(value, str) else value[0],
 )
-@pytest.mark.slow
 def test_what_lacks_an_extra_says_so(
     extra: str, command: list[str], data: Path, bert_folder: Path, saved_model: Path, tmp_path: Path
 ) -> None:
@@ -119,7 +119,6 @@ def test_what_lacks_an_extra_says_so(
     assert len(done.stderr.strip().splitlines()) <= 2, done.stderr
 
 
-@pytest.mark.slow
 def test_gguf_weights_need_their_extra(smollm2: str, data: Path, tmp_path: Path) -> None:
     command = ("extract", data, "-e", smollm2.partition("=")[2], "--limit", 2, "--store", tmp_path / "store")
     done = fec(*command)
@@ -129,7 +128,6 @@ def test_gguf_weights_need_their_extra(smollm2: str, data: Path, tmp_path: Path)
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.slow
 def test_an_audit_without_its_extra_leaves_out_label_errors(data: Path, bert_folder: Path, tmp_path: Path) -> None:
     done = fec("audit", data, "-e", bert_folder, "--store", tmp_path / "store", "--out", tmp_path / "audit")
     assert done.returncode == 0, done.stderr

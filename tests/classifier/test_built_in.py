@@ -13,6 +13,8 @@ from fusion_classifier.classifier.folder import load_model
 from fusion_classifier.classifier.models import BUILT_IN_FOLDER, built_in_models, find_model
 from fusion_classifier.evaluation.formats import METRIC_TITLES
 
+pytestmark = pytest.mark.slow  # many commands or trainings
+
 FOLDER = BUILT_IN_FOLDER / "go-emotions"
 BIRTHDAY = "I can't believe she remembered my birthday"
 
@@ -23,7 +25,6 @@ def model(minilm: str, smollm2: str) -> FusionClassifier:
     return FusionClassifier.from_pretrained("go-emotions", encoder_paths=places)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

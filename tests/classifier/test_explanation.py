@@ -16,6 +16,8 @@ from fusion_classifier.errors import DataError, UsageError
 from fusion_classifier.tasks.named.demo import Demo
 from fusion_classifier.training.decision import Decision
 
+pytestmark = pytest.mark.slow  # many commands or trainings
+
 TEXT = "After the long meeting on Tuesday I was so grateful to the driver."
 
 

@@ -10,6 +10,8 @@ import pytest
 
 from fusion_classifier.evaluation.predictions import SplitPredictions, write_predictions
 
+pytestmark = pytest.mark.slow  # many commands or trainings
+
 NAMES = ["anger", "fear", "joy"]
 
 
@@ -79,7 +81,6 @@ def test_audit_prints_tables_and_writes_its_folder(tmp_path: Path) -> None:
     assert (tmp_path / "audits" / "demo" / "audit.json").is_file()
 
 
-@pytest.mark.slow
 def test_audit_as_json_is_what_it_writes(bert_folder: Path, tmp_path: Path) -> None:
     out, store = tmp_path / "out", tmp_path / "store"
     done = fec("audit", "demo", "-e", bert_folder, "--out", out, "--store", store, "--json")
@@ -88,7 +89,6 @@ def test_audit_as_json_is_what_it_writes(bert_folder: Path, tmp_path: Path) -> N
     assert "\x1b" not in done.stdout + done.stderr
 
 
-@pytest.mark.slow
 def test_labels_with_brackets_are_shown_as_they_are(tmp_path: Path) -> None:
     rows = [f"text {i},{'[red]' if i % 2 else '[/x]'}" for i in range(30)]
     (tmp_path / "odd.csv").write_text("\n".join(["text,label", *rows]), "utf-8")

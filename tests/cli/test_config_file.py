@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
+pytestmark = pytest.mark.slow  # many commands or trainings
+
 
 def fec(*arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "fusion_classifier", *map(str, arguments)]
@@ -45,7 +47,6 @@ def again(first: Path, out: Path, *options: object, command: str = "run") -> Pat
     return out
 
 
-@pytest.mark.slow
 def test_a_run_is_repeated_with_one_line(first: Path, tmp_path: Path) -> None:
     out = again(first, tmp_path / "again")
     assert (out / "config.yaml").read_text("utf-8") == (first / "run" / "config.yaml").read_text("utf-8")
@@ -54,7 +55,6 @@ def test_a_run_is_repeated_with_one_line(first: Path, tmp_path: Path) -> None:
         assert now[part] == before[part]
 
 
-@pytest.mark.slow
 def test_options_win_over_the_file(first: Path, tmp_path: Path) -> None:
     options = ("--lr", "0.01", "--dropout", "0.1", "--seeds", 1, "--limit", 15, "--pooling", "max")
     before, now = read(first / "run"), read(again(first, tmp_path / "out", *options))
@@ -67,7 +67,6 @@ def test_options_win_over_the_file(first: Path, tmp_path: Path) -> None:
     assert encoder == old | {"pooling": "max", "name": f"{old['name'].partition('?')[0]}?pooling=max&max_length=60"}
 
 
-@pytest.mark.slow
 def test_another_head_starts_from_its_defaults(first: Path, tmp_path: Path) -> None:
     now = read(again(first, tmp_path / "out", "--head", "fusion", "--epochs", 1))
     assert now["head"]["width"] == 256
@@ -76,7 +75,6 @@ def test_another_head_starts_from_its_defaults(first: Path, tmp_path: Path) -> N
     assert now["encoders"][0]["max_length"] == 60, "as in the file"
 
 
-@pytest.mark.slow
 def test_a_recipe_replaces_the_training_alone(first: Path, tmp_path: Path) -> None:
     now = read(again(first, tmp_path / "out", "--recipe", "published", "--epochs", 1))
     assert now["head"]["width"] == 16
@@ -84,7 +82,6 @@ def test_a_recipe_replaces_the_training_alone(first: Path, tmp_path: Path) -> No
     assert now["training"]["max_epochs"] == 1
 
 
-@pytest.mark.slow
 def test_train_and_bare_configurations_work_too(first: Path, roberta_folder: Path, tmp_path: Path) -> None:
     bare = tmp_path / "bare.yaml"
     bare.write_text(yaml.safe_dump(read(first / "run")), "utf-8")

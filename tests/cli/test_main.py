@@ -14,6 +14,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+pytestmark = pytest.mark.slow  # many commands or trainings
+
 ROWS = [("we won", "joy"), ("he broke it", "anger"), ("it is dark", "fear")]
 
 
@@ -97,7 +99,6 @@ def test_a_run_on_a_file_of_ones_own_writes_its_folder(finished: tuple[Path, Pat
     assert metrics["seeds"] == [0, 1]
 
 
-@pytest.mark.slow
 def test_predict_answers_as_the_pipeline_does(finished: tuple[Path, Path], tmp_path: Path) -> None:
     lines = result_of("predict", finished[0], "we won 3", "it is dark 4").splitlines()
     answers = [json.loads(line) for line in lines]
@@ -110,7 +111,6 @@ def test_predict_answers_as_the_pipeline_does(finished: tuple[Path, Path], tmp_p
     assert json.loads(top)[0] == answers[0]
 
 
-@pytest.mark.slow
 def test_predict_reads_files_and_standard_input(finished: tuple[Path, Path], data: Path, tmp_path: Path) -> None:
     from_table = result_of("predict", finished[0], "--file", data, "--text-column", "comment").splitlines()
     assert len(from_table) == 60
@@ -122,7 +122,6 @@ def test_predict_reads_files_and_standard_input(finished: tuple[Path, Path], dat
     assert [json.loads(line)["label"] for line in piped] == labels
 
 
-@pytest.mark.slow
 def test_predict_writes_texts_and_answers_to_a_file(finished: tuple[Path, Path], data: Path, tmp_path: Path) -> None:
     from fusion_classifier.commands.predict import Predictions
     from fusion_classifier.support.progress import QUIET
@@ -193,7 +192,6 @@ def test_ray_extracts_and_predicts_as_this_process_does(
         assert len([line for line in done.stderr.strip().splitlines() if "was split into" not in line]) == 1
 
 
-@pytest.mark.slow
 def test_a_fault_in_the_texts_leaves_no_file_of_answers(finished: tuple[Path, Path], tmp_path: Path) -> None:
     texts, out = tmp_path / "texts.csv", tmp_path / "answers.csv"
     texts.write_text('text\nwe won\n""\nit is dark\n', "utf-8")
@@ -211,7 +209,6 @@ def test_a_fault_in_the_texts_leaves_no_file_of_answers(finished: tuple[Path, Pa
     assert {path.name for path in tmp_path.iterdir()} == {"texts.csv", "answers.csv"}
 
 
-@pytest.mark.slow
 def test_stages_one_by_one_end_as_the_run_does(
     finished: tuple[Path, Path], data: Path, bert_folder: Path, tmp_path: Path
 ) -> None:
@@ -227,7 +224,6 @@ def test_stages_one_by_one_end_as_the_run_does(
     assert figures["test"]["metrics"] == expected["test"]
 
 
-@pytest.mark.slow
 def test_the_store_is_listed_verified_and_emptied(data: Path, bert_folder: Path, tmp_path: Path) -> None:
     store = tmp_path / "store"
     read = ("--text-column", "comment", "--label-column", "mood")
@@ -246,7 +242,6 @@ def test_the_store_is_listed_verified_and_emptied(data: Path, bert_folder: Path,
     assert json.loads(result_of("store", "--store", store, "--json"))["encoders"] == []
 
 
-@pytest.mark.slow
 def test_verify_fails_on_a_damaged_store(data: Path, bert_folder: Path, tmp_path: Path) -> None:
     store = tmp_path / "store"
     read = ("--text-column", "comment", "--label-column", "mood")
@@ -258,7 +253,6 @@ def test_verify_fails_on_a_damaged_store(data: Path, bert_folder: Path, tmp_path
     assert f"fec store delete KEY --store {store}" in done.stderr
 
 
-@pytest.mark.slow
 def test_results_go_to_stdout_and_nothing_else_does(data: Path, bert_folder: Path, tmp_path: Path) -> None:
     read = ("--text-column", "comment", "--label-column", "mood")
     done = fec("extract", data, *read, "-e", bert_folder, "--store", tmp_path / "store", "--json")
@@ -314,7 +308,6 @@ def test_a_bad_row_is_named_before_anything_is_written(bert_folder: Path, tmp_pa
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_it_with_a_word_on_how_to_go_on(
     number: signal.Signals, bert_folder: Path, tmp_path: Path
@@ -347,7 +340,6 @@ def test_a_signal_stops_it_with_a_word_on_how_to_go_on(
     assert "Traceback" not in errors
 
 
-@pytest.mark.slow
 def test_a_model_of_own_data_is_evaluated_on_a_named_task(
     finished: tuple[Path, Path], data: Path, tmp_path: Path
 ) -> None:
@@ -363,7 +355,6 @@ def test_a_model_of_own_data_is_evaluated_on_a_named_task(
 # Abstaining, ablation, projection.
 
 
-@pytest.mark.slow
 def test_a_confidence_to_abstain_below_is_taken_and_checked(finished: tuple[Path, Path]) -> None:
     plain = result_of("predict", finished[0], "we won 3")
     assert result_of("predict", finished[0], "we won 3", "--abstain", 0) == plain
@@ -379,7 +370,6 @@ def test_a_run_says_what_abstaining_brings(finished: tuple[Path, Path]) -> None:
     assert all(0.01 < value < 100 for value in metrics["temperatures"].values())
 
 
-@pytest.mark.slow
 def test_ablation_by_the_command_line(data: Path, bert_folder: Path, roberta_folder: Path, tmp_path: Path) -> None:
     common = (data, "--text-column", "comment", "--label-column", "mood", "-e", bert_folder, "-e", roberta_folder)
     store, out = ("--store", tmp_path / "store"), ("--out", tmp_path / "out")
@@ -393,7 +383,6 @@ def test_ablation_by_the_command_line(data: Path, bert_folder: Path, roberta_fol
     assert fec("ablate", *common, *store, *out, "--head", "linear,nothing").returncode == 2
 
 
-@pytest.mark.slow
 def test_a_projection_by_the_command_line(data: Path, bert_folder: Path, tmp_path: Path) -> None:
     columns = ("--text-column", "comment", "--label-column", "mood")
     path = tmp_path / "small.safetensors"

@@ -37,6 +37,8 @@ from fusion_classifier.tasks.loaded import LoadedTask, Split
 from fusion_classifier.tasks.named.demo import Demo
 from fusion_classifier.training.loop import Epoch
 
+pytestmark = pytest.mark.slow  # many commands or trainings
+
 CPU = torch.device("cpu")
 WORDS = ("we won", "he broke it", "it is dark")
 FAST = {"epochs": 4, "learning_rate": 3e-3, "batch_size": 8}
@@ -316,7 +318,6 @@ def data(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.slow
 def test_the_command_tells_the_epochs_and_what_comes_next(bert_folder: Path, data: Path, tmp_path: Path) -> None:
     arguments = ["tune", str(bert_folder), str(data), "--epochs", "2", "--out", "tuned"]
     command = [sys.executable, "-m", "fusion_classifier", *arguments]
@@ -362,7 +363,6 @@ def test_wrong_calls_are_named(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_stopped_it_leaves_nothing(number: int, bert_folder: Path, data: Path, tmp_path: Path) -> None:
     arguments = [
@@ -415,7 +415,6 @@ def test_on_a_terminal_a_bar_moves(bert_folder: Path, tmp_path: Path) -> None:
 # --- real weights ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 def test_minilm_learns_the_demo_corpus(minilm: str, work: Workspace, tmp_path: Path) -> None:
     task = Demo().load()
     config = TuneConfig(epochs=2, learning_rate=1e-3, batch_size=16)

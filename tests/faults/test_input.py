@@ -29,6 +29,8 @@ from fusion_classifier.runs.config_file import read_run_config
 from fusion_classifier.tasks.readers import texts_of
 from fusion_classifier.tasks.registry import describe_tasks, load_task
 
+pytestmark = pytest.mark.slow  # many commands or trainings
+
 ENDINGS = ["csv", "tsv", "jsonl", "parquet", "txt", "csv.gz", "json", ""]
 
 
@@ -172,7 +174,6 @@ def test_a_message_about_a_long_field_is_shortened(tmp_path: Path) -> None:
     assert said.endswith("set `text_column`")
 
 
-@pytest.mark.slow
 def test_long_texts_and_many_labels_are_read(tmp_path: Path) -> None:
     long = tmp_path / "long.csv"
     rows = [f"{'word ' * 200_000}{i},{'ab'[i % 2]}" for i in range(20)]
@@ -202,7 +203,6 @@ def test_a_parquet_bomb_is_refused_in_little_memory(characters: int, rows: int, 
     assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024 < 600
 
 
-@pytest.mark.slow
 def test_without_enough_memory_a_command_says_so(tmp_path: Path) -> None:
     """A line of four gigabytes; the process may have two."""
     large = tmp_path / "large.csv"
@@ -214,7 +214,6 @@ def test_without_enough_memory_a_command_says_so(tmp_path: Path) -> None:
     assert done.stderr.startswith("error: out of memory"), done.stderr[-500:]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("change", [2, 255])
 def test_each_byte_of_a_parquet_file_changed(change: int, tmp_path: Path) -> None:
     """Arrow's C++ code ends the process where its assertions fail: that would end the test run, too."""

@@ -19,6 +19,8 @@ from fusion_classifier.encoders.encode import encode
 from fusion_classifier.encoders.loading import load_encoder
 from fusion_classifier.encoders.spec import parse_encoder
 
+pytestmark = pytest.mark.slow  # many commands or trainings
+
 CPU = torch.device("cpu")
 TEXTS = ["we won", "it is dark"]
 MEMORY = 200  # MB that a refusal may take beside what a command takes by itself

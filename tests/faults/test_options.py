@@ -15,6 +15,8 @@ from hypothesis import settings
 
 from fusion_classifier.cli import main as cli
 
+pytestmark = pytest.mark.slow  # many commands or trainings
+
 WORDS = ["", " ", "a,b", "=", "x=", "=x", "?layers=", "NAME=PATH", "-", "--", "{}", "{text}", "%s", "[bold]", "none"]
 NUMBERS = ["-1", "0", "1", "3", "1e309", "nan", "inf", "-inf", "1_0", "0x10", "٣", str(2**63), "9" * 5000]
 ODD = ["\udc80", "🧟", "\u202eabc", "\x1b[2J", "a\nb", "x" * 5000, "../..", "/", "/dev/null", "/proc/1/mem", "loop"]
@@ -129,7 +131,6 @@ def test_what_was_found_is_refused(
     assert in_a_folder(arguments, place, tmp_path / "here", monkeypatch) == 2
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("command", BEGINNINGS)
 @settings(fuzzed, max_examples=max(4, EXAMPLES // 8))
 @given(data=st.data())

@@ -20,6 +20,8 @@ from fusion_classifier.classifier.folder import load_model
 from fusion_classifier.evaluation.predictions import read_predictions
 from fusion_classifier.runs.seeds import read_seed
 
+pytestmark = pytest.mark.slow  # many commands or trainings
+
 TASK = ["data.csv", "--head", "linear", "--epochs", "2", "--seeds", "2", "--store", "store", "--out", "run"]
 
 
@@ -46,7 +48,6 @@ READERS = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("reader", [*READERS, "run"])
 @settings(fuzzed, max_examples=max(4, EXAMPLES // 8))
 @given(seed=st.integers(0, 2**32))

@@ -28,6 +28,8 @@ from fusion_classifier.onnx_export.write import Exported, export_onnx
 from fusion_classifier.support.progress import QUIET
 from fusion_classifier.training.decision import Decision
 
+pytestmark = pytest.mark.slow  # many commands or trainings
+
 TEXTS = [f"{text} {i}" for i in range(12) for text in ("we won", "he broke it", "it is dark")]
 MOODS = ["joy", "anger", "fear"] * 12
 SEVERAL = [["joy", "relief"], ["anger"], ["fear", "anger"]] * 12
@@ -193,7 +195,6 @@ def test_predict_py_needs_three_packages(token_states: tuple[FusionClassifier, P
     np.testing.assert_allclose([answer["score"] for answer in answers], expected, atol=1e-4)
 
 
-@pytest.mark.slow
 def test_poolings_templates_positions_and_thresholds_survive(
     fit: Fit, bert_folder: Path, roberta_folder: Path, tmp_path: Path
 ) -> None:
@@ -216,7 +217,6 @@ def test_poolings_templates_positions_and_thresholds_survive(
         assert scores == sorted(scores, reverse=True)
 
 
-@pytest.mark.slow
 def test_projected_states_in_8_bits_survive_the_export(fit: Fit, bert_folder: Path, tmp_path: Path) -> None:
     from fusion_classifier.encoders.loading import load_encoder
     from fusion_classifier.encoders.projection import fit_projection, save_projection
@@ -274,7 +274,6 @@ def test_a_graph_that_disagrees_is_an_error_and_nothing_is_left(
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
-@pytest.mark.slow
 def test_a_folder_with_something_else_is_not_replaced(fit: Fit, bert_folder: Path, tmp_path: Path) -> None:
     classifier = fit([str(bert_folder)], "linear")
     (tmp_path / "onnx").mkdir()

@@ -33,6 +33,8 @@ from fusion_classifier.tasks.registry import load_task
 from fusion_classifier.training.defaults import recipe
 from fusion_classifier.training.loop import train
 
+pytestmark = pytest.mark.slow  # many commands or trainings
+
 OPENINGS = {
     "joy": ["what a lovely day", "we won", "my sister is back"],
     "anger": ["he broke it", "they lied again", "who took my bike"],

@@ -27,6 +27,8 @@ from fusion_classifier.training.defaults import recipe
 from fusion_classifier.training.loop import Epoch
 from fusion_classifier.training.tracking import ToolName, Tracking, flat, track
 
+pytestmark = pytest.mark.slow  # many commands or trainings
+
 SECRET = "a text that nobody else may read"
 Seeds = dict[str, dict[str, list[tuple[int, Any]]]]  # by seed and figure: steps and values
 

@@ -28,7 +28,7 @@ DEFAULTS = {
     "linear": TrainingConfig(learning_rate=3e-4, batch_size=256, max_epochs=100, patience=10),
     "llmembed": TrainingConfig(learning_rate=1e-4, batch_size=64, max_epochs=25, patience=5, clip_norm=1.0),
 }
-# For heads of other packages: a schedule that is long enough for few rows, not one that was chosen for a head.
+# For a head without a recipe of its own: a schedule that is long enough for few rows, not chosen on data.
 OTHER = TrainingConfig(
     learning_rate=2e-3,
     batch_size=64,
