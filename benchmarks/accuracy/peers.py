@@ -142,22 +142,22 @@ def majority(problem: Problem) -> Fitted:
     )
 
 
+def tfidf_of(texts: Sequence[str], min_df: int) -> Callable[[Sequence[str]], Any]:
+    """TF-IDF of word 1–2-grams and character 3–5-grams, fitted on these texts: from texts to a sparse matrix."""
+    words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=min_df, dtype=np.float32).fit(texts)
+    characters = TfidfVectorizer(
+        analyzer="char_wb", ngram_range=(3, 5), sublinear_tf=True, min_df=min_df, dtype=np.float32
+    ).fit(texts)
+    return lambda of: hstack([words.transform(of), characters.transform(of)]).tocsr()
+
+
 def tfidf(problem: Problem) -> Fitted:
     """TF-IDF of word 1–2-grams and character 3–5-grams, logistic regression, C chosen on validation.
 
     https://scikit-learn.org/stable/modules/feature_extraction.html#text-feature-extraction
     """
     started = time.perf_counter()
-    words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=2, dtype=np.float32)
-    characters = TfidfVectorizer(
-        analyzer="char_wb", ngram_range=(3, 5), sublinear_tf=True, min_df=2, dtype=np.float32
-    )
-
-    def transform(texts: Sequence[str]) -> Any:
-        return hstack([words.transform(texts), characters.transform(texts)]).tocsr()
-
-    words.fit(problem.texts("train"))
-    characters.fit(problem.texts("train"))
+    transform = tfidf_of(problem.texts("train"), min_df=2)
     train, valid = transform(problem.texts("train")), transform(problem.texts("valid"))
     prepared = time.perf_counter() - started
 
@@ -223,6 +223,14 @@ def logistic(problem: Problem) -> Fitted:
     return Fitted(predict, best.setting, fixed, others, prepared + best.seconds)
 
 
+def decision_shares(model: Any, matrix: np.ndarray, n_classes: int) -> np.ndarray:
+    """Softmax of a linear classifier's decision function, (N, C): it orders the labels but is no probability."""
+    scores = model.decision_function(matrix)
+    every = np.full((len(matrix), n_classes), scores.min() - 1.0)
+    every[:, model.classes_] = scores if scores.ndim == 2 else np.stack([-scores, scores], 1)
+    return np.asarray(softmax(every, axis=1), dtype=np.float64)
+
+
 def svm(problem: Problem) -> Fitted:
     """Linear support vector machine, one label against the rest, on the standardized features; alpha on validation.
 
@@ -236,10 +244,7 @@ def svm(problem: Problem) -> Fitted:
     prepared = time.perf_counter() - started
 
     def decide(model: SGDClassifier, matrix: np.ndarray) -> np.ndarray:
-        scores = model.decision_function(matrix)
-        every = np.full((len(matrix), problem.n_classes), scores.min() - 1.0)
-        every[:, model.classes_] = scores if scores.ndim == 2 else np.stack([-scores, scores], 1)
-        return np.asarray(softmax(every, axis=1), dtype=np.float64)
+        return decision_shares(model, matrix, problem.n_classes)
 
     def fit(setting: Mapping[str, Any]) -> tuple[SGDClassifier, np.ndarray]:
         model = SGDClassifier(
@@ -263,6 +268,14 @@ def svm(problem: Problem) -> Fitted:
 NEIGHBOURS = (1, 3, 5, 10, 20, 40, 80)
 
 
+def neighbour_votes(weights: np.ndarray, labels: np.ndarray, n_classes: int) -> np.ndarray:
+    """Shares of the labels (N, C) among neighbours: `weights` and `labels` are (N, k)."""
+    counts = np.zeros((len(weights), n_classes))
+    np.add.at(counts, (np.arange(len(weights))[:, None], labels), weights)
+    shares: np.ndarray = counts / counts.sum(1, keepdims=True)
+    return shares
+
+
 def knn(problem: Problem) -> Fitted:
     """Nearest neighbours by cosine of the standardized features, votes weighted by it; k chosen on validation."""
     started = time.perf_counter()
@@ -276,11 +289,7 @@ def knn(problem: Problem) -> Fitted:
         return np.maximum(1 - distances, 1e-6), labels[rows]
 
     def votes(found: tuple[np.ndarray, np.ndarray], k: int) -> np.ndarray:
-        weights, voted = found[0][:, :k], found[1][:, :k]
-        counts = np.zeros((len(weights), problem.n_classes))
-        np.add.at(counts, (np.arange(len(weights))[:, None], voted), weights)
-        shares: np.ndarray = counts / counts.sum(1, keepdims=True)
-        return shares
+        return neighbour_votes(found[0][:, :k], found[1][:, :k], problem.n_classes)
 
     of_valid = neighbours(valid)  # once for every k: there is no training to repeat
     prepared = time.perf_counter() - started

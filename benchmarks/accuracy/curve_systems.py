@@ -1,0 +1,157 @@
+"""The systems of `learning_curve.py`, one plain function each: a `Training` in, what predicts probabilities out.
+
+No system sees the rows it is scored on. What a system chooses it chooses by cross-validation in its training rows.
+"""
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from peers import decision_shares, neighbour_votes, spread, tfidf_of
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import KFold, StratifiedKFold
+from sklearn.neighbors import NearestNeighbors
+from sklearn.svm import LinearSVC
+
+from fusion_classifier.classifier.estimator import FusionClassifier
+
+NEIGHBOURS = (1, 3, 5, 10, 20)
+FOLDS = 5
+TFIDF_C = 10.0
+
+Predict = Callable[[Sequence[str], np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a system is trained on.
+
+    `vectors` are the texts' L2-normalized mean-pooled vectors, (N, D); what predicts gets those of its texts too.
+    """
+
+    texts: tuple[str, ...]
+    labels: np.ndarray
+    vectors: np.ndarray
+    n_classes: int
+    seed: int
+    encoder: str
+    store: Path | None
+
+
+@dataclass(frozen=True)
+class System:
+    """A system. `seeded`: trained on the same rows with another seed it differs; `probabilistic`: it has an ECE."""
+
+    title: str
+    fit: Callable[[Training], Predict]
+    seeded: bool = False
+    probabilistic: bool = True
+
+
+def five_lines(training: Training, *, c: float) -> Predict:
+    """Logistic regression on the vectors, as anyone writes it."""
+    model = LogisticRegression(C=c, max_iter=1000).fit(training.vectors, training.labels)
+    return lambda _, vectors: spread(model.predict_proba(vectors), model.classes_, training.n_classes)
+
+
+def svm(training: Training) -> Predict:
+    """Linear support vector machine on the vectors, scikit-learn's defaults."""
+    model = LinearSVC(random_state=0).fit(training.vectors, training.labels)
+    return lambda _, vectors: decision_shares(model, vectors, training.n_classes)
+
+
+def knn(training: Training) -> Predict:
+    """Nearest neighbours by cosine, votes weighted by it; k by cross-validated accuracy, the smallest of the best."""
+
+    def neighbours(
+        known: np.ndarray, of: np.ndarray, vectors: np.ndarray, most: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        index = NearestNeighbors(n_neighbors=most, metric="cosine", algorithm="brute").fit(known)
+        distances, rows = index.kneighbors(vectors)
+        return np.maximum(1 - distances, 1e-6), of[rows]
+
+    right = dict.fromkeys(NEIGHBOURS, 0)
+    for fold, rest in folds(training.labels):
+        most = min(NEIGHBOURS[-1], len(fold))
+        known, of = training.vectors[fold], training.labels[fold]
+        weights, labels = neighbours(known, of, training.vectors[rest], most)
+        for k in NEIGHBOURS:
+            answers = neighbour_votes(weights[:, :k], labels[:, :k], training.n_classes).argmax(1)
+            right[k] += int((answers == training.labels[rest]).sum())
+    k = min(max(right, key=lambda k: (right[k], -k)), len(training.labels))
+
+    def predict(_: Sequence[str], vectors: np.ndarray) -> np.ndarray:
+        weights, labels = neighbours(training.vectors, training.labels, vectors, k)
+        return neighbour_votes(weights, labels, training.n_classes)
+
+    return predict
+
+
+def folds(labels: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Rows to train and to judge on of each of five folds, stratified as far as classes have enough rows."""
+    most = int(np.bincount(labels).max())
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The least populated class", UserWarning)
+        stratified = StratifiedKFold if most > 1 else KFold
+        kfold = stratified(min(FOLDS, max(most, 2)), shuffle=True, random_state=0)
+        return list(kfold.split(np.zeros((len(labels), 1)), labels))
+
+
+def tfidf(training: Training) -> Predict:
+    """TF-IDF of words and characters, logistic regression with C = 10."""
+    transform = tfidf_of(training.texts, min_df=1)
+    model = LogisticRegression(C=TFIDF_C, max_iter=300).fit(transform(training.texts), training.labels)
+    return lambda texts, _: spread(model.predict_proba(transform(texts)), model.classes_, training.n_classes)
+
+
+def ours(training: Training, *, head: str) -> Predict:
+    """`FusionClassifier` with a head and no other option; its features are in the store."""
+    model = FusionClassifier(training.encoder, head, seed=training.seed, store=training.store)
+    model.fit(list(training.texts), training.labels)
+
+    def predict(texts: Sequence[str], _: np.ndarray) -> np.ndarray:
+        return spread(model.predict_proba(list(texts)), model.classes_, training.n_classes)
+
+    return predict
+
+
+def heavy(training: Training, *, system: str, folder: Callable[[str], Path]) -> Predict:
+    """SetFit or full fine-tuning as `learning_curve_peers.py` trains them."""
+    from learning_curve_peers import train_part  # noqa: PLC0415 - its libraries take seconds, or are not installed
+
+    predict, _ = train_part(
+        system, training.texts, training.labels, training.n_classes, training.seed, folder(training.encoder)
+    )
+    return lambda texts, _: predict(texts)
+
+
+def encoder_folder(encoder: str) -> Path:
+    """The folder of an encoder's weights."""
+    from fusion_classifier.encoders.spec import parse_encoders  # noqa: PLC0415
+    from fusion_classifier.encoders.weights import locate  # noqa: PLC0415
+
+    (config,) = parse_encoders([encoder])
+    return Path(locate(config).folder)
+
+
+PEERS: Mapping[str, System] = {
+    "lr-1": System("five lines, C = 1", partial(five_lines, c=1.0)),
+    "lr-10": System("five lines, C = 10", partial(five_lines, c=10.0)),
+    "lr-100": System("five lines, C = 100", partial(five_lines, c=100.0)),
+    "svm": System("linear SVM", svm, probabilistic=False),
+    "knn": System("k nearest neighbours", knn),
+    "tfidf": System("TF-IDF + logistic regression", tfidf),
+    "setfit": System("SetFit", partial(heavy, system="setfit", folder=encoder_folder), seeded=True),
+    "finetune": System("full fine-tuning", partial(heavy, system="finetune", folder=encoder_folder), seeded=True),
+}
+CHEAP = tuple(name for name, system in PEERS.items() if not system.seeded)
+
+
+def system_of(name: str) -> System:
+    """A peer by its name; any other name is a head of the package."""
+    found: Any = PEERS.get(name)
+    return found or System(f"head {name}", partial(ours, head=name), seeded=True)

@@ -1,0 +1,235 @@
+"""Learning curves: accuracy and training seconds from 8 rows a class to all, ours beside what anyone would try first.
+
+    python benchmarks/accuracy/learning_curve.py --data DATA --out curve.jsonl
+    python benchmarks/accuracy/learning_curve.py --summary curve.jsonl peers.jsonl --plots docs
+
+DATA has `small/NAME`, `ED` and `go_emotion` with `train.csv`, `valid.csv`, `test.csv` (columns text and label). A
+draw has at most n rows of each class, the same for every system; smaller draws are parts of larger ones. Scored is
+the validation split, where there is none 2,000 training rows that are held out before drawing, or with `--split
+test` the test split; the rows that draws are made from are the same for both. ED has no test split here.
+
+Every training is a row of the JSONL file; what is there is skipped, so stop at any time and run the same command
+again. Where a size draws every row it is left out: it is the point `all`, on which systems without a seed are
+trained once.
+
+Systems: each head of `--heads`, `FusionClassifier` with no other option, its seed the draw's number; logistic
+regression on the L2-normalized mean-pooled vectors of the same encoder with C of 1, 10 and 100 (`lr-1`, `lr-10`,
+`lr-100`), scikit-learn's linear SVM, nearest neighbours with k by cross-validation, TF-IDF with logistic regression
+(C = 10); and by name `setfit` and `finetune`, which `learning_curve_peers.py` trains faster on a GPU. Its file can
+stand beside this one's in `--summary`. Static embeddings (model2vec) are left out: no weights of theirs are on PyPI.
+
+`train_seconds` are wall-clock, with all features in the store. `extract_seconds`, apart, are those of the training
+rows' features at a rate measured on 256 of the data set's texts; SetFit, fine-tuning and TF-IDF need none.
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import learning_curve_report
+import numpy as np
+from curve_data import DATASETS, DRAWS, SIZES, Cell, Corpus, draw_rows, key_of, load_corpus, same_as_all
+from curve_rows import append_row, read_rows, row_of
+from curve_systems import CHEAP, PEERS, Training, system_of
+from sklearn.preprocessing import normalize
+
+from fusion_classifier.config import DEFAULT_HEAD
+from fusion_classifier.encoders.device import resolve_device
+from fusion_classifier.encoders.identity import EncoderIdentity, identify
+from fusion_classifier.encoders.spec import as_encoders
+from fusion_classifier.errors import FecError
+from fusion_classifier.features.arrays import PooledFeatures
+from fusion_classifier.features.extract import extract_features, read_features
+from fusion_classifier.features.store import FeatureStore
+from fusion_classifier.fusion.registry import head_config
+from fusion_classifier.support.progress import QUIET
+
+RATE_TEXTS = (16, 256)
+WITHOUT_FEATURES = frozenset({"tfidf", "setfit", "finetune"})
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A data set whose features are in the store: vectors of the pool and of the judged rows, seconds per text."""
+
+    corpus: Corpus
+    pool: np.ndarray
+    judged: np.ndarray
+    seconds_per_text: float
+
+
+def prepare(corpus: Corpus, split: str, encoder: str, heads: Sequence[str], store: FeatureStore) -> Prepared:
+    """Extract what the vectors and the heads need, and measure how long it takes."""
+    device = resolve_device("auto")
+    texts = [*corpus.pool.texts, *corpus.judged(split).texts]
+    kinds = {"pooled", *(head_config(head).reads for head in heads)}
+    identities: dict[str, EncoderIdentity] = {}
+    for kind in sorted(kinds):
+        (config,) = as_encoders(encoder, features=kind)
+        identities[kind] = identify(config, device)
+        report = extract_features(texts, identities[kind], store, device, QUIET)
+        if report.encoded:
+            say(f"{corpus.name}: {kind} features of {report.encoded:,} texts in {report.seconds:.0f} s")
+    rate = seconds_per_text(corpus.pool.texts, identities["pooled"])
+    (features,) = read_features(texts, [identities["pooled"]], store).values()
+    assert isinstance(features, PooledFeatures)
+    vectors = normalize(features.values.reshape(len(texts), -1).astype(np.float32))
+    return Prepared(corpus, vectors[: len(corpus.pool)], vectors[len(corpus.pool) :], rate)
+
+
+def seconds_per_text(texts: Sequence[str], identity: EncoderIdentity) -> float:
+    """Of extraction, the loading of the encoder taken off."""
+    device, spent = resolve_device("auto"), []
+    some = np.random.default_rng(0).permutation(len(texts))
+    for count in RATE_TEXTS:
+        with tempfile.TemporaryDirectory() as folder:
+            sample = [texts[int(i)] for i in some[:count]]
+            spent.append(extract_features(sample, identity, FeatureStore(folder), device, QUIET).seconds)
+    return max(0.0, (spent[1] - spent[0]) / (RATE_TEXTS[1] - RATE_TEXTS[0]))
+
+
+def train_cell(cell: Cell, split: str, prepared: Prepared, encoder: str, store: Path | None) -> dict[str, object]:
+    """Train and score a cell."""
+    corpus, system = prepared.corpus, system_of(cell.system)
+    rows = draw_rows(corpus.pool.labels, cell.size, cell.draw)
+    part = corpus.pool.take(rows)
+    training = Training(part.texts, part.labels, prepared.pool[rows], len(corpus.classes), cell.draw, encoder, store)
+    started = time.perf_counter()
+    predict = system.fit(training)
+    trained = time.perf_counter()
+    probabilities = predict(corpus.judged(split).texts, prepared.judged)
+    ended = time.perf_counter()
+    extract = 0.0 if cell.system in WITHOUT_FEATURES else prepared.seconds_per_text * len(rows)
+    return row_of(
+        cell,
+        split,
+        corpus,
+        probabilities,
+        rows=rows,
+        train_seconds=trained - started,
+        predict_seconds=ended - trained,
+        probabilistic=system.probabilistic,
+        extra={"extract_seconds": round(extract, 3), "machine": "processor"},
+    )
+
+
+def run(given: argparse.Namespace) -> int:
+    """Train every cell that is asked for and not finished; the number of those that failed."""
+    systems = [*dict.fromkeys([*given.heads, *given.systems])]
+    done = {key_of(row) for row in read_rows(given.out)}
+    store, failed = FeatureStore(given.store), 0
+    for name in given.datasets:
+        corpus = load_corpus(given.data, name)
+        if given.split == "test" and corpus.test is None:
+            say(f"{name}: has no test split here; left out")
+            continue
+        cells = [
+            cell
+            for size in given.sizes
+            if not same_as_all(corpus.pool.labels, size)
+            for draw in given.draws
+            for system in systems
+            if not (size == "all" and draw != given.draws[0] and not system_of(system).seeded)
+            and (cell := Cell(name, size, draw, system)).key(given.split) not in done
+        ]
+        if not cells:
+            continue
+        prepared = prepare(corpus, given.split, given.encoder, given.heads, store)
+        for cell in cells:
+            label = f"{cell.dataset}, {cell.size}, draw {cell.draw}, {cell.system}"
+            try:
+                row = train_cell(cell, given.split, prepared, given.encoder, given.store)
+            except (FecError, ImportError) as error:
+                failed += 1
+                say(f"{label}: failed: {error}")
+                continue
+            append_row(given.out, row)
+            say(f"{label}: {100 * float(str(row['accuracy'])):.1f} %, {float(str(row['train_seconds'])):.2f} s")
+    return failed
+
+
+def say(line: str) -> None:
+    """Print a line of progress."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def names(text: str) -> list[str]:
+    """An option's comma-separated names."""
+    return [part for part in text.split(",") if part]
+
+
+def size(text: str) -> int | str:
+    """A number of rows a class, or all."""
+    if text == "all":
+        return text
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of rows a class, nor all")
+    return int(text)
+
+
+def arguments() -> argparse.ArgumentParser:
+    """The options."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
+    heads = ",".join(dict.fromkeys((DEFAULT_HEAD, "linear", "fusion")))
+    parser.add_argument("--data", type=Path, help="Folder of the data sets.")
+    parser.add_argument("--out", type=Path, help="JSONL file that rows are appended to.")
+    parser.add_argument("--encoder", default="minilm-l6", help="Encoder. Default: minilm-l6.")
+    parser.add_argument("--store", type=Path, help="Folder of the feature store. Default: the user's cache.")
+    parser.add_argument("--heads", type=names, default=heads, help=f"Heads of the package. Default: {heads}.")
+    parser.add_argument(
+        "--systems", type=names, default=",".join(CHEAP), help=f"Of {', '.join(PEERS)}. Default: {','.join(CHEAP)}."
+    )
+    parser.add_argument("--datasets", type=names, default=",".join(DATASETS), help=f"Default: {','.join(DATASETS)}.")
+    parser.add_argument(
+        "--sizes",
+        type=lambda t: [size(p) for p in names(t)],
+        default=",".join(map(str, SIZES)),
+        help="Rows a class, or all. Default: 8,16,64,256,all.",
+    )
+    parser.add_argument(
+        "--draws",
+        type=lambda t: [int(p) for p in names(t)],
+        default=",".join(map(str, range(DRAWS))),
+        help="Numbers of draws. Default: 0,1,2,3,4.",
+    )
+    parser.add_argument("--split", choices=("valid", "test"), default="valid", help="What is scored. Default: valid.")
+    parser.add_argument("--summary", type=Path, nargs="+", help="Print the tables of these JSONL files instead.")
+    parser.add_argument(
+        "--main", default=DEFAULT_HEAD, help=f"System that the others are compared with. Default: {DEFAULT_HEAD}."
+    )
+    parser.add_argument("--plots", type=Path, help="With --summary: folder that the plots are written into.")
+    parser.add_argument("--format", choices=("svg", "png"), default="svg", help="Of the plots. Default: svg.")
+    return parser
+
+
+def main() -> int:
+    """The command line."""
+    parser = arguments()
+    given = parser.parse_args()
+    try:
+        if given.summary:
+            rows = [row for file in given.summary for row in learning_curve_report.read(file)]
+            points = learning_curve_report.gather(rows, given.split)
+            print(learning_curve_report.tables(points, given.main))
+            if given.plots:
+                learning_curve_report.plot(points, given.main, given.plots, given.format)
+            return 0
+        if not given.data or not given.out:
+            parser.error("give --data and --out, or --summary")
+        unknown = [name for name in given.systems if name not in PEERS]
+        if unknown:
+            parser.error(f"--systems: {unknown[0]} is none of {', '.join(PEERS)}")
+        for head in given.heads:
+            head_config(head)
+        return min(1, run(given))
+    except (FecError, ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

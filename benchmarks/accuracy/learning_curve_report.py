@@ -1,0 +1,252 @@
+"""Tables and plots of `learning_curve.py`'s rows."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from curve_data import DATASETS, SIZES, key_of
+from curve_rows import read_rows
+from scipy import stats
+
+FIVE_LINES = ("lr-1", "lr-10", "lr-100")
+BEST_C = "lr"
+TRAINED = ("setfit", "finetune")
+TITLES = {
+    "lr": "five lines, best C",
+    "lr-1": "five lines, C = 1",
+    "lr-10": "five lines, C = 10",
+    "lr-100": "five lines, C = 100",
+    "svm": "linear SVM",
+    "knn": "k nearest neighbours",
+    "tfidf": "TF-IDF + logistic regression",
+    "setfit": "SetFit",
+    "finetune": "full fine-tuning",
+}
+MARGIN = 0.5  # points of accuracy that the main system may lose at a point
+
+
+@dataclass(frozen=True)
+class Point:
+    """A system at a size of a data set: by draw its figures. `rows` is the mean number of training rows."""
+
+    rows: float
+    accuracy: Mapping[int, float]  # in %
+    macro_f1: Mapping[int, float]  # in %
+    ece: Mapping[int, float]  # in %; empty for a system without probabilities
+    seconds: Mapping[int, float]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Main minus other in points of accuracy over the draws of both, with a paired t-test where there are several."""
+
+    value: float
+    half_width: float | None
+    p: float | None
+    draws: int
+
+    def __str__(self) -> str:
+        if self.half_width is None or self.p is None:
+            return f"{self.value:+.1f}"
+        p = "p < 0.001" if self.p < 0.001 else f"p = {self.p:.3f}"
+        return f"{self.value:+.1f} [{self.value - self.half_width:+.1f}, {self.value + self.half_width:+.1f}], {p}"
+
+
+Key = tuple[str, str]  # data set and size
+Points = dict[Key, dict[str, Point]]  # by system
+
+
+def read(file: Path) -> list[dict[str, Any]]:
+    """The rows of a file, which must be there and have some."""
+    rows = read_rows(file)
+    if not rows:
+        raise ValueError(f"{file} has no rows of learning curves")
+    return rows
+
+
+def gather(rows: Sequence[Mapping[str, Any]], split: str) -> Points:
+    """The rows of a split by data set, size and system; of rows with one key the last.
+
+    "lr" is added: at each point the C that has the best mean accuracy there, chosen in its favour.
+    """
+    last = {key_of(row): row for row in rows if row["split"] == split}
+    if not last:
+        raise ValueError(f"no row of the split {split}")
+    found: dict[Key, dict[str, list[Mapping[str, Any]]]] = {}
+    drawn: dict[tuple[str, str, int], object] = {}
+    for row in last.values():
+        of_draw = str(row["dataset"]), str(row["n"]), int(row["draw"])
+        if "drawn" in row and drawn.setdefault(of_draw, row["drawn"]) != row["drawn"]:
+            raise ValueError(f"{row['system']} was trained on other rows of {of_draw} than the systems before it")
+        found.setdefault((str(row["dataset"]), str(row["n"])), {}).setdefault(str(row["system"]), []).append(row)
+    points = {key: {name: _point(of) for name, of in systems.items()} for key, systems in found.items()}
+    for systems in points.values():
+        lines = [systems[name] for name in FIVE_LINES if name in systems]
+        if lines:
+            systems[BEST_C] = max(lines, key=lambda point: mean(point.accuracy))
+    return dict(sorted(points.items(), key=lambda item: _order(item[0])))
+
+
+def _point(rows: Sequence[Mapping[str, Any]]) -> Point:
+    def by_draw(field: str, scale: float) -> dict[int, float]:
+        return {int(row["draw"]): scale * float(row[field]) for row in rows if row.get(field) is not None}
+
+    return Point(
+        float(np.mean([row["rows"] for row in rows])),
+        by_draw("accuracy", 100),
+        by_draw("macro_f1", 100),
+        by_draw("ece", 100),
+        by_draw("train_seconds", 1),
+    )
+
+
+def _order(key: Key) -> tuple[int, str, float]:
+    sizes = [str(size) for size in SIZES]
+    dataset = DATASETS.index(key[0]) if key[0] in DATASETS else len(DATASETS)
+    return dataset, key[0], float("inf") if key[1] == sizes[-1] else float(key[1])
+
+
+def mean(values: Mapping[int, float]) -> float:
+    """Over draws."""
+    return float(np.mean(list(values.values())))
+
+
+def deviation(values: Mapping[int, float]) -> float:
+    """Standard deviation (n − 1) over draws; 0 of one."""
+    return float(np.std(list(values.values()), ddof=1)) if len(values) > 1 else 0.0
+
+
+def difference(main: Point, other: Point) -> Difference:
+    """Main minus other over the draws that both have; a system trained once, on all rows, stands for each draw."""
+    accuracy = other.accuracy
+    if len(accuracy) == 1 and main.rows == other.rows and len(main.accuracy) > 1:
+        accuracy = dict.fromkeys(main.accuracy, mean(accuracy))
+    draws = sorted(set(main.accuracy) & set(accuracy))
+    if not draws:
+        return Difference(mean(main.accuracy) - mean(other.accuracy), None, None, 0)
+    values = np.array([main.accuracy[draw] - accuracy[draw] for draw in draws])
+    if len(draws) < 2:
+        return Difference(float(values.mean()), None, None, len(draws))
+    error = float(values.std(ddof=1)) / len(values) ** 0.5
+    half = float(stats.t.ppf(0.975, len(values) - 1)) * error
+    p = 1.0 if not values.any() else 0.0 if error == 0 else float(stats.ttest_1samp(values, 0).pvalue)
+    return Difference(float(values.mean()), half, p, len(draws))
+
+
+def best_peer(systems: Mapping[str, Point], main: str) -> str | None:
+    """The most accurate of the others that train no encoder: peers and other heads."""
+    others = {name: point for name, point in systems.items() if name not in (main, *TRAINED, *FIVE_LINES)}
+    return max(others, key=lambda name: mean(others[name].accuracy)) if others else None
+
+
+def tables(points: Points, main: str) -> str:
+    """All tables, Markdown."""
+    parts = []
+    datasets = list(dict.fromkeys(dataset for dataset, _ in points))
+    for dataset in datasets:
+        of_set = {size: systems for (name, size), systems in points.items() if name == dataset}
+        for title, field in (
+            ("accuracy, %", "accuracy"),
+            ("macro F1, %", "macro_f1"),
+            ("ECE, %", "ece"),
+            ("training, s", "seconds"),
+        ):
+            parts.append(_table(f"{dataset}: {title}, mean ± standard deviation over draws", of_set, field, main))
+    parts.append(_against(points, main))
+    return "\n\n".join(parts)
+
+
+def _table(title: str, of_set: Mapping[str, Mapping[str, Point]], field: str, main: str) -> str:
+    systems = sorted({name for found in of_set.values() for name in found}, key=lambda name: (name != main, name))
+    heads = [f"{size} ({max(point.rows for point in found.values()):,.0f} rows)" for size, found in of_set.items()]
+    lines = [f"**{title}**", "", "| | " + " | ".join(heads) + " |", "|---|" + "---:|" * len(heads)]
+    for name in systems:
+        cells = []
+        for found in of_set.values():
+            values = getattr(found[name], field) if name in found else {}
+            digits = 2 if field == "seconds" else 1
+            several = f" ± {deviation(values):.{digits}f}" if len(values) > 1 else ""
+            cells.append(f"{mean(values):.{digits}f}{several}" if values else "–")
+        shown = TITLES.get(name, f"`{name}`")
+        lines.append(f"| {f'**{shown}**' if name == main else shown} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _against(points: Points, main: str) -> str:
+    """The main system against the best of the others at every point, and against each that trains the encoder."""
+    lines = [
+        f"**`{main}` minus others, points of accuracy, with the 95 % interval of a paired t-test over draws**",
+        "",
+        "| data set | rows a class | best other | − it | − five lines, best C | − SetFit | − fine-tuning |",
+        "|---|---:|---|---:|---:|---:|---:|",
+    ]
+    found: dict[str, list[Difference]] = {}
+    for (dataset, size), systems in points.items():
+        if main not in systems:
+            continue
+        best = best_peer(systems, main)
+        cells = []
+        for column, name in (("best", best), (BEST_C, BEST_C), *((name, name) for name in TRAINED)):
+            if name is None or name not in systems:
+                cells.append("–")
+                continue
+            found.setdefault(column, []).append(difference(systems[main], systems[name]))
+            cells.append(str(found[column][-1]))
+        shown = "–" if best is None else f"{TITLES.get(best, f'`{best}`')} {mean(systems[best].accuracy):.1f}"
+        lines.append(f"| {dataset} | {size} | {shown} | " + " | ".join(cells) + " |")
+    lines.append("")
+    titles = {"best": "the best other"} | {name: TITLES[name] for name in (BEST_C, *TRAINED)}
+    for column, of in found.items():
+        values = [one.value for one in of]
+        below = sum(value < -MARGIN for value in values)
+        lines.append(
+            f"Against {titles[column]}: {np.mean(values):+.2f} points on average over {len(values)} points, lowest "
+            f"{min(values):+.1f}; {below} of them more than {MARGIN} below."
+        )
+    return "\n".join(lines)
+
+
+def plot(points: Points, main: str, folder: Path, ending: str) -> None:
+    """Two plots a data set: accuracy and training seconds against the number of training rows."""
+    from matplotlib.figure import Figure  # noqa: PLC0415 - of the extra `report`
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for dataset in dict.fromkeys(dataset for dataset, _ in points):
+        of_set = [systems for (name, _), systems in points.items() if name == dataset]
+        for field, label, stem in (
+            ("accuracy", "accuracy, %", "accuracy"),
+            ("seconds", "training, s (features ready)", "seconds"),
+        ):
+            figure = Figure(figsize=(7, 4.2), layout="constrained")
+            _draw(figure.subplots(), of_set, field, label, dataset, main)
+            figure.savefig(folder / f"learning-curve-{dataset}-{stem}.{ending}", metadata=_undated(ending))
+
+
+def _undated(ending: str) -> dict[str, None]:
+    return {"Date": None} if ending == "svg" else {}
+
+
+def _draw(axes: Any, of_set: Sequence[Mapping[str, Point]], field: str, label: str, dataset: str, main: str) -> None:
+    systems = sorted({name for found in of_set for name in found if name not in FIVE_LINES})
+    systems.sort(key=lambda name: name == main)  # drawn last, above the others
+    for number, name in enumerate(systems):
+        of = [found[name] for found in of_set if name in found and getattr(found[name], field)]
+        x = np.array([point.rows for point in of])
+        y = np.array([mean(getattr(point, field)) for point in of])
+        spread = np.array([deviation(getattr(point, field)) for point in of])
+        color = "black" if name == main else f"C{number % 10}"
+        title = TITLES.get(name, f"head {name}")
+        axes.plot(x, y, marker="o", markersize=3.5, linewidth=2.4 if name == main else 1.2, color=color, label=title)
+        low = np.maximum(y - spread, 1e-3) if field == "seconds" else y - spread
+        axes.fill_between(x, low, y + spread, color=color, alpha=0.13, linewidth=0)
+    axes.set_xscale("log")
+    ticks = sorted({round(max(point.rows for point in found.values())) for found in of_set})
+    axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+    axes.set_xticks([], minor=True)
+    if field == "seconds":
+        axes.set_yscale("log")
+    axes.set(title=dataset, xlabel="training rows", ylabel=label)
+    axes.grid(alpha=0.3, linewidth=0.4)
+    axes.legend(fontsize="small", frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
