@@ -183,7 +183,7 @@ def test_it_says_what_was_run_and_what_it_took(finished: Path) -> None:
         assert word in what
     stages = json.loads((finished / "stages.json").read_text())
     assert json.loads((finished / "metrics.json").read_text())["stages"] == stages
-    assert list(stages) == ["extract", "train", "evaluate"]
+    assert list(stages) == ["extract", "train", "baselines", "evaluate"]
     cost = page.sections["cost"]
     assert f"{stages['extract']['encoded']:,}" == cost[cost.index("extract") + 3]
     assert all(

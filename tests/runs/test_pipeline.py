@@ -12,14 +12,19 @@ import pytest
 import torch
 import yaml
 from rich.console import Console
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, f1_score
+from sklearn.preprocessing import normalize
 
 from fusion_classifier import FusionClassifier
 from fusion_classifier.classifier.folder import load_model
+from fusion_classifier.commands.report import write_report
 from fusion_classifier.config import RunConfig, TaskConfig
+from fusion_classifier.encoders.identity import identify
 from fusion_classifier.encoders.spec import parse_encoders
 from fusion_classifier.errors import DataError, FecError, StoreError, UsageError
 from fusion_classifier.evaluation.metrics import METRICS
+from fusion_classifier.features.extract import read_features
 from fusion_classifier.features.hashing import hash_texts, hexadecimal
 from fusion_classifier.features.store import FeatureStore
 from fusion_classifier.fusion.registry import parse_head
@@ -130,6 +135,57 @@ def test_metrics_are_those_of_the_stored_predictions(
             assert accuracy_score(true, predicted) == pytest.approx(metrics[split]["accuracy"]["values"][position])
             f1 = f1_score(true, predicted, average="weighted", zero_division=0)
             assert f1 == pytest.approx(metrics[split]["weighted_f1"]["values"][position])
+
+
+def test_a_run_has_its_baselines_and_warnings(
+    folder: Path, bert_folder: Path, tmp_path: Path, work: Workspace
+) -> None:
+    """Both are computed here by scikit-learn alone, on vectors that are pooled by hand."""
+    metrics = run_folder(folder, [bert_folder], tmp_path / "run", work)
+    task = load_task(TaskConfig(name=str(folder)))
+    (encoder,) = parse_encoders([str(bert_folder)])
+    vectors = {
+        name: normalize(
+            read_features(part.texts, [identify(encoder, work.device)], work.store)[encoder.name].values.reshape(
+                len(part), -1
+            )
+        )
+        for name, part in task.splits.items()
+    }
+    c = metrics["baseline_fits"]["logistic_regression"]["C"]
+    model = LogisticRegression(C=c, max_iter=200).fit(vectors["train"], task.targets("train"))
+    for split in ("valid", "test"):
+        truth, found = task.targets(split), metrics["baselines"]
+        answers = model.predict(vectors[split])
+        assert found["logistic_regression"][split]["accuracy"] == pytest.approx(accuracy_score(truth, answers))
+        f1 = f1_score(truth, answers, average="macro", zero_division=0)
+        assert found["logistic_regression"][split]["macro_f1"] == pytest.approx(f1)
+        assert found["majority_class"][split]["accuracy"] == pytest.approx(1 / 3)
+    assert any("test split is small, 24 texts" in warning for warning in metrics["warnings"])
+    write_report(tmp_path / "run", task=task)
+    for name in ("report.html", "model/README.md"):
+        text = (tmp_path / "run" / name).read_text()
+        assert "logistic regression" in text
+        assert "test split is small, 24 texts" in text
+
+
+def test_labels_that_are_dates_are_doubted_before_extraction(
+    folder: Path, bert_folder: Path, tmp_path: Path, work: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    for split in ("train", "valid", "test"):
+        rows = [f"a text {split} {i},2024-01-0{1 + i % 6}" for i in range(36)]
+        (folder / f"{split}.csv").write_text("\n".join(["text,label", *rows]) + "\n", "utf-8")
+    console = Console(record=True, width=200, file=io.StringIO())
+    spoken = replace(work, progress=Progress(console))
+    monkeypatch.setattr("fusion_classifier.runs.pipeline.extract_task", interrupted)
+    config = config_for(str(folder), [bert_folder])
+    with pytest.raises(KeyboardInterrupt):
+        run(config, load_task(config.task), tmp_path / "run", spoken)
+    said = console.export_text().strip()
+    assert said == "Warning: All 6 labels are dates, such as '2024-01-01'; is `label_column` the right one?"
 
 
 def test_a_second_run_takes_up_what_is_there_and_ends_alike(
@@ -393,7 +449,8 @@ def test_features_beyond_the_memory_for_them_are_read_in_blocks(
     work = Workspace(FeatureStore(tmp_path / "store"), torch.device("cpu"), Progress(console), memory=2000)
     config = config_for(str(folder), [bert_folder])
     result = run(config, load_task(config.task), tmp_path / "out", work)
-    assert "do not fit into" in console.export_text()
+    said = console.export_text()
+    assert "do not fit into" in said
     assert json.loads((tmp_path / "out" / "seeds" / "0" / "training.json").read_text())["streamed"] is True
     enough = replace(work, memory=10**9)
     found = evaluate_saved(tmp_path / "out", "test", config.task, {}, enough)

@@ -63,6 +63,14 @@ def test_a_run_has_multilabel_metrics_and_learns(finished: tuple[Path, Workspace
     assert not (finished[0] / "confusion_matrix.png").exists()
 
 
+def test_baselines_of_several_labels(finished: tuple[Path, Workspace, TaskConfig]) -> None:
+    """No label is on more than half of the texts: the majority gives none. Logistic regression learns these words."""
+    found = json.loads((finished[0] / "metrics.json").read_text())["baselines"]
+    assert found["majority_class"]["test"]["weighted_f1"] == 0
+    assert found["logistic_regression"]["test"]["weighted_f1"] > 0.5
+    assert set(found["logistic_regression"]["test"]) == {"subset_accuracy", "weighted_f1", "macro_f1"}
+
+
 def test_predictions_hold_lists_that_agree_with_the_thresholds(finished: tuple[Path, Workspace, TaskConfig]) -> None:
     table = pq.read_table(finished[0] / "predictions.parquet").to_pylist()
     record = json.loads((finished[0] / "seeds" / "1" / "config.json").read_text())

@@ -14,7 +14,7 @@ from fusion_classifier.classifier.folder import ModelConfig, SavedEncoder, objec
 from fusion_classifier.classifier.saved_encoders import is_local
 from fusion_classifier.config import EncoderConfig, TrainingConfig
 from fusion_classifier.encoders.presets import PRESETS
-from fusion_classifier.evaluation.formats import METRIC_TITLES, format_metric
+from fusion_classifier.evaluation.formats import BASELINE_METRICS, BASELINE_TITLES, METRIC_TITLES, format_metric
 from fusion_classifier.support.hub import LIBRARY, is_hub_id
 
 if TYPE_CHECKING:
@@ -151,7 +151,28 @@ def _scores(metrics: Mapping[str, Any]) -> dict[str, Any]:
         for metric in SHOWN
         if metric in there
     ]
-    return {"columns": list(columns.values()), "rows": rows}
+    return {
+        "columns": list(columns.values()),
+        "rows": rows,
+        "baselines": _baselines(metrics, [name for name in columns if name in ("valid", "test")]),
+        "warnings": metrics.get("warnings", ()),
+    }
+
+
+def _baselines(metrics: Mapping[str, Any], splits: list[str]) -> dict[str, Any] | None:
+    """Scores of the model and of the baselines; None for a run of an earlier version, which has none."""
+    if "baselines" not in metrics:
+        return None
+    there = [name for name in BASELINE_METRICS if name in metrics["valid"]]
+    own = {split: {name: metrics[split][name]["mean"] for name in there} for split in splits}
+    rows = {"this model": own} | {BASELINE_TITLES[name]: scores for name, scores in metrics["baselines"].items()}
+    return {
+        "columns": [f"{METRIC_TITLES[name]}, {COLUMNS[split]}" for split in splits for name in there],
+        "rows": [
+            (title, [f"{100 * scores[split][name]:.1f}" for split in splits for name in there])
+            for title, scores in rows.items()
+        ],
+    }
 
 
 def _eval_results(task: str, dataset: str | None, metrics: Mapping[str, Any]) -> "list[EvalResult]":

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fusion_classifier.cli.messages import in_options
-from fusion_classifier.evaluation.formats import METRIC_TITLES, format_metric, size
+from fusion_classifier.evaluation.formats import BASELINE_METRICS, BASELINE_TITLES, METRIC_TITLES, format_metric, size
 
 if TYPE_CHECKING:
     from fusion_classifier.classifier.explanation import Explanation
@@ -109,11 +109,34 @@ def print_run(metrics: Mapping[str, Any], folder: Path) -> None:
     if apart is not None:
         texts = metrics["rows"]["test"] - metrics["rows"]["test_without_overlap"]
         say(f"{texts:,} test texts also stand in train, up to case and punctuation; the last column leaves them out.")
+    _show_baselines(metrics)
+    for warning in metrics["warnings"]:
+        say(f"Warning: {in_options(warning)}", "yellow")
     say(f"\nWritten to {folder}: metrics.json, predictions.parquet, model/ and pictures. Next:")
     say(f'  fec predict {folder} "a text of yours" --top-k 3')
     if metrics["task"] == "demo":
         say("  fec run yours.csv --text-column … --label-column …")
         say("The demo corpus is small and easy: its scores are no result.", "dim")
+
+
+def _show_baselines(metrics: Mapping[str, Any]) -> None:
+    """The scores of the model beside those of the baselines, by split."""
+    rows: list[list[str]] = []
+    for split, title in (("test", "test"), ("valid", "validation")):
+        if metrics[split] is None:
+            continue
+        own = {name: metrics[split][name]["mean"] for name in BASELINE_METRICS if name in metrics[split]}
+        others = {BASELINE_TITLES[name]: scores[split] for name, scores in metrics["baselines"].items()}
+        found = {f"this model ({metrics['head']})": own} | others
+        cells = [[name, *(_percent(scores[metric]) for metric in own)] for name, scores in found.items()]
+        rows += [[title, *cells[0]], *(["", *row] for row in cells[1:])]
+    show("Baselines", ["split", "classifier", *(METRIC_TITLES[name] for name in own)], rows, right=2)
+    fit = metrics["baseline_fits"]["logistic_regression"]
+    say(
+        f"Logistic regression: on the same features, pooled (C = {fit['C']:g}, cross-validated). "
+        "Majority class: always the most frequent label.",
+        "dim",
+    )
 
 
 def print_evaluation(figures: Mapping[str, Any]) -> None:

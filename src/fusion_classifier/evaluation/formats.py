@@ -16,6 +16,8 @@ METRIC_TITLES = {
     "ece": "calibration error (ECE)",
 }
 NOT_PERCENT = ("nll",)
+BASELINE_TITLES = {"logistic_regression": "logistic regression", "majority_class": "majority class"}
+BASELINE_METRICS = ("accuracy", "subset_accuracy", "weighted_f1", "macro_f1")  # those that a task has
 
 
 class FormattedMetric(NamedTuple):

@@ -69,10 +69,10 @@ class SklearnHead(SolvedHead):
     def forward(self, batch: Batch) -> Tensor:
         """Logits (B, C)."""
         x = self.transform(batch)
-        return torch.from_numpy(self._logits(x.cpu().numpy())).to(x.device)
+        return torch.from_numpy(self.logits_of(x.cpu().numpy())).to(x.device)
 
-    def _logits(self, x: np.ndarray) -> np.ndarray:
-        """Logits (N, C), float32, of features (N, D)."""
+    def logits_of(self, x: np.ndarray) -> np.ndarray:
+        """Logits (N, C), float32, of `transform` of the texts (N, D)."""
         given, classes = self.classifier.predict_proba(x), self.classifier.classes_
         if isinstance(given, list):  # one array (N, 2) per label; (N, 1) where training had it nowhere or everywhere
             columns = [
@@ -121,7 +121,7 @@ class SklearnHead(SolvedHead):
                 raise ValueError(f"refused: it has a {foreign[0]}, not a type of scikit-learn")
             content = io.load(path, trusted=names)
             self.classifier, self.multilabel = content["classifier"], bool(content["multilabel"])
-            self._logits(np.full((1, self.pooled_width), self.pooled_width**-0.5, dtype=np.float32))
+            self.logits_of(np.full((1, self.pooled_width), self.pooled_width**-0.5, dtype=np.float32))
         except Exception as error:  # of any kind, MemoryError too: the file may say anything
             raise FecError(f"{path}: can't be read, or does not fit its configuration ({reason(error)})") from error
 

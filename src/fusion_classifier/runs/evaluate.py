@@ -11,6 +11,7 @@ from fusion_classifier.classifier.saved_encoders import checked_identities, plac
 from fusion_classifier.config import TaskConfig
 from fusion_classifier.encoders.identity import EncoderIdentity
 from fusion_classifier.errors import DataError, FecError, UsageError
+from fusion_classifier.evaluation.baselines import Baseline
 from fusion_classifier.evaluation.metrics import per_class, summarize
 from fusion_classifier.evaluation.overlap import overlap
 from fusion_classifier.evaluation.predictions import SplitPredictions
@@ -27,7 +28,7 @@ from fusion_classifier.training.loop import Trained, predict_logits
 logger = logging.getLogger(__name__)
 
 
-Predicting = Trained | SavedModel  # both have a head and its decision
+Predicting = Trained | SavedModel | Baseline  # all have a head and its decision
 
 
 def evaluate_split(
@@ -42,17 +43,32 @@ def evaluate_split(
     Raises:
         DataError: The split is empty.
     """
+    return evaluate_groups([models], name, task, identities, work)[0]
+
+
+def evaluate_groups(
+    groups: Sequence[Mapping[int, Predicting]],
+    name: str,
+    task: LoadedTask,
+    identities: Sequence[EncoderIdentity],
+    work: Workspace,
+) -> list[SplitPredictions]:
+    """`evaluate_split` of several groups of models, from features that are read once."""
     split = task.split(name)
     if not len(split):
         raise DataError(f"the {name} split of {task.source} is empty")
     data = features_of(split, task, identities, work.store, work.memory)
-    logger.info("evaluating", extra={"split": name, "rows": len(data), "seeds": len(models)})
-    by_seed, answers = {}, {}
-    for seed, one in models.items():
-        logits = predict_logits(one.head.to(work.device), data.features, len(data), work.device)
-        by_seed[seed] = one.decision.probabilities(logits)
-        answers[seed] = one.decision.labels(by_seed[seed])
-    return SplitPredictions(name, hexadecimal(hash_texts(split.texts)), data.labels, by_seed, answers)
+    hashes = hexadecimal(hash_texts(split.texts))
+    found = []
+    for models in groups:
+        logger.info("evaluating", extra={"split": name, "rows": len(data), "seeds": len(models)})
+        part = SplitPredictions(name, hashes, data.labels, {}, {})
+        for seed, one in models.items():
+            logits = predict_logits(one.head.to(work.device), data.features, len(data), work.device)
+            part.by_seed[seed] = one.decision.probabilities(logits)
+            part.answers[seed] = one.decision.labels(part.by_seed[seed])
+        found.append(part)
+    return found
 
 
 def measure(part: SplitPredictions, task: LoadedTask) -> dict[str, Any]:

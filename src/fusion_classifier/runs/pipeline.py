@@ -21,7 +21,7 @@ import platform
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,17 +36,21 @@ from fusion_classifier.classifier.saved_encoders import saved_encoders
 from fusion_classifier.config import RunConfig
 from fusion_classifier.encoders.identity import EncoderIdentity, identify
 from fusion_classifier.errors import DataError
+from fusion_classifier.evaluation.baselines import Baseline
 from fusion_classifier.evaluation.pictures import prediction_pictures, training_pictures, write_pictures
-from fusion_classifier.evaluation.predictions import PREDICTIONS_FILE, write_predictions
+from fusion_classifier.evaluation.predictions import PREDICTIONS_FILE, SplitPredictions, write_predictions
+from fusion_classifier.evaluation.warnings import cut_off, not_better, wide_interval
 from fusion_classifier.fusion.head import count_parameters
+from fusion_classifier.runs.baselines import baseline_figures, fit_baselines
 from fusion_classifier.runs.context import Workspace
-from fusion_classifier.runs.evaluate import by_seed, evaluate_split, measure
+from fusion_classifier.runs.evaluate import Predicting, by_seed, evaluate_groups, measure
 from fusion_classifier.runs.features import extract_task, rows_of
 from fusion_classifier.runs.folder import METRICS_FILE, STAGES_FILE, claim, locked
 from fusion_classifier.runs.seeds import TRAINING_FILE, finished_seed, record_of, save_seed, seed_folder
 from fusion_classifier.runs.stages import Stages
 from fusion_classifier.support.files import atomic_file, atomic_folder, write_atomic
 from fusion_classifier.support.heap import kept_memory
+from fusion_classifier.tasks.label_doubts import label_doubts
 from fusion_classifier.tasks.loaded import SPLITS, LoadedTask
 from fusion_classifier.tasks.registry import find_task
 from fusion_classifier.training.data import LabelledFeatures
@@ -168,6 +172,9 @@ def run(
     _check_labels(task)
     with locked(out):
         claim(out, config, task, identities, work.device, overwrite=overwrite)
+    doubts = label_doubts(task)
+    for doubt in doubts:
+        work.say(f"Warning: {doubt}")
     stages, times = Stages(out / STAGES_FILE), [time.perf_counter()]
     with stages.stage("extract") as extraction:
         reports = extract_task(task, splits, config.encoders, work)
@@ -176,13 +183,20 @@ def run(
     with stages.stage("train"):
         trained = train_task(config, task, out, work, tracking=tracking)
     times.append(time.perf_counter())
+    with work.progress.bar("fitting the baselines", total=None), stages.stage("baselines"):
+        baselines = fit_baselines(task, identities, work)
+    times.append(time.perf_counter())
     with work.progress.bar("evaluating", total=None), stages.stage("evaluate"):
-        parts = {name: evaluate_split(trained, name, task, identities, work) for name in splits if name != "train"}
+        parts, of_baselines = _evaluate(
+            trained, baselines, [s for s in splits if s != "train"], task, identities, work
+        )
         figures = {name: measure(part, task) for name, part in parts.items()}
     times.append(time.perf_counter())
-    metrics = _metrics(config, task, trained, figures) | {
+    metrics = _metrics(config, task, trained, figures) | baseline_figures(baselines, of_baselines)
+    metrics |= {
+        "warnings": doubts + _warnings(metrics, trained, list(parts.values())[-1], of_baselines),
         "encoded_texts": {report.encoder: report.encoded for report in reports},
-        "seconds": dict(zip(("extract", "train", "evaluate"), map(float, np.diff(times)), strict=True)),
+        "seconds": dict(zip(("extract", "train", "baselines", "evaluate"), map(float, np.diff(times)), strict=True)),
         "stages": stages.figures(),
     }
     with locked(out):
@@ -194,6 +208,38 @@ def run(
         write_atomic(out / "model" / CARD_FILE, _card(config, task, out, metrics, work))
         tracking.evaluated(by_seed({name: figure["metrics"] for name, figure in figures.items()}, config.seeds))
     return Result(out, metrics)
+
+
+def _evaluate(
+    trained: Mapping[int, Trained],
+    baselines: Mapping[str, Baseline],
+    splits: Sequence[str],
+    task: LoadedTask,
+    identities: Sequence[EncoderIdentity],
+    work: Workspace,
+) -> tuple[dict[str, SplitPredictions], dict[str, dict[str, SplitPredictions]]]:
+    """Predictions of the trained seeds by split, and of the baselines by split and name."""
+    parts, of_baselines = {}, {}
+    groups: list[Mapping[int, Predicting]] = [trained, *({0: one} for one in baselines.values())]
+    for name in splits:
+        parts[name], *others = evaluate_groups(groups, name, task, identities, work)
+        of_baselines[name] = dict(zip(baselines, others, strict=True))
+    return parts, of_baselines
+
+
+def _warnings(
+    metrics: Mapping[str, Any],
+    trained: Mapping[int, Trained],
+    part: SplitPredictions,
+    of_baselines: Mapping[str, Mapping[str, SplitPredictions]],
+) -> list[str]:
+    """What the user should know before trusting the figures of the reported split."""
+    histories = [[asdict(epoch) for epoch in one.history] for one in trained.values()]
+    return [
+        *not_better(metrics, of_baselines[part.split], part, "weighted_f1"),
+        *cut_off(histories, "weighted_f1"),
+        *wide_interval(metrics, part.split, len(part.labels)),
+    ]
 
 
 def _metrics(

@@ -35,7 +35,12 @@ def hold_out(splits: dict[str, Split], seed: int, source: str = "the data") -> t
 
 def _check_enough(whole: Split, source: str) -> None:
     by_label = Counter(dict(zip(whole.texts, _strata(whole), strict=True)).values())
-    if by_label.total() < MIN_ROWS or max(by_label.values()) < 3:
+    if by_label.total() >= MIN_ROWS and max(by_label.values()) < 3:
+        raise DataError(
+            f"{source}: no label has three different texts ({len(by_label):,} labels for {by_label.total():,}): "
+            "nothing can be learnt and held out; is `label_column` the right one?"
+        )
+    if by_label.total() < MIN_ROWS:
         raise DataError(
             f"{source}: {by_label.total()} different texts are too few to hold out a split; "
             f"give at least {MIN_ROWS}, with three or more per label"

@@ -16,7 +16,7 @@ from fusion_classifier.evaluation.figures.charts import reliability_chart, risk_
 from fusion_classifier.evaluation.figures.confusion import confusion_matrix
 from fusion_classifier.evaluation.figures.svg import Plot
 from fusion_classifier.evaluation.figures.values import COLOURS, LABELLED_SHARE, Axis, Chart, Line
-from fusion_classifier.evaluation.formats import METRIC_TITLES, format_metric, size
+from fusion_classifier.evaluation.formats import BASELINE_METRICS, BASELINE_TITLES, METRIC_TITLES, format_metric, size
 from fusion_classifier.evaluation.metrics import per_class
 from fusion_classifier.evaluation.report.mistakes import confident_mistakes, confused_pairs
 from fusion_classifier.evaluation.report.record import RunRecord
@@ -68,6 +68,8 @@ def page_values(run: RunRecord) -> dict[str, Any]:
         "short_titles": SHORT_TITLES,
         "headline": MULTILABEL_HEADLINE if run.multilabel else HEADLINE,
         "commonest": most_frequent(run),
+        "warnings": metrics.get("warnings", ()),
+        "baselines": baseline_rows(run),
         "labels": label_rows(run),
         "colours": COLOURS,
         "plot": Plot,
@@ -96,6 +98,18 @@ def most_frequent(run: RunRecord) -> tuple[str, float]:
     labels = run.part.labels
     counts = labels.sum(0) if run.multilabel else np.bincount(labels, minlength=len(run.names))
     return run.names[counts.argmax()], float(counts.max() / max(len(labels), 1))
+
+
+def baseline_rows(run: RunRecord) -> dict[str, Any] | None:
+    """Return the scores of the model and the baselines on this split; None for a run of an older version."""
+    found, split = run.metrics.get("baselines"), run.part.split
+    if not found:
+        return None
+    names = [name for name in BASELINE_METRICS if name in run.metrics[split]]
+    rows = {f"this model, head {run.metrics['head']}": {name: run.metrics[split][name]["mean"] for name in names}}
+    rows |= {BASELINE_TITLES[name]: scores[split] for name, scores in found.items()}
+    c = run.metrics["baseline_fits"]["logistic_regression"]["C"]
+    return {"names": names, "rows": rows, "C": f"{c:g}"}
 
 
 def label_rows(run: RunRecord) -> list[dict[str, Any]]:

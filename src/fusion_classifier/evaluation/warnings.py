@@ -1,0 +1,96 @@
+"""What a user should know before trusting the figures of a run."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from fusion_classifier.evaluation.formats import METRIC_TITLES
+from fusion_classifier.evaluation.metrics import CONFIDENCE
+from fusion_classifier.evaluation.predictions import SplitPredictions
+from fusion_classifier.evaluation.significance import ensembles, p_text
+
+WIDEST = 0.1  # 95 % interval of a score that is worth quoting: ± 5 points
+LEAST_GAIN = 0.005  # of the last epoch over those before it, that says that training was cut off
+WHAT = {"majority_class": "the majority class", "logistic_regression": "logistic regression on the same features"}
+SAME = 0.005  # difference to logistic regression of a head that is one: the solver's
+
+
+def not_better(
+    metrics: Mapping[str, Any], baselines: Mapping[str, SplitPredictions], part: SplitPredictions, metric: str
+) -> list[str]:
+    """A sentence for each baseline that the model does not beat on the reported split.
+
+    Args:
+        metrics: `metrics.json`, with `baselines`.
+        baselines: Predictions of the baselines.
+        part: Predictions of the model.
+        metric: The score that the model was chosen by. Accuracy is compared too, but for macro F1, which may cost it.
+    """
+    own, found = metrics[part.split], []
+    compared = [metric] if metric == "macro_f1" else list(dict.fromkeys(["accuracy", metric]))
+    if part.labels.ndim > 1:
+        compared = ["weighted_f1" if metric == "accuracy" else metric]
+    for name, base in baselines.items():
+        theirs = metrics["baselines"][name][part.split]
+        margin = SAME if (name, metrics["head"]) == ("logistic_regression", "linear") else 0.0
+        lost = [one for one in compared if not _ahead(own[one]["mean"], theirs[one], margin)]
+        if lost:
+            figures = " and ".join(
+                f"{METRIC_TITLES[one]} {100 * own[one]['mean']:.1f} % against {100 * theirs[one]:.1f} %"
+                for one in lost
+            )
+            place = "validation" if part.split == "valid" else part.split
+            what = WHAT[name]
+            found.append(f"The model is not better than {what} on {place}: {figures}{_test(part, base)}.")
+    return found
+
+
+def _ahead(own: float, theirs: float, margin: float) -> bool:
+    """Whether the model is better, or both are perfect, or (of the same kind of classifier) as good."""
+    return own > theirs or (theirs == 1 and own == 1) or (margin > 0 and own > theirs - margin)
+
+
+def _test(part: SplitPredictions, base: SplitPredictions) -> str:
+    if part.labels.ndim > 1:
+        return ""
+    test = ensembles(part, base).test
+    unsure = "" if test.p < 1 - CONFIDENCE else ": these texts can't tell the two apart"
+    return f" (McNemar's test {p_text(test.p)}{unsure})"
+
+
+def cut_off(histories: Sequence[Sequence[Mapping[str, Any]]], metric: str) -> list[str]:
+    """A sentence if most seeds were still getting better in their last epoch.
+
+    Args:
+        histories: Figures of every epoch by seed, as in training.json.
+        metric: The validation score that the epoch is chosen by.
+    """
+    scores = [[epoch[f"valid_{metric}"] for epoch in history] for history in histories if len(history) > 1]
+    gains = [values[-1] - max(values[:-1]) for values in scores]
+    late = [gain for gain in gains if gain > LEAST_GAIN]
+    if not scores or 2 * len(late) <= len(scores):
+        return []
+    return [
+        f"Training ended while it was still getting better: validation {METRIC_TITLES[metric]} rose by "
+        f"{100 * np.mean(late):.1f} points in the last epoch; raise `max_epochs`."
+    ]
+
+
+def wide_interval(metrics: Mapping[str, Any], split: str, texts: int) -> list[str]:
+    """A sentence if the split is too small for its scores to mean much."""
+    name = "accuracy" if "accuracy" in metrics[split] else "weighted_f1"
+    interval = metrics[split][name].get("ci95")
+    place = "validation" if split == "valid" else split
+    if interval is None:
+        return [f"The {place} split has one text: its scores say nothing."] if texts == 1 else []
+    low, high = interval
+    if low == high:  # all resamples are alike; the exact interval of a share that was 0 or 1 (Clopper and Pearson)
+        other = ((1 - CONFIDENCE) / 2) ** (1 / texts)
+        low, high = (other, 1.0) if low > other else (0.0, 1 - other)
+    if high - low <= WIDEST:
+        return []
+    return [
+        f"The {place} split is small, {texts:,} texts: {METRIC_TITLES[name]} lies between {100 * low:.1f} and "
+        f"{100 * high:.1f} % (95 % interval), so differences of a few points mean nothing here."
+    ]

@@ -1,0 +1,55 @@
+"""The baselines of a run: fitted to the training rows, measured on the splits that the run reports."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fusion_classifier.encoders.identity import EncoderIdentity
+from fusion_classifier.evaluation.baselines import (
+    Baseline,
+    logistic_regression,
+    majority_class,
+    most_rows,
+    sample_rows,
+)
+from fusion_classifier.evaluation.formats import BASELINE_METRICS
+from fusion_classifier.evaluation.metrics import score
+from fusion_classifier.evaluation.predictions import SplitPredictions
+from fusion_classifier.runs.context import Workspace
+from fusion_classifier.runs.features import features_of, rows_of
+from fusion_classifier.tasks.loaded import LoadedTask
+
+SHARE_OF_MEMORY = 4  # logistic regression may take a quarter of what features may
+
+
+def fit_baselines(task: LoadedTask, identities: Sequence[EncoderIdentity], work: Workspace) -> dict[str, Baseline]:
+    """Every baseline by name; the features of train and valid are in the store."""
+    n_classes, training = len(task.labels), task.training
+    labels = rows_of(training, task).targets
+    shapes = [work.store.of(identity).shape() for identity in identities]
+    columns = sum(shape.layers * shape.width for shape in shapes if shape is not None)
+    chosen = sample_rows(labels, most_rows(columns, n_classes, work.memory / SHARE_OF_MEMORY))
+    if len(chosen) < len(labels):
+        work.say(
+            f"logistic regression, the baseline, is fitted to {len(chosen):,} of the {len(labels):,} training rows, "
+            "so that it takes seconds"
+        )
+    parts = [training.take(chosen), task.split("valid")]
+    train_data, valid_data = (features_of(part, task, identities, work.store, work.memory // 2) for part in parts)
+    return {
+        "logistic_regression": logistic_regression(train_data, valid_data, n_classes, work.device),
+        "majority_class": majority_class(labels, n_classes),
+    }
+
+
+def baseline_figures(
+    baselines: Mapping[str, Baseline], by_split: Mapping[str, Mapping[str, SplitPredictions]]
+) -> dict[str, Any]:
+    """What `metrics.json` says of them; `by_split` are their predictions by split and name."""
+    figures = {name: {split: _scores(parts[name]) for split, parts in by_split.items()} for name in baselines}
+    fits = {name: {"rows": one.rows} | ({} if one.C is None else {"C": one.C}) for name, one in baselines.items()}
+    return {"baselines": figures, "baseline_fits": fits}
+
+
+def _scores(part: SplitPredictions) -> dict[str, float]:
+    found = score(part.labels, part.by_seed[0], part.answers[0])
+    return {metric: found[metric] for metric in BASELINE_METRICS if metric in found}

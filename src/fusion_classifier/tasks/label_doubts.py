@@ -1,0 +1,85 @@
+"""Whether labels look like something else: ids, dates, quantities. Said before hours of extraction."""
+
+from collections import Counter
+from datetime import datetime
+
+from fusion_classifier.tasks.labels import is_number
+from fusion_classifier.tasks.loaded import LoadedTask
+from fusion_classifier.tasks.quality import label_indices
+
+LEAST_LABELS = 5  # with fewer, rare labels say little
+LEAST_QUANTITIES = 10  # different numbers with decimals
+LEAST_NUMBERS = 20  # consecutive ones that are doubtful where rows are few for each
+FEW_ROWS = 5  # for each number
+DATES = (
+    "%d.%m.%Y",
+    "%d/%m/%Y",
+    "%m/%d/%Y",
+    "%Y/%m/%d",
+    "%Y%m%d",
+    "%d.%m.%y",
+    "%d-%m-%Y",
+    "%d %b %Y",
+    "%d %B %Y",
+    "%B %d, %Y",
+)
+WAY_OUT = "is `label_column` the right one?"
+
+
+def label_doubts(task: LoadedTask) -> list[str]:
+    """Sentences about labels that are hardly classes, of rows of all splits; none for most data."""
+    counts = Counter(i for part in task.splits.values() for label in part.labels for i in label_indices(label))
+    if len(counts) < LEAST_LABELS:
+        return []
+    names = [task.labels[i] for i in counts]
+    doubt = _doubt(names, counts.total(), sum(count == 1 for count in counts.values()))
+    return [f"{doubt}, such as {names[0]!r}; {WAY_OUT}"] if doubt else []
+
+
+def _doubt(names: list[str], rows: int, single: int) -> str | None:
+    """What labels on so many rows, of which so many have a single one, look like."""
+    count = f"{len(names):,}"
+    if all(map(_is_date, names)):
+        return f"All {count} labels are dates"
+    if len(names) > rows / 2:
+        return f"The labels look like ids: {count} different ones on {rows:,} rows"
+    if single > len(names) / 2:
+        return f"The labels look like ids or free text: {single:,} of {count} have one row"
+    if len(names) >= LEAST_QUANTITIES and _are_quantities(names):
+        return f"The labels look like a quantity: all {count} are numbers, some with decimals"
+    if len(names) >= LEAST_NUMBERS and rows < FEW_ROWS * len(names) and _are_consecutive(names):
+        return f"The labels look like ids: {count} consecutive numbers with {rows / len(names):.1f} rows each"
+    return None
+
+
+def _is_date(label: str) -> bool:
+    if is_number(label) and len(label) != len("20240131"):
+        return False
+    try:
+        datetime.fromisoformat(label)
+    except ValueError:
+        return any(_parses(label, form) for form in DATES)
+    return True
+
+
+def _parses(label: str, form: str) -> bool:
+    try:
+        datetime.strptime(label, form)
+    except ValueError:
+        return False
+    return True
+
+
+def _are_quantities(labels: list[str]) -> bool:
+    try:
+        values = [float(label) for label in labels]
+    except ValueError:
+        return False
+    return any(value % 1 for value in values)
+
+
+def _are_consecutive(labels: list[str]) -> bool:
+    if not all(map(is_number, labels)):
+        return False
+    numbers = sorted({int(label) for label in labels})
+    return numbers[-1] - numbers[0] == len(numbers) - 1

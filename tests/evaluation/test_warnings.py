@@ -1,0 +1,91 @@
+"""Warnings come when, and only when, a figure of a run can mislead."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fusion_classifier.evaluation.predictions import SplitPredictions
+from fusion_classifier.evaluation.warnings import cut_off, not_better, wide_interval
+
+
+def part_of(answers: list[int], labels: list[int]) -> SplitPredictions:
+    probabilities = np.eye(2, dtype=np.float32)[answers]
+    hashes = [f"{i:032x}" for i in range(len(labels))]
+    return SplitPredictions("test", hashes, np.array(labels), {0: probabilities}, {0: np.array(answers)})
+
+
+def metrics_of(own: dict[str, float], theirs: dict[str, float], head: str = "fusion") -> dict[str, Any]:
+    test = {name: {"mean": value} for name, value in own.items()}
+    return {"head": head, "test": test, "baselines": {"logistic_regression": {"test": theirs}}}
+
+
+LABELS = [0, 1] * 50
+RIGHT, WORSE = part_of(LABELS, LABELS), part_of([0] * 100, LABELS)
+
+
+def test_a_model_below_a_baseline_is_named_with_both_figures() -> None:
+    metrics = metrics_of({"accuracy": 0.5, "weighted_f1": 0.9}, {"accuracy": 1.0, "weighted_f1": 0.8})
+    (said,) = not_better(metrics, {"logistic_regression": RIGHT}, WORSE, "weighted_f1")
+    assert "logistic regression on the same features on test: accuracy 50.0 % against 100.0 % (McNemar" in said
+    assert "p < 0.001" in said
+    assert "can't tell" not in said
+    assert "weighted F1" not in said, "there it is ahead"
+
+
+def test_a_model_that_is_ahead_is_not_warned_of() -> None:
+    metrics = metrics_of({"accuracy": 0.9, "macro_f1": 0.9}, {"accuracy": 0.8, "macro_f1": 0.8})
+    assert not_better(metrics, {"logistic_regression": WORSE}, RIGHT, "accuracy") == []
+
+
+def test_for_macro_f1_accuracy_may_be_lower() -> None:
+    metrics = metrics_of({"accuracy": 0.7, "macro_f1": 0.9}, {"accuracy": 0.8, "macro_f1": 0.8})
+    assert not_better(metrics, {"logistic_regression": WORSE}, RIGHT, "macro_f1") == []
+
+
+@pytest.mark.parametrize(("head", "count"), [("linear", 0), ("fusion", 1)])
+def test_a_linear_head_is_logistic_regression_itself(head: str, count: int) -> None:
+    metrics = metrics_of({"accuracy": 0.8}, {"accuracy": 0.801}, head)
+    assert len(not_better(metrics, {"logistic_regression": RIGHT}, RIGHT, "accuracy")) == count
+
+
+def test_two_that_texts_can_not_tell_apart_are_called_so() -> None:
+    other = part_of([1, *LABELS[1:]], LABELS)
+    metrics = metrics_of({"accuracy": 0.99}, {"accuracy": 0.99})
+    (said,) = not_better(metrics, {"logistic_regression": other}, RIGHT, "accuracy")
+    assert "these texts can't tell the two apart" in said
+
+
+@pytest.mark.parametrize(
+    ("histories", "warned"),
+    [
+        ([[0.5, 0.6, 0.7]], True),
+        ([[0.5, 0.7, 0.701]], False),  # hardly more
+        ([[0.5, 0.7, 0.6]], False),  # stopped early
+        ([[0.7]], False),  # fitted once
+        ([[0.5, 0.6, 0.7], [0.5, 0.7, 0.6]], False),  # one of two seeds
+        ([[0.5, 0.6, 0.7], [0.5, 0.6, 0.7], [0.5, 0.7, 0.6]], True),
+    ],
+)
+def test_training_that_was_cut_off(histories: list[list[float]], warned: bool) -> None:
+    found = cut_off([[{"valid_macro_f1": value} for value in one] for one in histories], "macro_f1")
+    assert [("validation macro F1 rose by 10.0 points" in said, "`max_epochs`" in said) for said in found] == (
+        [(True, True)] * warned
+    )
+
+
+@pytest.mark.parametrize(
+    ("texts", "interval", "said"),
+    [
+        (1000, [0.80, 0.85], None),
+        (60, [0.70, 0.90], "between 70.0 and 90.0 %"),
+        (20, [1.0, 1.0], "between 83.2 and 100.0 %"),  # Clopper and Pearson
+        (20, [0.0, 0.0], "between 0.0 and 16.8 %"),
+        (500, [1.0, 1.0], None),
+        (1, None, "one text"),
+    ],
+)
+def test_a_split_that_is_too_small(texts: int, interval: list[float] | None, said: str | None) -> None:
+    summary = {"mean": 0.8} | ({"ci95": interval} if interval else {})
+    found = wide_interval({"test": {"accuracy": summary}}, "test", texts)
+    assert (len(found) == 1 and said in found[0]) if said else found == []

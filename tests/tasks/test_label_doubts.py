@@ -1,0 +1,48 @@
+"""Labels that look like ids, dates or quantities are doubted; those of usual data are not."""
+
+import pytest
+
+from fusion_classifier.tasks.label_doubts import label_doubts
+from fusion_classifier.tasks.loaded import LoadedTask, Split
+
+
+def task_of(labels: list[str]) -> LoadedTask:
+    """One row for each of these labels."""
+    names = tuple(dict.fromkeys(labels))
+    split = Split(tuple(f"text {i}" for i in range(len(labels))), tuple(names.index(label) for label in labels))
+    return LoadedTask("some", names, {"train": split}, "some.csv")
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        ([f"user-{i}" for i in range(40)] + ["user-0", "user-1"], "look like ids: 40 different ones on 42 rows"),
+        (["news"] * 50 + ["sport"] * 50 + [f"free {i}" for i in range(20)], "20 of 22 have one row"),
+        ([f"2024-02-{i % 20 + 1:02d}" for i in range(200)], "All 20 labels are dates"),
+        ([f"{i % 9 + 1}.3.2021" for i in range(200)], "All 9 labels are dates"),
+        ([f"202403{i % 9 + 10}" for i in range(200)], "All 9 labels are dates"),
+        ([f"{i % 30 / 4}" for i in range(300)], "all 30 are numbers, some with decimals"),
+        ([str(1000 + i % 50) for i in range(150)], "consecutive numbers with 3.0 rows each"),
+    ],
+)
+def test_what_is_no_class_is_doubted(labels: list[str], said: str) -> None:
+    (doubt,) = label_doubts(task_of(labels))
+    assert said in doubt
+    assert "`label_column`" in doubt
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        ["joy", "anger"] * 20,
+        [str(i % 5 + 1) for i in range(40)],  # stars
+        [f"{i % 9 / 2}" for i in range(90)],  # half stars
+        [str(i % 150) for i in range(1500)],  # numbered intents
+        [str(2000 + i % 20) for i in range(400)],  # years are numbers
+        ["joy"] * 20 + ["anger"] * 10 + ["pride", "grief"],  # rare ones
+        ["a", "b", "c"],  # each with one row, but few
+        [f"intent {i % 77}" for i in range(200)],
+    ],
+)
+def test_usual_labels_are_not(labels: list[str]) -> None:
+    assert label_doubts(task_of(labels)) == []
