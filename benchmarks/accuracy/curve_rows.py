@@ -10,6 +10,7 @@ from curve_data import Cell, Corpus, fingerprint, key_of
 from sklearn.metrics import accuracy_score, f1_score
 
 ECE_BINS = 15
+PROCESSOR = "processor"  # `machine` of the rows whose seconds are compared: of `learning_curve.py`
 
 
 def row_of(

@@ -6,7 +6,7 @@ No system sees the rows it is scored on. What a system chooses it chooses by cro
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,14 @@ from peers import decision_shares, neighbour_votes, spread, tfidf_of
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import KFold, StratifiedKFold
 from sklearn.neighbors import NearestNeighbors
+from sklearn.preprocessing import normalize
 from sklearn.svm import LinearSVC
 
 from fusion_classifier.classifier.estimator import FusionClassifier
 
 NEIGHBOURS = (1, 3, 5, 10, 20)
 FOLDS = 5
-TFIDF_C = 10.0
+TEXT_C = 10.0
 
 Predict = Callable[[Sequence[str], np.ndarray], np.ndarray]
 
@@ -104,8 +105,32 @@ def folds(labels: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
 def tfidf(training: Training) -> Predict:
     """TF-IDF of words and characters, logistic regression with C = 10."""
     transform = tfidf_of(training.texts, min_df=1)
-    model = LogisticRegression(C=TFIDF_C, max_iter=300).fit(transform(training.texts), training.labels)
+    model = LogisticRegression(C=TEXT_C, max_iter=300).fit(transform(training.texts), training.labels)
     return lambda texts, _: spread(model.predict_proba(transform(texts)), model.classes_, training.n_classes)
+
+
+def static(training: Training) -> Predict:
+    """Static embeddings that model2vec distils from the same encoder, L2-normalized; logistic regression, C = 10.
+
+    Distilling needs no labels: it is done once, before any training.
+    https://github.com/MinishLab/model2vec#distillation
+    """
+    model = distilled(str(encoder_folder(training.encoder)))
+    vectors = normalize(model.encode(list(training.texts)))
+    head = LogisticRegression(C=TEXT_C, max_iter=1000).fit(vectors, training.labels)
+
+    def predict(texts: Sequence[str], _: np.ndarray) -> np.ndarray:
+        return spread(head.predict_proba(normalize(model.encode(list(texts)))), head.classes_, training.n_classes)
+
+    return predict
+
+
+@cache
+def distilled(folder: str) -> Any:
+    """model2vec's static model of an encoder, by its defaults: 256 dimensions, tokens weighted by their rank."""
+    from model2vec.distill import distill  # noqa: PLC0415 - may not be installed
+
+    return distill(folder)
 
 
 def ours(training: Training, *, head: str) -> Predict:
@@ -145,10 +170,11 @@ PEERS: Mapping[str, System] = {
     "svm": System("linear SVM", svm, probabilistic=False),
     "knn": System("k nearest neighbours", knn),
     "tfidf": System("TF-IDF + logistic regression", tfidf),
+    "static": System("static embeddings + logistic regression", static),
     "setfit": System("SetFit", partial(heavy, system="setfit", folder=encoder_folder), seeded=True),
     "finetune": System("full fine-tuning", partial(heavy, system="finetune", folder=encoder_folder), seeded=True),
 }
-CHEAP = tuple(name for name, system in PEERS.items() if not system.seeded)
+CHEAP = ("lr-1", "lr-10", "lr-100", "svm", "knn", "tfidf")  # the default: no other library is needed
 
 
 def system_of(name: str) -> System:

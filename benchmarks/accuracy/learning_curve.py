@@ -15,11 +15,13 @@ trained once.
 Systems: each head of `--heads`, `FusionClassifier` with no other option, its seed the draw's number; logistic
 regression on the L2-normalized mean-pooled vectors of the same encoder with C of 1, 10 and 100 (`lr-1`, `lr-10`,
 `lr-100`), scikit-learn's linear SVM, nearest neighbours with k by cross-validation, TF-IDF with logistic regression
-(C = 10); and by name `setfit` and `finetune`, which `learning_curve_peers.py` trains faster on a GPU. Its file can
-stand beside this one's in `--summary`. Static embeddings (model2vec) are left out: no weights of theirs are on PyPI.
+(C = 10); by name `static`, static embeddings that model2vec distils from the same encoder (C = 10); and by name
+`setfit` and `finetune`, which `learning_curve_peers.py` trains faster on a GPU. Its file can stand beside this one's
+in `--summary`. These three need `pip install setfit sentence-transformers 'model2vec[distill]'`.
 
 `train_seconds` are wall-clock, with all features in the store. `extract_seconds`, apart, are those of the training
-rows' features at a rate measured on 256 of the data set's texts; SetFit, fine-tuning and TF-IDF need none.
+rows' features at a rate measured on 256 of the data set's texts; SetFit, fine-tuning, TF-IDF and static embeddings
+need none.
 """
 
 import argparse
@@ -33,8 +35,8 @@ from pathlib import Path
 import learning_curve_report
 import numpy as np
 from curve_data import DATASETS, DRAWS, SIZES, Cell, Corpus, draw_rows, key_of, load_corpus, same_as_all
-from curve_rows import append_row, read_rows, row_of
-from curve_systems import CHEAP, PEERS, Training, system_of
+from curve_rows import PROCESSOR, append_row, read_rows, row_of
+from curve_systems import CHEAP, PEERS, Training, distilled, encoder_folder, system_of
 from sklearn.preprocessing import normalize
 
 from fusion_classifier.config import DEFAULT_HEAD
@@ -49,7 +51,7 @@ from fusion_classifier.fusion.registry import head_config
 from fusion_classifier.support.progress import QUIET
 
 RATE_TEXTS = (16, 256)
-WITHOUT_FEATURES = frozenset({"tfidf", "setfit", "finetune"})
+WITHOUT_FEATURES = frozenset({"tfidf", "static", "setfit", "finetune"})
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ def train_cell(cell: Cell, split: str, prepared: Prepared, encoder: str, store: 
         train_seconds=trained - started,
         predict_seconds=ended - trained,
         probabilistic=system.probabilistic,
-        extra={"extract_seconds": round(extract, 3), "machine": "processor"},
+        extra={"extract_seconds": round(extract, 3), "machine": PROCESSOR},
     )
 
 
@@ -122,6 +124,8 @@ def run(given: argparse.Namespace) -> int:
     systems = [*dict.fromkeys([*given.heads, *given.systems])]
     done = {key_of(row) for row in read_rows(given.out)}
     store, failed = FeatureStore(given.store), 0
+    if "static" in systems:  # here, so that no training's seconds have it
+        distilled(str(encoder_folder(given.encoder)))
     for name in given.datasets:
         corpus = load_corpus(given.data, name)
         if given.split == "test" and corpus.test is None:
@@ -226,7 +230,7 @@ def main() -> int:
         for head in given.heads:
             head_config(head)
         return min(1, run(given))
-    except (FecError, ValueError, OSError) as error:
+    except (FecError, ImportError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from curve_data import DATASETS, SIZES, key_of
-from curve_rows import read_rows
+from curve_rows import PROCESSOR, read_rows
 from scipy import stats
 
 FIVE_LINES = ("lr-1", "lr-10", "lr-100")
@@ -21,6 +21,7 @@ TITLES = {
     "svm": "linear SVM",
     "knn": "k nearest neighbours",
     "tfidf": "TF-IDF + logistic regression",
+    "static": "static embeddings",
     "setfit": "SetFit",
     "finetune": "full fine-tuning",
 }
@@ -32,10 +33,12 @@ class Point:
     """A system at a size of a data set: by draw its figures. `rows` is the mean number of training rows."""
 
     rows: float
+    whole: bool  # whether it is the size "all", whose draws are the same rows
     accuracy: Mapping[int, float]  # in %
     macro_f1: Mapping[int, float]  # in %
     ece: Mapping[int, float]  # in %; empty for a system without probabilities
-    seconds: Mapping[int, float]
+    seconds: Mapping[int, float]  # of training; empty for what other machines than `learning_curve.py`'s trained
+    extract: Mapping[int, float]  # seconds of the features of the training rows
 
 
 @dataclass(frozen=True)
@@ -67,11 +70,17 @@ def read(file: Path) -> list[dict[str, Any]]:
 
 
 def gather(rows: Sequence[Mapping[str, Any]], split: str) -> Points:
-    """The rows of a split by data set, size and system; of rows with one key the last.
+    """The rows of a split by data set, size and system; of rows with one key the last, but seconds of a processor.
 
     "lr" is added: at each point the C that has the best mean accuracy there, chosen in its favour.
     """
-    last = {key_of(row): row for row in rows if row["split"] == split}
+    here = {key_of(row): row for row in rows if row.get("machine") == PROCESSOR}
+    timed = ("train_seconds", "extract_seconds")
+    last = {
+        key_of(row): {**row, **{field: here.get(key_of(row), {}).get(field) for field in timed}}
+        for row in rows
+        if row["split"] == split
+    }
     if not last:
         raise ValueError(f"no row of the split {split}")
     found: dict[Key, dict[str, list[Mapping[str, Any]]]] = {}
@@ -95,10 +104,12 @@ def _point(rows: Sequence[Mapping[str, Any]]) -> Point:
 
     return Point(
         float(np.mean([row["rows"] for row in rows])),
+        all(row["n"] == "all" for row in rows),
         by_draw("accuracy", 100),
         by_draw("macro_f1", 100),
         by_draw("ece", 100),
         by_draw("train_seconds", 1),
+        by_draw("extract_seconds", 1),
     )
 
 
@@ -121,7 +132,7 @@ def deviation(values: Mapping[int, float]) -> float:
 def difference(main: Point, other: Point) -> Difference:
     """Main minus other over the draws that both have; a system trained once, on all rows, stands for each draw."""
     accuracy = other.accuracy
-    if len(accuracy) == 1 and main.rows == other.rows and len(main.accuracy) > 1:
+    if len(accuracy) == 1 and other.whole:
         accuracy = dict.fromkeys(main.accuracy, mean(accuracy))
     draws = sorted(set(main.accuracy) & set(accuracy))
     if not draws:
@@ -154,8 +165,8 @@ def tables(points: Points, main: str) -> str:
             ("training, s", "seconds"),
         ):
             parts.append(_table(f"{dataset}: {title}, mean ± standard deviation over draws", of_set, field, main))
-    parts.append(_against(points, main))
-    return "\n\n".join(parts)
+    parts += [_against(points, main), _times(points, main)]
+    return "\n\n".join(part for part in parts if part)
 
 
 def _table(title: str, of_set: Mapping[str, Mapping[str, Point]], field: str, main: str) -> str:
@@ -208,6 +219,27 @@ def _against(points: Points, main: str) -> str:
     return "\n".join(lines)
 
 
+def _times(points: Points, main: str) -> str:
+    """How many times the main system's seconds SetFit and fine-tuning take on the same processor."""
+    lines = []
+    for name in TRAINED:
+        plain, extracted = [], []
+        for systems in points.values():
+            if main not in systems or name not in systems:
+                continue
+            ours, theirs = systems[main], systems[name]
+            for draw in set(ours.seconds) & set(theirs.seconds):
+                plain.append(theirs.seconds[draw] / max(ours.seconds[draw], 1e-3))
+                extracted.append(theirs.seconds[draw] / max(ours.seconds[draw] + ours.extract.get(draw, 0.0), 1e-3))
+        if plain:
+            lines.append(
+                f"{TITLES[name]} takes {np.median(plain):.0f} times the training seconds of `{main}`, "
+                f"{np.median(extracted):.0f} times with its features' extraction ({min(extracted):.0f} to "
+                f"{max(extracted):.0f}; {len(plain)} trainings on one processor)."
+            )
+    return "\n".join(lines)
+
+
 def plot(points: Points, main: str, folder: Path, ending: str) -> None:
     """Two plots a data set: accuracy and training seconds against the number of training rows."""
     from matplotlib.figure import Figure  # noqa: PLC0415 - of the extra `report`
@@ -233,6 +265,8 @@ def _draw(axes: Any, of_set: Sequence[Mapping[str, Point]], field: str, label: s
     systems.sort(key=lambda name: name == main)  # drawn last, above the others
     for number, name in enumerate(systems):
         of = [found[name] for found in of_set if name in found and getattr(found[name], field)]
+        if not of:
+            continue
         x = np.array([point.rows for point in of])
         y = np.array([mean(getattr(point, field)) for point in of])
         spread = np.array([deviation(getattr(point, field)) for point in of])

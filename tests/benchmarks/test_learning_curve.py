@@ -131,6 +131,7 @@ def test_differences_are_paired_over_draws(module: Callable[[str], ModuleType]) 
         *rows("lr-10", 8, [0.58, 0.69, 0.77]),
         *rows("knn", 8, [0.30, 0.90]),
         *rows("setfit", 8, [0.99, 0.99, 0.99]),
+        *rows("finetune", 8, [0.60]),
         *rows("ours", "all", [0.90, 0.92]),
         *rows("lr-10", "all", [0.92]),
     ]
@@ -142,6 +143,13 @@ def test_differences_are_paired_over_draws(module: Callable[[str], ModuleType]) 
     assert (gap.value, gap.draws) == (pytest.approx(2.0), 3)
     assert gap.half_width == pytest.approx(4.303 * 1.0 / 3**0.5, abs=0.01)
     assert gap.p == pytest.approx(0.0742, abs=0.001)
+    once = of.difference(systems["ours"], systems["finetune"])  # one draw is compared with that draw alone
+    assert (once.value, once.half_width, once.draws) == (pytest.approx(0.0), None, 1)
+    assert systems["setfit"].seconds == {}  # another machine's
+    timed = [row | {"machine": "processor", "extract_seconds": 1.0} for row in found if row["n"] == 8]
+    timed = [row | {"train_seconds": 40.0} if row["system"] == "setfit" else row for row in timed]
+    both = of.tables(of.gather([*timed, *found], "valid"), "ours")
+    assert "SetFit takes 40 times the training seconds of `ours`, 20 times with its features' extraction" in both
     everything = points["trec", "all"]
     assert of.difference(everything["ours"], everything["lr"]).value == pytest.approx(-1.0)
     text = of.tables(points, "ours")
