@@ -247,6 +247,8 @@ class TrainingConfig(FrozenModel):
     """Precision of matrix products in training; weights and sums stay float32."""
     calibrate: bool = True
     """Whether probabilities are calibrated on the validation split: by a temperature and an exponent."""
+    known_texts: bool = True
+    """Whether the model keeps vectors of training texts (2 MB at most), by which it tells texts of no class."""
 
 
 class TrainingChanges(TypedDict, total=False):
@@ -264,6 +266,7 @@ class TrainingChanges(TypedDict, total=False):
     label_smoothing: float
     precision: Literal["float32", "bfloat16"]
     calibrate: bool
+    known_texts: bool
 
 
 class TaskConfig(FrozenModel):

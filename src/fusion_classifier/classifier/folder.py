@@ -24,6 +24,7 @@ from fusion_classifier.fusion.scikit_learn import SklearnHead
 from fusion_classifier.support.files import atomic_folder, user_path
 from fusion_classifier.support.validation import first_problem
 from fusion_classifier.training.decision import Decision
+from fusion_classifier.training.known import KnownTexts
 from fusion_classifier.version import __version__
 
 LABEL_TYPES = {"str": str, "int": np.int64, "float": np.float64, "bool": np.bool_}
@@ -114,11 +115,13 @@ class SavedModel:
         config: Content of `config.json`.
         head: Trained head.
         made_of: What a new head like it is made of: the object that was given, or the configuration.
+        known: What tells texts of no class; None where the folder has none of it.
     """
 
     config: ModelConfig
     head: Head
     made_of: Any
+    known: KnownTexts | None = None
 
     @property
     def decision(self) -> Decision:
@@ -147,7 +150,12 @@ def objects_note(config: ModelConfig) -> str | None:
 
 
 def save_model(
-    folder: Path, config: ModelConfig, head: Head, card: str, files: Mapping[str, str] | None = None
+    folder: Path,
+    config: ModelConfig,
+    head: Head,
+    card: str,
+    files: Mapping[str, str] | None = None,
+    known: KnownTexts | None = None,
 ) -> None:
     """Write a model folder in one step.
 
@@ -157,6 +165,7 @@ def save_model(
         head: Trained head.
         card: Content of `README.md`.
         files: Further text files by name.
+        known: What tells texts of no class.
 
     Raises:
         FecError: It can't be written.
@@ -173,6 +182,8 @@ def save_model(
         for name, text in (written | dict(files or {})).items():
             (temporary / name).write_text(text, "utf-8")
         save_head(head, temporary)
+        if known is not None:
+            known.save(temporary)
 
 
 def load_model(folder: Path, head: object = None) -> SavedModel:
@@ -189,7 +200,7 @@ def load_model(folder: Path, head: object = None) -> SavedModel:
     loaded = load_head(config.head, config.shapes, len(config.labels), folder, head)
     if head is None:
         head = loaded.classifier if isinstance(loaded, SklearnHead) else config.head
-    return SavedModel(config, loaded, head)
+    return SavedModel(config, loaded, head, KnownTexts.load(folder, loaded.pooled_width))
 
 
 def load_config(folder: Path) -> ModelConfig:

@@ -8,11 +8,13 @@ For texts see `FusionClassifier`, which extracts the features itself.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from numbers import Integral
 from typing import Any, Self
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
@@ -35,7 +37,7 @@ from fusion_classifier.errors import DataError, UsageError
 from fusion_classifier.features.arrays import Features, PooledFeatures
 from fusion_classifier.fusion.registry import head_config
 from fusion_classifier.training.data import LabelledFeatures
-from fusion_classifier.training.loop import predict_logits
+from fusion_classifier.training.loop import predict_logits, predict_transform
 
 Shape = int | Sequence[int]
 
@@ -61,7 +63,7 @@ class FusionHeadClassifier(
     Attributes:
         n_features_in_: Number of columns D of X.
         feature_names_in_: Their names, if X has some.
-        classes_, history_, head_, config_, card_: As of `FusionClassifier`.
+        classes_, history_, head_, config_, card_, known_: As of `FusionClassifier`.
     """
 
     def __init__(
@@ -147,20 +149,40 @@ class FusionHeadClassifier(
             )
         return [(X[rows], targets[rows], weights[rows]) for rows in (~held, held)], classes
 
-    def predict(self, X: np.ndarray) -> np.ndarray:
-        """The most probable label of each row: (N,). Multi-label: an indicator matrix (N, C) of 0 and 1."""
-        probabilities = self.predict_proba(X)  # checks first that there is a model
-        answers = self.config_.decision.labels(probabilities)
+    def predict(self, X: np.ndarray, *, reject_unknown: float | None = None) -> np.ndarray:
+        """The most probable label of each row: (N,). Multi-label: an indicator matrix (N, C) of 0 and 1.
+
+        Args:
+            X: Features (N, D).
+            reject_unknown: As of `FusionClassifier.predict`. Default: every row gets a label.
+        """
+        logits, decision = self._logits(X), self.config_.decision
+        answers = decision.labels(decision.probabilities(logits))
+        if reject_unknown is not None:
+            return self._rejecting(answers, self.unknown_score(X), reject_unknown)
         labels: np.ndarray = self.classes_[answers] if answers.ndim == 1 else answers
         return labels
 
     def predict_proba(self, X: np.ndarray) -> np.ndarray:
         """Calibrated probability of each label: (N, C), float32, columns as in `classes_`."""
+        return self.config_.decision.probabilities(self._logits(X))
+
+    def unknown_score(self, X: np.ndarray) -> np.ndarray:
+        """How little each row resembles those of the training: (N,), float32, as of `FusionClassifier`."""
+        check_is_fitted(self)
+        known = self._known()
+        x = self._run(X, partial(predict_transform, unit=True)).numpy()
+        return known.score(x, self.config_.decision.log_odds(self._logits(X)))
+
+    def _logits(self, X: np.ndarray) -> torch.Tensor:
+        """Output of the head before calibration: (N, C)."""
+        return self._run(X, predict_logits)
+
+    def _run(self, X: np.ndarray, call: Callable[..., torch.Tensor]) -> torch.Tensor:
         check_is_fitted(self)
         X = validate_data(self, X, reset=False, dtype=np.float32)
         device = resolve_device(self.device)
-        logits = predict_logits(self.head_.to(device), _in_blocks(X, self.config_.blocks), len(X), device)
-        return self.config_.decision.probabilities(logits)
+        return call(self.head_.to(device), _in_blocks(X, self.config_.blocks), len(X), device)
 
     @classmethod
     def _of(cls, saved: SavedModel, card: str, name: str, device: Device, paths: Paths, encoders: Objects) -> Self:
@@ -168,7 +190,7 @@ class FusionHeadClassifier(
         if not config.blocks or paths or encoders:
             raise UsageError(f"{name}: reads texts, not features; use FusionClassifier.from_pretrained")
         loaded = cls(head=saved.made_of, blocks=config.blocks, seed=config.seed, device=device)
-        loaded._restore(config, saved.head, card)
+        loaded._restore(config, saved.head, card, saved.known)
         loaded.n_features_in_ = sum(map(math.prod, config.blocks.values()))
         if config.columns is not None:
             loaded.feature_names_in_ = np.array(config.columns, dtype=object)

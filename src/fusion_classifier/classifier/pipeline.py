@@ -6,7 +6,7 @@
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from fusion_classifier.features.store import FeatureStore
 from fusion_classifier.support.progress import Progress
 from fusion_classifier.training.data import LabelledFeatures
 from fusion_classifier.training.loop import Epoch, Trained, train
+from fusion_classifier.training.unknown import fit_known
 
 
 @dataclass(frozen=True)
@@ -87,4 +88,7 @@ def train_classifier(
     trained = train(
         given, training, train_data, valid_data, len(model.labels), model.seed, device, progress, on_epoch
     )
+    if training.known_texts:
+        known = fit_known(trained.head, trained.decision, train_data, valid_data, device, model.seed)
+        trained = replace(trained, known=known)
     return model.model_copy(update={"decision": trained.decision}), trained

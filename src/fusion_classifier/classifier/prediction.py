@@ -27,7 +27,7 @@ from fusion_classifier.errors import UsageError
 from fusion_classifier.features.arrays import Features, from_arrays
 from fusion_classifier.features.hashing import hash_texts
 from fusion_classifier.support.progress import QUIET
-from fusion_classifier.training.loop import inference_batches, predict_logits
+from fusion_classifier.training.loop import inference_batches, predict_logits, predict_transform
 
 CHUNK_TEXTS = 1024  # texts encoded at once: bounds memory whatever the number of texts
 
@@ -48,11 +48,21 @@ class TextPredictor(PretrainedClassifier):
     _loaded: list[LoadedEncoder] | None = None
     _objects: Objects = {}  # noqa: RUF012 - never changed in place
 
-    def predict(self, X: Iterable[str]) -> np.ndarray:
+    def predict(self, X: Iterable[str], *, reject_unknown: float | None = None) -> np.ndarray:
         """The most probable label of each text: (N,), in the type that `fit` was given.
 
         Multi-label: an indicator matrix (N, C) of 0 and 1, columns as in `classes_`.
+
+        Args:
+            X: N texts.
+            reject_unknown: Share of known texts that may be rejected by mistake, such as 0.05. With it the labels are
+                objects, and None where the text seems to belong to no class. Default: every text gets a label.
         """
+        if reject_unknown is not None:
+            self.unknown_threshold(reject_unknown)  # an error now, not after the texts are encoded
+            scored = list(self.predict_scored_stream(X))
+            answers = np.concatenate([np.empty(0, np.int64), *(p.argmax(1) for p, _ in scored)])
+            return self._rejecting(answers, np.concatenate([np.empty(0), *(s for _, s in scored)]), reject_unknown)
         probabilities = self.predict_proba(X)  # checks first that there is a model
         answers = self.config_.decision.labels(probabilities)
         labels: np.ndarray = self.classes_[answers] if answers.ndim == 1 else answers
@@ -72,6 +82,25 @@ class TextPredictor(PretrainedClassifier):
         for encoded in self._chunks(X):
             yield self.config_.decision.probabilities(self._run(encoded, predict_logits))
 
+    def unknown_score(self, X: Iterable[str]) -> np.ndarray:
+        """How little each text resembles those of the training: (N,), float32.
+
+        0 is an average known text, 1 a standard deviation stranger; see docs/unknown.md.
+
+        Raises:
+            UsageError: The classifier can't tell: it is multi-label, or of an earlier version.
+            DataError: As of `predict_proba`.
+        """
+        parts = [scores for _, scores in self.predict_scored_stream(X)]
+        return np.concatenate(parts) if parts else np.empty(0, dtype=np.float32)
+
+    def predict_scored_stream(self, X: Iterable[str]) -> Generator[tuple[np.ndarray, np.ndarray]]:
+        """`predict_proba` and `unknown_score` in chunks of up to 1,024 texts, in order and in constant memory."""
+        self._known()  # checks first that it can be told
+        for encoded in self._chunks(X):
+            logits = self._run(encoded, predict_logits)
+            yield self.config_.decision.probabilities(logits), self._scored(encoded, logits)
+
     def predict_logits(self, X: Sequence[str], side: Side = "right") -> torch.Tensor:
         """Output of the head before calibration: (N, C), float32, on the CPU; all texts in memory at once.
 
@@ -82,10 +111,24 @@ class TextPredictor(PretrainedClassifier):
         Raises:
             DataError: An empty text, or something that is not a text.
         """
+        return self._run(self._encoded_whole(X, side), predict_logits)
+
+    def predict_scored_logits(self, X: Sequence[str], side: Side = "right") -> tuple[torch.Tensor, np.ndarray | None]:
+        """`predict_logits` with `unknown_score`, or None where the classifier can't tell it."""
+        encoded = self._encoded_whole(X, side)
+        logits = self._run(encoded, predict_logits)
+        return logits, None if self.known_ is None else self._scored(encoded, logits)
+
+    def _encoded_whole(self, X: Sequence[str], side: Side) -> Encoded:
         self._check_fitted()
         texts = check_texts(X, "X")
-        encoded = [(encoder.config, encode(encoder, texts, side)) for encoder in self.load_encoders()]
-        return self._run(encoded, predict_logits)
+        return [(encoder.config, encode(encoder, texts, side)) for encoder in self.load_encoders()]
+
+    def _scored(self, encoded: Encoded, logits: torch.Tensor) -> np.ndarray:
+        """The unknown scores (N,) of encoded texts with these logits."""
+        known = self._known()
+        x = self._run(encoded, partial(predict_transform, unit=True)).numpy()
+        return known.score(x, self.config_.decision.log_odds(logits))
 
     def explain(self, text: str, label: str | float | None = None, *, most_spans: int = MOST_SPANS) -> Explanation:
         """Weight of each word for a label, from leaving each out in turn (docs/explain.md).
@@ -182,7 +225,7 @@ class TextPredictor(PretrainedClassifier):
         given = [encoders.get(one.config.name, one.config) for one in of_model]
         loaded = cls._unfitted(given, saved.made_of, saved.config.seed)
         loaded.device, loaded._objects = device, dict(encoders)
-        loaded._restore(saved.config.model_copy(update={"encoders": of_model}), saved.head, card)
+        loaded._restore(saved.config.model_copy(update={"encoders": of_model}), saved.head, card, saved.known)
         return loaded
 
     @classmethod

@@ -22,8 +22,10 @@ from fusion_classifier.classifier.folder import (
 from fusion_classifier.classifier.models import find_model
 from fusion_classifier.classifier.saved_encoders import without_places
 from fusion_classifier.config import Device
+from fusion_classifier.errors import UsageError
 from fusion_classifier.fusion.head import Head
 from fusion_classifier.support.hub import COMMIT_MESSAGE, hub_errors
+from fusion_classifier.training.known import DEFAULT_RATE, KnownTexts
 
 Paths = Mapping[str, str]  # places of weights by encoder name
 Objects = Mapping[str, Any]  # encoders that are Python objects, by name
@@ -37,6 +39,7 @@ class PretrainedClassifier(ModelHubMixin):
         config_: Content of `config.json`.
         head_: Trained head, a torch module.
         card_: Model card, Markdown.
+        known_: What tells texts of no class; None where it is not fitted.
     """
 
     # With a value the mixin keeps no copy of the parameters in each instance, which would disturb sklearn's clone.
@@ -46,6 +49,7 @@ class PretrainedClassifier(ModelHubMixin):
     config_: ModelConfig
     head_: Head
     card_: str
+    known_: KnownTexts | None = None
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "head_")
@@ -56,9 +60,46 @@ class PretrainedClassifier(ModelHubMixin):
 
             raise NotFittedError(f"this {type(self).__name__} is not fitted yet: call fit or from_pretrained")
 
-    def _restore(self, config: ModelConfig, head: Head, card: str) -> None:
+    def _restore(self, config: ModelConfig, head: Head, card: str, known: KnownTexts | None = None) -> None:
         """Set the fitted attributes."""
         self.config_, self.head_, self.card_, self.classes_ = config, head, card, config.classes
+        self.known_ = known
+
+    def unknown_threshold(self, rate: float = DEFAULT_RATE) -> float:
+        """The `unknown_score` above which `predict` with this `reject_unknown` answers None.
+
+        Args:
+            rate: Share of known texts that may be rejected by mistake, between 0 and 1. Default: 0.05.
+
+        Raises:
+            UsageError: The rate can't be, or the classifier can't tell.
+        """
+        return self._known().threshold(rate)
+
+    def _known(self) -> KnownTexts:
+        """What tells texts of no class.
+
+        Raises:
+            UsageError: The classifier does not have it.
+        """
+        self._check_fitted()
+        if self.config_.decision.multilabel:
+            raise UsageError(
+                "`reject_unknown`: not with several labels per text: a text of no class gets none by the labels' own "
+                "thresholds; leave it out"
+            )
+        if self.known_ is None:
+            raise UsageError(
+                "`reject_unknown`: this model has kept nothing of its training texts (an earlier version has trained "
+                "it, or `known_texts` was off); train it again"
+            )
+        return self.known_
+
+    def _rejecting(self, answers: np.ndarray, scores: np.ndarray, rate: float) -> np.ndarray:
+        """Labels (N,) as objects, None for the texts whose score (N,) is above the threshold."""
+        labels: np.ndarray = self.classes_[answers].astype(object)
+        labels[scores > self.unknown_threshold(rate)] = None
+        return labels
 
     def save_pretrained(
         self,
@@ -88,7 +129,7 @@ class PretrainedClassifier(ModelHubMixin):
         """
         self._check_fitted()
         folder = Path(save_directory)
-        save_model(folder, self.config_, self.head_, self.card_)
+        save_model(folder, self.config_, self.head_, self.card_, known=self.known_)
         if note := objects_note(self.config_):
             warnings.warn(f"{folder}: {note}", UserWarning, stacklevel=2)
         return self.push_to_hub(repo_id or folder.name, **push_to_hub_kwargs) if push_to_hub else None
@@ -129,7 +170,8 @@ class PretrainedClassifier(ModelHubMixin):
         with hub_errors(repo_id, revision, uploading=True), TemporaryDirectory() as temporary:
             api, folder = HfApi(token=token), Path(temporary) / "model"
             repo = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
-            save_model(folder, without_places(self.config_), self.head_, self.card_.replace(PLACE, repo))
+            card = self.card_.replace(PLACE, repo)
+            save_model(folder, without_places(self.config_), self.head_, card, known=self.known_)
             commit = api.upload_folder(
                 repo_id=repo,
                 folder_path=folder,

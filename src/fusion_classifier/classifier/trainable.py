@@ -85,5 +85,5 @@ class TrainableClassifier(PretrainedClassifier):
             model, training, train_data, valid_data, device, self._bars(), head=self.head
         )
         self.history_ = trained.history
-        self._restore(config, trained.head, model_card(config, training=training))
+        self._restore(config, trained.head, model_card(config, training=training), trained.known)
         self.classes_ = classes  # in the very dtype of `y`

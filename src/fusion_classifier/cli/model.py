@@ -57,6 +57,13 @@ def predict_(
             "Answer null if no label has this probability; see risk_coverage in a run's metrics.json.", min=0, max=1
         ),
     ] = None,
+    reject_unknown: Annotated[
+        bool, option("Answer null, and unknown: true, where a text seems to belong to no class.")
+    ] = False,
+    false_alarm_rate: Annotated[
+        float | None,
+        option("Share of known texts that --reject-unknown may reject by mistake. Default: 0.05.", min=0, max=1),
+    ] = None,
     out: Annotated[
         Path | None, option("Write texts and answers of --file to a .csv, .jsonl or .parquet.", metavar="FILE")
     ] = None,
@@ -74,7 +81,7 @@ def predict_(
     from fusion_classifier.commands.predict import Predictions
 
     found, texts = model_and_texts(words or [], model, has_file=file is not None)
-    predictions = Predictions(found, paths, device, top_k, abstain)
+    predictions = Predictions(found, paths, device, top_k, abstain, _rate(reject_unknown, false_alarm_rate))
     if out is not None:
         if file is None or texts:
             raise UsageError("--out: goes with --file and without further texts")
@@ -85,11 +92,24 @@ def predict_(
     elif texts and file is None and not as_json and sys.stdout.isatty():
         from fusion_classifier.cli import tables
 
-        for text, row in predictions.rows(texts):
-            tables.print_prediction(text, row, top_k)
+        for text, row, unknown in predictions.rows(texts):
+            tables.print_prediction(text, row, top_k, unknown=unknown)
     else:
         for line in predictions.lines(texts, file, text_column):
             typer.echo(line)
+
+
+def _rate(reject_unknown: bool, false_alarm_rate: float | None) -> float | None:
+    """The wanted share of rejected known texts; None where nothing is to be rejected."""
+    if not reject_unknown:
+        if false_alarm_rate is not None:
+            raise UsageError("--false-alarm-rate: goes with --reject-unknown")
+        return None
+    from fusion_classifier.training.known import DEFAULT_RATE
+
+    if false_alarm_rate in (0, 1):
+        raise UsageError("--false-alarm-rate: must lie between 0 and 1, such as 0.05")
+    return DEFAULT_RATE if false_alarm_rate is None else false_alarm_rate
 
 
 @commands.command("explain", example='fec explain "I am so grateful to the driver" --label gratitude')

@@ -301,13 +301,16 @@ def print_export(agreement: Mapping[str, Any], files: Sequence[str], folder: Pat
         say(f"Next: python {folder / 'predict.py'} 'a text'  (needs onnxruntime, tokenizers and numpy only)")
 
 
-def print_prediction(text: str, row: Sequence[tuple[str, float, bool]], top_k: int | None = None) -> None:
+def print_prediction(
+    text: str, row: Sequence[tuple[str, float, bool]], top_k: int | None = None, *, unknown: bool = False
+) -> None:
     """A text's labels as bars, those of the answer in bold.
 
     Args:
         text: The text.
         row: Label, probability and whether it is in the answer, by falling probability.
         top_k: Number of labels. Default: those of the answer, and others that are not improbable.
+        unknown: Whether the text is rejected as one of no class.
     """
     shown = [one for one in row if one[2] or one[1] >= SHOWN_FROM] if top_k is None else row[:top_k]
     say(Text(text, "italic"))
@@ -319,7 +322,7 @@ def print_prediction(text: str, row: Sequence[tuple[str, float, bool]], top_k: i
     if rest and top_k is None:
         bars.add_row(Text(f"{rest} others, each below {100 * SHOWN_FROM:.0f} %", "dim"))
     if not any(given for *_, given in row):
-        bars.add_row(Text("no label is given", "dim"))
+        bars.add_row(Text("unknown: like no class" if unknown else "no label is given", "bold" if unknown else "dim"))
     console().print(bars, "")
 
 

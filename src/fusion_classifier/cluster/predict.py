@@ -24,10 +24,18 @@ from fusion_classifier.tasks.readers import texts_of
 BLOCK_BYTES = 2**17  # of texts: about a thousand, so that a small file, too, is shared out among the workers
 
 
-def predict_proba_ray(
-    model: str | Path, file: Path, text_column: str, encoder_paths: Mapping[str, str], engine: RayEngine
-) -> Generator[np.ndarray]:
-    """The calibrated probabilities of a file's texts, in order, in parts of (n, C), float32.
+def predict_ray(
+    model: str | Path,
+    file: Path,
+    text_column: str,
+    encoder_paths: Mapping[str, str],
+    engine: RayEngine,
+    *,
+    scored: bool = False,
+) -> Generator[tuple[np.ndarray, np.ndarray]]:
+    """The calibrated probabilities of a file's texts, in order, in parts of (n, C), and their unknown scores (n,).
+
+    All are float32. Unknown scores are 0 unless they are to be `scored`.
 
     Raises:
         UsageError: Ray can't be used.
@@ -51,11 +59,13 @@ def predict_proba_ray(
                     "encoder_paths": {name: str(user_path(at).absolute()) for name, at in encoder_paths.items()},
                     "engine": engine,
                     "threads": pool.cores,
+                    "scored": scored,
                 },
                 **pool.arguments(),
             )
             for row in rows_of(dataset):
-                yield np.frombuffer(row["probabilities"], dtype=np.float32).reshape(row["texts"], -1)
+                probabilities, scores = (np.frombuffer(row[name], np.float32) for name in ("probabilities", "scores"))
+                yield probabilities.reshape(row["texts"], -1), scores
 
 
 def _texts(file: Path, text_column: str) -> Any:
@@ -88,15 +98,25 @@ def _texts(file: Path, text_column: str) -> Any:
 class _Worker(Worker[TextPredictor]):
     """A worker with the classifier loaded."""
 
-    result = pa.schema({"texts": pa.int64(), "probabilities": pa.binary()})
+    result = pa.schema({"texts": pa.int64(), "probabilities": pa.binary(), "scores": pa.binary()})
 
-    def __init__(self, model: str, encoder_paths: dict[str, str], engine: RayEngine, threads: int) -> None:
+    def __init__(
+        self, model: str, encoder_paths: dict[str, str], engine: RayEngine, threads: int, *, scored: bool
+    ) -> None:
+        self.scored = scored
         super().__init__(
             lambda: TextPredictor.from_pretrained(model, device=engine.device, encoder_paths=encoder_paths),
             threads,
         )
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """One row with the probabilities of a batch of texts."""
-        texts = batch["text"].to_pylist()
-        return self.row(lambda model: {"texts": len(texts), "probabilities": model.predict_proba(texts).tobytes()})
+        """One row with the probabilities and unknown scores of a batch of texts."""
+        return self.row(lambda model: self._answer(model, batch["text"].to_pylist()))
+
+    def _answer(self, model: TextPredictor, texts: list[str]) -> dict[str, Any]:
+        if self.scored:
+            parts = zip(*model.predict_scored_stream(texts), strict=True)
+            probabilities, scores = (np.concatenate(part) for part in parts)
+        else:
+            probabilities, scores = model.predict_proba(texts), np.zeros(len(texts), np.float32)
+        return {"texts": len(texts), "probabilities": probabilities.tobytes(), "scores": scores.tobytes()}

@@ -5,13 +5,16 @@ A line is what transformers' text-classification pipeline returns: without `top_
 gives. Where the best probability is below `abstain` the label is null. A file has the text, `label` and `score`, or
 lists of these.
 
+With `reject_unknown` each object, or row of a file, also has `unknown` (true or false) and `unknown_score`. Where a
+text seems to belong to no class `unknown` is true and the label null; the score is that of the best label.
+
 Texts are read, encoded and written in blocks, so that memory does not grow with their number.
 """
 
 import csv
 import json
 import sys
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from itertools import chain, tee
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
 OUT_ENDINGS = (".csv", ".jsonl", ".parquet")
 PARQUET_ROWS = 16384  # per row group
 Write = Callable[[list[dict[str, Any]]], None]
+Part = tuple[np.ndarray, np.ndarray]  # probabilities (n, C) and unknown scores (n,) of some texts
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,7 @@ class Predictions:
         device: Device of the model.
         top_k: Number of labels per text. Default: the best one, or all that a multi-label model gives.
         abstain: Probability below which no label is given.
+        reject_unknown: Share of known texts that may be rejected as unknown by mistake. Default: none is rejected.
     """
 
     model: str | Path
@@ -57,23 +62,28 @@ class Predictions:
     device: Device = "auto"
     top_k: int | None = None
     abstain: float | None = None
+    reject_unknown: float | None = None
 
-    def rows(self, texts: Sequence[str]) -> Iterator[tuple[str, list[tuple[str, float, bool]]]]:
+    def rows(self, texts: Sequence[str]) -> Iterator[tuple[str, list[tuple[str, float, bool]], bool]]:
         """Each text with all labels and probabilities, the most probable first, and whether the label is given.
+
+        The last value says whether the text is rejected as unknown.
 
         Raises:
             FecError: A text is empty, or the model can't be used.
         """
         _check_given(texts)
         classifier = self._load()
-        names, decision = classifier.config_.labels, classifier.config_.decision
-        for text, row in zip(texts, classifier.predict_proba(texts), strict=True):
+        names, decision, answers = classifier.config_.labels, classifier.config_.decision, self._answers(classifier)
+        found = (pair for part in self._stream(classifier, texts) for pair in zip(*part, strict=True))
+        for text, (row, score) in zip(texts, found, strict=True):
+            unknown = answers.is_unknown(score)
             order = np.argsort(-row, kind="stable")
             if decision.multilabel:
                 given = decision.labels(row[None])[0].astype(bool)
             else:
                 given = (np.arange(len(row)) == order[0]) & (row >= (self.abstain or 0))
-            yield text, [(names[i], float(row[i]), bool(given[i])) for i in order]
+            yield text, [(names[i], float(row[i]), bool(given[i]) and not unknown) for i in order], unknown
 
     def lines(self, texts: Sequence[str], file: Path | None = None, text_column: str = "text") -> Iterator[str]:
         """One line of JSON per text: those given, then those of the file, in order.
@@ -86,9 +96,10 @@ class Predictions:
         _check_given(texts)
         from_file: Iterator[str] = iter(()) if file is None else _checked_file(file, text_column)[1]
         classifier = self._load()
-        for probabilities in classifier.predict_proba_stream(chain(texts, from_file)):
-            for row in probabilities:
-                yield json.dumps(self._answer(row, classifier), ensure_ascii=False)
+        answers = self._answers(classifier)
+        for part in self._stream(classifier, chain(texts, from_file)):
+            for row, score in zip(*part, strict=True):
+                yield json.dumps(answers.of(row, score), ensure_ascii=False)
 
     def to_file(
         self, file: Path, out: Path, text_column: str, progress: Progress, ray: "RayEngine | None" = None
@@ -107,25 +118,28 @@ class Predictions:
         lists = self.top_k is not None or classifier.config_.decision.multilabel
         if lists and out.suffix.lower() == ".csv":
             raise UsageError(f"`out`: several labels per text don't fit into {out}; end it in .jsonl or .parquet")
-        stream: Generator[np.ndarray]
+        stream: Generator[Part]
         if ray is None:
             kept, encoded = tee(texts)  # never further apart than a block
-            stream = classifier.predict_proba_stream(encoded)
+            stream = self._stream(classifier, encoded)
         else:
             if count is None:
                 raise UsageError("Ray's workers can't read the standard input of this process; give a file")
-            from fusion_classifier.cluster.predict import predict_proba_ray
+            from fusion_classifier.cluster.predict import predict_ray
 
-            kept, stream = texts, predict_proba_ray(self.model, file, text_column, self.encoder_paths, ray)
-        key, done = text_key(text_column), 0
+            scored = self.reject_unknown is not None
+            kept, stream = texts, predict_ray(self.model, file, text_column, self.encoder_paths, ray, scored=scored)
+        answers = self._answers(classifier)
+        columns = answers.columns(lists=lists)
+        key, done = text_key(text_column, columns), 0
         # The stream is closed when writing fails, too: Ray's workers must not wait for a reader that is gone.
         with closing(stream), progress.bar("predicting", total=count) as bar, atomic_file(out) as temporary:
-            with writer(temporary, key, lists=lists) as write:
-                for probabilities in stream:
-                    answers = [self._answer(row, classifier) for row in probabilities]
-                    write([{key: next(kept)} | flat(answer) for answer in answers])
-                    done += len(answers)
-                    bar.advance(len(answers))
+            with writer(temporary, key, columns) as write:
+                for part in stream:
+                    rows = [flat(answers.of(row, score)) for row, score in zip(*part, strict=True)]
+                    write([{key: next(kept)} | row for row in rows])
+                    done += len(rows)
+                    bar.advance(len(rows))
             bar.finish()
         return done
 
@@ -137,9 +151,57 @@ class Predictions:
             )
         return classifier
 
-    def _answer(self, row: np.ndarray, classifier: TextPredictor) -> object:
-        config = classifier.config_
-        return as_pipeline(row, config.labels, config.decision, self.top_k, self.abstain)
+    def _answers(self, classifier: TextPredictor) -> "Answers":
+        rate, config = self.reject_unknown, classifier.config_
+        threshold = None if rate is None else classifier.unknown_threshold(rate)
+        return Answers(config.labels, config.decision, self.top_k, self.abstain, threshold)
+
+    def _stream(self, classifier: TextPredictor, texts: Iterable[str]) -> Generator[Part]:
+        """Probabilities of some texts, and how unknown they are if that is asked for, else 0."""
+        if self.reject_unknown is not None:
+            yield from classifier.predict_scored_stream(texts)
+            return
+        for probabilities in classifier.predict_proba_stream(texts):
+            yield probabilities, np.zeros(len(probabilities), np.float32)
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What is answered for probabilities and unknown scores; the attributes are those of `Predictions`.
+
+    Attributes:
+        threshold: Unknown score above which a text is rejected. None: that is not asked for.
+    """
+
+    names: Sequence[str]
+    decision: Decision
+    top_k: int | None = None
+    abstain: float | None = None
+    threshold: float | None = None
+
+    def is_unknown(self, score: float) -> bool:
+        """Whether a text with this unknown score is rejected."""
+        return self.threshold is not None and bool(score > self.threshold)
+
+    def of(self, row: np.ndarray, score: float = 0.0) -> Any:
+        """The answer for a text with the probabilities `row`, (C,), and this unknown score."""
+        answer = as_pipeline(row, self.names, self.decision, self.top_k, self.abstain)
+        if self.threshold is None:
+            return answer
+        unknown = self.is_unknown(score)
+        found = {"unknown": unknown, "unknown_score": float(score)}
+        answers: list[dict[str, object]] = answer if isinstance(answer, list) else [answer]
+        if unknown:
+            answers = [{"label": None, "score": float(row.max())}]
+        answers = [one | found for one in answers]
+        return answers if isinstance(answer, list) else answers[0]
+
+    def columns(self, *, lists: bool) -> dict[str, str]:
+        """Columns of an answer in a file, as `flat` makes them, with their types in Parquet."""
+        kinds = (
+            {"labels": "list<string>", "scores": "list<float>"} if lists else {"label": "string", "score": "float"}
+        )
+        return kinds | ({} if self.threshold is None else {"unknown": "bool", "unknown_score": "float"})
 
 
 def explain_text(
@@ -191,7 +253,7 @@ def _checked_file(path: Path, text_column: str) -> tuple[int | None, Iterator[st
 
 def as_pipeline(
     row: np.ndarray, names: Sequence[str], decision: Decision, top_k: int | None, abstain: float | None
-) -> object:
+) -> Any:
     """The answer for one text with the probabilities `row`, (C,); see the module's docstring."""
     order = np.argsort(-row, kind="stable")
     if top_k is None and decision.multilabel:
@@ -207,46 +269,51 @@ def flat(answer: Any) -> dict[str, object]:
     """An answer as columns."""
     if isinstance(answer, dict):
         return answer
-    return {"labels": [one["label"] for one in answer], "scores": [one["score"] for one in answer]}
+    several = {"labels": [one["label"] for one in answer], "scores": [one["score"] for one in answer]}
+    return several | {name: answer[0][name] for name in ("unknown", "unknown_score") if answer and name in answer[0]}
 
 
-def text_key(text_column: str) -> str:
-    """The name of the texts' column beside the answers, different from theirs."""
-    return text_column if text_column not in ("label", "score", "labels", "scores") else "text"
+def text_key(text_column: str, columns: Collection[str] = ()) -> str:
+    """The name of the texts' column beside the answers' `columns`, different from theirs."""
+    return text_column if text_column not in ("label", "score", "labels", "scores", *columns) else "text"
 
 
 @contextmanager
-def writer(path: Path, key: str, *, lists: bool) -> Iterator[Write]:
+def writer(path: Path, key: str, columns: Mapping[str, str]) -> Iterator[Write]:
     """A function that writes rows into a new file, whose ending says the format.
 
     Args:
         path: The file.
         key: Name of the texts' column.
-        lists: Whether a row has lists of labels and scores.
+        columns: The answers' columns, with their types.
     """
     ending = path.suffix.lower()
     if ending == ".parquet":
-        with _parquet_writer(path, key, lists) as write:
+        with _parquet_writer(path, key, columns) as write:
             yield write
     elif ending == ".csv":
         with path.open("w", encoding="utf-8", newline="") as file:
-            rows = csv.DictWriter(file, [key, "label", "score"])
+            rows = csv.DictWriter(file, [key, *columns])
             rows.writeheader()
-            yield rows.writerows
+            yield lambda given: rows.writerows(map(_in_csv, given))
     else:
         with path.open("w", encoding="utf-8", newline="\n") as file:
             yield lambda rows: file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
+def _in_csv(row: dict[str, Any]) -> dict[str, Any]:
+    """A row with true and false as JSON has them."""
+    return {name: str(value).lower() if isinstance(value, bool) else value for name, value in row.items()}
+
+
 @contextmanager
-def _parquet_writer(path: Path, key: str, lists: bool) -> Iterator[Write]:
+def _parquet_writer(path: Path, key: str, columns: Mapping[str, str]) -> Iterator[Write]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    columns: dict[str, Any] = {"label": pa.string(), "score": pa.float32()}
-    if lists:
-        columns = {f"{name}s": pa.list_(kind) for name, kind in columns.items()}
-    schema = pa.schema({key: pa.string()} | columns)
+    kinds = {"string": pa.string(), "float": pa.float32(), "bool": pa.bool_()}
+    kinds |= {f"list<{name}>": pa.list_(kind) for name, kind in kinds.items()}
+    schema = pa.schema({key: pa.string()} | {name: kinds[kind] for name, kind in columns.items()})
     waiting: list[dict[str, Any]] = []
     with pq.ParquetWriter(path, schema) as parquet:
 

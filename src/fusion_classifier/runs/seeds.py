@@ -1,6 +1,6 @@
 """The trained seeds of a run: each is a model folder with the history of its training.
 
-seeds/<seed>/config.json, model.safetensors, README.md     as `save_model` writes them
+seeds/<seed>/config.json, model.safetensors, …              as `save_model` writes them
 seeds/<seed>/training.json                                 best epoch, history
 """
 
@@ -29,7 +29,7 @@ def save_seed(out: Path, model: ModelConfig, trained: Trained, training: Trainin
     """Write a trained seed in one step; `streamed` says whether features were read from the store in blocks."""
     card = model_card(model, training=training)
     files = {TRAINING_FILE: json.dumps(record_of(trained) | {"streamed": streamed}, indent=1)}
-    save_model(seed_folder(out, model.seed), model, trained.head, card, files)
+    save_model(seed_folder(out, model.seed), model, trained.head, card, files, trained.known)
 
 
 def record_of(trained: Trained) -> dict[str, Any]:
@@ -74,4 +74,4 @@ def read_seed(folder: Path, seed: int) -> tuple[ModelConfig, Trained]:
         raise FecError(f"{error}; delete {folder} to train seed {seed} again") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise FecError(f"{folder}: can't be read ({error}); delete it to train seed {seed} again") from error
-    return saved.config, Trained(saved.head, saved.config.decision, seed, best_epoch, history)
+    return saved.config, Trained(saved.head, saved.config.decision, seed, best_epoch, history, saved.known)

@@ -10,6 +10,7 @@ import torch
 from fusion_classifier.classifier.prediction import TextPredictor
 from fusion_classifier.encoders.loading import only_transformers
 from fusion_classifier.encoders.tokenization import Side
+from fusion_classifier.errors import UsageError
 from fusion_classifier.serving.errors import ServiceError
 
 WARM_UP = "A first text, so that nobody waits for what only the first one needs."
@@ -25,10 +26,14 @@ class Length(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """The model's output for a text: logits and calibrated probabilities, (C,) each, float32."""
+    """The model's output for a text: logits and calibrated probabilities, (C,) each, float32, and how unknown it is.
+
+    `unknown` is None where the model can't tell.
+    """
 
     logits: np.ndarray
     probabilities: np.ndarray
+    unknown: float | None = None
 
 
 class ServedModel:
@@ -87,12 +92,37 @@ class ServedModel:
         Raises:
             ServiceError: A score is NaN.
         """
-        logits = self.classifier.predict_logits(texts, side)
+        logits, unknown = self.classifier.predict_scored_logits(texts, side)
         if not torch.isfinite(logits).all():
             raise ServiceError("Backend", "score is NaN")
         probabilities = self.classifier.config_.decision.probabilities(logits)
-        return [Scores(*both) for both in zip(logits.numpy(), probabilities, strict=True)]
+        scores = [None] * len(texts) if unknown is None else unknown.tolist()
+        return [Scores(*one) for one in zip(logits.numpy(), probabilities, scores, strict=True)]
 
-    def ranked(self, values: np.ndarray) -> list[dict[str, Any]]:
-        """All labels with their values, (C,), highest first, as `Prediction` describes them."""
-        return [{"score": float(values[i]), "label": self.labels[i]} for i in np.argsort(-values, kind="stable")]
+    def unknown_threshold(self, rate: float) -> float:
+        """The unknown score above which this share of known texts lies.
+
+        Raises:
+            ServiceError: The model can't tell.
+        """
+        try:
+            return self.classifier.unknown_threshold(rate)
+        except UsageError as error:
+            raise ServiceError("Validation", str(error)) from None
+
+    def ranked(self, scores: Scores, *, raw: bool = False, threshold: float | None = None) -> list[dict[str, Any]]:
+        """All labels of a text, the highest score first, as `Prediction` describes them.
+
+        Args:
+            scores: The model's output for the text.
+            raw: Whether scores are logits.
+            threshold: Unknown score above which the text is rejected. None: that is not asked for.
+        """
+        values = scores.logits if raw else scores.probabilities
+        order = np.argsort(-values, kind="stable")
+        ranked: list[dict[str, Any]] = [{"score": float(values[i]), "label": self.labels[i]} for i in order]
+        if threshold is None or scores.unknown is None:
+            return ranked
+        found = {"unknown": scores.unknown > threshold, "unknown_score": scores.unknown}
+        answers = [ranked[0] | {"label": None}] if found["unknown"] else ranked
+        return [one | found for one in answers]

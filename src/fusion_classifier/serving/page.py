@@ -20,7 +20,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import FileResponse, Response
 from starlette.staticfiles import StaticFiles
 
-from fusion_classifier.commands.predict import as_pipeline, flat, text_key, writer
+from fusion_classifier.commands.predict import Answers, as_pipeline, flat, text_key, writer
 from fusion_classifier.errors import DataError
 from fusion_classifier.serving.errors import ServiceError, in_json_terms
 from fusion_classifier.serving.service import ServiceDep
@@ -75,7 +75,7 @@ async def predict(
     key = text_key(text_column)
     with tempfile.TemporaryDirectory(prefix="fec-") as folder:
         answers = Path(folder) / f"answers.{kind}"
-        with writer(answers, key, lists=decision.multilabel) as write:
+        with writer(answers, key, Answers(model.labels, decision).columns(lists=decision.multilabel)) as write:
             # A request's worth at a time: other clients' texts come in between.
             for start in range(0, len(texts), settings.max_client_batch_size):
                 part = texts[start : start + settings.max_client_batch_size]

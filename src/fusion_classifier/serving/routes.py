@@ -2,6 +2,7 @@
 
 {"inputs": "a text"}            [{"score": …, "label": …}, …], highest score first
 {"inputs": [["a"], ["b"]]}      a list of such lists
+{"inputs": …, "reject_unknown": true}   the same with "unknown" and "unknown_score"; of no class: [{"label": null, …}]
 """
 
 from typing import Any
@@ -25,10 +26,11 @@ async def predict(body: PredictRequest, request: Request, service: ServiceDep) -
     if len(texts) > most:
         message = f"batch size {len(texts)} > maximum allowed batch size {most}"
         raise ServiceError("Validation", message, 413)
+    threshold = service.model.unknown_threshold(body.false_alarm_rate) if body.reject_unknown else None
     scores = await service.scores(
         request, texts, truncate=service.truncates(body.truncate), side=body.side, batch=body.is_batch
     )
-    answers = [service.model.ranked(one.logits if body.raw_scores else one.probabilities) for one in scores]
+    answers = [service.model.ranked(one, raw=body.raw_scores, threshold=threshold) for one in scores]
     read = {"characters": sum(map(len, texts)), "tokens": read_by(request)["tokens"]}
     return JSONResponse(
         answers if body.is_batch else answers[0],

@@ -11,6 +11,7 @@ from fusion_classifier.config import ServerSettings
 from fusion_classifier.encoders.tokenization import Side
 from fusion_classifier.serving.errors import ServiceError
 from fusion_classifier.serving.model import ServedModel
+from fusion_classifier.training.known import DEFAULT_RATE
 from fusion_classifier.version import __version__
 
 # Only described here: `Service.check_text` checks texts, since an empty one has its own type of error.
@@ -35,6 +36,10 @@ class PredictRequest(BaseModel):
     """Cut texts that are too long instead of refusing them. Default: as the server was started."""
     truncation_direction: Literal["left", "right", "Left", "Right"] = "right"
     """Where they are cut: left loses the start, right the end."""
+    reject_unknown: StrictBool = False
+    """Say of each text whether it seems to belong to no class; the label of such a text is null."""
+    false_alarm_rate: float = Field(default=DEFAULT_RATE, gt=0, lt=1)
+    """Share of known texts that `reject_unknown` may reject by mistake."""
 
     @property
     def is_batch(self) -> bool:
@@ -68,12 +73,20 @@ class Prediction(BaseModel):
     """A label with its score."""
 
     score: float = Field(description="Calibrated probability, or with raw_scores the logit.", examples=[0.5])
-    label: str = Field(examples=["admiration"])
+    label: str | None = Field(
+        description="Null with reject_unknown, for a text of no class.", examples=["admiration"]
+    )
+    unknown: bool | None = Field(
+        default=None, description="With reject_unknown: whether the text seems to belong to no class."
+    )
+    unknown_score: float | None = Field(
+        default=None, description="With reject_unknown: 0 for an average known text, higher for a stranger one."
+    )
 
 
 PredictResponse = Annotated[
     Annotated[list[Prediction], Field(title="Single")] | Annotated[list[list[Prediction]], Field(title="Batch")],
-    Field(description="Labels, highest score first; for a batch one list per text"),
+    Field(description="Labels, highest score first; for a batch one list per text. A rejected text has one entry."),
 ]
 
 
@@ -110,6 +123,7 @@ class Info(BaseModel):
     id2label: dict[str, str]
     multilabel: bool = Field(description="Whether a text may have any number of labels")
     thresholds: dict[str, float] | None = Field(description="Multi-label: probability from which a label is given")
+    rejects_unknown: bool = Field(description="Whether the model can tell texts of no class")
     head: str
     encoders: list[EncoderInfo]
     max_input_length: int = Field(description="Tokens of a text, special tokens included, that all encoders read")
@@ -147,6 +161,7 @@ class Info(BaseModel):
             id2label=id2label,
             multilabel=config.decision.multilabel,
             thresholds=None if thresholds is None else dict(zip(model.labels, thresholds, strict=True)),
+            rejects_unknown=model.classifier.known_ is not None,
             head=config.head.name,
             encoders=encoders,
             max_input_length=model.max_input_length,

@@ -32,6 +32,7 @@ from fusion_classifier.training.data import (
     tokens_of,
 )
 from fusion_classifier.training.decision import Decision
+from fusion_classifier.training.known import KnownTexts
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +65,7 @@ class Trained:
         seed: Seed of the training.
         best_epoch: Number of the best epoch, from 1.
         history: Figures of every epoch; of a head that is fitted once, such as scikit-learn's, a single one.
+        known: What tells texts of no class (unknown.py); None where it is not fitted.
     """
 
     head: Head
@@ -71,6 +73,7 @@ class Trained:
     seed: int
     best_epoch: int
     history: tuple[Epoch, ...]
+    known: KnownTexts | None = None
 
     @property
     def best(self) -> Epoch:
@@ -367,10 +370,15 @@ def predict_logits(
 
 
 def predict_transform(
-    head: Head, features: Mapping[str, Features | StoredFeatures], count: int, device: torch.device
+    head: Head,
+    features: Mapping[str, Features | StoredFeatures],
+    count: int,
+    device: torch.device,
+    *,
+    unit: bool = False,
 ) -> Tensor:
-    """`Head.transform` of all texts in order: (N, D), float32, on the CPU."""
-    return _predict(head, head.transform, features, count, device)
+    """`Head.transform`, or with `unit` `Head.unit_vectors`, of all texts in order: (N, D), float32, on the CPU."""
+    return _predict(head, head.unit_vectors if unit else head.transform, features, count, device)
 
 
 @torch.inference_mode()

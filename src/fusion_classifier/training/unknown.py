@@ -1,0 +1,127 @@
+"""Fits the score for texts that belong to no class (known.py) after training, on known texts alone.
+
+What is kept of the training texts is small: at most MOST_TEXTS of them, each on WIDTH directions, in 8 bits. Only
+these are compared, so memory and time do not grow with the data.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fusion_classifier.fusion.head import Head
+from fusion_classifier.training.data import LabelledFeatures, blocks
+from fusion_classifier.training.decision import Decision
+from fusion_classifier.training.known import BLOCK, TINY, KnownTexts, nearest, projected, unit
+from fusion_classifier.training.loop import predict_logits, predict_transform
+
+MOST_TEXTS = 8192
+WIDTH = 256
+BASIS_TEXTS = 4096  # on which the directions are computed
+HELD_TEXTS = 4096  # held-out texts that are looked at
+SCORES = 1000  # kept
+
+
+def fit_known(
+    head: Head,
+    decision: Decision,
+    train_data: LabelledFeatures,
+    held_data: LabelledFeatures,
+    device: torch.device,
+    seed: int = 0,
+    out_of_fold: Tensor | None = None,
+) -> KnownTexts | None:
+    """Fit the score of a trained head; None for a multi-label task, where a text may have no label anyway.
+
+    Args:
+        head: Trained head.
+        decision: Its calibration.
+        train_data: Texts that it was trained on.
+        held_data: Texts that it was not trained on; not looked at with `out_of_fold`.
+        device: Device that computes.
+        seed: Seed of the choice of texts.
+        out_of_fold: Logits of the training texts (N, C) by heads that were trained without them. Then these texts
+            take the place of held-out ones, each compared with the others.
+    """
+    if decision.multilabel:
+        return None
+    order = np.random.default_rng(seed)
+    chosen = _by_class(train_data.labels, MOST_TEXTS, order)
+    basis = _directions(_unit_vectors(head, train_data, chosen[:BASIS_TEXTS], device), seed)
+    directions = basis.astype(np.float32)
+    on_basis = np.concatenate(
+        [
+            projected(_unit_vectors(head, train_data, chosen[rows], device), directions)
+            for rows in blocks(len(chosen), BLOCK)
+        ]
+    )
+    largest = np.maximum(np.abs(on_basis).max(1, keepdims=True), TINY)
+    vectors = np.round(on_basis * (127 / largest)).astype(np.int8)
+    stored = unit(vectors.astype(np.float32))
+    if out_of_fold is None:
+        rows = order.permutation(len(held_data))[:HELD_TEXTS]
+        near = nearest(projected(_unit_vectors(head, held_data, rows, device), directions), stored)
+        logits = _logits(head, held_data, rows, device)
+    else:
+        rows = np.arange(min(len(stored), HELD_TEXTS))
+        near, logits = nearest(stored[rows], stored, own=rows), out_of_fold[chosen[rows]]
+    return _calibrated(basis, vectors, np.stack([-decision.log_odds(logits).max(1), -near]))
+
+
+def _calibrated(basis: np.ndarray, vectors: np.ndarray, parts: np.ndarray) -> KnownTexts:
+    """With mean, spread and quantiles of doubt and distance (2, S) of held-out texts."""
+    centre, spread = parts.mean(1), _spread(parts)
+    both = ((parts - centre[:, None]) / spread[:, None]).sum(0)
+    centre = np.append(centre, both.mean()).astype(np.float32)
+    spread = np.append(spread, _spread(both[None])).astype(np.float32)
+    known = KnownTexts(basis, vectors, centre, spread, np.empty(0, np.float32))
+    scores = np.sort(known.standardized(parts))
+    if len(scores) > SCORES:
+        scores = scores[np.linspace(0, len(scores) - 1, SCORES).round().astype(int)]
+    return replace(known, scores=scores)
+
+
+def _by_class(labels: np.ndarray, most: int, order: np.random.Generator) -> np.ndarray:
+    """At most so many rows in random order, as many of each label (N,) as there are, or as of the others."""
+    rows = order.permutation(len(labels))
+    if len(rows) <= most:
+        return rows
+    # The first of each label come before the second of each, and so on.
+    by_label = rows[np.argsort(labels[rows], kind="stable")]
+    starts = np.flatnonzero(np.diff(labels[by_label], prepend=-1))
+    place = np.arange(len(rows)) - np.repeat(starts, np.diff(np.append(starts, len(rows))))
+    chosen = by_label[np.argsort(place, kind="stable")[:most]]
+    return order.permutation(chosen)
+
+
+def _directions(x: np.ndarray, seed: int) -> np.ndarray:
+    """The directions (D, K) that hold most of vectors (N, D): their first right singular vectors, float16."""
+    from sklearn.utils.extmath import randomized_svd  # noqa: PLC0415  # prediction imports no scikit-learn
+
+    _, _, directions = randomized_svd(x, min(WIDTH, *x.shape), n_iter=2, random_state=seed)
+    return np.ascontiguousarray(directions.T).astype(np.float16)
+
+
+def _unit_vectors(head: Head, data: LabelledFeatures, rows: np.ndarray, device: torch.device) -> np.ndarray:
+    """`Head.unit_vectors` of some texts, (n, D), float32."""
+    parts = []
+    for part in blocks(len(rows), BLOCK):
+        features = {name: values.take(rows[part]) for name, values in data.features.items()}
+        parts.append(predict_transform(head, features, len(part), device, unit=True).numpy())
+    return np.concatenate(parts)
+
+
+def _logits(head: Head, data: LabelledFeatures, rows: np.ndarray, device: torch.device) -> Tensor:
+    """Logits of some texts, (n, C)."""
+    parts = []
+    for part in blocks(len(rows), BLOCK):
+        features = {name: values.take(rows[part]) for name, values in data.features.items()}
+        parts.append(predict_logits(head, features, len(part), device))
+    return torch.cat(parts)
+
+
+def _spread(parts: np.ndarray) -> np.ndarray:
+    """Standard deviation of each row; 1 where all values are the same, as those of a single text are."""
+    found = parts.std(1)
+    return np.where(found > TINY, found, 1.0)
