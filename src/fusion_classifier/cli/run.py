@@ -44,6 +44,10 @@ def run_(
     options: RunOptions,
     tracking: TrackingOptions,
     place: PlaceOptions,
+    unknown: Annotated[
+        Path | None,
+        option("File of texts that belong to no class, to measure how well they are told.", metavar="FILE"),
+    ] = None,
     report: Annotated[bool, option("Whether to write report.html, the run as a page.", hidden=True)] = True,
     as_json: Json = False,
 ) -> None:
@@ -61,7 +65,7 @@ def run_(
     work, folder = place.workspace(loaded), options.folder(loaded.name)
     say_gaps(loaded, work)
     tracked = tracking.tracking(config, loaded.name, folder, work)
-    result = run(config, loaded, folder, work, overwrite=options.overwrite, tracking=tracked)
+    result = run(config, loaded, folder, work, overwrite=options.overwrite, tracking=tracked, unknown=unknown)
     answer(result.metrics, as_json, lambda: tables.print_run(result.metrics, result.out))
     if report:
         # Last, so that a disk that is full by now does not keep the metrics from being shown.

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from fusion_classifier.cli.messages import in_options
 from fusion_classifier.evaluation.formats import BASELINE_METRICS, BASELINE_TITLES, METRIC_TITLES, format_metric, size
+from fusion_classifier.evaluation.unknown import UNKNOWN_TITLES
 
 if TYPE_CHECKING:
     from fusion_classifier.classifier.explanation import Explanation
@@ -110,6 +111,8 @@ def print_run(metrics: Mapping[str, Any], folder: Path) -> None:
         texts = metrics["rows"]["test"] - metrics["rows"]["test_without_overlap"]
         say(f"{texts:,} test texts also stand in train, up to case and punctuation; the last column leaves them out.")
     _show_baselines(metrics)
+    if "unknown" in metrics:
+        _show_unknown(metrics["unknown"])
     for warning in metrics["warnings"]:
         say(f"Warning: {in_options(warning)}", "yellow")
     say(f"\nWritten to {folder}: metrics.json, predictions.parquet, model/ and pictures. Next:")
@@ -137,6 +140,15 @@ def _show_baselines(metrics: Mapping[str, Any]) -> None:
         "Majority class: always the most frequent label.",
         "dim",
     )
+
+
+def _show_unknown(found: Mapping[str, Any]) -> None:
+    """How well texts of no class are told."""
+    cells = [str(format_metric(name, found["metrics"][name])) for name in UNKNOWN_TITLES]
+    title = f"Texts of no class: {found['texts']:,}, against {found['known_texts']:,} of {found['split']}"
+    show(title, UNKNOWN_TITLES.values(), [cells], right=0)
+    wanted = max(found["false_alarm_rate"], found["least_rate"])
+    say(f"In %; the last three at the threshold for {_percent(wanted)} % of known texts rejected.", "dim")
 
 
 def print_evaluation(figures: Mapping[str, Any]) -> None:

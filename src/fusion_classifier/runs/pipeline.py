@@ -48,6 +48,7 @@ from fusion_classifier.runs.features import extract_task, rows_of
 from fusion_classifier.runs.folder import METRICS_FILE, STAGES_FILE, claim, locked
 from fusion_classifier.runs.seeds import TRAINING_FILE, finished_seed, record_of, save_seed, seed_folder
 from fusion_classifier.runs.stages import Stages
+from fusion_classifier.runs.unknown import measure_unknown, read_unknown
 from fusion_classifier.support.files import atomic_file, atomic_folder, write_atomic
 from fusion_classifier.support.heap import kept_memory
 from fusion_classifier.tasks.label_doubts import label_doubts
@@ -161,15 +162,17 @@ def run(
     *,
     overwrite: bool = False,
     tracking: Tracking = NOT_TRACKED,
+    unknown: Path | None = None,
 ) -> Result:
     """Extract, train and evaluate; see the module's docstring for what it writes, `train_task` for the arguments.
 
-    A task without a test split is reported on validation.
+    A task without a test split is reported on validation. `unknown` is a file of texts that belong to no class.
     """
     task.split("train"), task.split("valid")  # an error now, not after hours of work
     splits = [name for name in SPLITS if name in task.splits]
     identities = [identify(encoder, work.device) for encoder in config.encoders]
     _check_labels(task)
+    strange = [] if unknown is None else read_unknown(unknown, config, task)
     with locked(out):
         claim(out, config, task, identities, work.device, overwrite=overwrite)
     doubts = label_doubts(task)
@@ -193,6 +196,9 @@ def run(
         figures = {name: measure(part, task) for name, part in parts.items()}
     times.append(time.perf_counter())
     metrics = _metrics(config, task, trained, figures) | baseline_figures(baselines, of_baselines)
+    if strange:
+        with stages.stage("unknown"):
+            metrics["unknown"] = measure_unknown(trained, strange, list(parts)[-1], task, identities, work)
     metrics |= {
         "warnings": doubts + _warnings(metrics, trained, list(parts.values())[-1], of_baselines),
         "encoded_texts": {report.encoder: report.encoded for report in reports},

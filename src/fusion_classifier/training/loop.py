@@ -35,6 +35,7 @@ from fusion_classifier.training.decision import Decision
 from fusion_classifier.training.known import KnownTexts
 
 logger = logging.getLogger(__name__)
+AnyFeatures = Mapping[str, Features | StoredFeatures]
 
 STATISTICS_ROWS = 256
 INFERENCE_ROWS = 1024
@@ -362,20 +363,13 @@ def inference_batches(lengths: np.ndarray | None, count: int, device: torch.devi
         start += size
 
 
-def predict_logits(
-    head: Head, features: Mapping[str, Features | StoredFeatures], count: int, device: torch.device
-) -> Tensor:
+def predict_logits(head: Head, features: AnyFeatures, count: int, device: torch.device) -> Tensor:
     """Logits of all texts in order: (N, C), float32, on the CPU."""
     return _predict(head, head, features, count, device)
 
 
 def predict_transform(
-    head: Head,
-    features: Mapping[str, Features | StoredFeatures],
-    count: int,
-    device: torch.device,
-    *,
-    unit: bool = False,
+    head: Head, features: AnyFeatures, count: int, device: torch.device, *, unit: bool = False
 ) -> Tensor:
     """`Head.transform`, or with `unit` `Head.unit_vectors`, of all texts in order: (N, D), float32, on the CPU."""
     return _predict(head, head.unit_vectors if unit else head.transform, features, count, device)

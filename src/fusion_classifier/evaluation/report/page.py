@@ -22,6 +22,7 @@ from fusion_classifier.evaluation.report.mistakes import confident_mistakes, con
 from fusion_classifier.evaluation.report.record import RunRecord
 from fusion_classifier.evaluation.report.text_map import text_map
 from fusion_classifier.evaluation.selective import at_coverages
+from fusion_classifier.evaluation.unknown import UNKNOWN_TITLES
 
 FOLDER = Path(__file__).parent
 COLUMNS = {"valid": "validation", "test": "test", "test_without_overlap": "test without overlap"}
@@ -64,6 +65,7 @@ def page_values(run: RunRecord) -> dict[str, Any]:
         "texts": len(part.labels),
         "by_tree": bool(run.label_tree) and any(run.order.names),
         "columns": [(name, title) for name, title in COLUMNS.items() if metrics.get(name) is not None],
+        "unknown_titles": UNKNOWN_TITLES,
         "titles": {name: title for name, title in METRIC_TITLES.items() if name in metrics[split]},
         "short_titles": SHORT_TITLES,
         "headline": MULTILABEL_HEADLINE if run.multilabel else HEADLINE,

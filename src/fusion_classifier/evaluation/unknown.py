@@ -1,0 +1,44 @@
+"""How well texts of no class are told from known ones, by a score that is higher for stranger texts."""
+
+import numpy as np
+
+# Titles of the figures: AUROC and AUPR over all thresholds, the others at one; texts of no class are the positives.
+UNKNOWN_TITLES = {
+    "auroc": "AUROC",
+    "aupr": "AUPR",
+    "f1": "F1",
+    "recall": "rejected, of no class",
+    "false_alarms": "rejected, known",
+}
+
+
+def unknown_figures(known: np.ndarray, unknown: np.ndarray, threshold: float) -> dict[str, float]:
+    """The figures of `UNKNOWN_TITLES`, all in [0, 1].
+
+    Args:
+        known: Scores of known texts (N,).
+        unknown: Scores of texts of no class (M,).
+        threshold: Score above which a text is rejected.
+    """
+    from sklearn.metrics import average_precision_score, roc_auc_score  # noqa: PLC0415  # slow to import
+
+    scores, truth = np.concatenate([known, unknown]), np.repeat([0, 1], [len(known), len(unknown)])
+    rejected = scores > threshold
+    hits = float((rejected & (truth == 1)).sum())
+    return {
+        "auroc": float(roc_auc_score(truth, scores)),
+        "aupr": float(average_precision_score(truth, scores)),
+        "f1": 2 * hits / float(rejected.sum() + len(unknown)),
+        "recall": hits / len(unknown),
+        "false_alarms": float((known > threshold).mean()),
+    }
+
+
+def over_seeds(figures: list[dict[str, float]]) -> dict[str, dict[str, object]]:
+    """Each figure's `mean`, `std` (n − 1) and `values` over seeds."""
+    found: dict[str, dict[str, object]] = {}
+    for name in figures[0]:
+        values = [one[name] for one in figures]
+        std = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+        found[name] = {"mean": float(np.mean(values)), "std": std, "values": values}
+    return found

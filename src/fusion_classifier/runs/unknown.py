@@ -1,0 +1,83 @@
+"""Measures how well a run's heads tell texts of no class, which are given as a file."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fusion_classifier.config import RunConfig
+from fusion_classifier.encoders.identity import EncoderIdentity
+from fusion_classifier.errors import DataError, FecError, UsageError
+from fusion_classifier.evaluation.unknown import over_seeds, unknown_figures
+from fusion_classifier.features.arrays import Features
+from fusion_classifier.features.extract import extract_features, open_features
+from fusion_classifier.features.stored import StoredFeatures
+from fusion_classifier.runs.context import Workspace
+from fusion_classifier.tasks.loaded import LoadedTask
+from fusion_classifier.tasks.readers import texts_of
+from fusion_classifier.training.known import DEFAULT_RATE, KnownTexts
+from fusion_classifier.training.loop import Trained, predict_logits, predict_transform
+
+
+def read_unknown(path: Path, config: RunConfig, task: LoadedTask) -> list[str]:
+    """The texts of no class in a file: the task's column of texts, or the lines of a .txt.
+
+    Raises:
+        UsageError: The run can't tell such texts.
+        DataError: The file can't be read, or has no text.
+    """
+    if task.multilabel:
+        raise UsageError("`unknown`: not with several labels per text: a text of no class gets none; leave it out")
+    if not config.training.known_texts:
+        raise UsageError("`unknown`: needs `known_texts`, by which texts of no class are told")
+    texts = list(texts_of(path, config.task.text_column))
+    if not texts:
+        raise DataError(f"{path}: has no text; give texts that belong to no class")
+    return texts
+
+
+def measure_unknown(
+    trained: Mapping[int, Trained],
+    texts: Sequence[str],
+    split: str,
+    task: LoadedTask,
+    identities: Sequence[EncoderIdentity],
+    work: Workspace,
+) -> dict[str, Any]:
+    """The section `unknown` of metrics.json: texts of no class against those of a split, at the default rate.
+
+    Raises:
+        FecError: A seed was trained by an earlier version, which can't tell such texts.
+    """
+    for identity in identities:
+        extract_features(texts, identity, work.store, work.device, work.progress)
+    known_texts = task.split(split).texts
+    parts = [open_features(part, identities, work.store, work.memory // 2) for part in (known_texts, texts)]
+    figures, held = [], []
+    for seed, one in trained.items():
+        if one.known is None:
+            raise FecError(
+                f"seed {seed} was trained by an earlier version, which can't tell texts of no class; train it again: "
+                "`overwrite`, or leave `unknown` out"
+            )
+        known, unknown = (_scores(one, one.known, part, work) for part in parts)
+        figures.append(unknown_figures(known, unknown, one.known.threshold(DEFAULT_RATE)))
+        held.append(len(one.known.scores))
+    return {
+        "texts": len(texts),
+        "known_texts": len(known_texts),
+        "split": split,
+        "false_alarm_rate": DEFAULT_RATE,
+        "least_rate": 1 / (min(held) + 1),
+        "metrics": over_seeds(figures),
+    }
+
+
+def _scores(
+    one: Trained, known: KnownTexts, features: Mapping[str, Features] | Mapping[str, StoredFeatures], work: Workspace
+) -> np.ndarray:
+    """Unknown scores (N,) of texts with these features."""
+    head, count = one.head.to(work.device), len(next(iter(features.values())))
+    x = predict_transform(head, features, count, work.device, unit=True).numpy()
+    return known.score(x, one.decision.log_odds(predict_logits(head, features, count, work.device)))
