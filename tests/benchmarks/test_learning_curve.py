@@ -223,3 +223,26 @@ def test_bad_input_is_a_sentence(
     assert found.returncode != 0
     assert named in found.stderr
     assert "Traceback" not in found.stderr
+
+
+@pytest.mark.slow
+def test_peers_are_trained_in_processes(
+    data: Path, bert_folder: Path, tmp_path: Path, module: Callable[[str], ModuleType]
+) -> None:
+    """Without this package on the path, as on the machine that they are for."""
+    out, copy = tmp_path / "peers.jsonl", tmp_path / "scripts"
+    copy.mkdir()
+    for name in ("curve_data", "curve_rows", "trained", "learning_curve_peers"):
+        (copy / f"{name}.py").write_bytes((SCRIPTS / f"{name}.py").read_bytes())
+    (copy / "fusion_classifier.py").write_text("raise ImportError('the peers need the package')", "utf-8")
+    command = [sys.executable, str(copy / "learning_curve_peers.py"), "--data", str(data), "--out", str(out)]
+    command += ["--encoder", str(bert_folder), "--datasets", "trec", "--systems", "finetune", "--sizes", "64,all"]
+    command += ["--draws", "0,1", "--workers", "2"]
+    first = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=os.environ)
+    assert first.returncode == 0, first.stderr
+    rows = {(row["n"], row["draw"], row["split"]): row for row in module("curve_rows").read_rows(out)}
+    assert set(rows) == {("all", draw, split) for draw in (0, 1) for split in ("valid", "test")}
+    assert rows["all", 0, "valid"]["setting"] == {"learning_rate": 1e-4, "epochs": 30}
+    again = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=os.environ)
+    assert again.returncode == 0, again.stderr
+    assert len(module("curve_rows").read_rows(out)) == len(rows)
