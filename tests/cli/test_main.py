@@ -154,6 +154,28 @@ def test_predict_writes_texts_and_answers_to_a_file(finished: tuple[Path, Path],
     ]
 
 
+def test_predict_rejects_what_is_like_no_class(finished: tuple[Path, Path], data: Path, tmp_path: Path) -> None:
+    texts = ("we won 3", "Q17: 1/2 + 3/4 = 5/4; see [9], [10] and {11}")
+    plain, rejecting = (
+        [json.loads(line) for line in result_of("predict", finished[0], *texts, *more).splitlines()]
+        for more in ((), ("--reject-unknown", "--false-alarm-rate", 0.3))
+    )
+    for before, after in zip(plain, rejecting, strict=True):
+        assert list(after) == ["label", "score", "unknown", "unknown_score"]
+        assert after["label"] == (None if after["unknown"] else before["label"])
+        assert after["score"] == pytest.approx(before["score"])
+    assert rejecting[1]["unknown"]
+    assert rejecting[1]["unknown_score"] > rejecting[0]["unknown_score"]
+    out = tmp_path / "answers.parquet"
+    result_of("predict", finished[0], "--file", data, "--text-column", "comment", "--reject-unknown", "--out", out)
+    rows = pq.read_table(out).to_pylist()
+    assert all(row["unknown"] == (row["label"] is None) for row in rows)
+    assert sum(row["unknown"] for row in rows) < 15
+    for wrong in (("--false-alarm-rate", 0.1), ("--reject-unknown", "--false-alarm-rate", 0)):
+        done = fec("predict", finished[0], "a text", *wrong)
+        assert (done.returncode, done.stderr.count("--false-alarm-rate")) == (2, 1)
+
+
 @pytest.mark.ray
 @pytest.mark.timeout(800)
 def test_ray_extracts_and_predicts_as_this_process_does(
@@ -172,11 +194,13 @@ def test_ray_extracts_and_predicts_as_this_process_does(
     answers = {}
     for name, engine in {"local": (), "ray": ray}.items():
         out = tmp_path / f"{name}.parquet"
-        assert "3,000 texts" in result_of("predict", finished[0], "--file", many, "--out", out, *engine)
+        command = ("predict", finished[0], "--file", many, "--reject-unknown", "--out", out)
+        assert "3,000 texts" in result_of(*command, *engine)
         answers[name] = pq.read_table(out).to_pydict()
     assert answers["ray"]["text"] == answers["local"]["text"] == texts
     assert answers["ray"]["label"] == answers["local"]["label"]
     np.testing.assert_allclose(answers["ray"]["score"], answers["local"]["score"], atol=1e-3)
+    np.testing.assert_allclose(answers["ray"]["unknown_score"], answers["local"]["unknown_score"], atol=0.01)
 
     elsewhere = ("extract", data, *columns, "-e", bert_folder, "--store", tmp_path / "other", *ray)
     for arguments, says in (

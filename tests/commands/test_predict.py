@@ -1,10 +1,12 @@
 """Predictions as lines and as files."""
 
+from pathlib import Path
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fusion_classifier.commands.predict import as_pipeline
+from fusion_classifier.commands.predict import Answers, as_pipeline, flat, writer
 from fusion_classifier.training.decision import Decision
 
 NAMES = ("anger", "fear", "joy")
@@ -34,3 +36,27 @@ def test_labels_over_their_thresholds_are_given_best_first() -> None:
     found = as_pipeline(np.array([0.6, 0.7, 0.8], dtype=np.float32), NAMES, decision, None, None)
     assert isinstance(found, list)
     assert [answer["label"] for answer in found] == ["fear", "anger"]
+
+
+@settings(deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), score=st.floats(-3, 3), top_k=st.sampled_from([None, 1, 2]))
+def test_a_text_of_no_class_has_no_label_and_says_so(seed: int, score: float, top_k: int | None) -> None:
+    row = np.random.default_rng(seed).dirichlet(np.ones(3)).astype(np.float32)
+    plain = Answers(NAMES, Decision(), top_k).of(row, score)
+    found = Answers(NAMES, Decision(), top_k, threshold=1.0).of(row, score)
+    said = {"unknown": score > 1, "unknown_score": score}
+    rejected = {"label": None, "score": float(row.max())}
+    expected = plain if isinstance(plain, list) else [plain]
+    expected = [one | said for one in ([rejected] if score > 1 else expected)]
+    assert found == (expected if top_k else expected[0])
+    columns = Answers(NAMES, Decision(), top_k, threshold=1.0).columns(lists=top_k is not None)
+    assert list(flat(found)) == list(columns) == [*flat(plain), "unknown", "unknown_score"]
+
+
+def test_true_and_false_in_a_csv_are_those_of_json(tmp_path: Path) -> None:
+    answers = Answers(NAMES, Decision(), threshold=1.0)
+    row = np.array([0.5, 0.25, 0.25], np.float32)
+    with writer(tmp_path / "a.csv", "text", answers.columns(lists=False)) as write:
+        write([{"text": text} | flat(answers.of(row, score)) for text, score in (("a", 2.0), ("b", 0.5))])
+    lines = (tmp_path / "a.csv").read_text("utf-8").splitlines()
+    assert lines == ["text,label,score,unknown,unknown_score", "a,,0.5,true,2.0", "b,anger,0.5,false,0.5"]

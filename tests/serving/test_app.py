@@ -1,5 +1,6 @@
 """The HTTP interface, asked over the network as clients ask it."""
 
+import copy
 import json
 import logging
 import socket
@@ -125,6 +126,35 @@ def test_raw_scores_are_logits(server: str, classifier: FusionClassifier) -> Non
     (row,) = classifier.predict_logits(["we won"]).tolist()
     scores = dict(zip(classifier.classes_.tolist(), row, strict=True))
     check(predict(server, "we won", raw_scores=True).json(), pytest.approx(scores, abs=1e-4).expected)
+
+
+def test_a_text_of_no_class_is_told_if_asked(server: str, classifier: FusionClassifier) -> None:
+    texts, rate = ["we won 3", "Q17: 1/2 + 3/4 = 5/4; see [9], [10] and {11}"], 0.3
+    unknown = classifier.unknown_score(texts).tolist()
+    assert [score > classifier.unknown_threshold(rate) for score in unknown] == [False, True]
+    inputs = [[text] for text in texts]
+    plain = predict(server, inputs).json()
+    known, strange = predict(server, inputs, reject_unknown=True, false_alarm_rate=rate).json()
+    assert [one.pop("unknown") for one in known + strange] == [False, False, False, True]
+    assert [one.pop("unknown_score") for one in known + strange] == pytest.approx(
+        [*[unknown[0]] * 3, unknown[1]], abs=1e-2
+    )
+    check(known, {one["label"]: one["score"] for one in plain[0]})
+    assert strange == [{"label": None, "score": pytest.approx(plain[1][0]["score"], abs=1e-5)}]
+    assert requests.get(f"{server}/info", timeout=60).json()["rejects_unknown"] is True
+    for wrong in (0, 1, "much"):
+        assert predict(server, "a", reject_unknown=True, false_alarm_rate=wrong).status_code == 422
+
+
+def test_a_model_that_can_not_tell_says_so(classifier: FusionClassifier, served: Served) -> None:
+    old = copy.copy(classifier)
+    old.known_ = None
+    with served(ServedModel(old, "old")) as address:
+        assert requests.get(f"{address}/info", timeout=60).json()["rejects_unknown"] is False
+        assert predict(address, "we won").status_code == 200
+        refused = predict(address, "we won", reject_unknown=True)
+    assert refused.status_code == 422
+    assert "train it again" in refused.json()["error"]
 
 
 def test_concurrent_clients_get_the_offline_answers(server: str, classifier: FusionClassifier) -> None:
