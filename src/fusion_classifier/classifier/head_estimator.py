@@ -165,7 +165,8 @@ class FusionHeadClassifier(
 
     def predict_proba(self, X: np.ndarray) -> np.ndarray:
         """Calibrated probability of each label: (N, C), float32, columns as in `classes_`."""
-        return self.config_.decision.probabilities(self._logits(X))
+        logits = self._logits(X)  # checks first that there is a model
+        return self.config_.decision.probabilities(logits)
 
     def unknown_score(self, X: np.ndarray) -> np.ndarray:
         """How little each row resembles those of the training: (N,), float32, as of `FusionClassifier`."""
