@@ -223,7 +223,8 @@ def main() -> int:
         for name in given.datasets:
             whole = list(cases(given.data / "small", name))
             few = [fewer(case, seed) for case in whole for seed in range(DRAWS if len(whole) == 1 else 1)]
-            for title, these in {name: whole} | ({} if given.no_few else {f"{name}, {FEW}": few}).items():
+            parts = {name: whole} if given.no_few else {name: whole, f"{name}, {FEW}": few}
+            for title, these in parts.items():
                 figures = []
                 for case in these:
                     extract_features([*case.train, *case.known, *case.unknown], identity, store, device, Progress())

@@ -57,6 +57,7 @@ def test_saved_and_loaded_it_predicts_the_same(fitted: FusionClassifier, tmp_pat
     assert {path.name for path in (tmp_path / "model").iterdir()} == {
         "README.md",
         "config.json",
+        "known.safetensors",
         "model.safetensors",
     }
     loaded = FusionClassifier.from_pretrained(tmp_path / "model")
