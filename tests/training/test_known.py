@@ -46,8 +46,10 @@ def test_at_most_the_rate_of_known_texts_is_above(seed: int, scores: int, rate: 
     if rate >= known.least_rate:
         assert above + 1 <= rate * (scores + 1) + 1e-6
         assert above + 2 > rate * (scores + 1) - 1e-6, "no stricter than it must be"
+        assert known.note(rate) is None
     else:
         assert known.threshold(rate) == known.scores[-1]
+        assert f"{scores:,} held-out texts" in str(known.note(rate))
 
 
 @pytest.mark.parametrize("rate", [0, 1, -0.1, float("nan"), True])

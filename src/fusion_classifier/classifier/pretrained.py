@@ -99,6 +99,8 @@ class PretrainedClassifier(ModelHubMixin):
         """Labels (N,) as objects, None for the texts whose score (N,) is above the threshold."""
         labels: np.ndarray = self.classes_[answers].astype(object)
         labels[scores > self.unknown_threshold(rate)] = None
+        if note := self._known().note(rate):
+            warnings.warn(note, UserWarning, stacklevel=3)
         return labels
 
     def save_pretrained(

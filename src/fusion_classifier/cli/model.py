@@ -81,7 +81,8 @@ def predict_(
     from fusion_classifier.commands.predict import Predictions
 
     found, texts = model_and_texts(words or [], model, has_file=file is not None)
-    predictions = Predictions(found, paths, device, top_k, abstain, _rate(reject_unknown, false_alarm_rate))
+    rate = _rate(reject_unknown, false_alarm_rate)
+    predictions = Predictions(found, paths, device, top_k, abstain, rate, say=progress().console.print)
     if out is not None:
         if file is None or texts:
             raise UsageError("--out: goes with --file and without further texts")

@@ -55,6 +55,7 @@ class Predictions:
         top_k: Number of labels per text. Default: the best one, or all that a multi-label model gives.
         abstain: Probability below which no label is given.
         reject_unknown: Share of known texts that may be rejected as unknown by mistake. Default: none is rejected.
+        say: Called with what the user should know. Default: nothing is said.
     """
 
     model: str | Path
@@ -63,6 +64,7 @@ class Predictions:
     top_k: int | None = None
     abstain: float | None = None
     reject_unknown: float | None = None
+    say: Callable[[str], None] = lambda _: None
 
     def rows(self, texts: Sequence[str]) -> Iterator[tuple[str, list[tuple[str, float, bool]], bool]]:
         """Each text with all labels and probabilities, the most probable first, and whether the label is given.
@@ -154,6 +156,8 @@ class Predictions:
     def _answers(self, classifier: TextPredictor) -> "Answers":
         rate, config = self.reject_unknown, classifier.config_
         threshold = None if rate is None else classifier.unknown_threshold(rate)
+        if rate is not None and classifier.known_ is not None and (note := classifier.known_.note(rate)):
+            self.say(note)
         return Answers(config.labels, config.decision, self.top_k, self.abstain, threshold)
 
     def _stream(self, classifier: TextPredictor, texts: Iterable[str]) -> Generator[Part]:

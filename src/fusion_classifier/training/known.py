@@ -77,6 +77,15 @@ class KnownTexts:
         """The lowest share of rejected known texts that so many held-out texts can tell."""
         return 1 / (len(self.scores) + 1)
 
+    def note(self, rate: float) -> str | None:
+        """What to say of a rate that is too low for so few held-out texts; None where it is not."""
+        if rate >= self.least_rate:
+            return None
+        return (
+            f"{len(self.scores):,} held-out texts can't tell a false-alarm rate of {rate:g}: about {self.least_rate:.2g} "
+            "of known texts will be rejected; train on more texts for a lower rate"
+        )
+
     def threshold(self, rate: float) -> float:
         """The score above which at most this share of known texts lies; below `least_rate` the highest that was seen.
 
