@@ -147,7 +147,12 @@ def test_saved_and_loaded_it_predicts_the_same(
     X, y = rows
     fitted = FusionHeadClassifier("fusion", blocks=blocks, training=FEW).fit(X, y)
     fitted.save_pretrained(tmp_path / "model")
-    assert {path.name for path in (tmp_path / "model").iterdir()} == {"README.md", "config.json", "model.safetensors"}
+    assert {path.name for path in (tmp_path / "model").iterdir()} == {
+        "README.md",
+        "config.json",
+        "known.safetensors",
+        "model.safetensors",
+    }
     loaded = FusionHeadClassifier.from_pretrained(tmp_path / "model")
     np.testing.assert_array_equal(loaded.predict_proba(X), fitted.predict_proba(X))
     assert loaded.predict(X).tolist() == fitted.predict(X).tolist()

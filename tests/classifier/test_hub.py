@@ -170,7 +170,7 @@ def test_what_is_pushed_comes_back_and_predicts_the_same_bits(
     assert printed.strip().endswith(f"/owner/moods/commit/{here['owner/moods']['sha']}")
     assert here["owner/moods"]["private"] is True
     files = here["owner/moods"]["files"]
-    assert set(files) - {".gitattributes"} == {"README.md", "config.json", "model.safetensors"}
+    assert set(files) - {".gitattributes"} == {"README.md", "config.json", "known.safetensors", "model.safetensors"}
     assert 'from_pretrained("owner/moods")' in files["README.md"].decode()
 
     code, printed, said = fec(capsys, "predict", "owner/moods", *TEXTS[:3], "--top-k", "3")

@@ -115,7 +115,12 @@ def test_a_scikit_learn_classifier_is_a_head(counts: FunctionEncoder, tmp_path: 
     assert search.best_params_["head__C"] == search.best_estimator_.head_.classifier.C
     with pytest.warns(UserWarning, match="letters"):
         fitted.save_pretrained(tmp_path / "model")
-    assert {path.name for path in (tmp_path / "model").iterdir()} == {"README.md", "config.json", "head.skops"}
+    assert {path.name for path in (tmp_path / "model").iterdir()} == {
+        "README.md",
+        "config.json",
+        "head.skops",
+        "known.safetensors",
+    }
     loaded = FusionClassifier.from_pretrained(tmp_path / "model", encoders={"letters": counts})
     np.testing.assert_allclose(loaded.predict_proba(TEXTS), fitted.predict_proba(TEXTS), atol=1e-3)
     assert clone(loaded).set_params(store=tmp_path / "store").fit(TEXTS, LABELS).score(TEXTS, LABELS) > 0.9

@@ -71,7 +71,7 @@ def test_a_seed_is_a_model_folder(out: Path, made: Made) -> None:
     for seed in (0, 1):
         folder = out / "seeds" / str(seed)
         names = {path.name for path in folder.iterdir()}
-        assert names == {"README.md", "config.json", "model.safetensors", "training.json"}
+        assert names == {"README.md", "config.json", "known.safetensors", "model.safetensors", "training.json"}
         assert load_config(folder).seed == seed
         loaded = FusionClassifier.from_pretrained(folder)
         line = json.loads(next(Predictions(folder).lines(["we won"])))

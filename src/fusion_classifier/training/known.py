@@ -82,8 +82,8 @@ class KnownTexts:
         if rate >= self.least_rate:
             return None
         return (
-            f"{len(self.scores):,} held-out texts can't tell a false-alarm rate of {rate:g}: about {self.least_rate:.2g} "
-            "of known texts will be rejected; train on more texts for a lower rate"
+            f"{len(self.scores):,} held-out texts can't tell a false-alarm rate of {rate:g}: about "
+            f"{self.least_rate:.2g} of known texts will be rejected; train on more texts for a lower rate"
         )
 
     def threshold(self, rate: float) -> float:
