@@ -21,6 +21,7 @@ import torch
 from rich.console import Console
 from safetensors.torch import load_file
 
+from fusion_classifier import FusionClassifier
 from fusion_classifier.cli.main import app
 from fusion_classifier.commands.tune import Tuned, tune_encoder
 from fusion_classifier.commands.tuned_folder import load_tuned_classifier
@@ -35,6 +36,7 @@ from fusion_classifier.runs.context import Workspace
 from fusion_classifier.support.progress import QUIET
 from fusion_classifier.tasks.loaded import LoadedTask, Split
 from fusion_classifier.tasks.named.demo import Demo
+from fusion_classifier.training.finetuned import Pass
 from fusion_classifier.training.loop import Epoch
 
 pytestmark = pytest.mark.slow  # many commands or trainings
@@ -73,7 +75,9 @@ def tune(work: Workspace, tmp_path: Path) -> Callable[..., Tuned]:
 
 
 def best_of(tuned: Tuned) -> Epoch:
-    return tuned.history[tuned.best_epoch - 1]
+    best = tuned.history[tuned.best_epoch - 1]
+    assert isinstance(best, Epoch)
+    return best
 
 
 def digest(folder: Path) -> str:
@@ -220,6 +224,89 @@ def test_lora_without_peft_says_how_to_get_it(
         tune(bert_folder, lora_rank=4)
 
 
+# --- contrastive -------------------------------------------------------------------------------------------
+
+
+def few(task: LoadedTask, *splits: str) -> LoadedTask:
+    """The task with these splits only."""
+    return replace(task, splits={name: task.splits[name] for name in splits})
+
+
+def test_contrastive_needs_neither_validation_nor_an_extra(
+    bert_folder: Path, tune: Callable[..., Tuned], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = importlib.util.find_spec
+    missing = ("accelerate", "peft")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name in missing else find(name, *a))
+    tuned = tune(bert_folder, objective="contrastive", task=few(task_of(12), "train"))
+    assert [type(epoch) for epoch in tuned.history] == [Pass] * 4
+    assert tuned.best_epoch == 4
+    assert tuned.record["valid"] is None
+    assert tuned.valid_logits.shape == (0, 3)
+    assert tuned.record["tuning"]["objective"] == "contrastive"
+    assert set(tuned.record["task"]["data"]) == {"train"}
+    assert json.loads((tuned.folder / "tuning.json").read_text()) == tuned.record
+    card = (tuned.folder / "README.md").read_text()
+    assert "contrastively" in card
+    assert "validation" not in card
+    base = identify(parse_encoder(str(bert_folder)), CPU).fingerprint
+    assert identify(parse_encoder(str(tuned.folder)), CPU).fingerprint != base == tuned.record["base"]["fingerprint"]
+
+
+def test_contrastive_is_measured_on_validation_if_there_is_one(bert_folder: Path, tune: Callable[..., Tuned]) -> None:
+    settings = {"objective": "contrastive", "epochs": 15}
+    without = tune(bert_folder, "a", task=few(task_of(24), "train"), **settings)
+    tuned = tune(bert_folder, "b", task=few(task_of(24), "train", "valid"), **settings)
+    assert digest(tuned.folder) == digest(without.folder)
+    valid, truth = task_of(24).split("valid"), task_of(24).targets("valid")
+    classifier = load_tuned_classifier(tuned.folder, CPU)
+    np.testing.assert_array_equal(classifier.logits(valid.texts), tuned.valid_logits)
+    accuracy = float((classifier.predict(valid.texts) == truth).mean())
+    assert accuracy == tuned.record["valid"]["accuracy"] > 0.8
+    vectors = np.stack(encode(classifier.encoder, valid.texts))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    np.testing.assert_allclose(classifier.logits(valid.texts), vectors @ classifier.weight.T + classifier.bias, 1e-4)
+
+
+def test_a_classifier_takes_the_folder_as_any_encoder(
+    bert_folder: Path, tune: Callable[..., Tuned], tmp_path: Path
+) -> None:
+    task = task_of(24)
+    tuned = tune(bert_folder, objective="contrastive", epochs=15, task=few(task, "train"))
+    train, test = task.split("train"), task.split("test")
+    classifier = FusionClassifier(encoders=[f"{tuned.folder}?dtype=float32"], head="linear", store=tmp_path / "store")
+    classifier.fit(train.texts, task.targets("train"), X_valid=train.texts, y_valid=task.targets("train"))
+    assert float((classifier.predict(test.texts) == task.targets("test")).mean()) > 0.8
+
+
+def test_contrastive_is_refused_where_it_can_not_learn(
+    bert_folder: Path, tune: Callable[..., Tuned], tmp_path: Path
+) -> None:
+    task = task_of(6)
+    several = {name: Split(part.texts, ((0, 1),) * len(part)) for name, part in task.splits.items()}
+    one = {"train": Split(("we won", "we lost"), (0, 0))}
+    empty = {"train": Split((), ())}
+    for changed, kind, message in (
+        (replace(task, splits=several, multilabel=True), UsageError, "one label per text"),
+        (replace(task, splits=one), DataError, "texts of two labels"),
+        (replace(task, splits=empty), DataError, "train split of made up is empty"),
+        (few(task, "test"), MissingSplitError, "no train split"),
+    ):
+        with pytest.raises(kind, match=message):
+            tune(bert_folder, objective="contrastive", task=changed)
+    with pytest.raises(NonFiniteError, match="lower `learning_rate`"):
+        tune(bert_folder, objective="contrastive", task=task, learning_rate=1e30)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_defaults_are_those_of_the_objective() -> None:
+    assert (TuneConfig().epochs, TuneConfig().batch_size) == (3, 32)
+    contrastive = TuneConfig(objective="contrastive")
+    assert (contrastive.epochs, contrastive.batch_size) == (10, 64)
+    assert TuneConfig.model_validate(contrastive.model_dump()) == contrastive
+    assert TuneConfig(objective="contrastive", epochs=3).epochs == 3
+
+
 # --- what is refused ---------------------------------------------------------------------------------------
 
 
@@ -331,6 +418,16 @@ def test_the_command_tells_the_epochs_and_what_comes_next(bert_folder: Path, dat
     assert sorted(path.name for path in tmp_path.iterdir()) == ["moods.csv", "tuned"]
 
 
+def test_the_command_tunes_contrastively(
+    bert_folder: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call(["tune", bert_folder, data, "--objective", "contrastive", "--epochs", 2, "--out", tmp_path / "tuned"])
+    printed = capsys.readouterr().out
+    assert "epoch 2: loss" in printed
+    assert "validation: accuracy" in printed
+    assert "Next: fec run" in printed
+
+
 def test_as_json_it_prints_the_record(
     bert_folder: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -351,6 +448,8 @@ def test_as_json_it_prints_the_record(
         (("minilm-l6", "demo", "--seed", "-1"), 2, "seed"),
         (("minilm-l6", "demo", "--lora-rank", "4"), 2, "lora"),
         (("minilm-l6", "demo", "--lora", "--lora-rank", "0"), 2, "lora_rank"),
+        (("minilm-l6", "demo", "--objective", "contrastive", "--lora"), 2, "lora_rank"),
+        (("minilm-l6", "demo", "--objective", "contrastive", "--batch-size", "2"), 2, "batch_size"),
     ],
 )
 def test_wrong_calls_are_named(

@@ -198,7 +198,7 @@ def test_a_gguf_file_is_tuned_into_an_ordinary_folder(
     config = TuneConfig(epochs=8, learning_rate=1e-2, batch_size=4)
     encoder = parse_encoder(f"{gguf_file}?dtype=float32&max_length=100")
     tuned = tune_encoder(config, encoder, task, tmp_path / "tuned", work)
-    assert tuned.history[tuned.best_epoch - 1].valid_accuracy == 1
+    assert tuned.record["valid"]["accuracy"] == 1
     assert encode(load_encoder(parse_encoder(f"{tuned.folder}?max_length=100"), CPU), ["hello"])[0].shape == (32,)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(module, "KEEP_BELOW_BYTES", 10)

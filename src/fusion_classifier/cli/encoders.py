@@ -100,26 +100,32 @@ def tune_(
 ) -> None:
     """Fine-tune a small encoder on a task's train split, into a folder that works as any other --encoder.
 
-    Validation chooses the epoch; the test split is never read.
+    Validation chooses the epoch; the test split is never read. With few rows a class: --objective contrastive, which
+    needs no validation.
     """
     if "lora_rank" in training and not lora:
         raise UsageError("--lora-rank: goes with --lora")
     config = checked(TuneConfig, ({"lora_rank": DEFAULT_LORA_RANK} if lora else {}) | training)
-    loaded, _ = load(checked(TaskConfig, data | {"name": task}), ["train", "valid"])
+    needed = ["train"] if config.objective == "contrastive" else ["train", "valid"]
+    loaded, _ = load(checked(TaskConfig, data | {"name": task}), needed)
     from fusion_classifier.encoders.spec import parse_encoder
 
     start = parse_encoder(encoder, as_words(settings))
     from fusion_classifier.commands.tune import tune_encoder
+    from fusion_classifier.training.loop import Epoch
 
     tuned = tune_encoder(config, start, loaded, out, place.workspace(loaded), overwrite=overwrite)
 
     def show() -> None:
         for epoch in tuned.history:
-            typer.echo(
-                f"epoch {epoch.epoch}: loss {epoch.train_loss:.3f}, validation accuracy "
-                f"{100 * epoch.valid_accuracy:.2f}, weighted F1 {100 * epoch.valid_weighted_f1:.2f} "
-                f"({epoch.seconds:.0f} s){'  (kept)' if epoch.epoch == tuned.best_epoch else ''}"
-            )
+            figures = f"epoch {epoch.epoch}: loss {epoch.train_loss:.3f}"
+            if isinstance(epoch, Epoch):
+                figures += f", validation accuracy {100 * epoch.valid_accuracy:.2f}"
+                figures += f", weighted F1 {100 * epoch.valid_weighted_f1:.2f}"
+            kept = "  (kept)" if epoch.epoch == tuned.best_epoch else ""
+            typer.echo(f"{figures} ({epoch.seconds:.0f} s){kept}")
+        if config.objective == "contrastive" and (valid := tuned.record["valid"]):
+            typer.echo(f"validation: accuracy {100 * valid['accuracy']:.2f}")
         typer.echo(f"Written to {tuned.folder}. Next: fec run {task} --encoder {tuned.folder}")
 
     answer(tuned.record, as_json, show)

@@ -54,7 +54,7 @@ LETTERS = {"encoder": ("-e",), "verbose": ("-v",)}
 MANY = 16
 FIRST = {
     *("data", "text_column", "label_column", "multilabel", "encoder", "head", "learning_rate", "max_epochs"),
-    *("epochs", "seeds", "config", "out", "overwrite", "device", "engine", "api_key", "page"),
+    *("objective", "epochs", "seeds", "config", "out", "overwrite", "device", "engine", "api_key", "page"),
 }
 
 

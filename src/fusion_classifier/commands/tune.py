@@ -1,10 +1,11 @@
 """Fine-tunes an encoder on a task's train split, into a folder that is an encoder like any other.
 
-The training is in `training.finetune`, the folder in `commands.tuned_folder`.
+The training is in `training.finetune` and `training.contrastive`, the folder in `commands.tuned_folder`.
 """
 
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -25,26 +26,37 @@ from fusion_classifier.commands.tuned_folder import (
 from fusion_classifier.config import EncoderConfig, TuneConfig
 from fusion_classifier.encoders.device import torch_dtype
 from fusion_classifier.encoders.identity import EncoderIdentity, identify
-from fusion_classifier.encoders.loading import load_encoder
+from fusion_classifier.encoders.loading import TransformerEncoder, load_encoder
+from fusion_classifier.encoders.tokenization import tokenize
 from fusion_classifier.errors import DataError, FecError, UsageError
 from fusion_classifier.evaluation.metrics import score
 from fusion_classifier.runs.context import Workspace
 from fusion_classifier.runs.folder import environment
 from fusion_classifier.support.extras import require
 from fusion_classifier.support.files import atomic_folder, user_path
-from fusion_classifier.tasks.loaded import LoadedTask
+from fusion_classifier.tasks.loaded import LoadedTask, Split, targets
 from fusion_classifier.training.calibration import fit_decision
+from fusion_classifier.training.contrastive import tune_contrastively
 from fusion_classifier.training.decision import Decision
+from fusion_classifier.training.finetuned import Finetuned, Pass
 from fusion_classifier.training.loop import Epoch
 
 
 @dataclass(frozen=True)
 class Tuned:
-    """Result of tuning: the folder, figures of every epoch, the number of the epoch that was kept (from 1), the saved
-    classifier's logits for the validation texts (N, C), float32, and the contents of tuning.json."""
+    """Result of tuning.
+
+    Attributes:
+        folder: The encoder.
+        history: Figures of every epoch.
+        best_epoch: Number of the epoch that was kept, from 1.
+        valid_logits: The saved classifier's logits for the validation texts (N, C), float32; N is 0 where there are
+            none.
+        record: Contents of tuning.json.
+    """
 
     folder: Path
-    history: tuple[Epoch, ...]
+    history: tuple[Epoch, ...] | tuple[Pass, ...]
     best_epoch: int
     valid_logits: np.ndarray
     record: dict[str, Any]
@@ -61,8 +73,9 @@ def tune_encoder(
 ) -> Tuned:
     """Fine-tune an encoder on the train split and write it as an encoder folder.
 
-    Validation chooses the epoch, by weighted F1; the test split is not read. The same seed on the same machine gives
-    the same weights, bit by bit. Nothing is written before training has succeeded.
+    Of objective `classification`, validation chooses the epoch, by weighted F1. `contrastive` needs no validation
+    split: where there is one, the result is measured on it, and nothing else. The test split is not read. The same
+    seed on the same machine gives the same weights, bit by bit. Nothing is written before training has succeeded.
 
     Args:
         config: How to train.
@@ -81,15 +94,11 @@ def tune_encoder(
         FecError: Out of memory, or `out` can't be written.
     """
     started = time.perf_counter()
-    packages = ["accelerate"] if config.lora_rank is None else ["accelerate", "peft"]
-    require("fine-tuning", "tune", *packages)
-    from fusion_classifier.training.finetune import finetune, learning_rate, rows_of  # noqa: PLC0415 - an extra
-
+    packages = _packages(config)
+    if packages:
+        require("fine-tuning", "tune", *packages)
     _check_settings(encoder)
-    splits = {"train": task.training, "valid": task.split("valid")}
-    for name, split in splits.items():
-        if not len(split):
-            raise DataError(f"the {name} split of {task.source} is empty")
+    splits = _splits(config, task)
     # Trained in float32, whatever the computing precision: steps of 1e-5 are lost in bfloat16 weights.
     weights = encoder.model_copy(update={"layers": (-1,), "dtype": "float32"})
     base = identify(weights, work.device)
@@ -98,18 +107,11 @@ def tune_encoder(
         source = model_folder(base)
         loaded = load_encoder(weights, work.device, plain=True)
     precision = identify(encoder, work.device).dtype
-    rows = {name: rows_of(loaded, split, len(task.labels)) for name, split in splits.items()}
-    truncated = sum(row["text"].truncated for of_split in rows.values() for row in of_split)
-    if truncated:
-        work.say(
-            f"{encoder.name}: {truncated:,} texts were longer than {encoder.max_length} tokens and were cut; raise "
-            "`max_length` to keep their end"
-        )
-    tuned = finetune(loaded, config, torch_dtype(precision), rows, len(task.labels), work.progress)
+    tuned = _train(config, loaded, precision, task, splits, work)
 
     with atomic_folder(out) as folder, work.progress.bar("writing and measuring", total=None):
         write_encoder(source, loaded, tuned.model, tuned.head, folder)
-        logits, decision, figures = _measure(folder, encoder, task, work)
+        logits, decision, figures = _measure(folder, encoder, config, task, splits.get("valid"), work)
         record = {
             "base": describe_base(encoder, base),
             "encoder": kept_settings(encoder),
@@ -120,7 +122,7 @@ def tune_encoder(
                 "multilabel": task.multilabel,
                 "data": {name: {"rows": len(split), "sha256": split.fingerprint()} for name, split in splits.items()},
             },
-            "tuning": config.model_dump() | {"learning_rate": learning_rate(config, loaded)},
+            "tuning": config.model_dump() | {"learning_rate": tuned.learning_rate},
             "parameters": tuned.parameters,
             "best_epoch": tuned.best_epoch,
             "history": [asdict(epoch) for epoch in tuned.history],
@@ -133,12 +135,67 @@ def tune_encoder(
     return Tuned(out, tuned.history, tuned.best_epoch, logits, record)
 
 
+def _packages(config: TuneConfig) -> list[str]:
+    """Packages of the extra that training needs."""
+    if config.objective == "contrastive":
+        return []
+    return ["accelerate"] if config.lora_rank is None else ["accelerate", "peft"]
+
+
+def _splits(config: TuneConfig, task: LoadedTask) -> dict[str, Split]:
+    """The rows to train on, and those to validate or, of objective `contrastive`, to measure on, if there are any."""
+    splits = {"train": task.training}
+    if config.objective == "classification" or "valid" in task.splits:
+        splits["valid"] = task.split("valid")
+    for name, split in splits.items():
+        if not len(split):
+            raise DataError(f"the {name} split of {task.source} is empty")
+    if config.objective == "contrastive" and task.multilabel:
+        raise UsageError(
+            "`objective` contrastive is for one label per text, as two texts have the same or not; use classification"
+        )
+    return splits
+
+
+def _train(
+    config: TuneConfig,
+    loaded: TransformerEncoder,
+    precision: str,
+    task: LoadedTask,
+    splits: Mapping[str, Split],
+    work: Workspace,
+) -> Finetuned:
+    """Tokenize and train."""
+    trained_on = ["train"] if config.objective == "contrastive" else ["train", "valid"]
+    texts = {name: tokenize(loaded, splits[name].texts) for name in trained_on}
+    truncated = sum(text.truncated for of_split in texts.values() for text in of_split)
+    if truncated:
+        work.say(
+            f"{loaded.config.name}: {truncated:,} texts were longer than {loaded.config.max_length} tokens and were "
+            "cut; raise `max_length` to keep their end"
+        )
+    dtype, n_labels = torch_dtype(precision), len(task.labels)
+    if config.objective == "contrastive":
+        labels = targets(splits["train"].labels, n_labels)
+        return tune_contrastively(loaded, config, dtype, texts["train"], labels, n_labels, work.progress)
+    from fusion_classifier.training.finetune import finetune, rows_of  # noqa: PLC0415 - an extra
+
+    rows = {name: rows_of(of_split, splits[name], n_labels) for name, of_split in texts.items()}
+    return finetune(loaded, config, dtype, rows, n_labels, work.progress)
+
+
 def _measure(
-    folder: Path, encoder: EncoderConfig, task: LoadedTask, work: Workspace
-) -> tuple[np.ndarray, Decision, dict[str, float]]:
-    """Logits of the saved classifier for the validation texts, the decision fitted on them, and its metrics."""
-    classifier = read_classifier(folder, encoder.name, kept_settings(encoder), task.labels, Decision(), work.device)
-    logits, truth = classifier.logits(task.split("valid").texts), task.targets("valid")
+    folder: Path, encoder: EncoderConfig, config: TuneConfig, task: LoadedTask, valid: Split | None, work: Workspace
+) -> tuple[np.ndarray, Decision, dict[str, float] | None]:
+    """Logits of the saved classifier for the validation texts, the decision fitted on them, and its metrics.
+
+    Without validation texts the decision is the plain one, and there are no metrics.
+    """
+    settings, unit = kept_settings(encoder), config.objective == "contrastive"
+    classifier = read_classifier(folder, encoder.name, settings, task.labels, Decision(), work.device, unit=unit)
+    if valid is None:
+        return classifier.logits([]), Decision(), None
+    logits, truth = classifier.logits(valid.texts), targets(valid.labels, len(task.labels))
     decision = fit_decision(torch.from_numpy(logits), truth)
     probabilities = decision.probabilities(torch.from_numpy(logits))
     return logits, decision, score(truth, probabilities, decision.labels(probabilities))

@@ -37,25 +37,32 @@ from fusion_classifier.training.decision import Decision
 
 TUNING_FILE = "tuning.json"
 HEAD_FILE = "classifier/head.safetensors"
+LEAST_NORM = 1e-12  # of a vector that is divided by its norm
 # What decides the classifier beside the weights, which are in the folder, and the layer, which is the last.
 KEPT_SETTINGS = ("pooling", "template", "max_length", "dtype", "pool_special_tokens")
 
 
 @dataclass(frozen=True)
 class TunedClassifier:
-    """A tuned encoder with the linear layer that it was tuned with: `weight` (C, F) and `bias` (C,), float32."""
+    """A tuned encoder with its linear layer: `weight` (C, F) and `bias` (C,), float32.
+
+    `unit`: whether the layer reads vectors of unit length, as after contrastive tuning.
+    """
 
     encoder: TransformerEncoder
     weight: np.ndarray
     bias: np.ndarray
     labels: tuple[str, ...]
     decision: Decision
+    unit: bool = False
 
     def logits(self, texts: Sequence[str]) -> np.ndarray:
         """(N, C), float32."""
         if not texts:
             return np.empty((0, len(self.labels)), dtype=np.float32)
         features = np.stack([feature.reshape(-1) for feature in encode(self.encoder, texts)])  # (N, F)
+        if self.unit:
+            features /= np.maximum(np.linalg.norm(features, axis=1, keepdims=True), LEAST_NORM)
         logits: np.ndarray = features @ self.weight.T + self.bias
         return logits
 
@@ -80,11 +87,12 @@ def load_tuned_classifier(folder: Path, device: torch.device) -> TunedClassifier
         settings = {name: record["encoder"][name] for name in KEPT_SETTINGS}
         labels = tuple(record["task"]["labels"])
         decision = Decision.model_validate(record["decision"])
-    except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
+        unit = record["tuning"].get("objective") == "contrastive"  # folders of before it have no objective
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ValidationError) as error:
         raise WeightsError(
             f"{path}: can't be read ({error.__class__.__name__}); was {folder} tuned by fec?"
         ) from error
-    return read_classifier(folder, folder.resolve().name, settings, labels, decision, device)
+    return read_classifier(folder, folder.resolve().name, settings, labels, decision, device, unit=unit)
 
 
 def read_classifier(
@@ -94,6 +102,8 @@ def read_classifier(
     labels: Sequence[str],
     decision: Decision,
     device: torch.device,
+    *,
+    unit: bool = False,
 ) -> TunedClassifier:
     """The classifier of a tuned folder that has no tuning.json yet."""
     fields = {"name": name, "model": str(folder), "path": str(folder), "layers": (-1,), **settings}
@@ -106,7 +116,7 @@ def read_classifier(
     encoder = load_encoder(config, device, plain=True)
     if weight.shape != (len(labels), math.prod(encoder.shape)) or bias.shape != (len(labels),):
         raise WeightsError(f"{folder}: its classifier does not fit its encoder and labels; tune again")
-    return TunedClassifier(encoder, weight, bias, tuple(labels), decision)
+    return TunedClassifier(encoder, weight, bias, tuple(labels), decision, unit)
 
 
 def kept_settings(encoder: EncoderConfig) -> dict[str, Any]:
@@ -165,21 +175,36 @@ def describe_base(encoder: EncoderConfig, base: EncoderIdentity) -> dict[str, An
 def write_record(record: Mapping[str, Any], precision: str, folder: Path) -> None:
     """Write tuning.json and README.md."""
     (folder / TUNING_FILE).write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", "utf-8")
-    base, task, tuning, valid = (record[name] for name in ("base", "task", "tuning", "valid"))
+    base, task, tuning = (record[name] for name in ("base", "task", "tuning"))
     base_line = "" if base["hub_id"] is None else f"base_model: {base['hub_id']}\n"
-    rank = tuning["lora_rank"]
-    how = "all weights" if rank is None else f"LoRA adapters of rank {rank}, merged into the weights"
-    accuracy = "subset_accuracy" if task["multilabel"] else "accuracy"
     card = (
         f"---\n{base_line}library_name: transformers\ntags: [text-classification, fusion-classifier]\n---\n\n"
         f"# {base['encoder']} tuned on {task['name']}\n\n"
         f"`{base['encoder']}` fine-tuned by `fec tune` on the train split of `{task['name']}` "
         f"({task['data']['train']['rows']:,} texts, {len(task['labels'])} labels; licence of the data: "
-        f"{task['licence']}): {how}, epoch {record['best_epoch']} of {tuning['epochs']}, learning rate "
+        f"{task['licence']}): {_how(tuning)}, epoch {record['best_epoch']} of {tuning['epochs']}, learning rate "
         f"{tuning['learning_rate']:g}, batches of {tuning['batch_size']}, computed in {precision}, seed "
-        f"{tuning['seed']}. With its own linear classifier it reaches {accuracy.replace('_', ' ')} "
-        f"{100 * valid[accuracy]:.2f} and weighted F1 {100 * valid['weighted_f1']:.2f} on validation, which also "
-        "chose the epoch. `tuning.json` has the rest. Features of the training texts have seen their labels: a "
-        "classifier on top must be judged on other texts.\n"
+        f"{tuning['seed']}. {_reached(record)}`tuning.json` has the rest. Features of the training texts have seen "
+        "their labels: a classifier on top must be judged on other texts.\n"
     )
     (folder / "README.md").write_text(card, "utf-8")
+
+
+def _how(tuning: Mapping[str, Any]) -> str:
+    if tuning["objective"] == "contrastive":
+        return "contrastively, all weights but the token embeddings"
+    rank = tuning["lora_rank"]
+    return "all weights" if rank is None else f"LoRA adapters of rank {rank}, merged into the weights"
+
+
+def _reached(record: Mapping[str, Any]) -> str:
+    """A sentence of the metrics on validation, if they are known."""
+    valid = record["valid"]
+    if valid is None:
+        return ""
+    accuracy = "subset_accuracy" if record["task"]["multilabel"] else "accuracy"
+    chose = "" if record["tuning"]["objective"] == "contrastive" else ", which also chose the epoch"
+    return (
+        f"With its own linear classifier it reaches {accuracy.replace('_', ' ')} {100 * valid[accuracy]:.2f} and "
+        f"weighted F1 {100 * valid['weighted_f1']:.2f} on validation{chose}. "
+    )

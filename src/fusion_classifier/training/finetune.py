@@ -11,7 +11,6 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import compress
 from typing import Any
 
@@ -25,11 +24,12 @@ from fusion_classifier.config import TuneConfig
 from fusion_classifier.encoders.batches import padded
 from fusion_classifier.encoders.loading import TransformerEncoder
 from fusion_classifier.encoders.pooling import pooled
-from fusion_classifier.encoders.tokenization import TokenizedText, tokenize
+from fusion_classifier.encoders.tokenization import TokenizedText
 from fusion_classifier.errors import FecError, NonFiniteError
 from fusion_classifier.support.progress import Bar, Progress
 from fusion_classifier.tasks.loaded import Split, targets
 from fusion_classifier.training.calibration import fit_decision, loss_of
+from fusion_classifier.training.finetuned import Finetuned
 from fusion_classifier.training.loop import Epoch, deterministic
 
 # Devlin et al. (2019, appendix A.3) tune BERT with 2e-5 to 5e-5; the compact BERTs of Turc et al. (2019) also take
@@ -40,17 +40,6 @@ DROPOUT, LORA_DROPOUT = 0.1, 0.05
 MAX_NORM = 1.0
 
 Rows = list[dict[str, Any]]
-
-
-@dataclass(frozen=True)
-class Finetuned:
-    """An encoder's model in its best epoch, adapters merged, with its linear layer; `parameters`: all and trained."""
-
-    model: nn.Module
-    head: nn.Linear
-    history: tuple[Epoch, ...]
-    best_epoch: int
-    parameters: dict[str, int]
 
 
 class PooledClassifier(nn.Module):
@@ -141,7 +130,7 @@ def finetune(
     sizes = [p.numel() for p in model.parameters()]
     parameters = {"all": sum(sizes), "trained": sum(compress(sizes, trained))}
     merged = model.encoder if config.lora_rank is None else model.encoder.merge_and_unload()  # type: ignore[operator]
-    return Finetuned(merged, model.head, tuple(best.history), best.epoch, parameters)
+    return Finetuned(merged, model.head, tuple(best.history), best.epoch, learning_rate(config, encoder), parameters)
 
 
 def _arguments(config: TuneConfig, encoder: TransformerEncoder, precision: torch.dtype, scratch: str) -> Any:
@@ -174,16 +163,13 @@ def _arguments(config: TuneConfig, encoder: TransformerEncoder, precision: torch
     return arguments
 
 
-def rows_of(encoder: TransformerEncoder, split: Split, n_labels: int) -> Rows:
-    """One row per text, as `Trainer` takes them.
+def rows_of(texts: Sequence[TokenizedText], split: Split, n_labels: int) -> Rows:
+    """One row per text of a split, as `Trainer` takes them.
 
     `input_ids` is for the sampler that groups texts by length; batches are made from `text`.
     """
     labels = targets(split.labels, n_labels)
-    return [
-        {"input_ids": text.ids, "text": text, "labels": label}
-        for text, label in zip(tokenize(encoder, split.texts), labels, strict=True)
-    ]
+    return [{"input_ids": text.ids, "text": text, "labels": label} for text, label in zip(texts, labels, strict=True)]
 
 
 def learning_rate(config: TuneConfig, encoder: TransformerEncoder) -> float:

@@ -1,0 +1,233 @@
+"""Fine-tunes an encoder on few rows: texts of the same label come nearer to each other, all others go apart.
+
+Every text of a batch makes a pair with every other one, so that a batch of B texts costs B passes through the model
+and gives B (B − 1) / 2 pairs. The loss is SetFit's, the squared error of the cosine similarity, 1 of two texts with
+the same label, 0 of others; here pairs of both kinds count alike, whatever their numbers:
+
+    ½ mean over pairs of the same label (1 − cos)²  +  ½ mean over other pairs cos²
+
+Source: Tunstall et al.: Efficient Few-Shot Learning Without Prompts, 2022, https://arxiv.org/abs/2209.11055.
+"""
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from sklearn.linear_model import LogisticRegression
+from torch import Tensor, nn
+
+from fusion_classifier.config import TuneConfig
+from fusion_classifier.encoders.batches import TOKEN_BUDGET, batches, padded
+from fusion_classifier.encoders.loading import TransformerEncoder
+from fusion_classifier.encoders.pooling import pooled
+from fusion_classifier.encoders.tokenization import TokenizedText
+from fusion_classifier.errors import DataError, FecError, NonFiniteError
+from fusion_classifier.support.progress import Progress
+from fusion_classifier.training.finetuned import Finetuned, Pass
+from fusion_classifier.training.loop import deterministic
+
+RATE = 2e-4
+MAX_NORM = 1.0
+HEAD_C = 10.0  # inverse strength of the head's L2 penalty
+ABSENT = -100.0  # logit of a label that no training text has
+
+
+def tune_contrastively(
+    encoder: TransformerEncoder,
+    config: TuneConfig,
+    precision: torch.dtype,
+    texts: Sequence[TokenizedText],
+    labels: np.ndarray,
+    n_labels: int,
+    progress: Progress,
+) -> Finetuned:
+    """Train all weights but the token embeddings, then fit logistic regression on the unit vectors.
+
+    Nothing is held out: the number of steps is fixed, and the last is kept. Without dropout. The same seed on the
+    same machine gives the same weights, bit by bit.
+
+    Args:
+        encoder: Loaded plain and in float32; its model is changed.
+        config: Epochs, batch size, learning rate, warm-up, weight decay and seed.
+        precision: What to compute in.
+        texts: Training texts, N of them.
+        labels: Their label numbers, (N,).
+        n_labels: Number of labels of the task.
+        progress: Where the bar is shown.
+
+    Raises:
+        DataError: Fewer than two labels, or no label with two texts: there are no pairs to learn from.
+        NonFiniteError: Training diverged.
+        FecError: Out of memory.
+    """
+    counts = np.bincount(labels)
+    if np.count_nonzero(counts) < 2 or counts.max() < 2:
+        raise DataError("contrastive tuning needs texts of two labels, and a label with two texts")
+    try:
+        with deterministic(config.seed):
+            history = _train(encoder, config, precision, texts, labels, progress)
+            head = _logistic_regression(_unit_vectors(encoder, texts, precision), labels, n_labels)
+    except torch.OutOfMemoryError as error:
+        raise FecError(
+            f"{encoder.config.name}: out of memory on {encoder.device.type}; give a smaller `batch_size` or "
+            "`max_length`"
+        ) from error
+    sizes = {p: p.numel() for p in encoder.model.parameters()}
+    parameters = {
+        "all": sum(sizes.values()),
+        "trained": sum(size for p, size in sizes.items() if p.requires_grad),
+    }
+    return Finetuned(encoder.model, head, history, len(history), rate(config), parameters)
+
+
+def rate(config: TuneConfig) -> float:
+    """The highest learning rate."""
+    return RATE if config.learning_rate is None else config.learning_rate
+
+
+def _train(
+    encoder: TransformerEncoder,
+    config: TuneConfig,
+    precision: torch.dtype,
+    texts: Sequence[TokenizedText],
+    labels: np.ndarray,
+    progress: Progress,
+) -> tuple[Pass, ...]:
+    model, title = encoder.model, f"tuning {encoder.config.name}"
+    model.eval()  # without dropout
+    model.requires_grad_(True)
+    model.get_input_embeddings().requires_grad_(False)  # half of a small model, and few rows have few of its words
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer = _optimizer(trained, config)
+    steps_a_pass = math.ceil(len(labels) / config.batch_size)
+    steps = steps_a_pass * config.epochs
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _course(step, steps, config.warmup))
+    drawn = balanced_batches(labels, config.batch_size, np.random.default_rng(config.seed))
+    history: list[Pass] = []
+    with progress.bar(title, total=steps) as bar:
+        for epoch in range(1, config.epochs + 1):
+            started, losses = time.perf_counter(), []
+            for _ in range(steps_a_pass):
+                rows = next(drawn)
+                with torch.autocast(encoder.device.type, torch.bfloat16, enabled=precision == torch.bfloat16):
+                    vectors = _vectors(encoder, [texts[i] for i in rows])
+                loss = pair_loss(vectors, torch.from_numpy(labels[rows]).to(encoder.device))
+                if not torch.isfinite(loss):
+                    raise NonFiniteError(
+                        f"training diverged (loss {float(loss.detach())}); use a lower `learning_rate`, or `dtype` "
+                        "float32"
+                    )
+                loss.backward()  # type: ignore[no-untyped-call]
+                nn.utils.clip_grad_norm_(trained, MAX_NORM)
+                optimizer.step()
+                schedule.step()
+                optimizer.zero_grad()
+                losses.append(float(loss.detach()))
+                bar.advance()
+            history.append(Pass(epoch, float(np.mean(losses)), time.perf_counter() - started))
+            bar.describe(f"{title} · epoch {epoch} · loss {history[-1].train_loss:.3f}")
+    return tuple(history)
+
+
+def _optimizer(trained: Sequence[nn.Parameter], config: TuneConfig) -> torch.optim.AdamW:
+    groups = (
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": config.weight_decay},
+        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+    )
+    return torch.optim.AdamW([group for group in groups if group["params"]], lr=rate(config), fused=True)
+
+
+def _course(step: int, steps: int, warmup: float) -> float:
+    """Learning rate of a step, from 0, as a share of the highest: it rises from the first step on, then falls."""
+    rising = (step + 1) / max(1.0, warmup * steps)
+    return min(1.0, rising) * (1 - step / steps)
+
+
+def balanced_batches(labels: np.ndarray, size: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    """Numbers of rows, batch after batch without end.
+
+    All rows, if they are no more than `size`. Else labels take turns in random order, each with the same number of
+    its rows, at least two if it has them, and each of its rows comes as often as the others.
+    """
+    if len(labels) <= size:
+        while True:
+            yield np.arange(len(labels))
+    present = np.unique(labels)
+    of_each = max(2, size // len(present))
+    waiting: dict[int, list[int]] = {int(label): [] for label in present}
+    order: list[int] = []
+    while True:
+        wanted = min(len(present), max(2, size // of_each))
+        batch: list[int] = []
+        chosen: set[int] = set()
+        while len(chosen) < wanted:
+            if not order:
+                order = [int(label) for label in rng.permutation(present)]
+            label = order.pop()
+            if label in chosen:
+                continue
+            chosen.add(label)
+            rows = np.flatnonzero(labels == label)
+            queue = waiting[label]
+            take = min(of_each, len(rows))
+            if len(queue) < take:
+                again = [int(row) for row in rng.permutation(rows)]
+                held = set(queue)  # no row twice in a batch
+                queue += [row for row in again if row not in held] + [row for row in again if row in held]
+            batch += queue[:take]
+            del queue[:take]
+        yield np.array(batch)
+
+
+def pair_loss(vectors: Tensor, labels: Tensor) -> Tensor:
+    """The loss of a batch; see the module's head. A kind of pair that the batch lacks counts nothing.
+
+    Args:
+        vectors: (B, F), of any length.
+        labels: (B,).
+    """
+    unit = nn.functional.normalize(vectors.float(), dim=1)
+    rows, columns = torch.triu_indices(len(unit), len(unit), offset=1, device=unit.device)
+    similarities = (unit @ unit.T)[rows, columns]
+    same = labels[rows] == labels[columns]
+    kinds = [(1 - similarities[same]) ** 2, similarities[~same] ** 2]
+    return torch.stack([errors.mean() / 2 for errors in kinds if len(errors)]).sum()
+
+
+def _vectors(encoder: TransformerEncoder, texts: Sequence[TokenizedText]) -> Tensor:
+    """Pooled vectors (B, F) of a batch, run in parts of similar length: little is padding."""
+    parts = batches(texts, TOKEN_BUDGET[encoder.device.type])
+    vectors = []
+    for part in parts:
+        ids, attention, counted, lengths = (
+            tensor.to(encoder.device) for tensor in padded(encoder, [texts[i] for i in part])
+        )
+        states = encoder.model(input_ids=ids, attention_mask=attention.long()).last_hidden_state
+        vectors.append(pooled(states[:, :, None], counted, lengths, encoder.config.poolings).flatten(1))
+    order = np.argsort(np.concatenate(parts))
+    return torch.cat(vectors)[torch.from_numpy(order).to(encoder.device)]
+
+
+@torch.no_grad()
+def _unit_vectors(encoder: TransformerEncoder, texts: Sequence[TokenizedText], precision: torch.dtype) -> np.ndarray:
+    with torch.autocast(encoder.device.type, torch.bfloat16, enabled=precision == torch.bfloat16):
+        vectors = _vectors(encoder, texts)
+    found: np.ndarray = nn.functional.normalize(vectors.float(), dim=1).cpu().numpy()
+    return found
+
+
+def _logistic_regression(vectors: np.ndarray, labels: np.ndarray, n_labels: int) -> nn.Linear:
+    """As a linear layer with an output for each label of the task."""
+    model = LogisticRegression(C=HEAD_C, max_iter=1000).fit(vectors, labels)
+    weight, bias = model.coef_, model.intercept_
+    if len(model.classes_) == 2:  # one column for two labels: half of it, and its negative
+        weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
+    head = nn.Linear(vectors.shape[1], n_labels)
+    with torch.no_grad():
+        head.weight.zero_()
+        head.bias.fill_(ABSENT)
+        head.weight[model.classes_] = torch.from_numpy(weight).float()
+        head.bias[model.classes_] = torch.from_numpy(bias).float()
+    return head
