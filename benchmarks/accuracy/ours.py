@@ -17,7 +17,8 @@ from fusion_classifier.fusion.registry import parse_head
 from fusion_classifier.runs.pipeline import train_task
 from fusion_classifier.training.data import LabelledFeatures
 from fusion_classifier.training.defaults import recipe
-from fusion_classifier.training.loop import Trained, predict_logits, train
+from fusion_classifier.training.loop import Trained, predict_logits
+from fusion_classifier.training.train import train
 
 
 def head(problem: Problem, *, name: str, recipe_name: str = "default") -> Fitted:

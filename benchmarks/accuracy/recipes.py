@@ -23,7 +23,7 @@ from fusion_classifier.runs.context import Workspace
 from fusion_classifier.runs.features import extract_task, features_of
 from fusion_classifier.support.progress import Progress
 from fusion_classifier.tasks.registry import load_task
-from fusion_classifier.training.loop import train
+from fusion_classifier.training.train import train
 
 ENCODERS = ["smollm2-135m", "minilm-l6", "mpnet-base"]
 GRIDS = {

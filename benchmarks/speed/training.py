@@ -64,7 +64,7 @@ from fusion_classifier.support.progress import QUIET, Progress
 from fusion_classifier.tasks.registry import load_task
 from fusion_classifier.training.data import LabelledFeatures
 from fusion_classifier.training.defaults import recipe
-from fusion_classifier.training.loop import train
+from fusion_classifier.training.train import train
 
 CPU = torch.device("cpu")
 TRUE_SIZES = {"llama2-7b-chat": (5, 4096), "bert-large": (1024,), "roberta-large": (1024,)}

@@ -111,6 +111,8 @@ class HeadConfig(FrozenModel):
     """Name of the file in a model folder that holds the trained head."""
     defined_in: ClassVar[str | None] = None
     """Module to import before the head can be used; None for the heads of this package."""
+    cross_validates: ClassVar[bool] = False
+    """Whether the head makes its choices out of fold, so that no training rows need to be held out."""
     name: str
     """Name of the head."""
 
@@ -155,9 +157,29 @@ class LlmEmbedConfig(HeadConfig):
 
 
 class LinearConfig(HeadConfig):
-    """Head `linear`: multinomial logistic regression on standardized features."""
+    """Head `linear`: logistic regression on pooled features."""
 
+    cross_validates: ClassVar[bool] = True
     name: Literal["linear"] = "linear"
+    c: Annotated[float, Field(gt=0)] | None = None
+    """Inverse strength of the L2 penalty. Default: the one with the highest cross-validated log-likelihood."""
+    layers: Literal["all", "last"] = "all"
+    """Layers of each encoder that are read."""
+    scaling: Literal["unit", "standardize"] = "unit"
+    """unit: each layer's vector has L2 norm 1; standardize: each feature has mean 0 and standard deviation 1."""
+
+
+class EnsembleConfig(HeadConfig):
+    """Head `ensemble`: linear and attention members, weighted by out-of-fold predictions."""
+
+    reads: ClassVar[FeatureKind] = "tokens"
+    cross_validates: ClassVar[bool] = True
+    name: Literal["ensemble"] = "ensemble"
+    attention: FusionConfig = FusionConfig()
+    """Configuration of the members with attention over tokens."""
+    repeats: Annotated[int, Field(ge=1)] | None = None
+    """Number of attention members per encoder, trained with different seeds and averaged. Default: 3 up to 5,000
+    training texts, 1 beyond."""
 
 
 class SklearnConfig(HeadConfig):
@@ -185,9 +207,10 @@ class ModuleConfig(HeadConfig):
 
 
 DEFAULT_ENCODERS = ("minilm-l6", "smollm2-135m")
-DEFAULT_HEAD = "fusion"
+DEFAULT_HEAD = "ensemble"
 # Heads that a name is enough for; `fusion_classifier.fusion.registry.register_head` adds others.
 HEAD_CONFIGS: dict[str, type[HeadConfig]] = {
+    "ensemble": EnsembleConfig,
     "fusion": FusionConfig,
     "linear": LinearConfig,
     "llmembed": LlmEmbedConfig,
@@ -199,6 +222,8 @@ def _parse_head_config(value: object) -> object:
     if not isinstance(value, Mapping):
         return value
     fields = dict(value)
+    if fields == {"name": "linear"}:  # of a version that wrote no scaling
+        fields["scaling"] = "standardize"
     name, module = fields.get("name"), fields.pop("defined_in", None)
     config_class = (HEAD_CONFIGS | OBJECT_HEAD_CONFIGS).get(str(name))
     if config_class is None:

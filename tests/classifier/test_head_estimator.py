@@ -19,7 +19,7 @@ from fusion_classifier import FusionHeadClassifier
 from fusion_classifier.classifier.prediction import TextPredictor
 from fusion_classifier.config import HEAD_CONFIGS, TrainingChanges
 from fusion_classifier.errors import DataError, UsageError
-from fusion_classifier.training.loop import train
+from fusion_classifier.training.train import train
 
 FEW: TrainingChanges = {"max_epochs": 20, "learning_rate": 3e-3}
 

@@ -14,7 +14,8 @@ from fusion_classifier.features.arrays import FeatureShape, PooledFeatures, Toke
 from fusion_classifier.fusion.linear import LinearHead
 from fusion_classifier.support.progress import QUIET
 from fusion_classifier.training.data import LabelledFeatures
-from fusion_classifier.training.loop import predict_logits, train
+from fusion_classifier.training.loop import predict_logits
+from fusion_classifier.training.train import train
 
 CPU = torch.device("cpu")
 

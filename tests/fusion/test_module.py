@@ -16,7 +16,8 @@ from fusion_classifier.fusion.registry import build_head, head_config
 from fusion_classifier.support.progress import QUIET
 from fusion_classifier.training.data import LabelledFeatures
 from fusion_classifier.training.defaults import recipe
-from fusion_classifier.training.loop import Trained, predict_logits, train
+from fusion_classifier.training.loop import Trained, predict_logits
+from fusion_classifier.training.train import train
 
 CPU = torch.device("cpu")
 SHAPES = {"a": FeatureShape((4,), ragged=False)}

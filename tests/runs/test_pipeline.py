@@ -36,7 +36,7 @@ from fusion_classifier.support.progress import QUIET, Progress
 from fusion_classifier.tasks.loaded import LoadedTask
 from fusion_classifier.tasks.registry import load_task
 from fusion_classifier.training.defaults import recipe
-from fusion_classifier.training.loop import train
+from fusion_classifier.training.train import train
 
 pytestmark = pytest.mark.slow  # many commands or trainings
 

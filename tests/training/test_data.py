@@ -18,7 +18,8 @@ from fusion_classifier.features.store import FeatureStore
 from fusion_classifier.features.stored import StoredFeatures
 from fusion_classifier.support.progress import QUIET
 from fusion_classifier.training.data import LabelledFeatures, in_blocks
-from fusion_classifier.training.loop import predict_logits, train
+from fusion_classifier.training.loop import predict_logits
+from fusion_classifier.training.train import train
 
 CPU = torch.device("cpu")
 POOLED, TOKENS = FeatureShape((2, 8), ragged=False), FeatureShape((3, 16), ragged=True)

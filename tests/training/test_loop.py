@@ -12,7 +12,8 @@ from fusion_classifier.errors import DataError, NonFiniteError
 from fusion_classifier.features.arrays import Features, PooledFeatures, TokenFeatures
 from fusion_classifier.support.progress import QUIET
 from fusion_classifier.training.data import LabelledFeatures
-from fusion_classifier.training.loop import Trained, predict_logits, scores, train
+from fusion_classifier.training.loop import Trained, predict_logits, scores
+from fusion_classifier.training.train import train
 
 CPU = torch.device("cpu")
 CONFIG = TrainingConfig(learning_rate=3e-3, batch_size=16, max_epochs=8, patience=8, clip_norm=1.0)

@@ -13,7 +13,8 @@ from fusion_classifier.training import unknown
 from fusion_classifier.training.data import LabelledFeatures
 from fusion_classifier.training.defaults import changed, recipe
 from fusion_classifier.training.known import KnownTexts
-from fusion_classifier.training.loop import Trained, predict_logits, predict_transform, train
+from fusion_classifier.training.loop import Trained, predict_logits, predict_transform
+from fusion_classifier.training.train import train
 from fusion_classifier.training.unknown import fit_known
 
 CPU = torch.device("cpu")

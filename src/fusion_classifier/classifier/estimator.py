@@ -25,7 +25,7 @@ from fusion_classifier.classifier.inputs import (
     used_rows,
     validation_rows,
 )
-from fusion_classifier.classifier.pipeline import Rows, open_rows
+from fusion_classifier.classifier.pipeline import Rows, label_texts, open_rows, with_names
 from fusion_classifier.classifier.prediction import TextPredictor
 from fusion_classifier.classifier.saved_encoders import saved_encoders
 from fusion_classifier.classifier.trainable import TrainableClassifier
@@ -46,6 +46,7 @@ from fusion_classifier.errors import DataError
 from fusion_classifier.features.arrays import Features, from_arrays
 from fusion_classifier.features.extract import extract_features, memory_for_features
 from fusion_classifier.features.store import FeatureStore
+from fusion_classifier.fusion.folds import CROSS_VALIDATED_ROWS
 from fusion_classifier.fusion.head import Head
 from fusion_classifier.fusion.registry import head_config
 from fusion_classifier.tasks.split import MIN_ROWS
@@ -66,8 +67,8 @@ class FusionClassifier(
         encoders: One or several encoders: names as on the command line (`minilm-l6`, `minilm-l6=PATH`, a Hub id, a
             folder; with settings `?pooling=tokens&layers=2,4,6`), `EncoderConfig`, or objects: an `Encoder`, a
             SentenceTransformer, a function with `name` and `version`. Default: minilm-l6 and smollm2-135m.
-        head: `fusion`, `linear`, `llmembed` or the name of a registered head, a `HeadConfig`, a scikit-learn
-            classifier with `predict_proba`, or a torch module or its class. Default: fusion.
+        head: `ensemble`, `fusion`, `linear`, `llmembed` or the name of a registered head, a `HeadConfig`, a
+            scikit-learn classifier with `predict_proba`, or a torch module or its class. Default: ensemble.
         recipe: Hyper-parameters to start from, `default` or `published`. Default: default.
         training: Changes to the recipe, such as `{"learning_rate": 1e-4}` (fields of `TrainingConfig`), or all
             hyper-parameters as a `TrainingConfig`. Each field is a parameter too: `training__learning_rate`.
@@ -136,15 +137,16 @@ class FusionClassifier(
                 labels are the columns' names).
             sample_weight: Weights (N,), at least 0, in the loss, the choice of the best epoch and the calibration;
                 only their proportions matter. Default: 1.
-            X_valid: Texts for early stopping and calibration. Default: a tenth of X, stratified, is held out.
+            X_valid: Texts for early stopping and calibration. Default: heads `ensemble` and `linear` cross-validate
+                up to 5,000 texts and train on all; else a tenth of X, stratified, is held out.
             y_valid: Their labels.
 
         Raises:
             DataError: Texts, labels or weights that can't be used; the message has the index, such as `y[17]`.
             UsageError, WeightsError, NonFiniteError: See the messages.
         """
-        train_rows, valid_rows, classes = self._rows(X, y, sample_weight, X_valid, y_valid)
         head = head_config(self.head)
+        train_rows, valid_rows, classes = self._rows(head, X, y, sample_weight, X_valid, y_valid)
         training = self._training_config(head)
         device, store = resolve_device(self.device), FeatureStore(self.store)
         encoders = as_encoders(self.encoders, features=head.reads)
@@ -152,17 +154,24 @@ class FusionClassifier(
             if isinstance(encoder, PrecomputedEncoder):  # here, because held-out rows have other indices
                 encoder.check(check_texts(X, "X"), "X")
                 encoder.check([] if X_valid is None else check_texts(X_valid, "X_valid"), "X_valid")
+        if head.cross_validates and not any(isinstance(encoder, PrecomputedEncoder) for encoder in encoders):
+            train_rows = with_names(train_rows, label_texts(list(map(str, classes)), len(train_rows.texts)))
         identities = [identify(encoder, device) for encoder in encoders]
+        parts = [train_rows] if valid_rows is None else [train_rows, valid_rows]
         for identity in identities:
-            extract_features([*train_rows.texts, *valid_rows.texts], identity, store, device, self._bars())
-        train_data, valid_data = open_rows([train_rows, valid_rows], identities, store, memory_for_features())
+            texts = [text for part in parts for text in part.texts]
+            extract_features(texts, identity, store, device, self._bars())
+        train_data, *rest = open_rows(parts, identities, store, memory_for_features())
+        valid_data = rest[0] if rest else None
         saved = saved_encoders(identities, train_data.shapes)
         self._train(head, training, classes, train_data, valid_data, task="own data", encoders=saved)
         self._loaded, self._objects = None, {i.config.name: i.encoder for i in identities if i.is_object}
         return self
 
-    def _rows(self, X: Any, y: Any, sample_weight: Any, X_valid: Any, y_valid: Any) -> tuple[Rows, Rows, np.ndarray]:
-        """Rows to train and to validate on, and the labels (C,)."""
+    def _rows(
+        self, head: HeadConfig, X: Any, y: Any, sample_weight: Any, X_valid: Any, y_valid: Any
+    ) -> tuple[Rows, Rows | None, np.ndarray]:
+        """Rows to train on and, unless the head cross-validates, to validate on, and the labels (C,)."""
         texts = check_texts(X, "X")
         classes, targets = encode_labels(y, "y", len(texts))
         weights = row_weights(sample_weight, self.class_weight, classes, targets)
@@ -171,8 +180,10 @@ class FusionClassifier(
             texts = check_texts(X_valid, "X_valid")
             _, targets = encode_labels(y_valid, "y_valid", len(texts), classes)
             return rows, Rows(texts, targets, row_weights(None, self.class_weight, classes, targets)), classes
-        held = validation_rows(rows.texts, rows.targets, self.seed)
         count = len(set(rows.texts))
+        if head.cross_validates and count >= MIN_ROWS and len(rows.texts) <= CROSS_VALIDATED_ROWS:
+            return rows, None, classes
+        held = validation_rows(rows.texts, rows.targets, self.seed)
         if count < MIN_ROWS or not held.any():
             raise DataError(
                 f"`X`: {count} different texts are too few to hold some out for early stopping; give at least "

@@ -23,7 +23,7 @@ from fusion_classifier.fusion.saved import load_head, save_head
 from fusion_classifier.fusion.scikit_learn import SklearnHead
 from fusion_classifier.support.files import atomic_folder, user_path
 from fusion_classifier.support.validation import first_problem
-from fusion_classifier.training.decision import Decision
+from fusion_classifier.training.decision import Decision, Member
 from fusion_classifier.training.known import KnownTexts
 from fusion_classifier.version import __version__
 
@@ -72,6 +72,8 @@ class ModelConfig(FrozenModel):
     """Names of the columns of the features, where they had some."""
     seed: int
     """Random seed of the training."""
+    members: tuple[Member, ...] = ()
+    """Parts of the head `ensemble`, with their weights."""
     decision: Decision = Decision()
     """Temperature, and for a multi-label task thresholds."""
 

@@ -35,6 +35,7 @@ from fusion_classifier.config import Device, HeadConfig, TrainingChanges, Traini
 from fusion_classifier.encoders.device import resolve_device
 from fusion_classifier.errors import DataError, UsageError
 from fusion_classifier.features.arrays import Features, PooledFeatures
+from fusion_classifier.fusion.folds import CROSS_VALIDATED_ROWS
 from fusion_classifier.fusion.registry import head_config
 from fusion_classifier.training.data import LabelledFeatures
 from fusion_classifier.training.loop import predict_logits, predict_transform
@@ -53,8 +54,8 @@ class FusionHeadClassifier(
     row of weight 2 is the same as the row twice, and the order of rows does not matter.
 
     Args:
-        head: `linear`, `fusion`, `llmembed` or the name of a registered head, a `HeadConfig`, a scikit-learn
-            classifier with `predict_proba`, or a torch module or its class. Default: linear.
+        head: `linear`, `ensemble`, `fusion`, `llmembed` or the name of a registered head, a `HeadConfig`, a
+            scikit-learn classifier with `predict_proba`, or a torch module or its class. Default: linear.
         blocks: Columns of X by their source: a width (384) or a shape ((5, 576): five layers of width 576, flattened)
             for each, by name or in order. Heads `fusion` and `llmembed` treat each block as an encoder. Default: one
             block of all columns.
@@ -108,7 +109,7 @@ class FusionHeadClassifier(
             y: Labels (N,): strings, whole numbers or bools; for a multi-label task an indicator matrix (N, C) of 0
                 and 1, or a table of indicator columns.
             sample_weight: Weights (N,), as of `FusionClassifier.fit`. Default: 1.
-            X_valid: Features for early stopping and calibration. Default: a tenth of X, stratified, is held out.
+            X_valid: Features for early stopping and calibration. Default: as of `FusionClassifier.fit`.
             y_valid: Their labels.
 
         Raises:
@@ -118,18 +119,19 @@ class FusionHeadClassifier(
         shapes = block_shapes(self.blocks, X.shape[1])
         head = head_config(self.head)
         training = self._training_config(head)
-        parts, classes = self._parts(X, y, sample_weight, X_valid, y_valid)
-        train_data, valid_data = (
+        parts, classes = self._parts(head, X, y, sample_weight, X_valid, y_valid)
+        train_data, *rest = (
             LabelledFeatures(_in_blocks(values, shapes), targets, normalized(weights))
             for values, targets, weights in parts
         )
+        valid_data = rest[0] if rest else None
         columns = getattr(self, "feature_names_in_", None)
         described = {"task": "own features", "blocks": shapes, "columns": columns}
         self._train(head, training, classes, train_data, valid_data, **described)
         return self
 
     def _parts(
-        self, X: np.ndarray, y: Any, sample_weight: Any, X_valid: Any, y_valid: Any
+        self, head: HeadConfig, X: np.ndarray, y: Any, sample_weight: Any, X_valid: Any, y_valid: Any
     ) -> tuple[list[tuple[np.ndarray, np.ndarray, np.ndarray]], np.ndarray]:
         """Features, targets and weights to train and to validate on, and the labels (C,)."""
         classes, targets = _encoded(y, "y", len(X))
@@ -141,6 +143,8 @@ class FusionHeadClassifier(
             _, valid_targets = _encoded(y_valid, "y_valid", len(X_valid), classes)
             valid_weights = row_weights(None, self.class_weight, classes, valid_targets)
             return [(X, targets, weights), (X_valid, valid_targets, valid_weights)], classes
+        if head.cross_validates and len(X) <= CROSS_VALIDATED_ROWS:
+            return [(X, targets, weights)], classes
         held = validation_rows(row_ids.tolist(), targets, self.seed)
         if not held.any():
             raise DataError(

@@ -5,6 +5,7 @@
 `fec run` and `fec train` (runs/pipeline.py), `FusionClassifier.fit` and `FusionHeadClassifier.fit` are made of it.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -13,14 +14,20 @@ import torch
 
 from fusion_classifier.classifier.folder import ModelConfig
 from fusion_classifier.classifier.inputs import normalized
-from fusion_classifier.config import TrainingConfig
+from fusion_classifier.config import HeadConfig, TrainingConfig
 from fusion_classifier.encoders.identity import EncoderIdentity
 from fusion_classifier.features.extract import open_splits
 from fusion_classifier.features.store import FeatureStore
+from fusion_classifier.fusion.ensemble import sized
 from fusion_classifier.support.progress import Progress
 from fusion_classifier.training.data import LabelledFeatures
-from fusion_classifier.training.loop import Epoch, Trained, train
+from fusion_classifier.training.loop import Epoch, Trained
+from fusion_classifier.training.train import train
 from fusion_classifier.training.unknown import fit_known
+
+NAMED_ROWS = 50  # rows per label up to which names are tried
+WORD = re.compile(r"[^\W\d_]{2}")
+SEPARATORS = re.compile(r"[_\-./|+]+")
 
 
 @dataclass(frozen=True)
@@ -31,16 +38,41 @@ class Rows:
         texts: N texts.
         targets: Label indices (N,), or an indicator matrix (N, C); int64.
         weights: Weights (N,). None: all alike.
+        names: Number of rows at the end whose texts are the labels' names.
     """
 
     texts: Sequence[str]
     targets: np.ndarray
     weights: np.ndarray | None = None
+    names: int = 0
 
     def take(self, chosen: np.ndarray) -> "Rows":
         """The rows where `chosen` (N,) is True."""
         texts = [text for text, one in zip(self.texts, chosen.tolist(), strict=True) if one]
         return Rows(texts, self.targets[chosen], None if self.weights is None else self.weights[chosen])
+
+
+def label_texts(labels: Sequence[str], rows: int) -> list[str]:
+    """The labels' names as texts; none where a name is no word, or the labels have many of these rows anyway.
+
+    With a few texts per label its name, `card_not_working`, is worth several of them; whether it helps is decided
+    out of fold (fusion/linear.py).
+    """
+    if rows > NAMED_ROWS * len(labels) or not all(WORD.search(label) for label in labels):
+        return []
+    return [" ".join(SEPARATORS.sub(" ", label).split()) for label in labels]
+
+
+def with_names(rows: Rows, names: Sequence[str]) -> Rows:
+    """The rows, and the labels' names as further rows, each of mean weight."""
+    if not names:
+        return rows
+    own = np.arange(len(names))
+    targets = np.concatenate([rows.targets, own if rows.targets.ndim == 1 else np.eye(len(names), dtype=np.int64)])
+    weights = rows.weights
+    if weights is not None:
+        weights = np.concatenate([weights, np.full(len(names), weights.mean())])
+    return Rows([*rows.texts, *names], targets, weights, len(names))
 
 
 def open_rows(
@@ -53,7 +85,9 @@ def open_rows(
     """
     opened = open_splits([part.texts for part in parts], identities, store, memory)
     return [
-        LabelledFeatures(features, part.targets, None if part.weights is None else normalized(part.weights))
+        LabelledFeatures(
+            features, part.targets, None if part.weights is None else normalized(part.weights), part.names
+        )
         for part, features in zip(parts, opened, strict=True)
     ]
 
@@ -62,7 +96,7 @@ def train_classifier(
     model: ModelConfig,
     training: TrainingConfig,
     train_data: LabelledFeatures,
-    valid_data: LabelledFeatures,
+    valid_data: LabelledFeatures | None,
     device: torch.device,
     progress: Progress,
     *,
@@ -75,7 +109,7 @@ def train_classifier(
         model: The model but for its calibration: labels, head, encoders or blocks, and seed.
         training: Hyper-parameters.
         train_data: Features and labels to train on.
-        valid_data: Features and labels for early stopping and calibration.
+        valid_data: Features and labels for early stopping and calibration. None: see `train`.
         device: Device that computes.
         progress: Progress bars.
         head: Object that the head is made of. Default: the configuration in `model`.
@@ -84,11 +118,23 @@ def train_classifier(
     Returns:
         The model with its calibration, and the trained head with its history.
     """
-    given = model.head if head is None else head
+    given = model.head if head is None or isinstance(head, str) else head
+    if isinstance(given, HeadConfig):
+        given = sized(given, len(train_data))
     trained = train(
         given, training, train_data, valid_data, len(model.labels), model.seed, device, progress, on_epoch
     )
     if training.known_texts:
-        known = fit_known(trained.head, trained.decision, train_data, valid_data, device, model.seed)
+        texts = train_data.texts
+        known = fit_known(
+            trained.head,
+            trained.decision,
+            texts,
+            texts if valid_data is None else valid_data,
+            device,
+            model.seed,
+            trained.out_of_fold if valid_data is None else None,
+        )
         trained = replace(trained, known=known)
-    return model.model_copy(update={"decision": trained.decision}), trained
+    fitted = {"decision": trained.decision, "head": trained.head.config, "members": trained.members}
+    return model.model_copy(update=fitted), trained

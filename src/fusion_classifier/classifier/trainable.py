@@ -75,7 +75,7 @@ class TrainableClassifier(PretrainedClassifier):
         training: TrainingConfig,
         classes: np.ndarray,
         train_data: LabelledFeatures,
-        valid_data: LabelledFeatures,
+        valid_data: LabelledFeatures | None,
         **described: Any,
     ) -> None:
         """Train the head and set the fitted attributes; `described` are the other fields of `ModelConfig`."""

@@ -100,7 +100,9 @@ class SolvedHead(Head):
     """Base class of heads that are fitted once, on all training texts, instead of by gradient steps."""
 
     @abstractmethod
-    def solve(self, x: np.ndarray, labels: np.ndarray, weights: np.ndarray | None, seed: int) -> None:
+    def solve(
+        self, x: np.ndarray, labels: np.ndarray, weights: np.ndarray | None, seed: int, names: int = 0
+    ) -> np.ndarray | None:
         """Fit the head.
 
         Args:
@@ -108,6 +110,10 @@ class SolvedHead(Head):
             labels: Label numbers (N,), int64, or multi-label (N, C) of 0 and 1.
             weights: Weight of each text (N,), float32, mean 1. None: all alike.
             seed: Seed of any random numbers.
+            names: Number of rows at the end that are label names: they may be trained on, and are never judged.
+
+        Returns:
+            Logits (N, C) of each text by a fit without it, if the head made them in a cross-validation.
         """
 
 

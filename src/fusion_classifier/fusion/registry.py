@@ -9,6 +9,7 @@ from torch import nn
 from fusion_classifier.config import (
     HEAD_CONFIGS,
     OBJECT_HEAD_CONFIGS,
+    EnsembleConfig,
     FusionConfig,
     HeadConfig,
     LinearConfig,
@@ -18,6 +19,7 @@ from fusion_classifier.config import (
 )
 from fusion_classifier.errors import UsageError
 from fusion_classifier.features.arrays import FeatureShape
+from fusion_classifier.fusion.ensemble import EnsembleHead
 from fusion_classifier.fusion.fusion import FusionHead
 from fusion_classifier.fusion.head import Head
 from fusion_classifier.fusion.linear import LinearHead
@@ -29,6 +31,7 @@ from fusion_classifier.support.validation import checked
 HeadClass = TypeVar("HeadClass", bound=type[Head])
 
 HEADS: dict[type[HeadConfig], Callable[..., Head]] = {
+    EnsembleConfig: EnsembleHead,
     FusionConfig: FusionHead,
     LinearConfig: LinearHead,
     LlmEmbedConfig: LlmEmbedHead,

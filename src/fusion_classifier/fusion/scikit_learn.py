@@ -43,8 +43,10 @@ class SklearnHead(SolvedHead):
     def _class_name(self) -> str:
         return type(self.classifier).__name__
 
-    def solve(self, x: np.ndarray, labels: np.ndarray, weights: np.ndarray | None, seed: int) -> None:
-        """See `SolvedHead`. Every `random_state` that is None becomes the seed.
+    def solve(
+        self, x: np.ndarray, labels: np.ndarray, weights: np.ndarray | None, seed: int, names: int = 0
+    ) -> np.ndarray | None:
+        """See `SolvedHead`; label names are left out. Every `random_state` that is None becomes the seed.
 
         Raises:
             UsageError: The classifier can't be fitted.
@@ -54,6 +56,8 @@ class SklearnHead(SolvedHead):
 
         if self.classifier is None:
             raise UsageError("`head`: give the scikit-learn classifier itself, not its configuration")
+        x, labels = x[: len(x) - names], labels[: len(x) - names]
+        weights = None if weights is None else weights[: len(x)]
         classifier = clone(self.classifier)
         seeds = [n for n, v in classifier.get_params().items() if v is None and n.endswith("random_state")]
         classifier.set_params(**dict.fromkeys(seeds, seed))
@@ -65,6 +69,7 @@ class SklearnHead(SolvedHead):
             several = "; for several labels per text wrap it in a OneVsRestClassifier" if labels.ndim > 1 else ""
             raise UsageError(f"`head`: {self._class_name} can't be fitted ({reason(error)}){several}") from error
         self.classifier, self.multilabel = classifier, labels.ndim > 1
+        return None
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits (B, C)."""

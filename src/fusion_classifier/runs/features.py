@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from fusion_classifier.classifier.pipeline import Rows
+from fusion_classifier.classifier.pipeline import Rows, label_texts, with_names
 from fusion_classifier.cluster.extract import extract_features_ray
-from fusion_classifier.config import EncoderConfig
+from fusion_classifier.config import EncoderConfig, HeadConfig
 from fusion_classifier.encoders.identity import EncoderIdentity, identify
 from fusion_classifier.errors import StoreError
 from fusion_classifier.features.export import export_split
@@ -58,8 +58,16 @@ def features_missing(
 
 
 def _texts(task: LoadedTask, split: str) -> tuple[str, ...]:
-    """The texts of a split that need features: for train those of the augmentation too."""
-    return task.training.texts if split == "train" else task.split(split).texts
+    """The texts of a split that need features: for train those of the augmentation and the labels' names too."""
+    if split != "train":
+        return task.split(split).texts
+    return task.training.texts + tuple(label_texts(task.labels, len(task.training)))
+
+
+def training_rows(task: LoadedTask, head: HeadConfig) -> Rows:
+    """The rows to train on; for a head that cross-validates with the labels' names, where those may help."""
+    rows = rows_of(task.training, task)
+    return with_names(rows, label_texts(task.labels, len(rows.texts))) if head.cross_validates else rows
 
 
 def rows_of(split: Split, task: LoadedTask) -> Rows:

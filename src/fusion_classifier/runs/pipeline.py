@@ -40,11 +40,12 @@ from fusion_classifier.evaluation.baselines import Baseline
 from fusion_classifier.evaluation.pictures import prediction_pictures, training_pictures, write_pictures
 from fusion_classifier.evaluation.predictions import PREDICTIONS_FILE, SplitPredictions, write_predictions
 from fusion_classifier.evaluation.warnings import cut_off, not_better, wide_interval
+from fusion_classifier.fusion.ensemble import sized
 from fusion_classifier.fusion.head import count_parameters
 from fusion_classifier.runs.baselines import baseline_figures, fit_baselines
 from fusion_classifier.runs.context import Workspace
 from fusion_classifier.runs.evaluate import Predicting, by_seed, evaluate_groups, measure
-from fusion_classifier.runs.features import extract_task, rows_of
+from fusion_classifier.runs.features import extract_task, rows_of, training_rows
 from fusion_classifier.runs.folder import METRICS_FILE, STAGES_FILE, claim, locked
 from fusion_classifier.runs.seeds import TRAINING_FILE, finished_seed, record_of, save_seed, seed_folder
 from fusion_classifier.runs.stages import Stages
@@ -88,7 +89,7 @@ def train_task(
     identities = [identify(encoder, work.device) for encoder in config.encoders]
     with locked(out):
         claim(out, config, task, identities, work.device, overwrite=overwrite)
-        rows = [rows_of(task.training, task), rows_of(task.split("valid"), task)]
+        rows = [training_rows(task, config.head), rows_of(task.split("valid"), task)]
         train_data, valid_data = open_rows(rows, identities, work.store, work.memory)
         if train_data.stored:
             work.say(
@@ -118,7 +119,7 @@ def _model(
     return ModelConfig(
         task=task.name,
         **labels_of(np.array(task.labels)),
-        head=config.head,
+        head=sized(config.head, len(data)),
         encoders=saved_encoders(identities, data.shapes),
         seed=seed,
     )

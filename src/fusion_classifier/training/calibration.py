@@ -15,6 +15,7 @@ from fusion_classifier.training.decision import Decision, log_calibrated
 
 MOST_LOG_TEMPERATURE = 5.0  # e⁵ ≈ 148: beyond it probabilities are as good as equal
 LEAST_WEIGHT = 1e-6  # of all parts together: below, none of them knows anything
+PRIOR_TEXTS = 10.0  # of the prior of an ensemble's weights; chosen on validation (docs/decisions.md)
 BETA_LIMITS = (-5.0, 0.95)
 
 
@@ -56,6 +57,31 @@ def fit_mixture(parts: Tensor, targets: np.ndarray, start: Tensor, weights: np.n
     if not torch.isfinite(mixture).all() or mixture.sum() < LEAST_WEIGHT:
         return start
     return (mixture * (start.sum() / mixture.sum())).float()
+
+
+def fit_weights(parts: Tensor, targets: np.ndarray, prior: Tensor, weights: np.ndarray | None = None) -> Tensor:
+    """Weights a ≥ 0 (P,), float32, of the members' logits (P, N, C): those with the lowest
+
+        loss(Σ a_p parts_p) + PRIOR_TEXTS / N · ‖a − prior‖²,
+
+    so that few texts change the `prior` (P,) little.
+    """
+    from scipy.optimize import minimize
+
+    logits, truth, of_texts = parts.double(), torch.from_numpy(targets), as_tensor(weights)
+    strength = PRIOR_TEXTS / max(len(targets), 1)
+
+    def loss(of_parts: np.ndarray) -> tuple[float, np.ndarray]:
+        a = torch.from_numpy(of_parts).requires_grad_()
+        value = loss_of(torch.einsum("p,pnc->nc", a, logits), truth, weights=of_texts)
+        value = value + strength * (a - prior).square().sum()
+        value.backward()  # type: ignore[no-untyped-call]  # torch has no type for it
+        assert a.grad is not None
+        return value.item(), a.grad.numpy()
+
+    found = minimize(loss, prior.double().numpy(), jac=True, method="L-BFGS-B", bounds=[(0, None)] * len(prior))
+    mixture = torch.from_numpy(found.x).float()
+    return mixture if torch.isfinite(mixture).all() and mixture.sum() > LEAST_WEIGHT else prior.float()
 
 
 def as_tensor(weights: np.ndarray | None) -> Tensor | None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -25,14 +25,29 @@ class LabelledFeatures:
         features: Features by encoder name.
         labels: Label numbers (N,), int64, or multi-label (N, C) of 0 and 1, int64.
         weights: Weight of each text in losses and scores (N,), float32, mean 1. None: all alike.
+        names: Number of texts at the end that are label names: they may be trained on, and judge nothing.
     """
 
     features: Mapping[str, Features | StoredFeatures]
     labels: np.ndarray
     weights: np.ndarray | None = None
+    names: int = 0
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def take(self, rows: np.ndarray) -> "LabelledFeatures":
+        """Some texts, in this order; stored features stay in the store. None of them counts as a label name."""
+        features = {
+            name: replace(values, rows=values.rows[rows]) if isinstance(values, StoredFeatures) else values.take(rows)
+            for name, values in self.features.items()
+        }
+        return LabelledFeatures(features, self.labels[rows], None if self.weights is None else self.weights[rows])
+
+    @property
+    def texts(self) -> "LabelledFeatures":
+        """The texts without label names."""
+        return self.take(np.arange(len(self) - self.names)) if self.names else self
 
     @property
     def stored(self) -> bool:

@@ -27,6 +27,19 @@ if TYPE_CHECKING:
 LEAST_LOG_REST = -30.0  # the other labels' share below which probabilities are 1 to all digits
 
 
+class Member(FrozenModel):
+    """A part of the head `ensemble`, with its scores on texts that it was not trained on."""
+
+    name: str
+    """Name."""
+    weight: float
+    """Weight of its logits."""
+    accuracy: float
+    """Accuracy, from 0 to 1."""
+    weighted_f1: float
+    """Weighted F1, from 0 to 1."""
+
+
 class Decision(FrozenModel):
     """How a model's logits become probabilities and labels."""
 

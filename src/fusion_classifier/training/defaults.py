@@ -11,21 +11,23 @@ from fusion_classifier.config import HeadConfig, SklearnConfig, TrainingChanges,
 from fusion_classifier.errors import UsageError
 from fusion_classifier.support.validation import checked
 
+FUSION = TrainingConfig(
+    learning_rate=2e-3,
+    batch_size=128,
+    max_epochs=6,
+    patience=50,  # the schedule ends the training
+    min_steps=400,
+    weight_decay=0.01,
+    clip_norm=1.0,
+    schedule="cosine",
+    warmup=0.1,
+    label_smoothing=0.1,
+    precision="bfloat16",
+)
 DEFAULTS = {
-    "fusion": TrainingConfig(
-        learning_rate=2e-3,
-        batch_size=128,
-        max_epochs=6,
-        patience=50,  # the schedule ends the training
-        min_steps=400,
-        weight_decay=0.01,
-        clip_norm=1.0,
-        schedule="cosine",
-        warmup=0.1,
-        label_smoothing=0.1,
-        precision="bfloat16",
-    ),
-    "linear": TrainingConfig(learning_rate=3e-4, batch_size=256, max_epochs=100, patience=10),
+    # For the members with attention.
+    "ensemble": FUSION.model_copy(update={"batch_size": 32, "min_steps": 200}),
+    "fusion": FUSION,
     "llmembed": TrainingConfig(learning_rate=1e-4, batch_size=64, max_epochs=25, patience=5, clip_norm=1.0),
 }
 # For a head without a recipe of its own: a schedule that is long enough for few rows, not chosen on data.

@@ -19,10 +19,9 @@ from fusion_classifier.config import TrainingConfig
 from fusion_classifier.errors import DataError, NonFiniteError
 from fusion_classifier.features.arrays import Features
 from fusion_classifier.features.stored import StoredFeatures
-from fusion_classifier.fusion.head import Batch, Head, SolvedHead
-from fusion_classifier.fusion.registry import build_head
+from fusion_classifier.fusion.head import Batch, Head
 from fusion_classifier.support.progress import Progress
-from fusion_classifier.training.calibration import as_tensor, fit_decision, fit_mixture, loss_of
+from fusion_classifier.training.calibration import as_tensor, fit_decision, loss_of
 from fusion_classifier.training.data import (
     LabelledFeatures,
     blocks,
@@ -31,7 +30,7 @@ from fusion_classifier.training.data import (
     shuffled_batches,
     tokens_of,
 )
-from fusion_classifier.training.decision import Decision
+from fusion_classifier.training.decision import Decision, Member
 from fusion_classifier.training.known import KnownTexts
 
 logger = logging.getLogger(__name__)
@@ -67,6 +66,8 @@ class Trained:
         best_epoch: Number of the best epoch, from 1.
         history: Figures of every epoch; of a head that is fitted once, such as scikit-learn's, a single one.
         known: What tells texts of no class (unknown.py); None where it is not fitted.
+        members: Parts of the head `ensemble`, with their weights.
+        out_of_fold: Logits of the training texts (N, C) by heads that were trained without them, if there are some.
     """
 
     head: Head
@@ -75,6 +76,8 @@ class Trained:
     best_epoch: int
     history: tuple[Epoch, ...]
     known: KnownTexts | None = None
+    members: tuple[Member, ...] = ()
+    out_of_fold: Tensor | None = None
 
     @property
     def best(self) -> Epoch:
@@ -82,59 +85,7 @@ class Trained:
         return self.history[self.best_epoch - 1]
 
 
-def train(
-    head: object,
-    config: TrainingConfig,
-    train_data: LabelledFeatures,
-    valid_data: LabelledFeatures,
-    n_classes: int,
-    seed: int,
-    device: torch.device,
-    progress: Progress,
-    on_epoch: Callable[[Epoch], None] = lambda _: None,
-) -> Trained:
-    """Train one head.
-
-    Args:
-        head: Name, configuration or object, as `head_config` takes it. An object is copied.
-        config: Hyper-parameters.
-        train_data: Features and labels to train on.
-        valid_data: Features and labels for early stopping and calibration.
-        n_classes: Number of labels C.
-        seed: Seed of all random numbers.
-        device: Device of the head.
-        progress: Progress bar.
-        on_epoch: Called after each epoch.
-
-    Raises:
-        DataError: A split is empty.
-        NonFiniteError: The loss or a logit became NaN or infinite.
-        UsageError: No head can be built, or scikit-learn can't fit it.
-    """
-    for name, data in (("training", train_data), ("validation", valid_data)):
-        if not len(data):
-            raise DataError(f"the {name} split is empty")
-    with deterministic(seed):
-        built = build_head(head, train_data.shapes, n_classes).to(device)
-        if isinstance(built, SolvedHead):
-            best_epoch, history = 1, [_solve(built, train_data, valid_data, seed, device, progress)]
-            on_epoch(history[0])
-        else:
-            best_epoch, history = _fit(built, config, train_data, valid_data, seed, device, progress, on_epoch)
-    if len(built.mixture) > 1:
-        parts = _predict(built, built.parts, valid_data.features, len(valid_data), device)
-        built.mixture.copy_(fit_mixture(parts, valid_data.labels, built.mixture.cpu(), valid_data.weights))
-    logits = predict_logits(built, valid_data.features, len(valid_data), device)
-    decision = fit_decision(logits, valid_data.labels, calibrate=config.calibrate, weights=valid_data.weights)
-    logger.info(
-        "trained seed %d",
-        seed,
-        extra={"best_epoch": best_epoch, "epochs": len(history), "temperature": decision.temperature},
-    )
-    return Trained(built, decision, seed, best_epoch, tuple(history))
-
-
-def _fit(
+def fit(
     head: Head,
     config: TrainingConfig,
     train_data: LabelledFeatures,
@@ -145,14 +96,9 @@ def _fit(
     on_epoch: Callable[[Epoch], None],
 ) -> tuple[int, list[Epoch]]:
     """Train by gradient steps and restore the best epoch: its number, and the figures of all."""
-    with closing(_in_random_order(train_data, device)) as batches:
-        head.fit_statistics(batches)
-    if train_data.labels.ndim > 1:
-        head.start_at(log_odds_of(train_data.labels).to(device))
-    elif train_data.weights is not None:
-        head.start_at(log_shares_of(train_data, head.n_classes).to(device))
+    start(head, train_data, device)
     epochs = epochs_of(config, len(train_data))
-    steps = _Steps(head, config, epochs * math.ceil(len(train_data) / config.batch_size))
+    steps = Steps(head, config, epochs * math.ceil(len(train_data) / config.batch_size))
     history: list[Epoch] = []
     best_epoch, best = 0, (-math.inf, -math.inf)
     best_state: dict[str, Tensor] = {}
@@ -160,16 +106,12 @@ def _fit(
     with progress.bar(f"training seed {seed}", total=epochs * len(train_data)) as bar:
         for epoch in range(1, epochs + 1):
             started = time.perf_counter()
-            total = torch.zeros((), device=device)
-            for batch, labels, weights in _epoch(train_data, config.batch_size, order, device):
-                total += steps.take(batch, labels, weights) * len(labels)
-                bar.advance(len(labels))
-            loss = float(total) / len(train_data)
+            loss = train_epoch(steps, train_data, order, device, bar.advance)
             if not math.isfinite(loss):
                 raise NonFiniteError(
                     f"training diverged (seed {seed}, epoch {epoch}: loss {loss}); use a lower `learning_rate`"
                 )
-            history.append(_validate(head, valid_data, epoch, loss, started, device))
+            history.append(validate(head, valid_data, epoch, loss, started, device))
             logger.info("epoch of seed %d", seed, extra=asdict(history[-1]))
             on_epoch(history[-1])
             # Where F1 ties, as it does on few texts, the lower loss is the better trained head.
@@ -185,22 +127,29 @@ def _fit(
     return best_epoch, history
 
 
-def _solve(
-    head: SolvedHead,
-    train_data: LabelledFeatures,
-    valid_data: LabelledFeatures,
-    seed: int,
+def start(head: Head, data: LabelledFeatures, device: torch.device) -> None:
+    """Compute a head's statistics of the training texts, and set its output bias to the labels' shares."""
+    with closing(in_random_order(data, device)) as batches:
+        head.fit_statistics(batches)
+    if data.labels.ndim > 1:
+        head.start_at(log_odds_of(data.labels).to(device))
+    elif data.weights is not None:
+        head.start_at(log_shares_of(data, head.n_classes).to(device))
+
+
+def train_epoch(
+    steps: "Steps",
+    data: LabelledFeatures,
+    order: np.random.Generator,
     device: torch.device,
-    progress: Progress,
-) -> Epoch:
-    """Fit once on all training texts, in memory as float32 (N, D); the figures of one epoch."""
-    started = time.perf_counter()
-    with progress.bar(f"training seed {seed}", total=None):
-        x = predict_transform(head, train_data.features, len(train_data), device).numpy()
-        head.solve(x, train_data.labels, train_data.weights, seed)
-        logits = predict_logits(head, train_data.features, len(train_data), device)
-        loss = loss_of(logits, torch.from_numpy(train_data.labels), weights=as_tensor(train_data.weights))
-        return _validate(head, valid_data, 1, float(loss), started, device)
+    advance: Callable[[int], None],
+) -> float:
+    """Take a step on each batch of one pass over the texts; the mean loss. `advance` is given each batch's size."""
+    total = torch.zeros((), device=device)
+    for batch, labels, weights in shuffled_epoch(data, steps.config.batch_size, order, device):
+        total += steps.take(batch, labels, weights) * len(labels)
+        advance(len(labels))
+    return float(total) / len(data)
 
 
 def log_odds_of(labels: np.ndarray) -> Tensor:
@@ -223,7 +172,7 @@ def log_shares_of(data: LabelledFeatures, n_classes: int) -> Tensor:
     return torch.from_numpy(np.log(weights / weights.sum())).float()
 
 
-def _epoch(
+def shuffled_epoch(
     data: LabelledFeatures, size: int, order: np.random.Generator, device: torch.device
 ) -> Iterator[tuple[Batch, Tensor, Tensor | None]]:
     """Every text once in random batches: features, labels, weights."""
@@ -235,7 +184,7 @@ def _epoch(
             yield feature_batch(block.features, chosen, device), labels, weights
 
 
-def _in_random_order(data: LabelledFeatures, device: torch.device) -> Generator[Batch]:
+def in_random_order(data: LabelledFeatures, device: torch.device) -> Generator[Batch]:
     """All texts, for the statistics of a sample; the same order for every seed."""
     order = np.random.default_rng(0)
     for block in in_blocks(data.features, len(data), order):
@@ -266,7 +215,7 @@ def deterministic(seed: int) -> Iterator[None]:
             torch.utils.deterministic.fill_uninitialized_memory = fill  # type: ignore[attr-defined]
 
 
-class _Steps:
+class Steps:
     """Optimizer of one training, with its learning rate schedule."""
 
     def __init__(self, head: Head, config: TrainingConfig, steps: int) -> None:
@@ -306,7 +255,7 @@ def _course(config: TrainingConfig, done: float) -> float:
     return rising * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
 
 
-def _validate(
+def validate(
     head: Head, data: LabelledFeatures, epoch: int, train_loss: float, started: float, device: torch.device
 ) -> Epoch:
     logits = predict_logits(head, data.features, len(data), device)
@@ -315,6 +264,11 @@ def _validate(
             f"training diverged (epoch {epoch}: NaN or infinity for a validation text); use a lower "
             "`learning_rate`, and check that the features are finite (fec store verify)"
         )
+    return epoch_of(logits, data, epoch, train_loss, started)
+
+
+def epoch_of(logits: Tensor, data: LabelledFeatures, epoch: int, train_loss: float, started: float) -> Epoch:
+    """The figures of an epoch from the logits (N, C) of the texts that judge it."""
     decision = fit_decision(logits, data.labels, calibrate=False, weights=data.weights)
     answers = decision.labels(decision.probabilities(logits))
     accuracy, weighted_f1 = scores(data.labels, answers, data.weights)
@@ -365,18 +319,18 @@ def inference_batches(lengths: np.ndarray | None, count: int, device: torch.devi
 
 def predict_logits(head: Head, features: AnyFeatures, count: int, device: torch.device) -> Tensor:
     """Logits of all texts in order: (N, C), float32, on the CPU."""
-    return _predict(head, head, features, count, device)
+    return predict_each(head, head, features, count, device)
 
 
 def predict_transform(
     head: Head, features: AnyFeatures, count: int, device: torch.device, *, unit: bool = False
 ) -> Tensor:
     """`Head.transform`, or with `unit` `Head.unit_vectors`, of all texts in order: (N, D), float32, on the CPU."""
-    return _predict(head, head.unit_vectors if unit else head.transform, features, count, device)
+    return predict_each(head, head.unit_vectors if unit else head.transform, features, count, device)
 
 
 @torch.inference_mode()
-def _predict(
+def predict_each(
     head: Head,
     call: Callable[[Batch], Tensor],
     features: Mapping[str, Features | StoredFeatures],

@@ -1,0 +1,79 @@
+"""Head `ensemble`, the default: linear and attention members, weighted by out-of-fold predictions.
+
+    linear members      logistic regression on each encoder's last layer, and on all its layers (linear.py)
+    attention members   attention per label over the tokens of each encoder (fusion.py), the mean of several seeds
+    logits              o = Σ_m a_m s_m,   a ≥ 0
+
+With tens of texts pooled vectors know more, with hundreds attention does, on some data never; so a_m are those with
+the lowest loss on texts that the members were not trained on (training/ensemble.py).
+
+Source: Wolpert: Stacked Generalization, Neural Networks 5, 1992.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from fusion_classifier.config import EnsembleConfig, HeadConfig, LinearConfig
+from fusion_classifier.features.arrays import FeatureShape
+from fusion_classifier.fusion.folds import CROSS_VALIDATED_ROWS
+from fusion_classifier.fusion.fusion import FusionHead
+from fusion_classifier.fusion.head import Batch, Head
+from fusion_classifier.fusion.linear import LinearHead
+
+REPEATS = 3  # on few texts, where seeds differ most
+SAFE_ROWS = 50  # training texts at which the prior trusts attention half
+
+
+class EnsembleHead(Head):
+    """See the module's docstring.
+
+    Attributes:
+        linear: Linear members by name.
+        attention: `FusionHead`s of different seeds; each has a member per encoder.
+        members: Names of the members, in the order of `mixture` and `parts`.
+    """
+
+    def __init__(self, config: EnsembleConfig, shapes: Mapping[str, FeatureShape], n_classes: int) -> None:
+        super().__init__(config, shapes, n_classes)
+        self.config: EnsembleConfig = config
+        kinds = ("last", "all") if any(shape.layers > 1 for shape in shapes.values()) else ("all",)
+        self.linear = nn.ModuleDict({kind: LinearHead(_linear(kind), shapes, n_classes) for kind in kinds})
+        heads = [FusionHead(config.attention, shapes, n_classes) for _ in range(config.repeats or 1)]
+        self.attention = nn.ModuleList(heads)
+        tokens = [f"attention {name}" for name in shapes] + ["co-occurrence"] * heads[0].cooccurs
+        self.members = [f"linear {kind}" for kind in kinds] + tokens
+        self.register_buffer("mixture", torch.full((len(self.members),), 1 / len(self.members)))
+
+    def parts(self, batch: Batch) -> Tensor:
+        """Logits of each member (P, B, C)."""
+        linear = torch.stack([member(batch) for member in self.linear.values()])
+        attention = torch.stack([head.parts(batch) for head in self.attention]).mean(0)  # type: ignore[operator]
+        return torch.cat([linear, attention])
+
+    def prior(self, rows: int) -> Tensor:
+        """Weights of the members that training on so many texts suggests (P,): the fewer, the more is linear."""
+        linear, attention = len(self.linear), len(self.members) - len(self.linear)
+        trusted = rows / (rows + SAFE_ROWS)
+        return torch.tensor([(1 - trusted / 2) / linear] * linear + [trusted / attention] * attention)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Logits (B, C)."""
+        return (self.mixture[:, None, None] * self.parts(batch)).sum(0)
+
+    def transform(self, batch: Batch) -> Tensor:
+        """Pooled features of the linear members and attentive-pooled vectors of the first seed: (B, D)."""
+        attentive: Tensor = self.attention[0].transform(batch)  # type: ignore[operator]
+        return torch.cat([self.unit_vectors(batch), attentive], dim=1)
+
+
+def sized(config: HeadConfig, rows: int) -> HeadConfig:
+    """The configuration for so many training texts: that of an `ensemble` with its number of repeats."""
+    if not isinstance(config, EnsembleConfig) or config.repeats is not None:
+        return config
+    return config.model_copy(update={"repeats": REPEATS if rows <= CROSS_VALIDATED_ROWS else 1})
+
+
+def _linear(kind: str) -> LinearConfig:
+    return LinearConfig(layers="last" if kind == "last" else "all")

@@ -1,0 +1,39 @@
+"""Folds: every row is judged by a model that was not trained on it."""
+
+import numpy as np
+
+FOLDS = 5
+CROSS_VALIDATED_ROWS = 5000  # up to here choices are made by cross-validation, beyond by rows held out
+NAME = -1  # fold of a label's name: trained on, never judged
+
+
+def fold_numbers(x: np.ndarray, targets: np.ndarray, seed: int, names: int = 0) -> np.ndarray:
+    """Fold of each row, stratified by label, equal rows together: (N,), int64, 0 to `FOLDS` − 1, or `NAME`.
+
+    Args:
+        x: Features (N, D), by which equal rows are known.
+        targets: Label numbers (N,), or (N, C) of 0 and 1: a row with several labels counts for its rarest.
+        seed: Seed of the random order.
+        names: Number of rows at the end that are label names.
+    """
+    count = len(x) - names
+    given = targets[:count]
+    if given.ndim > 1:
+        rarest = np.where(given, given.sum(0), len(given) + 1).argmin(1)
+        given = np.where(given.any(1), rarest, -1)
+    rows = np.ascontiguousarray(x[:count])
+    _, first, group = np.unique(
+        rows.view(f"V{rows.itemsize * rows.shape[1]}").ravel(), return_index=True, return_inverse=True
+    )
+    order = np.random.default_rng(seed).permutation(len(first))
+    order = order[np.argsort(given[first][order], kind="stable")]  # label by label, each in random order
+    fold_of_group = np.empty(len(first), dtype=np.int64)
+    fold_of_group[order] = np.arange(len(first)) % FOLDS  # dealt out in turn, across labels too
+    return np.concatenate([fold_of_group[group], np.full(names, NAME)])
+
+
+def sample(targets: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """At most `count` row numbers, ascending: all, or a random sample."""
+    if len(targets) <= count:
+        return np.arange(len(targets))
+    return np.sort(np.random.default_rng(seed).permutation(len(targets))[:count])

@@ -1,0 +1,163 @@
+"""Trains the head `ensemble`: its members, and their weights by predictions of texts that they were not trained on.
+
+    few texts    five folds: each member predicts the texts of a fold after training on the other four; then every
+                 member is trained on all texts. With tens of texts the weights stay near those of the prior.
+    many texts   members are trained once and judged on the validation split, which nothing else is chosen on.
+
+Members with attention are trained to the end of their schedule: no epoch is chosen.
+"""
+
+import math
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fusion_classifier.config import TrainingConfig
+from fusion_classifier.errors import NonFiniteError
+from fusion_classifier.fusion.ensemble import EnsembleHead
+from fusion_classifier.fusion.folds import CROSS_VALIDATED_ROWS, FOLDS, fold_numbers
+from fusion_classifier.fusion.fusion import FusionHead
+from fusion_classifier.fusion.linear import LinearHead
+from fusion_classifier.support.progress import Progress
+from fusion_classifier.training.calibration import fit_decision, fit_weights
+from fusion_classifier.training.data import LabelledFeatures
+from fusion_classifier.training.decision import Decision, Member
+from fusion_classifier.training.loop import (
+    Steps,
+    Trained,
+    epoch_of,
+    epochs_of,
+    predict_each,
+    predict_transform,
+    scores,
+    start,
+    train_epoch,
+    validate,
+)
+
+JUDGES = 1000  # validation texts that are enough to weight the members without folds
+
+
+def fit_ensemble(
+    head: EnsembleHead,
+    config: TrainingConfig,
+    train_data: LabelledFeatures,
+    valid_data: LabelledFeatures | None,
+    seed: int,
+    device: torch.device,
+    progress: Progress,
+) -> Trained:
+    """Train all members and weight them; arguments and errors as of `train`."""
+    started = time.perf_counter()
+    by_folds = len(train_data) <= CROSS_VALIDATED_ROWS and (valid_data is None or len(valid_data) < JUDGES)
+    linear_parts, with_names, folds = _fit_linear(head, train_data, seed, device)
+    learned = train_data if with_names else train_data.texts
+    passes = epochs_of(config, len(learned)) * (len(head.attention) + (FOLDS if by_folds else 0))
+    with progress.bar(f"training seed {seed}", total=passes * len(learned)) as bar:
+        attention = None
+        if by_folds:
+            attention = _out_of_fold(head, config, learned, folds, seed, device, bar.advance)
+        for number, member in enumerate(head.attention):
+            assert isinstance(member, FusionHead)
+            loss = fit_to_end(member, config, learned, len(head.attention) * seed + number, device, bar.advance)
+        bar.finish()
+    if attention is not None:
+        assert linear_parts is not None
+        judges = train_data.texts
+        parts = torch.cat([linear_parts[:, : len(judges)], attention])
+    else:
+        assert valid_data is not None
+        judges = valid_data
+        parts = predict_each(head, head.parts, judges.features, len(judges), device)
+    mixture = fit_weights(parts, judges.labels, head.prior(len(train_data)), judges.weights)
+    head.mixture.copy_(mixture)
+    mixed = torch.einsum("p,pnc->nc", mixture, parts)
+    if valid_data is None:
+        epoch = epoch_of(mixed, judges, 1, loss, started)
+    else:
+        epoch = validate(head, valid_data, 1, loss, started, device)
+    members = tuple(
+        _member(name, float(weight), logits, judges)
+        for name, weight, logits in zip(head.members, mixture, parts, strict=True)
+    )
+    out_of_fold = mixed if attention is not None else None
+    return Trained(head, Decision(), seed, 1, (epoch,), members=members, out_of_fold=out_of_fold)
+
+
+def _fit_linear(
+    head: EnsembleHead, data: LabelledFeatures, seed: int, device: torch.device
+) -> tuple[Tensor | None, bool, np.ndarray]:
+    """Fit the linear members: their out-of-fold logits (P, N, C), whether names help, and the folds of the texts."""
+    judged: list[np.ndarray | None] = []
+    for member in head.linear.values():
+        assert isinstance(member, LinearHead)
+        x = predict_transform(member, data.features, len(data), device).numpy()
+        judged.append(member.cpu().solve(x, data.labels, data.weights, seed, data.names))
+        member.to(device)
+    # The member with all layers is the last one; its folds are those of every member, since equal texts are equal.
+    folds = fold_numbers(x, data.labels, seed, data.names) if len(data) <= CROSS_VALIDATED_ROWS else np.empty(0)
+    found = [torch.from_numpy(one) for one in judged if one is not None]
+    return (torch.stack(found) if found else None), bool(member.with_names), folds
+
+
+def _out_of_fold(
+    head: EnsembleHead,
+    config: TrainingConfig,
+    data: LabelledFeatures,
+    folds: np.ndarray,
+    seed: int,
+    device: torch.device,
+    advance: Callable[[int], None],
+) -> Tensor:
+    """Logits of the attention members for each text by a head that was trained without its fold: (E, N, C)."""
+    folds = folds[: len(data)]
+    count = int((folds >= 0).sum())
+    result: Tensor | None = None
+    for fold in range(FOLDS):
+        held = np.flatnonzero(folds == fold)
+        if not len(held):
+            continue
+        member = FusionHead(head.config.attention, data.shapes, head.n_classes).to(device)
+        fit_to_end(member, config, data.take(np.flatnonzero(folds != fold)), seed, device, advance)
+        logits = predict_each(member, member.parts, data.take(held).features, len(held), device)  # (E, n, C)
+        if result is None:
+            result = logits.new_zeros(len(logits), count, logits.shape[-1])
+        result[:, torch.from_numpy(held)] = logits
+    assert result is not None
+    return result
+
+
+def fit_to_end(
+    head: FusionHead,
+    config: TrainingConfig,
+    data: LabelledFeatures,
+    seed: int,
+    device: torch.device,
+    advance: Callable[[int], None],
+) -> float:
+    """Train by gradient steps to the end of the schedule; the training loss of the last epoch.
+
+    Raises:
+        NonFiniteError: The loss became NaN or infinite.
+    """
+    start(head, data, device)
+    epochs = epochs_of(config, len(data))
+    steps = Steps(head, config, epochs * math.ceil(len(data) / config.batch_size))
+    order, loss = np.random.default_rng(seed), math.nan
+    for epoch in range(1, epochs + 1):
+        loss = train_epoch(steps, data, order, device, advance)
+        if not math.isfinite(loss):
+            raise NonFiniteError(
+                f"training diverged (seed {seed}, epoch {epoch}: loss {loss}); use a lower `learning_rate`"
+            )
+    return loss
+
+
+def _member(name: str, weight: float, logits: Tensor, judges: LabelledFeatures) -> Member:
+    decision = fit_decision(logits, judges.labels, calibrate=False, weights=judges.weights)
+    answers = decision.labels(decision.probabilities(logits))
+    accuracy, weighted_f1 = scores(judges.labels, answers, judges.weights)
+    return Member(name=name, weight=weight, accuracy=accuracy, weighted_f1=weighted_f1)

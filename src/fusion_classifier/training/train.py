@@ -1,0 +1,146 @@
+"""Trains a head of any kind and calibrates it: the one entry from features to a trained head.
+
+gradient heads   steps, the best epoch by validation (loop.py)
+solved heads     fitted once: logistic regression, scikit-learn's
+ensemble         both, weighted by out-of-fold predictions (ensemble.py)
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from fusion_classifier.config import TrainingConfig
+from fusion_classifier.errors import DataError
+from fusion_classifier.fusion.ensemble import EnsembleHead
+from fusion_classifier.fusion.folds import CROSS_VALIDATED_ROWS
+from fusion_classifier.fusion.head import SolvedHead
+from fusion_classifier.fusion.registry import build_head
+from fusion_classifier.support.progress import Progress
+from fusion_classifier.training.calibration import as_tensor, fit_decision, fit_mixture, loss_of
+from fusion_classifier.training.data import LabelledFeatures
+from fusion_classifier.training.decision import Decision
+from fusion_classifier.training.ensemble import fit_ensemble
+from fusion_classifier.training.loop import (
+    Epoch,
+    Trained,
+    deterministic,
+    epoch_of,
+    fit,
+    predict_each,
+    predict_logits,
+    predict_transform,
+    validate,
+)
+
+logger = logging.getLogger(__name__)
+
+
+def train(
+    head: object,
+    config: TrainingConfig,
+    train_data: LabelledFeatures,
+    valid_data: LabelledFeatures | None,
+    n_classes: int,
+    seed: int,
+    device: torch.device,
+    progress: Progress,
+    on_epoch: Callable[[Epoch], None] = lambda _: None,
+) -> Trained:
+    """Train one head.
+
+    Args:
+        head: Name, configuration or object, as `head_config` takes it. An object is copied.
+        config: Hyper-parameters.
+        train_data: Features and labels to train on.
+        valid_data: Features and labels for early stopping and calibration. None: a head that cross-validates makes
+            its choices, and is calibrated, on out-of-fold predictions of at most `CROSS_VALIDATED_ROWS` texts.
+        n_classes: Number of labels C.
+        seed: Seed of all random numbers.
+        device: Device of the head.
+        progress: Progress bar.
+        on_epoch: Called after each epoch.
+
+    Raises:
+        DataError: A split is empty, or there is no validation split where the head needs one.
+        NonFiniteError: The loss or a logit became NaN or infinite.
+        UsageError: No head can be built, or scikit-learn can't fit it.
+    """
+    for name, data in (("training", train_data), ("validation", valid_data)):
+        if data is not None and not len(data):
+            raise DataError(f"the {name} split is empty")
+    with deterministic(seed):
+        built = build_head(head, train_data.shapes, n_classes).to(device)
+        if valid_data is None and (not built.config.cross_validates or len(train_data) > CROSS_VALIDATED_ROWS):
+            raise DataError("a validation split is needed; hold out some of the training texts")
+        if isinstance(built, EnsembleHead):
+            trained = fit_ensemble(built, config, train_data, valid_data, seed, device, progress)
+            on_epoch(trained.best)
+        elif isinstance(built, SolvedHead):
+            trained = _solve(built, train_data, valid_data, seed, device, progress)
+            on_epoch(trained.best)
+        else:
+            assert valid_data is not None
+            best_epoch, history = fit(built, config, train_data.texts, valid_data, seed, device, progress, on_epoch)
+            trained = Trained(built, Decision(), seed, best_epoch, tuple(history))
+            if len(built.mixture) > 1:
+                parts = predict_each(built, built.parts, valid_data.features, len(valid_data), device)
+                built.mixture.copy_(fit_mixture(parts, valid_data.labels, built.mixture.cpu(), valid_data.weights))
+    decision = _decision(trained, config, train_data, valid_data, device)
+    logger.info(
+        "trained seed %d",
+        seed,
+        extra={
+            "best_epoch": trained.best_epoch,
+            "epochs": len(trained.history),
+            "temperature": decision.temperature,
+        },
+    )
+    return replace(trained, decision=decision)
+
+
+def _decision(
+    trained: Trained,
+    config: TrainingConfig,
+    train_data: LabelledFeatures,
+    valid_data: LabelledFeatures | None,
+    device: torch.device,
+) -> Decision:
+    """Calibration on out-of-fold logits where there are some: they are more than the validation texts."""
+    logits, judges = trained.out_of_fold, train_data
+    if logits is None:
+        assert valid_data is not None
+        judges = valid_data
+        logits = predict_logits(trained.head, judges.features, len(judges), device)
+    count = len(logits)
+    weights = None if judges.weights is None else judges.weights[:count]
+    return fit_decision(logits, judges.labels[:count], calibrate=config.calibrate, weights=weights)
+
+
+def _solve(
+    head: SolvedHead,
+    train_data: LabelledFeatures,
+    valid_data: LabelledFeatures | None,
+    seed: int,
+    device: torch.device,
+    progress: Progress,
+) -> Trained:
+    """Fit once on all training texts, in memory as float32 (N, D); its history are the figures of one epoch."""
+    started = time.perf_counter()
+    with progress.bar(f"training seed {seed}", total=None):
+        x = predict_transform(head, train_data.features, len(train_data), device).numpy()
+        judged = head.cpu().solve(x, train_data.labels, train_data.weights, seed, train_data.names)
+        head.to(device)
+        texts = train_data.texts
+        logits = predict_logits(head, texts.features, len(texts), device)
+        loss = float(loss_of(logits, torch.from_numpy(texts.labels), weights=as_tensor(texts.weights)))
+        out_of_fold: Tensor | None = None if judged is None else torch.from_numpy(judged[: len(texts)])
+        if valid_data is not None:
+            epoch = validate(head, valid_data, 1, loss, started, device)
+        else:
+            assert out_of_fold is not None
+            epoch = epoch_of(out_of_fold, texts, 1, loss, started)
+    return Trained(head, Decision(), seed, 1, (epoch,), out_of_fold=out_of_fold)
