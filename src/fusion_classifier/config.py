@@ -163,7 +163,7 @@ class LinearConfig(HeadConfig):
     name: Literal["linear"] = "linear"
     c: Annotated[float, Field(gt=0)] | None = None
     """Inverse strength of the L2 penalty. Default: the one with the highest cross-validated log-likelihood."""
-    layers: Literal["all", "last"] = "all"
+    linear_layers: Literal["all", "last"] = "all"
     """Layers of each encoder that are read."""
     scaling: Literal["unit", "standardize"] = "unit"
     """unit: each layer's vector has L2 norm 1; standardize: each feature has mean 0 and standard deviation 1."""

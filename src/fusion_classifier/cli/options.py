@@ -81,7 +81,7 @@ EncoderSettings = Annotated[
     Given,
     Options("Encoders", {"": EncoderConfig}, ENCODER_DEFAULTS, without=("name", "model", "revision", "path")),
 ]
-HeadSettings = Annotated[Given, Options("Head", HEAD_CONFIGS)]
+HeadSettings = Annotated[Given, Options("Head", HEAD_CONFIGS, without=("name", "attention"))]
 HyperParameters = Annotated[
     Given, Options("Training", {"": TrainingConfig}, {head: values.model_dump() for head, values in DEFAULTS.items()})
 ]

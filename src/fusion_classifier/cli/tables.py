@@ -110,6 +110,7 @@ def print_run(metrics: Mapping[str, Any], folder: Path) -> None:
     if apart is not None:
         texts = metrics["rows"]["test"] - metrics["rows"]["test_without_overlap"]
         say(f"{texts:,} test texts also stand in train, up to case and punctuation; the last column leaves them out.")
+    _show_members(metrics["members"])
     _show_baselines(metrics)
     if "unknown" in metrics:
         _show_unknown(metrics["unknown"])
@@ -120,6 +121,20 @@ def print_run(metrics: Mapping[str, Any], folder: Path) -> None:
     if metrics["task"] == "demo":
         say("  fec run yours.csv --text-column … --label-column …")
         say("The demo corpus is small and easy: its scores are no result.", "dim")
+
+
+def _show_members(members: Sequence[Mapping[str, Any]]) -> None:
+    """The parts of the head `ensemble`."""
+    if not members:
+        return
+    rows = [
+        [one["name"], f"{one['weight']:.2f}", _percent(one["accuracy"]), _percent(one["weighted_f1"])]
+        for one in members
+    ]
+    show("Members of the ensemble", ["member", "weight", "accuracy", "weighted F1"], rows, right=1)
+    say(
+        "Mean over seeds; scores on texts that the member was not trained on, by which the weights are chosen.", "dim"
+    )
 
 
 def _show_baselines(metrics: Mapping[str, Any]) -> None:

@@ -76,4 +76,4 @@ def sized(config: HeadConfig, rows: int) -> HeadConfig:
 
 
 def _linear(kind: str) -> LinearConfig:
-    return LinearConfig(layers="last" if kind == "last" else "all")
+    return LinearConfig(linear_layers="last" if kind == "last" else "all")

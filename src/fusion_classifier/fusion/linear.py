@@ -34,7 +34,7 @@ class LinearHead(SolvedHead):
     def __init__(self, config: LinearConfig, shapes: Mapping[str, FeatureShape], n_classes: int) -> None:
         super().__init__(config, shapes, n_classes)
         self.config: LinearConfig = config
-        self.last_only = config.layers == "last"
+        self.last_only = config.linear_layers == "last"
         width = sum(shape.width if self.last_only else shape.layers * shape.width for shape in shapes.values())
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("std", torch.ones(width))

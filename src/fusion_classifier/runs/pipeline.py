@@ -275,7 +275,18 @@ def _metrics(
         "temperatures": {str(seed): one.decision.temperature for seed, one in trained.items()},
         "betas": {str(seed): one.decision.beta for seed, one in trained.items()},
         "best_epochs": {str(seed): one.best_epoch for seed, one in trained.items()},
+        "members": _members(trained),
     }
+
+
+def _members(trained: Mapping[int, Trained]) -> list[dict[str, Any]]:
+    """Parts of the head `ensemble`: the mean over seeds of their weights and scores; none of another head."""
+    by_name = zip(*(one.members for one in trained.values()), strict=True)
+    return [
+        {"name": seeds[0].name}
+        | {key: float(np.mean([getattr(one, key) for one in seeds])) for key in ("weight", "accuracy", "weighted_f1")}
+        for seeds in by_name
+    ]
 
 
 def _card(config: RunConfig, task: LoadedTask, out: Path, metrics: Mapping[str, Any], work: Workspace) -> str:

@@ -74,4 +74,6 @@ def read_seed(folder: Path, seed: int) -> tuple[ModelConfig, Trained]:
         raise FecError(f"{error}; delete {folder} to train seed {seed} again") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise FecError(f"{folder}: can't be read ({error}); delete it to train seed {seed} again") from error
-    return saved.config, Trained(saved.head, saved.config.decision, seed, best_epoch, history, saved.known)
+    return saved.config, Trained(
+        saved.head, saved.config.decision, seed, best_epoch, history, saved.known, members=saved.config.members
+    )
