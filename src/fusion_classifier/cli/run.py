@@ -85,7 +85,7 @@ def extract_(
     head: Annotated[
         str | None,
         option(
-            f"Head that will read the features: fusion token states, others pooled ones. Default: {DEFAULT_HEAD}."
+            f"Head that will read them: ensemble and fusion token states, others pooled. Default: {DEFAULT_HEAD}."
         ),
     ] = None,
     place: PlaceOptions,
