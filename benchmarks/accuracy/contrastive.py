@@ -32,7 +32,7 @@ from fusion_classifier.encoders.loading import TransformerEncoder, load_encoder
 from fusion_classifier.encoders.spec import parse_encoder
 from fusion_classifier.encoders.tokenization import tokenize
 from fusion_classifier.support.progress import QUIET
-from fusion_classifier.training.contrastive import tune_contrastively
+from fusion_classifier.training.contrastive import tune_contrastively, with_label_names
 
 SYSTEM, PEER = "contrastive", "setfit"
 DATASETS, SIZES, DRAWS = "trec,sst5,go_emotion,subj", "8,16", "0,1,2"
@@ -54,8 +54,9 @@ def run(
     rows = draw_rows(corpus.pool.labels, cell.size, cell.draw)
     part, judged = corpus.pool.take(rows), corpus.judged(split)
     started = time.perf_counter()
-    texts = tokenize(encoder, part.texts)
-    tune_contrastively(encoder, config, precision, texts, part.labels, len(corpus.classes), QUIET)
+    names = corpus.classes if config.label_names else ()
+    texts, labels = with_label_names(part.texts, part.labels, names)
+    tune_contrastively(encoder, config, precision, tokenize(encoder, texts), labels, len(corpus.classes), QUIET)
     encoder.model.requires_grad_(False)
     model = LogisticRegression(C=C, max_iter=2000).fit(unit_vectors(encoder, part.texts, precision), part.labels)
     seconds, started = time.perf_counter() - started, time.perf_counter()

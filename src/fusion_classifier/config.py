@@ -373,6 +373,9 @@ class TuneConfig(FrozenModel):
     """Seed of the classifier's initial weights, the order of batches and dropout."""
     lora_rank: Annotated[int, Field(ge=1)] | None = None
     """Rank of LoRA adapters, merged into the weights at the end. Default: all weights are trained."""
+    label_names: bool = True
+    """Whether contrastive also learns from the labels' names, one more text for each. Default: yes, of names with
+    letters."""
 
     @model_validator(mode="before")
     @classmethod

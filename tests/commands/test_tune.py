@@ -279,6 +279,18 @@ def test_a_classifier_takes_the_folder_as_any_encoder(
     assert float((classifier.predict(test.texts) == task.targets("test")).mean()) > 0.8
 
 
+def test_a_label_that_has_a_name_only_can_be_answered(bert_folder: Path, tune: Callable[..., Tuned]) -> None:
+    task = task_of(24)
+    train = task.split("train").take(i for i, label in enumerate(task.split("train").labels) if label != 2)
+    two = replace(task, splits={"train": train}, labels=("joy", "anger", "it_is_dark"))
+    found = {}
+    for label_names in (True, False):
+        tuned = tune(bert_folder, str(label_names), objective="contrastive", task=two, label_names=label_names)
+        found[label_names] = load_tuned_classifier(tuned.folder, CPU).predict_proba(["it is dark"])[0, 2]
+    assert found[True] > 0.2
+    assert found[False] < 1e-6
+
+
 def test_contrastive_is_refused_where_it_can_not_learn(
     bert_folder: Path, tune: Callable[..., Tuned], tmp_path: Path
 ) -> None:
@@ -288,7 +300,7 @@ def test_contrastive_is_refused_where_it_can_not_learn(
     empty = {"train": Split((), ())}
     for changed, kind, message in (
         (replace(task, splits=several, multilabel=True), UsageError, "one label per text"),
-        (replace(task, splits=one), DataError, "texts of two labels"),
+        (replace(task, splits=one, labels=("joy",)), DataError, "texts of two labels"),
         (replace(task, splits=empty), DataError, "train split of made up is empty"),
         (few(task, "test"), MissingSplitError, "no train split"),
     ):

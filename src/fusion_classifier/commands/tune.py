@@ -36,7 +36,7 @@ from fusion_classifier.support.extras import require
 from fusion_classifier.support.files import atomic_folder, user_path
 from fusion_classifier.tasks.loaded import LoadedTask, Split, targets
 from fusion_classifier.training.calibration import fit_decision
-from fusion_classifier.training.contrastive import tune_contrastively
+from fusion_classifier.training.contrastive import tune_contrastively, with_label_names
 from fusion_classifier.training.decision import Decision
 from fusion_classifier.training.finetuned import Finetuned, Pass
 from fusion_classifier.training.loop import Epoch
@@ -166,17 +166,19 @@ def _train(
     work: Workspace,
 ) -> Finetuned:
     """Tokenize and train."""
-    trained_on = ["train"] if config.objective == "contrastive" else ["train", "valid"]
-    texts = {name: tokenize(loaded, splits[name].texts) for name in trained_on}
+    contrastive, dtype, n_labels = config.objective == "contrastive", torch_dtype(precision), len(task.labels)
+    trained_on = {name: split.texts for name, split in splits.items() if name == "train" or not contrastive}
+    labels = targets(splits["train"].labels, n_labels)
+    if contrastive and config.label_names:
+        trained_on["train"], labels = with_label_names(trained_on["train"], labels, task.labels)
+    texts = {name: tokenize(loaded, of_split) for name, of_split in trained_on.items()}
     truncated = sum(text.truncated for of_split in texts.values() for text in of_split)
     if truncated:
         work.say(
             f"{loaded.config.name}: {truncated:,} texts were longer than {loaded.config.max_length} tokens and were "
             "cut; raise `max_length` to keep their end"
         )
-    dtype, n_labels = torch_dtype(precision), len(task.labels)
-    if config.objective == "contrastive":
-        labels = targets(splits["train"].labels, n_labels)
+    if contrastive:
         return tune_contrastively(loaded, config, dtype, texts["train"], labels, n_labels, work.progress)
     from fusion_classifier.training.finetune import finetune, rows_of  # noqa: PLC0415 - an extra
 

@@ -82,6 +82,15 @@ def tune_contrastively(
     return Finetuned(encoder.model, head, history, len(history), rate(config), parameters)
 
 
+def with_label_names(
+    texts: Sequence[str], labels: np.ndarray, names: Sequence[str]
+) -> tuple[tuple[str, ...], np.ndarray]:
+    """Texts and labels, and a text for each label more: its name, if that has letters, with spaces for _."""
+    named = {number: name.replace("_", " ").strip() for number, name in enumerate(names)}
+    named = {number: name for number, name in named.items() if any(map(str.isalpha, name))}
+    return (*texts, *named.values()), np.concatenate([labels, np.array(list(named), dtype=labels.dtype)])
+
+
 def rate(config: TuneConfig) -> float:
     """The highest learning rate."""
     return RATE if config.learning_rate is None else config.learning_rate
