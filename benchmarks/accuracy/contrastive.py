@@ -4,8 +4,9 @@
 
 Each draw tunes the encoder from its original weights. Logistic regression (scikit-learn, C = 10) is fitted to the
 unit vectors of the draw's rows, and scored on the validation rows, or the test rows (`--split test`). `train_seconds`
-are those of tuning and of the regression, the encoder loaded. A row of the JSONL file each, as `learning_curve.py`
-writes them; what is finished is skipped. `--set FIELD=VALUE` changes a setting of `TuneConfig`.
+are those of tuning and of the regression, the encoder loaded; `processor_seconds` are the processor's for the same,
+which other programs on the machine change less. A row of the JSONL file each, as `learning_curve.py` writes them;
+what is finished is skipped. `--set FIELD=VALUE` changes a setting of `TuneConfig`.
 
 `--peers FILE` shows the mean of the same draws in the file of `learning_curve_peers.py` or `learning_curve.py` beside
 it.
@@ -53,12 +54,13 @@ def run(
     """Tune, fit and score a draw: its row."""
     rows = draw_rows(corpus.pool.labels, cell.size, cell.draw)
     part, judged = corpus.pool.take(rows), corpus.judged(split)
-    started = time.perf_counter()
+    started, processor = time.perf_counter(), time.process_time()
     names = corpus.classes if config.label_names else ()
     texts, labels = with_label_names(part.texts, part.labels, names)
     tune_contrastively(encoder, config, precision, tokenize(encoder, texts), labels, len(corpus.classes), QUIET)
     encoder.model.requires_grad_(False)
     model = LogisticRegression(C=C, max_iter=2000).fit(unit_vectors(encoder, part.texts, precision), part.labels)
+    processor = time.process_time() - processor
     seconds, started = time.perf_counter() - started, time.perf_counter()
     probabilities = np.zeros((len(judged), len(corpus.classes)))
     probabilities[:, model.classes_] = model.predict_proba(unit_vectors(encoder, judged.texts, precision))
@@ -70,7 +72,12 @@ def run(
         rows=rows,
         train_seconds=seconds,
         predict_seconds=time.perf_counter() - started,
-        extra={"setting": config.model_dump(), "threads": torch.get_num_threads(), "machine": encoder.device.type},
+        extra={
+            "processor_seconds": round(processor, 4),
+            "setting": config.model_dump(),
+            "threads": torch.get_num_threads(),
+            "machine": encoder.device.type,
+        },
     )
 
 
@@ -129,7 +136,8 @@ def main() -> int:
                 row = run(cell, corpus, given.split, encoder, precision, config)
                 append_row(given.out, row)
                 print(
-                    f"{dataset} {size} draw {draw}: {100 * row['accuracy']:.1f}, {row['train_seconds']:.1f} s",
+                    f"{dataset} {size} draw {draw}: {100 * row['accuracy']:.1f}, {row['train_seconds']:.1f} s "
+                    f"({row['processor_seconds']:.1f} s of the processor)",
                     flush=True,
                 )
     peers = read_rows(given.peers) if given.peers else []
