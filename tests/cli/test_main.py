@@ -45,7 +45,7 @@ def finished(data: Path, bert_folder: Path, tmp_path_factory: pytest.TempPathFac
     out, store = folder / "run", folder / "store"
     columns = ("--text-column", "comment", "--label-column", "mood")
     printed = result_of(
-        "run", data, *columns, "-e", bert_folder, "--seeds", 2, "--epochs", 30, "--store", store, "--out", out
+        "run", data, *columns, "-e", bert_folder, "--head", "linear", "--seeds", 2, "--store", store, "--out", out
     )
     assert "weighted F1" in printed
     assert f"fec predict {out}" in printed.replace("\n", "")
@@ -187,7 +187,7 @@ def test_ray_extracts_and_predicts_as_this_process_does(
     columns = ("--text-column", "comment", "--label-column", "mood")
     store = ("--store", tmp_path / "store")
     ray = ("--engine", "ray", "--workers", 2)
-    assert "60 encoded now" in result_of("extract", data, *columns, "-e", bert_folder, *store, *ray)
+    assert "63 encoded now" in result_of("extract", data, *columns, "-e", bert_folder, *store, *ray)
     assert "0 encoded now" in result_of("extract", data, *columns, "-e", bert_folder, *store)
 
     many = tmp_path / "many.jsonl"
@@ -240,11 +240,11 @@ def test_stages_one_by_one_end_as_the_run_does(
 ) -> None:
     out, store = tmp_path / "run", tmp_path / "store"
     read = ("--text-column", "comment", "--label-column", "mood")
-    common = (data, *read, "-e", bert_folder, "--store", store)
+    common = (data, *read, "-e", bert_folder, "--head", "linear", "--store", store)
     extracted = json.loads(result_of("extract", *common, "--json"))
-    assert extracted[0]["encoded"] == 60
+    assert extracted[0]["encoded"] == 60 + 3, "rows, and names of labels"
     assert json.loads(result_of("extract", *common, "--json"))[0]["encoded"] == 0
-    result_of("train", *common, "--seeds", 2, "--epochs", 30, "--out", out)
+    result_of("train", *common, "--seeds", 2, "--out", out)
     figures = json.loads(result_of("evaluate", out, "--store", store, "--json"))
     expected = json.loads((finished[0] / "metrics.json").read_text())
     assert figures["test"]["metrics"] == expected["test"]
@@ -256,14 +256,14 @@ def test_the_store_is_listed_verified_and_emptied(data: Path, bert_folder: Path,
     result_of("extract", data, *read, "-e", bert_folder, "--store", store, "--limit", 5)
     (entry,) = json.loads(result_of("store", "--store", store, "--json"))["encoders"]
     assert entry["encoder"] == bert_folder.name
-    assert entry["rows"] == 15
+    assert entry["rows"] == 15 + 3, "rows, and names of labels"
     assert bert_folder.name in result_of("store", "--store", store)
     assert "ok" in result_of("store", "verify", "--store", store)
     result_of("extract", data, *read, "-e", bert_folder, "--store", store, "--limit", 6)
     assert "removed 0" in result_of("store", "clean", "--store", store), "nothing is a week old"
     assert "removed 0" not in result_of("store", "clean", entry["key"][:6], "--now", "--store", store)
     assert "no features of 'x'" in fec("store", "clean", "x", "--store", store).stderr
-    assert json.loads(result_of("store", "--store", store, "--json"))["encoders"][0]["rows"] == 18
+    assert json.loads(result_of("store", "--store", store, "--json"))["encoders"][0]["rows"] == 18 + 3
     result_of("store", "delete", entry["key"][:6], "--store", store)
     assert json.loads(result_of("store", "--store", store, "--json"))["encoders"] == []
 

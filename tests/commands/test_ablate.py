@@ -85,7 +85,8 @@ def test_missing_features_are_named_before_anything_is_trained(
     task = task_of(8)
     config = config_of([bert_folder, roberta_folder], "linear")
     extract_task(task, ["train", "valid"], config.encoders[:1], work)
-    with pytest.raises(StoreError, match=rf"24 train texts by {roberta_folder.name}.*fec extract"):
+    # 24 rows and the names of 3 labels.
+    with pytest.raises(StoreError, match=rf"27 train texts by {roberta_folder.name}.*fec extract"):
         ablate([config], task, "valid", tmp_path / "out", work)
     assert not (tmp_path / "out").exists()
 

@@ -83,8 +83,8 @@ def trained(folder: Path, task: TaskConfig, bert: Path) -> Path:
     config = RunConfig(
         task=task,
         encoders=parse_encoders([str(bert)]),
-        head=parse_head("linear"),
-        training=recipe("default", "linear", max_epochs=2, batch_size=16),
+        head=parse_head("llmembed", width=16),
+        training=recipe("default", "llmembed", max_epochs=2, batch_size=16),
         seeds=(0, 1),
     )
     work = Workspace(FeatureStore(folder / "store"), torch.device("cpu"), QUIET)
@@ -179,7 +179,7 @@ def test_it_says_what_was_run_and_what_it_took(finished: Path) -> None:
     what = page.words("what")
     for sha in re.findall(r"sha256: (\w{16})", config):
         assert sha in what
-    for word in ("Head linear", "small-bert", "transformers", "60 rows", "learning rate"):
+    for word in ("Head llmembed", "small-bert", "transformers", "60 rows", "learning rate"):
         assert word in what
     stages = json.loads((finished / "stages.json").read_text())
     assert json.loads((finished / "metrics.json").read_text())["stages"] == stages
@@ -355,7 +355,7 @@ def test_fec_run_ends_with_a_report(tmp_path: Path, bert_folder: Path) -> None:
     assert "6 test texts" in parsed(tmp_path / "run" / "report.html").words("summary")
     stages = json.loads((tmp_path / "run" / "stages.json").read_text())
     assert {stage["calls"] for stage in stages.values()} == {2}
-    assert stages["extract"]["encoded"] == 60  # of the first call
+    assert stages["extract"]["encoded"] == 63  # of the first call: the rows, and the names of the labels
 
 
 def test_the_command_writes_where_it_is_told(finished: Path, tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def test_training_has_a_dot_at_the_epoch_kept() -> None:
     records: dict[int, dict[str, Any]] = {
         0: {"history": epochs(0.1, 0.5, 0.5), "best_epoch": 3},
         4: {},
-        5: {"history": epochs(0.2)},
+        5: {"history": epochs(0.2, 0.3)},
     }
     loss, f1 = training_charts(records)
     assert [(line.name, line.dotted) for line in loss.lines] == [
@@ -48,8 +48,8 @@ def test_training_has_a_dot_at_the_epoch_kept() -> None:
     assert (f1.x.high, f1.y.high, loss.y.high) == (3, 51, 2.4)
 
 
-def test_run_without_history_has_no_training_charts() -> None:
-    assert training_charts({0: {}, 1: {"history": []}}) == []
+def test_what_has_no_course_has_no_training_charts() -> None:
+    assert training_charts({0: {}, 1: {"history": []}, 2: {"history": epochs(0.9), "best_epoch": 1}}) == []
 
 
 def test_risk_ends_at_the_accuracy_of_each_seed() -> None:

@@ -18,12 +18,13 @@ def training_charts(records: Mapping[int, Mapping[str, Any]]) -> list[Chart]:
     """Draw loss and validation weighted F1 by epoch, with a dot at the epoch that was kept.
 
     Args:
-        records: `history` and `best_epoch` of each seed, as in training.json. Seeds without a history are left out.
+        records: `history` and `best_epoch` of each seed, as in training.json. Seeds of fewer than two epochs are left
+            out: what is solved at once has no course.
     """
     loss_lines, f1_lines = [], []
     for i, (seed, record) in enumerate(records.items()):
-        history = record.get("history")
-        if not history:
+        history = record.get("history") or ()
+        if len(history) < 2:
             continue
         epochs, train, valid, f1 = (
             np.array([epoch[key] for epoch in history], dtype=np.float64)
