@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 MOST_ROWS = 15  # of a list by label on the screen; the files have all
 BAR_WIDTH = 30
+# Rows per label and out-of-fold accuracy of the best member up to which tuning an encoder is worth a trial.
+FEW_ROWS, POOR_ACCURACY = 64, 0.8
 SHOWN_FROM = 0.01  # less probable labels are summed up in one line
 AGREEMENTS = {
     "head": "head, from the same features",
@@ -114,6 +116,7 @@ def print_run(metrics: Mapping[str, Any], folder: Path) -> None:
     _show_baselines(metrics)
     if "unknown" in metrics:
         _show_unknown(metrics["unknown"])
+    _advise_tuning(metrics)
     for warning in metrics["warnings"]:
         say(f"Warning: {in_options(warning)}", "yellow")
     say(f"\nWritten to {folder}: metrics.json, predictions.parquet, model/ and pictures. Next:")
@@ -121,6 +124,17 @@ def print_run(metrics: Mapping[str, Any], folder: Path) -> None:
     if metrics["task"] == "demo":
         say("  fec run yours.csv --text-column … --label-column …")
         say("The demo corpus is small and easy: its scores are no result.", "dim")
+
+
+def _advise_tuning(metrics: Mapping[str, Any]) -> None:
+    """What may help where rows are few and the frozen encoders are poor."""
+    members, labels = metrics["members"], len(metrics["per_class"]["valid"])
+    few = metrics["rows"]["train"] <= FEW_ROWS * labels
+    if members and few and max(one["accuracy"] for one in members) < POOR_ACCURACY:
+        say(
+            "Few rows, and the frozen encoders are not sure of them: an encoder tuned on these rows may be better; "
+            "see fec tune --objective contrastive."
+        )
 
 
 def _show_members(members: Sequence[Mapping[str, Any]]) -> None:
