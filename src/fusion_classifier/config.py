@@ -315,6 +315,9 @@ class TaskConfig(FrozenModel):
     """Column with a paraphrase of each text: further rows of the training split; not read in other splits."""
     split_seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Seed of the stratified split of a single file, or of a folder without a validation split."""
+    cross_validate: bool = False
+    """Whether no validation (and of a single file no test) split is made: all rows are trained on, and the scores are
+    those of a cross-validation. For at most 5,000 rows of your own, with the heads ensemble and linear."""
     limit: Annotated[int, Field(ge=1)] | None = None
     """Maximum number of rows per split: the first ones."""
 
@@ -322,6 +325,8 @@ class TaskConfig(FrozenModel):
     def _consistent(self) -> Self:
         if self.label_columns and (len(set(self.label_columns)) < 2 or not all(self.label_columns)):
             raise ValueError("`label_columns`: name two or more columns")
+        if self.cross_validate and self.augment_column:
+            raise ValueError("`augment_column`: a paraphrase would stand in another fold than its text")
         if self.label_columns and self.multilabel:
             raise ValueError(
                 "`multilabel` reads one column with several labels, `label_columns` one column per label"

@@ -156,6 +156,7 @@ def _scores(metrics: Mapping[str, Any]) -> dict[str, Any]:
         "rows": rows,
         "baselines": _baselines(metrics, [name for name in columns if name in ("valid", "test")]),
         "warnings": metrics.get("warnings", ()),
+        "cross_validated": metrics.get("cross_validated", False),
     }
 
 

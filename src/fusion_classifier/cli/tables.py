@@ -103,11 +103,16 @@ def print_run(metrics: Mapping[str, Any], folder: Path) -> None:
     """The result of `fec run`, and what to do next."""
     seeds, apart = len(metrics["seeds"]), metrics["test_without_overlap"]
     title = [metrics["task"], " + ".join(metrics["encoders"]), metrics["head"], f"{seeds} seed{'s'[: seeds > 1]}"]
-    columns = {"validation": metrics["valid"], "test": metrics["test"], "test without overlap": apart}
+    valid = "cross-validation" if metrics.get("cross_validated") else "validation"
+    columns = {valid: metrics["valid"], "test": metrics["test"], "test without overlap": apart}
     _show_metrics(" · ".join(title), columns)
     std = " ± standard deviation over seeds" if seeds > 1 else ""
     say(f"Accuracies, F1 and ECE in %; mean{std}; in brackets the 95 % bootstrap interval over texts.", "dim")
-    if metrics["test"] is None:
+    if metrics.get("cross_validated"):
+        say(
+            "Cross-validation: every row was predicted by heads that were trained without it; the model has all rows."
+        )
+    elif metrics["test"] is None:
         say("The task has no test split: validation is reported, on which the best epoch was chosen.")
     if apart is not None:
         texts = metrics["rows"]["test"] - metrics["rows"]["test_without_overlap"]

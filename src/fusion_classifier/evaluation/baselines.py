@@ -12,21 +12,25 @@ reported: C is the one with the highest cross-validated log-likelihood on a samp
 
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from fusion_classifier.config import HeadConfig
+from fusion_classifier.config import HeadConfig, LinearConfig
 from fusion_classifier.features.arrays import FeatureShape
 from fusion_classifier.fusion.head import Batch, Head
+from fusion_classifier.fusion.linear import LinearHead
 from fusion_classifier.fusion.scikit_learn import SklearnHead, sklearn_config
+from fusion_classifier.support.progress import QUIET
 from fusion_classifier.training.calibration import fit_decision, loss_of
 from fusion_classifier.training.data import LabelledFeatures
 from fusion_classifier.training.decision import Decision
+from fusion_classifier.training.defaults import recipe
 from fusion_classifier.training.loop import predict_logits, predict_transform
+from fusion_classifier.training.train import train
 
 if TYPE_CHECKING:
     from sklearn.base import ClassifierMixin
@@ -49,12 +53,14 @@ class Baseline:
         decision: Logits to labels.
         rows: Number of training rows that it was fitted to.
         C: Inverse strength of the L2 penalty. None: there is none.
+        out_of_fold: Logits of the training rows (N, C) by fits without them, of a cross-validated task.
     """
 
     head: Head
     decision: Decision
     rows: int
     C: float | None = None
+    out_of_fold: Tensor | None = None
 
 
 def most_rows(columns: int, n_classes: int, memory: float) -> int:
@@ -70,6 +76,19 @@ def majority_class(labels: np.ndarray, n_classes: int) -> Baseline:
     logits = np.log(share) - (np.log1p(-share) if several else 0)
     head = _Constant(HeadConfig(name="majority"), {}, n_classes, torch.from_numpy(logits).float())
     return Baseline(head, Decision(thresholds=(0.5,) * n_classes if several else None), len(labels))
+
+
+def cross_validated(train_data: LabelledFeatures, n_classes: int, device: torch.device) -> dict[str, Baseline]:
+    """Every baseline with out-of-fold logits of all training rows, for a task without validation rows."""
+    one = train(LinearConfig(), recipe("default", "linear"), train_data, None, n_classes, 0, device, QUIET)
+    assert isinstance(one.head, LinearHead)
+    assert one.out_of_fold is not None
+    majority = majority_class(train_data.labels, n_classes)
+    constant = majority.head({"": torch.empty(len(train_data), 0)})
+    return {
+        "logistic_regression": Baseline(one.head, one.decision, len(train_data), one.head.c, one.out_of_fold),
+        "majority_class": replace(majority, out_of_fold=constant),
+    }
 
 
 def logistic_regression(

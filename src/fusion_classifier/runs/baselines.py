@@ -6,6 +6,7 @@ from typing import Any
 from fusion_classifier.encoders.identity import EncoderIdentity
 from fusion_classifier.evaluation.baselines import (
     Baseline,
+    cross_validated,
     logistic_regression,
     majority_class,
     most_rows,
@@ -24,6 +25,9 @@ SHARE_OF_MEMORY = 4  # logistic regression may take a quarter of what features m
 def fit_baselines(task: LoadedTask, identities: Sequence[EncoderIdentity], work: Workspace) -> dict[str, Baseline]:
     """Every baseline by name; the features of train and valid are in the store."""
     n_classes, training = len(task.labels), task.training
+    if task.cross_validated:
+        data = features_of(training, task, identities, work.store, work.memory)
+        return cross_validated(data, n_classes, work.device)
     labels = rows_of(training, task).targets
     shapes = [work.store.of(identity).shape() for identity in identities]
     columns = sum(shape.layers * shape.width for shape in shapes if shape is not None)

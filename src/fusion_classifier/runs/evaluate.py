@@ -19,7 +19,7 @@ from fusion_classifier.evaluation.selective import at_coverages
 from fusion_classifier.features.hashing import hash_texts, hexadecimal
 from fusion_classifier.runs.config_file import read_config, read_run_config
 from fusion_classifier.runs.context import Workspace, say_notes
-from fusion_classifier.runs.features import extract_task, features_of
+from fusion_classifier.runs.features import extract_task, features_of, rows_of
 from fusion_classifier.runs.seeds import read_seed, seed_folder
 from fusion_classifier.tasks.loaded import LoadedTask
 from fusion_classifier.tasks.registry import find_task, load_splits
@@ -71,6 +71,19 @@ def evaluate_groups(
     return found
 
 
+def out_of_fold_split(models: Mapping[int, Predicting], task: LoadedTask) -> SplitPredictions:
+    """Predictions of every seed for the training rows of a cross-validated task, each by heads without that row."""
+    split = task.split("valid")
+    by_seed, answers = {}, {}
+    for seed, one in models.items():
+        assert not isinstance(one, SavedModel)
+        assert one.out_of_fold is not None
+        by_seed[seed] = one.decision.probabilities(one.out_of_fold)
+        answers[seed] = one.decision.labels(by_seed[seed])
+    labels = rows_of(split, task).targets
+    return SplitPredictions("valid", hexadecimal(hash_texts(split.texts)), labels, by_seed, answers)
+
+
 def measure(part: SplitPredictions, task: LoadedTask) -> dict[str, Any]:
     """All metrics of a split: overall, per class, by coverage, and without the texts that are in train too.
 
@@ -112,6 +125,11 @@ def evaluate_saved(
     Raises:
         FecError and its kinds: See the messages.
     """
+    if task_config.cross_validate:
+        raise UsageError(
+            f"`cross_validate`: there are no rows that {folder} was not trained on; its out-of-fold scores are in "
+            "metrics.json; give by `task` other texts to evaluate on"
+        )
     model, models = _models(folder)
     task, _ = load_splits(task_config, [split])
     say_notes(task, work)

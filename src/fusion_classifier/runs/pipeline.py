@@ -21,7 +21,7 @@ import platform
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,19 +35,27 @@ from fusion_classifier.classifier.pipeline import open_rows, train_classifier
 from fusion_classifier.classifier.saved_encoders import saved_encoders
 from fusion_classifier.config import RunConfig
 from fusion_classifier.encoders.identity import EncoderIdentity, identify
-from fusion_classifier.errors import DataError
+from fusion_classifier.errors import DataError, UsageError
 from fusion_classifier.evaluation.baselines import Baseline
 from fusion_classifier.evaluation.pictures import prediction_pictures, training_pictures, write_pictures
 from fusion_classifier.evaluation.predictions import PREDICTIONS_FILE, SplitPredictions, write_predictions
 from fusion_classifier.evaluation.warnings import cut_off, not_better, wide_interval
 from fusion_classifier.fusion.ensemble import sized
+from fusion_classifier.fusion.folds import CROSS_VALIDATED_ROWS
 from fusion_classifier.fusion.head import count_parameters
 from fusion_classifier.runs.baselines import baseline_figures, fit_baselines
 from fusion_classifier.runs.context import Workspace
-from fusion_classifier.runs.evaluate import Predicting, by_seed, evaluate_groups, measure
+from fusion_classifier.runs.evaluate import Predicting, by_seed, evaluate_groups, measure, out_of_fold_split
 from fusion_classifier.runs.features import extract_task, rows_of, training_rows
 from fusion_classifier.runs.folder import METRICS_FILE, STAGES_FILE, claim, locked
-from fusion_classifier.runs.seeds import TRAINING_FILE, finished_seed, record_of, save_seed, seed_folder
+from fusion_classifier.runs.seeds import (
+    OUT_OF_FOLD_FILE,
+    TRAINING_FILE,
+    finished_seed,
+    record_of,
+    save_seed,
+    seed_folder,
+)
 from fusion_classifier.runs.stages import Stages
 from fusion_classifier.runs.unknown import measure_unknown, read_unknown
 from fusion_classifier.support.files import atomic_file, atomic_folder, write_atomic
@@ -86,11 +94,15 @@ def train_task(
     """
     task.split("valid")
     _check_labels(task)
+    _check_cross_validation(config, task)
     identities = [identify(encoder, work.device) for encoder in config.encoders]
     with locked(out):
         claim(out, config, task, identities, work.device, overwrite=overwrite)
-        rows = [training_rows(task, config.head), rows_of(task.split("valid"), task)]
-        train_data, valid_data = open_rows(rows, identities, work.store, work.memory)
+        rows = [training_rows(task, config.head)]
+        if not task.cross_validated:
+            rows.append(rows_of(task.split("valid"), task))
+        train_data, *rest = open_rows(rows, identities, work.store, work.memory)
+        valid_data = rest[0] if rest else None
         if train_data.stored:
             work.say(
                 f"the features do not fit into {work.memory / 1e6:,.0f} MB: training reads them from the store in "
@@ -107,7 +119,8 @@ def train_task(
             best = max(trained.values(), key=lambda one: (one.best.valid_weighted_f1, -one.seed))
             with atomic_folder(out / "model") as folder:
                 shutil.copytree(seed_folder(out, best.seed), folder, dirs_exist_ok=True)
-                (folder / TRAINING_FILE).unlink()
+                for name in (TRAINING_FILE, OUT_OF_FOLD_FILE):
+                    (folder / name).unlink(missing_ok=True)
             records = {seed: record_of(one) for seed, one in trained.items()}
             write_pictures(out, training_pictures(records), work.say_once)
     return trained
@@ -123,6 +136,19 @@ def _model(
         encoders=saved_encoders(identities, data.shapes),
         seed=seed,
     )
+
+
+def _check_cross_validation(config: RunConfig, task: LoadedTask) -> None:
+    """Check that a cross-validated task has a head that makes its choices out of fold."""
+    if not task.cross_validated:
+        return
+    if not config.head.cross_validates:
+        raise UsageError(f"`cross_validate`: head {config.head.name} needs validation rows; use ensemble or linear")
+    if len(task.training) > CROSS_VALIDATED_ROWS:
+        raise UsageError(
+            f"`cross_validate`: {len(task.training):,} rows are more than {CROSS_VALIDATED_ROWS:,}; leave it out, and "
+            "a tenth is held out for validation"
+        )
 
 
 def _check_labels(task: LoadedTask) -> None:
@@ -142,7 +168,7 @@ def _train_seed(
     model: ModelConfig,
     config: RunConfig,
     train_data: LabelledFeatures,
-    valid_data: LabelledFeatures,
+    valid_data: LabelledFeatures | None,
     work: Workspace,
     tracking: Tracking,
 ) -> Trained:
@@ -151,6 +177,8 @@ def _train_seed(
         calibrated, trained = train_classifier(
             model, config.training, train_data, valid_data, work.device, work.progress, on_epoch=told
         )
+    if valid_data is not None:
+        trained = replace(trained, out_of_fold=None)  # it is not needed again
     save_seed(out, calibrated, trained, config.training, streamed=train_data.stored)
     return trained
 
@@ -173,6 +201,9 @@ def run(
     splits = [name for name in SPLITS if name in task.splits]
     identities = [identify(encoder, work.device) for encoder in config.encoders]
     _check_labels(task)
+    _check_cross_validation(config, task)
+    if task.cross_validated and unknown is not None and "test" not in task.splits:
+        raise UsageError("`unknown`: there are no known texts beside those of training; leave out `cross_validate`")
     strange = [] if unknown is None else read_unknown(unknown, config, task)
     with locked(out):
         claim(out, config, task, identities, work.device, overwrite=overwrite)
@@ -229,7 +260,10 @@ def _evaluate(
     parts, of_baselines = {}, {}
     groups: list[Mapping[int, Predicting]] = [trained, *({0: one} for one in baselines.values())]
     for name in splits:
-        parts[name], *others = evaluate_groups(groups, name, task, identities, work)
+        if name == "valid" and task.cross_validated:
+            parts[name], *others = (out_of_fold_split(group, task) for group in groups)
+        else:
+            parts[name], *others = evaluate_groups(groups, name, task, identities, work)
         of_baselines[name] = dict(zip(baselines, others, strict=True))
     return parts, of_baselines
 
@@ -276,6 +310,7 @@ def _metrics(
         "betas": {str(seed): one.decision.beta for seed, one in trained.items()},
         "best_epochs": {str(seed): one.best_epoch for seed, one in trained.items()},
         "members": _members(trained),
+        "cross_validated": task.cross_validated,
     }
 
 

@@ -2,12 +2,15 @@
 
 seeds/<seed>/config.json, model.safetensors, …              as `save_model` writes them
 seeds/<seed>/training.json                                 best epoch, history
+seeds/<seed>/out_of_fold.json                              of a cross-validated run: out-of-fold logits
 """
 
 import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from fusion_classifier.classifier.card import model_card
 from fusion_classifier.classifier.folder import ModelConfig, load_model, save_model
@@ -17,6 +20,8 @@ from fusion_classifier.errors import FecError
 from fusion_classifier.training.loop import Epoch, Trained
 
 TRAINING_FILE = "training.json"
+OUT_OF_FOLD_FILE = "out_of_fold.json"
+DECIMALS = 5  # of logits in it
 OLD_HEAD_FILE = "head.safetensors"  # in a seed's folder before it was a model folder
 
 
@@ -29,6 +34,8 @@ def save_seed(out: Path, model: ModelConfig, trained: Trained, training: Trainin
     """Write a trained seed in one step; `streamed` says whether features were read from the store in blocks."""
     card = model_card(model, training=training)
     files = {TRAINING_FILE: json.dumps(record_of(trained) | {"streamed": streamed}, indent=1)}
+    if trained.out_of_fold is not None:
+        files[OUT_OF_FOLD_FILE] = json.dumps(trained.out_of_fold.double().numpy().round(DECIMALS).tolist())
     save_model(seed_folder(out, model.seed), model, trained.head, card, files, trained.known)
 
 
@@ -70,10 +77,20 @@ def read_seed(folder: Path, seed: int) -> tuple[ModelConfig, Trained]:
         best_epoch = int(record["best_epoch"])
         if saved.config.seed != seed or not 1 <= best_epoch <= len(history):
             raise ValueError(f"not a record of seed {seed}")
+        path, out_of_fold = folder / OUT_OF_FOLD_FILE, None
+        if path.is_file():
+            out_of_fold = torch.tensor(json.loads(path.read_text("utf-8")), dtype=torch.float32)
     except FecError as error:
         raise FecError(f"{error}; delete {folder} to train seed {seed} again") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise FecError(f"{folder}: can't be read ({error}); delete it to train seed {seed} again") from error
     return saved.config, Trained(
-        saved.head, saved.config.decision, seed, best_epoch, history, saved.known, members=saved.config.members
+        saved.head,
+        saved.config.decision,
+        seed,
+        best_epoch,
+        history,
+        saved.known,
+        members=saved.config.members,
+        out_of_fold=out_of_fold,
     )

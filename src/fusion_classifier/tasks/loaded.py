@@ -65,6 +65,7 @@ class LoadedTask:
         multilabel: whether a text may have any number of labels.
         augmentation: more training rows (such as paraphrases), never evaluated on.
         label_tree: pairs of child and parent of a label hierarchy; it orders figures, nothing is learnt from it.
+        cross_validated: whether valid has the rows of train, which are judged out of fold.
     """
 
     name: str
@@ -76,6 +77,7 @@ class LoadedTask:
     multilabel: bool = False
     augmentation: Split | None = None
     label_tree: tuple[tuple[str, str], ...] = ()
+    cross_validated: bool = False
 
     def targets(self, name: str) -> np.ndarray:
         """The labels of a split: (N,), int64, or in a multi-label task (N, C) of 0 and 1."""

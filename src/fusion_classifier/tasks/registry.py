@@ -85,6 +85,8 @@ def load_task(config: TaskConfig) -> LoadedTask:
             raise UsageError(f"`data`: is for a named task; {config.name} is itself the data")
         loaded = load_table(path, config)
     else:
+        if config.cross_validate:
+            raise UsageError(f"`cross_validate`: is for your own data; {task.name} has a validation split")
         if config.multilabel or config.label_columns:
             raise UsageError(
                 f"`multilabel` and `label_columns` are for your own data; {task.name} has its own labels"

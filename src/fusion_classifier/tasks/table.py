@@ -70,7 +70,11 @@ def load_table(
     order = order or label_order(rows.get("train") or [row for part in rows.values() for row in part])
     splits = {split: to_split(part, order) for split, part in rows.items()}
     notes = []
-    if not is_folder:
+    cross_validated = config.cross_validate and "train" in splits and "valid" not in splits
+    if cross_validated:
+        splits = {"train": splits["train"], "valid": splits["train"]} | splits
+        notes = [f"{path.name}: all {len(splits['train']):,} rows are trained on; validation is a cross-validation"]
+    elif not is_folder:
         splits = split_rows(splits["train"], config.split_seed, str(path))
         sizes = " / ".join(f"{len(part):,}" for part in splits.values())
         notes = [
@@ -86,7 +90,8 @@ def load_table(
         more = to_split(worded, order)
     tree = path / LABEL_TREE_FILE
     pairs = read_label_tree(tree) if tree.is_file() else ()
-    return LoadedTask(name, order, splits, str(path), licence, tuple(notes), is_multilabel(config), more, pairs)
+    loaded = LoadedTask(name, order, splits, str(path), licence, tuple(notes), is_multilabel(config), more, pairs)
+    return replace(loaded, cross_validated=cross_validated)
 
 
 def _order(path: Path, given: tuple[str, ...], name: str) -> tuple[str, ...]:
