@@ -146,8 +146,8 @@ def _check_cross_validation(config: RunConfig, task: LoadedTask) -> None:
         raise UsageError(f"`cross_validate`: head {config.head.name} needs validation rows; use ensemble or linear")
     if len(task.training) > CROSS_VALIDATED_ROWS:
         raise UsageError(
-            f"`cross_validate`: {len(task.training):,} rows are more than {CROSS_VALIDATED_ROWS:,}; leave it out, and "
-            "a tenth is held out for validation"
+            f"`cross_validate`: {len(task.training):,} rows are more than {CROSS_VALIDATED_ROWS:,}; without it a "
+            "tenth is held out for validation"
         )
 
 
