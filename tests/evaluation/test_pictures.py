@@ -33,7 +33,7 @@ def test_every_picture_is_a_png(tmp_path: Path) -> None:
     for figures in (
         prediction_pictures(part(ONE), ("a", "b")),
         prediction_pictures(part(SEVERAL), ("a", "b")),
-        training_pictures({0: {"history": [EPOCH], "best_epoch": 1}}),
+        training_pictures({0: {"history": [EPOCH, EPOCH], "best_epoch": 1}}),
         ablation_pictures({"split": "test", "combinations": [combination]}),
     ):
         write_pictures(tmp_path, figures, fail)

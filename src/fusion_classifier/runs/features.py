@@ -52,8 +52,9 @@ def features_missing(
             missing = int((~work.store.of(identify(config, work.device)).contains(hashes)).sum())
             if missing:
                 raise StoreError(
-                    f"{work.store.root}: lacks the features of {missing:,} {split} texts by {config.name}; "
-                    "first run fec extract on the same task with the same options and this encoder"
+                    f"{work.store.root}: lacks the features of {missing:,} {split} texts by {config.name} (pooling "
+                    f"{config.pooling}); first run fec extract on the same task with the same options, this encoder "
+                    "and each head"
                 )
 
 
