@@ -58,7 +58,7 @@ def run_(
     task_config = options.task(task)
     loaded, _ = load(task_config)
     config = options.run(task_config)
-    from fusion_classifier.cli import tables
+    from fusion_classifier.cli.run_tables import print_run
     from fusion_classifier.runs.context import say_gaps
     from fusion_classifier.runs.pipeline import run
 
@@ -66,7 +66,7 @@ def run_(
     say_gaps(loaded, work)
     tracked = tracking.tracking(config, loaded.name, folder, work)
     result = run(config, loaded, folder, work, overwrite=options.overwrite, tracking=tracked, unknown=unknown)
-    answer(result.metrics, as_json, lambda: tables.print_run(result.metrics, result.out))
+    answer(result.metrics, as_json, lambda: print_run(result.metrics, result.out))
     if report:
         # Last, so that a disk that is full by now does not keep the metrics from being shown.
         from fusion_classifier.commands.report import write_report

@@ -12,8 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fusion_classifier.cli.messages import in_options
-from fusion_classifier.evaluation.formats import BASELINE_METRICS, BASELINE_TITLES, METRIC_TITLES, format_metric, size
-from fusion_classifier.evaluation.unknown import UNKNOWN_TITLES
+from fusion_classifier.evaluation.formats import METRIC_TITLES, format_metric, size
 
 if TYPE_CHECKING:
     from fusion_classifier.classifier.explanation import Explanation
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
 
 MOST_ROWS = 15  # of a list by label on the screen; the files have all
 BAR_WIDTH = 30
-# Rows per label and out-of-fold accuracy of the best member up to which tuning an encoder is worth a trial.
-FEW_ROWS, POOR_ACCURACY = 64, 0.8
 SHOWN_FROM = 0.01  # less probable labels are summed up in one line
 AGREEMENTS = {
     "head": "head, from the same features",
@@ -73,7 +70,7 @@ def print_models(described: Sequence[Mapping[str, Any]]) -> None:
     """The models of the package."""
     rows = []
     for d in described:
-        scores = [_percent(d["test"][metric]) for metric in ("accuracy", "weighted_f1")]
+        scores = [percent(d["test"][metric]) for metric in ("accuracy", "weighted_f1")]
         encoders = ", ".join(d["encoders"])
         rows.append([d["name"], d["task"], len(d["labels"]), d["head"], encoders, size(d["bytes"]), *scores])
     show(None, ["model", "task", "labels", "head", "encoders", "size", "accuracy", "weighted F1"], rows)
@@ -89,7 +86,7 @@ def print_store(root: str, entries: "Sequence[StoreEntry]") -> None:
     show(root, ["encoder", "feature", "computed in", "texts", "size", "key"], rows)
 
 
-def _show_metrics(title: str, columns: Mapping[str, Mapping[str, Any] | None]) -> None:
+def show_metrics(title: str, columns: Mapping[str, Mapping[str, Any] | None]) -> None:
     """Metrics by split: mean ± standard deviation over seeds, with the bootstrap interval where there is one."""
     there = {name: metrics for name, metrics in columns.items() if metrics is not None}
     names = [metric for metric in METRIC_TITLES if metric in next(iter(there.values()))]
@@ -99,100 +96,14 @@ def _show_metrics(title: str, columns: Mapping[str, Mapping[str, Any] | None]) -
     show(title, ["", *there], rows, right=1)
 
 
-def print_run(metrics: Mapping[str, Any], folder: Path) -> None:
-    """The result of `fec run`, and what to do next."""
-    seeds, apart = len(metrics["seeds"]), metrics["test_without_overlap"]
-    title = [metrics["task"], " + ".join(metrics["encoders"]), metrics["head"], f"{seeds} seed{'s'[: seeds > 1]}"]
-    valid = "cross-validation" if metrics.get("cross_validated") else "validation"
-    columns = {valid: metrics["valid"], "test": metrics["test"], "test without overlap": apart}
-    _show_metrics(" · ".join(title), columns)
-    std = " ± standard deviation over seeds" if seeds > 1 else ""
-    say(f"Accuracies, F1 and ECE in %; mean{std}; in brackets the 95 % bootstrap interval over texts.", "dim")
-    if metrics.get("cross_validated"):
-        say(
-            "Cross-validation: every row was predicted by heads that were trained without it; the model has all rows."
-        )
-    elif metrics["test"] is None:
-        say("The task has no test split: validation is reported, on which the best epoch was chosen.")
-    if apart is not None:
-        texts = metrics["rows"]["test"] - metrics["rows"]["test_without_overlap"]
-        say(f"{texts:,} test texts also stand in train, up to case and punctuation; the last column leaves them out.")
-    _show_members(metrics["members"])
-    _show_baselines(metrics)
-    if "unknown" in metrics:
-        _show_unknown(metrics["unknown"])
-    _advise_tuning(metrics)
-    for warning in metrics["warnings"]:
-        say(f"Warning: {in_options(warning)}", "yellow")
-    say(f"\nWritten to {folder}: metrics.json, predictions.parquet, model/ and pictures. Next:")
-    say(f'  fec predict {folder} "a text of yours" --top-k 3')
-    if metrics["task"] == "demo":
-        say("  fec run yours.csv --text-column … --label-column …")
-        say("The demo corpus is small and easy: its scores are no result.", "dim")
-
-
-def _advise_tuning(metrics: Mapping[str, Any]) -> None:
-    """What may help where rows are few and the frozen encoders are poor."""
-    members, labels = metrics["members"], len(metrics["per_class"]["valid"])
-    few = metrics["rows"]["train"] <= FEW_ROWS * labels
-    if members and few and max(one["accuracy"] for one in members) < POOR_ACCURACY:
-        say(
-            "Few rows, and the frozen encoders are not sure of them: an encoder tuned on these rows may be better; "
-            "see fec tune --objective contrastive."
-        )
-
-
-def _show_members(members: Sequence[Mapping[str, Any]]) -> None:
-    """The parts of the head `ensemble`."""
-    if not members:
-        return
-    rows = [
-        [one["name"], f"{one['weight']:.2f}", _percent(one["accuracy"]), _percent(one["weighted_f1"])]
-        for one in members
-    ]
-    show("Members of the ensemble", ["member", "weight", "accuracy", "weighted F1"], rows, right=1)
-    say(
-        "Mean over seeds; scores on texts that the member was not trained on, by which the weights are chosen.", "dim"
-    )
-
-
-def _show_baselines(metrics: Mapping[str, Any]) -> None:
-    """The scores of the model beside those of the baselines, by split."""
-    rows: list[list[str]] = []
-    for split, title in (("test", "test"), ("valid", "validation")):
-        if metrics[split] is None:
-            continue
-        own = {name: metrics[split][name]["mean"] for name in BASELINE_METRICS if name in metrics[split]}
-        others = {BASELINE_TITLES[name]: scores[split] for name, scores in metrics["baselines"].items()}
-        found = {f"this model ({metrics['head']})": own} | others
-        cells = [[name, *(_percent(scores[metric]) for metric in own)] for name, scores in found.items()]
-        rows += [[title, *cells[0]], *(["", *row] for row in cells[1:])]
-    show("Baselines", ["split", "classifier", *(METRIC_TITLES[name] for name in own)], rows, right=2)
-    fit = metrics["baseline_fits"]["logistic_regression"]
-    say(
-        f"Logistic regression: on the same features, pooled (C = {fit['C']:g}, cross-validated). "
-        "Majority class: always the most frequent label.",
-        "dim",
-    )
-
-
-def _show_unknown(found: Mapping[str, Any]) -> None:
-    """How well texts of no class are told."""
-    cells = [str(format_metric(name, found["metrics"][name])) for name in UNKNOWN_TITLES]
-    title = f"Texts of no class: {found['texts']:,}, against {found['known_texts']:,} of {found['split']}"
-    show(title, UNKNOWN_TITLES.values(), [cells], right=0)
-    wanted = max(found["false_alarm_rate"], found["least_rate"])
-    say(f"In %; the last three at the threshold for {_percent(wanted)} % of known texts rejected.", "dim")
-
-
 def print_evaluation(figures: Mapping[str, Any]) -> None:
     """The result of `fec evaluate`."""
     split = figures["split"]
     found, apart = figures[split], figures[split]["without_overlap"]
     columns = {split: found["metrics"], f"{split} without overlap": apart and apart["metrics"]}
-    _show_metrics(f"{figures['task']} · {split}: {found['rows']:,} texts", columns)
+    show_metrics(f"{figures['task']} · {split}: {found['rows']:,} texts", columns)
     rows = [
-        [label, *(_percent(scores[key]) for key in ("precision", "recall", "f1")), int(scores["support"])]
+        [label, *(percent(scores[key]) for key in ("precision", "recall", "f1")), int(scores["support"])]
         for label, scores in sorted(found["per_class"].items(), key=lambda item: -item[1]["f1"])
     ]
     title = "By label, best first (mean over seeds, %)"
@@ -327,7 +238,7 @@ def _show_label_errors(found: Mapping[str, Any]) -> None:
     say(
         f"The labels of {_share(found['issues'], found['rows'])} of {found['rows']:,} rows in "
         f"{' and '.join(found['splits'])} are doubtful: by confident learning on {' + '.join(found['encoders'])}, "
-        f"each text predicted from the others, {_percent(found['out_of_fold_accuracy'])} % as labelled. These are "
+        f"each text predicted from the others, {percent(found['out_of_fold_accuracy'])} % as labelled. These are "
         "rows to look at, worst first in label_issues.csv, not errors: where a model often errs, its doubt does too."
     )
 
@@ -339,7 +250,7 @@ def print_export(agreement: Mapping[str, Any], files: Sequence[str], folder: Pat
         found = agreement[part]
         dtypes = ", ".join(dict.fromkeys(found.get("dtypes", {}).values()))
         title = f"{AGREEMENTS[part]} ({dtypes})" if dtypes else AGREEMENTS[part]
-        rows.append([title, f"{found['max_probability_difference']:.1e}", f"{_percent(found['equal_labels'])} %"])
+        rows.append([title, f"{found['max_probability_difference']:.1e}", f"{percent(found['equal_labels'])} %"])
     texts = f"graphs against PyTorch, {agreement['texts']} texts"
     show(None, [texts, "largest difference of a probability", "equal labels"], rows, right=1)
     say(f"Written to {folder}: {', '.join(name for name in files if '/' not in name)}")
@@ -383,7 +294,7 @@ def print_explanation(explained: "Explanation") -> None:
             colour = Color.from_rgb(*(b + share * (f - b) for f, b in zip(full, BLANK, strict=True)))
             shaded.stylize(Style(color="black", bgcolor=colour.name), word.start, word.end)
     say(shaded)
-    say(Text.assemble("\n", (explained.label, "bold"), f"  {_percent(explained.probability)} %"))
+    say(Text.assemble("\n", (explained.label, "bold"), f"  {percent(explained.probability)} %"))
     bars = Table.grid(padding=(0, 1))
     order = sorted(explained.words, key=lambda word: -abs(word.weight))
     for word in order[:MOST_ROWS]:
@@ -397,12 +308,12 @@ def print_explanation(explained: "Explanation") -> None:
     say(f"Weights: what the log-odds of {explained.label} lose without the word; e^weight is a factor.", "dim")
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
     return f"{100 * share:.1f}"
 
 
 def _share(count: int, whole: int) -> str:
-    return f"{count:,} ({_percent(count / max(whole, 1))} %)"
+    return f"{count:,} ({percent(count / max(whole, 1))} %)"
 
 
 def _several(names: Sequence[str]) -> str:

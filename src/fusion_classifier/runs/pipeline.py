@@ -202,8 +202,6 @@ def run(
     identities = [identify(encoder, work.device) for encoder in config.encoders]
     _check_labels(task)
     _check_cross_validation(config, task)
-    if task.cross_validated and unknown is not None and "test" not in task.splits:
-        raise UsageError("`unknown`: there are no known texts beside those of training; leave out `cross_validate`")
     strange = [] if unknown is None else read_unknown(unknown, config, task)
     with locked(out):
         claim(out, config, task, identities, work.device, overwrite=overwrite)
@@ -238,14 +236,25 @@ def run(
         "stages": stages.figures(),
     }
     with locked(out):
-        with atomic_file(out / PREDICTIONS_FILE) as path:
-            write_predictions(list(parts.values()), task.labels, path)
-        pictures = prediction_pictures(parts[list(parts)[-1]], task.labels, task.label_tree)
-        write_pictures(out, pictures, work.say_once)
-        write_atomic(out / METRICS_FILE, json.dumps(metrics, indent=2, default=np.generic.item) + "\n")
-        write_atomic(out / "model" / CARD_FILE, _card(config, task, out, metrics, work))
+        _write(config, task, out, metrics, list(parts.values()), work)
         tracking.evaluated(by_seed({name: figure["metrics"] for name, figure in figures.items()}, config.seeds))
     return Result(out, metrics)
+
+
+def _write(
+    config: RunConfig,
+    task: LoadedTask,
+    out: Path,
+    metrics: Mapping[str, Any],
+    parts: Sequence[SplitPredictions],
+    work: Workspace,
+) -> None:
+    """Write predictions, pictures, metrics and the model's card."""
+    with atomic_file(out / PREDICTIONS_FILE) as path:
+        write_predictions(list(parts), task.labels, path)
+    write_pictures(out, prediction_pictures(parts[-1], task.labels, task.label_tree), work.say_once)
+    write_atomic(out / METRICS_FILE, json.dumps(metrics, indent=2, default=np.generic.item) + "\n")
+    write_atomic(out / "model" / CARD_FILE, _card(config, task, out, metrics, work))
 
 
 def _evaluate(
