@@ -81,7 +81,7 @@ def test_no_row_is_trained_and_validated_on(
 
     monkeypatch.setattr("fusion_classifier.classifier.pipeline.train", looked_at)
     relabelled = np.where(np.arange(90) < 30, "joy", y)  # some rows a second time, with another label
-    FusionHeadClassifier(training=FEW).fit(np.vstack([X, X]), np.hstack([y, relabelled]))
+    FusionHeadClassifier("fusion", training=FEW).fit(np.vstack([X, X]), np.hstack([y, relabelled]))
     assert not seen[0] & seen[1]
     assert len(seen[0]) + len(seen[1]) == 90
     assert len(seen[1]) == 9
@@ -123,7 +123,31 @@ def test_sparse_features_are_refused_in_scikit_learns_words(rows: tuple[np.ndarr
 
 def test_too_few_rows_are_an_error_with_the_way_out() -> None:
     with pytest.raises(DataError, match="X_valid"):
-        FusionHeadClassifier().fit(np.eye(2), ["a", "b"])
+        FusionHeadClassifier("fusion").fit(np.eye(2), ["a", "b"])
+
+
+@pytest.mark.parametrize("head", ["linear", "ensemble"])
+def test_heads_that_cross_validate_hold_no_row_out(
+    rows: tuple[np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch, head: str
+) -> None:
+    seen = []
+
+    def looked_at(head: Any, config: Any, train_data: Any, valid_data: Any, *rest: Any) -> Any:
+        seen.append((len(train_data), None if valid_data is None else len(valid_data)))
+        return train(head, config, train_data, valid_data, *rest)
+
+    monkeypatch.setattr("fusion_classifier.classifier.pipeline.train", looked_at)
+    FusionHeadClassifier(head, training=FEW).fit(*rows)
+    monkeypatch.setattr("fusion_classifier.classifier.head_estimator.CROSS_VALIDATED_ROWS", 89)
+    FusionHeadClassifier(head, training=FEW).fit(*rows)
+    assert seen == [(90, None), (81, 9)]
+
+
+@pytest.mark.parametrize("head", ["linear", "ensemble"])
+def test_equal_rows_of_two_labels_are_as_likely_as_not(head: str) -> None:
+    """Whatever is left out, nothing else is there to train on."""
+    fitted = FusionHeadClassifier(head, training=FEW).fit(np.ones((40, 3)), ["a", "b"] * 20)
+    np.testing.assert_allclose(fitted.predict_proba(np.ones((1, 3))), 0.5, atol=0.1)
 
 
 def test_it_works_in_scikit_learns_tools(rows: tuple[np.ndarray, np.ndarray]) -> None:

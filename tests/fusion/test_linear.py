@@ -1,61 +1,248 @@
-"""Head `linear` is logistic regression on standardized features."""
+"""Head `linear` is logistic regression on pooled features, its penalty chosen by cross-validation."""
 
 import itertools
+from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import StandardScaler
+from sklearn.metrics import log_loss
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.preprocessing import StandardScaler, normalize
 
-from fusion_classifier.config import LinearConfig, TrainingConfig
+from fusion_classifier.classifier.folder import ModelConfig
+from fusion_classifier.config import LinearConfig
 from fusion_classifier.features.arrays import FeatureShape, PooledFeatures, TokenFeatures
-from fusion_classifier.fusion.linear import LinearHead
-from fusion_classifier.support.progress import QUIET
-from fusion_classifier.training.data import LabelledFeatures
+from fusion_classifier.fusion import linear
+from fusion_classifier.fusion.folds import FOLDS, fold_numbers
+from fusion_classifier.fusion.linear import STRENGTHS, LinearHead
+from fusion_classifier.fusion.saved import load_head
 from fusion_classifier.training.loop import predict_logits
-from fusion_classifier.training.train import train
 
 CPU = torch.device("cpu")
+WIDTH = 10
+CENTRES = np.random.default_rng(99).standard_normal((4, WIDTH))
+STANDARDIZED = LinearConfig(scaling="standardize")
 
 
-@given(st.integers(0, 2**32 - 1), st.integers(2, 60), st.integers(1, 20), st.floats(-1e4, 1e4))
-@settings(max_examples=50, deadline=None)
-def test_statistics_are_those_of_all_rows_whatever_the_batches(
-    seed: int, rows: int, size: int, offset: float
-) -> None:
-    x = (np.random.default_rng(seed).standard_normal((rows, 3)) + offset).astype(np.float32)
-    head = LinearHead(LinearConfig(), {"a": FeatureShape((3,), ragged=False)}, 2)
-    head.fit_statistics({"a": torch.from_numpy(x[i : i + size])} for i in range(0, rows, size))
+def rows(count: int, seed: int, noise: float = 1.2) -> tuple[np.ndarray, np.ndarray]:
+    """Features (N, D) around the centres of four labels, and the labels."""
+    generator = np.random.default_rng(seed)
+    labels = generator.integers(0, 4, count)
+    return (CENTRES[labels] + noise * generator.standard_normal((count, WIDTH))).astype(np.float32), labels
+
+
+def new(config: LinearConfig, width: int = WIDTH, labels: int = 4) -> LinearHead:
+    return LinearHead(config, {"a": FeatureShape((width,), ragged=False)}, labels)
+
+
+def transformed(head: LinearHead, x: np.ndarray) -> np.ndarray:
+    return head.transform({"a": torch.from_numpy(x)}).numpy()
+
+
+def fitted(
+    config: LinearConfig,
+    x: np.ndarray,
+    labels: np.ndarray,
+    weights: np.ndarray | None = None,
+    *,
+    n_classes: int = 4,
+    names: int = 0,
+    seed: int = 0,
+) -> LinearHead:
+    head = new(config, x.shape[1], n_classes)
+    head.solve(transformed(head, x), labels, weights, seed, names)
+    return head
+
+
+@torch.inference_mode()
+def logits_of(head: LinearHead, x: np.ndarray) -> torch.Tensor:
+    return head({"a": torch.from_numpy(x)})
+
+
+def theirs(c: float) -> LogisticRegression:
+    return LogisticRegression(C=c, max_iter=3000, tol=1e-7)
+
+
+@pytest.mark.parametrize("c", [0.1, 1.0, 100.0])
+@pytest.mark.parametrize("config", [LinearConfig(), STANDARDIZED])
+def test_with_the_same_c_it_is_scikit_learns(config: LinearConfig, c: float) -> None:
+    (x, labels), (more, _) = rows(400, 0), rows(400, 1)
+    head = fitted(config.model_copy(update={"c": c}), x * 50 + 7, labels)
+    scaler = StandardScaler().fit(x)
+    features, held = (
+        (normalize(one * 50 + 7) if config.scaling == "unit" else scaler.transform(one)) for one in (x, more)
+    )
+    expected = theirs(c).fit(features, labels).predict_proba(held)
+    np.testing.assert_allclose(logits_of(head, more * 50 + 7).softmax(1).numpy(), expected, atol=1e-2)
+    assert head.c == c
+
+
+def test_with_c_chosen_it_is_as_accurate_as_scikit_learns() -> None:
+    (x, labels), (more, truth) = rows(1000, 0), rows(4000, 1)
+    head = fitted(LinearConfig(), x, labels)
+    ours = (logits_of(head, more).argmax(1).numpy() == truth).mean()
+    best = max(theirs(c).fit(normalize(x), labels).score(normalize(more), truth) for c in STRENGTHS)
+    assert ours > best - 0.003
+
+
+def test_several_labels_are_a_regression_each() -> None:
+    x, labels = rows(300, 0)
+    several = np.stack([labels == 0, labels < 2, labels != 3], axis=1).astype(np.int64)
+    head = fitted(LinearConfig(c=3.0), x, several, n_classes=3)
+    expected = OneVsRestClassifier(theirs(3.0)).fit(normalize(x), several).predict_proba(normalize(x))
+    np.testing.assert_allclose(logits_of(head, x).sigmoid().numpy(), expected, atol=1e-2)
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_the_chosen_c_has_the_best_likelihood_out_of_fold(several: bool) -> None:
+    """Computed again with scikit-learn, fold by fold."""
+    x, labels = rows(200, 0, noise=2.5)
+    targets = np.stack([labels == 0, labels < 2, labels != 3], axis=1).astype(np.int64) if several else labels
+    head = new(LinearConfig(), WIDTH, 3 if several else 4)
+    z = transformed(head, x)
+    judged = head.solve(z, targets, None, 3)
+    assert judged is not None
+    folds = fold_numbers(z, targets, 3)
+    found = {}
+    for c in STRENGTHS:
+        p, as_float64 = np.zeros(judged.shape), z.astype(np.float64)
+        for fold in range(FOLDS):
+            of_fold = (OneVsRestClassifier(theirs(c)) if several else theirs(c)).fit(
+                as_float64[folds != fold], targets[folds != fold]
+            )
+            p[folds == fold] = of_fold.predict_proba(as_float64[folds == fold])
+        columns = [(targets[:, i], p[:, i]) for i in range(3)] if several else [(targets, p)]
+        found[c] = sum(log_loss(*column) for column in columns)
+        if c == head.c:
+            ours = torch.from_numpy(judged)
+            np.testing.assert_allclose((ours.sigmoid() if several else ours.softmax(1)).numpy(), p, atol=2e-2)
+    assert head.c == min(found, key=lambda c: found[c])
+    assert STRENGTHS[0] <= head.c < STRENGTHS[-1]
+
+
+@pytest.mark.parametrize("config", [LinearConfig(), LinearConfig(c=1.0)])
+@pytest.mark.parametrize("several", [False, True])
+def test_a_weight_is_a_repeated_row(config: LinearConfig, several: bool) -> None:
+    x, labels = rows(150, 0)
+    targets = np.eye(4, dtype=np.int64)[labels] if several else labels
+    times = 1 + np.arange(150) % 3
+    weighted = fitted(config, x, targets, times.astype(np.float32))
+    repeated = fitted(config, x.repeat(times, 0), targets.repeat(times, 0))
+    assert weighted.c == repeated.c
+    torch.testing.assert_close(logits_of(weighted, x), logits_of(repeated, x), atol=1e-2, rtol=1e-2)
+
+
+@pytest.mark.parametrize("config", [LinearConfig(), STANDARDIZED])
+def test_the_order_of_rows_does_not_matter(config: LinearConfig) -> None:
+    x, labels = rows(150, 0)
+    order = np.random.default_rng(5).permutation(150)
+    one, other = fitted(config, x, labels), fitted(config, x[order], labels[order])
+    assert one.c == other.c
+    torch.testing.assert_close(logits_of(one, x), logits_of(other, x), atol=2e-3, rtol=2e-3)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("several", [False, True])
+def test_a_rare_label_breaks_nothing(count: int, several: bool) -> None:
+    x, labels = rows(100, 0)
+    x, labels = np.concatenate([x, 30 * np.eye(WIDTH, dtype=np.float32)[:count]]), np.append(labels, [4] * count)
+    targets = np.eye(5, dtype=np.int64)[labels] if several else labels
+    head = new(LinearConfig(), WIDTH, 5)
+    judged = head.solve(transformed(head, x), targets, None, 0)
+    assert judged is not None
+    assert judged.shape == (100 + count, 5)
+    assert np.isfinite(judged).all()
+    logits = logits_of(head, x)
+    assert torch.isfinite(logits).all()
+    assert (logits[:100].argmax(1).numpy() == labels[:100]).mean() > 0.75
+
+
+def test_a_row_does_not_judge_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With other labels in one fold, what the others have learned for that fold stays the same bits."""
+    x, labels = rows(100, 0)
+    folds = fold_numbers(x, labels, 0)
+    monkeypatch.setattr(linear, "fold_numbers", lambda *_: folds)
+    changed = np.where(folds == 2, (labels + 1) % 4, labels)
+    before, after = (new(LinearConfig(c=1.0)).solve(x, y, None, 0) for y in (labels, changed))
+    assert before is not None
+    assert after is not None
+    np.testing.assert_array_equal(after[folds == 2], before[folds == 2])
+    assert (after[folds != 2] != before[folds != 2]).any(1).all()
+
+
+def test_names_are_never_judged() -> None:
+    """Names that contradict their labels are left out; those at their labels' centres are trained on."""
+    x, labels = rows(24, 3, noise=0.8)
+    for shift in (0, 1):
+        named = np.concatenate([x, np.roll(CENTRES, shift, axis=0).astype(np.float32)])
+        head = new(LinearConfig())
+        judged = head.solve(transformed(head, named), np.append(labels, np.arange(4)), None, 0, 4)
+        assert judged is not None
+        assert judged.shape == (24 + 4, 4)
+        assert (judged[24:] == 0).all()
+        assert judged[:24].any(1).all()
+        assert head.with_names == (shift == 0)
+    without = fitted(LinearConfig(), x, labels)
+    torch.testing.assert_close(logits_of(head, x), logits_of(without, x), atol=1e-4, rtol=1e-4)
+
+
+def test_names_add_to_the_rows_of_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond the number of rows that are cross-validated no logits come back, and names are names still."""
+    monkeypatch.setattr(linear, "CROSS_VALIDATED_ROWS", 40)
+    seen = []
+
+    def looked_at(x: np.ndarray, targets: np.ndarray, seed: int, names: int) -> np.ndarray:
+        seen.append((len(x), names, targets[-4:].tolist()))
+        return fold_numbers(x, targets, seed, names)
+
+    monkeypatch.setattr(linear, "fold_numbers", looked_at)
+    for count, returned in ((40, True), (41, False)):
+        x, labels = rows(count, 0)
+        x, labels = np.concatenate([x, CENTRES.astype(np.float32)]), np.append(labels, np.arange(4))
+        judged = new(LinearConfig()).solve(x, labels, None, 0, 4)
+        assert (judged is not None) == returned
+        assert seen[-1] == (44, 4, [0, 1, 2, 3])
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(5, 60), st.floats(-1e4, 1e4))
+@settings(max_examples=25, deadline=None)
+def test_statistics_are_those_of_all_rows(seed: int, count: int, offset: float) -> None:
+    x = (np.random.default_rng(seed).standard_normal((count, 3)) + offset).astype(np.float32)
+    head = fitted(LinearConfig(scaling="standardize", c=1.0), x, np.arange(count) % 2, n_classes=2)
     mean, std = x.astype(np.float64).mean(0), x.astype(np.float64).std(0)
     assume((std > 1e-5 * np.abs(mean)).all())  # else it may count as constant
     np.testing.assert_allclose(head.mean.numpy(), mean, rtol=1e-6, atol=1e-6)
     np.testing.assert_allclose(head.std.numpy(), std, rtol=1e-6)
 
 
-def test_a_constant_feature_stays_finite() -> None:
-    head = LinearHead(LinearConfig(), {"a": FeatureShape((2,), ragged=False)}, 2)
-    x = torch.tensor([[24_704.0, 1.0], [24_704.0, 2.0], [24_704.0, 5.0]])
-    head.fit_statistics([{"a": x}])
-    assert torch.isfinite(head({"a": x * 1.5})).all()
+def test_a_constant_feature_is_only_centred() -> None:
+    x = np.array([[24_704.0, 1.0], [24_704.0, 2.0], [24_704.0, 5.0]], dtype=np.float32)
+    head = fitted(STANDARDIZED, x, np.array([0, 1, 1]), n_classes=2)
     assert head.std[0] == 1
+    assert torch.isfinite(logits_of(head, x * 1.5)).all()
 
 
-def test_it_is_scikit_learns_logistic_regression() -> None:
-    generator = np.random.default_rng(0)
-    centres = generator.standard_normal((4, 10))
-    labels = generator.integers(0, 4, 1200)
-    x = (centres[labels] + generator.standard_normal((1200, 10)) * 1.2).astype(np.float32) * 50 + 7
-    train_data = LabelledFeatures({"a": PooledFeatures(x[:800])}, labels[:800])
-    valid_data = LabelledFeatures({"a": PooledFeatures(x[800:])}, labels[800:])
-    config = TrainingConfig(learning_rate=1e-2, batch_size=64, max_epochs=30, patience=30)
-    trained = train(LinearConfig(), config, train_data, valid_data, 4, 0, CPU, QUIET)
-    ours = predict_logits(trained.head, valid_data.features, 400, CPU).argmax(1).numpy()
-    scaler = StandardScaler().fit(x[:800])
-    theirs = LogisticRegression(C=1e3).fit(scaler.transform(x[:800]), labels[:800])
-    agreement = (ours == theirs.predict(scaler.transform(x[800:]))).mean()
-    assert agreement > 0.95
+def test_a_large_offset_costs_no_digits() -> None:
+    """Some of Llama's states are about 25,000 in every text; what tells texts apart is what is left of them."""
+    x = (np.random.default_rng(0).standard_normal((1000, 4)) * [1, 5, 50, 0.5] + 24_704).astype(np.float32)
+    head = fitted(LinearConfig(scaling="standardize", c=1.0), x, np.arange(1000) % 2, n_classes=2)
+    np.testing.assert_allclose(head.std.numpy(), x.astype(np.float64).std(0), rtol=1e-6)
+    np.testing.assert_allclose(head.mean.numpy(), x.astype(np.float64).mean(0), rtol=1e-7)
+
+
+def test_what_can_be_told_apart_is_told_apart_without_an_error() -> None:
+    labels = np.arange(300) % 4
+    x = (np.eye(4)[labels] * 20 + np.random.default_rng(1).standard_normal((300, 4))).astype(np.float32)
+    head = new(LinearConfig(), 4)
+    judged = head.solve(transformed(head, x), labels, None, 0)
+    assert judged is not None
+    assert (judged.argmax(1) == labels).all()
+    assert (logits_of(head, x).argmax(1).numpy() == labels).all()
 
 
 def test_token_states_count_by_their_mean() -> None:
@@ -64,59 +251,54 @@ def test_token_states_count_by_their_mean() -> None:
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     values = generator.standard_normal((offsets[-1], 2, 5)).astype(np.float32)
     means = np.stack([values[a:b].mean(0) for a, b in itertools.pairwise(offsets)])
-    labels = generator.integers(0, 3, 40)
-    config = TrainingConfig(learning_rate=1e-2, batch_size=8, max_epochs=3, patience=3)
-    tokens = LabelledFeatures({"a": TokenFeatures(values, offsets)}, labels)
-    trained = train(LinearConfig(), config, tokens, tokens, 3, 0, CPU, QUIET)
-    logits = [predict_logits(trained.head, {"a": x}, 40, CPU) for x in (tokens.features["a"], PooledFeatures(means))]
-    torch.testing.assert_close(*logits, atol=1e-3, rtol=1e-3)
-
-
-def test_a_large_offset_costs_no_digits() -> None:
-    """Some of Llama's states are about 25,000 in every text; what tells texts apart is what is left of them."""
-    x = (np.random.default_rng(0).standard_normal((3000, 4)) * [1, 5, 50, 0.5] + 24_704).astype(np.float32)
-    head = LinearHead(LinearConfig(), {"a": FeatureShape((4,), ragged=False)}, 2)
-    head.fit_statistics({"a": torch.from_numpy(x[i : i + 7])} for i in range(0, 3000, 7))
-    np.testing.assert_allclose(head.std.numpy(), x.astype(np.float64).std(0), rtol=1e-6)
-    np.testing.assert_allclose(head.mean.numpy(), x.astype(np.float64).mean(0), rtol=1e-7)
+    head = LinearHead(LinearConfig(), {"a": FeatureShape((2, 5), ragged=True)}, 3)
+    pooled = normalize(means.reshape(80, 5)).reshape(40, 10)
+    head.solve(pooled.astype(np.float32), generator.integers(0, 3, 40), None, 0)
+    logits = [
+        predict_logits(head, {"a": one}, 40, CPU) for one in (TokenFeatures(values, offsets), PooledFeatures(means))
+    ]
+    torch.testing.assert_close(*logits, atol=1e-4, rtol=1e-4)
 
 
 def test_encoders_stand_side_by_side_in_their_order() -> None:
     shapes = {"b": FeatureShape((2, 3), ragged=False), "a": FeatureShape((4,), ragged=False)}
-    head = LinearHead(LinearConfig(), shapes, 2)
     generator = torch.Generator().manual_seed(0)
-    batch = {name: torch.randn(6, *shape.shape, generator=generator) for name, shape in shapes.items()}
-    head.fit_statistics([{name: batch[name] for name in ("a", "b")}])
-    with torch.no_grad():
-        head.linear.weight.normal_(generator=generator)
-        found = head(batch).numpy()
-    x = np.concatenate([batch["b"].flatten(1).numpy(), batch["a"].numpy()], axis=1)
-    expected = (x - x.mean(0)) / x.std(0) @ head.linear.weight.detach().numpy().T
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+    batch = {name: torch.randn(6, *shapes[name].shape, generator=generator) for name in ("a", "b")}
+    b, a = batch["b"].numpy(), batch["a"].numpy()
+    unit = np.concatenate([normalize(b[:, 0]), normalize(b[:, 1]), normalize(a)], axis=1)
+    for config, expected in (
+        (LinearConfig(), unit),
+        (LinearConfig(layers="last"), unit[:, 3:]),
+        (STANDARDIZED, np.concatenate([b.reshape(6, 6), a], axis=1)),
+    ):
+        found = LinearHead(config, shapes, 2).transform(batch).numpy()
+        np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
-def test_what_can_be_told_apart_is_told_apart_without_an_error() -> None:
-    generator = np.random.default_rng(1)
-    labels = generator.integers(0, 5, 400)
-    x = (np.eye(5)[labels] * 20 + generator.standard_normal((400, 5))).astype(np.float32)
-    train_data = LabelledFeatures({"a": PooledFeatures(x[:300])}, labels[:300])
-    valid_data = LabelledFeatures({"a": PooledFeatures(x[300:])}, labels[300:])
-    config = TrainingConfig(learning_rate=1e-2, batch_size=64, max_epochs=40, patience=40)
-    trained = train(LinearConfig(), config, train_data, valid_data, 5, 0, CPU, QUIET)
-    assert trained.best.valid_accuracy == 1
-    assert trained.best.valid_weighted_f1 == 1
-
-
-def test_its_probabilities_are_close_to_scikit_learns() -> None:
-    generator = np.random.default_rng(2)
-    labels = generator.integers(0, 3, 900)
-    centres = generator.standard_normal((3, 4))
-    x = (centres[labels] + 1.5 * generator.standard_normal((900, 4))).astype(np.float32) * [1, 10, 100, 0.1]
-    data = LabelledFeatures({"a": PooledFeatures(x.astype(np.float32))}, labels)
-    config = TrainingConfig(learning_rate=5e-2, batch_size=900, max_epochs=600, patience=600)
-    trained = train(LinearConfig(), config, data, data, 3, 0, CPU, QUIET)
-    scaled = StandardScaler().fit_transform(x)
-    exact = LogisticRegression(C=1e6).fit(scaled, labels)
-    loss = -np.log(exact.predict_proba(scaled)[np.arange(900), labels]).mean()
-    assert trained.history[-1].valid_loss - loss < 1e-3  # a convex problem has one least loss
-    assert trained.history[-1].valid_loss - loss > -1e-4
+def test_folders_of_earlier_versions_are_standardized(tmp_path: Path) -> None:
+    """They name only the head, and hold mean, std, weight and bias: their answers are (x − mean) / std · W + b."""
+    generator = torch.Generator().manual_seed(0)
+    tensors = {
+        "mean": torch.randn(WIDTH, generator=generator),
+        "std": torch.rand(WIDTH, generator=generator) + 0.5,
+        "linear.weight": torch.randn(4, WIDTH, generator=generator),
+        "linear.bias": torch.randn(4, generator=generator),
+    }
+    save_file(tensors, tmp_path / "model.safetensors")
+    config = ModelConfig.model_validate(
+        {
+            "task": "own features",
+            "id2label": dict(enumerate("abcd")),
+            "head": {"name": "linear"},
+            "seed": 0,
+            "blocks": {"a": [WIDTH]},
+        }
+    )
+    assert config.head == STANDARDIZED
+    head = load_head(config.head, {"a": FeatureShape((WIDTH,), ragged=False)}, 4, tmp_path)
+    assert isinstance(head, LinearHead)
+    x = torch.randn(7, WIDTH, generator=generator)
+    expected = (x - tensors["mean"]) / tensors["std"] @ tensors["linear.weight"].T + tensors["linear.bias"]
+    torch.testing.assert_close(logits_of(head, x.numpy()), expected, atol=1e-5, rtol=1e-5)
+    again = ModelConfig.model_validate(config.model_copy(update={"head": LinearConfig()}).model_dump(mode="json"))
+    assert again.head == LinearConfig()  # what is written now names its scaling

@@ -120,7 +120,7 @@ def train_classifier(
     """
     given = model.head if head is None or isinstance(head, str) else head
     if isinstance(given, HeadConfig):
-        given = sized(given, len(train_data))
+        given = sized(given, train_data.n_texts)
     trained = train(
         given, training, train_data, valid_data, len(model.labels), model.seed, device, progress, on_epoch
     )

@@ -67,10 +67,11 @@ class LinearHead(SolvedHead):
         mean, std = self._statistics(x)
         z, targets = torch.from_numpy((x - mean) / std), torch.from_numpy(labels)
         of_texts = None if weights is None else torch.from_numpy(weights)
-        rows = sample(labels, CROSS_VALIDATED_ROWS, seed)
-        folds = fold_numbers(x[rows], labels[rows], seed, names if len(rows) == len(x) else 0)
+        texts = len(x) - names
+        rows = np.concatenate([sample(labels[:texts], CROSS_VALIDATED_ROWS, seed), np.arange(texts, len(x))])
+        folds = fold_numbers(x[rows], labels[rows], seed, names)
         judged = self._cross_validate(z[rows], targets[rows], None if of_texts is None else of_texts[rows], folds)
-        kept = torch.from_numpy(np.arange(len(x)) < len(x) - (0 if self.with_names else names))
+        kept = torch.from_numpy(np.arange(len(x)) < (len(x) if self.with_names else texts))
         found = solve(z[kept], targets[kept], self.n_classes, self.c, None if of_texts is None else of_texts[kept])
         with torch.no_grad():
             self.mean.copy_(torch.from_numpy(mean))

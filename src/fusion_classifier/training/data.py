@@ -45,9 +45,14 @@ class LabelledFeatures:
         return LabelledFeatures(features, self.labels[rows], None if self.weights is None else self.weights[rows])
 
     @property
+    def n_texts(self) -> int:
+        """Number of texts without label names."""
+        return len(self) - self.names
+
+    @property
     def texts(self) -> "LabelledFeatures":
         """The texts without label names."""
-        return self.take(np.arange(len(self) - self.names)) if self.names else self
+        return self.take(np.arange(self.n_texts)) if self.names else self
 
     @property
     def stored(self) -> bool:

@@ -52,7 +52,7 @@ def fit_ensemble(
 ) -> Trained:
     """Train all members and weight them; arguments and errors as of `train`."""
     started = time.perf_counter()
-    by_folds = len(train_data) <= CROSS_VALIDATED_ROWS and (valid_data is None or len(valid_data) < JUDGES)
+    by_folds = train_data.n_texts <= CROSS_VALIDATED_ROWS and (valid_data is None or len(valid_data) < JUDGES)
     linear_parts, with_names, folds = _fit_linear(head, train_data, seed, device)
     learned = train_data if with_names else train_data.texts
     passes = epochs_of(config, len(learned)) * (len(head.attention) + (FOLDS if by_folds else 0))
@@ -72,7 +72,7 @@ def fit_ensemble(
         assert valid_data is not None
         judges = valid_data
         parts = predict_each(head, head.parts, judges.features, len(judges), device)
-    mixture = fit_weights(parts, judges.labels, head.prior(len(train_data)), judges.weights)
+    mixture = fit_weights(parts, judges.labels, head.prior(train_data.n_texts), judges.weights)
     head.mixture.copy_(mixture)
     mixed = torch.einsum("p,pnc->nc", mixture, parts)
     if valid_data is None:
@@ -97,8 +97,8 @@ def _fit_linear(
         x = predict_transform(member, data.features, len(data), device).numpy()
         judged.append(member.cpu().solve(x, data.labels, data.weights, seed, data.names))
         member.to(device)
-    # The member with all layers is the last one; its folds are those of every member, since equal texts are equal.
-    folds = fold_numbers(x, data.labels, seed, data.names) if len(data) <= CROSS_VALIDATED_ROWS else np.empty(0)
+    # Any folds will do, as each member is judged on texts that it was not trained on; equal texts must be together.
+    folds = fold_numbers(x, data.labels, seed, data.names) if data.n_texts <= CROSS_VALIDATED_ROWS else np.empty(0)
     found = [torch.from_numpy(one) for one in judged if one is not None]
     return (torch.stack(found) if found else None), bool(member.with_names), folds
 
@@ -114,19 +114,15 @@ def _out_of_fold(
 ) -> Tensor:
     """Logits of the attention members for each text by a head that was trained without its fold: (E, N, C)."""
     folds = folds[: len(data)]
-    count = int((folds >= 0).sum())
-    result: Tensor | None = None
+    result = torch.zeros(len(head.members) - len(head.linear), int((folds >= 0).sum()), head.n_classes)
     for fold in range(FOLDS):
-        held = np.flatnonzero(folds == fold)
-        if not len(held):
+        held, others = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
+        if not len(held) or not len(others):  # fewer different texts than folds
             continue
         member = FusionHead(head.config.attention, data.shapes, head.n_classes).to(device)
-        fit_to_end(member, config, data.take(np.flatnonzero(folds != fold)), seed, device, advance)
+        fit_to_end(member, config, data.take(others), seed, device, advance)
         logits = predict_each(member, member.parts, data.take(held).features, len(held), device)  # (E, n, C)
-        if result is None:
-            result = logits.new_zeros(len(logits), count, logits.shape[-1])
         result[:, torch.from_numpy(held)] = logits
-    assert result is not None
     return result
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from fusion_classifier.config import TrainingConfig
-from fusion_classifier.errors import DataError
+from fusion_classifier.errors import DataError, NonFiniteError
 from fusion_classifier.fusion.ensemble import EnsembleHead
 from fusion_classifier.fusion.folds import CROSS_VALIDATED_ROWS
 from fusion_classifier.fusion.head import SolvedHead
@@ -74,7 +74,7 @@ def train(
             raise DataError(f"the {name} split is empty")
     with deterministic(seed):
         built = build_head(head, train_data.shapes, n_classes).to(device)
-        if valid_data is None and (not built.config.cross_validates or len(train_data) > CROSS_VALIDATED_ROWS):
+        if valid_data is None and (not built.config.cross_validates or train_data.n_texts > CROSS_VALIDATED_ROWS):
             raise DataError("a validation split is needed; hold out some of the training texts")
         if isinstance(built, EnsembleHead):
             trained = fit_ensemble(built, config, train_data, valid_data, seed, device, progress)
@@ -138,6 +138,8 @@ def _solve(
         logits = predict_logits(head, texts.features, len(texts), device)
         loss = float(loss_of(logits, torch.from_numpy(texts.labels), weights=as_tensor(texts.weights)))
         out_of_fold: Tensor | None = None if judged is None else torch.from_numpy(judged[: len(texts)])
+        if not torch.isfinite(logits).all():
+            raise NonFiniteError("NaN or infinity for a training text; check the features (fec store verify)")
         if valid_data is not None:
             epoch = validate(head, valid_data, 1, loss, started, device)
         else:
