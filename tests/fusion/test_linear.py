@@ -61,7 +61,7 @@ def fitted(
 
 @torch.inference_mode()
 def logits_of(head: LinearHead, x: np.ndarray) -> torch.Tensor:
-    return head({"a": torch.from_numpy(x)})
+    return head.forward({"a": torch.from_numpy(x)})
 
 
 def theirs(c: float) -> LogisticRegression:

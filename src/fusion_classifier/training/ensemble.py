@@ -31,8 +31,8 @@ from fusion_classifier.training.loop import (
     epoch_of,
     epochs_of,
     predict_each,
-    predict_transform,
     scores,
+    solved_features,
     start,
     train_epoch,
     validate,
@@ -94,7 +94,7 @@ def _fit_linear(
     judged: list[np.ndarray | None] = []
     for member in head.linear.values():
         assert isinstance(member, LinearHead)
-        x = predict_transform(member, data.features, len(data), device).numpy()
+        x = solved_features(member, data, device)
         judged.append(member.cpu().solve(x, data.labels, data.weights, seed, data.names))
         member.to(device)
     # Any folds will do, as each member is judged on texts that it was not trained on; equal texts must be together.

@@ -329,6 +329,18 @@ def predict_transform(
     return predict_each(head, head.unit_vectors if unit else head.transform, features, count, device)
 
 
+def solved_features(head: Head, data: LabelledFeatures, device: torch.device) -> np.ndarray:
+    """`Head.transform` of all texts, as `SolvedHead.solve` takes it: (N, D), float32.
+
+    Raises:
+        NonFiniteError: A feature is NaN or infinite.
+    """
+    x: np.ndarray = predict_transform(head, data.features, len(data), device).numpy()
+    if not np.isfinite(x).all():
+        raise NonFiniteError("NaN or infinity in the features of a training text; check them (fec store verify)")
+    return x
+
+
 @torch.inference_mode()
 def predict_each(
     head: Head,

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from fusion_classifier.config import TrainingConfig
-from fusion_classifier.errors import DataError, NonFiniteError
+from fusion_classifier.errors import DataError
 from fusion_classifier.fusion.ensemble import EnsembleHead
 from fusion_classifier.fusion.folds import CROSS_VALIDATED_ROWS
 from fusion_classifier.fusion.head import SolvedHead
@@ -32,7 +32,7 @@ from fusion_classifier.training.loop import (
     fit,
     predict_each,
     predict_logits,
-    predict_transform,
+    solved_features,
     validate,
 )
 
@@ -131,15 +131,13 @@ def _solve(
     """Fit once on all training texts, in memory as float32 (N, D); its history are the figures of one epoch."""
     started = time.perf_counter()
     with progress.bar(f"training seed {seed}", total=None):
-        x = predict_transform(head, train_data.features, len(train_data), device).numpy()
+        x = solved_features(head, train_data, device)
         judged = head.cpu().solve(x, train_data.labels, train_data.weights, seed, train_data.names)
         head.to(device)
         texts = train_data.texts
         logits = predict_logits(head, texts.features, len(texts), device)
         loss = float(loss_of(logits, torch.from_numpy(texts.labels), weights=as_tensor(texts.weights)))
         out_of_fold: Tensor | None = None if judged is None else torch.from_numpy(judged[: len(texts)])
-        if not torch.isfinite(logits).all():
-            raise NonFiniteError("NaN or infinity for a training text; check the features (fec store verify)")
         if valid_data is not None:
             epoch = validate(head, valid_data, 1, loss, started, device)
         else:
