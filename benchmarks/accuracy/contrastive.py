@@ -25,7 +25,6 @@ from curve_rows import append_row, read_rows, row_of
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
-from fusion_classifier.config import TuneConfig
 from fusion_classifier.encoders.device import resolve_device, torch_dtype
 from fusion_classifier.encoders.encode import encode
 from fusion_classifier.encoders.identity import identify
@@ -34,6 +33,7 @@ from fusion_classifier.encoders.spec import parse_encoder
 from fusion_classifier.encoders.tokenization import tokenize
 from fusion_classifier.support.progress import QUIET
 from fusion_classifier.training.contrastive import tune_contrastively, with_label_names
+from fusion_classifier.training.tune_config import TuneConfig
 
 SYSTEM, PEER = "contrastive", "setfit"
 DATASETS, SIZES, DRAWS = "trec,sst5,go_emotion,subj", "8,16", "0,1,2"

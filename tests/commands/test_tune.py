@@ -25,7 +25,6 @@ from fusion_classifier import FusionClassifier
 from fusion_classifier.cli.main import app
 from fusion_classifier.commands.tune import Tuned, tune_encoder
 from fusion_classifier.commands.tuned_folder import load_tuned_classifier
-from fusion_classifier.config import TuneConfig
 from fusion_classifier.encoders.encode import encode
 from fusion_classifier.encoders.identity import identify
 from fusion_classifier.encoders.loading import load_encoder
@@ -38,6 +37,7 @@ from fusion_classifier.tasks.loaded import LoadedTask, Split
 from fusion_classifier.tasks.named.demo import Demo
 from fusion_classifier.training.finetuned import Pass
 from fusion_classifier.training.loop import Epoch
+from fusion_classifier.training.tune_config import TuneConfig
 
 pytestmark = pytest.mark.slow  # many commands or trainings
 

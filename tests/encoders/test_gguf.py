@@ -11,7 +11,6 @@ from transformers import LlamaConfig, LlamaModel
 
 import fusion_classifier.encoders.gguf as module
 from fusion_classifier.commands.tune import tune_encoder
-from fusion_classifier.config import TuneConfig
 from fusion_classifier.encoders.encode import encode
 from fusion_classifier.encoders.identity import identify
 from fusion_classifier.encoders.loading import load_encoder
@@ -22,6 +21,7 @@ from fusion_classifier.features.store import FeatureStore
 from fusion_classifier.runs.context import Workspace
 from fusion_classifier.support.progress import QUIET
 from fusion_classifier.tasks.loaded import LoadedTask, Split
+from fusion_classifier.training.tune_config import TuneConfig
 
 CPU = torch.device("cpu")
 TEXTS = ["hello there, all", "I am?", "ü", "the other", "a"]

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 
-from fusion_classifier.config import TuneConfig
 from fusion_classifier.encoders.encode import encode
 from fusion_classifier.encoders.loading import TransformerEncoder, load_encoder
 from fusion_classifier.encoders.spec import parse_encoder
@@ -24,6 +23,7 @@ from fusion_classifier.training.contrastive import (
     with_label_names,
 )
 from fusion_classifier.training.finetuned import Finetuned
+from fusion_classifier.training.tune_config import TuneConfig
 
 CPU = torch.device("cpu")
 MARKS = "abc"  # the label is which of them is among the letters of a text: an untrained mean hardly tells

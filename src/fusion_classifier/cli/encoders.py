@@ -23,9 +23,10 @@ from fusion_classifier.cli.options import (
     load,
     option,
 )
-from fusion_classifier.config import DEFAULT_LORA_RANK, EncoderConfig, ProjectionKind, TaskConfig, TuneConfig
+from fusion_classifier.config import EncoderConfig, ProjectionKind, TaskConfig
 from fusion_classifier.errors import UsageError
 from fusion_classifier.support.validation import checked
+from fusion_classifier.training.tune_config import DEFAULT_LORA_RANK, TuneConfig
 
 commands = Commands(panel="Encoders and features")
 

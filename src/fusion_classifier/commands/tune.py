@@ -23,7 +23,7 @@ from fusion_classifier.commands.tuned_folder import (
     write_encoder,
     write_record,
 )
-from fusion_classifier.config import EncoderConfig, TuneConfig
+from fusion_classifier.config import EncoderConfig
 from fusion_classifier.encoders.device import torch_dtype
 from fusion_classifier.encoders.identity import EncoderIdentity, identify
 from fusion_classifier.encoders.loading import TransformerEncoder, load_encoder
@@ -40,6 +40,7 @@ from fusion_classifier.training.contrastive import tune_contrastively, with_labe
 from fusion_classifier.training.decision import Decision
 from fusion_classifier.training.finetuned import Finetuned, Pass
 from fusion_classifier.training.loop import Epoch
+from fusion_classifier.training.tune_config import TuneConfig
 
 
 @dataclass(frozen=True)

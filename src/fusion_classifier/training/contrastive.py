@@ -18,7 +18,6 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
-from fusion_classifier.config import TuneConfig
 from fusion_classifier.encoders.batches import TOKEN_BUDGET, batches, padded
 from fusion_classifier.encoders.loading import TransformerEncoder
 from fusion_classifier.encoders.pooling import pooled
@@ -27,6 +26,7 @@ from fusion_classifier.errors import DataError, FecError, NonFiniteError
 from fusion_classifier.support.progress import Progress
 from fusion_classifier.training.finetuned import Finetuned, Pass
 from fusion_classifier.training.loop import deterministic
+from fusion_classifier.training.tune_config import TuneConfig
 
 RATE = 2e-4
 MAX_NORM = 1.0

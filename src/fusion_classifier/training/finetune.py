@@ -20,7 +20,6 @@ from sklearn.metrics import accuracy_score, f1_score
 from torch import Tensor, nn
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
-from fusion_classifier.config import TuneConfig
 from fusion_classifier.encoders.batches import padded
 from fusion_classifier.encoders.loading import TransformerEncoder
 from fusion_classifier.encoders.pooling import pooled
@@ -31,6 +30,7 @@ from fusion_classifier.tasks.loaded import Split, targets
 from fusion_classifier.training.calibration import fit_decision, loss_of
 from fusion_classifier.training.finetuned import Finetuned
 from fusion_classifier.training.loop import Epoch, deterministic
+from fusion_classifier.training.tune_config import TuneConfig
 
 # Devlin et al. (2019, appendix A.3) tune BERT with 2e-5 to 5e-5; the compact BERTs of Turc et al. (2019) also take
 # 1e-4 and 3e-4; Hu et al. (2021, appendix D) train RoBERTa's adapters with 4e-4 to 5e-4.
