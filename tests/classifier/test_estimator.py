@@ -23,6 +23,7 @@ from fusion_classifier.features.extract import ExtractionReport, extract_feature
 from fusion_classifier.fusion.head import Head
 from fusion_classifier.training import loop
 from fusion_classifier.training.loop import predict_logits
+from fusion_classifier.training.train import train
 
 TEXTS = [f"{word} {i}" for i in range(12) for word in ("we won", "he broke it", "it is dark")]
 LABELS = ["joy", "anger", "fear"] * 12
@@ -186,7 +187,7 @@ def test_a_grid_search_encodes_each_text_once(
     search = GridSearchCV(clone(small).set_params(store=tmp_path / "store"), grid, cv=2, error_score="raise")
     search.fit(TEXTS, LABELS)
     assert len(encoded) > 2 * 4
-    assert sum(encoded) == len(set(TEXTS))
+    assert sum(encoded) == len(set(TEXTS)) + 3  # the labels' names
     assert search.predict(TEXTS[:2]).shape == (2,)
 
 
@@ -197,6 +198,29 @@ def test_it_works_in_a_pipeline_and_in_several_processes(small: FusionClassifier
     assert scores.shape == (2,)
     assert "FusionClassifier" in pipeline.fit(TEXTS, LABELS)._repr_html_()
     assert pipeline.score(TEXTS, LABELS) > 0.3
+
+
+@pytest.mark.parametrize(("head", "held"), [("linear", 0), ("ensemble", 0), ("llmembed", 4)])
+def test_rows_are_held_out_only_for_heads_with_epochs(
+    small: FusionClassifier, monkeypatch: pytest.MonkeyPatch, head: str, held: int
+) -> None:
+    seen = []
+
+    def looked_at(head: Any, config: Any, train_data: Any, valid_data: Any, *rest: Any) -> Any:
+        seen.append((train_data.n_texts, train_data.names, 0 if valid_data is None else len(valid_data)))
+        return train(head, config, train_data, valid_data, *rest)
+
+    monkeypatch.setattr("fusion_classifier.classifier.pipeline.train", looked_at)
+    clone(small).set_params(head=head).fit(TEXTS, LABELS)
+    clone(small).set_params(head=head).fit(TEXTS, [len(label) for label in LABELS])  # 3, 4, 5: names without a word
+    assert seen == [(36 - held, 0 if held else 3, held), (36 - held, 0, held)]
+
+
+def test_beyond_the_limit_rows_are_held_out(small: FusionClassifier, monkeypatch: pytest.MonkeyPatch) -> None:
+    for limit in (35, 36):  # the three names, which make 39 of 36 texts, do not count
+        for module in ("fusion.linear", "training.train", "classifier.estimator"):
+            monkeypatch.setattr(f"fusion_classifier.{module}.CROSS_VALIDATED_ROWS", limit)
+        assert clone(small).fit(TEXTS, LABELS).score(TEXTS, LABELS) > 0.9
 
 
 def test_other_calibration_may_be_put_on_it(small: FusionClassifier) -> None:
@@ -286,7 +310,8 @@ def test_fields_of_training_are_parameters(small: FusionClassifier) -> None:
     names = {name.removeprefix("training__") for name in parameters if name.startswith("training__")}
     assert names == set(TrainingConfig.model_fields)
     grid = {"training__learning_rate": [1e-5, 1e-2]}
-    search = GridSearchCV(clone(small), grid, cv=2, scoring="neg_log_loss", error_score="raise").fit(TEXTS, LABELS)
+    stepped = clone(small).set_params(head="llmembed")
+    search = GridSearchCV(stepped, grid, cv=2, scoring="neg_log_loss", error_score="raise").fit(TEXTS, LABELS)
     assert search.best_estimator_.training == {
         "max_epochs": 3,
         "learning_rate": search.best_params_["training__learning_rate"],
@@ -300,7 +325,7 @@ def test_fields_of_training_are_parameters(small: FusionClassifier) -> None:
 
 def test_training_may_be_a_whole_configuration(small: FusionClassifier) -> None:
     config = TrainingConfig(learning_rate=1e-2, batch_size=8, max_epochs=2, patience=5)
-    classifier = clone(small).set_params(training=config)
+    classifier = clone(small).set_params(head="llmembed", training=config)
     assert classifier.get_params()["training__batch_size"] == 8
     assert len(classifier.fit(TEXTS, LABELS).history_) == 2
     classifier.set_params(training__max_epochs=1)
@@ -318,9 +343,9 @@ def test_set_params_undoes_what_it_set(small: FusionClassifier) -> None:
     assert classifier.set_params(**before).get_params() == before
 
 
-@pytest.mark.parametrize("head", ["linear", "llmembed", "fusion"])
+@pytest.mark.parametrize("head", ["linear", "llmembed", "fusion", "ensemble"])
 def test_it_is_a_transformer(small: FusionClassifier, bert_folder: Path, head: str) -> None:
-    spec = f"{bert_folder}?dtype=float32" + ("&pooling=tokens" if head == "fusion" else "")
+    spec = f"{bert_folder}?dtype=float32" + ("&pooling=tokens" if head in ("fusion", "ensemble") else "")
     classifier = clone(small).set_params(encoders=spec, head=head, training={"max_epochs": 2})
     features = classifier.fit_transform(TEXTS, LABELS)
     assert features.dtype == np.float32

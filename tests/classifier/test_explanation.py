@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from fusion_classifier import FusionClassifier
 from fusion_classifier.classifier.explanation import NOTHING, explanations, grouped, occlude, without, word_spans
 from fusion_classifier.cli.main import app
+from fusion_classifier.config import DEFAULT_HEAD
 from fusion_classifier.errors import DataError, UsageError
 from fusion_classifier.tasks.named.demo import Demo
 from fusion_classifier.training.decision import Decision
@@ -176,3 +177,17 @@ def test_the_command_prints_json_with_offsets_and_a_table(saved: str, minilm: st
     assert table.exit_code == 0, table.output
     assert "gratitude" in table.stdout
     assert "grateful" in table.stdout
+
+
+def test_the_default_head_is_explained(bert_folder: Path, tmp_path: Path) -> None:
+    """Weights are the differences of its log-odds without each word."""
+    texts = [f"{text} {i}" for i in range(6) for text in ("we won", "he broke it", "it is dark")]
+    classifier = FusionClassifier([f"{bert_folder}?dtype=float32"], store=tmp_path, training={"max_epochs": 2})
+    classifier.fit(texts, ["joy", "anger", "fear"] * 6).set_params(keep_features=False)
+    assert classifier.config_.head.name == DEFAULT_HEAD
+    found = classifier.explain("we won 1", "joy")
+    assert [word.text for word in found.words] == ["we", "won", "1"]
+    p = classifier.predict_proba(["we won 1", "won 1", "we 1", "we won"])[:, 2].astype(np.float64)
+    log_odds = np.log(p) - np.log1p(-p)
+    np.testing.assert_allclose([word.weight for word in found.words], log_odds[0] - log_odds[1:], atol=1e-2)
+    assert found.probability == pytest.approx(p[0], abs=1e-4)

@@ -268,7 +268,7 @@ def test_encoders_stand_side_by_side_in_their_order() -> None:
     unit = np.concatenate([normalize(b[:, 0]), normalize(b[:, 1]), normalize(a)], axis=1)
     for config, expected in (
         (LinearConfig(), unit),
-        (LinearConfig(layers="last"), unit[:, 3:]),
+        (LinearConfig(linear_layers="last"), unit[:, 3:]),
         (STANDARDIZED, np.concatenate([b.reshape(6, 6), a], axis=1)),
     ):
         found = LinearHead(config, shapes, 2).transform(batch).numpy()

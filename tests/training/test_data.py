@@ -8,7 +8,14 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fusion_classifier.config import EncoderConfig, FusionConfig, TrainingConfig
+from fusion_classifier.config import (
+    EncoderConfig,
+    EnsembleConfig,
+    FusionConfig,
+    HeadConfig,
+    LinearConfig,
+    TrainingConfig,
+)
 from fusion_classifier.encoders.identity import EncoderIdentity
 from fusion_classifier.encoders.weights import Weights
 from fusion_classifier.features.arrays import Features, FeatureShape, PooledFeatures, TokenFeatures
@@ -18,6 +25,7 @@ from fusion_classifier.features.store import FeatureStore
 from fusion_classifier.features.stored import StoredFeatures
 from fusion_classifier.support.progress import QUIET
 from fusion_classifier.training.data import LabelledFeatures, in_blocks
+from fusion_classifier.training.defaults import recipe
 from fusion_classifier.training.loop import predict_logits
 from fusion_classifier.training.train import train
 
@@ -144,6 +152,23 @@ def test_training_from_the_store_is_as_from_memory(tmp_path: Path) -> None:
         assert torch.equal(predict_logits(again.head, features, 600, CPU), logits[name]), "a seed gives the same bits"
     from_store = predict_logits(trained.head, left, 600, CPU)
     torch.testing.assert_close(from_store, predict_logits(trained.head, in_memory, 600, CPU), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("head", [LinearConfig(), EnsembleConfig(attention=FusionConfig(width=8), repeats=1)])
+def test_folds_of_stored_features_are_those_in_memory(tmp_path: Path, head: HeadConfig) -> None:
+    """Nothing is read at once; each text's logits are near those in memory, where batches are others."""
+    kept, identities, labels = filled(tmp_path, 200)
+    texts = texts_of(np.arange(200))
+    found = []
+    for memory in (10**9, 200 * TEXT_BYTES // 4):
+        data = LabelledFeatures(open_features(texts, identities, kept, memory), labels)
+        config = recipe("default", "ensemble", max_epochs=3, learning_rate=1e-2)
+        trained = train(head, config, data, None, LABELS, 0, CPU, QUIET)
+        assert trained.out_of_fold is not None
+        assert trained.best.valid_accuracy > 0.95
+        found.append(predict_logits(trained.head, data.features, 200, CPU).argmax(1))
+        assert data.take(np.array([3, 1])).stored == data.stored
+    assert (found[0] == found[1]).float().mean() > 0.97
 
 
 def test_features_in_memory_are_one_block() -> None:
