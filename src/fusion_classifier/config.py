@@ -41,6 +41,8 @@ Quantization = Literal["none", "int8"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 ProjectionKind = Literal["pca", "random", "none"]
 FeatureKind = Literal["tokens", "pooled"]
+Metric = Literal["weighted_f1", "macro_f1", "accuracy"]
+ClassWeights = Literal["none", "balanced"]
 
 
 class FrozenModel(BaseModel):
@@ -244,7 +246,7 @@ DEFAULT_MODEL = "go-emotions"  # comes with the package
 
 
 class TrainingConfig(FrozenModel):
-    """How a head is trained: cross-entropy, early stopping by the weighted F1 of the validation split."""
+    """How a head is trained: cross-entropy, early stopping by a score of the validation split."""
 
     learning_rate: Annotated[float, Field(gt=0)]
     """Learning rate of Adam; the highest one of a schedule."""
@@ -256,7 +258,10 @@ class TrainingConfig(FrozenModel):
     """Minimum number of training steps: on a small training split `max_epochs` is raised to reach it. 0 where
     `max_epochs` is given."""
     patience: Annotated[int, Field(ge=1)]
-    """Number of epochs without a better validation weighted F1 after which training stops."""
+    """Number of epochs without a better validation score after which training stops."""
+    metric: Metric = "weighted_f1"
+    """Validation score that decides early stopping and the saved seed. macro_f1, where rare labels count as much as
+    frequent ones, also fits offsets of the labels' log-probabilities, by which rare labels are given more readily."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     """Decoupled weight decay (AdamW); 0 is plain Adam."""
     clip_norm: Annotated[float, Field(gt=0)] | None = None
@@ -283,6 +288,7 @@ class TrainingChanges(TypedDict, total=False):
     max_epochs: int
     min_steps: int
     patience: int
+    metric: Metric
     weight_decay: float
     clip_norm: float | None
     schedule: Literal["constant", "cosine"]
@@ -346,6 +352,9 @@ class RunConfig(FrozenModel):
     """Hyper-parameters of the head's training."""
     seeds: Annotated[tuple[int, ...], Field(min_length=1)]
     """Seeds; one head is trained with each."""
+    class_weight: ClassWeights = "none"
+    """balanced: a text weighs inversely to the frequency of its label, in the loss, the validation score and the
+    calibration."""
 
 
 class ServerSettings(FrozenModel):

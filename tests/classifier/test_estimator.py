@@ -372,3 +372,12 @@ def test_a_model_of_features_is_not_one_of_texts(tmp_path: Path) -> None:
     FusionHeadClassifier().fit(X, ["a", "b"] * 15).save_pretrained(tmp_path)
     with pytest.raises(UsageError, match="FusionHeadClassifier"):
         FusionClassifier.from_pretrained(tmp_path)
+
+
+def test_labels_of_one_to_three_rows_can_be_fitted(small: FusionClassifier) -> None:
+    texts = [f"we won {i}" for i in range(100)] + [f"he broke it {i}" for i in range(94)]
+    texts += [f"{name} {i}" for name, count in (("odd", 1), ("rare", 2), ("scarce", 3)) for i in range(count)]
+    labels = ["good"] * 100 + ["bad"] * 94 + ["odd"] + ["rare"] * 2 + ["scarce"] * 3
+    fitted = clone(small).set_params(training__metric="macro_f1").fit(texts, labels)
+    assert fitted.classes_.tolist() == ["bad", "good", "odd", "rare", "scarce"]
+    assert fitted.score(texts, labels) > 0.5

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -60,3 +61,11 @@ def test_true_and_false_in_a_csv_are_those_of_json(tmp_path: Path) -> None:
         write([{"text": text} | flat(answers.of(row, score)) for text, score in (("a", 2.0), ("b", 0.5))])
     lines = (tmp_path / "a.csv").read_text("utf-8").splitlines()
     assert lines == ["text,label,score,unknown,unknown_score", "a,,0.5,true,2.0", "b,anger,0.5,false,0.5"]
+
+
+def test_offsets_decide_the_answer_and_leave_its_probability() -> None:
+    row = np.array([0.6, 0.3, 0.1], dtype=np.float32)
+    decision = Decision(offsets=(0.0, 0.0, 2.0))
+    assert as_pipeline(row, NAMES, decision, None, None) == {"label": NAMES[2], "score": pytest.approx(0.1)}
+    ranked = as_pipeline(row, NAMES, decision, 3, None)
+    assert [one["label"] for one in ranked] == [NAMES[2], NAMES[0], NAMES[1]]

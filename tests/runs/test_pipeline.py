@@ -456,3 +456,54 @@ def test_features_beyond_the_memory_for_them_are_read_in_blocks(
     enough = replace(work, memory=10**9)
     found = evaluate_saved(tmp_path / "out", "test", config.task, {}, enough)
     assert found["test"]["metrics"] == result.metrics["test"], "what is read in blocks is what memory holds"
+
+
+@pytest.mark.parametrize("share", [5, 10, 50])
+def test_unequal_labels_with_weights_and_macro_f1(
+    share: int, bert_folder: Path, tmp_path: Path, work: Workspace
+) -> None:
+    """Of 200 texts `share` % are positive, besides labels of 1, 2 and 3 rows."""
+    positive = 2 * share
+    rows = [f"we won {i},good" for i in range(positive)] + [f"he broke it {i},bad" for i in range(200 - positive)]
+    rows += [f"{name} {i},{name}" for name, count in (("odd", 1), ("rare", 2), ("scarce", 3)) for i in range(count)]
+    (tmp_path / "moods.csv").write_text("\n".join(["text,label", *rows]) + "\n", "utf-8")
+    config = config_for(str(tmp_path / "moods.csv"), [bert_folder], seeds=1)
+    training = config.training.model_copy(update={"metric": "macro_f1", "max_epochs": 60, "learning_rate": 1e-2})
+    config = config.model_copy(update={"training": training, "class_weight": "balanced"})
+    task = load_task(config.task)
+    assert any("'odd' 1 in train" in note for note in task.notes)
+    metrics = run(config, task, tmp_path / "run", work).metrics
+    assert metrics["test"]["macro_f1"]["mean"] > metrics["baselines"]["majority_class"]["test"]["macro_f1"]
+    written = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["run"]
+    assert (written["class_weight"], written["training"]["metric"]) == ("balanced", "macro_f1")
+
+
+def test_class_weights_are_those_of_the_estimator(
+    folder: Path, bert_folder: Path, tmp_path: Path, work: Workspace
+) -> None:
+    config = config_for(str(folder), [bert_folder], seeds=1).model_copy(update={"class_weight": "balanced"})
+    task = load_task(config.task)
+    run(config, task, tmp_path / "run", work)
+    parts = {name: (part.texts, [task.labels[i] for i in task.targets(name)]) for name, part in task.splits.items()}
+    estimator = FusionClassifier(
+        config.encoders,
+        "linear",
+        training=config.training,
+        class_weight="balanced",
+        device="cpu",
+        store=str(work.store.root),
+    ).fit(*parts["train"], X_valid=parts["valid"][0], y_valid=parts["valid"][1])
+    saved = load_model(tmp_path / "run" / "model")
+    for name, tensor in saved.head.state_dict().items():
+        torch.testing.assert_close(tensor, estimator.head_.state_dict()[name])
+
+
+def test_class_weights_of_several_labels_are_refused(bert_folder: Path, tmp_path: Path, work: Workspace) -> None:
+    rows = [f'we won {i},"good,bad"' if i % 2 else f"he broke it {i},bad" for i in range(40)]
+    (tmp_path / "moods.csv").write_text("\n".join(["text,label", *rows]) + "\n", "utf-8")
+    config = config_for(str(tmp_path / "moods.csv"), [bert_folder], seeds=1)
+    several = config.task.model_copy(update={"multilabel": True})
+    config = config.model_copy(update={"task": several, "class_weight": "balanced"})
+    with pytest.raises(UsageError, match="`class_weight`"):
+        run(config, load_task(several), tmp_path / "run", work)
+    assert work.store.entries() == []

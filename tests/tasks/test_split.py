@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from fusion_classifier.errors import DataError
 from fusion_classifier.tasks.loaded import Label, Split
-from fusion_classifier.tasks.split import MIN_ROWS, hold_out, split_rows
+from fusion_classifier.tasks.split import MIN_ROWS, hold_out, rare_labels_note, split_rows
 
 
 @st.composite
@@ -147,3 +147,28 @@ def test_too_few_texts_are_an_error_with_their_number(rows: int) -> None:
 def test_texts_each_with_a_label_of_its_own_can_not_be_split() -> None:
     with pytest.raises(DataError, match=r"no label has three different texts \(30 labels for 30\).*`label_column`"):
         split_rows(example(*[1] * 30), 0)
+
+
+@given(seed=SEEDS)
+@settings(deadline=None, max_examples=10)
+def test_labels_of_one_to_three_rows_are_split_and_named(seed: int) -> None:
+    """Each has a row to learn from, and the note says where every row went."""
+    whole = example(100, 60, 34, 1, 2, 3)
+    for parts in (split_rows(whole, seed), hold_out({"train": whole}, seed)[0]):
+        assert {3, 4, 5} <= set(parts["train"].labels)
+        note = rare_labels_note(parts, ["a", "b", "c", "one", "two", "three"])
+        assert note is not None
+        for number, name in ((3, "one"), (4, "two"), (5, "three")):
+            counts = {part: split.labels.count(number) for part, split in parts.items()}
+            places = ", ".join(f"{count} in {part}" for part, count in counts.items() if count)
+            assert f"{name!r} {places}" in note
+        assert "'a'" not in note
+
+
+def test_of_many_rare_labels_some_are_named() -> None:
+    whole = example(30, *[2] * 9)
+    note = rare_labels_note({"train": whole}, [f"label {i}" for i in range(10)])
+    assert note is not None
+    assert note.count("'") == 10
+    assert note.endswith("; and 4 more labels")
+    assert rare_labels_note({"train": example(4, 5)}, ["a", "b"]) is None

@@ -19,7 +19,8 @@ from fusion_classifier.errors import DataError, NonFiniteError
 from fusion_classifier.features.arrays import Features, PooledFeatures, TokenFeatures
 from fusion_classifier.support.progress import QUIET
 from fusion_classifier.training.data import LabelledFeatures
-from fusion_classifier.training.loop import Trained, predict_logits, scores
+from fusion_classifier.training.loop import Trained, predict_logits
+from fusion_classifier.training.scores import scores
 from fusion_classifier.training.train import train
 
 CPU = torch.device("cpu")
@@ -240,10 +241,12 @@ def test_scores_are_scikit_learns(seed: int, *, multilabel: bool, weighted: bool
         for _ in range(2)
     )
     weights = generator.random(rows).astype(np.float32) + 0.1 if weighted else None
-    accuracy, f1 = scores(labels, answers, weights)
+    accuracy, f1, macro_f1 = scores(labels, answers, weights)
     assert accuracy == pytest.approx(accuracy_score(labels, answers, sample_weight=weights), rel=1e-6)
     expected = f1_score(labels, answers, average="weighted", zero_division=0, sample_weight=weights)
     assert f1 == pytest.approx(expected, rel=1e-6)
+    macro = f1_score(labels, answers, average="macro", zero_division=0, sample_weight=weights)
+    assert macro_f1 == pytest.approx(macro, rel=1e-6)
     if not weighted:
         assert (accuracy, f1) == (accuracy_score(labels, answers), expected)  # to the bit: epochs tie as they did
 
@@ -299,3 +302,12 @@ def test_an_untrained_multi_label_head_gives_the_shares(head: HeadConfig) -> Non
     trained = train(head, once, several(400, 0), valid, 3, 0, CPU, QUIET)
     found = trained.decision.probabilities(predict_logits(trained.head, valid.features, 100, CPU))
     np.testing.assert_allclose(np.median(found, axis=0), shares, atol=0.12)
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "weighted_f1", "macro_f1"])
+def test_the_metric_decides_the_best_epoch(metric: str) -> None:
+    config = CONFIG.model_copy(update={"max_epochs": 15, "patience": 15, "metric": metric})
+    trained = fit(LLMEMBED, config=config)
+    reached = [(epoch.score(metric), -epoch.valid_loss) for epoch in trained.history]
+    assert trained.best_epoch == 1 + reached.index(max(reached))
+    assert trained.best.score("macro_f1") == trained.best.valid_macro_f1

@@ -21,6 +21,7 @@ from itertools import pairwise
 import numpy as np
 
 from fusion_classifier.errors import DataError, UsageError
+from fusion_classifier.training.decision import Decision
 
 MOST_SPANS = 64  # parts of a text that are left out in turn; longer texts are cut into groups of neighbouring words
 NOTHING = "..."  # replaces a text's only word: no encoder reads an empty text
@@ -184,12 +185,19 @@ def _read(text: str, words: Sequence[Span], cut: Callable[[str], bool]) -> int:
     return low
 
 
-def explanations(occlusion: Occlusion, log_odds: np.ndarray, labels: Sequence[str]) -> tuple[Explanation, ...]:
-    """The parts' weights for each of C labels, the most probable first, from log-odds of the texts (1 + n, C)."""
+def explanations(
+    occlusion: Occlusion, log_odds: np.ndarray, labels: Sequence[str], decision: Decision | None = None
+) -> tuple[Explanation, ...]:
+    """The parts' weights for each of C labels from log-odds of the texts (1 + n, C).
+
+    The most probable label comes first; with offsets of the decision the one that they rank highest.
+    """
     weights = np.zeros((len(occlusion.spans), len(labels)))
     weights[: len(log_odds) - 1] = log_odds[:1] - log_odds[1:]
     with np.errstate(over="ignore"):
         probabilities = 1 / (1 + np.exp(-log_odds[0]))
+    # Log-odds tell apart probabilities that round to 1.
+    ranks_by = log_odds[0] if decision is None or decision.offsets is None else decision.ranks_by(probabilities)
     return tuple(
         Explanation(
             occlusion.text,
@@ -200,5 +208,5 @@ def explanations(occlusion: Occlusion, log_odds: np.ndarray, labels: Sequence[st
                 for (start, end), weight in zip(occlusion.spans, weights[:, index], strict=True)
             ),
         )
-        for index in np.argsort(-log_odds[0], kind="stable")
+        for index in np.argsort(-ranks_by, kind="stable")
     )

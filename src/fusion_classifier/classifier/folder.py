@@ -75,7 +75,7 @@ class ModelConfig(FrozenModel):
     members: tuple[Member, ...] = ()
     """Parts of the head `ensemble`, with their weights."""
     decision: Decision = Decision()
-    """Temperature, and for a multi-label task thresholds."""
+    """Calibration, offsets of the labels if there are any, and for a multi-label task thresholds."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -86,6 +86,9 @@ class ModelConfig(FrozenModel):
         thresholds = self.decision.thresholds
         if thresholds is not None and len(thresholds) != len(self.id2label):
             raise ValueError(f"{len(thresholds)} thresholds for {len(self.id2label)} labels")
+        offsets = self.decision.offsets
+        if offsets is not None and len(offsets) != len(self.id2label):
+            raise ValueError(f"{len(offsets)} offsets for {len(self.id2label)} labels")
         if bool(self.encoders) == bool(self.blocks):
             raise ValueError("needs either encoders or blocks")
         return self

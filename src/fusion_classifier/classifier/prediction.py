@@ -158,7 +158,7 @@ class TextPredictor(PretrainedClassifier):
 
         occlusion = occlude(text, cut, most_spans)
         log_odds = self.config_.decision.log_odds(self.predict_logits(occlusion.texts))
-        return explanations(occlusion, log_odds, self.config_.labels)
+        return explanations(occlusion, log_odds, self.config_.labels, self.config_.decision)
 
     def load_encoders(self) -> list[LoadedEncoder]:
         """The encoders, loaded at the first call and kept."""

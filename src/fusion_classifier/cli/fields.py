@@ -54,7 +54,20 @@ LETTERS = {"encoder": ("-e",), "verbose": ("-v",)}
 MANY = 16
 FIRST = {
     *("data", "text_column", "label_column", "multilabel", "encoder", "head", "learning_rate", "max_epochs"),
-    *("objective", "epochs", "seeds", "config", "out", "overwrite", "device", "engine", "api_key", "page"),
+    *(
+        "metric",
+        "class_weight",
+        "objective",
+        "epochs",
+        "seeds",
+        "config",
+        "out",
+        "overwrite",
+        "device",
+        "engine",
+        "api_key",
+        "page",
+    ),
 }
 
 

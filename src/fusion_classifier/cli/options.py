@@ -17,6 +17,7 @@ from fusion_classifier.config import (
     DEFAULT_ENCODERS,
     DEFAULT_HEAD,
     HEAD_CONFIGS,
+    ClassWeights,
     Device,
     EncoderConfig,
     FeatureKind,
@@ -184,6 +185,8 @@ class RunOptions(FeatureOptions):
     training: HyperParameters
     seeds: Annotated[int, Field(ge=1, le=1000)] | None = None
     """Train N times, with the seeds 0 to N − 1. Default: 1."""
+    class_weight: ClassWeights | None = None
+    """balanced: a text weighs inversely to the frequency of its label. Default: none, all texts alike."""
     out: Path | None = None
     """Folder to write. Default: by task and head."""
     overwrite: bool = False
@@ -215,6 +218,7 @@ class RunOptions(FeatureOptions):
             head=parse_head(self.head_name, **head),
             training=changed(training or recipe(self.recipe or "default", self.head_name), self.training),
             seeds=tuple(range(self.seeds)) if self.seeds else file.seeds if file else (0,),
+            class_weight=self.class_weight or (file.class_weight if file else "none"),
         )
 
     def folder(self, task: str) -> Path:

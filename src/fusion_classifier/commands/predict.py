@@ -80,7 +80,7 @@ class Predictions:
         found = (pair for part in self._stream(classifier, texts) for pair in zip(*part, strict=True))
         for text, (row, score) in zip(texts, found, strict=True):
             unknown = answers.is_unknown(score)
-            order = np.argsort(-row, kind="stable")
+            order = np.argsort(-decision.ranks_by(row), kind="stable")
             if decision.multilabel:
                 given = decision.labels(row[None])[0].astype(bool)
             else:
@@ -259,13 +259,13 @@ def as_pipeline(
     row: np.ndarray, names: Sequence[str], decision: Decision, top_k: int | None, abstain: float | None
 ) -> Any:
     """The answer for one text with the probabilities `row`, (C,); see the module's docstring."""
-    order = np.argsort(-row, kind="stable")
+    order = np.argsort(-decision.ranks_by(row), kind="stable")
     if top_k is None and decision.multilabel:
         given = decision.labels(row[None])[0]
         return [{"label": names[i], "score": float(row[i])} for i in order if given[i]]
     answers: list[dict[str, object]] = [{"label": names[i], "score": float(row[i])} for i in order[: top_k or 1]]
-    if abstain is not None and row.max() < abstain:
-        answers = [{"label": None, "score": float(row.max())}]
+    if abstain is not None and row[order[0]] < abstain:
+        answers = [{"label": None, "score": float(row[order[0]])}]
     return answers if top_k else answers[0]
 
 

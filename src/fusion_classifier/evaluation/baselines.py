@@ -98,11 +98,11 @@ def logistic_regression(
     several = train_data.labels.ndim > 1
     probe = SklearnHead(sklearn_config(_classifier(1.0, several)), train_data.shapes, n_classes)
     x = predict_transform(probe, train_data.features, len(train_data), device).numpy()
-    best = _best_c(x, train_data.labels, n_classes)
+    best = _best_c(x, train_data.labels, train_data.weights, n_classes)
     classifier = _classifier(best, several)
     head = SklearnHead(sklearn_config(classifier), train_data.shapes, n_classes, classifier)
     with _quiet():
-        head.solve(x, train_data.labels, None, seed=0)
+        head.solve(x, train_data.labels, train_data.weights, seed=0)
     decision = Decision()
     if several:
         logits = predict_logits(head, valid_data.features, len(valid_data), device)
@@ -133,30 +133,35 @@ def _classifier(c: float, several: bool) -> "ClassifierMixin":
     return OneVsRestClassifier(one) if several else one
 
 
-def _best_c(x: np.ndarray, labels: np.ndarray, n_classes: int) -> float:
+def _best_c(x: np.ndarray, labels: np.ndarray, weights: np.ndarray | None, n_classes: int) -> float:
     """The C with the highest cross-validated log-likelihood on a sample of the rows; 1 where they are too few."""
     most = min(max(MOST_WORK_OF_CHOICE / (x.shape[1] * n_classes), LEAST_ROWS), MOST_ROWS_OF_CHOICE)
     chosen = sample_rows(labels, int(most))
-    x, labels = x[chosen], labels[chosen]
-    if len(x) < 2 * FOLDS:
+    x, labels, weights = x[chosen], labels[chosen], None if weights is None else weights[chosen]
+    folds = list(_folds(labels)) if len(x) >= 2 * FOLDS else []
+    if not folds or any(len(np.unique(labels[fitted], axis=0)) < 2 for fitted, _ in folds):
         return 1.0
-    losses = np.zeros(len(GRID))
-    for position, c in enumerate(GRID):
-        for fitted, held in _folds(labels):
-            if not (labels[fitted] != labels[fitted][0]).any():
-                return 1.0
-            losses[position] += _loss(c, x, labels, n_classes, fitted, held)
-    return GRID[int(losses.argmin())]
+    losses = [sum(_loss(c, x, labels, weights, n_classes, *fold) for fold in folds) for c in GRID]
+    return GRID[int(np.argmin(losses))]
 
 
-def _loss(c: float, x: np.ndarray, labels: np.ndarray, n_classes: int, fitted: np.ndarray, held: np.ndarray) -> float:
+def _loss(
+    c: float,
+    x: np.ndarray,
+    labels: np.ndarray,
+    weights: np.ndarray | None,
+    n_classes: int,
+    fitted: np.ndarray,
+    held: np.ndarray,
+) -> float:
     """Negative log-likelihood of the held-out rows."""
     classifier = _classifier(c, labels.ndim > 1)
     head = SklearnHead(sklearn_config(classifier), {}, n_classes, classifier)
     with _quiet():
-        head.solve(x[fitted], labels[fitted], None, seed=0)
-        logits = head.logits_of(x[held])
-    return float(loss_of(torch.from_numpy(logits), torch.from_numpy(labels[held]))) * len(held)
+        head.solve(x[fitted], labels[fitted], None if weights is None else weights[fitted], seed=0)
+        logits = torch.from_numpy(head.logits_of(x[held]))
+    of_held = None if weights is None else torch.from_numpy(weights[held])
+    return float(loss_of(logits, torch.from_numpy(labels[held]), weights=of_held)) * len(held)
 
 
 def _folds(labels: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:

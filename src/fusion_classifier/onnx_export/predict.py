@@ -46,10 +46,11 @@ class Classifier:
 
     def predict(self, texts: Sequence[str]) -> list[list[dict[str, Any]]]:
         """The label of each text with its probability; where a text may have several, all of them, best first."""
-        thresholds = self.config["decision"]["thresholds"]
+        thresholds, offsets = (self.config["decision"].get(name) for name in ("thresholds", "offsets"))
         answers = []
         for row in self.predict_proba(texts):
-            order = np.argsort(-row, kind="stable")
+            ranks_by = row if offsets is None else np.log(np.maximum(row, 1e-13), dtype=np.float64) + offsets
+            order = np.argsort(-ranks_by, kind="stable")
             given = order[:1] if thresholds is None else [i for i in order if row[i] >= np.float32(thresholds[i])]
             answers.append([{"label": self.labels[i], "score": float(row[i])} for i in given])
         return answers

@@ -241,7 +241,8 @@ Trained on {task} by LLM-FusionClassifier. Labels: {labels}.
   `counted_mask`, 1 for the tokens that pooling and head count: all, or without the special tokens
   (`pool_special_tokens` in config.json). Output: `features`, float32.
 - Inputs of the head: {inputs}; token states are padded. Outputs: `logits` and calibrated `probabilities`, (B, C). The
-  answer is the most probable label, or every label that reaches its threshold (`decision.thresholds`).
+  answer is the most probable label (with `decision.offsets` that of the largest ln p + offset), or every label
+  that reaches its threshold (`decision.thresholds`).
 
 Agreement with PyTorch, measured on {texts} texts:
 

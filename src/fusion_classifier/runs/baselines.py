@@ -1,8 +1,11 @@
 """The baselines of a run: fitted to the training rows, measured on the splits that the run reports."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+from fusion_classifier.classifier.inputs import normalized
+from fusion_classifier.config import ClassWeights
 from fusion_classifier.encoders.identity import EncoderIdentity
 from fusion_classifier.evaluation.baselines import (
     Baseline,
@@ -16,18 +19,21 @@ from fusion_classifier.evaluation.formats import BASELINE_METRICS
 from fusion_classifier.evaluation.metrics import score
 from fusion_classifier.evaluation.predictions import SplitPredictions
 from fusion_classifier.runs.context import Workspace
-from fusion_classifier.runs.features import features_of, rows_of
-from fusion_classifier.tasks.loaded import LoadedTask
+from fusion_classifier.runs.features import features_of, rows_of, weighted
+from fusion_classifier.tasks.loaded import LoadedTask, Split
+from fusion_classifier.training.data import LabelledFeatures
 
 SHARE_OF_MEMORY = 4  # logistic regression may take a quarter of what features may
 
 
-def fit_baselines(task: LoadedTask, identities: Sequence[EncoderIdentity], work: Workspace) -> dict[str, Baseline]:
-    """Every baseline by name; the features of train and valid are in the store."""
+def fit_baselines(
+    class_weight: ClassWeights, task: LoadedTask, identities: Sequence[EncoderIdentity], work: Workspace
+) -> dict[str, Baseline]:
+    """Every baseline by name, weighted as the model is; the features of train and valid are in the store."""
     n_classes, training = len(task.labels), task.training
     if task.cross_validated:
         data = features_of(training, task, identities, work.store, work.memory)
-        return cross_validated(data, n_classes, work.device)
+        return cross_validated(_weighted(data, training, task, class_weight), n_classes, work.device)
     labels = rows_of(training, task).targets
     shapes = [work.store.of(identity).shape() for identity in identities]
     columns = sum(shape.layers * shape.width for shape in shapes if shape is not None)
@@ -39,10 +45,16 @@ def fit_baselines(task: LoadedTask, identities: Sequence[EncoderIdentity], work:
         )
     parts = [training.take(chosen), task.split("valid")]
     train_data, valid_data = (features_of(part, task, identities, work.store, work.memory // 2) for part in parts)
+    train_data = _weighted(train_data, parts[0], task, class_weight)
     return {
         "logistic_regression": logistic_regression(train_data, valid_data, n_classes, work.device),
         "majority_class": majority_class(labels, n_classes),
     }
+
+
+def _weighted(data: LabelledFeatures, split: Split, task: LoadedTask, class_weight: ClassWeights) -> LabelledFeatures:
+    weights = weighted(rows_of(split, task), task.labels, class_weight).weights
+    return replace(data, weights=None if weights is None else normalized(weights))
 
 
 def baseline_figures(

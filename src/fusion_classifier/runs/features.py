@@ -1,13 +1,17 @@
 """The features of a task's texts: extracted, looked up, opened, exported."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
+from fusion_classifier.classifier.inputs import row_weights
 from fusion_classifier.classifier.pipeline import Rows, label_texts, with_names
 from fusion_classifier.cluster.extract import extract_features_ray
-from fusion_classifier.config import EncoderConfig, HeadConfig
+from fusion_classifier.config import ClassWeights, EncoderConfig, HeadConfig
 from fusion_classifier.encoders.identity import EncoderIdentity, identify
-from fusion_classifier.errors import StoreError
+from fusion_classifier.errors import StoreError, UsageError
 from fusion_classifier.features.export import export_split
 from fusion_classifier.features.extract import ExtractionReport, extract_features, open_features, read_features
 from fusion_classifier.features.hashing import hash_texts, hexadecimal
@@ -65,15 +69,28 @@ def _texts(task: LoadedTask, split: str) -> tuple[str, ...]:
     return task.training.texts + tuple(label_texts(task.labels, len(task.training)))
 
 
-def training_rows(task: LoadedTask, head: HeadConfig) -> Rows:
-    """The rows to train on; for a head that cross-validates with the labels' names, where those may help."""
-    rows = rows_of(task.training, task)
+def training_rows(task: LoadedTask, head: HeadConfig, class_weight: ClassWeights = "none") -> Rows:
+    """The weighted rows to train on; for a head that cross-validates with the labels' names, where those may help."""
+    rows = weighted(rows_of(task.training, task), task.labels, class_weight)
     return with_names(rows, label_texts(task.labels, len(rows.texts))) if head.cross_validates else rows
 
 
 def rows_of(split: Split, task: LoadedTask) -> Rows:
     """The rows of a split of a task."""
     return Rows(split.texts, targets(split.labels, len(task.labels)))
+
+
+def weighted(rows: Rows, labels: Sequence[str], class_weight: ClassWeights) -> Rows:
+    """The rows with the weights that a run's `class_weight` gives them.
+
+    Raises:
+        UsageError: A row may have several labels.
+    """
+    if class_weight == "none":
+        return rows
+    if rows.targets.ndim > 1:
+        raise UsageError("`class_weight`: works with one label per text only; leave it out")
+    return replace(rows, weights=row_weights(None, class_weight, np.array(labels), rows.targets))
 
 
 def features_of(

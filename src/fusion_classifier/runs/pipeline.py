@@ -4,7 +4,7 @@ A run folder holds
 
     config.yaml            resolved configuration, data hashes, encoder keys, versions
     seeds/<seed>/          model folder of each seed with its training history (seeds.py), written when it is done
-    model/                 the seed with the best validation weighted F1, with the scores on its card
+    model/                 the seed with the best validation score, with the scores on its card
     metrics.json           every metric: mean, standard deviation and values over seeds
     predictions.parquet    probabilities, one row per text and seed
     stages.json            seconds and memory of each stage, over all calls
@@ -31,7 +31,7 @@ import torch
 from fusion_classifier.classifier.card import TrainingData, model_card
 from fusion_classifier.classifier.folder import ModelConfig, labels_of, load_config
 from fusion_classifier.classifier.models import CARD_FILE, is_model
-from fusion_classifier.classifier.pipeline import open_rows, train_classifier
+from fusion_classifier.classifier.pipeline import Rows, open_rows, train_classifier
 from fusion_classifier.classifier.saved_encoders import saved_encoders
 from fusion_classifier.config import RunConfig
 from fusion_classifier.encoders.identity import EncoderIdentity, identify
@@ -46,7 +46,7 @@ from fusion_classifier.fusion.head import count_parameters
 from fusion_classifier.runs.baselines import baseline_figures, fit_baselines
 from fusion_classifier.runs.context import Workspace
 from fusion_classifier.runs.evaluate import Predicting, by_seed, evaluate_groups, measure, out_of_fold_split
-from fusion_classifier.runs.features import extract_task, rows_of, training_rows
+from fusion_classifier.runs.features import extract_task, rows_of, training_rows, weighted
 from fusion_classifier.runs.folder import METRICS_FILE, STAGES_FILE, claim, locked
 from fusion_classifier.runs.seeds import (
     OUT_OF_FOLD_FILE,
@@ -98,10 +98,7 @@ def train_task(
     identities = [identify(encoder, work.device) for encoder in config.encoders]
     with locked(out):
         claim(out, config, task, identities, work.device, overwrite=overwrite)
-        rows = [training_rows(task, config.head)]
-        if not task.cross_validated:
-            rows.append(rows_of(task.split("valid"), task))
-        train_data, *rest = open_rows(rows, identities, work.store, work.memory)
+        train_data, *rest = open_rows(_rows(config, task), identities, work.store, work.memory)
         valid_data = rest[0] if rest else None
         if train_data.stored:
             work.say(
@@ -116,7 +113,7 @@ def train_task(
             trained[seed] = finished or _train_seed(out, model, config, train_data, valid_data, work, tracking)
             tracking.trained(trained[seed])
         if not complete:  # else its card may have the scores already
-            best = max(trained.values(), key=lambda one: (one.best.valid_weighted_f1, -one.seed))
+            best = max(trained.values(), key=lambda one: (one.best.score(config.training.metric), -one.seed))
             with atomic_folder(out / "model") as folder:
                 shutil.copytree(seed_folder(out, best.seed), folder, dirs_exist_ok=True)
                 for name in (TRAINING_FILE, OUT_OF_FOLD_FILE):
@@ -124,6 +121,14 @@ def train_task(
             records = {seed: record_of(one) for seed, one in trained.items()}
             write_pictures(out, training_pictures(records), work.say_once)
     return trained
+
+
+def _rows(config: RunConfig, task: LoadedTask) -> list[Rows]:
+    """The rows to train on, and, unless every row is judged out of fold, those to validate on."""
+    rows = [training_rows(task, config.head, config.class_weight)]
+    if not task.cross_validated:
+        rows.append(weighted(rows_of(task.split("valid"), task), task.labels, config.class_weight))
+    return rows
 
 
 def _model(
@@ -202,6 +207,7 @@ def run(
     identities = [identify(encoder, work.device) for encoder in config.encoders]
     _check_labels(task)
     _check_cross_validation(config, task)
+    _rows(config, task)
     strange = [] if unknown is None else read_unknown(unknown, config, task)
     with locked(out):
         claim(out, config, task, identities, work.device, overwrite=overwrite)
@@ -217,7 +223,7 @@ def run(
         trained = train_task(config, task, out, work, tracking=tracking)
     times.append(time.perf_counter())
     with work.progress.bar("fitting the baselines", total=None), stages.stage("baselines"):
-        baselines = fit_baselines(task, identities, work)
+        baselines = fit_baselines(config.class_weight, task, identities, work)
     times.append(time.perf_counter())
     with work.progress.bar("evaluating", total=None), stages.stage("evaluate"):
         parts, of_baselines = _evaluate(
@@ -230,7 +236,7 @@ def run(
         with stages.stage("unknown"):
             metrics["unknown"] = measure_unknown(trained, strange, list(parts)[-1], task, identities, work)
     metrics |= {
-        "warnings": doubts + _warnings(metrics, trained, list(parts.values())[-1], of_baselines),
+        "warnings": doubts + _warnings(config, metrics, trained, list(parts.values())[-1], of_baselines),
         "encoded_texts": {report.encoder: report.encoded for report in reports},
         "seconds": dict(zip(("extract", "train", "baselines", "evaluate"), map(float, np.diff(times)), strict=True)),
         "stages": stages.figures(),
@@ -278,16 +284,18 @@ def _evaluate(
 
 
 def _warnings(
+    config: RunConfig,
     metrics: Mapping[str, Any],
     trained: Mapping[int, Trained],
     part: SplitPredictions,
     of_baselines: Mapping[str, Mapping[str, SplitPredictions]],
 ) -> list[str]:
     """What the user should know before trusting the figures of the reported split."""
+    judged = "macro_f1" if config.class_weight == "balanced" else config.training.metric
     histories = [[asdict(epoch) for epoch in one.history] for one in trained.values()]
     return [
-        *not_better(metrics, of_baselines[part.split], part, "weighted_f1"),
-        *cut_off(histories, "weighted_f1"),
+        *not_better(metrics, of_baselines[part.split], part, judged),
+        *cut_off(histories, config.training.metric),
         *wide_interval(metrics, part.split, len(part.labels)),
     ]
 

@@ -69,5 +69,6 @@ async def explain(body: ExplainRequest, request: Request, service: ServiceDep) -
     occlusion = await service.with_tokenizers(planned)
     scores = await service.scores(request, occlusion.texts, truncate=truncate)
     logits = torch.from_numpy(np.stack([one.logits for one in scores]))
-    log_odds = model.classifier.config_.decision.log_odds(logits)
-    return [one for one in explanations(occlusion, log_odds, model.labels) if one.label in wanted]
+    decision = model.classifier.config_.decision
+    found = explanations(occlusion, decision.log_odds(logits), model.labels, decision)
+    return [one for one in found if one.label in wanted]

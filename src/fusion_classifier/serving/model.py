@@ -119,7 +119,8 @@ class ServedModel:
             threshold: Unknown score above which the text is rejected. None: that is not asked for.
         """
         values = scores.logits if raw else scores.probabilities
-        order = np.argsort(-values, kind="stable")
+        decision = self.classifier.config_.decision
+        order = np.argsort(-(values if raw else decision.ranks_by(values)), kind="stable")
         ranked: list[dict[str, Any]] = [{"score": float(values[i]), "label": self.labels[i]} for i in order]
         if threshold is None or scores.unknown is None:
             return ranked

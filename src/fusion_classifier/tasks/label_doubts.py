@@ -28,7 +28,9 @@ WAY_OUT = "is `label_column` the right one?"
 
 def label_doubts(task: LoadedTask) -> list[str]:
     """Sentences about labels that are hardly classes, of rows of all splits; none for most data."""
-    counts = Counter(i for part in task.splits.values() for label in part.labels for i in label_indices(label))
+    # Cross-validated, the rows of validation are those of train.
+    parts = [part for name, part in task.splits.items() if not (task.cross_validated and name == "valid")]
+    counts = Counter(i for part in parts for label in part.labels for i in label_indices(label))
     if len(counts) < LEAST_LABELS:
         return []
     names = [task.labels[i] for i in counts]

@@ -5,16 +5,18 @@ labels is stratified by the rarest of them, so that rare labels reach every spli
 """
 
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 
 import numpy as np
 
 from fusion_classifier.errors import DataError
-from fusion_classifier.tasks.loaded import Split
+from fusion_classifier.tasks.loaded import Label, Split
 
 VALID_FRACTION = 0.1
 TEST_FRACTION = 0.1
 MIN_ROWS = 10
+RARE_ROWS = 3  # a label with so few can hardly be learnt and measured
+MOST_NAMED = 5  # labels in a note
 
 
 def split_rows(whole: Split, seed: int, source: str = "the data") -> dict[str, Split]:
@@ -31,6 +33,23 @@ def hold_out(splits: dict[str, Split], seed: int, source: str = "the data") -> t
     train, valid = _divide(splits["train"], VALID_FRACTION, seed)
     note = f"{source} has no validation split: {len(valid):,} rows of train were held out by seed {seed}, stratified"
     return {"train": train, "valid": valid} | {name: s for name, s in splits.items() if name != "train"}, note
+
+
+def rare_labels_note(splits: Mapping[str, Split], labels: Sequence[str]) -> str | None:
+    """Which labels have 1 to 3 rows, and where a split by seed has put them; None if there are none."""
+    counts = {name: Counter(i for label in part.labels for i in _several(label)) for name, part in splits.items()}
+    totals = sum(counts.values(), Counter[int]())
+    rare = [i for i in range(len(labels)) if 0 < totals[i] <= RARE_ROWS]
+    if not rare:
+        return None
+    places = [", ".join(f"{counts[name][i]} in {name}" for name in counts if counts[name][i]) for i in rare]
+    shown = "; ".join(f"{labels[i]!r} {place}" for i, place in zip(rare[:MOST_NAMED], places, strict=False))
+    more = f"; and {len(rare) - MOST_NAMED:,} more labels" if len(rare) > MOST_NAMED else ""
+    return f"labels with {RARE_ROWS} rows or fewer, too few to be learnt well and measured: {shown}{more}"
+
+
+def _several(label: Label) -> tuple[int, ...]:
+    return (label,) if isinstance(label, int) else label
 
 
 def _check_enough(whole: Split, source: str) -> None:

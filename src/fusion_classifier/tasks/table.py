@@ -21,7 +21,7 @@ from fusion_classifier.tasks.labels import (
 )
 from fusion_classifier.tasks.loaded import Label, LoadedTask, Split
 from fusion_classifier.tasks.readers import ENDINGS
-from fusion_classifier.tasks.split import hold_out, split_rows
+from fusion_classifier.tasks.split import hold_out, rare_labels_note, split_rows
 
 SPLIT_STEMS = {"train": ("train",), "valid": ("valid", "validation", "val", "dev"), "test": ("test",)}
 LABEL_ORDER_FILE = "label2idx.txt"
@@ -83,6 +83,8 @@ def load_table(
     elif "train" in splits and "valid" not in splits:
         splits, note = hold_out(splits, config.split_seed, str(path))
         notes = [note]
+    rare = rare_labels_note(splits, order) if notes and not cross_validated else None
+    notes += [rare] if rare else []
     more = None
     if config.augment_column is not None and "train" in rows:
         train = set(splits["train"].texts)

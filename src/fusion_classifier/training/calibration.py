@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from fusion_classifier.training.decision import Decision, log_calibrated
+from fusion_classifier.training.offsets import fit_offsets
 
 MOST_LOG_TEMPERATURE = 5.0  # e⁵ ≈ 148: beyond it probabilities are as good as equal
 LEAST_WEIGHT = 1e-6  # of all parts together: below, none of them knows anything
@@ -90,14 +91,24 @@ def as_tensor(weights: np.ndarray | None) -> Tensor | None:
 
 
 def fit_decision(
-    logits: Tensor, targets: np.ndarray, *, calibrate: bool = True, weights: np.ndarray | None = None
+    logits: Tensor,
+    targets: np.ndarray,
+    *,
+    calibrate: bool = True,
+    weights: np.ndarray | None = None,
+    metric: str = "weighted_f1",
 ) -> Decision:
     """Fit the calibration with the lowest loss, then each label's threshold with the highest F1 (multi-label).
 
-    Without `calibrate` the temperature is 1 and beta 0.
+    Without `calibrate` the temperature is 1 and beta 0. One label per text and `metric` macro_f1: also offsets.
     """
     if targets.ndim == 1:
-        return _fit_calibration(logits.double().numpy(), targets, weights) if calibrate else Decision()
+        exact = logits.double().numpy()
+        decision = _fit_calibration(exact, targets, weights) if calibrate else Decision()
+        if metric != "macro_f1":
+            return decision
+        log_p = log_calibrated(exact, decision.temperature, decision.beta)
+        return decision.model_copy(update={"offsets": fit_offsets(log_p, targets, weights)})
     truth = torch.from_numpy(targets)
     temperature = _fit_temperature(logits.double(), truth, as_tensor(weights)) if calibrate else 1.0
     probabilities = torch.sigmoid(logits.float() / temperature).numpy()

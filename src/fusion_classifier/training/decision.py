@@ -1,11 +1,14 @@
 """From logits to answers: calibrated probabilities and, for a multi-label task, a threshold per label.
 
-    one label per text    q = softmax(z / T),  p ∝ q · (1 − q)^β,   answer: the most probable label
+    one label per text    q = softmax(z / T),  p ∝ q · (1 − q)^β,   answer: of the largest ln p_c + o_c
     several labels        p = sigmoid(z / T),  answer: every label c whose probability reaches t_c
 
 The temperature T scales all logits alike. That is not enough where a classifier is too sure of its sure answers but
 not sure enough of its doubtful ones: β takes from the former alone. With β < 1 neither changes the order of labels
 within a text, so neither accuracy nor top-3 accuracy: for q₁ > q₂ the ratio p₁ / p₂ is at least (q₁ / q₂)^(1−β).
+
+The offsets o are 0 unless macro F1 is what counts (offsets.py). They decide the answer alone: probabilities stay as
+they were calibrated, so the answer need not be the most probable label.
 
 All of it is fitted after training (calibration.py) and kept with the model.
 
@@ -24,6 +27,7 @@ from fusion_classifier.config import FrozenModel
 if TYPE_CHECKING:
     from torch import Tensor
 
+LEAST_PROBABILITY = 1e-13  # e⁻³⁰, as in offsets.py: 0 has no logarithm
 LEAST_LOG_REST = -30.0  # the other labels' share below which probabilities are 1 to all digits
 
 
@@ -47,6 +51,8 @@ class Decision(FrozenModel):
     """Divisor of the logits."""
     beta: float = Field(default=0.0, lt=1)
     """Exponent β of the other labels' share; 0 is temperature scaling alone, as in every multi-label task."""
+    offsets: tuple[float, ...] | None = None
+    """What is added to the logarithm of each label's probability before labels are ranked. Default: nothing."""
     thresholds: tuple[float, ...] | None = None
     """Smallest probability at which a label is given, by label; null where a text has exactly one label."""
 
@@ -77,9 +83,15 @@ class Decision(FrozenModel):
     def labels(self, probabilities: np.ndarray) -> np.ndarray:
         """Label numbers (N,), int64, or multi-label (N, C) of 0 and 1, int64."""
         if self.thresholds is None:
-            best: np.ndarray = probabilities.argmax(1)
+            best: np.ndarray = self.ranks_by(probabilities).argmax(1)
             return best
         return (probabilities >= np.asarray(self.thresholds, dtype=np.float32)).astype(np.int64)
+
+    def ranks_by(self, probabilities: np.ndarray) -> np.ndarray:
+        """What the labels of a text are ranked by, the largest first, from probabilities (…, C)."""
+        if self.offsets is None:
+            return probabilities
+        return np.asarray(np.log(np.maximum(probabilities, LEAST_PROBABILITY), dtype=np.float64) + self.offsets)
 
 
 def log_calibrated(logits: np.ndarray, temperature: float, beta: float) -> np.ndarray:

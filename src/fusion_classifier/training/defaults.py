@@ -80,8 +80,10 @@ def resolve_training(
     if isinstance(training, TrainingConfig):
         return training
     changes = dict(training or {})
-    if isinstance(head, SklearnConfig) and changes.keys() - {"calibrate"}:
-        raise UsageError("`training`: scikit-learn has its own settings; only `calibrate` can be changed")
+    if isinstance(head, SklearnConfig) and changes.keys() - {"metric", "calibrate"}:
+        raise UsageError(
+            "`training`: scikit-learn has its own settings; only `metric` and `calibrate` can be changed"
+        )
     return changed(recipe(name, head.name), changes)
 
 

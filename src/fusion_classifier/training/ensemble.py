@@ -31,12 +31,12 @@ from fusion_classifier.training.loop import (
     epoch_of,
     epochs_of,
     predict_each,
-    scores,
     solved_features,
     start,
     train_epoch,
     validate,
 )
+from fusion_classifier.training.scores import scores
 
 JUDGES = 1000  # validation texts that are enough to weight the members without folds
 
@@ -155,5 +155,5 @@ def fit_to_end(
 def _member(name: str, weight: float, logits: Tensor, judges: LabelledFeatures) -> Member:
     decision = fit_decision(logits, judges.labels, calibrate=False, weights=judges.weights)
     answers = decision.labels(decision.probabilities(logits))
-    accuracy, weighted_f1 = scores(judges.labels, answers, judges.weights)
-    return Member(name=name, weight=weight, accuracy=accuracy, weighted_f1=weighted_f1)
+    reached = scores(judges.labels, answers, judges.weights)
+    return Member(name=name, weight=weight, accuracy=reached.accuracy, weighted_f1=reached.weighted_f1)

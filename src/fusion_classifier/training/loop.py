@@ -1,4 +1,4 @@
-"""Trains a head: cross-entropy, early stopping on validation weighted F1, the best epoch restored, calibrated.
+"""Trains a head: cross-entropy, early stopping on a validation score, the best epoch restored, calibrated.
 
 The same seed on the same machine gives the same bits: initialization, order of batches and dropout come from the
 seed, and only deterministic kernels run.
@@ -32,6 +32,7 @@ from fusion_classifier.training.data import (
 )
 from fusion_classifier.training.decision import Decision, Member
 from fusion_classifier.training.known import KnownTexts
+from fusion_classifier.training.scores import scores
 
 logger = logging.getLogger(__name__)
 AnyFeatures = Mapping[str, Features | StoredFeatures]
@@ -53,6 +54,11 @@ class Epoch:
     valid_accuracy: float
     valid_weighted_f1: float
     seconds: float
+    valid_macro_f1: float = 0.0  # 0 in records of earlier versions
+
+    def score(self, metric: str) -> float:
+        """The validation score of this name, as `TrainingConfig.metric` has it."""
+        return float(getattr(self, f"valid_{metric}"))
 
 
 @dataclass(frozen=True)
@@ -81,7 +87,7 @@ class Trained:
 
     @property
     def best(self) -> Epoch:
-        """The epoch with the best validation weighted F1."""
+        """The epoch with the best validation score."""
         return self.history[self.best_epoch - 1]
 
 
@@ -100,7 +106,7 @@ def fit(
     epochs = epochs_of(config, len(train_data))
     steps = Steps(head, config, epochs * math.ceil(len(train_data) / config.batch_size))
     history: list[Epoch] = []
-    best_epoch, best = 0, (-math.inf, -math.inf)
+    best_epoch, best, title = 0, (-math.inf, -math.inf), config.metric.replace("_f1", " F1")
     best_state: dict[str, Tensor] = {}
     order = np.random.default_rng(seed)
     with progress.bar(f"training seed {seed}", total=epochs * len(train_data)) as bar:
@@ -114,12 +120,12 @@ def fit(
             history.append(validate(head, valid_data, epoch, loss, started, device))
             logger.info("epoch of seed %d", seed, extra=asdict(history[-1]))
             on_epoch(history[-1])
-            # Where F1 ties, as it does on few texts, the lower loss is the better trained head.
-            reached = (history[-1].valid_weighted_f1, -history[-1].valid_loss)
+            # Where scores tie, as they do on few texts, the lower loss is the better trained head.
+            reached = (history[-1].score(config.metric), -history[-1].valid_loss)
             if reached > best:
                 best_epoch, best = epoch, reached
                 best_state = {name: tensor.detach().clone() for name, tensor in head.state_dict().items()}
-            bar.describe(f"training seed {seed} · epoch {epoch} · valid weighted F1 {best[0]:.3f}")
+            bar.describe(f"training seed {seed} · epoch {epoch} · valid {title} {best[0]:.3f}")
             if epoch - best_epoch >= config.patience:
                 bar.finish()
                 break
@@ -271,37 +277,16 @@ def epoch_of(logits: Tensor, data: LabelledFeatures, epoch: int, train_loss: flo
     """The figures of an epoch from the logits (N, C) of the texts that judge it."""
     decision = fit_decision(logits, data.labels, calibrate=False, weights=data.weights)
     answers = decision.labels(decision.probabilities(logits))
-    accuracy, weighted_f1 = scores(data.labels, answers, data.weights)
+    reached = scores(data.labels, answers, data.weights)
     return Epoch(
         epoch=epoch,
         train_loss=train_loss,
         valid_loss=float(loss_of(logits, torch.from_numpy(data.labels), weights=as_tensor(data.weights))),
-        valid_accuracy=accuracy,
-        valid_weighted_f1=weighted_f1,
+        valid_accuracy=reached.accuracy,
+        valid_weighted_f1=reached.weighted_f1,
         seconds=time.perf_counter() - started,
+        valid_macro_f1=reached.macro_f1,
     )
-
-
-def scores(labels: np.ndarray, answers: np.ndarray, weights: np.ndarray | None = None) -> tuple[float, float]:
-    """Accuracy (multi-label: of all labels of a text) and weighted F1 (0 without any label) of labels as in `train`.
-
-    As scikit-learn's, which take milliseconds to check their input, three times as long as an epoch on few texts.
-    """
-    right = labels == answers
-    if labels.ndim == 1:
-        count = int(max(labels.max(), answers.max())) + 1
-        of_right = None if weights is None else weights[right]
-        true = np.bincount(labels, weights, count)
-        given = np.bincount(answers, weights, count)
-        both = np.bincount(labels[right], of_right, count)
-    else:
-        right = right.all(1)
-        each = np.ones(len(labels)) if weights is None else weights
-        true, given, both = each @ labels, each @ answers, each @ (labels & answers)
-    known = true + given > 0
-    f1 = 2 * both[known] / (true + given)[known]
-    total = true.sum()
-    return float(np.average(right, weights=weights)), float((f1 * true[known]).sum() / total) if total else 0.0
 
 
 def inference_batches(lengths: np.ndarray | None, count: int, device: torch.device) -> Iterator[np.ndarray]:

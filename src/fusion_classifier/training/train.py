@@ -117,7 +117,9 @@ def _decision(
         logits = predict_logits(trained.head, judges.features, len(judges), device)
     count = len(logits)
     weights = None if judges.weights is None else judges.weights[:count]
-    return fit_decision(logits, judges.labels[:count], calibrate=config.calibrate, weights=weights)
+    return fit_decision(
+        logits, judges.labels[:count], calibrate=config.calibrate, weights=weights, metric=config.metric
+    )
 
 
 def _solve(
