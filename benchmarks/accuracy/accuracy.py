@@ -358,7 +358,7 @@ def extract(task: LoadedTask, encoders: Sequence[EncoderConfig], setup: Setup, w
     for encoder in encoders:
         report = extract_task(task, counted, [encoder], work)[0]
         place = rate_file(setup, identify(encoder, work.device))
-        if report.encoded == unique:
+        if report.encoded == report.texts:  # with the names of the labels
             keep_rate(place, report, "measured on all texts")
             seconds, source = report.seconds, "measured"
         else:
