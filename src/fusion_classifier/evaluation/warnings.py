@@ -93,7 +93,8 @@ def wide_interval(metrics: Mapping[str, Any], split: str, texts: int) -> list[st
         low, high = (other, 1.0) if low > other else (0.0, 1 - other)
     if high - low <= WIDEST:
         return []
-    way_out = "; `cross_validate` judges all rows" if metrics["rows"]["train"] <= FEW_ROWS else ""
+    few = metrics["rows"]["train"] <= FEW_ROWS and not metrics.get("cross_validated")
+    way_out = "; `cross_validate` judges all rows" if few else ""
     return [
         f"The {place} split is small, {texts:,} texts: {METRIC_TITLES[name]} lies between {100 * low:.1f} and "
         f"{100 * high:.1f} % (95 % interval), so differences of a few points mean nothing here{way_out}."
