@@ -66,8 +66,8 @@ def test_the_published_commands_extract_train_and_report(checkout: Path, monkeyp
     assert metrics["head"] == "llmembed"
     assert metrics["encoders"] == ["llama2-7b-chat", "bert-large", "roberta-large"]
     assert metrics["rows"] == {"train": 32, "valid": 12, "test": 12}
-    # 32 train texts of two encoders and 12 test texts of the third were there already.
-    assert metrics["encoded_texts"] == {"llama2-7b-chat": 24, "bert-large": 24, "roberta-large": 44}
+    # 32 train texts and 32 label names of two encoders and 12 test texts of the third were there already.
+    assert metrics["encoded_texts"] == {"llama2-7b-chat": 24, "bert-large": 24, "roberta-large": 76}
     config = (checkout / "runs" / "ED-llmembed" / "config.yaml").read_text()
     for setting in ("sigma: 1.5", "batch_size: 8", "patience: 2", "learning_rate: 0.001", "max_epochs: 2"):
         assert setting in config

@@ -268,6 +268,7 @@ def test_labels_over_their_threshold_are_given(
     thresholds = tuple(0.0 if label in ("joy", "pride") else 0.999999 for label in demo_classifier.classes_)
     decision = several.config_.decision.model_copy(update={"thresholds": thresholds})
     several.config_ = several.config_.model_copy(update={"decision": decision})
+    several.known_ = None  # as of every multi-label model
     with served(ServedModel(several, "demo-emotions")) as address:
         for page in opened(browser, address):
             expect(page.locator("#about dd").first).to_have_text("demo-emotions")

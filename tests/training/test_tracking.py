@@ -42,8 +42,8 @@ def setting(bert_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tupl
     config = RunConfig(
         task=TaskConfig(name=str(folder / "moods.csv")),
         encoders=(parse_encoder(str(bert_folder)),),
-        head=parse_head("linear"),
-        training=recipe("default", "linear", max_epochs=3),
+        head=parse_head("llmembed", width=16),
+        training=recipe("default", "llmembed", max_epochs=3),
         seeds=(0, 1),
     )
     work = Workspace(FeatureStore(folder / "store"), torch.device("cpu"), QUIET)
@@ -102,7 +102,7 @@ print(json.dumps(runs))
     for name, config, rows in json.loads(done.stdout.splitlines()[-1]):
         seed = name.rpartition("-")[2]
         assert config["seed"] == int(seed)
-        assert config["head.name"] == "linear"
+        assert config["head.name"] == "llmembed"
         assert seed not in result, "a seed is one run"
         figures: dict[str, list[tuple[int, float]]] = {}
         for row in rows:
@@ -261,7 +261,18 @@ def test_the_command_line_tracks_and_overwrites(
 ) -> None:
     pytest.importorskip("tensorboard")
     config, _, work = setting
-    command = ["run", config.task.name, "-e", str(bert_folder), "--head", "linear", "--store", str(work.store.root)]
+    command = [
+        "run",
+        config.task.name,
+        "-e",
+        str(bert_folder),
+        "--head",
+        "llmembed",
+        "--width",
+        "16",
+        "--store",
+        str(work.store.root),
+    ]
     command += ["--out", str(tmp_path / "run")]
     for more in (["--epochs", "2"], ["--epochs", "3", "--overwrite"]):
         done = CliRunner().invoke(app, [*command, "--track", "tensorboard", *more])
