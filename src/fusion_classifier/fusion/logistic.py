@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 MAX_ITERATIONS = 300
+SMALL = 1e8  # multiplications of a product below which one thread is fastest
 TOLERANCE = 2e-5  # of the gradient's largest element, per text
 
 
@@ -45,6 +46,7 @@ def solve(
         start: Solution of a similar problem, such as of another `c`. Default: 0.
     """
     from scipy.optimize import minimize
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # scikit-learn needs it
 
     n, d = x.shape
     scale = 1.0 / n  # the mean loss: a tolerance that holds for any number of texts
@@ -64,13 +66,15 @@ def solve(
     first = np.zeros((n_classes, d + 1))
     if start is not None:
         first[:, :d], first[:, d] = start.weight.numpy(), start.bias.numpy()
-    found = minimize(
-        value,
-        first.ravel(),
-        jac=True,
-        method="L-BFGS-B",
-        options={"maxiter": MAX_ITERATIONS, "gtol": TOLERANCE, "ftol": 64 * np.finfo(float).eps, "maxcor": 10},
-    )
+    # Threads of torch and of NumPy's BLAS that wait for each other are ten times slower than one on small products.
+    with threadpool_limits(1 if n * d * n_classes < SMALL else None):
+        found = minimize(
+            value,
+            first.ravel(),
+            jac=True,
+            method="L-BFGS-B",
+            options={"maxiter": MAX_ITERATIONS, "gtol": TOLERANCE, "ftol": 64 * np.finfo(float).eps, "maxcor": 10},
+        )
     solved = torch.from_numpy(found.x.reshape(n_classes, d + 1)).float()
     return Solution(solved[:, :d].contiguous(), solved[:, d].contiguous())
 
