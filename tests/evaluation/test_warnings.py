@@ -87,14 +87,14 @@ def test_training_that_was_cut_off(histories: list[list[float]], warned: bool) -
 )
 def test_a_split_that_is_too_small(texts: int, interval: list[float] | None, said: str | None) -> None:
     summary = {"mean": 0.8} | ({"ci95": interval} if interval else {})
-    found = wide_interval({"test": {"accuracy": summary}, "rows": {"train": 9000}}, "test", texts)
+    found = wide_interval(
+        {"test": {"accuracy": summary}, "rows": {"train": 9000}}, "test", texts, can_cross_validate=True
+    )
     assert (len(found) == 1 and said in found[0]) if said else found == []
 
 
-@pytest.mark.parametrize(
-    ("rows", "cross_validated", "named"), [(200, False, True), (200, True, False), (9000, False, False)]
-)
-def test_few_rows_are_pointed_to_cross_validation(rows: int, *, cross_validated: bool, named: bool) -> None:
+@pytest.mark.parametrize(("rows", "possible", "named"), [(200, True, True), (200, False, False), (9000, True, False)])
+def test_few_rows_are_pointed_to_cross_validation(rows: int, *, possible: bool, named: bool) -> None:
     metrics = {"test": {"accuracy": {"mean": 0.8, "ci95": [0.7, 0.9]}}, "rows": {"train": rows}}
-    (said,) = wide_interval(metrics | {"cross_validated": cross_validated}, "test", 60)
+    (said,) = wide_interval(metrics, "test", 60, can_cross_validate=possible)
     assert ("`cross_validate`" in said) == named

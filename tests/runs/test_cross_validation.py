@@ -7,14 +7,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from typer.testing import CliRunner
 
 from fusion_classifier.classifier.folder import load_model
+from fusion_classifier.cli.main import app
 from fusion_classifier.config import RunConfig, TaskConfig
 from fusion_classifier.encoders.spec import parse_encoders
 from fusion_classifier.errors import DataError, UsageError
 from fusion_classifier.evaluation.predictions import read_predictions
 from fusion_classifier.features.store import FeatureStore
 from fusion_classifier.fusion.registry import parse_head
+from fusion_classifier.runs.config_file import read_run_config
 from fusion_classifier.runs.context import Workspace
 from fusion_classifier.runs.evaluate import evaluate_saved
 from fusion_classifier.runs.pipeline import run
@@ -43,7 +47,6 @@ def file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def work(tmp_path: Path) -> Workspace:
-    import torch
 
     return Workspace(FeatureStore(tmp_path / "store"), torch.device("cpu"), QUIET)
 
@@ -107,6 +110,54 @@ def test_it_is_not_evaluated_on_rows_that_it_was_trained_on(
     metrics_of(config, tmp_path / "run", work)
     with pytest.raises(UsageError, match="cross_validate"):
         evaluate_saved(tmp_path / "run", "valid", config.task, {}, work)
+
+
+def test_only_a_training_takes_the_option(file: Path, bert_folder: Path, tmp_path: Path) -> None:
+    """Other commands would judge rows that were trained on."""
+    place = ("--store", str(tmp_path / "store"))
+    for command in (["tune", str(bert_folder), str(file)], ["audit", str(file)], ["evaluate", "run"]):
+        refused = CliRunner().invoke(app, [*command, "--cross-validate"])
+        assert "No such option" in refused.output
+    options = [str(file), "-e", str(bert_folder), "--head", "linear", "--cross-validate", *place]
+    ablated = CliRunner().invoke(app, ["ablate", *options, "--out", str(tmp_path / "ablation")])
+    assert "fec ablate judges on a split" in str(ablated.exception)
+    done = CliRunner().invoke(app, ["run", *options, "--out", str(tmp_path / "run"), "--no-report"])
+    assert done.exit_code == 0, done.output
+    again = ["--config", str(tmp_path / "run"), *place]
+    repeated = CliRunner().invoke(app, ["run", *again, "--out", str(tmp_path / "again"), "--no-report"])
+    assert repeated.exit_code == 0, repeated.output
+    assert read_run_config(tmp_path / "again").task.cross_validate
+    ablated = CliRunner().invoke(app, ["ablate", *again, "--out", str(tmp_path / "ablation")])
+    assert "fec ablate judges on a split" in str(ablated.exception)
+
+
+def test_more_rows_than_are_cross_validated_are_refused(
+    file: Path, bert_folder: Path, tmp_path: Path, work: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fusion_classifier.runs.pipeline.CROSS_VALIDATED_ROWS", 59)
+    with pytest.raises(UsageError, match="60 rows are more than 59"):
+        metrics_of(run_config(file, bert_folder), tmp_path / "run", work)
+    assert not (tmp_path / "run").exists()
+
+
+def test_unknown_texts_need_known_ones_beside_training(
+    file: Path, bert_folder: Path, tmp_path: Path, work: Workspace
+) -> None:
+    strange = tmp_path / "strange.txt"
+    strange.write_text("what is the capital of peru\n")
+    config = run_config(file, bert_folder)
+    with pytest.raises(UsageError, match="leave out `cross_validate`"):
+        run(config, load_task(config.task), tmp_path / "run", work, unknown=strange)
+
+
+@pytest.mark.parametrize(("head", "named"), [("linear", True), ("llmembed", False)])
+def test_a_small_split_points_to_it_where_it_works(
+    file: Path, bert_folder: Path, tmp_path: Path, work: Workspace, head: str, *, named: bool
+) -> None:
+    config = run_config(file, bert_folder, head)
+    config = config.model_copy(update={"task": TaskConfig(name=str(file))})
+    said = " ".join(metrics_of(config, tmp_path / "run", work)["warnings"])
+    assert ("cross_validate" in said) == named
 
 
 def test_a_head_that_needs_validation_rows_is_refused(

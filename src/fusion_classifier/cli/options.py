@@ -75,7 +75,9 @@ StoreName = Annotated[
 DeviceName = Annotated[Device, option("auto: CUDA where there is one, then MPS, then the CPU.")]
 Json = Annotated[bool, option("Print the result as JSON.", "--json")]
 
-DataOptions = Annotated[Given, Options("Data", {"": TaskConfig})]
+# Only a training can be judged out of fold: other commands would take rows that were trained on for others.
+DataOptions = Annotated[Given, Options("Data", {"": TaskConfig}, without=("name", "cross_validate"))]
+TrainingDataOptions = Annotated[Given, Options("Data", {"": TaskConfig})]
 # The pooling of an encoder given by name follows from the head.
 ENCODER_DEFAULTS = {"": EncoderConfig(name="", model="").model_dump(exclude={"pooling"})}
 EncoderSettings = Annotated[
@@ -154,7 +156,7 @@ class FeatureOptions(FrozenModel):
         """
         if self.file is None and name is None:
             raise UsageError("give a TASK (fec tasks lists them), the path of your data, or --config FILE")
-        base = {} if self.file is None else self.file.task.model_dump()
+        base = {} if self.file is None else self.file.task.model_dump() | {"cross_validate": False}
         if name is not None and name != base.get("name"):
             base |= {"name": name, "data": None}  # that folder is the other task's
         return checked(TaskConfig, base | self.data)
@@ -178,6 +180,7 @@ class FeatureOptions(FrozenModel):
 class RunOptions(FeatureOptions):
     """Everything that decides the result of a run, and its folder."""
 
+    data: TrainingDataOptions
     head: Annotated[str | None, Field(description=f"{' or '.join(HEAD_CONFIGS)}. Default: {DEFAULT_HEAD}.")] = None
     head_settings: HeadSettings
     recipe: Literal["default", "published"] | None = None
@@ -191,6 +194,13 @@ class RunOptions(FeatureOptions):
     """Folder to write. Default: by task and head."""
     overwrite: bool = False
     """Replace a run with another configuration in that folder."""
+
+    def task(self, name: str | None) -> TaskConfig:
+        """See `FeatureOptions`."""
+        task = super().task(name)
+        if self.file is None:
+            return task
+        return checked(TaskConfig, task.model_dump() | {"cross_validate": self.file.task.cross_validate} | self.data)
 
     @property
     def head_name(self) -> str:

@@ -28,6 +28,7 @@ from fusion_classifier.cli.options import (
     reads,
 )
 from fusion_classifier.config import DEFAULT_HEAD, TaskConfig
+from fusion_classifier.errors import UsageError
 from fusion_classifier.support.validation import checked
 
 if TYPE_CHECKING:
@@ -140,16 +141,17 @@ def train_(
         str(seed): {"best_epoch": one.best_epoch} | {name: getattr(one.best, name) for name in metrics}
         for seed, one in trained.items()
     }
-    answer(scores, as_json, lambda: _show_trained(trained, folder))
+    answer(scores, as_json, lambda: _show_trained(trained, folder, cross_validated=loaded.cross_validated))
 
 
-def _show_trained(trained: "Mapping[int, Trained]", folder: Path) -> None:
+def _show_trained(trained: "Mapping[int, Trained]", folder: Path, *, cross_validated: bool) -> None:
     for seed, one in trained.items():
         typer.echo(
             f"seed {seed}: validation accuracy {100 * one.best.valid_accuracy:.2f}, "
             f"weighted F1 {100 * one.best.valid_weighted_f1:.2f} at epoch {one.best_epoch} of {len(one.history)}"
         )
-    typer.echo(f"Written to {folder}. Next: fec evaluate {folder}")
+    following = f'fec predict {folder} "a text of yours"' if cross_validated else f"fec evaluate {folder}"
+    typer.echo(f"Written to {folder}. Next: {following}")
 
 
 RunOrModelName = Annotated[
@@ -200,6 +202,8 @@ def ablate_(
     Works on the store alone: first fec extract with the same encoders.
     """
     task_config = options.task(task)
+    if task_config.cross_validate:
+        raise UsageError("--cross-validate: fec ablate judges on a split; leave it out")
     loaded, _ = load(task_config, list(dict.fromkeys(["train", "valid", split])))
     heads = [None] if options.head is None else dict.fromkeys(name.strip() for name in options.head.split(","))
     configs = [options.model_copy(update={"head": head}).run(task_config) for head in heads]

@@ -80,8 +80,15 @@ def cut_off(histories: Sequence[Sequence[Mapping[str, Any]]], metric: str) -> li
 FEW_ROWS = 1000  # training rows up to which a cross-validation is the better judge
 
 
-def wide_interval(metrics: Mapping[str, Any], split: str, texts: int) -> list[str]:
-    """A sentence if the split is too small for its scores to mean much."""
+def wide_interval(metrics: Mapping[str, Any], split: str, texts: int, *, can_cross_validate: bool) -> list[str]:
+    """A sentence if the split is too small for its scores to mean much.
+
+    Args:
+        metrics: `metrics.json`.
+        split: Name of the reported split.
+        texts: Number of its texts.
+        can_cross_validate: Whether the same data and head could be cross-validated instead.
+    """
     name = "accuracy" if "accuracy" in metrics[split] else "weighted_f1"
     interval = metrics[split][name].get("ci95")
     place = "validation" if split == "valid" else split
@@ -93,7 +100,7 @@ def wide_interval(metrics: Mapping[str, Any], split: str, texts: int) -> list[st
         low, high = (other, 1.0) if low > other else (0.0, 1 - other)
     if high - low <= WIDEST:
         return []
-    few = metrics["rows"]["train"] <= FEW_ROWS and not metrics.get("cross_validated")
+    few = can_cross_validate and metrics["rows"]["train"] <= FEW_ROWS
     way_out = "; `cross_validate` judges all rows" if few else ""
     return [
         f"The {place} split is small, {texts:,} texts: {METRIC_TITLES[name]} lies between {100 * low:.1f} and "

@@ -58,7 +58,7 @@ from fusion_classifier.runs.seeds import (
 )
 from fusion_classifier.runs.stages import Stages
 from fusion_classifier.runs.unknown import measure_unknown, read_unknown
-from fusion_classifier.support.files import atomic_file, atomic_folder, write_atomic
+from fusion_classifier.support.files import atomic_file, atomic_folder, user_path, write_atomic
 from fusion_classifier.support.heap import kept_memory
 from fusion_classifier.tasks.label_doubts import label_doubts
 from fusion_classifier.tasks.loaded import SPLITS, LoadedTask
@@ -137,10 +137,16 @@ def _model(
     return ModelConfig(
         task=task.name,
         **labels_of(np.array(task.labels)),
-        head=sized(config.head, len(data)),
+        head=sized(config.head, data.n_texts),
         encoders=saved_encoders(identities, data.shapes),
         seed=seed,
     )
+
+
+def _can_cross_validate(config: RunConfig) -> bool:
+    """Whether the run could be cross-validated instead: one file of the user's own, and a head that does."""
+    own = find_task(config.task.name) is None and user_path(config.task.name).is_file()
+    return own and config.head.cross_validates and not config.task.cross_validate and not config.task.augment_column
 
 
 def _check_cross_validation(config: RunConfig, task: LoadedTask) -> None:
@@ -296,7 +302,7 @@ def _warnings(
     return [
         *not_better(metrics, of_baselines[part.split], part, judged),
         *cut_off(histories, config.training.metric),
-        *wide_interval(metrics, part.split, len(part.labels)),
+        *wide_interval(metrics, part.split, len(part.labels), can_cross_validate=_can_cross_validate(config)),
     ]
 
 
