@@ -4,6 +4,7 @@ They are compared, hashed, written to `config.yaml` and read back. A field is an
 docstring is the help, its default the default (cli/fields.py).
 """
 
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self, TypedDict
 
@@ -113,8 +114,9 @@ class HeadConfig(FrozenModel):
     """Name of the file in a model folder that holds the trained head."""
     defined_in: ClassVar[str | None] = None
     """Module to import before the head can be used; None for the heads of this package."""
-    cross_validates: ClassVar[bool] = False
-    """Whether the head makes its choices out of fold, so that no training rows need to be held out."""
+    cross_validated_rows: ClassVar[float] = 0
+    """Number of training rows up to which the head makes its choices out of fold, so that none need to be held
+    out."""
     name: str
     """Name of the head."""
 
@@ -161,7 +163,7 @@ class LlmEmbedConfig(HeadConfig):
 class LinearConfig(HeadConfig):
     """Head `linear`: logistic regression on pooled features."""
 
-    cross_validates: ClassVar[bool] = True
+    cross_validated_rows: ClassVar[float] = math.inf
     name: Literal["linear"] = "linear"
     c: Annotated[float, Field(gt=0)] | None = None
     """Inverse strength of the L2 penalty. Default: the one with the highest cross-validated log-likelihood."""
@@ -175,7 +177,7 @@ class EnsembleConfig(HeadConfig):
     """Head `ensemble`: linear and attention members, weighted by out-of-fold predictions."""
 
     reads: ClassVar[FeatureKind] = "tokens"
-    cross_validates: ClassVar[bool] = True
+    cross_validated_rows: ClassVar[float] = 5000
     name: Literal["ensemble"] = "ensemble"
     attention: FusionConfig = FusionConfig()
     """Configuration of the members with attention over tokens."""

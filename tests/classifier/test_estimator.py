@@ -17,7 +17,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from fusion_classifier import FusionClassifier, FusionHeadClassifier
-from fusion_classifier.config import DEFAULT_ENCODERS, TrainingConfig
+from fusion_classifier.config import DEFAULT_ENCODERS, EnsembleConfig, TrainingConfig
 from fusion_classifier.errors import DataError, UsageError
 from fusion_classifier.features.extract import ExtractionReport, extract_features
 from fusion_classifier.fusion.head import Head
@@ -218,8 +218,7 @@ def test_rows_are_held_out_only_for_heads_with_epochs(
 
 def test_beyond_the_limit_rows_are_held_out(small: FusionClassifier, monkeypatch: pytest.MonkeyPatch) -> None:
     for limit in (35, 36):  # the three names, which make 39 of 36 texts, do not count
-        for module in ("fusion.linear", "training.train", "classifier.estimator"):
-            monkeypatch.setattr(f"fusion_classifier.{module}.CROSS_VALIDATED_ROWS", limit)
+        monkeypatch.setattr(EnsembleConfig, "cross_validated_rows", limit)
         assert clone(small).fit(TEXTS, LABELS).score(TEXTS, LABELS) > 0.9
 
 

@@ -17,7 +17,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from fusion_classifier import FusionHeadClassifier
 from fusion_classifier.classifier.prediction import TextPredictor
-from fusion_classifier.config import HEAD_CONFIGS, TrainingChanges
+from fusion_classifier.config import HEAD_CONFIGS, EnsembleConfig, TrainingChanges
 from fusion_classifier.errors import DataError, UsageError
 from fusion_classifier.training.train import train
 
@@ -126,9 +126,9 @@ def test_too_few_rows_are_an_error_with_the_way_out() -> None:
         FusionHeadClassifier("fusion").fit(np.eye(2), ["a", "b"])
 
 
-@pytest.mark.parametrize("head", ["linear", "ensemble"])
+@pytest.mark.parametrize(("head", "beyond"), [("linear", (90, None)), ("ensemble", (81, 9))])
 def test_heads_that_cross_validate_hold_no_row_out(
-    rows: tuple[np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch, head: str
+    rows: tuple[np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch, head: str, beyond: tuple[int, int | None]
 ) -> None:
     seen = []
 
@@ -138,9 +138,9 @@ def test_heads_that_cross_validate_hold_no_row_out(
 
     monkeypatch.setattr("fusion_classifier.classifier.pipeline.train", looked_at)
     FusionHeadClassifier(head, training=FEW).fit(*rows)
-    monkeypatch.setattr("fusion_classifier.classifier.head_estimator.CROSS_VALIDATED_ROWS", 89)
+    monkeypatch.setattr(EnsembleConfig, "cross_validated_rows", 89)
     FusionHeadClassifier(head, training=FEW).fit(*rows)
-    assert seen == [(90, None), (81, 9)]
+    assert seen == [(90, None), beyond]
 
 
 @pytest.mark.parametrize("head", ["linear", "ensemble"])

@@ -11,7 +11,6 @@ from fusion_classifier.config import EnsembleConfig, FusionConfig, LinearConfig,
 from fusion_classifier.errors import FecError
 from fusion_classifier.features.arrays import FeatureShape, TokenStates
 from fusion_classifier.fusion.ensemble import REPEATS, EnsembleHead, sized
-from fusion_classifier.fusion.folds import CROSS_VALIDATED_ROWS
 from fusion_classifier.fusion.head import Batch
 from fusion_classifier.fusion.registry import build_head
 from fusion_classifier.fusion.saved import load_head, save_head
@@ -96,7 +95,7 @@ def test_the_prior_turns_to_attention_with_the_rows(rows: int) -> None:
 
 def test_few_rows_are_worth_repeats() -> None:
     small = EnsembleConfig()
-    for rows, repeats in ((1, REPEATS), (CROSS_VALIDATED_ROWS, REPEATS), (CROSS_VALIDATED_ROWS + 1, 1)):
+    for rows, repeats in ((1, REPEATS), (5000, REPEATS), (5001, 1)):
         found = sized(small, rows)
         assert isinstance(found, EnsembleConfig)
         assert found.repeats == repeats

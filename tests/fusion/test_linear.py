@@ -105,8 +105,7 @@ def test_the_chosen_c_has_the_best_likelihood_out_of_fold(several: bool) -> None
     targets = np.stack([labels == 0, labels < 2, labels != 3], axis=1).astype(np.int64) if several else labels
     head = new(LinearConfig(), WIDTH, 3 if several else 4)
     z = transformed(head, x)
-    judged = head.solve(z, targets, None, 3)
-    assert judged is not None
+    judged = head.solve(z, targets, None, 3).logits.numpy()
     folds = fold_numbers(z, targets, 3)
     found = {}
     for c in STRENGTHS:
@@ -153,8 +152,7 @@ def test_a_rare_label_breaks_nothing(count: int, several: bool) -> None:
     x, labels = np.concatenate([x, 30 * np.eye(WIDTH, dtype=np.float32)[:count]]), np.append(labels, [4] * count)
     targets = np.eye(5, dtype=np.int64)[labels] if several else labels
     head = new(LinearConfig(), WIDTH, 5)
-    judged = head.solve(transformed(head, x), targets, None, 0)
-    assert judged is not None
+    judged = head.solve(transformed(head, x), targets, None, 0).logits.numpy()
     assert judged.shape == (100 + count, 5)
     assert np.isfinite(judged).all()
     logits = logits_of(head, x)
@@ -168,9 +166,7 @@ def test_a_row_does_not_judge_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     folds = fold_numbers(x, labels, 0)
     monkeypatch.setattr(linear, "fold_numbers", lambda *_: folds)
     changed = np.where(folds == 2, (labels + 1) % 4, labels)
-    before, after = (new(LinearConfig(c=1.0)).solve(x, y, None, 0) for y in (labels, changed))
-    assert before is not None
-    assert after is not None
+    before, after = (new(LinearConfig(c=1.0)).solve(x, y, None, 0).logits.numpy() for y in (labels, changed))
     np.testing.assert_array_equal(after[folds == 2], before[folds == 2])
     assert (after[folds != 2] != before[folds != 2]).any(1).all()
 
@@ -182,18 +178,17 @@ def test_names_are_never_judged() -> None:
         named = np.concatenate([x, np.roll(CENTRES, shift, axis=0).astype(np.float32)])
         head = new(LinearConfig())
         judged = head.solve(transformed(head, named), np.append(labels, np.arange(4)), None, 0, 4)
-        assert judged is not None
-        assert judged.shape == (24 + 4, 4)
-        assert (judged[24:] == 0).all()
-        assert judged[:24].any(1).all()
+        assert judged.rows.tolist() == list(range(24))
+        assert judged.logits.shape == (24, 4)
+        assert judged.logits.any(1).all()
         assert head.with_names == (shift == 0)
     without = fitted(LinearConfig(), x, labels)
     torch.testing.assert_close(logits_of(head, x), logits_of(without, x), atol=1e-4, rtol=1e-4)
 
 
-def test_names_add_to_the_rows_of_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beyond the number of rows that are cross-validated no logits come back, and names are names still."""
-    monkeypatch.setattr(linear, "CROSS_VALIDATED_ROWS", 40)
+def test_many_rows_are_judged_by_a_sample_and_all_trained_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names stand beside the sample, and are names still."""
+    monkeypatch.setattr(linear, "MOST_JUDGED", 40)
     seen = []
 
     def looked_at(x: np.ndarray, targets: np.ndarray, seed: int, names: int) -> np.ndarray:
@@ -201,12 +196,17 @@ def test_names_add_to_the_rows_of_a_sample(monkeypatch: pytest.MonkeyPatch) -> N
         return fold_numbers(x, targets, seed, names)
 
     monkeypatch.setattr(linear, "fold_numbers", looked_at)
-    for count, returned in ((40, True), (41, False)):
+    for count in (40, 60):
         x, labels = rows(count, 0)
-        x, labels = np.concatenate([x, CENTRES.astype(np.float32)]), np.append(labels, np.arange(4))
-        judged = new(LinearConfig()).solve(x, labels, None, 0, 4)
-        assert (judged is not None) == returned
+        named, of_named = np.concatenate([x, CENTRES.astype(np.float32)]), np.append(labels, np.arange(4))
+        head = new(LinearConfig(c=1.0))
+        judged = head.solve(named, of_named, None, 0, 4)
+        assert len(set(judged.rows.tolist())) == len(judged.logits) == 40
+        assert (judged.logits.argmax(1).numpy() == labels[judged.rows]).mean() > 0.7
         assert seen[-1] == (44, 4, [0, 1, 2, 3])
+        kept = len(named) if head.with_names else count
+        expected = theirs(1.0).fit(named[:kept].astype(np.float64), of_named[:kept])
+        np.testing.assert_allclose(head.linear.weight.detach().numpy(), expected.coef_, atol=1e-2)
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(5, 60), st.floats(-1e4, 1e4))
@@ -239,8 +239,7 @@ def test_what_can_be_told_apart_is_told_apart_without_an_error() -> None:
     labels = np.arange(300) % 4
     x = (np.eye(4)[labels] * 20 + np.random.default_rng(1).standard_normal((300, 4))).astype(np.float32)
     head = new(LinearConfig(), 4)
-    judged = head.solve(transformed(head, x), labels, None, 0)
-    assert judged is not None
+    judged = head.solve(transformed(head, x), labels, None, 0).logits.numpy()
     assert (judged.argmax(1) == labels).all()
     assert (logits_of(head, x).argmax(1).numpy() == labels).all()
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from fusion_classifier.fusion.logistic import path, solve, total_loss
+from fusion_classifier.fusion.logistic import solve, total_loss
 
 
 def rows(count: int = 300, labels: int = 4, width: int = 12, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -56,14 +56,10 @@ def test_a_start_elsewhere_ends_at_the_same_optimum() -> None:
     torch.testing.assert_close(far.weight, near.weight, atol=2e-3, rtol=0)
 
 
-def test_a_path_has_a_solution_for_each_strength() -> None:
+def test_a_weaker_penalty_has_larger_weights() -> None:
     x, y = rows()
-    strengths = (0.01, 1.0, 100.0)
-    solutions = path(*tensors(x, y), 4, strengths)
-    for c, solution in zip(strengths, solutions, strict=True):
-        torch.testing.assert_close(solution.weight, solve(*tensors(x, y), 4, c).weight, atol=1e-2, rtol=1e-2)
-    norms = [float(solution.weight.norm()) for solution in solutions]
-    assert norms == sorted(norms)  # the weaker the penalty the larger the weights
+    norms = [float(solve(*tensors(x, y), 4, c).weight.norm()) for c in (0.01, 1.0, 100.0)]
+    assert norms == sorted(norms)
 
 
 @pytest.mark.parametrize("several", [False, True])

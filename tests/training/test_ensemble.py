@@ -73,8 +73,8 @@ def test_it_learns_without_validation_texts(fitted: Trained) -> None:
 def test_what_it_says_of_itself_is_true_of_new_texts(fitted: Trained) -> None:
     """Out of fold, not of texts that it knows: within the error of 200 texts."""
     assert fitted.out_of_fold is not None
-    assert fitted.out_of_fold.shape == (200, 3)
-    said = float((fitted.out_of_fold.argmax(1).numpy() == texts(200, 0).labels).mean())
+    assert fitted.out_of_fold.logits.shape == (200, 3)
+    said = float((fitted.out_of_fold.logits.argmax(1).numpy() == texts(200, 0).labels).mean())
     assert fitted.best.valid_accuracy == pytest.approx(said)
     assert said == pytest.approx(accuracy(fitted, texts(1000, 2)), abs=0.08)
     assert said < accuracy(fitted, texts(200, 0))
@@ -95,7 +95,7 @@ def test_a_seed_gives_the_same_bits_and_another_others(fitted: Trained) -> None:
     again, other = fit(texts(200, 0)), fit(texts(200, 0), seed=1)
     assert fitted.out_of_fold is not None
     assert again.out_of_fold is not None
-    assert torch.equal(fitted.out_of_fold, again.out_of_fold)
+    assert torch.equal(fitted.out_of_fold.logits, again.out_of_fold.logits)
     before, after, others = (one.head.state_dict() for one in (fitted, again, other))
     assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
     assert any(not torch.equal(tensor, others[name]) for name, tensor in before.items())
@@ -154,7 +154,7 @@ def test_several_labels_a_text() -> None:
     assert one.decision.multilabel
     assert accuracy(one, texts(300, 1, several=True)) > 0.8
     assert one.out_of_fold is not None
-    assert one.out_of_fold.shape == (200, 2)
+    assert one.out_of_fold.logits.shape == (200, 2)
 
 
 def test_few_validation_texts_judge_nothing_but_the_epoch() -> None:
@@ -175,8 +175,7 @@ def test_enough_validation_texts_make_folds_needless(monkeypatch: pytest.MonkeyP
 
 
 def test_many_rows_are_judged_on_validation_texts(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("fusion.linear", "training.ensemble", "training.train"):
-        monkeypatch.setattr(f"fusion_classifier.{module}.CROSS_VALIDATED_ROWS", 150)
+    monkeypatch.setattr(EnsembleConfig, "cross_validated_rows", 150)
     monkeypatch.setattr(ensemble, "_out_of_fold", None)
     one = fit(texts(200, 0), texts(60, 1))
     assert one.out_of_fold is None
@@ -193,7 +192,7 @@ def test_label_names_are_trained_on_and_judge_nothing() -> None:
     named = LabelledFeatures({"a": TokenFeatures(values, offsets)}, np.append(data.labels, np.arange(3)), names=3)
     one = fit(named)
     assert one.out_of_fold is not None
-    assert one.out_of_fold.shape == (30, 3)
+    assert one.out_of_fold.logits.shape == (30, 3)
     assert accuracy(one, texts(300, 1, noise=0.7)) > 0.8
 
 
@@ -205,7 +204,7 @@ def test_equal_texts_do_not_judge_each_other() -> None:
     features: dict[str, Features] = {"a": PooledFeatures(values)}
     one = fit(LabelledFeatures(features, labels))
     assert one.out_of_fold is not None
-    assert float((one.out_of_fold.argmax(1).numpy() == labels).mean()) < 0.55
+    assert float((one.out_of_fold.logits.argmax(1).numpy() == labels).mean()) < 0.55
     assert (fold_numbers(values.reshape(180, 12), labels, 0).reshape(60, 3).std(1) == 0).all()
 
 

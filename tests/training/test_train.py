@@ -7,7 +7,6 @@ import torch
 from fusion_classifier.config import EnsembleConfig, FusionConfig, HeadConfig, LinearConfig, LlmEmbedConfig
 from fusion_classifier.errors import DataError
 from fusion_classifier.features.arrays import PooledFeatures
-from fusion_classifier.fusion.folds import CROSS_VALIDATED_ROWS
 from fusion_classifier.support.progress import QUIET
 from fusion_classifier.training.calibration import fit_decision
 from fusion_classifier.training.data import LabelledFeatures
@@ -38,21 +37,29 @@ def test_a_head_with_epochs_needs_validation_texts(head: HeadConfig) -> None:
     assert fit(head, rows(60), rows(30, 1)).out_of_fold is None
 
 
-@pytest.mark.parametrize("head", [LinearConfig(), ENSEMBLE])
-def test_too_many_rows_need_validation_texts(head: HeadConfig) -> None:
+def test_an_ensemble_of_many_rows_needs_validation_texts() -> None:
     with pytest.raises(DataError, match="validation split is needed"):
-        fit(head, rows(CROSS_VALIDATED_ROWS + 1))
+        fit(ENSEMBLE, rows(5001))
+
+
+def test_linear_never_needs_validation_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fusion_classifier.fusion.linear.MOST_JUDGED", 50)
+    one = fit(LinearConfig(), rows(90, names=3))
+    assert one.out_of_fold is not None
+    judged, logits = one.out_of_fold
+    assert logits.shape == (50, 3)
+    labels = rows(90).labels[judged]
+    assert one.decision == fit_decision(logits, labels)
+    assert one.best.valid_accuracy == pytest.approx(float((logits.argmax(1).numpy() == labels).mean()))
 
 
 def test_label_names_do_not_count_towards_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("fusion.linear", "training.ensemble", "training.train"):
-        monkeypatch.setattr(f"fusion_classifier.{module}.CROSS_VALIDATED_ROWS", 60)
-    for head in (LinearConfig(), ENSEMBLE):
-        one = fit(head, rows(60, names=3))
-        assert one.out_of_fold is not None
-        assert one.out_of_fold.shape == (60, 3)
-        with pytest.raises(DataError, match="validation split is needed"):
-            fit(head, rows(61))
+    monkeypatch.setattr(EnsembleConfig, "cross_validated_rows", 60)
+    one = fit(ENSEMBLE, rows(60, names=3))
+    assert one.out_of_fold is not None
+    assert one.out_of_fold.logits.shape == (60, 3)
+    with pytest.raises(DataError, match="validation split is needed"):
+        fit(ENSEMBLE, rows(61))
 
 
 @pytest.mark.parametrize("head", [LinearConfig(), ENSEMBLE])
@@ -61,8 +68,8 @@ def test_it_is_calibrated_out_of_fold(head: HeadConfig, valid: LabelledFeatures 
     data = rows(90, names=3)
     one = fit(head, data, valid)
     assert one.out_of_fold is not None
-    assert one.decision == fit_decision(one.out_of_fold, data.labels[:90])
-    judges, logits = data.texts, one.out_of_fold
+    assert one.decision == fit_decision(one.out_of_fold.logits, data.labels[:90])
+    judges, logits = data.texts, one.out_of_fold.logits
     if valid is not None:
         judges, logits = valid, predict_logits(one.head, valid.features, 30, CPU)
     assert one.best.valid_accuracy == pytest.approx(float((logits.argmax(1).numpy() == judges.labels).mean()))

@@ -7,6 +7,7 @@ from sklearn.metrics import roc_auc_score
 
 from fusion_classifier.features.arrays import PooledFeatures, TokenFeatures
 from fusion_classifier.features.stored import StoredFeatures
+from fusion_classifier.fusion.head import OutOfFold
 from fusion_classifier.fusion.registry import parse_head
 from fusion_classifier.support.progress import QUIET
 from fusion_classifier.training import unknown
@@ -71,10 +72,16 @@ def test_out_of_fold_logits_stand_in_for_held_out_texts() -> None:
         head = trained(inside, outside).head
         out_of_fold[folds == fold] = predict_logits(head, outside.features, len(outside), CPU)
     one = trained(train_data, train_data)
-    known = fit_known(one.head, one.decision, train_data, train_data, CPU, out_of_fold=out_of_fold)
+    every = OutOfFold(np.arange(300), out_of_fold)
+    known = fit_known(one.head, one.decision, train_data, train_data, CPU, out_of_fold=every)
     assert known is not None
     assert len(known.scores) == 300
     assert (scores(one, known, new) > known.threshold(0.1)).mean() == pytest.approx(0.1, abs=0.05)
+    some = OutOfFold(np.arange(0, 300, 2), out_of_fold[::2])
+    half = fit_known(one.head, one.decision, train_data, train_data, CPU, out_of_fold=some)
+    assert half is not None
+    assert len(half.scores) == 150
+    assert (scores(one, half, new) > half.threshold(0.1)).mean() == pytest.approx(0.1, abs=0.06)
 
 
 def test_features_left_in_the_store_give_the_same() -> None:

@@ -46,7 +46,6 @@ from fusion_classifier.errors import DataError
 from fusion_classifier.features.arrays import Features, from_arrays
 from fusion_classifier.features.extract import extract_features, memory_for_features
 from fusion_classifier.features.store import FeatureStore
-from fusion_classifier.fusion.folds import CROSS_VALIDATED_ROWS
 from fusion_classifier.fusion.head import Head
 from fusion_classifier.fusion.registry import head_config
 from fusion_classifier.tasks.split import MIN_ROWS
@@ -137,8 +136,8 @@ class FusionClassifier(
                 labels are the columns' names).
             sample_weight: Weights (N,), at least 0, in the loss, the choice of the best epoch and the calibration;
                 only their proportions matter. Default: 1.
-            X_valid: Texts for early stopping and calibration. Default: heads `ensemble` and `linear` cross-validate
-                up to 5,000 texts and train on all; else a tenth of X, stratified, is held out.
+            X_valid: Texts for early stopping and calibration. Default: none for head `linear`, nor for
+                `ensemble` up to 5,000 texts, which train on all of X; else a tenth of it, stratified, is held out.
             y_valid: Their labels.
 
         Raises:
@@ -154,7 +153,7 @@ class FusionClassifier(
             if isinstance(encoder, PrecomputedEncoder):  # here, because held-out rows have other indices
                 encoder.check(check_texts(X, "X"), "X")
                 encoder.check([] if X_valid is None else check_texts(X_valid, "X_valid"), "X_valid")
-        if head.cross_validates and not any(isinstance(encoder, PrecomputedEncoder) for encoder in encoders):
+        if head.cross_validated_rows and not any(isinstance(encoder, PrecomputedEncoder) for encoder in encoders):
             train_rows = with_names(train_rows, label_texts(list(map(str, classes)), len(train_rows.texts)))
         identities = [identify(encoder, device) for encoder in encoders]
         parts = [train_rows] if valid_rows is None else [train_rows, valid_rows]
@@ -181,7 +180,7 @@ class FusionClassifier(
             _, targets = encode_labels(y_valid, "y_valid", len(texts), classes)
             return rows, Rows(texts, targets, row_weights(None, self.class_weight, classes, targets)), classes
         count = len(set(rows.texts))
-        if head.cross_validates and count >= MIN_ROWS and len(rows.texts) <= CROSS_VALIDATED_ROWS:
+        if count >= MIN_ROWS and len(rows.texts) <= head.cross_validated_rows:
             return rows, None, classes
         held = validation_rows(rows.texts, rows.targets, self.seed)
         if count < MIN_ROWS or not held.any():

@@ -35,7 +35,6 @@ from fusion_classifier.config import Device, HeadConfig, TrainingChanges, Traini
 from fusion_classifier.encoders.device import resolve_device
 from fusion_classifier.errors import DataError, UsageError
 from fusion_classifier.features.arrays import Features, PooledFeatures
-from fusion_classifier.fusion.folds import CROSS_VALIDATED_ROWS
 from fusion_classifier.fusion.registry import head_config
 from fusion_classifier.training.data import LabelledFeatures
 from fusion_classifier.training.loop import predict_logits, predict_transform
@@ -143,7 +142,7 @@ class FusionHeadClassifier(
             _, valid_targets = _encoded(y_valid, "y_valid", len(X_valid), classes)
             valid_weights = row_weights(None, self.class_weight, classes, valid_targets)
             return [(X, targets, weights), (X_valid, valid_targets, valid_weights)], classes
-        if head.cross_validates and len(X) <= CROSS_VALIDATED_ROWS:
+        if len(X) <= head.cross_validated_rows:
             return [(X, targets, weights)], classes
         held = validation_rows(row_ids.tolist(), targets, self.seed)
         if not held.any():

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from fusion_classifier.config import EnsembleConfig, HeadConfig, LinearConfig
 from fusion_classifier.features.arrays import FeatureShape
-from fusion_classifier.fusion.folds import CROSS_VALIDATED_ROWS
 from fusion_classifier.fusion.fusion import FusionHead
 from fusion_classifier.fusion.head import Batch, Head
 from fusion_classifier.fusion.linear import LinearHead
@@ -48,7 +47,8 @@ class EnsembleHead(Head):
 
     def parts(self, batch: Batch) -> Tensor:
         """Logits of each member (P, B, C)."""
-        linear = torch.stack([member(batch) for member in self.linear.values()])
+        pooled = self.pooled(batch)  # once for all linear members: the mean over tokens reads every state
+        linear = torch.stack([member.logits_of(pooled) for member in self.linear.values()])  # type: ignore[operator]
         attention = torch.stack([head.parts(batch) for head in self.attention]).mean(0)  # type: ignore[operator]
         return torch.cat([linear, attention])
 
@@ -72,7 +72,7 @@ def sized(config: HeadConfig, rows: int) -> HeadConfig:
     """The configuration for so many training texts: that of an `ensemble` with its number of repeats."""
     if not isinstance(config, EnsembleConfig) or config.repeats is not None:
         return config
-    return config.model_copy(update={"repeats": REPEATS if rows <= CROSS_VALIDATED_ROWS else 1})
+    return config.model_copy(update={"repeats": REPEATS if rows <= config.cross_validated_rows else 1})
 
 
 def _linear(kind: str) -> LinearConfig:

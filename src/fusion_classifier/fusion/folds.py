@@ -3,7 +3,7 @@
 import numpy as np
 
 FOLDS = 5
-CROSS_VALIDATED_ROWS = 5000  # up to here choices are made by cross-validation, beyond by rows held out
+MOST_JUDGED = 5000  # rows that are enough to choose a penalty by
 NAME = -1  # fold of a label's name: trained on, never judged
 
 
@@ -32,8 +32,8 @@ def fold_numbers(x: np.ndarray, targets: np.ndarray, seed: int, names: int = 0) 
     return np.concatenate([fold_of_group[group], np.full(names, NAME)])
 
 
-def sample(targets: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """At most `count` row numbers, ascending: all, or a random sample."""
-    if len(targets) <= count:
-        return np.arange(len(targets))
-    return np.sort(np.random.default_rng(seed).permutation(len(targets))[:count])
+def sample(rows: int, most: int, seed: int) -> np.ndarray:
+    """Numbers of at most `most` rows, ascending: of all, or of a random sample."""
+    if rows <= most:
+        return np.arange(rows)
+    return np.sort(np.random.default_rng(seed).permutation(rows)[:most])

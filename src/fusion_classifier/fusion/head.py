@@ -12,6 +12,7 @@ class MyHead(Head):
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -96,13 +97,25 @@ class Head(nn.Module, ABC):
         return torch.cat([normalize(feature, dim=-1).flatten(1) for feature in self.pooled(batch)], dim=1)
 
 
+class OutOfFold(NamedTuple):
+    """Predictions of training texts by fits without them.
+
+    Attributes:
+        rows: Numbers of the texts (n,), ascending: all, or a sample of them.
+        logits: Their logits (n, C), float32.
+    """
+
+    rows: np.ndarray
+    logits: Tensor
+
+
 class SolvedHead(Head):
     """Base class of heads that are fitted once, on all training texts, instead of by gradient steps."""
 
     @abstractmethod
     def solve(
         self, x: np.ndarray, labels: np.ndarray, weights: np.ndarray | None, seed: int, names: int = 0
-    ) -> np.ndarray | None:
+    ) -> OutOfFold | None:
         """Fit the head.
 
         Args:
@@ -113,7 +126,7 @@ class SolvedHead(Head):
             names: Number of rows at the end that are label names: they may be trained on, and are never judged.
 
         Returns:
-            Logits (N, C) of each text by a fit without it, if the head made them in a cross-validation.
+            Out-of-fold predictions, if the head made some in a cross-validation.
         """
 
 

@@ -4,7 +4,8 @@ The strength of the penalty, and whether the labels' names are further training 
 cross-validated log-likelihood. No row is held out.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
@@ -13,9 +14,9 @@ from torch.nn.functional import normalize
 
 from fusion_classifier.config import LinearConfig
 from fusion_classifier.features.arrays import FeatureShape
-from fusion_classifier.fusion.folds import CROSS_VALIDATED_ROWS, NAME, fold_numbers, sample
-from fusion_classifier.fusion.head import Batch, SolvedHead
-from fusion_classifier.fusion.logistic import path, solve, total_loss
+from fusion_classifier.fusion.folds import MOST_JUDGED, NAME, fold_numbers, sample
+from fusion_classifier.fusion.head import Batch, OutOfFold, SolvedHead
+from fusion_classifier.fusion.logistic import Solution, solve, total_loss
 
 STRENGTHS = (0.1, 1.0, 10.0, 100.0, 1000.0)  # values of C that are tried
 
@@ -44,8 +45,12 @@ class LinearHead(SolvedHead):
         self.c, self.with_names = config.c or 1.0, False
 
     def transform(self, batch: Batch) -> Tensor:
-        """The pooled features side by side, each layer's scaled to unit L2 norm unless standardized: (B, D)."""
-        pooled = [feature[:, -1:] if self.last_only else feature for feature in self.pooled(batch)]
+        """See `features_of`."""
+        return self.features_of(self.pooled(batch))
+
+    def features_of(self, pooled: list[Tensor]) -> Tensor:
+        """What `Head.pooled` returns side by side, each layer scaled to unit length unless standardized: (B, D)."""
+        pooled = [feature[:, -1:] if self.last_only else feature for feature in pooled]
         if self.config.scaling == "unit":
             pooled = [normalize(feature, dim=-1) for feature in pooled]
         return torch.cat([feature.flatten(1) for feature in pooled], dim=1)
@@ -57,58 +62,73 @@ class LinearHead(SolvedHead):
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits (B, C)."""
-        logits: Tensor = self.linear((self.transform(batch) - self.mean) / self.std)
+        return self.logits_of(self.pooled(batch))
+
+    def logits_of(self, pooled: list[Tensor]) -> Tensor:
+        """Logits (B, C) of what `Head.pooled` returns."""
+        logits: Tensor = self.linear((self.features_of(pooled) - self.mean) / self.std)
         return logits
 
     def solve(
         self, x: np.ndarray, labels: np.ndarray, weights: np.ndarray | None, seed: int, names: int = 0
-    ) -> np.ndarray | None:
-        """See `SolvedHead`."""
-        mean, std = self._statistics(x)
-        z, targets = torch.from_numpy((x - mean) / std), torch.from_numpy(labels)
+    ) -> OutOfFold:
+        """See `SolvedHead`. Judged are at most `MOST_JUDGED` texts."""
+        if self.config.scaling == "standardize":
+            x = self._standardized(x)
+        z, targets = torch.from_numpy(x), torch.from_numpy(labels)
         of_texts = None if weights is None else torch.from_numpy(weights)
         texts = len(x) - names
-        rows = np.concatenate([sample(labels[:texts], CROSS_VALIDATED_ROWS, seed), np.arange(texts, len(x))])
+        judged = sample(texts, MOST_JUDGED, seed)
+        rows = np.concatenate([judged, np.arange(texts, len(x))])
         folds = fold_numbers(x[rows], labels[rows], seed, names)
-        judged = self._cross_validate(z[rows], targets[rows], None if of_texts is None else of_texts[rows], folds)
-        kept = torch.from_numpy(np.arange(len(x)) < (len(x) if self.with_names else texts))
-        found = solve(z[kept], targets[kept], self.n_classes, self.c, None if of_texts is None else of_texts[kept])
+        logits = self._cross_validate(z[rows], targets[rows], None if of_texts is None else of_texts[rows], folds)
+        kept = len(x) if self.with_names else texts
+        found = solve(z[:kept], targets[:kept], self.n_classes, self.c, None if of_texts is None else of_texts[:kept])
         with torch.no_grad():
-            self.mean.copy_(torch.from_numpy(mean))
-            self.std.copy_(torch.from_numpy(std))
             self.linear.weight.copy_(found.weight)
             self.linear.bias.copy_(found.bias)
-        return judged.numpy() if len(rows) == len(x) else None
+        return OutOfFold(judged, logits[: len(judged)])
 
-    def _statistics(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and standard deviation of each feature (D,), float32; a constant feature is only centred."""
-        if self.config.scaling == "unit":
-            return np.zeros(x.shape[1], np.float32), np.ones(x.shape[1], np.float32)
+    def _standardized(self, x: np.ndarray) -> np.ndarray:
+        """The features (N, D) standardized; keeps their mean and deviation. A constant feature is only centred."""
         mean, std = x.mean(0, dtype=np.float64), x.std(0, dtype=np.float64)
         std = np.where(std > 1e-6 * (np.abs(mean) + 1e-6), std, 1.0)
-        return mean.astype(np.float32), std.astype(np.float32)
+        self.mean.copy_(torch.from_numpy(mean))
+        self.std.copy_(torch.from_numpy(std))
+        standardized: np.ndarray = (x - self.mean.numpy()) / self.std.numpy()
+        return standardized
 
     def _cross_validate(self, x: Tensor, targets: Tensor, weights: Tensor | None, folds: np.ndarray) -> Tensor:
         """Choose `c` and `with_names`; the out-of-fold logits of that choice (N, C), 0 for label names."""
-        strengths = STRENGTHS if self.config.c is None else (self.config.c,)
-        best: tuple[float, Tensor] | None = None
+        judged = torch.from_numpy(folds >= 0)
+        of_judged = None if weights is None else weights[judged]
+        best, best_logits = math.inf, torch.zeros(len(x), self.n_classes)
         for with_names in (False, True) if (folds == NAME).any() else (False,):
-            logits = torch.zeros(len(strengths), len(x), self.n_classes)
-            for fold in range(folds.max() + 1):
-                trained = torch.from_numpy((folds != fold) & (with_names | (folds != NAME)))
-                held = torch.from_numpy(folds == fold)
-                if not held.any() or not trained.any():
-                    continue
+            before = math.inf
+            for c, logits in self._path(x, targets, weights, folds, with_names=with_names):
+                loss = float(total_loss(logits[judged], targets[judged], of_judged))
+                if loss < best:
+                    best, best_logits = loss, logits
+                    self.c, self.with_names = c, with_names
+                if loss > before:  # weaker penalties fit worse still, and take longest
+                    break
+                before = loss
+        return best_logits
+
+    def _path(
+        self, x: Tensor, targets: Tensor, weights: Tensor | None, folds: np.ndarray, *, with_names: bool
+    ) -> Iterator[tuple[float, Tensor]]:
+        """Each C, ascending, with the out-of-fold logits (N, C); each is solved from the solution before."""
+        parts: list[tuple[Tensor, Tensor]] = []
+        for fold in range(folds.max() + 1):
+            trained, held = (folds != fold) & (with_names | (folds != NAME)), folds == fold
+            if held.any() and trained.any():
+                parts.append((torch.from_numpy(trained), torch.from_numpy(held)))
+        solutions: list[Solution | None] = [None] * len(parts)
+        for c in STRENGTHS if self.config.c is None else (self.config.c,):
+            logits = torch.zeros(len(x), self.n_classes)
+            for position, (trained, held) in enumerate(parts):
                 of_texts = None if weights is None else weights[trained]
-                solutions = path(x[trained], targets[trained], self.n_classes, strengths, of_texts)
-                for position, solution in enumerate(solutions):
-                    logits[position, held] = solution.logits(x[held])
-            judged = torch.from_numpy(folds >= 0)
-            of_judged = None if weights is None else weights[judged]
-            losses = [float(total_loss(one[judged], targets[judged], of_judged)) for one in logits]
-            position = int(np.argmin(losses))
-            if best is None or losses[position] < best[0]:
-                best = losses[position], logits[position]
-                self.c, self.with_names = strengths[position], with_names
-        assert best is not None
-        return best[1]
+                found = solve(x[trained], targets[trained], self.n_classes, c, of_texts, solutions[position])
+                solutions[position], logits[held] = found, found.logits(x[held])
+            yield c, logits

@@ -16,7 +16,6 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 MAX_ITERATIONS = 300
-SMALL = 1e8  # multiplications of a product below which one thread is fastest
 TOLERANCE = 2e-5  # of the gradient's largest element, per text
 
 
@@ -66,8 +65,9 @@ def solve(
     first = np.zeros((n_classes, d + 1))
     if start is not None:
         first[:, :d], first[:, d] = start.weight.numpy(), start.bias.numpy()
-    # Threads of torch and of NumPy's BLAS that wait for each other are ten times slower than one on small products.
-    with threadpool_limits(1 if n * d * n_classes < SMALL else None):
+    # The products are torch's. SciPy's own small ones would wake NumPy's threads, which then spin in torch's way:
+    # three times slower at 23,000 texts, ten times at 50.
+    with threadpool_limits(1, user_api="blas"):
         found = minimize(
             value,
             first.ravel(),
@@ -96,13 +96,3 @@ def _loss(logits: Tensor, truth: Tensor, weights: Tensor | None) -> tuple[Tensor
 def total_loss(logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
     """Sum of the weighted losses of logits (N, C), without the penalty."""
     return _loss(logits, targets if targets.ndim == 1 else targets.to(logits.dtype), weights)[0]
-
-
-def path(
-    x: Tensor, targets: Tensor, n_classes: int, strengths: tuple[float, ...], weights: Tensor | None = None
-) -> list[Solution]:
-    """Solutions for ascending values of C, each found from the one before."""
-    solutions: list[Solution] = []
-    for c in strengths:
-        solutions.append(solve(x, targets, n_classes, c, weights, solutions[-1] if solutions else None))
-    return solutions

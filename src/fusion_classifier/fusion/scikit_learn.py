@@ -23,7 +23,7 @@ from torch import Tensor
 from fusion_classifier.config import SklearnConfig
 from fusion_classifier.errors import FecError, UsageError, reason
 from fusion_classifier.features.arrays import FeatureShape
-from fusion_classifier.fusion.head import Batch, SolvedHead
+from fusion_classifier.fusion.head import Batch, OutOfFold, SolvedHead
 from fusion_classifier.support.extras import require
 
 LEAST_PROBABILITY = 1e-6  # of a label: forests and neighbours give 0, which has no logarithm
@@ -45,7 +45,7 @@ class SklearnHead(SolvedHead):
 
     def solve(
         self, x: np.ndarray, labels: np.ndarray, weights: np.ndarray | None, seed: int, names: int = 0
-    ) -> np.ndarray | None:
+    ) -> OutOfFold | None:
         """See `SolvedHead`; label names are left out. Every `random_state` that is None becomes the seed.
 
         Raises:
@@ -74,9 +74,9 @@ class SklearnHead(SolvedHead):
     def forward(self, batch: Batch) -> Tensor:
         """Logits (B, C)."""
         x = self.transform(batch)
-        return torch.from_numpy(self.logits_of(x.cpu().numpy())).to(x.device)
+        return torch.from_numpy(self._logits(x.cpu().numpy())).to(x.device)
 
-    def logits_of(self, x: np.ndarray) -> np.ndarray:
+    def _logits(self, x: np.ndarray) -> np.ndarray:
         """Logits (N, C), float32, of `transform` of the texts (N, D)."""
         given, classes = self.classifier.predict_proba(x), self.classifier.classes_
         if isinstance(given, list):  # one array (N, 2) per label; (N, 1) where training had it nowhere or everywhere
@@ -126,7 +126,7 @@ class SklearnHead(SolvedHead):
                 raise ValueError(f"refused: it has a {foreign[0]}, not a type of scikit-learn")
             content = io.load(path, trusted=names)
             self.classifier, self.multilabel = content["classifier"], bool(content["multilabel"])
-            self.logits_of(np.full((1, self.pooled_width), self.pooled_width**-0.5, dtype=np.float32))
+            self._logits(np.full((1, self.pooled_width), self.pooled_width**-0.5, dtype=np.float32))
         except Exception as error:  # of any kind, MemoryError too: the file may say anything
             raise FecError(f"{path}: can't be read, or does not fit its configuration ({reason(error)})") from error
 

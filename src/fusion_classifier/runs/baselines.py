@@ -9,7 +9,6 @@ from fusion_classifier.config import ClassWeights
 from fusion_classifier.encoders.identity import EncoderIdentity
 from fusion_classifier.evaluation.baselines import (
     Baseline,
-    cross_validated,
     logistic_regression,
     majority_class,
     most_rows,
@@ -29,25 +28,23 @@ SHARE_OF_MEMORY = 4  # logistic regression may take a quarter of what features m
 def fit_baselines(
     class_weight: ClassWeights, task: LoadedTask, identities: Sequence[EncoderIdentity], work: Workspace
 ) -> dict[str, Baseline]:
-    """Every baseline by name, weighted as the model is; the features of train and valid are in the store."""
+    """Every baseline by name, weighted as the model is; the features of train are in the store."""
     n_classes, training = len(task.labels), task.training
-    if task.cross_validated:
-        data = features_of(training, task, identities, work.store, work.memory)
-        return cross_validated(_weighted(data, training, task, class_weight), n_classes, work.device)
     labels = rows_of(training, task).targets
     shapes = [work.store.of(identity).shape() for identity in identities]
     columns = sum(shape.layers * shape.width for shape in shapes if shape is not None)
-    chosen = sample_rows(labels, most_rows(columns, n_classes, work.memory / SHARE_OF_MEMORY))
+    # Cross-validated, every row has to be judged; there are few enough of them.
+    most = len(labels) if task.cross_validated else most_rows(columns, n_classes, work.memory / SHARE_OF_MEMORY)
+    chosen = sample_rows(labels, most)
     if len(chosen) < len(labels):
         work.say(
             f"logistic regression, the baseline, is fitted to {len(chosen):,} of the {len(labels):,} training rows, "
             "so that it takes seconds"
         )
-    parts = [training.take(chosen), task.split("valid")]
-    train_data, valid_data = (features_of(part, task, identities, work.store, work.memory // 2) for part in parts)
-    train_data = _weighted(train_data, parts[0], task, class_weight)
+    rows = training.take(chosen)
+    data = _weighted(features_of(rows, task, identities, work.store, work.memory), rows, task, class_weight)
     return {
-        "logistic_regression": logistic_regression(train_data, valid_data, n_classes, work.device),
+        "logistic_regression": logistic_regression(data, n_classes, work.device),
         "majority_class": majority_class(labels, n_classes),
     }
 

@@ -78,7 +78,7 @@ def out_of_fold_split(models: Mapping[int, Predicting], task: LoadedTask) -> Spl
     for seed, one in models.items():
         assert not isinstance(one, SavedModel)
         assert one.out_of_fold is not None
-        by_seed[seed] = one.decision.probabilities(one.out_of_fold)
+        by_seed[seed] = one.decision.probabilities(one.out_of_fold.logits)
         answers[seed] = one.decision.labels(by_seed[seed])
     labels = rows_of(split, task).targets
     return SplitPredictions("valid", hexadecimal(hash_texts(split.texts)), labels, by_seed, answers)

@@ -72,7 +72,7 @@ def _texts(task: LoadedTask, split: str) -> tuple[str, ...]:
 def training_rows(task: LoadedTask, head: HeadConfig, class_weight: ClassWeights = "none") -> Rows:
     """The weighted rows to train on; for a head that cross-validates with the labels' names, where those may help."""
     rows = weighted(rows_of(task.training, task), task.labels, class_weight)
-    return with_names(rows, label_texts(task.labels, len(rows.texts))) if head.cross_validates else rows
+    return with_names(rows, label_texts(task.labels, len(rows.texts))) if head.cross_validated_rows else rows
 
 
 def rows_of(split: Split, task: LoadedTask) -> Rows:

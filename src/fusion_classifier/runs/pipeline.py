@@ -41,7 +41,7 @@ from fusion_classifier.evaluation.pictures import prediction_pictures, training_
 from fusion_classifier.evaluation.predictions import PREDICTIONS_FILE, SplitPredictions, write_predictions
 from fusion_classifier.evaluation.warnings import cut_off, not_better, wide_interval
 from fusion_classifier.fusion.ensemble import sized
-from fusion_classifier.fusion.folds import CROSS_VALIDATED_ROWS
+from fusion_classifier.fusion.folds import MOST_JUDGED
 from fusion_classifier.fusion.head import count_parameters
 from fusion_classifier.runs.baselines import baseline_figures, fit_baselines
 from fusion_classifier.runs.context import Workspace
@@ -146,18 +146,23 @@ def _model(
 def _can_cross_validate(config: RunConfig) -> bool:
     """Whether the run could be cross-validated instead: one file of the user's own, and a head that does."""
     own = find_task(config.task.name) is None and user_path(config.task.name).is_file()
-    return own and config.head.cross_validates and not config.task.cross_validate and not config.task.augment_column
+    return (
+        own
+        and config.head.cross_validated_rows > 0
+        and not config.task.cross_validate
+        and not config.task.augment_column
+    )
 
 
 def _check_cross_validation(config: RunConfig, task: LoadedTask) -> None:
     """Check that a cross-validated task has a head that makes its choices out of fold."""
     if not task.cross_validated:
         return
-    if not config.head.cross_validates:
+    if not config.head.cross_validated_rows:
         raise UsageError(f"`cross_validate`: head {config.head.name} needs validation rows; use ensemble or linear")
-    if len(task.training) > CROSS_VALIDATED_ROWS:
+    if len(task.training) > MOST_JUDGED:
         raise UsageError(
-            f"`cross_validate`: {len(task.training):,} rows are more than {CROSS_VALIDATED_ROWS:,}; without it a "
+            f"`cross_validate`: {len(task.training):,} rows are more than {MOST_JUDGED:,}; without it a "
             "tenth is held out for validation"
         )
 

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from fusion_classifier.classifier.card import model_card
@@ -17,6 +18,7 @@ from fusion_classifier.classifier.folder import ModelConfig, load_model, save_mo
 from fusion_classifier.classifier.models import is_model
 from fusion_classifier.config import TrainingConfig
 from fusion_classifier.errors import FecError
+from fusion_classifier.fusion.head import OutOfFold
 from fusion_classifier.training.loop import Epoch, Trained
 
 TRAINING_FILE = "training.json"
@@ -35,7 +37,7 @@ def save_seed(out: Path, model: ModelConfig, trained: Trained, training: Trainin
     card = model_card(model, training=training)
     files = {TRAINING_FILE: json.dumps(record_of(trained) | {"streamed": streamed}, indent=1)}
     if trained.out_of_fold is not None:
-        files[OUT_OF_FOLD_FILE] = json.dumps(trained.out_of_fold.double().numpy().round(DECIMALS).tolist())
+        files[OUT_OF_FOLD_FILE] = json.dumps(trained.out_of_fold.logits.double().numpy().round(DECIMALS).tolist())
     save_model(seed_folder(out, model.seed), model, trained.head, card, files, trained.known)
 
 
@@ -79,7 +81,8 @@ def read_seed(folder: Path, seed: int) -> tuple[ModelConfig, Trained]:
             raise ValueError(f"not a record of seed {seed}")
         path, out_of_fold = folder / OUT_OF_FOLD_FILE, None
         if path.is_file():
-            out_of_fold = torch.tensor(json.loads(path.read_text("utf-8")), dtype=torch.float32)
+            logits = torch.tensor(json.loads(path.read_text("utf-8")), dtype=torch.float32)
+            out_of_fold = OutOfFold(np.arange(len(logits)), logits)
     except FecError as error:
         raise FecError(f"{error}; delete {folder} to train seed {seed} again") from error
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -42,7 +42,11 @@ class LabelledFeatures:
             name: replace(values, rows=values.rows[rows]) if isinstance(values, StoredFeatures) else values.take(rows)
             for name, values in self.features.items()
         }
-        return LabelledFeatures(features, self.labels[rows], None if self.weights is None else self.weights[rows])
+        return LabelledFeatures(features, self.labels[rows], self.weights_of(rows))
+
+    def weights_of(self, rows: np.ndarray) -> np.ndarray | None:
+        """Weights of some texts."""
+        return None if self.weights is None else self.weights[rows]
 
     @property
     def n_texts(self) -> int:

@@ -18,8 +18,9 @@ from torch import Tensor
 from fusion_classifier.config import TrainingConfig
 from fusion_classifier.errors import NonFiniteError
 from fusion_classifier.fusion.ensemble import EnsembleHead
-from fusion_classifier.fusion.folds import CROSS_VALIDATED_ROWS, FOLDS, fold_numbers
+from fusion_classifier.fusion.folds import FOLDS, fold_numbers
 from fusion_classifier.fusion.fusion import FusionHead
+from fusion_classifier.fusion.head import OutOfFold
 from fusion_classifier.fusion.linear import LinearHead
 from fusion_classifier.support.progress import Progress
 from fusion_classifier.training.calibration import fit_decision, fit_weights
@@ -52,8 +53,9 @@ def fit_ensemble(
 ) -> Trained:
     """Train all members and weight them; arguments and errors as of `train`."""
     started = time.perf_counter()
-    by_folds = train_data.n_texts <= CROSS_VALIDATED_ROWS and (valid_data is None or len(valid_data) < JUDGES)
-    linear_parts, with_names, folds = _fit_linear(head, train_data, seed, device)
+    small = train_data.n_texts <= head.config.cross_validated_rows
+    by_folds = small and (valid_data is None or len(valid_data) < JUDGES)
+    linear_parts, with_names, folds = _fit_linear(head, train_data, seed, device, by_folds=by_folds)
     learned = train_data if with_names else train_data.texts
     passes = epochs_of(config, len(learned)) * (len(head.attention) + (FOLDS if by_folds else 0))
     with progress.bar(f"training seed {seed}", total=passes * len(learned)) as bar:
@@ -65,9 +67,8 @@ def fit_ensemble(
             loss = fit_to_end(member, config, learned, len(head.attention) * seed + number, device, bar.advance)
         bar.finish()
     if attention is not None:
-        assert linear_parts is not None
         judges = train_data.texts
-        parts = torch.cat([linear_parts[:, : len(judges)], attention])
+        parts = torch.cat([linear_parts, attention])
     else:
         assert valid_data is not None
         judges = valid_data
@@ -83,24 +84,23 @@ def fit_ensemble(
         _member(name, float(weight), logits, judges)
         for name, weight, logits in zip(head.members, mixture, parts, strict=True)
     )
-    out_of_fold = mixed if attention is not None else None
+    out_of_fold = OutOfFold(np.arange(len(judges)), mixed) if attention is not None else None
     return Trained(head, Decision(), seed, 1, (epoch,), members=members, out_of_fold=out_of_fold)
 
 
 def _fit_linear(
-    head: EnsembleHead, data: LabelledFeatures, seed: int, device: torch.device
-) -> tuple[Tensor | None, bool, np.ndarray]:
-    """Fit the linear members: their out-of-fold logits (P, N, C), whether names help, and the folds of the texts."""
-    judged: list[np.ndarray | None] = []
+    head: EnsembleHead, data: LabelledFeatures, seed: int, device: torch.device, *, by_folds: bool
+) -> tuple[Tensor, bool, np.ndarray]:
+    """Fit the linear members: out-of-fold logits (P, n, C), whether names help, and with `by_folds` folds."""
+    judged: list[Tensor] = []
     for member in head.linear.values():
         assert isinstance(member, LinearHead)
         x = solved_features(member, data, device)
-        judged.append(member.cpu().solve(x, data.labels, data.weights, seed, data.names))
+        judged.append(member.cpu().solve(x, data.labels, data.weights, seed, data.names).logits)
         member.to(device)
     # Any folds will do, as each member is judged on texts that it was not trained on; equal texts must be together.
-    folds = fold_numbers(x, data.labels, seed, data.names) if data.n_texts <= CROSS_VALIDATED_ROWS else np.empty(0)
-    found = [torch.from_numpy(one) for one in judged if one is not None]
-    return (torch.stack(found) if found else None), bool(member.with_names), folds
+    folds = fold_numbers(x, data.labels, seed, data.names) if by_folds else np.empty(0)
+    return torch.stack(judged), bool(member.with_names), folds
 
 
 def _out_of_fold(

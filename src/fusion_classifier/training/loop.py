@@ -19,7 +19,7 @@ from fusion_classifier.config import TrainingConfig
 from fusion_classifier.errors import DataError, NonFiniteError
 from fusion_classifier.features.arrays import Features
 from fusion_classifier.features.stored import StoredFeatures
-from fusion_classifier.fusion.head import Batch, Head
+from fusion_classifier.fusion.head import Batch, Head, OutOfFold
 from fusion_classifier.support.progress import Progress
 from fusion_classifier.training.calibration import as_tensor, fit_decision, loss_of
 from fusion_classifier.training.data import (
@@ -73,7 +73,7 @@ class Trained:
         history: Figures of every epoch; of a head that is fitted once, such as scikit-learn's, a single one.
         known: What tells texts of no class (unknown.py); None where it is not fitted.
         members: Parts of the head `ensemble`, with their weights.
-        out_of_fold: Logits of the training texts (N, C) by heads that were trained without them, if there are some.
+        out_of_fold: Predictions of training texts by heads that were trained without them, if there are some.
     """
 
     head: Head
@@ -83,7 +83,7 @@ class Trained:
     history: tuple[Epoch, ...]
     known: KnownTexts | None = None
     members: tuple[Member, ...] = ()
-    out_of_fold: Tensor | None = None
+    out_of_fold: OutOfFold | None = None
 
     @property
     def best(self) -> Epoch:

@@ -11,12 +11,10 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import torch
-from torch import Tensor
 
 from fusion_classifier.config import TrainingConfig
 from fusion_classifier.errors import DataError
 from fusion_classifier.fusion.ensemble import EnsembleHead
-from fusion_classifier.fusion.folds import CROSS_VALIDATED_ROWS
 from fusion_classifier.fusion.head import SolvedHead
 from fusion_classifier.fusion.registry import build_head
 from fusion_classifier.support.progress import Progress
@@ -57,7 +55,7 @@ def train(
         config: Hyper-parameters.
         train_data: Features and labels to train on.
         valid_data: Features and labels for early stopping and calibration. None: a head that cross-validates makes
-            its choices, and is calibrated, on out-of-fold predictions of at most `CROSS_VALIDATED_ROWS` texts.
+            its choices, and is calibrated, on out-of-fold predictions.
         n_classes: Number of labels C.
         seed: Seed of all random numbers.
         device: Device of the head.
@@ -74,7 +72,7 @@ def train(
             raise DataError(f"the {name} split is empty")
     with deterministic(seed):
         built = build_head(head, train_data.shapes, n_classes).to(device)
-        if valid_data is None and (not built.config.cross_validates or train_data.n_texts > CROSS_VALIDATED_ROWS):
+        if valid_data is None and train_data.n_texts > built.config.cross_validated_rows:
             raise DataError("a validation split is needed; hold out some of the training texts")
         if isinstance(built, EnsembleHead):
             trained = fit_ensemble(built, config, train_data, valid_data, seed, device, progress)
@@ -110,16 +108,14 @@ def _decision(
     device: torch.device,
 ) -> Decision:
     """Calibration on out-of-fold logits where there are some: they are more than the validation texts."""
-    logits, judges = trained.out_of_fold, train_data
-    if logits is None:
+    if trained.out_of_fold is not None:
+        rows, logits = trained.out_of_fold
+        labels, weights = train_data.labels[rows], train_data.weights_of(rows)
+    else:
         assert valid_data is not None
-        judges = valid_data
-        logits = predict_logits(trained.head, judges.features, len(judges), device)
-    count = len(logits)
-    weights = None if judges.weights is None else judges.weights[:count]
-    return fit_decision(
-        logits, judges.labels[:count], calibrate=config.calibrate, weights=weights, metric=config.metric
-    )
+        logits = predict_logits(trained.head, valid_data.features, len(valid_data), device)
+        labels, weights = valid_data.labels, valid_data.weights
+    return fit_decision(logits, labels, calibrate=config.calibrate, weights=weights, metric=config.metric)
 
 
 def _solve(
@@ -134,15 +130,14 @@ def _solve(
     started = time.perf_counter()
     with progress.bar(f"training seed {seed}", total=None):
         x = solved_features(head, train_data, device)
-        judged = head.cpu().solve(x, train_data.labels, train_data.weights, seed, train_data.names)
+        out_of_fold = head.cpu().solve(x, train_data.labels, train_data.weights, seed, train_data.names)
         head.to(device)
         texts = train_data.texts
         logits = predict_logits(head, texts.features, len(texts), device)
         loss = float(loss_of(logits, torch.from_numpy(texts.labels), weights=as_tensor(texts.weights)))
-        out_of_fold: Tensor | None = None if judged is None else torch.from_numpy(judged[: len(texts)])
         if valid_data is not None:
             epoch = validate(head, valid_data, 1, loss, started, device)
         else:
             assert out_of_fold is not None
-            epoch = epoch_of(out_of_fold, texts, 1, loss, started)
+            epoch = epoch_of(out_of_fold.logits, texts.take(out_of_fold.rows), 1, loss, started)
     return Trained(head, Decision(), seed, 1, (epoch,), out_of_fold=out_of_fold)

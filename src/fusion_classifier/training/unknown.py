@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fusion_classifier.fusion.head import Head
+from fusion_classifier.fusion.head import Head, OutOfFold
 from fusion_classifier.training.data import LabelledFeatures, blocks
 from fusion_classifier.training.decision import Decision
 from fusion_classifier.training.known import BLOCK, TINY, KnownTexts, nearest, projected, unit
@@ -30,7 +30,7 @@ def fit_known(
     held_data: LabelledFeatures,
     device: torch.device,
     seed: int = 0,
-    out_of_fold: Tensor | None = None,
+    out_of_fold: OutOfFold | None = None,
 ) -> KnownTexts | None:
     """Fit the score of a trained head; None for a multi-label task, where a text may have no label anyway.
 
@@ -41,8 +41,8 @@ def fit_known(
         held_data: Texts that it was not trained on; not looked at with `out_of_fold`.
         device: Device that computes.
         seed: Seed of the choice of texts.
-        out_of_fold: Logits of the training texts (N, C) by heads that were trained without them. Then these texts
-            take the place of held-out ones, each compared with the others.
+        out_of_fold: Predictions of training texts by heads that were trained without them. Then these texts take the
+            place of held-out ones, each compared with the others.
     """
     if decision.multilabel:
         return None
@@ -64,8 +64,9 @@ def fit_known(
         near = nearest(projected(_unit_vectors(head, held_data, rows, device), directions), stored)
         logits = _logits(head, held_data, rows, device)
     else:
-        rows = np.arange(min(len(stored), HELD_TEXTS))
-        near, logits = nearest(stored[rows], stored, own=rows), out_of_fold[chosen[rows]]
+        place, found = np.intersect1d(chosen, out_of_fold.rows, return_indices=True)[1:]
+        own = order.permutation(len(place))[:HELD_TEXTS]
+        near, logits = nearest(stored[place[own]], stored, own=place[own]), out_of_fold.logits[found[own]]
     return _calibrated(basis, vectors, np.stack([-decision.log_odds(logits).max(1), -near]))
 
 
