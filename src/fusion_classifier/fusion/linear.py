@@ -18,6 +18,7 @@ from fusion_classifier.fusion.folds import MOST_JUDGED, NAME, fold_numbers, samp
 from fusion_classifier.fusion.head import Batch, OutOfFold, SolvedHead
 from fusion_classifier.fusion.logistic import Solution, solve, total_loss
 
+ROUGH = 1e-4  # tolerance that is enough to choose a penalty by; scikit-learn's default
 STRENGTHS = (0.1, 1.0, 10.0, 100.0, 1000.0)  # values of C that are tried
 
 
@@ -81,9 +82,12 @@ class LinearHead(SolvedHead):
         judged = sample(texts, MOST_JUDGED, seed)
         rows = np.concatenate([judged, np.arange(texts, len(x))])
         folds = fold_numbers(x[rows], labels[rows], seed, names)
-        logits = self._cross_validate(z[rows], targets[rows], None if of_texts is None else of_texts[rows], folds)
+        logits, start = self._cross_validate(
+            z[rows], targets[rows], None if of_texts is None else of_texts[rows], folds
+        )
         kept = len(x) if self.with_names else texts
-        found = solve(z[:kept], targets[:kept], self.n_classes, self.c, None if of_texts is None else of_texts[:kept])
+        of_kept = None if of_texts is None else of_texts[:kept]
+        found = solve(z[:kept], targets[:kept], self.n_classes, self.c, of_kept, start)
         with torch.no_grad():
             self.linear.weight.copy_(found.weight)
             self.linear.bias.copy_(found.bias)
@@ -98,26 +102,29 @@ class LinearHead(SolvedHead):
         standardized: np.ndarray = (x - self.mean.numpy()) / self.std.numpy()
         return standardized
 
-    def _cross_validate(self, x: Tensor, targets: Tensor, weights: Tensor | None, folds: np.ndarray) -> Tensor:
-        """Choose `c` and `with_names`; the out-of-fold logits of that choice (N, C), 0 for label names."""
+    def _cross_validate(
+        self, x: Tensor, targets: Tensor, weights: Tensor | None, folds: np.ndarray
+    ) -> tuple[Tensor, Solution | None]:
+        """Choose `c` and `with_names`: their out-of-fold logits (N, C), 0 for label names, and a fold's solution."""
         judged = torch.from_numpy(folds >= 0)
         of_judged = None if weights is None else weights[judged]
         best, best_logits = math.inf, torch.zeros(len(x), self.n_classes)
+        start: Solution | None = None
         for with_names in (False, True) if (folds == NAME).any() else (False,):
             before = math.inf
-            for c, logits in self._path(x, targets, weights, folds, with_names=with_names):
+            for c, logits, solution in self._path(x, targets, weights, folds, with_names=with_names):
                 loss = float(total_loss(logits[judged], targets[judged], of_judged))
                 if loss < best:
-                    best, best_logits = loss, logits
+                    best, best_logits, start = loss, logits, solution
                     self.c, self.with_names = c, with_names
                 if loss > before:  # weaker penalties fit worse still, and take longest
                     break
                 before = loss
-        return best_logits
+        return best_logits, start
 
     def _path(
         self, x: Tensor, targets: Tensor, weights: Tensor | None, folds: np.ndarray, *, with_names: bool
-    ) -> Iterator[tuple[float, Tensor]]:
+    ) -> Iterator[tuple[float, Tensor, Solution | None]]:
         """Each C, ascending, with the out-of-fold logits (N, C); each is solved from the solution before."""
         parts: list[tuple[Tensor, Tensor]] = []
         for fold in range(folds.max() + 1):
@@ -129,6 +136,7 @@ class LinearHead(SolvedHead):
             logits = torch.zeros(len(x), self.n_classes)
             for position, (trained, held) in enumerate(parts):
                 of_texts = None if weights is None else weights[trained]
-                found = solve(x[trained], targets[trained], self.n_classes, c, of_texts, solutions[position])
+                before = solutions[position]
+                found = solve(x[trained], targets[trained], self.n_classes, c, of_texts, before, ROUGH)
                 solutions[position], logits[held] = found, found.logits(x[held])
-            yield c, logits
+            yield c, logits, solutions[0] if solutions else None

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 MAX_ITERATIONS = 300
-TOLERANCE = 2e-5  # of the gradient's largest element, per text
+TOLERANCE = 2e-5
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,13 @@ class Solution:
 
 
 def solve(
-    x: Tensor, targets: Tensor, n_classes: int, c: float, weights: Tensor | None = None, start: Solution | None = None
+    x: Tensor,
+    targets: Tensor,
+    n_classes: int,
+    c: float,
+    weights: Tensor | None = None,
+    start: Solution | None = None,
+    tolerance: float = TOLERANCE,
 ) -> Solution:
     """Solve the problem above.
 
@@ -43,6 +49,7 @@ def solve(
         c: Inverse strength of the penalty.
         weights: Weight of each text (N,). Default: 1.
         start: Solution of a similar problem, such as of another `c`. Default: 0.
+        tolerance: Largest element of the gradient of the mean loss at which the search ends. Default: 2e-5.
     """
     from scipy.optimize import minimize
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # scikit-learn needs it
@@ -73,7 +80,7 @@ def solve(
             first.ravel(),
             jac=True,
             method="L-BFGS-B",
-            options={"maxiter": MAX_ITERATIONS, "gtol": TOLERANCE, "ftol": 64 * np.finfo(float).eps, "maxcor": 10},
+            options={"maxiter": MAX_ITERATIONS, "gtol": tolerance, "ftol": 64 * np.finfo(float).eps, "maxcor": 10},
         )
     solved = torch.from_numpy(found.x.reshape(n_classes, d + 1)).float()
     return Solution(solved[:, :d].contiguous(), solved[:, d].contiguous())
