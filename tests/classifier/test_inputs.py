@@ -173,3 +173,8 @@ def test_validation_rows_are_stratified_equal_rows_together() -> None:
     several = np.stack([targets == 0, targets < 3], axis=1).astype(int)
     assert 0 < validation_rows(rows, several, seed=3).sum() < 40
     assert not validation_rows([1, 2], np.array([0, 1]), seed=0).any()
+
+
+def test_a_list_written_as_a_string_is_no_label() -> None:
+    with pytest.raises(DataError, match=r"`y\[1\]`.*is a list written as a string"):
+        encode_labels(["joy", "['joy', 'calm']"], "y", 2)

@@ -42,7 +42,22 @@ def test_what_is_no_class_is_doubted(labels: list[str], said: str) -> None:
         ["joy"] * 20 + ["anger"] * 10 + ["pride", "grief"],  # rare ones
         ["a", "b", "c"],  # each with one row, but few
         [f"intent {i % 77}" for i in range(200)],
+        ["refund (partial)", "(other)", "none"] * 5,
     ],
 )
 def test_usual_labels_are_not(labels: list[str]) -> None:
     assert label_doubts(task_of(labels)) == []
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (["['Billing'", "'refund']"] * 20, "2 labels have brackets or quotes at their ends, such as \"['Billing'\""),
+        (["joy", "anger)"] * 20, "1 labels have brackets or quotes at their ends, such as 'anger)'"),
+        (["joy", "None"] * 20, "The label 'None' looks like a missing value"),
+        (["joy", "joy|anger"] * 20, "No text has several labels, and 'joy|anger' looks like several"),
+    ],
+)
+def test_notation_within_labels_is_doubted(labels: list[str], said: str) -> None:
+    (doubt,) = label_doubts(task_of(labels))
+    assert said in doubt

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from fusion_classifier.errors import DataError, UsageError
+from fusion_classifier.tasks.labels import is_list
 from fusion_classifier.tasks.split import VALID_FRACTION, held_out
 
 Labels = Sequence[Any] | np.ndarray
@@ -123,6 +124,11 @@ def _from_column(values: Any, name: str, classes: np.ndarray | None) -> tuple[np
         if own is None or (own != kind and {own, kind} != {"an integer", "a float"}):
             expected = "strings, integers, floats or bools" if own is None else f"{kind} like `{name}[0]`"
             raise DataError(f"`{name}[{position}]`: {value!r} is {own or type(value).__name__}; expected {expected}")
+        if isinstance(value, str) and value[:1] in ("[", "(", "{") and is_list(value):
+            raise DataError(
+                f"`{name}[{position}]`: {value!r} is a list written as a string; give lists of strings, as "
+                "[ast.literal_eval(value) for value in y] makes of Python's"
+            )
     array = values if isinstance(values, np.ndarray) and values.dtype.kind in "biuf" else np.array(flat)
     if classes is None:
         labels, targets = np.unique(array, return_inverse=True)

@@ -1,4 +1,4 @@
-"""Whether labels look like something else: ids, dates, quantities. Said before hours of extraction."""
+"""Whether labels look like something else: ids, dates, quantities, parts of lists. Said before any extraction."""
 
 from collections import Counter
 from datetime import datetime
@@ -23,6 +23,9 @@ DATES = (
     "%d %B %Y",
     "%B %d, %Y",
 )
+BRACKETS = tuple("[]{}\"'")  # at the ends of a label
+MISSING = {"None", "null", "NULL", "NA", "N/A"}  # as programs write a missing value
+SEPARATORS = "|;"  # between labels
 WAY_OUT = "is `label_column` the right one?"
 
 
@@ -31,11 +34,38 @@ def label_doubts(task: LoadedTask) -> list[str]:
     # Cross-validated, the rows of validation are those of train.
     parts = [part for name, part in task.splits.items() if not (task.cross_validated and name == "valid")]
     counts = Counter(i for part in parts for label in part.labels for i in label_indices(label))
-    if len(counts) < LEAST_LABELS:
-        return []
     names = [task.labels[i] for i in counts]
+    doubts = _notation(names, several=any(len(label_indices(label)) > 1 for part in parts for label in part.labels))
+    if len(counts) < LEAST_LABELS:
+        return doubts
     doubt = _doubt(names, counts.total(), sum(count == 1 for count in counts.values()))
-    return [f"{doubt}, such as {names[0]!r}; {WAY_OUT}"] if doubt else []
+    return doubts + ([f"{doubt}, such as {names[0]!r}; {WAY_OUT}"] if doubt else [])
+
+
+def _notation(names: list[str], *, several: bool) -> list[str]:
+    """Doubts about names that look like missing values or parts of a notation."""
+    found = []
+    ends = [
+        name
+        for name in names
+        if name.startswith(BRACKETS) or name.endswith(BRACKETS) or name.count("(") != name.count(")")
+    ]
+    if ends:
+        found.append(
+            f"{len(ends):,} labels have brackets or quotes at their ends, such as {ends[0]!r}; "
+            "was a list of labels cut? (several per text: `multilabel` and `label_separator`)"
+        )
+    if missing := [name for name in names if name in MISSING]:
+        found.append(
+            f"The label {missing[0]!r} looks like a missing value; if it is, empty the cell or remove the row"
+        )
+    joined = next((name for name in names if not several and any(mark in name.strip() for mark in SEPARATORS)), None)
+    if joined is not None:
+        found.append(
+            f"No text has several labels, and {joined!r} looks like several; "
+            "if it is, set `multilabel` and `label_separator`"
+        )
+    return found
 
 
 def _doubt(names: list[str], rows: int, single: int) -> str | None:

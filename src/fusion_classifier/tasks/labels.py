@@ -6,8 +6,11 @@ from pathlib import Path
 
 from fusion_classifier.config import TaskConfig
 from fusion_classifier.errors import DataError
+from fusion_classifier.tasks.label_lists import parse_list
 from fusion_classifier.tasks.readers import Row, checked_text, column, encodable, read_rows, utf8_lines
 
+MOST_SHOWN = 80  # characters of a cell in a message
+MISSING = ("nan", "<na>", "nat")  # as pandas writes a missing value
 MOST_DIGITS = 18  # of a label that is a number; more digits are a name
 INDICATORS = {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False}
 
@@ -50,6 +53,8 @@ def labelled(row: Row, config: TaskConfig) -> Labelled:
         label = _several_labels(row, config)
     else:
         label = _checked_label(column(row, config.label_column, "label_column"), row.place)
+        if label[0] in "[{(" and is_list(label):
+            raise DataError(f"{row.place}: the label is the list {label[:MOST_SHOWN]!r}; set `multilabel`")
     paraphrase = None
     if config.augment_column is not None:
         value = column(row, config.augment_column, "augment_column")
@@ -63,13 +68,35 @@ def _several_labels(row: Row, config: TaskConfig) -> tuple[str, ...]:
         return tuple(name for name in config.label_columns if _indicated(row, name))
     value = column(row, config.label_column, "label_column")
     if isinstance(value, str):
-        value = value.split(config.label_separator) if value.strip() else None
+        value = _written(value, config.label_separator, row.place)
     parts = [] if value is None else value if isinstance(value, list | tuple) else [value]
     found = tuple(_checked_label(part, row.place) for part in parts)
     if len(set(found)) < len(found):
         label = next(label for label in found if found.count(label) > 1)
-        raise DataError(f"{row.place}: label {label!r} is duplicated; keep one")
+        vector = len(found) > 2 and set(found) <= set("01")
+        way_out = "of a vector of 0 and 1 make a column per label (`label_columns`)" if vector else "keep one"
+        raise DataError(f"{row.place}: label {label!r} is duplicated; {way_out}")
     return found
+
+
+def _written(cell: str, separator: str, place: str) -> list[object] | None:
+    """The labels of a cell of text: a list, or names with the separator between."""
+    try:
+        found = parse_list(cell)
+    except ValueError:
+        raise DataError(
+            f"{place}: the labels are {cell[:MOST_SHOWN]!r}, with the brackets of a list, but no list; write "
+            '["a", "b"], or names with `label_separator` between and no brackets'
+        ) from None
+    return found if found is not None else list(cell.split(separator)) if cell.strip() else None
+
+
+def is_list(cell: str) -> bool:
+    """Whether a text is a list, as JSON, Python, numpy or PostgreSQL write it."""
+    try:
+        return parse_list(cell) is not None
+    except ValueError:  # such as [laughs]
+        return False
 
 
 def _checked_label(value: object, place: str) -> str:
@@ -77,7 +104,7 @@ def _checked_label(value: object, place: str) -> str:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     label = str(value).strip() if isinstance(value, (str, int, float)) else ""
-    if not label or label == "nan":
+    if not label or label.casefold() in MISSING:
         raise DataError(f"{place}: the label is {value!r}; give a name or a number (several: set `multilabel`)")
     return encodable(label, place, "label")
 
