@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from fusion_classifier.fusion.logistic import solve, total_loss
+from fusion_classifier.fusion.logistic import solve
 
 
 def rows(count: int = 300, labels: int = 4, width: int = 12, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -69,15 +69,3 @@ def test_a_label_without_a_row_is_the_least_likely(several: bool) -> None:
     logits = solve(*tensors(x, targets), 4, 1.0).logits(torch.from_numpy(x))
     assert torch.isfinite(logits).all()
     assert (logits.argmin(1) == 3).float().mean() > 0.9
-
-
-def test_the_loss_is_a_weighted_sum() -> None:
-    logits = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
-    labels, weights = torch.tensor([0, 1, 2, 0, 1]), torch.tensor([1.0, 0.0, 2.0, 1.0, 1.0])
-    each = -logits.log_softmax(1)[torch.arange(5), labels]
-    assert float(total_loss(logits, labels)) == pytest.approx(float(each.sum()), rel=1e-6)
-    assert float(total_loss(logits, labels, weights)) == pytest.approx(float((each * weights).sum()), rel=1e-6)
-    several = torch.eye(3, dtype=torch.int64)[labels]
-    signs = 2 * several - 1
-    each = torch.nn.functional.softplus(-signs * logits).sum(1)
-    assert float(total_loss(logits, several, weights)) == pytest.approx(float((each * weights).sum()), rel=1e-6)

@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import log_softmax
 from sklearn.metrics import f1_score
-from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from fusion_classifier.evaluation.metrics import expected_calibration_error
-from fusion_classifier.training.calibration import best_thresholds, fit_decision, fit_mixture, loss_of
+from fusion_classifier.fusion.loss import loss_of
+from fusion_classifier.training.calibration import best_thresholds, fit_decision, fit_mixture
 from fusion_classifier.training.decision import Decision, log_calibrated
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -116,20 +116,6 @@ def test_multilabel_probabilities_are_sigmoids() -> None:
     probabilities = decision.probabilities(torch.tensor([[2.0, 2.0], [-2.0, 9.0], [-1.0, -1.0]]))
     np.testing.assert_allclose(probabilities[0], 1 / (1 + np.exp(-1.0)), rtol=1e-6)
     assert decision.labels(probabilities).tolist() == [[1, 0], [0, 1], [0, 0]]
-
-
-@settings(deadline=None)
-@given(seed=SEEDS, smoothing=st.floats(0, 0.5))
-def test_losses_are_torchs(seed: int, smoothing: float) -> None:
-    generator = torch.Generator().manual_seed(seed % 2**31)
-    logits = torch.randn(6, 4, generator=generator)
-    labels = torch.randint(0, 4, (6,), generator=generator)
-    several = torch.randint(0, 2, (6, 4), generator=generator)
-    torch.testing.assert_close(
-        loss_of(logits, labels, smoothing), cross_entropy(logits, labels, label_smoothing=smoothing)
-    )
-    torch.testing.assert_close(loss_of(logits, several), binary_cross_entropy_with_logits(logits, several.float()))
-    assert torch.isfinite(loss_of(logits, several, smoothing))
 
 
 def mixed(parts: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:

@@ -11,6 +11,7 @@ from fusion_classifier.errors import NonFiniteError
 from fusion_classifier.features.arrays import Features, PooledFeatures, TokenFeatures
 from fusion_classifier.fusion.ensemble import EnsembleHead
 from fusion_classifier.fusion.folds import FOLDS, fold_numbers
+from fusion_classifier.fusion.loss import fit_scale
 from fusion_classifier.fusion.registry import build_head
 from fusion_classifier.support.progress import QUIET
 from fusion_classifier.training import ensemble
@@ -53,6 +54,12 @@ def fit(
     return train(SMALL, config, train_data, valid_data, count, seed, CPU, QUIET)
 
 
+def scales(one: Trained) -> torch.Tensor:
+    """Of each member's logits."""
+    assert isinstance(one.head, EnsembleHead)
+    return torch.tensor([*(member.scale for member in one.head.linear.values()), 1.0])
+
+
 def accuracy(one: Trained, data: LabelledFeatures) -> float:
     logits = predict_logits(one.head, data.features, len(data), CPU)
     return float((one.decision.labels(one.decision.probabilities(logits)) == data.labels).mean())
@@ -83,7 +90,7 @@ def test_what_it_says_of_itself_is_true_of_new_texts(fitted: Trained) -> None:
 def test_weights_are_those_of_the_members(fitted: Trained) -> None:
     mixture = fitted.head.mixture
     assert (mixture >= 0).all()
-    assert [member.weight for member in fitted.members] == mixture.tolist()
+    assert [member.weight for member in fitted.members] == pytest.approx((mixture / scales(fitted)).tolist())
     data = texts(40, 3)
     parts = predict_each(fitted.head, fitted.head.parts, data.features, 40, CPU)
     mixed = torch.einsum("p,pnc->nc", mixture, parts)
@@ -145,8 +152,16 @@ def test_linear_keeps_the_weight_of_untrained_attention() -> None:
 def test_tens_of_rows_stay_near_the_prior(rows: int) -> None:
     one = fit(texts(rows, 0))
     assert isinstance(one.head, EnsembleHead)
-    assert (one.head.mixture - one.head.prior(rows)).abs().max() < 0.35
+    assert (one.head.mixture / scales(one) - one.head.prior(rows)).abs().max() < 0.35
     assert accuracy(one, texts(300, 1)) > 0.5
+
+
+def test_a_penalty_that_makes_logits_small_costs_no_weight() -> None:
+    """The linear members' weights are of logits in their best scale."""
+    one = fit(texts(200, 0, noise=1.5))
+    assert scales(one)[0] > 1.2
+    assert one.out_of_fold is not None
+    assert fit_scale(one.out_of_fold.logits, torch.from_numpy(texts(200, 0).labels))[0] == pytest.approx(1, abs=0.3)
 
 
 def test_several_labels_a_text() -> None:

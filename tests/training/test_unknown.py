@@ -34,9 +34,13 @@ def texts(rows: int, classes: range, seed: int, *, ragged: bool = False) -> Labe
     return LabelledFeatures({"a": TokenFeatures(tokens, np.concatenate([[0], np.cumsum(lengths)]))}, labels)
 
 
-def trained(train_data: LabelledFeatures, valid_data: LabelledFeatures, head: str = "linear") -> Trained:
-    config = changed(recipe("default", head), {"max_epochs": 20})
-    return train(parse_head(head), config, train_data, valid_data, 4, 0, CPU, QUIET)
+def trained(
+    train_data: LabelledFeatures, valid_data: LabelledFeatures, head: str = "linear", c: float | None = None
+) -> Trained:
+    config, model = changed(recipe("default", head), {"max_epochs": 20}), parse_head(head)
+    if c is not None:
+        model = model.model_copy(update={"c": c})
+    return train(model, config, train_data, valid_data, 4, 0, CPU, QUIET)
 
 
 def scores(one: Trained, known: KnownTexts, data: LabelledFeatures) -> np.ndarray:
@@ -69,9 +73,9 @@ def test_out_of_fold_logits_stand_in_for_held_out_texts() -> None:
             LabelledFeatures({"a": train_data.features["a"].take(rows)}, train_data.labels[rows])
             for rows in (np.flatnonzero(folds != fold), np.flatnonzero(folds == fold))
         )
-        head = trained(inside, outside).head
+        head = trained(inside, outside, c=1).head
         out_of_fold[folds == fold] = predict_logits(head, outside.features, len(outside), CPU)
-    one = trained(train_data, train_data)
+    one = trained(train_data, train_data, c=1)
     every = OutOfFold(np.arange(300), out_of_fold)
     known = fit_known(one.head, one.decision, train_data, train_data, CPU, out_of_fold=every)
     assert known is not None

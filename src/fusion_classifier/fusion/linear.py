@@ -1,7 +1,8 @@
 """Head `linear`: logistic regression on the pooled features of all encoders, side by side, solved to its optimum.
 
 The strength of the penalty, and whether the labels' names are further training texts, are those with the highest
-cross-validated log-likelihood. No row is held out.
+cross-validated log-likelihood, once the scale of the logits is fitted: a strong penalty makes logits small, which
+calibration takes back, and is no reason against it. No row is held out.
 """
 
 import math
@@ -16,10 +17,10 @@ from fusion_classifier.config import LinearConfig
 from fusion_classifier.features.arrays import FeatureShape
 from fusion_classifier.fusion.folds import MOST_JUDGED, NAME, fold_numbers, sample
 from fusion_classifier.fusion.head import Batch, OutOfFold, SolvedHead
-from fusion_classifier.fusion.logistic import Solution, solve, total_loss
+from fusion_classifier.fusion.logistic import Solution, solve
+from fusion_classifier.fusion.loss import fit_scale
 
-ROUGH = 1e-4  # tolerance that is enough to choose a penalty by; scikit-learn's default
-STRENGTHS = (0.1, 1.0, 10.0, 100.0, 1000.0)  # values of C that are tried
+STRENGTHS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)  # values of C that are tried
 
 
 class LinearHead(SolvedHead):
@@ -28,6 +29,7 @@ class LinearHead(SolvedHead):
     Attributes:
         c: Inverse strength of the penalty that was chosen.
         with_names: Whether the labels' names were trained on.
+        scale: What its logits are to be multiplied by to have the lowest out-of-fold loss, at least 1.
     """
 
     mean: Tensor
@@ -43,7 +45,7 @@ class LinearHead(SolvedHead):
         self.linear = nn.Linear(width, n_classes)
         nn.init.zeros_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
-        self.c, self.with_names = config.c or 1.0, False
+        self.c, self.with_names, self.scale = config.c or 1.0, False, 1.0
 
     def transform(self, batch: Batch) -> Tensor:
         """See `features_of`."""
@@ -113,10 +115,10 @@ class LinearHead(SolvedHead):
         for with_names in (False, True) if (folds == NAME).any() else (False,):
             before = math.inf
             for c, logits, solution in self._path(x, targets, weights, folds, with_names=with_names):
-                loss = float(total_loss(logits[judged], targets[judged], of_judged))
+                scale, loss = fit_scale(logits[judged], targets[judged], of_judged)
                 if loss < best:
                     best, best_logits, start = loss, logits, solution
-                    self.c, self.with_names = c, with_names
+                    self.c, self.with_names, self.scale = c, with_names, max(scale, 1.0)
                 if loss > before:  # weaker penalties fit worse still, and take longest
                     break
                 before = loss
@@ -137,6 +139,6 @@ class LinearHead(SolvedHead):
             for position, (trained, held) in enumerate(parts):
                 of_texts = None if weights is None else weights[trained]
                 before = solutions[position]
-                found = solve(x[trained], targets[trained], self.n_classes, c, of_texts, before, ROUGH)
+                found = solve(x[trained], targets[trained], self.n_classes, c, of_texts, before)
                 solutions[position], logits[held] = found, found.logits(x[held])
             yield c, logits, solutions[0] if solutions else None

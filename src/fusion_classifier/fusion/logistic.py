@@ -4,6 +4,7 @@
 
 The loss is the cross-entropy of a softmax, or (several labels per text) the sum of those of a sigmoid per label. It
 is the problem of `sklearn.linear_model.LogisticRegression`, with its solver, in float32 and for both kinds at once.
+With two labels scikit-learn has one sigmoid instead, and twice the C for the same penalty.
 """
 
 # ruff: noqa: PLC0415  # prediction imports no scipy.optimize
@@ -16,7 +17,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 MAX_ITERATIONS = 300
-TOLERANCE = 2e-5
+TOLERANCE = 2e-5  # of the largest element of the mean loss's gradient
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,6 @@ def solve(
     c: float,
     weights: Tensor | None = None,
     start: Solution | None = None,
-    tolerance: float = TOLERANCE,
 ) -> Solution:
     """Solve the problem above.
 
@@ -49,7 +49,6 @@ def solve(
         c: Inverse strength of the penalty.
         weights: Weight of each text (N,). Default: 1.
         start: Solution of a similar problem, such as of another `c`. Default: 0.
-        tolerance: Largest element of the gradient of the mean loss at which the search ends. Default: 2e-5.
     """
     from scipy.optimize import minimize
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # scikit-learn needs it
@@ -80,7 +79,7 @@ def solve(
             first.ravel(),
             jac=True,
             method="L-BFGS-B",
-            options={"maxiter": MAX_ITERATIONS, "gtol": tolerance, "ftol": 64 * np.finfo(float).eps, "maxcor": 10},
+            options={"maxiter": MAX_ITERATIONS, "gtol": TOLERANCE, "ftol": 64 * np.finfo(float).eps, "maxcor": 10},
         )
     solved = torch.from_numpy(found.x.reshape(n_classes, d + 1)).float()
     return Solution(solved[:, :d].contiguous(), solved[:, d].contiguous())
@@ -98,8 +97,3 @@ def _loss(logits: Tensor, truth: Tensor, weights: Tensor | None) -> tuple[Tensor
     if weights is not None:
         losses, gradient = losses * weights, gradient * weights[:, None]
     return losses.double().sum(), gradient
-
-
-def total_loss(logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Sum of the weighted losses of logits (N, C), without the penalty."""
-    return _loss(logits, targets if targets.ndim == 1 else targets.to(logits.dtype), weights)[0]

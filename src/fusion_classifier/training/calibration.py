@@ -1,4 +1,4 @@
-"""The loss, and what is fitted on the validation split after training with it: calibration, thresholds, mixture.
+"""What is fitted after training on texts that were not trained on: calibration, thresholds, mixture.
 
 The formulas are in decision.py. Here logits are (N, C) of the validation texts; targets are label numbers (N,),
 int64, or for a multi-label task (N, C) of 0 and 1; weights (N,), mean 1, count the texts; None is 1 for all.
@@ -9,31 +9,14 @@ int64, or for a multi-label task (N, C) of 0 and 1; weights (N,), mean 1, count 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
+from fusion_classifier.fusion.loss import MOST_LOG_SCALE, fit_scale, loss_of
 from fusion_classifier.training.decision import Decision, log_calibrated
 from fusion_classifier.training.offsets import fit_offsets
 
-MOST_LOG_TEMPERATURE = 5.0  # e⁵ ≈ 148: beyond it probabilities are as good as equal
 LEAST_WEIGHT = 1e-6  # of all parts together: below, none of them knows anything
 PRIOR_TEXTS = 10.0  # of the prior of an ensemble's weights; chosen on validation (docs/decisions.md)
 BETA_LIMITS = (-5.0, 0.95)
-
-
-def loss_of(logits: Tensor, targets: Tensor, smoothing: float = 0.0, weights: Tensor | None = None) -> Tensor:
-    """Mean cross-entropy in nats, of a softmax or (multi-label) of a sigmoid per label.
-
-    `smoothing` is the share of the target that is spread over all labels (multi-label: moved towards 1/2).
-    """
-    reduction = "mean" if weights is None else "none"
-    if targets.ndim == 1:
-        losses = cross_entropy(logits, targets, label_smoothing=smoothing, reduction=reduction)
-    else:
-        soft = targets.to(logits.dtype) * (1 - smoothing) + smoothing / 2
-        losses = binary_cross_entropy_with_logits(logits, soft, reduction=reduction)
-    if weights is None:
-        return losses
-    return ((losses if targets.ndim == 1 else losses.mean(1)) * weights).mean()
 
 
 def fit_mixture(parts: Tensor, targets: np.ndarray, start: Tensor, weights: np.ndarray | None = None) -> Tensor:
@@ -110,7 +93,7 @@ def fit_decision(
         log_p = log_calibrated(exact, decision.temperature, decision.beta)
         return decision.model_copy(update={"offsets": fit_offsets(log_p, targets, weights)})
     truth = torch.from_numpy(targets)
-    temperature = _fit_temperature(logits.double(), truth, as_tensor(weights)) if calibrate else 1.0
+    temperature = 1 / fit_scale(logits.double(), truth, as_tensor(weights))[0] if calibrate else 1.0
     probabilities = torch.sigmoid(logits.float() / temperature).numpy()
     return Decision(temperature=temperature, thresholds=best_thresholds(probabilities, targets, weights))
 
@@ -132,25 +115,11 @@ def _fit_calibration(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray
         true = log_p[rows, labels]
         return -float(np.average((1 - doubt) * true + doubt / others * (log_p.sum(1) - true), weights=weights))
 
-    limits = [(-MOST_LOG_TEMPERATURE, MOST_LOG_TEMPERATURE), BETA_LIMITS]
+    limits = [(-MOST_LOG_SCALE, MOST_LOG_SCALE), BETA_LIMITS]
     # A simplex of some size: from 0 alone the search would begin with steps of 1/4000 and may stop there.
     start = np.array([[0.0, 0.0], [0.5, 0.0], [0.0, 0.5]])
     found = minimize(loss, start[0], method="Nelder-Mead", bounds=limits, options={"initial_simplex": start})
     return Decision(temperature=float(np.exp(found.x[0])), beta=float(found.x[1]))
-
-
-def _fit_temperature(logits: Tensor, targets: Tensor, weights: Tensor | None) -> float:
-    """The temperature with the lowest loss of a multi-label task; targets as in `_fit_calibration`."""
-    from scipy.optimize import minimize
-
-    found = minimize(
-        lambda x: float(loss_of(logits / float(np.exp(x[0])), targets, 2 / (len(targets) + 2), weights)),
-        [0.0],
-        method="Nelder-Mead",
-        bounds=[(-MOST_LOG_TEMPERATURE, MOST_LOG_TEMPERATURE)],
-        options={"initial_simplex": [[0.0], [0.5]]},
-    )
-    return float(np.exp(found.x[0]))
 
 
 def best_thresholds(

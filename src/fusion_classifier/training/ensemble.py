@@ -56,6 +56,8 @@ def fit_ensemble(
     small = train_data.n_texts <= head.config.cross_validated_rows
     by_folds = small and (valid_data is None or len(valid_data) < JUDGES)
     linear_parts, with_names, folds = _fit_linear(head, train_data, seed, device, by_folds=by_folds)
+    scales = torch.ones(len(head.members))  # the penalty of the linear members makes their logits small
+    scales[: len(head.linear)] = torch.tensor([member.scale for member in head.linear.values()])
     learned = train_data if with_names else train_data.texts
     passes = epochs_of(config, len(learned)) * (len(head.attention) + (FOLDS if by_folds else 0))
     with progress.bar(f"training seed {seed}", total=passes * len(learned)) as bar:
@@ -73,8 +75,9 @@ def fit_ensemble(
         assert valid_data is not None
         judges = valid_data
         parts = predict_each(head, head.parts, judges.features, len(judges), device)
+    parts = scales[:, None, None] * parts
     mixture = fit_weights(parts, judges.labels, head.prior(train_data.n_texts), judges.weights)
-    head.mixture.copy_(mixture)
+    head.mixture.copy_(mixture * scales)
     mixed = torch.einsum("p,pnc->nc", mixture, parts)
     if valid_data is None:
         epoch = epoch_of(mixed, judges, 1, loss, started)

@@ -25,9 +25,10 @@ from fusion_classifier.encoders.loading import TransformerEncoder
 from fusion_classifier.encoders.pooling import pooled
 from fusion_classifier.encoders.tokenization import TokenizedText
 from fusion_classifier.errors import FecError, NonFiniteError
+from fusion_classifier.fusion.loss import loss_of
 from fusion_classifier.support.progress import Bar, Progress
 from fusion_classifier.tasks.loaded import Split, targets
-from fusion_classifier.training.calibration import fit_decision, loss_of
+from fusion_classifier.training.calibration import fit_decision
 from fusion_classifier.training.finetuned import Finetuned
 from fusion_classifier.training.loop import Epoch, deterministic
 from fusion_classifier.training.tune_config import TuneConfig

@@ -20,8 +20,9 @@ from fusion_classifier.errors import DataError, NonFiniteError
 from fusion_classifier.features.arrays import Features
 from fusion_classifier.features.stored import StoredFeatures
 from fusion_classifier.fusion.head import Batch, Head, OutOfFold
+from fusion_classifier.fusion.loss import loss_of
 from fusion_classifier.support.progress import Progress
-from fusion_classifier.training.calibration import as_tensor, fit_decision, loss_of
+from fusion_classifier.training.calibration import as_tensor, fit_decision
 from fusion_classifier.training.data import (
     LabelledFeatures,
     blocks,

@@ -16,9 +16,10 @@ from fusion_classifier.config import TrainingConfig
 from fusion_classifier.errors import DataError
 from fusion_classifier.fusion.ensemble import EnsembleHead
 from fusion_classifier.fusion.head import SolvedHead
+from fusion_classifier.fusion.loss import loss_of
 from fusion_classifier.fusion.registry import build_head
 from fusion_classifier.support.progress import Progress
-from fusion_classifier.training.calibration import as_tensor, fit_decision, fit_mixture, loss_of
+from fusion_classifier.training.calibration import as_tensor, fit_decision, fit_mixture
 from fusion_classifier.training.data import LabelledFeatures
 from fusion_classifier.training.decision import Decision
 from fusion_classifier.training.ensemble import fit_ensemble
