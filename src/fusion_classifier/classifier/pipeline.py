@@ -5,7 +5,6 @@
 `fec run` and `fec train` (runs/pipeline.py), `FusionClassifier.fit` and `FusionHeadClassifier.fit` are made of it.
 """
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -20,14 +19,13 @@ from fusion_classifier.features.extract import open_splits
 from fusion_classifier.features.store import FeatureStore
 from fusion_classifier.fusion.ensemble import sized
 from fusion_classifier.support.progress import Progress
+from fusion_classifier.tasks.label_names import name_as_text
 from fusion_classifier.training.data import LabelledFeatures
 from fusion_classifier.training.loop import Epoch, Trained
 from fusion_classifier.training.train import train
 from fusion_classifier.training.unknown import fit_known
 
 NAMED_ROWS = 50  # rows per label up to which names are tried
-WORD = re.compile(r"[^\W\d_]{2}")
-SEPARATORS = re.compile(r"[_\-./|+]+")
 
 
 @dataclass(frozen=True)
@@ -55,12 +53,10 @@ class Rows:
 def label_texts(labels: Sequence[str], rows: int) -> list[str]:
     """The labels' names as texts; none where a name is no word, or the labels have many of these rows anyway.
 
-    With a few texts per label its name, `card_not_working`, is worth several of them; whether it helps is decided
-    out of fold (fusion/linear.py).
+    Whether they help is decided out of fold (fusion/linear.py).
     """
-    if rows > NAMED_ROWS * len(labels) or not all(WORD.search(label) for label in labels):
-        return []
-    return [" ".join(SEPARATORS.sub(" ", label).split()) for label in labels]
+    texts = [name_as_text(label) for label in labels] if rows <= NAMED_ROWS * len(labels) else []
+    return texts if all(texts) else []
 
 
 def with_names(rows: Rows, names: Sequence[str]) -> Rows:

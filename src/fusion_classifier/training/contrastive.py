@@ -24,6 +24,7 @@ from fusion_classifier.encoders.pooling import pooled
 from fusion_classifier.encoders.tokenization import TokenizedText
 from fusion_classifier.errors import DataError, FecError, NonFiniteError
 from fusion_classifier.support.progress import Progress
+from fusion_classifier.tasks.label_names import name_as_text
 from fusion_classifier.training.finetuned import Finetuned, Pass
 from fusion_classifier.training.loop import deterministic
 from fusion_classifier.training.tune_config import TuneConfig
@@ -85,9 +86,8 @@ def tune_contrastively(
 def with_label_names(
     texts: Sequence[str], labels: np.ndarray, names: Sequence[str]
 ) -> tuple[tuple[str, ...], np.ndarray]:
-    """Texts and labels, and a text for each label more: its name, if that has letters, with spaces for _."""
-    named = {number: name.replace("_", " ").strip() for number, name in enumerate(names)}
-    named = {number: name for number, name in named.items() if any(map(str.isalpha, name))}
+    """Texts and labels, and the name of each label that is a word as a further text."""
+    named = {number: text for number, name in enumerate(names) if (text := name_as_text(name))}
     return (*texts, *named.values()), np.concatenate([labels, np.array(list(named), dtype=labels.dtype)])
 
 
