@@ -257,10 +257,13 @@ class TrainingConfig(FrozenModel):
     max_epochs: Annotated[int, Field(ge=1)]
     """Maximum number of passes over the training split."""
     min_steps: Annotated[int, Field(ge=0)] = 0
-    """Minimum number of training steps: on a small training split `max_epochs` is raised to reach it. 0 where
-    `max_epochs` is given."""
+    """Minimum number of training steps: on a small training split `max_epochs` is raised to reach it, and `patience`
+    ends no training before it. 0 where `max_epochs` is given."""
     patience: Annotated[int, Field(ge=1)]
-    """Number of epochs without a better validation score after which training stops."""
+    """Number of epochs without progress on validation after which training stops, once it has taken `min_steps`."""
+    stopping: Literal["score", "loss_or_score"] = "score"
+    """What counts as progress on validation: score, a better score, and the best epoch is kept; loss_or_score, a
+    lower loss or a better score, and the last epoch with either is kept, as LLM-FusionClassifier does it."""
     metric: Metric = "weighted_f1"
     """Validation score that decides early stopping and the saved seed. macro_f1, where rare labels count as much as
     frequent ones, also fits offsets of the labels' log-probabilities, by which rare labels are given more readily."""
@@ -290,6 +293,7 @@ class TrainingChanges(TypedDict, total=False):
     max_epochs: int
     min_steps: int
     patience: int
+    stopping: Literal["score", "loss_or_score"]
     metric: Metric
     weight_decay: float
     clip_norm: float | None

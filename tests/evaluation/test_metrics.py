@@ -30,6 +30,8 @@ from fusion_classifier.evaluation.metrics import (
 from fusion_classifier.evaluation.predictions import SplitPredictions
 
 SEEDS = st.integers(0, 2**32 - 1)
+# Macro F1 leaves out labels without texts and answers.
+UNDEFINED = {"macro": np.nan, "micro": 0, "weighted": 0}
 OF_ANSWERS = ("accuracy", "weighted_f1", "macro_f1")
 
 
@@ -102,7 +104,7 @@ def test_multilabel_scores_are_those_of_sklearn(seed: int, n: int) -> None:
     found = score(labels, probabilities, answers)
     assert tuple(found) == MULTILABEL_METRICS
     for average in ("macro", "micro", "weighted"):
-        expected = f1_score(labels, answers, average=average, zero_division=0)
+        expected = f1_score(labels, answers, average=average, zero_division=UNDEFINED[average])
         assert found[f"{average}_f1"] == pytest.approx(expected)
     assert found["subset_accuracy"] == pytest.approx(accuracy_score(labels, answers))
     present = labels.any(0)
@@ -125,6 +127,17 @@ def test_macro_f1_leaves_out_unused_classes() -> None:
     """Five classes, of which two occur: both right. A predicted one that is never true counts with 0."""
     assert score(np.array([0, 3]), certain([0, 3], 5))["macro_f1"] == 1
     assert score(np.array([0, 3]), certain([0, 4], 5))["macro_f1"] == pytest.approx(1 / 3)
+
+
+def test_macro_f1_is_the_same_for_a_label_per_text_as_one_and_as_several() -> None:
+    """Rows of a single 1 are the same predictions."""
+    for labels, answers in (([0, 3], [0, 3]), ([0, 3], [0, 4]), ([0, 1, 2], [1, 1, 2])):
+        probabilities = certain(answers, 6)
+        rows = np.eye(6, dtype=np.int64)
+        one = score(np.array(labels), probabilities)
+        several = score(rows[labels], probabilities.astype(np.float32), rows[answers])
+        assert several["macro_f1"] == pytest.approx(one["macro_f1"])
+        assert several["weighted_f1"] == pytest.approx(one["weighted_f1"])
 
 
 def test_weights_repeat_texts() -> None:

@@ -28,6 +28,7 @@ def test_published_is_the_papers_for_every_head(head: str) -> None:
     assert (config.learning_rate, config.batch_size, config.max_epochs, config.patience) == (1e-4, 10, 200, 10)
     assert config.weight_decay == 0
     assert config.clip_norm is None
+    assert config.stopping == "loss_or_score"
 
 
 @pytest.mark.parametrize("head", [*HEAD_CONFIGS, "own"])

@@ -19,7 +19,8 @@ from fusion_classifier.errors import DataError, NonFiniteError
 from fusion_classifier.features.arrays import Features, PooledFeatures, TokenFeatures
 from fusion_classifier.support.progress import QUIET
 from fusion_classifier.training.data import LabelledFeatures
-from fusion_classifier.training.loop import Trained, predict_logits
+from fusion_classifier.training.defaults import recipe
+from fusion_classifier.training.loop import Best, Epoch, Trained, predict_logits
 from fusion_classifier.training.scores import scores
 from fusion_classifier.training.train import train
 
@@ -94,6 +95,55 @@ def test_it_learns(head: HeadConfig) -> None:
 def test_it_stops_when_patience_is_at_its_end() -> None:
     trained = fit(FUSION, config=CONFIG.model_copy(update={"max_epochs": 200, "patience": 3}))
     assert len(trained.history) == trained.best_epoch + 3
+
+
+def the_originals_rule(losses: list[float], f1: list[float], patience: int) -> tuple[int, int]:
+    """Epoch whose test score counts, and number of epochs, of the published main.py: from 1."""
+    best_loss, best_score, count, kept = 1e5, -1.0, 0, 0
+    for epoch, (loss, score) in enumerate(zip(losses, f1, strict=True)):
+        if count >= patience:
+            return kept, epoch
+        count += 1
+        if loss < best_loss:
+            count, best_loss, kept = 0, loss, epoch + 1
+        if score > best_score:
+            count, best_score, kept = 0, score, epoch + 1
+    return kept, len(losses)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_published_training_stops_and_keeps_as_the_original(seed: int) -> None:
+    """Loss and F1 each have a best of their own; the last epoch with either is kept, not the one with the best F1."""
+    generator = np.random.default_rng(seed)
+    losses = list(3 - 0.02 * np.arange(40) + 0.3 * generator.random(40))
+    f1 = list((0.1 * generator.random(40)).round(2))  # ties are no progress
+    config = recipe("published", "llmembed", patience=3)
+    best = Best(config)
+    epochs = 0
+    for number, (loss, score) in enumerate(zip(losses, f1, strict=True), start=1):
+        best.takes(Epoch(number, 1.0, loss, 0.0, score, 1.0))
+        epochs = number
+        if number - best.epoch >= config.patience:
+            break
+    assert (best.epoch, epochs) == the_originals_rule(losses, f1, 3)
+
+
+def test_a_falling_loss_is_progress_for_the_published_recipe_only() -> None:
+    """As at the start of a slow training: F1 stands still while the loss falls."""
+    settings = {"learning_rate": 1e-6, "max_epochs": 12, "patience": 2}
+    kept = {}
+    for stopping in ("score", "loss_or_score"):
+        config = CONFIG.model_copy(update=settings | {"stopping": stopping})
+        kept[stopping] = fit(LLMEMBED, config=config)
+    assert len(kept["score"].history) < 12
+    assert len(kept["loss_or_score"].history) == 12
+    losses = [epoch.valid_loss for epoch in kept["loss_or_score"].history]
+    assert losses[0] > losses[-1]
+
+
+def test_patience_ends_no_training_before_the_least_number_of_steps() -> None:
+    config = CONFIG.model_copy(update={"max_epochs": 200, "patience": 1, "min_steps": 150})
+    assert len(fit(FUSION, config=config).history) >= 15  # ten steps an epoch
 
 
 def test_divergence_is_named_with_the_way_out() -> None:
@@ -245,8 +295,8 @@ def test_scores_are_scikit_learns(seed: int, *, multilabel: bool, weighted: bool
     assert accuracy == pytest.approx(accuracy_score(labels, answers, sample_weight=weights), rel=1e-6)
     expected = f1_score(labels, answers, average="weighted", zero_division=0, sample_weight=weights)
     assert f1 == pytest.approx(expected, rel=1e-6)
-    macro = f1_score(labels, answers, average="macro", zero_division=0, sample_weight=weights)
-    assert macro_f1 == pytest.approx(macro, rel=1e-6)
+    macro = f1_score(labels, answers, average="macro", zero_division=np.nan, sample_weight=weights)
+    assert macro_f1 == pytest.approx(0.0 if np.isnan(macro) else macro, rel=1e-6)
     if not weighted:
         assert (accuracy, f1) == (accuracy_score(labels, answers), expected)  # to the bit: epochs tie as they did
 

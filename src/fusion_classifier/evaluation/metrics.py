@@ -64,10 +64,10 @@ def score(labels: np.ndarray, probabilities: np.ndarray, answers: np.ndarray | N
         answers: Predicted labels. Default: the most probable label; required for multi-label tasks.
 
     Returns:
-        All in [0, 1] except nll, which is in nats. F1 is 0 for a label without texts and answers; with one label per
-        text macro F1 leaves such labels out. Multi-label: map is the mean average precision of the labels that some
-        text has, subset_accuracy the share of texts with all labels right; nll and ece are over all pairs of text and
-        label.
+        All in [0, 1] except nll, which is in nats. Macro F1 leaves out labels without texts and answers, for which F1
+        is not defined; a label that is answered but has no texts counts with 0. Multi-label: map is the mean average
+        precision of the labels that some text has, subset_accuracy the share of texts with all labels right; nll and
+        ece are over all pairs of text and label.
     """
     exact = probabilities.astype(np.float64)
     if labels.ndim == 1:
@@ -140,9 +140,10 @@ def answer_scores(
     f1 = 2 * hits / np.maximum(both, 1)
     micro = 2 * hits.sum(2) / np.maximum(both.sum(2), 1)  # with one label per text the accuracy
     weighted = (f1 * support).sum(2) / np.maximum(support.sum(2), 1)
+    macro = f1.sum(2) / np.maximum((both > 0).sum(2), 1)
     if labels.ndim == 2:
-        return {"macro_f1": f1.mean(2), "micro_f1": micro, "weighted_f1": weighted}
-    return {"accuracy": micro, "weighted_f1": weighted, "macro_f1": f1.sum(2) / np.maximum((both > 0).sum(2), 1)}
+        return {"macro_f1": macro, "micro_f1": micro, "weighted_f1": weighted}
+    return {"accuracy": micro, "weighted_f1": weighted, "macro_f1": macro}
 
 
 def bootstrap_scores(

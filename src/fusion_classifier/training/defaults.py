@@ -28,7 +28,16 @@ DEFAULTS = {
     # For the members with attention.
     "ensemble": FUSION.model_copy(update={"batch_size": 32, "min_steps": 200}),
     "fusion": FUSION,
-    "llmembed": TrainingConfig(learning_rate=1e-4, batch_size=64, max_epochs=25, patience=5, clip_norm=1.0),
+    # Its unscaled features keep it at chance for hundreds of steps, in which F1 stands still.
+    "llmembed": TrainingConfig(
+        learning_rate=1e-4,
+        batch_size=64,
+        max_epochs=200,
+        min_steps=1000,
+        patience=10,
+        stopping="loss_or_score",
+        clip_norm=1.0,
+    ),
 }
 # For a head without a recipe of its own: a schedule that is long enough for few rows, not chosen on data.
 OTHER = TrainingConfig(
@@ -42,7 +51,7 @@ OTHER = TrainingConfig(
     schedule="cosine",
     warmup=0.1,
 )
-PUBLISHED = TrainingConfig(learning_rate=1e-4, batch_size=10, max_epochs=200, patience=10)
+PUBLISHED = TrainingConfig(learning_rate=1e-4, batch_size=10, max_epochs=200, patience=10, stopping="loss_or_score")
 RECIPES = ("default", "published")
 
 

@@ -64,13 +64,13 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained head, restored to its best epoch.
+    """A trained head, restored to the epoch that was kept.
 
     Attributes:
         head: The head.
         decision: How its logits become labels, fitted on the validation split.
         seed: Seed of the training.
-        best_epoch: Number of the best epoch, from 1.
+        best_epoch: Number of the epoch that was kept, from 1.
         history: Figures of every epoch; of a head that is fitted once, such as scikit-learn's, a single one.
         known: What tells texts of no class (unknown.py); None where it is not fitted.
         members: Parts of the head `ensemble`, with their weights.
@@ -88,7 +88,7 @@ class Trained:
 
     @property
     def best(self) -> Epoch:
-        """The epoch with the best validation score."""
+        """The epoch that was kept."""
         return self.history[self.best_epoch - 1]
 
 
@@ -104,10 +104,10 @@ def fit(
 ) -> tuple[int, list[Epoch]]:
     """Train by gradient steps and restore the best epoch: its number, and the figures of all."""
     start(head, train_data, device)
-    epochs = epochs_of(config, len(train_data))
-    steps = Steps(head, config, epochs * math.ceil(len(train_data) / config.batch_size))
+    epochs, per_epoch = epochs_of(config, len(train_data)), math.ceil(len(train_data) / config.batch_size)
+    steps = Steps(head, config, epochs * per_epoch)
     history: list[Epoch] = []
-    best_epoch, best, title = 0, (-math.inf, -math.inf), config.metric.replace("_f1", " F1")
+    best, title = Best(config), config.metric.replace("_f1", " F1")
     best_state: dict[str, Tensor] = {}
     order = np.random.default_rng(seed)
     with progress.bar(f"training seed {seed}", total=epochs * len(train_data)) as bar:
@@ -121,17 +121,37 @@ def fit(
             history.append(validate(head, valid_data, epoch, loss, started, device))
             logger.info("epoch of seed %d", seed, extra=asdict(history[-1]))
             on_epoch(history[-1])
-            # Where scores tie, as they do on few texts, the lower loss is the better trained head.
-            reached = (history[-1].score(config.metric), -history[-1].valid_loss)
-            if reached > best:
-                best_epoch, best = epoch, reached
+            if best.takes(history[-1]):
                 best_state = {name: tensor.detach().clone() for name, tensor in head.state_dict().items()}
-            bar.describe(f"training seed {seed} · epoch {epoch} · valid {title} {best[0]:.3f}")
-            if epoch - best_epoch >= config.patience:
+            bar.describe(f"training seed {seed} · epoch {epoch} · valid {title} {best.score:.3f}")
+            if epoch - best.epoch >= config.patience and epoch * per_epoch >= config.min_steps:
                 bar.finish()
                 break
     head.load_state_dict(best_state)
-    return best_epoch, history
+    return best.epoch, history
+
+
+class Best:
+    """The epoch to keep: the last one with progress, as `TrainingConfig.stopping` has it."""
+
+    def __init__(self, config: TrainingConfig) -> None:
+        self.config = config
+        self.epoch, self.score, self.loss = 0, -math.inf, math.inf
+
+    def takes(self, epoch: Epoch) -> bool:
+        """Whether this epoch is the one to keep, of it and those before it."""
+        score, loss = epoch.score(self.config.metric), epoch.valid_loss
+        if self.config.stopping == "loss_or_score":
+            taken = score > self.score or loss < self.loss
+            self.score, self.loss = max(score, self.score), min(loss, self.loss)
+        else:
+            # Where scores tie, as they do on few texts, the lower loss is the better trained head.
+            taken = (score, -loss) > (self.score, -self.loss)
+            if taken:
+                self.score, self.loss = score, loss
+        if taken:
+            self.epoch = epoch.epoch
+        return taken
 
 
 def start(head: Head, data: LabelledFeatures, device: torch.device) -> None:

@@ -6,7 +6,10 @@ import numpy as np
 
 
 class Scores(NamedTuple):
-    """Accuracy (multi-label: of all labels of a text), weighted and macro F1 (weighted: 0 without any label)."""
+    """Accuracy (multi-label: of all labels of a text), weighted and macro F1 (0 without any label).
+
+    Macro F1 leaves out labels that no text has and that are not answered, as `evaluation.metrics.score` does.
+    """
 
     accuracy: float
     weighted_f1: float
@@ -35,6 +38,5 @@ def scores(labels: np.ndarray, answers: np.ndarray, weights: np.ndarray | None =
     return Scores(
         accuracy=float(np.average(right, weights=weights)),
         weighted_f1=float((f1 * true[known]).sum() / total) if total else 0.0,
-        # A label that no text has and none is given counts in a multi-label task only, with an F1 of 0.
-        macro_f1=float(f1.sum() / (len(known) if labels.ndim > 1 else len(f1))),
+        macro_f1=float(f1.mean()) if len(f1) else 0.0,
     )
