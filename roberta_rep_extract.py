@@ -1,6 +1,8 @@
 """The original's command: python roberta_rep_extract.py -device cuda -task ED -mode train."""
 
+from pathlib import Path
+
 from fusion_classifier.cli.original import rep_extract
 
 if __name__ == "__main__":
-    rep_extract("roberta-large")
+    rep_extract("roberta-large", Path(__file__).parent)

@@ -38,6 +38,12 @@ def export_(
     out: Annotated[Path, option("Folder for a .safetensors file per split.", metavar="DIR")],
     split: SplitNames = None,
     options: FeatureOptions,
+    original: Annotated[
+        bool,
+        option(
+            "Files of the original LLM-FusionClassifier, SPLIT_sents and SPLIT_labels, as .safetensors.", "--original"
+        ),
+    ] = False,
     place: PlaceOptions,
     as_json: Json = False,
 ) -> None:
@@ -46,7 +52,8 @@ def export_(
     configs = options.encoders()
     from fusion_classifier.runs.features import export_task
 
-    paths = [str(path) for path in export_task(loaded, splits, configs, out, place.workspace(loaded))]
+    work = place.workspace(loaded)
+    paths = [str(path) for path in export_task(loaded, splits, configs, out, work, original=original)]
     answer(paths, as_json, lambda: typer.echo("\n".join(f"written: {path}" for path in paths)))
 
 

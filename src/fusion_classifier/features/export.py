@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
-from fusion_classifier.features.arrays import Features, TokenFeatures
+from fusion_classifier.features.arrays import Features, PooledFeatures, TokenFeatures
 from fusion_classifier.support.files import atomic_file
 
 
@@ -43,3 +43,19 @@ def export_split(
     }
     with atomic_file(path) as temporary:
         save_file(tensors, temporary, metadata=metadata)
+
+
+def export_original(features: PooledFeatures, labels: np.ndarray, folder: Path, split: str) -> list[Path]:
+    """Write one split as the extraction of LLM-FusionClassifier does, with safetensors in the place of pickles.
+
+    Files: `<split>_sents.safetensors` with the tensor `sents`, (N, H) or (N, layers, H) from the last layer to the
+    first, and `<split>_labels.safetensors` with `labels`, (N,), int64.
+    """
+    values = features.values[:, ::-1] if features.values.ndim > 2 else features.values
+    paths = []
+    for name, tensor in (("sents", values), ("labels", labels)):
+        path = folder / f"{split}_{name}.safetensors"
+        with atomic_file(path) as temporary:
+            save_file({name: np.ascontiguousarray(tensor)}, temporary)
+        paths.append(path)
+    return paths

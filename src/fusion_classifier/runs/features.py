@@ -12,7 +12,8 @@ from fusion_classifier.cluster.extract import extract_features_ray
 from fusion_classifier.config import ClassWeights, EncoderConfig, HeadConfig
 from fusion_classifier.encoders.identity import EncoderIdentity, identify
 from fusion_classifier.errors import StoreError, UsageError
-from fusion_classifier.features.export import export_split
+from fusion_classifier.features.arrays import PooledFeatures
+from fusion_classifier.features.export import export_original, export_split
 from fusion_classifier.features.extract import ExtractionReport, extract_features, open_features, read_features
 from fusion_classifier.features.hashing import hash_texts, hexadecimal
 from fusion_classifier.features.store import FeatureStore
@@ -105,9 +106,25 @@ def features_of(
 
 
 def export_task(
-    task: LoadedTask, splits: Sequence[str], encoders: Sequence[EncoderConfig], out: Path, work: Workspace
+    task: LoadedTask,
+    splits: Sequence[str],
+    encoders: Sequence[EncoderConfig],
+    out: Path,
+    work: Workspace,
+    *,
+    original: bool = False,
 ) -> list[Path]:
-    """Write the features of splits as safetensors, extracting those that are missing; returns the paths."""
+    """Write the features of splits as safetensors, extracting those that are missing; returns the paths.
+
+    With `original`: of a single encoder, in the files of LLM-FusionClassifier (`export_original`).
+
+    Raises:
+        UsageError: `original` with several encoders, or with token states.
+    """
+    if original and len(encoders) > 1:
+        raise UsageError("`original`: each encoder has files of its own; give one of `encoders` at a time")
+    if original and encoders[0].pooling == "tokens":
+        raise UsageError("`original`: its files hold one vector per text and layer; give another `pooling`")
     extract_task(task, splits, encoders, work)
     identities = [identify(encoder, work.device) for encoder in encoders]
     paths = []
@@ -116,6 +133,11 @@ def export_task(
         features = read_features(split.texts, identities, work.store)
         labels, hashes = targets(split.labels, len(task.labels)), hexadecimal(hash_texts(split.texts))
         path = out / f"{name}.safetensors"
+        if original:
+            (values,) = features.values()
+            assert isinstance(values, PooledFeatures)
+            paths += export_original(values, labels, out, name)
+            continue
         export_split(features, labels, path, names=task.labels, task=task.name, split=name, hashes=hashes)
         paths.append(path)
     return paths
