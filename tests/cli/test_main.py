@@ -392,6 +392,8 @@ def test_a_run_says_what_abstaining_brings(finished: tuple[Path, Path]) -> None:
     rows = metrics["risk_coverage"]["test"]
     assert rows[0]["coverage"] == 1
     assert rows[0]["accuracy"] == pytest.approx(metrics["test"]["accuracy"]["mean"])
+    of_valid = metrics["risk_coverage"]["valid"]
+    assert [row["threshold"] for row in rows] == [row["threshold"] for row in of_valid], "never read off test"
     assert (finished[0] / "risk_coverage.png").is_file()
     assert all(0.01 < value < 100 for value in metrics["temperatures"].values())
 

@@ -3,14 +3,15 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from fusion_classifier.commands.ablate import ablate, slug, subsets
+from fusion_classifier.commands.ablate import _compare, ablate, slug, subsets
 from fusion_classifier.config import RunConfig, TaskConfig
 from fusion_classifier.encoders.spec import parse_encoders
 from fusion_classifier.errors import StoreError, UsageError
-from fusion_classifier.evaluation.predictions import read_predictions
+from fusion_classifier.evaluation.predictions import SplitPredictions, read_predictions
 from fusion_classifier.features.store import FeatureStore
 from fusion_classifier.fusion.registry import parse_head
 from fusion_classifier.runs.context import Workspace
@@ -77,6 +78,19 @@ def test_every_subset_under_every_head(
     assert len(heads) == 2 * 7 * 2
     assert ablate(configs, task, "valid", out, work)["added"] == found["added"]
     assert {path: path.stat().st_mtime_ns for path in heads} == heads
+
+
+def test_the_best_on_test_is_chosen_on_validation() -> None:
+    """Encoder a has the best validation, b the best test accuracy: what is added is measured against a."""
+    labels = np.array([0, 1, 1, 0])
+    right, half = labels, np.array([0, 0, 0, 0])
+    parts = {
+        names: SplitPredictions("test", ["0"] * 4, labels, {0: np.eye(2)[answers]}, {0: answers})
+        for names, answers in ((("a",), half), (("b",), right), (("a", "b"), right))
+    }
+    *_, last = _compare(parts, {("a",): 0.9, ("b",): 0.8, ("a", "b"): 0.9}, 2)
+    assert last["best_single"]
+    assert last["to"] == ("a",)
 
 
 def test_missing_features_are_named_before_anything_is_trained(

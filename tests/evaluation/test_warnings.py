@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fusion_classifier.evaluation.predictions import SplitPredictions
-from fusion_classifier.evaluation.warnings import cut_off, not_better, wide_interval
+from fusion_classifier.evaluation.warnings import at_chance, cut_off, not_better, wide_interval
 
 
 def part_of(answers: list[int], labels: list[int]) -> SplitPredictions:
@@ -54,6 +54,55 @@ def test_two_that_texts_can_not_tell_apart_are_called_so() -> None:
     metrics = metrics_of({"accuracy": 0.99}, {"accuracy": 0.99})
     (said,) = not_better(metrics, {"logistic_regression": other}, RIGHT, "accuracy")
     assert "these texts can't tell the two apart" in said
+
+
+def answers_at(accuracy: float, texts: int, seed: int) -> tuple[list[int], list[int]]:
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 2, texts)
+    return np.where(rng.random(texts) < accuracy, labels, 1 - labels).tolist(), labels.tolist()
+
+
+@pytest.mark.parametrize(
+    ("part", "warned"),
+    [
+        (WORSE, True),  # always the same answer
+        (part_of([0] * 100, [0] * 95 + [1] * 5), True),  # whatever its accuracy
+        (part_of(*answers_at(0.5, 400, 1)), True),
+        (part_of(*answers_at(0.65, 400, 1)), False),
+        (
+            part_of([0] * 90 + [1] * 10, [0] * 85 + [1] * 15),
+            False,
+        ),  # below the majority class, but it knows something
+        (RIGHT, False),
+        (part_of([0, 1], [0, 1]), False),
+    ],
+)
+def test_a_run_at_chance_is_named(part: SplitPredictions, *, warned: bool) -> None:
+    found = at_chance([part])
+    assert [("ended at chance (seed 0; 1 trained)" in said, "`max_epochs`" in said) for said in found] == [
+        (True, True)
+    ] * warned
+
+
+def test_the_seed_at_chance_is_named() -> None:
+    part = SplitPredictions(
+        "test",
+        RIGHT.hashes,
+        RIGHT.labels,
+        RIGHT.by_seed | {3: WORSE.by_seed[0]},
+        RIGHT.answers | {3: WORSE.answers[0]},
+    )
+    (said,) = at_chance([part, part])
+    assert "(seed 3; 2 trained)" in said
+
+
+@pytest.mark.parametrize(("shuffled", "warned"), [(False, False), (True, True)])
+def test_several_labels_at_chance(*, shuffled: bool, warned: bool) -> None:
+    rng = np.random.default_rng(0)
+    labels = (rng.random((200, 4)) < 0.3).astype(np.int64)
+    answers = rng.permutation(labels) if shuffled else labels & (rng.random((200, 4)) < 0.5)
+    part = SplitPredictions("test", ["0"] * 200, labels, {0: answers.astype(np.float32)}, {0: answers})
+    assert bool(at_chance([part])) == warned
 
 
 @pytest.mark.parametrize(

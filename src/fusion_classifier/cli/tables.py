@@ -142,14 +142,15 @@ def print_comparison(figures: Mapping[str, Any], names: tuple[str, str]) -> None
 def print_ablation(figures: Mapping[str, Any], folder: Path) -> None:
     """The result of `fec ablate`."""
     rows = []
-    for one in sorted(figures["combinations"], key=lambda one: -one["metrics"]["accuracy"]["mean"]):
+    for one in sorted(figures["combinations"], key=lambda one: -one["valid_accuracy"]):
         scores = [format_metric(metric, one["metrics"][metric]) for metric in ("accuracy", "weighted_f1")]
         rows.append([one["head"], " + ".join(one["encoders"]), *scores, f"{one['training_seconds']:.0f} s"])
     title = f"{figures['task']} · {figures['split']}: {figures['texts']:,} texts, {len(figures['seeds'])} seeds"
     show(title, ["head", "encoders", "accuracy", "weighted F1", "training"], rows, right=2)
+    say("The best on validation first.", "dim")
     rows = []
     for one in figures["added"]:
-        to = " + ".join(one["to"]) + (" (the best single encoder)" if one.get("best_single") else "")
+        to = " + ".join(one["to"]) + (" (the best single encoder on validation)" if one.get("best_single") else "")
         rows.append([one["head"], one["encoder"], to, *_difference(one["metrics"]["accuracy"])])
     if rows:
         columns = ["head", "what this adds", "to", "points of accuracy", "p"]

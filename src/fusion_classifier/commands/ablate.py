@@ -7,7 +7,8 @@ An ablation folder contains
     <head>/<encoders>/     one run folder per combination; finished ones are not trained again
 
 Features come from the store alone; no encoder is loaded. Each encoder is judged by what is lost without it: all
-encoders against all but that one, by a paired bootstrap over the evaluated texts.
+encoders against all but that one, by a paired bootstrap over the evaluated texts. The best single encoder is the one
+with the highest accuracy on validation, whichever split is evaluated.
 """
 
 import json
@@ -27,12 +28,14 @@ from fusion_classifier.evaluation.metrics import summarize
 from fusion_classifier.evaluation.pictures import ablation_pictures, write_pictures
 from fusion_classifier.evaluation.predictions import SplitPredictions, write_predictions
 from fusion_classifier.evaluation.significance import differences
+from fusion_classifier.evaluation.warnings import at_chance
 from fusion_classifier.runs.context import Workspace
 from fusion_classifier.runs.evaluate import evaluate_split
 from fusion_classifier.runs.features import features_missing
 from fusion_classifier.runs.pipeline import train_task
 from fusion_classifier.support.files import atomic_file, write_atomic
 from fusion_classifier.tasks.loaded import LoadedTask
+from fusion_classifier.training.loop import Trained
 
 MOST_COMBINATIONS = 200
 RESULT_FILE = "ablation.json"
@@ -73,14 +76,17 @@ def ablate(configs: Sequence[RunConfig], task: LoadedTask, split: str, out: Path
     found, added = [], []
     for config in configs:
         parts: dict[Names, SplitPredictions] = {}
+        valid: dict[Names, float] = {}  # accuracy on validation
         for chosen in subsets(config.encoders):
             names = tuple(encoder.name for encoder in chosen)
             folder = out / config.head.name / "+".join(map(slug, names))
-            part, seconds = _train(config.model_copy(update={"encoders": chosen}), task, split, folder, work)
+            part, trained = _train(config.model_copy(update={"encoders": chosen}), task, split, folder, work)
             parts[names] = part
-            scores = {"metrics": summarize(part), "training_seconds": seconds}
+            valid[names] = float(np.mean([one.best.valid_accuracy for one in trained]))
+            seconds = float(np.mean([sum(epoch.seconds for epoch in one.history) for one in trained]))
+            scores = {"metrics": summarize(part), "valid_accuracy": valid[names], "training_seconds": seconds}
             found.append({"head": config.head.name, "encoders": names} | scores)
-        added += [{"head": config.head.name} | one for one in _compare(parts, len(task.labels))]
+        added += [{"head": config.head.name} | one for one in _compare(parts, valid, len(task.labels))]
     figures = {"task": task.name, "split": split, "texts": texts, "seeds": configs[0].seeds}
     text = json.dumps(figures | {"combinations": found, "added": added}, indent=1)
     write_atomic(out / RESULT_FILE, text + "\n")
@@ -96,21 +102,23 @@ def slug(name: str) -> str:
 
 def _train(
     config: RunConfig, task: LoadedTask, split: str, folder: Path, work: Workspace
-) -> tuple[SplitPredictions, float]:
-    """Predictions of every seed, and the mean training time of a seed in seconds."""
+) -> tuple[SplitPredictions, list[Trained]]:
+    """Predictions of every seed, and the trained heads."""
     trained = train_task(config, task, folder, work)
     part = evaluate_split(trained, split, task, [identify(encoder, work.device) for encoder in config.encoders], work)
+    for warning in at_chance([part]):
+        work.say(f"Warning: {config.head.name}, {' + '.join(e.name for e in config.encoders)}: {warning}")
     with atomic_file(folder / "predictions.parquet") as path:
         write_predictions([part], task.labels, path)
-    return part, float(np.mean([sum(epoch.seconds for epoch in one.history) for one in trained.values()]))
+    return part, list(trained.values())
 
 
-def _compare(parts: dict[Names, SplitPredictions], n_classes: int) -> list[dict[str, Any]]:
-    """What each encoder adds to the others, and what the others add to the best one."""
+def _compare(parts: dict[Names, SplitPredictions], valid: dict[Names, float], n_classes: int) -> list[dict[str, Any]]:
+    """What each encoder adds to the others, and what the others add to the one that is best on validation."""
     everything = max(parts, key=len)
     if len(everything) == 1:
         return []
-    best = max((names for names in parts if len(names) == 1), key=lambda names: _accuracy(parts[names]))
+    best = max((names for names in parts if len(names) == 1), key=lambda names: valid[names])
     rests = [tuple(other for other in everything if other != name) for name in everything]
     found: list[dict[str, Any]] = []
     for rest in (*rests, best):
@@ -125,7 +133,3 @@ def _compare(parts: dict[Names, SplitPredictions], n_classes: int) -> list[dict[
         )
     found[-1]["best_single"] = True
     return found
-
-
-def _accuracy(part: SplitPredictions) -> float:
-    return float(np.mean([(answers == part.labels).mean() for answers in part.answers.values()]))

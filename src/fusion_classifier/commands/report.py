@@ -59,7 +59,7 @@ def write_report(
         raise FecError(f"{folder}: is a model folder; give the run folder that it is in")
     metrics, config = _metrics(folder), read_config(folder)
     parts = read_predictions(folder / PREDICTIONS_FILE, multilabel=True)
-    part = parts[reported_split({folder: parts}, split)]
+    part, valid = parts[reported_split({folder: parts}, split)], parts.get("valid")
     if sorted(part.by_seed) != sorted(metrics["seeds"]) or not metrics.get(part.split):
         raise FecError(f"{folder}: {PREDICTIONS_FILE} and {METRICS_FILE} are not of the same run; {AGAIN}")
     found, label_tree, no_texts = _texts(folder, part, task)
@@ -76,6 +76,7 @@ def write_report(
             metrics=metrics,
             seeds={seed: _seed(folder / "seeds" / str(seed)) for seed in metrics["seeds"]},
             part=part,
+            valid=valid if valid is not None and valid.by_seed.keys() == part.by_seed.keys() else None,
             texts=found if texts and not no_texts else None,
             no_texts=no_texts if texts else "Texts were left out of this report, as asked.",
             label_tree=label_tree,

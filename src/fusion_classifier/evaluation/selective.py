@@ -4,10 +4,12 @@ Source: Geifman and El-Yaniv: Selective Classification for Deep Neural Networks,
 https://arxiv.org/abs/1705.08500.
 """
 
-from collections.abc import Sequence
+import math
 from dataclasses import dataclass
 
 import numpy as np
+
+from fusion_classifier.evaluation.predictions import SplitPredictions
 
 COVERAGES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
 
@@ -43,18 +45,39 @@ def risk_coverage(labels: np.ndarray, probabilities: np.ndarray) -> RiskCoverage
     return RiskCoverage(answered / len(labels), np.cumsum(wrong)[last] / answered, confidence[last])
 
 
-def at_coverages(labels: np.ndarray, by_seed: Sequence[np.ndarray]) -> list[dict[str, float]]:
-    """Compute coverage, accuracy on the texts answered, and threshold at each of `COVERAGES`, means over seeds.
+def at_coverages(part: SplitPredictions, judge: SplitPredictions) -> list[dict[str, float | None]]:
+    """Compute coverage, accuracy on the texts answered, and threshold for each of `COVERAGES`, means over seeds.
 
-    The coverage is the largest that the confidences allow up to the one asked for.
+    Thresholds are chosen on other texts than they are measured on: those of `part` would be too good.
+
+    Args:
+        part: Predictions that are measured.
+        judge: Predictions of validation, or out of fold, with the same seeds: each threshold answers the share of
+            these that is asked for, or the largest that the confidences allow below it; for all of them it is 0.
+
+    Returns:
+        A row for each coverage asked for. Accuracy is None where a seed answers no text.
     """
-    curves = [risk_coverage(labels, probabilities) for probabilities in by_seed]
-    rows = []
-    for asked in COVERAGES:
-        points = []
-        for curve in curves:
-            i = max(int(np.searchsorted(curve.coverage, asked + 1e-12)) - 1, 0)
-            points.append((curve.coverage[i], 1 - curve.risk[i], curve.threshold[i]))
-        coverage, accuracy, threshold = np.asarray(points, dtype=np.float64).mean(0)
-        rows.append({"coverage": float(coverage), "accuracy": float(accuracy), "threshold": float(threshold)})
-    return rows
+    found = []
+    for seed, probabilities in part.by_seed.items():
+        thresholds = _thresholds(judge.by_seed[seed])
+        confidence, right = probabilities.max(1), probabilities.argmax(1) == part.labels
+        answered = confidence >= thresholds[:, None]  # (K, N)
+        count = answered.sum(1)
+        with np.errstate(invalid="ignore"):
+            accuracy = (answered & right).sum(1) / count
+        found.append(np.stack([count / len(right), accuracy, thresholds]))
+    rows = np.mean(found, axis=0).T.tolist()
+    return [
+        {"coverage": coverage, "accuracy": None if math.isnan(accuracy) else accuracy, "threshold": threshold}
+        for coverage, accuracy, threshold in rows
+    ]
+
+
+def _thresholds(probabilities: np.ndarray) -> np.ndarray:
+    """The confidence that each of `COVERAGES` of these texts has, (K,)."""
+    confidence = -np.sort(-probabilities.max(1).astype(np.float64))
+    values, counts = np.unique(-confidence, return_counts=True)
+    coverage = np.cumsum(counts) / len(confidence)
+    places = [max(int(np.searchsorted(coverage, asked + 1e-12, side="right")) - 1, 0) for asked in COVERAGES]
+    return np.array([0.0 if asked == 1 else -values[i] for asked, i in zip(COVERAGES, places, strict=True)])

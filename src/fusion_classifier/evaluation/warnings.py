@@ -12,6 +12,7 @@ from fusion_classifier.evaluation.significance import ensembles, p_text
 
 WIDEST = 0.1  # 95 % interval of a score that is worth quoting: ± 5 points
 LEAST_GAIN = 0.005  # of the last epoch over those before it, that says that training was cut off
+SHUFFLES = 199
 WHAT = {"majority_class": "the majority class", "logistic_regression": "logistic regression on the same features"}
 SAME = 0.005  # difference to logistic regression of a head that is one: the solver's
 
@@ -75,6 +76,39 @@ def cut_off(histories: Sequence[Sequence[Mapping[str, Any]]], metric: str) -> li
         f"Training ended while it was still getting better: validation {METRIC_TITLES[metric]} rose by "
         f"{100 * np.mean(late):.1f} points in the last epoch; raise `max_epochs`."
     ]
+
+
+def at_chance(parts: Sequence[SplitPredictions]) -> list[str]:
+    """A sentence if a seed's answers fit the texts no better than the same answers given to other texts.
+
+    A permutation test over all texts of these splits: answers that are all alike, or that have nothing to do with the
+    labels, are at chance whatever their accuracy; where labels are unequal that may be high. Source: Ojala and
+    Garriga: Permutation Tests for Studying Classifier Performance, JMLR 2010,
+    https://jmlr.org/papers/v11/ojala10a.html, test 1.
+    """
+    labels = np.concatenate([part.labels for part in parts])
+    seeds = parts[-1].answers
+    lost = [seed for seed in seeds if _is_chance(labels, np.concatenate([part.answers[seed] for part in parts]))]
+    if not lost:
+        return []
+    which = f"{'seed' if len(lost) == 1 else 'seeds'} {', '.join(map(str, lost))}; {len(seeds)} trained"
+    return [
+        f"Training ended at chance ({which}): the answers fit the texts no better than if they were shuffled. Train "
+        "longer (`max_epochs`, `patience`), with another `learning_rate`, or on more rows."
+    ]
+
+
+def _is_chance(labels: np.ndarray, answers: np.ndarray) -> bool:
+    """Whether shuffled answers are right as often in more than one of twenty shuffles."""
+
+    def hits(given: np.ndarray) -> int:
+        return int(((labels == given) if labels.ndim == 1 else (labels & given)).sum())
+
+    own, rng = hits(answers), np.random.default_rng(0)
+    if labels.ndim == 1 and own == len(labels):  # all right, on so few texts that shuffles often are, too
+        return False
+    reached = sum(hits(rng.permutation(answers)) >= own for _ in range(SHUFFLES))
+    return (1 + reached) / (1 + SHUFFLES) > 1 - CONFIDENCE
 
 
 FEW_ROWS = 1000  # training rows up to which a cross-validation is the better judge

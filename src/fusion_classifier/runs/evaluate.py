@@ -14,7 +14,7 @@ from fusion_classifier.errors import DataError, FecError, UsageError
 from fusion_classifier.evaluation.baselines import Baseline
 from fusion_classifier.evaluation.metrics import per_class, summarize
 from fusion_classifier.evaluation.overlap import overlap
-from fusion_classifier.evaluation.predictions import SplitPredictions
+from fusion_classifier.evaluation.predictions import PREDICTIONS_FILE, SplitPredictions, read_predictions
 from fusion_classifier.evaluation.selective import at_coverages
 from fusion_classifier.features.hashing import hash_texts, hexadecimal
 from fusion_classifier.runs.config_file import read_config, read_run_config
@@ -84,16 +84,17 @@ def out_of_fold_split(models: Mapping[int, Predicting], task: LoadedTask) -> Spl
     return SplitPredictions("valid", hexadecimal(hash_texts(split.texts)), labels, by_seed, answers)
 
 
-def measure(part: SplitPredictions, task: LoadedTask) -> dict[str, Any]:
+def measure(part: SplitPredictions, task: LoadedTask, judge: SplitPredictions | None) -> dict[str, Any]:
     """All metrics of a split: overall, per class, by coverage, and without the texts that are in train too.
 
-    `without_overlap` is None without such texts, or without a train split to compare with.
+    `without_overlap` is None without such texts, or without a train split to compare with. `judge` are predictions of
+    validation, on which the thresholds of `risk_coverage` are chosen; without them it is None.
     """
     figures: dict[str, Any] = {
         "rows": len(part.labels),
         "metrics": summarize(part),
         "per_class": per_class(part, task.labels),
-        "risk_coverage": None if task.multilabel else at_coverages(part.labels, list(part.by_seed.values())),
+        "risk_coverage": None if judge is None or task.multilabel else at_coverages(part, judge),
         "without_overlap": None,
     }
     if "train" in task.splits and part.split != "train":
@@ -139,13 +140,14 @@ def evaluate_saved(
     _check_same_data(folder, task_config, task)
     extract_task(task, [split], [saved.config for saved in encoders], work)
     part = evaluate_split(models, split, task, identities, work)
+    judge = part if split == "valid" else _validation(folder, models)
     return {
         "task": task.name,
         "split": split,
         "encoders": [saved.config.name for saved in encoders],
         "head": model.head.name,
         "seeds": list(models),
-        split: measure(part, task),
+        split: measure(part, task, judge),
     }
 
 
@@ -164,6 +166,14 @@ def _models(folder: Path) -> tuple[ModelConfig, dict[int, Predicting]]:
             raise FecError(f"{folder}: seed {seed} is not trained yet; run the same fec run or fec train again")
         models[seed] = read_seed(seed_folder(folder, seed), seed)[1]
     return load_config(folder / "model"), models
+
+
+def _validation(folder: Path, models: Mapping[int, Predicting]) -> SplitPredictions | None:
+    """The predictions of validation that a finished run has written, in the order of its labels."""
+    if is_model(folder) or not (folder / PREDICTIONS_FILE).exists():
+        return None
+    valid = read_predictions(folder / PREDICTIONS_FILE, multilabel=True).get("valid")
+    return valid if valid is not None and valid.by_seed.keys() == models.keys() else None
 
 
 def _check_labels(folder: Path, model: ModelConfig, task: LoadedTask) -> None:

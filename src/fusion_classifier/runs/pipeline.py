@@ -39,7 +39,7 @@ from fusion_classifier.errors import DataError, UsageError
 from fusion_classifier.evaluation.baselines import Baseline
 from fusion_classifier.evaluation.pictures import prediction_pictures, training_pictures, write_pictures
 from fusion_classifier.evaluation.predictions import PREDICTIONS_FILE, SplitPredictions, write_predictions
-from fusion_classifier.evaluation.warnings import cut_off, not_better, wide_interval
+from fusion_classifier.evaluation.warnings import at_chance, cut_off, not_better, wide_interval
 from fusion_classifier.fusion.ensemble import sized
 from fusion_classifier.fusion.folds import MOST_JUDGED
 from fusion_classifier.fusion.head import count_parameters
@@ -240,14 +240,14 @@ def run(
         parts, of_baselines = _evaluate(
             trained, baselines, [s for s in splits if s != "train"], task, identities, work
         )
-        figures = {name: measure(part, task) for name, part in parts.items()}
+        figures = {name: measure(part, task, parts["valid"]) for name, part in parts.items()}
     times.append(time.perf_counter())
     metrics = _metrics(config, task, trained, figures) | baseline_figures(baselines, of_baselines)
     if strange:
         with stages.stage("unknown"):
             metrics["unknown"] = measure_unknown(trained, strange, list(parts)[-1], task, identities, work)
     metrics |= {
-        "warnings": doubts + _warnings(config, metrics, trained, list(parts.values())[-1], of_baselines),
+        "warnings": doubts + _warnings(config, metrics, trained, list(parts.values()), of_baselines),
         "encoded_texts": {report.encoder: report.encoded for report in reports},
         "seconds": dict(zip(("extract", "train", "baselines", "evaluate"), map(float, np.diff(times)), strict=True)),
         "stages": stages.figures(),
@@ -298,13 +298,15 @@ def _warnings(
     config: RunConfig,
     metrics: Mapping[str, Any],
     trained: Mapping[int, Trained],
-    part: SplitPredictions,
+    parts: Sequence[SplitPredictions],
     of_baselines: Mapping[str, Mapping[str, SplitPredictions]],
 ) -> list[str]:
-    """What the user should know before trusting the figures of the reported split."""
+    """What the user should know before trusting the figures of the reported split, the last one."""
+    part = parts[-1]
     judged = "macro_f1" if config.class_weight == "balanced" else config.training.metric
     histories = [[asdict(epoch) for epoch in one.history] for one in trained.values()]
     return [
+        *at_chance(parts),
         *not_better(metrics, of_baselines[part.split], part, judged),
         *cut_off(histories, config.training.metric),
         *wide_interval(metrics, part.split, len(part.labels), can_cross_validate=_can_cross_validate(config)),

@@ -90,8 +90,7 @@ def page_values(run: RunRecord) -> dict[str, Any]:
         "labelled_share": LABELLED_SHARE,
         "pairs": confused_pairs(run),
         "risk": risk_chart(part),
-        "coverages": (metrics.get("risk_coverage") or {}).get(split)
-        or at_coverages(part.labels, list(part.by_seed.values())),
+        "coverages": at_coverages(part, run.valid) if run.valid is not None else [],
     }
 
 

@@ -19,7 +19,8 @@ class RunRecord:
     """What a run folder contains, and the texts of its data.
 
     `config` is config.yaml, `metrics` metrics.json, `seeds` training.json and config.json of each seed (empty where
-    they are missing), `part` the predictions of the reported split with label names. `texts` are by hash, None if
+    they are missing), `part` the predictions of the reported split with label names, `valid` those of validation, if
+    there are any of the same seeds. `texts` are by hash, None if
     they are left out, for the reason `no_texts`. `model_seed` is the seed of the saved model.
     """
 
@@ -29,6 +30,7 @@ class RunRecord:
     metrics: Mapping[str, Any]
     seeds: Mapping[int, Mapping[str, Any]]
     part: SplitPredictions
+    valid: SplitPredictions | None = None
     texts: Mapping[str, str] | None = None
     no_texts: str = ""
     label_tree: Sequence[tuple[str, str]] = ()
