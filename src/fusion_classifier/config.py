@@ -322,6 +322,10 @@ class TaskConfig(FrozenModel):
     """Separator of a row's labels, with `multilabel`."""
     label_columns: tuple[str, ...] = ()
     """Columns of 0 and 1, one per label, instead of `label_column`: a row has any number of labels."""
+    skip_empty: bool = False
+    """Whether rows without a text or label are left out, instead of an error."""
+    unknown_labels: Literal["error", "skip"] = "error"
+    """Rows with a label that training does not have: an error, or left out (skip)."""
     augment_column: str | None = None
     """Column with a paraphrase of each text: further rows of the training split; not read in other splits."""
     split_seed: Annotated[int, Field(ge=0, lt=2**32)] = 0

@@ -6,6 +6,7 @@ The command line prints the message and exits with the error's code; a traceback
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 MAX_LENGTH = 1200  # characters of a message
 
@@ -30,6 +31,24 @@ class UsageError(FecError, ValueError):
 
 class DataError(FecError, ValueError):
     """Invalid data file or text; the message names file and row, or index."""
+
+
+class RowError(DataError):
+    """A row that can't be used.
+
+    Args:
+        place: File and row.
+        problem: What is wrong with the row.
+        way_out: What to do.
+        missing: Whether a text or label is missing, so that the row can be left out.
+    """
+
+    def __init__(self, place: Any, problem: str, way_out: str, *, missing: bool = False) -> None:
+        super().__init__(f"{place}: {problem}; {way_out}")
+        self.place = place
+        self.problem = problem
+        self.way_out = way_out
+        self.missing = missing
 
 
 class MissingSplitError(DataError):

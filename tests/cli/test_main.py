@@ -99,16 +99,16 @@ def test_a_run_on_a_file_of_ones_own_writes_its_folder(finished: tuple[Path, Pat
     assert metrics["seeds"] == [0, 1]
 
 
-def test_predict_answers_as_the_pipeline_does(finished: tuple[Path, Path], tmp_path: Path) -> None:
+def test_predict_answers_with_text_label_and_score(finished: tuple[Path, Path]) -> None:
     lines = result_of("predict", finished[0], "we won 3", "it is dark 4").splitlines()
     answers = [json.loads(line) for line in lines]
-    assert len(answers) == 2
-    assert all(set(answer) == {"label", "score"} and 0 < answer["score"] <= 1 for answer in answers)
-    (top,) = result_of("predict", finished[0] / "model", "we won 3", "--top-k", 3).splitlines()
-    scores = [answer["score"] for answer in json.loads(top)]
+    assert [answer["text"] for answer in answers] == ["we won 3", "it is dark 4"]
+    assert all(list(answer) == ["text", "label", "score"] and 0 < answer["score"] <= 1 for answer in answers)
+    (top,) = map(json.loads, result_of("predict", finished[0] / "model", "we won 3", "--top-k", 3).splitlines())
+    scores = [top[f"score_{k}"] for k in (1, 2, 3)]
     assert scores == sorted(scores, reverse=True)
     assert sum(scores) == pytest.approx(1, abs=1e-4)
-    assert json.loads(top)[0] == answers[0]
+    assert (top["label_1"], top["score_1"]) == (answers[0]["label"], pytest.approx(answers[0]["score"]))
 
 
 def test_predict_reads_files_and_standard_input(finished: tuple[Path, Path], data: Path, tmp_path: Path) -> None:
@@ -122,36 +122,19 @@ def test_predict_reads_files_and_standard_input(finished: tuple[Path, Path], dat
     assert [json.loads(line)["label"] for line in piped] == labels
 
 
-def test_predict_writes_texts_and_answers_to_a_file(finished: tuple[Path, Path], data: Path, tmp_path: Path) -> None:
-    from fusion_classifier.commands.predict import Predictions
-    from fusion_classifier.support.progress import QUIET
-
+def test_predict_writes_a_file_with_all_columns(finished: tuple[Path, Path], data: Path, tmp_path: Path) -> None:
     with data.open(newline="", encoding="utf-8") as file:
-        texts = [row["comment"] for row in csv.DictReader(file)]
+        given = list(csv.DictReader(file))
     lines = result_of("predict", finished[0], "--file", data, "--text-column", "comment").splitlines()
     expected = [json.loads(line) for line in lines]
-    out = tmp_path / "answers.csv"
+    assert [list(row) for row in expected] == [[*given[0], "label", "score"]] * 60
+    out = tmp_path / "answers.jsonl"
     printed = result_of("predict", finished[0], "--file", data, "--text-column", "comment", "--out", out)
-    assert printed == f"{out}: 60 texts\n"
-    with out.open(newline="", encoding="utf-8") as file:
-        found = {"csv": list(csv.DictReader(file))}
-    for ending in ("jsonl", "parquet"):
-        path = tmp_path / f"answers.{ending}"
-        assert Predictions(finished[0]).to_file(data, path, "comment", QUIET) == 60
-    found["jsonl"] = [json.loads(line) for line in (tmp_path / "answers.jsonl").read_text("utf-8").splitlines()]
-    found["parquet"] = pq.read_table(tmp_path / "answers.parquet").to_pylist()
-    for rows in found.values():
-        assert list(rows[0]) == ["comment", "label", "score"]
-        assert [row["comment"] for row in rows] == texts
-        assert [row["label"] for row in rows] == [answer["label"] for answer in expected]
-        scores = [float(row["score"]) for row in rows]
-        np.testing.assert_allclose(scores, [answer["score"] for answer in expected], rtol=1e-5)
-    Predictions(finished[0], top_k=2).to_file(data, tmp_path / "top.parquet", "comment", QUIET)
-    top = pq.read_table(tmp_path / "top.parquet").to_pylist()
-    assert [row["labels"][0] for row in top] == [answer["label"] for answer in expected]
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        *("answers.csv", "answers.jsonl", "answers.parquet", "top.parquet")
-    ]
+    assert printed == f"{out}: 60 rows\n"
+    found = [json.loads(line) for line in out.read_text("utf-8").splitlines()]
+    assert [{name: row[name] for name in given[0]} for row in found] == given
+    assert [row["label"] for row in found] == [row["label"] for row in expected]
+    assert [path.name for path in tmp_path.iterdir()] == [out.name]
 
 
 def test_predict_rejects_what_is_like_no_class(finished: tuple[Path, Path], data: Path, tmp_path: Path) -> None:
@@ -161,7 +144,7 @@ def test_predict_rejects_what_is_like_no_class(finished: tuple[Path, Path], data
         for more in ((), ("--reject-unknown", "--false-alarm-rate", 0.3))
     )
     for before, after in zip(plain, rejecting, strict=True):
-        assert list(after) == ["label", "score", "unknown", "unknown_score"]
+        assert list(after) == ["text", "label", "score", "unknown", "unknown_score"]
         assert after["label"] == (None if after["unknown"] else before["label"])
         assert after["score"] == pytest.approx(before["score"])
     assert rejecting[1]["unknown"]
@@ -197,7 +180,7 @@ def test_ray_extracts_and_predicts_as_this_process_does(
     for name, engine in {"local": (), "ray": ray}.items():
         out = tmp_path / f"{name}.parquet"
         command = ("predict", finished[0], "--file", many, "--reject-unknown", "--out", out)
-        assert "3,000 texts" in result_of(*command, *engine)
+        assert "3,000 rows" in result_of(*command, *engine)
         answers[name] = pq.read_table(out).to_pydict()
     assert answers["ray"]["text"] == answers["local"]["text"] == texts
     assert answers["ray"]["label"] == answers["local"]["label"]

@@ -1,4 +1,4 @@
-"""Ablation on small real encoders: every combination, from the store alone."""
+"""Ablation on small real encoders: every combination, with the features that the store has or lacks."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ import torch
 from fusion_classifier.commands.ablate import _compare, ablate, slug, subsets
 from fusion_classifier.config import RunConfig, TaskConfig
 from fusion_classifier.encoders.spec import parse_encoders
-from fusion_classifier.errors import StoreError, UsageError
+from fusion_classifier.errors import UsageError
 from fusion_classifier.evaluation.predictions import SplitPredictions, read_predictions
 from fusion_classifier.features.store import FeatureStore
 from fusion_classifier.fusion.registry import parse_head
@@ -93,16 +93,16 @@ def test_the_best_on_test_is_chosen_on_validation() -> None:
     assert last["to"] == ("a",)
 
 
-def test_missing_features_are_named_before_anything_is_trained(
+def test_features_that_the_store_lacks_are_extracted(
     bert_folder: Path, roberta_folder: Path, work: Workspace, tmp_path: Path
 ) -> None:
     task = task_of(8)
-    config = config_of([bert_folder, roberta_folder], "linear")
-    extract_task(task, ["train", "valid"], config.encoders[:1], work)
-    # 24 rows and the names of 3 labels.
-    with pytest.raises(StoreError, match=rf"27 train texts by {roberta_folder.name}.*fec extract"):
-        ablate([config], task, "valid", tmp_path / "out", work)
-    assert not (tmp_path / "out").exists()
+    configs = [config_of([bert_folder, roberta_folder], head) for head in ("linear", "fusion")]
+    extract_task(task, ["train", "valid"], configs[0].encoders[:1], work)
+    assert len(ablate(configs, task, "valid", tmp_path / "out", work)["combinations"]) == 2 * 3
+    for encoder in (encoder for config in configs for encoder in config.encoders):
+        (report,) = extract_task(task, ["train", "valid"], [encoder], work)
+        assert report.encoded == 0
 
 
 def test_too_many_combinations_are_refused(bert_folder: Path, work: Workspace, tmp_path: Path) -> None:

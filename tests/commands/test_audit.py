@@ -69,6 +69,7 @@ def test_the_data_is_audited_without_any_encoder(task: LoadedTask, work: Workspa
         "labels.csv",
         "duplicates.csv",
         "label_words.csv",
+        "left_out.csv",
     }
     assert not (tmp_path / "store").exists()
 

@@ -1,6 +1,7 @@
 """The predictions of a run as a table that can be graded again from itself."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from fusion_classifier.errors import DataError, UsageError
 from fusion_classifier.evaluation.metrics import score
 from fusion_classifier.evaluation.predictions import SplitPredictions, read_predictions, write_predictions
+from fusion_classifier.tasks.loaded import Place
 
 NAMES = ["joy", "very sad", "Ärger, 😀"]
 
@@ -53,7 +55,9 @@ def test_columns_have_their_types_and_label_order(tmp_path: Path) -> None:
     assert {field.name: field.type for field in schema} == {
         "split": pa.string(),
         "seed": pa.int64(),
+        "file": pa.string(),
         "row": pa.int64(),
+        "line": pa.int64(),
         "text_hash": pa.string(),
         "label": pa.string(),
         "predicted": pa.string(),
@@ -131,7 +135,7 @@ def replaced(table: pa.Table, name: str, values: object) -> pa.Table:
         (lambda t: t.replace_schema_metadata({"labels": '["joy", "Ärger, 😀"]'}), "'very sad' is not among"),
         (lambda t: replaced(t, "seed", pa.array(["x"] * len(t))), "column 'seed' is string, not int64"),
         (lambda t: replaced(t, "label", pa.array([None, *["joy"] * (len(t) - 1)])), "row 0: label is empty"),
-        (lambda t: replaced(t, "row", pa.array([0] * len(t))), "'row' is not 0 to"),
+        (lambda t: replaced(t, "row", pa.array([0] * len(t))), "a row of a file is duplicated"),
         (lambda t: replaced(t, "probabilities", pa.array([[0.5, 0.5]] * len(t))), "not 3 probabilities"),
         (
             lambda t: replaced(t, "probabilities", pa.array([[0.5, float("nan"), 0.5]] * len(t))),
@@ -180,3 +184,13 @@ def test_missing_and_truncated_files_are_errors(tmp_path: Path) -> None:
         path.write_bytes(content[:length])
         with pytest.raises(DataError, match=r"can't be read"):
             read_predictions(path)
+
+
+def test_places_of_the_texts_are_kept(tmp_path: Path) -> None:
+    places = tuple(Place("a.csv", row, row + 2) for row in (3, 8, 9))
+    one = part("test", 3, (0, 1))
+    write_predictions([replace(one, places=places)], NAMES, tmp_path / "p.parquet")
+    assert read_predictions(tmp_path / "p.parquet")["test"].places == places
+    table = pq.read_table(tmp_path / "p.parquet")
+    pq.write_table(table.drop_columns(["file", "line"]), tmp_path / "p.parquet")  # as of earlier versions
+    assert [place.row for place in read_predictions(tmp_path / "p.parquet")["test"].places] == [3, 8, 9]

@@ -82,7 +82,8 @@ def labels_of(folder: Path, cells: list[str], **options: object) -> list[tuple[s
     path = folder / "a.csv"
     quoted = ['"' + cell.replace('"', '""') + '"' for cell in cells]
     path.write_text("text,label\n" + "".join(f"text {i},{cell}\n" for i, cell in enumerate(quoted)), "utf-8")
-    return [row.labels for row in read_labelled(path, TaskConfig(name=str(path), **options))]  # type: ignore[arg-type]
+    config = TaskConfig(name=str(path), **options)  # type: ignore[arg-type]
+    return [row.labels for row in read_labelled(path, config).rows]
 
 
 def test_a_column_may_mix_lists_and_joined_names(tmp_path: Path) -> None:

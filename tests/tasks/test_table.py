@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from fusion_classifier.config import TaskConfig
 from fusion_classifier.errors import DataError, MissingSplitError, UsageError
 from fusion_classifier.tasks.labels import Labelled, label_order, read_label_order, read_label_tree, read_labelled
-from fusion_classifier.tasks.loaded import Split
+from fusion_classifier.tasks.loaded import LeftOut, Place, Split
 from fusion_classifier.tasks.readers import ENDINGS, read_rows, utf8_lines
 from fusion_classifier.tasks.registry import load_task
 from fusion_classifier.tasks.split import hold_out
@@ -68,7 +68,7 @@ def write_parquet(path: Path, **columns: object) -> Path:
 
 
 def labelled(path: Path) -> list[Labelled]:
-    return read_labelled(path, TaskConfig(name=str(path)))
+    return read_labelled(path, TaskConfig(name=str(path))).rows
 
 
 def pairs_of(path: Path) -> Pairs:
@@ -156,7 +156,7 @@ def test_parquet_of_several_batches_numbers_its_rows_through(tmp_path: Path) -> 
     table = pa.table({"text": [f"t{i}" for i in range(count)], "label": ["joy"] * count})
     pq.write_table(table, path, row_group_size=50_000)
     rows = labelled(path)
-    assert [row.place for row in rows] == [f"{path}, row {number}" for number in range(1, count + 1)]
+    assert [row.place for row in rows] == [Place(str(path), number) for number in range(count)]
     assert rows[-1].text == f"t{count - 1}"
 
 
@@ -182,7 +182,7 @@ def test_other_columns_are_carried_and_not_in_the_way(tmp_path: Path) -> None:
 def test_columns_can_have_other_names(tmp_path: Path) -> None:
     path = write_bytes(tmp_path / "a.csv", "text,situation,emotion\nno,yes,joy\n")
     config = TaskConfig(name=str(path), text_column="situation", label_column="emotion")
-    assert [(row.text, row.label) for row in read_labelled(path, config)] == [("yes", "joy")]
+    assert [(row.text, row.label) for row in read_labelled(path, config).rows] == [("yes", "joy")]
 
 
 def test_file_ending_counts_in_any_case(tmp_path: Path) -> None:
@@ -211,7 +211,7 @@ def test_row_of_several_lines_is_named_by_its_first(tmp_path: Path) -> None:
 
 def test_blank_lines_are_no_rows_but_count_as_lines(tmp_path: Path) -> None:
     path = write_bytes(tmp_path / "a.csv", "text,label\n\n\nfine,joy\n\n")
-    assert [row.place for row in labelled(path)] == [f"{path}, line 4"]
+    assert [row.place for row in labelled(path)] == [Place(str(path), 0, 4)]
     path = write_bytes(tmp_path / "a.jsonl", '\n{"text": "fine", "label": "joy"}\n  \n{"text": "", "label": "joy"}\n')
     assert f"{path}, line 4: the text is empty" in message(lambda: labelled(path))
 
@@ -241,8 +241,11 @@ def test_blank_text_is_an_error_that_names_file_row_and_way_out(tmp_path: Path, 
         write_parquet(path, text=["fine", blank], label=["joy", "joy"])
     else:
         write_csv(path, [("fine", "joy"), (blank, "joy")], delimiter="\t" if kind == "tsv" else ",")
-    where = "row 2" if kind == "parquet" else "line 2" if kind == "jsonl" else "line 3"
-    assert message(lambda: labelled(path)) == f"{path}, {where}: the text is empty; fix or remove the row"
+    where = "row 1" if kind == "parquet" else "line 2" if kind == "jsonl" else "line 3"
+    assert message(lambda: labelled(path)) == (
+        f"{path}, {where}: the text is empty; fix or remove the row, "
+        "or leave out rows without a text or label by `skip_empty`"
+    )
 
 
 @pytest.mark.parametrize("value", [None, 3, 2.5, True, ["a"], {"a": 1}, float("nan")])
@@ -255,9 +258,9 @@ def test_jsonl_text_that_is_no_string_is_an_error(tmp_path: Path, value: object)
 
 def test_parquet_null_and_binary_text_are_errors(tmp_path: Path) -> None:
     path = write_parquet(tmp_path / "null.parquet", text=["fine", None], label=["joy", "joy"])
-    assert message(lambda: labelled(path)).startswith(f"{path}, row 2: the text is None, not a string")
+    assert message(lambda: labelled(path)).startswith(f"{path}, row 1: the text is None, not a string")
     path = write_parquet(tmp_path / "binary.parquet", text=[b"fine"], label=["joy"])
-    assert message(lambda: labelled(path)).startswith(f"{path}, row 1: the text is b'fine', not a string")
+    assert message(lambda: labelled(path)).startswith(f"{path}, row 0: the text is b'fine', not a string")
 
 
 @pytest.mark.parametrize("value", [None, "", "  ", float("nan"), [1], {"a": 1}])
@@ -269,7 +272,7 @@ def test_missing_label_is_an_error(tmp_path: Path, value: object) -> None:
 
 def test_binary_label_is_an_error_not_its_python_notation(tmp_path: Path) -> None:
     path = write_parquet(tmp_path / "a.parquet", text=["fine"], label=[b"joy"])
-    assert message(lambda: labelled(path)).startswith(f"{path}, row 1: the label is b'joy'")
+    assert message(lambda: labelled(path)).startswith(f"{path}, row 0: the label is b'joy'")
 
 
 @pytest.mark.parametrize("field", ["text", "label"])
@@ -491,7 +494,7 @@ def test_integer_labels_are_numbers(tmp_path: Path) -> None:
 
 
 def rows_of(*labels: str) -> list[Labelled]:
-    return [Labelled(f"a.csv, line {number}", "text", label) for number, label in enumerate(labels, start=2)]
+    return [Labelled(Place("a.csv", row, row + 2), "text", label) for row, label in enumerate(labels)]
 
 
 def test_numbers_are_ordered_by_size_names_by_alphabet() -> None:
@@ -512,20 +515,56 @@ def test_numbers_beyond_pythons_digit_limit_are_labels() -> None:
 
 
 def test_label_is_a_name_or_its_index(tmp_path: Path) -> None:
-    split = to_split(rows_of("joy", "0", "1", "anger"), ("joy", "anger"))
+    names = ("joy", "anger")
+    split = to_split(rows_of("joy", "0", "1", "anger"), names, names)
     assert split.labels == (0, 0, 1, 1)
+    assert to_split(rows_of("0", "1"), names, ("anger", "joy")).labels == (1, 0)  # another order of the numbers
 
 
 def test_where_a_name_is_a_number_no_label_is_an_index(tmp_path: Path) -> None:
     """Labels 1 to 3: 1 is the first, not the second, and 0 is none."""
-    assert to_split(rows_of("1", "3"), ("1", "2", "3")).labels == (0, 2)
+    assert to_split(rows_of("1", "3"), ("1", "2", "3"), ("1", "2", "3")).labels == (0, 2)
     assert "unknown label '0'" in message(lambda: to_split(rows_of("0"), ("1", "2", "3")))
 
 
 @pytest.mark.parametrize("label", ["2", "-1", "Joy", "01", "joy ful"])
 def test_unknown_label_is_an_error_with_the_known_ones(tmp_path: Path, label: str) -> None:
-    said = message(lambda: to_split(rows_of("joy", label), ("joy", "anger")))
-    assert said == f"a.csv, line 3: unknown label {label!r} (the 2 known ones: joy, anger)"
+    said = message(lambda: to_split(rows_of("joy", label), ("joy", "anger"), ("joy", "anger")))
+    assert said == (
+        f"a.csv, line 3: unknown label {label!r} (the 2 known ones: joy, anger); "
+        "correct them, or leave out such rows (`unknown_labels` skip)"
+    )
+
+
+def test_all_unknown_labels_are_in_one_message() -> None:
+    said = message(lambda: to_split(rows_of("joy", "fear", "pride", "fear"), ("joy", "anger")))
+    assert said.startswith("a.csv, line 3: unknown label 'fear'; in all 3 rows have one: 'fear' (2), 'pride' (1)")
+
+
+def test_unknown_labels_can_be_left_out(tmp_path: Path) -> None:
+    folder = write_splits(tmp_path / "d", train=TRAIN, valid=VALID, test=[*TEST, ("strange", "fear")])
+    task = load_table(folder, TaskConfig(name="d", unknown_labels="skip"))
+    assert task.split("test").texts == ("test one",)
+    place = Place(str(folder / "test.csv"), 1, 3)
+    assert task.left_out == (LeftOut(place, "unknown label 'fear'"),)
+    assert task.notes == (f"{folder / 'test.csv'}: 1 rows were left out (line 3): unknown label 'fear' (1)",)
+
+
+def test_numbers_whose_order_nothing_says_are_refused(tmp_path: Path) -> None:
+    """Names in train, numbers in test: their order is the author's, not the alphabet's."""
+    folder = write_splits(
+        tmp_path / "d",
+        train=TRAIN,
+        valid=VALID,
+        test=[(text, "0" if label == "joy" else "1") for text, label in TEST],
+    )
+    said = message(lambda: load_table(folder))
+    assert said.startswith(f"{folder / 'test.csv'}, line 2: unknown label '0'")
+    assert "nothing says which number is which label; a label2idx.txt" in said
+    write_bytes(folder / "label2idx.txt", "joy 0\nanger 1\n")
+    assert [load_table(folder).labels[i] for i in load_table(folder).split("test").labels] == [
+        label for _, label in TEST
+    ]
 
 
 def test_unknown_label_does_not_list_a_hundred_others(tmp_path: Path) -> None:
@@ -533,7 +572,7 @@ def test_unknown_label_does_not_list_a_hundred_others(tmp_path: Path) -> None:
     said = message(lambda: to_split(rows_of("x"), names))
     assert "the 100 known ones: l000" in said
     assert "l008" not in said
-    assert said.endswith(", …)")
+    assert ", …); correct them" in said
 
 
 def test_unknown_label_in_valid_is_an_error_with_file_and_row(tmp_path: Path) -> None:
@@ -773,3 +812,72 @@ def test_what_is_no_csv_is_named(content: bytes, said: str, tmp_path: Path) -> N
     path.write_bytes(content)
     with pytest.raises(DataError, match=said):
         load_task(TaskConfig(name=str(path)))
+
+
+# Rows without a text or label, and where rows were read.
+
+
+def test_all_rows_that_cannot_be_used_are_in_one_message(tmp_path: Path) -> None:
+    rows = [("fine", "joy"), ("", "joy"), ("well", "nan"), (" ", "joy"), ("ok", "joy"), *[("", "joy")] * 30]
+    path = write_csv(tmp_path / "a.csv", rows)
+    said = message(lambda: labelled(path))
+    assert said.startswith(f"{path}: 33 rows can't be used: the text is empty (lines 3, 5, 7, 8, ")
+    assert "; the label is 'nan' (line 4); and 13 more; fix or remove the row, give a name" in said
+    assert said.endswith(", or leave out rows without a text or label by `skip_empty`")
+
+
+def test_rows_without_a_text_or_label_can_be_left_out(tmp_path: Path) -> None:
+    rows = [*TRAIN, ("", "joy"), ("no label", "")]
+    path = write_csv(tmp_path / "a.csv", rows)
+    task = load_table(path, TaskConfig(name="a", skip_empty=True))
+    assert sum(map(len, task.splits.values())) == len(TRAIN)
+    first, second = (Place(str(path), row, row + 2) for row in (len(TRAIN), len(TRAIN) + 1))
+    assert task.left_out == (LeftOut(first, "the text is empty"), LeftOut(second, "the label is ''"))
+    assert f"2 rows were left out (lines {first.line}, {second.line}): the text is empty (1)" in task.notes[0]
+
+
+def test_leaving_out_does_not_cover_other_faults(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "a.jsonl", [{"text": None, "label": "joy"}, {"text": 3, "label": "joy"}])
+    config = TaskConfig(name="a", skip_empty=True)
+    assert message(lambda: read_labelled(path, config)).startswith(f"{path}, line 2: the text is 3, not a string")
+
+
+def test_file_with_nothing_left_is_an_error(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "a.csv", [("", "joy")])
+    config = TaskConfig(name="a", skip_empty=True)
+    assert message(lambda: read_labelled(path, config)) == f"{path}: has no rows with a text and a label"
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_every_row_keeps_its_place_in_the_file(tmp_path: Path, kind: str) -> None:
+    """Through split, limit and the rows that are left out."""
+    rows = [(f"text {i}" if i % 7 else "", "joy" if i % 2 else "anger") for i in range(200)]
+    path = tmp_path / f"a.{kind}"
+    if kind == "csv":
+        write_csv(path, rows)
+    elif kind == "jsonl":
+        write_jsonl(path, [{"text": text, "label": label} for text, label in rows])
+    else:
+        write_parquet(path, text=[text for text, _ in rows], label=[label for _, label in rows])
+    task = load_task(TaskConfig(name=str(path), skip_empty=True, limit=100))
+    for part in task.splits.values():
+        for text, place in zip(part.texts, part.places, strict=True):
+            assert rows[place.row][0] == text
+            assert place.file == str(path)
+            assert place.line == {"csv": place.row + 2, "jsonl": place.row + 1, "parquet": None}[kind]
+
+
+def test_a_file_to_evaluate_is_one_split_in_the_order_of_the_known_labels(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "new.csv", [(f"text {i}", "joy") for i in range(50)])
+    task = load_table(path, known=("anger", "fear", "joy"))
+    assert {name: len(part) for name, part in task.splits.items()} == {"test": 50}
+    assert (task.labels, set(task.split("test").labels)) == (("anger", "fear", "joy"), {2})
+    assert "unknown label 'joy'" in message(lambda: load_table(path, known=("anger", "fear")))
+
+
+def test_a_folder_to_evaluate_keeps_its_own_numbers(tmp_path: Path) -> None:
+    folder = write_splits(tmp_path / "d", train=TRAIN, test=[("a", "0"), ("b", "1")])
+    write_bytes(folder / "label2idx.txt", "joy 0\nanger 1\n")
+    task = load_table(folder, known=("anger", "joy"))
+    assert list(task.splits) == ["train", "test"]  # nothing is held out
+    assert task.split("test").labels == (1, 0)

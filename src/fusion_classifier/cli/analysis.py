@@ -63,9 +63,10 @@ def audit_(
 ) -> None:
     """Search a task's data for duplicates, rare labels, long texts, label names in texts and doubtful labels.
 
-    Tables are printed; CSV files and audit.json are written.
+    Rows without a text or label, or with a label that training does not have, are listed. Tables are printed; CSV
+    files and audit.json are written.
     """
-    loaded, _ = load(options.task(task))
+    loaded, _ = load(options.task(task).model_copy(update={"skip_empty": True, "unknown_labels": "skip"}))
     # Without features and without --encoder no model's files are needed.
     configs = options.encoders("pooled") if label_errors or options.encoder else ()
     from fusion_classifier.cli import tables

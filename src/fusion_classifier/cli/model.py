@@ -65,7 +65,8 @@ def predict_(
         option("Share of known texts that --reject-unknown may reject by mistake. Default: 0.05.", min=0, max=1),
     ] = None,
     out: Annotated[
-        Path | None, option("Write texts and answers of --file to a .csv, .jsonl or .parquet.", metavar="FILE")
+        Path | None,
+        option("Write the rows of --file and their answers to a .csv, .jsonl or .parquet.", metavar="FILE"),
     ] = None,
     as_json: Annotated[bool, option("Lines of JSON also on a terminal.", "--json")] = False,
     encoder: EncoderPaths = None,
@@ -74,7 +75,8 @@ def predict_(
 ) -> None:
     """Classify texts.
 
-    Answers are bars on a terminal, else a line of JSON per text as transformers' pipeline gives it, or a file.
+    Answers are bars on a terminal, else a line of JSON per text, or a file: all columns of --file, then label and
+    score; with --top-k label_1, score_1, label_2, …; null where a text is missing.
     """
     paths, ray = encoder_paths(encoder), engine.ray(device)
     from fusion_classifier.cli.words import model_and_texts
@@ -87,7 +89,7 @@ def predict_(
         if file is None or texts:
             raise UsageError("--out: goes with --file and without further texts")
         count = predictions.to_file(file, out, text_column, progress(), ray)
-        typer.echo(f"{out}: {count:,} texts")
+        typer.echo(f"{out}: {count:,} rows")
     elif ray is not None:
         raise UsageError("--engine ray: goes with --file and --out")
     elif texts and file is None and not as_json and sys.stdout.isatty():

@@ -27,9 +27,8 @@ from fusion_classifier.cli.options import (
     option,
     reads,
 )
-from fusion_classifier.config import DEFAULT_HEAD, TaskConfig
+from fusion_classifier.config import DEFAULT_HEAD
 from fusion_classifier.errors import UsageError
-from fusion_classifier.support.validation import checked
 
 if TYPE_CHECKING:
     from fusion_classifier.features.extract import ExtractionReport
@@ -173,16 +172,17 @@ def evaluate_(
     place: PlaceOptions,
     as_json: Json = False,
 ) -> None:
-    """Measure a trained run or model on a split."""
+    """Measure a trained run or model on a split, or on all rows of a file given by --task.
+
+    The file may have some of the labels only; its columns are those of the run's data unless given.
+    """
     paths = encoder_paths(encoder)
     from fusion_classifier.classifier.models import find_run_or_model
     from fusion_classifier.cli import tables
-    from fusion_classifier.runs.evaluate import evaluate_saved, saved_task
+    from fusion_classifier.runs.evaluate import evaluate_saved, evaluated_task
 
     folder = find_run_or_model(run_or_model)
-    trained_on = saved_task(folder).model_dump() if task is None else {"name": task}
-    config = checked(TaskConfig, trained_on | data)
-    figures = evaluate_saved(folder, split, config, paths, place.workspace())
+    figures = evaluate_saved(folder, split, evaluated_task(folder, task, data), paths, place.workspace())
     answer(figures, as_json, lambda: tables.print_evaluation(figures))
 
 
@@ -199,7 +199,7 @@ def ablate_(
 ) -> None:
     """Train every subset of encoders under each head (--head A,B) and print what each encoder adds.
 
-    Works on the store alone: first fec extract with the same encoders.
+    Features that the store lacks are extracted first.
     """
     task_config = options.task(task)
     if task_config.cross_validate:

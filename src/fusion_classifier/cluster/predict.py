@@ -16,7 +16,7 @@ from fusion_classifier.classifier.prediction import CHUNK_TEXTS, TextPredictor
 from fusion_classifier.cluster.pool import RayEngine, changed, connected
 from fusion_classifier.cluster.worker import Worker, rows_of
 from fusion_classifier.support.files import user_path
-from fusion_classifier.tasks.readers import texts_of
+from fusion_classifier.tasks.readers import given_rows
 
 # Ray is imported within `connected`, which sets what Ray reads then.
 # ruff: noqa: PLC0415
@@ -77,7 +77,7 @@ def _texts(file: Path, text_column: str) -> Any:
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     def blocks() -> Iterator[pa.Table]:
-        texts = texts_of(file, text_column)
+        texts = (text for _, text in given_rows(file, text_column) if text is not None)
         while part := list(islice(texts, CHUNK_TEXTS)):
             yield pa.table({"text": pa.array(part, pa.string())})
 

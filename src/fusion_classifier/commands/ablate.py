@@ -6,7 +6,7 @@ An ablation folder contains
     ablation.png           accuracy by combination
     <head>/<encoders>/     one run folder per combination; finished ones are not trained again
 
-Features come from the store alone; no encoder is loaded. Each encoder is judged by what is lost without it: all
+Features that the store lacks are extracted. Each encoder is judged by what is lost without it: all
 encoders against all but that one, by a paired bootstrap over the evaluated texts. The best single encoder is the one
 with the highest accuracy on validation, whichever split is evaluated.
 """
@@ -31,7 +31,7 @@ from fusion_classifier.evaluation.significance import differences
 from fusion_classifier.evaluation.warnings import at_chance
 from fusion_classifier.runs.context import Workspace
 from fusion_classifier.runs.evaluate import evaluate_split
-from fusion_classifier.runs.features import features_missing
+from fusion_classifier.runs.features import extract_task
 from fusion_classifier.runs.pipeline import train_task
 from fusion_classifier.support.files import atomic_file, write_atomic
 from fusion_classifier.tasks.loaded import LoadedTask
@@ -72,7 +72,8 @@ def ablate(configs: Sequence[RunConfig], task: LoadedTask, split: str, out: Path
             f"{count} combinations of encoders and heads are more than {MOST_COMBINATIONS}; give fewer `encoders`"
         )
     texts = len(task.split(split))
-    features_missing(task, ["train", "valid", split], [e for config in configs for e in config.encoders], work)
+    encoders = dict.fromkeys(encoder for config in configs for encoder in config.encoders)
+    extract_task(task, list(dict.fromkeys(["train", "valid", split])), list(encoders), work)
     found, added = [], []
     for config in configs:
         parts: dict[Names, SplitPredictions] = {}

@@ -6,6 +6,7 @@ An audit folder contains
     labels.csv         rows of each label by split
     duplicates.csv     rows whose text is duplicated, group by group
     label_words.csv    how often texts contain the names of labels
+    left_out.csv       rows without a text or label, and what is wrong with them
     label_issues.csv   rows whose label is doubtful, worst first, to be looked at by a person
 
 Texts are unchanged in the CSV files, so that they can be found in the data again.
@@ -18,6 +19,7 @@ import json
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -33,12 +35,14 @@ from fusion_classifier.features.extract import read_features
 from fusion_classifier.runs.context import Workspace
 from fusion_classifier.runs.features import extract_task
 from fusion_classifier.support.files import user_path, write_atomic
-from fusion_classifier.tasks.loaded import LoadedTask
+from fusion_classifier.tasks.label_doubts import label_doubts
+from fusion_classifier.tasks.loaded import LeftOut, LoadedTask
 from fusion_classifier.tasks.normalize import same_key
 from fusion_classifier.tasks.quality import data_quality, label_indices, measure_lengths
 
 AUDIT_FILE = "audit.json"
 ISSUES_FILE = "label_issues.csv"
+PLACE = ("file", "row", "line")  # columns
 # Never test: nothing may be chosen or fixed by looking at its labels.
 ISSUE_SPLITS = ("train", "valid")
 FOLDS = 5
@@ -72,7 +76,7 @@ def audit(
         UsageError: `out` is a folder of something else.
     """
     _check_folder(out)
-    notes = list(task.notes)
+    notes = [*task.notes, *(f"{doubt}." for doubt in label_doubts(task))]
     with work.progress.bar("reading texts and labels", total=None):
         quality, copies = data_quality(task)
     tokens = {}
@@ -101,10 +105,11 @@ def audit(
         "tokens": tokens,
         **quality,
         "label_errors": found,
+        "left_out": len(task.left_out),
         "notes": notes,
     }
     figures["duplicates"]["rows_in_file"] = len(copies)
-    _write(out, figures, copies, issues)
+    _write(out, figures, copies, issues, task.left_out)
     return figures
 
 
@@ -179,7 +184,8 @@ def find_label_errors(
     issues: list[dict[str, Any]] = []
     for i in doubtful:
         split, row = rows[chosen[i]]
-        issue = {"split": split, "row": row, "text": texts[chosen[i]], "given": names[number[i]]}
+        place = asdict(task.splits[split].places[row])
+        issue = {"split": split, **place, "text": texts[chosen[i]], "given": names[number[i]]}
         issues.append(issue | _suggestion(names, probabilities[i], float(quality[i])))
     by_label = Counter(issue["given"] for issue in issues)
     pairs = Counter((issue["given"], issue["suggested"]) for issue in issues)
@@ -253,21 +259,27 @@ def _doubtful(labels: np.ndarray, probabilities: np.ndarray) -> tuple[list[int],
 
 
 def _write(
-    out: Path, figures: dict[str, Any], copies: list[dict[str, Any]], issues: list[dict[str, Any]] | None
+    out: Path,
+    figures: dict[str, Any],
+    copies: list[dict[str, Any]],
+    issues: list[dict[str, Any]] | None,
+    left_out: Sequence[LeftOut],
 ) -> None:
     # First: it makes the folder an audit's, so that an audit that was stopped here can be repeated.
     write_atomic(out / AUDIT_FILE, json.dumps(figures, indent=2, ensure_ascii=False) + "\n")
     counts = figures["labels"]["rows"].items()
     _write_csv(out / "labels.csv", ["label", *figures["splits"]], ([label, *n.values()] for label, n in counts))
-    header = ["group", "exact", "labels_differ", "split", "row", "label", "text"]
+    header = ["group", "exact", "labels_differ", "split", *PLACE, "label", "text"]
     _write_csv(out / "duplicates.csv", header, ([copy[key] for key in header] for copy in copies))
     words = (list(word.values()) for word in figures["label_words"]["by_label"])
     _write_csv(out / "label_words.csv", ["label", "rows", "rows_with_its_name", "texts_with_its_name"], words)
+    rows = ([*asdict(one.place).values(), one.problem] for one in left_out)
+    _write_csv(out / "left_out.csv", [*PLACE, "problem"], rows)
     if issues is None:
         (out / ISSUES_FILE).unlink(missing_ok=True)  # that of an earlier audit
     else:
         labels = [f"p({label})" for label in figures["label_errors"]["by_label"]]
-        header = ["split", "row", "text", "given", "suggested", "quality", *labels]
+        header = ["split", *PLACE, "text", "given", "suggested", "quality", *labels]
         _write_csv(out / ISSUES_FILE, header, ([issue[key] for key in header] for issue in issues))
 
 

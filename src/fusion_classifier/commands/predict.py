@@ -1,21 +1,13 @@
-"""Predictions as lines of JSON, as rows for a person, or as a file with the texts.
+"""Predictions as lines of JSON, as rows for a person, or as a file.
 
-A line is what transformers' text-classification pipeline returns: without `top_k` one object per text,
-`{"label": …, "score": …}`; with it a list of the K best. A multi-label model answers with the list of the labels it
-gives. Where the best probability is below `abstain` the label is null. A file has the text, `label` and `score`, or
-lists of these.
-
-With `reject_unknown` each object, or row of a file, also has `unknown` (true or false) and `unknown_score`. Where a
-text seems to belong to no class `unknown` is true and the label null; the score is that of the best label.
-
-Texts are read, encoded and written in blocks, so that memory does not grow with their number.
+A line, or a row of a file, has all columns of the given row and the answer's (commands/answers.py); a text that is
+given by itself is the column `text`. Rows are in the order of the input. Texts are read, encoded and written in
+blocks, so that memory does not grow with their number.
 """
 
-import csv
-import json
 import sys
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import chain, tee
 from pathlib import Path
@@ -25,23 +17,65 @@ import numpy as np
 
 from fusion_classifier.classifier.explanation import Explanation
 from fusion_classifier.classifier.prediction import TextPredictor
+from fusion_classifier.commands.answers import Answers, beside
+from fusion_classifier.commands.prediction_file import as_line, check_out, writer
 from fusion_classifier.config import Device
 from fusion_classifier.errors import DataError, UsageError
 from fusion_classifier.support.files import atomic_file
 from fusion_classifier.support.progress import Progress
-from fusion_classifier.tasks.readers import checked_text, texts_of
-from fusion_classifier.training.decision import Decision
+from fusion_classifier.tasks.readers import given_columns, given_rows, given_text
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from fusion_classifier.cluster.pool import RayEngine
 
-# pyarrow and Ray are imported where they are used: one text from the command line needs neither.
+# Ray is imported where it is used: one text from the command line does not need it.
 # ruff: noqa: PLC0415
 
-OUT_ENDINGS = (".csv", ".jsonl", ".parquet")
-PARQUET_ROWS = 16384  # per row group
-Write = Callable[[list[dict[str, Any]]], None]
 Part = tuple[np.ndarray, np.ndarray]  # probabilities (n, C) and unknown scores (n,) of some texts
+Given = tuple[Mapping[str, Any], str | None]  # a row and its text, None if it is missing
+
+
+@dataclass(frozen=True)
+class GivenFile:
+    """A file of texts that was read to its end, so that a fault in it is found before a model is loaded.
+
+    Attributes:
+        columns: Its columns with their types in Parquet; None: those of their values.
+        count: Number of rows. None: standard input, which is read once.
+        missing: Number of rows without a text.
+    """
+
+    path: Path
+    text_column: str
+    columns: Mapping[str, "pa.DataType | None"]
+    count: int | None
+    missing: int = 0
+
+    @classmethod
+    def read(cls, path: Path, text_column: str) -> "GivenFile":
+        """Read a file.
+
+        Raises:
+            DataError: The file can't be read, or a text is no string.
+        """
+        if str(path) == "-":
+            return cls(path, "text", {"text": None}, None)
+        columns, count, missing = given_columns(path), 0, 0
+        for values, text in given_rows(path, text_column):
+            count, missing = count + 1, missing + (text is None)
+            columns |= dict.fromkeys(name for name in values if name not in columns)
+        return cls(path, text_column, columns, count, missing)
+
+    def rows(self) -> Iterator[Given]:
+        """The rows and their texts."""
+        if self.count is not None:
+            yield from given_rows(self.path, self.text_column)
+            return
+        for number, line in enumerate(sys.stdin, start=1):
+            text = line.rstrip("\n")
+            yield {"text": text}, given_text(text, f"standard input, line {number}")
 
 
 @dataclass(frozen=True)
@@ -96,54 +130,68 @@ class Predictions:
         if not texts and file is None:
             raise UsageError("give one or more texts, or `file`")
         _check_given(texts)
-        from_file: Iterator[str] = iter(()) if file is None else _checked_file(file, text_column)[1]
+        read = None if file is None else GivenFile.read(file, text_column)
         classifier = self._load()
         answers = self._answers(classifier)
-        for part in self._stream(classifier, chain(texts, from_file)):
-            for row, score in zip(*part, strict=True):
-                yield json.dumps(answers.of(row, score), ensure_ascii=False)
+        names = self._names(answers, read)
+        rows: Iterator[Given] = chain(({"text": text}, text) for text in texts)
+        if read is not None:
+            rows = chain(rows, read.rows())
+        for_rows, encoded = tee(rows)  # never further apart than a block
+        stream = self._stream(classifier, (text for _, text in encoded if text is not None))
+        for part in _answered(for_rows, stream, answers, names):
+            yield from map(as_line, part)
 
     def to_file(
         self, file: Path, out: Path, text_column: str, progress: Progress, ray: "RayEngine | None" = None
     ) -> int:
-        """Write the texts of a file with their predictions as CSV, JSONL or Parquet; the number of texts.
+        """Write the rows of a file with their predictions as CSV, JSONL or Parquet; the number of rows.
 
         The file is written whole or not at all; an earlier one is replaced.
 
         Raises:
-            UsageError: A place or an ending that can't be written, or lists of labels as CSV.
+            UsageError: A place or an ending that can't be written.
             FecError: The texts or the model can't be used.
         """
-        _check_out(out, file)
-        count, texts = _checked_file(file, text_column)
+        check_out(out, file)
+        read = GivenFile.read(file, text_column)
         classifier = self._load()
-        lists = self.top_k is not None or classifier.config_.decision.multilabel
-        if lists and out.suffix.lower() == ".csv":
-            raise UsageError(f"`out`: several labels per text don't fit into {out}; end it in .jsonl or .parquet")
+        answers = self._answers(classifier)
+        names = self._names(answers, read)
+        rows, encoded = tee(read.rows()) if ray is None else (read.rows(), iter(()))
         stream: Generator[Part]
         if ray is None:
-            kept, encoded = tee(texts)  # never further apart than a block
-            stream = self._stream(classifier, encoded)
+            stream = self._stream(classifier, (text for _, text in encoded if text is not None))
         else:
-            if count is None:
+            if read.count is None:
                 raise UsageError("Ray's workers can't read the standard input of this process; give a file")
             from fusion_classifier.cluster.predict import predict_ray
 
             scored = self.reject_unknown is not None
-            kept, stream = texts, predict_ray(self.model, file, text_column, self.encoder_paths, ray, scored=scored)
-        answers = self._answers(classifier)
-        columns = answers.columns(lists=lists)
-        key, done = text_key(text_column, columns), 0
+            stream = predict_ray(self.model, file, text_column, self.encoder_paths, ray, scored=scored)
+        columns, done = {names[name]: kind for name, kind in answers.columns().items()}, 0
         # The stream is closed when writing fails, too: Ray's workers must not wait for a reader that is gone.
-        with closing(stream), progress.bar("predicting", total=count) as bar, atomic_file(out) as temporary:
-            with writer(temporary, key, columns) as write:
-                for part in stream:
-                    rows = [flat(answers.of(row, score)) for row, score in zip(*part, strict=True)]
-                    write([{key: next(kept)} | row for row in rows])
-                    done += len(rows)
-                    bar.advance(len(rows))
+        with closing(stream), progress.bar("predicting", total=read.count) as bar, atomic_file(out) as temporary:
+            with writer(temporary, read.columns, columns) as write:
+                for part in _answered(rows, stream, answers, names):
+                    write(part)
+                    done += len(part)
+                    bar.advance(len(part))
             bar.finish()
         return done
+
+    def _names(self, answers: Answers, read: GivenFile | None) -> dict[str, str]:
+        """The names of the answers' columns beside those of a file."""
+        columns = list(answers.columns())
+        if read is None:
+            return beside(columns, ())
+        if read.missing:
+            self.say(f"{read.path}: {read.missing:,} rows have no text; their answers are null")
+        names = beside(columns, list(read.columns))
+        if columns[0] != names[columns[0]]:
+            taken = ", ".join(name for name in columns if name in read.columns)
+            self.say(f"{read.path}: has {taken} itself; the answers are in {', '.join(names.values())}")
+        return names
 
     def _load(self) -> TextPredictor:
         classifier = TextPredictor.from_pretrained(self.model, device=self.device, encoder_paths=self.encoder_paths)
@@ -167,45 +215,6 @@ class Predictions:
             return
         for probabilities in classifier.predict_proba_stream(texts):
             yield probabilities, np.zeros(len(probabilities), np.float32)
-
-
-@dataclass(frozen=True)
-class Answers:
-    """What is answered for probabilities and unknown scores; the attributes are those of `Predictions`.
-
-    Attributes:
-        threshold: Unknown score above which a text is rejected. None: that is not asked for.
-    """
-
-    names: Sequence[str]
-    decision: Decision
-    top_k: int | None = None
-    abstain: float | None = None
-    threshold: float | None = None
-
-    def is_unknown(self, score: float) -> bool:
-        """Whether a text with this unknown score is rejected."""
-        return self.threshold is not None and bool(score > self.threshold)
-
-    def of(self, row: np.ndarray, score: float = 0.0) -> Any:
-        """The answer for a text with the probabilities `row`, (C,), and this unknown score."""
-        answer = as_pipeline(row, self.names, self.decision, self.top_k, self.abstain)
-        if self.threshold is None:
-            return answer
-        unknown = self.is_unknown(score)
-        found = {"unknown": unknown, "unknown_score": float(score)}
-        answers: list[dict[str, object]] = answer if isinstance(answer, list) else [answer]
-        if unknown:
-            answers = [{"label": None, "score": float(row.max())}]
-        answers = [one | found for one in answers]
-        return answers if isinstance(answer, list) else answers[0]
-
-    def columns(self, *, lists: bool) -> dict[str, str]:
-        """Columns of an answer in a file, as `flat` makes them, with their types in Parquet."""
-        kinds = (
-            {"labels": "list<string>", "scores": "list<float>"} if lists else {"label": "string", "score": "float"}
-        )
-        return kinds | ({} if self.threshold is None else {"unknown": "bool", "unknown_score": "float"})
 
 
 def explain_text(
@@ -235,97 +244,18 @@ def _check_given(texts: Sequence[str]) -> None:
             raise DataError(f"text {position} is empty")
 
 
-def _check_out(out: Path, file: Path) -> None:
-    if out.suffix.lower() not in OUT_ENDINGS:
-        raise UsageError(f"`out`: {out} must end in {', '.join(OUT_ENDINGS[:-1])} or {OUT_ENDINGS[-1]}")
-    if out.is_dir():
-        raise UsageError(f"`out`: {out} is a folder; give a file")
-    if out.exists() and file.exists() and out.samefile(file):
-        raise UsageError(f"`out`: {out} is the file with the texts; choose another name")
-
-
-def _checked_file(path: Path, text_column: str) -> tuple[int | None, Iterator[str]]:
-    """The number of texts in a file, None for standard input, and the texts one by one.
-
-    A file is first read to its end, so that an error in it is reported before the models are loaded.
-    """
-    if str(path) == "-":
-        lines = enumerate(sys.stdin, start=1)
-        return None, (checked_text(line.rstrip("\n"), f"standard input, line {n}") for n, line in lines)
-    return sum(1 for _ in texts_of(path, text_column)), texts_of(path, text_column)
-
-
-def as_pipeline(
-    row: np.ndarray, names: Sequence[str], decision: Decision, top_k: int | None, abstain: float | None
-) -> Any:
-    """The answer for one text with the probabilities `row`, (C,); see the module's docstring."""
-    order = np.argsort(-decision.ranks_by(row), kind="stable")
-    if top_k is None and decision.multilabel:
-        given = decision.labels(row[None])[0]
-        return [{"label": names[i], "score": float(row[i])} for i in order if given[i]]
-    answers: list[dict[str, object]] = [{"label": names[i], "score": float(row[i])} for i in order[: top_k or 1]]
-    if abstain is not None and row[order[0]] < abstain:
-        answers = [{"label": None, "score": float(row[order[0]])}]
-    return answers if top_k else answers[0]
-
-
-def flat(answer: Any) -> dict[str, object]:
-    """An answer as columns."""
-    if isinstance(answer, dict):
-        return answer
-    several = {"labels": [one["label"] for one in answer], "scores": [one["score"] for one in answer]}
-    return several | {name: answer[0][name] for name in ("unknown", "unknown_score") if answer and name in answer[0]}
-
-
-def text_key(text_column: str, columns: Collection[str] = ()) -> str:
-    """The name of the texts' column beside the answers' `columns`, different from theirs."""
-    return text_column if text_column not in ("label", "score", "labels", "scores", *columns) else "text"
-
-
-@contextmanager
-def writer(path: Path, key: str, columns: Mapping[str, str]) -> Iterator[Write]:
-    """A function that writes rows into a new file, whose ending says the format.
-
-    Args:
-        path: The file.
-        key: Name of the texts' column.
-        columns: The answers' columns, with their types.
-    """
-    ending = path.suffix.lower()
-    if ending == ".parquet":
-        with _parquet_writer(path, key, columns) as write:
-            yield write
-    elif ending == ".csv":
-        with path.open("w", encoding="utf-8", newline="") as file:
-            rows = csv.DictWriter(file, [key, *columns])
-            rows.writeheader()
-            yield lambda given: rows.writerows(map(_in_csv, given))
-    else:
-        with path.open("w", encoding="utf-8", newline="\n") as file:
-            yield lambda rows: file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-
-
-def _in_csv(row: dict[str, Any]) -> dict[str, Any]:
-    """A row with true and false as JSON has them."""
-    return {name: str(value).lower() if isinstance(value, bool) else value for name, value in row.items()}
-
-
-@contextmanager
-def _parquet_writer(path: Path, key: str, columns: Mapping[str, str]) -> Iterator[Write]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    kinds = {"string": pa.string(), "float": pa.float32(), "bool": pa.bool_()}
-    kinds |= {f"list<{name}>": pa.list_(kind) for name, kind in kinds.items()}
-    schema = pa.schema({key: pa.string()} | {name: kinds[kind] for name, kind in columns.items()})
-    waiting: list[dict[str, Any]] = []
-    with pq.ParquetWriter(path, schema) as parquet:
-
-        def write(rows: list[dict[str, Any]], least: int = PARQUET_ROWS) -> None:
-            waiting.extend(rows)
-            if len(waiting) >= least:
-                parquet.write_table(pa.Table.from_pylist(waiting, schema))
-                waiting.clear()
-
-        yield write
-        write([], least=1)
+def _answered(
+    rows: Iterator[Given], stream: Iterable[Part], answers: Answers, names: Mapping[str, str]
+) -> Iterator[list[dict[str, Any]]]:
+    """The rows with their answers, in order, in parts."""
+    nothing = {names[name]: value for name, value in answers.missing().items()}
+    for part in stream:
+        found: list[dict[str, Any]] = []
+        for row, score in zip(*part, strict=True):
+            for values, text in rows:
+                if text is not None:
+                    found.append({**values, **{names[k]: v for k, v in answers.of(row, score).items()}})
+                    break
+                found.append({**values, **nothing})
+        yield found
+    yield [{**values, **nothing} for values, _ in rows]

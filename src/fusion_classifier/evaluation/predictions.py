@@ -1,6 +1,7 @@
 """Predictions of a run as a Parquet table, one row per text and seed.
 
-split, seed, row       place of the text
+split, seed
+file, row, line        where the text was read: row from 0, as pandas counts, line from 1 (null in Parquet)
 text_hash              32 hexadecimal digits, the store's name of the text (the text itself is not stored)
 label, predicted       label names; in a multi-label task lists of names
 probabilities          list of C floats, in the order of the metadata field `labels` (JSON)
@@ -9,6 +10,7 @@ probabilities          list of C floats, in the order of the metadata field `lab
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
@@ -18,18 +20,24 @@ import pyarrow.parquet as pq
 
 from fusion_classifier.errors import DataError, UsageError, reason
 from fusion_classifier.support.parquet import read_whole
+from fusion_classifier.tasks.loaded import Place
 
 PREDICTIONS_FILE = "predictions.parquet"
 REPORTED_SPLITS = ("test", "valid")
 COLUMN_TYPES = {
     "split": pa.string(),
     "seed": pa.int64(),
+    "file": pa.string(),
     "row": pa.int64(),
+    "line": pa.int64(),
     "text_hash": pa.string(),
     "label": pa.string(),
     "predicted": pa.string(),
     "probabilities": pa.list_(pa.float32()),
 }
+
+
+MAY_LACK = ("file", "line")  # those of earlier versions
 
 
 @dataclass(frozen=True)
@@ -50,13 +58,19 @@ class SplitPredictions:
     """Predicted labels by seed."""
     names: tuple[str, ...] = ()
     """Names of the C labels. Empty unless read from a file."""
+    places: tuple[Place, ...] = ()
+    """Where each text was read. Default: their positions."""
+
+    def __post_init__(self) -> None:
+        if len(self.places) != len(self.labels):
+            object.__setattr__(self, "places", tuple(Place("", row) for row in range(len(self.labels))))
 
     def take(self, rows: np.ndarray) -> "SplitPredictions":
         """Select texts by a mask (N,)."""
-        hashes = [one for one, kept in zip(self.hashes, rows, strict=True) if kept]
+        hashes, places = list(compress(self.hashes, rows)), tuple(compress(self.places, rows))
         by_seed = {seed: values[rows] for seed, values in self.by_seed.items()}
         answers = {seed: values[rows] for seed, values in self.answers.items()}
-        return SplitPredictions(self.split, hashes, self.labels[rows], by_seed, answers, self.names)
+        return SplitPredictions(self.split, hashes, self.labels[rows], by_seed, answers, self.names, places)
 
 
 def write_predictions(parts: Sequence[SplitPredictions], names: Sequence[str], path: Path) -> None:
@@ -121,13 +135,16 @@ def _checked_columns(path: Path, table: pa.Table, *, multilabel: bool) -> pa.Tab
     lists = dict.fromkeys(("label", "predicted"), pa.list_(pa.string())) if is_list else {}
     columns = {}
     for name, kind in (COLUMN_TYPES | lists).items():
+        if name in MAY_LACK and name not in table.column_names:
+            columns[name] = pa.nulls(len(table), kind)
+            continue
         if table.column_names.count(name) != 1:
             raise DataError(f"{path}: no column {name!r}; is it the predictions of a run?")
         try:
             columns[name] = table[name].cast(kind)
         except pa.ArrowException as error:
             raise DataError(f"{path}: column {name!r} is {table.schema.field(name).type}, not {kind}") from error
-        if columns[name].null_count:
+        if columns[name].null_count and name not in MAY_LACK:
             row = pc.index(columns[name].is_null(), True).as_py()
             raise DataError(f"{path}, row {row}: {name} is empty")
     return pa.table(columns).replace_schema_metadata(table.schema.metadata)
@@ -148,14 +165,16 @@ def _read_split(path: Path, split: str, table: pa.Table, names: tuple[str, ...])
     found = SplitPredictions(split, (), np.empty(0), {}, {}, names)
     for seed in sorted(pc.unique(table["seed"]).to_pylist()):
         where = f"{path}, {split} split, seed {seed}"
-        part = table.filter(pc.equal(table["seed"], seed)).sort_by("row")
-        if not np.array_equal(part["row"].to_numpy(), np.arange(len(part))):
-            raise DataError(f"{where}: column 'row' is not 0 to {len(part) - 1}, each once")
+        part = table.filter(pc.equal(table["seed"], seed)).sort_by([("file", "ascending"), ("row", "ascending")])
+        read = zip(*(part[name].to_pylist() for name in ("file", "row", "line")), strict=True)
+        places = tuple(Place(file or "", row, line) for file, row, line in read)
+        if len({(place.file, place.row) for place in places}) < len(places):
+            raise DataError(f"{where}: a row of a file is duplicated in columns 'file' and 'row'")
         labels, answers = (_indices(where, part[column], names) for column in ("label", "predicted"))
         hashes = part["text_hash"].to_pylist()
         if not found.by_seed:
-            found = SplitPredictions(split, tuple(hashes), labels, {}, {}, names)
-        elif hashes != list(found.hashes) or not np.array_equal(labels, found.labels):
+            found = SplitPredictions(split, tuple(hashes), labels, {}, {}, names, places)
+        elif places != found.places or hashes != list(found.hashes) or not np.array_equal(labels, found.labels):
             raise DataError(f"{where}: has other texts or labels than the seeds before it")
         lists = part["probabilities"].combine_chunks()
         flat = lists.flatten().to_numpy(zero_copy_only=False)
@@ -189,7 +208,9 @@ def _table(part: SplitPredictions, seed: int, names: Sequence[str]) -> pa.Table:
     columns = {
         "split": pa.array([part.split] * count),
         "seed": pa.array([seed] * count, pa.int64()),
-        "row": pa.array(np.arange(count), pa.int64()),
+        "file": pa.array([place.file for place in part.places], pa.string()),
+        "row": pa.array([place.row for place in part.places], pa.int64()),
+        "line": pa.array([place.line for place in part.places], pa.int64()),
         "text_hash": pa.array(part.hashes),
         "label": _names(part.labels, names),
         "predicted": _names(part.answers[seed], names),

@@ -21,8 +21,9 @@ from fusion_classifier.runs.config_file import read_config, read_run_config
 from fusion_classifier.runs.context import Workspace, say_notes
 from fusion_classifier.runs.features import extract_task, features_of, rows_of
 from fusion_classifier.runs.seeds import read_seed, seed_folder
+from fusion_classifier.support.validation import checked
 from fusion_classifier.tasks.loaded import LoadedTask
-from fusion_classifier.tasks.registry import find_task, load_splits
+from fusion_classifier.tasks.registry import find_task, load_task
 from fusion_classifier.training.loop import Trained, predict_logits
 
 logger = logging.getLogger(__name__)
@@ -62,7 +63,7 @@ def evaluate_groups(
     found = []
     for models in groups:
         logger.info("evaluating", extra={"split": name, "rows": len(data), "seeds": len(models)})
-        part = SplitPredictions(name, hashes, data.labels, {}, {})
+        part = SplitPredictions(name, hashes, data.labels, {}, {}, places=split.places)
         for seed, one in models.items():
             logits = predict_logits(one.head.to(work.device), data.features, len(data), work.device)
             part.by_seed[seed] = one.decision.probabilities(logits)
@@ -81,7 +82,9 @@ def out_of_fold_split(models: Mapping[int, Predicting], task: LoadedTask) -> Spl
         by_seed[seed] = one.decision.probabilities(one.out_of_fold.logits)
         answers[seed] = one.decision.labels(by_seed[seed])
     labels = rows_of(split, task).targets
-    return SplitPredictions("valid", hexadecimal(hash_texts(split.texts)), labels, by_seed, answers)
+    return SplitPredictions(
+        "valid", hexadecimal(hash_texts(split.texts)), labels, by_seed, answers, places=split.places
+    )
 
 
 def measure(part: SplitPredictions, task: LoadedTask, judge: SplitPredictions | None) -> dict[str, Any]:
@@ -104,24 +107,55 @@ def measure(part: SplitPredictions, task: LoadedTask, judge: SplitPredictions | 
     return figures
 
 
-def saved_task(folder: Path) -> TaskConfig:
-    """The task that a run or model was trained on.
+READING = ("text_column", "label_column", "multilabel", "label_separator", "label_columns")
+
+
+def evaluated_task(folder: Path, name: str | None, given: Mapping[str, Any]) -> TaskConfig:
+    """The texts to evaluate a run or model on.
+
+    Args:
+        folder: Run or model folder.
+        name: Task, file or folder. Default: what it was trained on.
+        given: Fields of `TaskConfig`; others are as the run has them.
 
     Raises:
-        UsageError: A model of other data than a named task.
+        UsageError: Without `name`, a model of other data than a named task; or a value that can't be.
     """
-    if is_model(folder):
-        name = load_config(folder).task
-        if find_task(name) is None:
-            raise UsageError(f"{folder}: was trained on {name!r}, which is no named task; give `task` to evaluate on")
-        return TaskConfig(name=name)
-    return read_run_config(folder).task
+    model = is_model(folder)
+    trained_on = load_config(folder).task if model else read_run_config(folder).task.name
+    if name is None or (not model and _same_file(name, trained_on)):
+        if model and find_task(trained_on) is None:
+            raise UsageError(
+                f"{folder}: was trained on {trained_on!r}, which is no named task; give `task` to evaluate on"
+            )
+        base: dict[str, Any] = {"name": trained_on} if model else read_run_config(folder).task.model_dump()
+    elif find_task(name) is not None:
+        base = {"name": name}
+    elif model:
+        base = {"name": name, "multilabel": load_config(folder).decision.multilabel}
+    else:
+        read = read_run_config(folder).task
+        base = {"name": name} | {field: getattr(read, field) for field in READING}
+    if not {"label_column", "multilabel"}.isdisjoint(given):
+        base["label_columns"] = ()
+    if given.get("label_columns"):
+        base["multilabel"] = False
+    return checked(TaskConfig, base | dict(given))
+
+
+def _same_file(name: str, other: str) -> bool:
+    """Whether two names of tasks are the same file or folder."""
+    paths = Path(name), Path(other)
+    return all(path.exists() for path in paths) and paths[0].samefile(paths[1])
 
 
 def evaluate_saved(
     folder: Path, split: str, task_config: TaskConfig, encoder_paths: Mapping[str, str], work: Workspace
 ) -> dict[str, Any]:
     """Evaluate a run folder (all its seeds) or a model folder on a split; missing features are extracted.
+
+    Data of the user's own that the run was not trained on may have some of the model's labels only, and are not
+    split: a single file is its test split.
 
     Raises:
         FecError and its kinds: See the messages.
@@ -132,7 +166,8 @@ def evaluate_saved(
             "metrics.json; give by `task` other texts to evaluate on"
         )
     model, models = _models(folder)
-    task, _ = load_splits(task_config, [split])
+    task = load_task(task_config, None if _is_own(folder, task_config) else tuple(model.labels))
+    task.split(split)
     say_notes(task, work)
     _check_labels(folder, model, task)
     encoders = placed(model.encoders, encoder_paths)
@@ -149,6 +184,11 @@ def evaluate_saved(
         "seeds": list(models),
         split: measure(part, task, judge),
     }
+
+
+def _is_own(folder: Path, config: TaskConfig) -> bool:
+    """Whether these are the data that a run was trained on."""
+    return not is_model(folder) and config.name == read_run_config(folder).task.name
 
 
 def _models(folder: Path) -> tuple[ModelConfig, dict[int, Predicting]]:
@@ -192,7 +232,11 @@ def _check_same_data(folder: Path, config: TaskConfig, task: LoadedTask) -> None
 
     A split that was not there at the time of the run (a test split kept back) is accepted.
     """
-    if is_model(folder) or config != read_run_config(folder).task:
+    if is_model(folder):
+        return
+    trained_on = read_run_config(folder).task
+    lenient = {name: getattr(trained_on, name) for name in ("skip_empty", "unknown_labels")}
+    if config.model_copy(update=lenient) != trained_on:
         return
     recorded = read_config(folder).get("data", {}).get("splits", {})
     for name, part in task.splits.items():

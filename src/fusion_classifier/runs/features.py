@@ -11,7 +11,7 @@ from fusion_classifier.classifier.pipeline import Rows, label_texts, with_names
 from fusion_classifier.cluster.extract import extract_features_ray
 from fusion_classifier.config import ClassWeights, EncoderConfig, HeadConfig
 from fusion_classifier.encoders.identity import EncoderIdentity, identify
-from fusion_classifier.errors import StoreError, UsageError
+from fusion_classifier.errors import UsageError
 from fusion_classifier.features.arrays import PooledFeatures
 from fusion_classifier.features.export import export_original, export_split
 from fusion_classifier.features.extract import ExtractionReport, extract_features, open_features, read_features
@@ -41,26 +41,6 @@ def extract_task(
             )
         reports.append(report)
     return reports
-
-
-def features_missing(
-    task: LoadedTask, splits: Sequence[str], encoders: Sequence[EncoderConfig], work: Workspace
-) -> None:
-    """Check that the store has all features of these splits, before hours of training.
-
-    Raises:
-        StoreError: It does not; the message names the encoder and says how to extract.
-    """
-    for split in dict.fromkeys(splits):
-        hashes = hash_texts(_texts(task, split))
-        for config in encoders:
-            missing = int((~work.store.of(identify(config, work.device)).contains(hashes)).sum())
-            if missing:
-                raise StoreError(
-                    f"{work.store.root}: lacks the features of {missing:,} {split} texts by {config.name} (pooling "
-                    f"{config.pooling}); first run fec extract on the same task with the same options, this encoder "
-                    "and each head"
-                )
 
 
 def _texts(task: LoadedTask, split: str) -> tuple[str, ...]:

@@ -20,7 +20,8 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import FileResponse, Response
 from starlette.staticfiles import StaticFiles
 
-from fusion_classifier.commands.predict import Answers, as_pipeline, flat, text_key, writer
+from fusion_classifier.commands.answers import Answers
+from fusion_classifier.commands.prediction_file import writer
 from fusion_classifier.errors import DataError
 from fusion_classifier.serving.errors import ServiceError, in_json_terms
 from fusion_classifier.serving.service import ServiceDep
@@ -68,21 +69,19 @@ async def predict(
 ) -> Response:
     """The texts of a file with their labels."""
     model, settings = service.model, service.settings
-    decision = model.classifier.config_.decision
-    if decision.multilabel and kind == "csv":
-        raise ServiceError("Validation", "Several labels per text don't fit into a CSV file; take JSONL")
+    answers = Answers(model.labels, model.classifier.config_.decision)
     texts = await _from_file(request, name, settings.payload_limit, lambda path: _texts(path, text_column))
-    key = text_key(text_column)
+    key = text_column if text_column not in answers.columns() else "text"
     with tempfile.TemporaryDirectory(prefix="fec-") as folder:
-        answers = Path(folder) / f"answers.{kind}"
-        with writer(answers, key, Answers(model.labels, decision).columns(lists=decision.multilabel)) as write:
+        file = Path(folder) / f"answers.{kind}"
+        with writer(file, {key: None}, answers.columns()) as write:
             # A request's worth at a time: other clients' texts come in between.
             for start in range(0, len(texts), settings.max_client_batch_size):
                 part = texts[start : start + settings.max_client_batch_size]
                 scores = await service.scores(request, part, truncate=True)
-                found = [as_pipeline(one.probabilities, model.labels, decision, None, None) for one in scores]
-                write([{key: text} | flat(answer) for text, answer in zip(part, found, strict=True)])
-        content = answers.read_bytes()
+                found = [answers.of(one.probabilities) for one in scores]
+                write([{key: text} | answer for text, answer in zip(part, found, strict=True)])
+        content = file.read_bytes()
     file_name = quote(f"{Path(name).stem[:100]}-labels.{kind}")
     return Response(
         content,

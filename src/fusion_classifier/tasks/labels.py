@@ -1,14 +1,16 @@
 """Labels of a table's rows: columns, separators, order and hierarchy."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from fusion_classifier.config import TaskConfig
-from fusion_classifier.errors import DataError
+from fusion_classifier.errors import DataError, RowError
 from fusion_classifier.tasks.label_lists import parse_list
-from fusion_classifier.tasks.readers import Row, checked_text, column, encodable, read_rows, utf8_lines
+from fusion_classifier.tasks.loaded import LeftOut, Place
+from fusion_classifier.tasks.readers import Row, checked_text, column, encodable, is_missing, read_rows, utf8_lines
 
+MOST_ROWS = 20  # rows in a message
 MOST_SHOWN = 80  # characters of a cell in a message
 MISSING = ("nan", "<na>", "nat")  # as pandas writes a missing value
 MOST_DIGITS = 18  # of a label that is a number; more digits are a name
@@ -19,7 +21,7 @@ INDICATORS = {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "f
 class Labelled:
     """A text and its label, in a multi-label table its labels, as they are in the file at `place`."""
 
-    place: str
+    place: Place
     text: str
     label: str | tuple[str, ...]
     paraphrase: str | None = None
@@ -35,14 +37,77 @@ def is_multilabel(config: TaskConfig) -> bool:
     return config.multilabel or bool(config.label_columns)
 
 
-def read_labelled(path: Path, config: TaskConfig, header: Sequence[str] | None = None) -> list[Labelled]:
-    """All texts and labels of a file; `header` as for `read_rows`."""
+@dataclass(frozen=True)
+class Reading:
+    """The rows of a file that are used, and those that are left out."""
+
+    rows: list[Labelled]
+    left_out: list[LeftOut]
+
+
+def read_labelled(path: Path, config: TaskConfig, header: Sequence[str] | None = None) -> Reading:
+    """All texts and labels of a file; `header` as for `read_rows`.
+
+    Raises:
+        DataError: The file can't be read, or rows of it can't be used; the message has all of these.
+    """
     more = (config.augment_column,) if config.augment_column else ()
     columns = (config.text_column, *(config.label_columns or (config.label_column,)), *more)
-    rows = [labelled(row, config) for row in read_rows(path, columns, header)]
-    if not rows:
-        raise DataError(f"{path}: has no rows")
-    return rows
+    reading = all_labelled(read_rows(path, columns, header), config)
+    if not reading.rows:
+        raise DataError(f"{path}: has no rows" + (" with a text and a label" if reading.left_out else ""))
+    return reading
+
+
+def all_labelled(rows: Iterable[Row], config: TaskConfig) -> Reading:
+    """Texts and labels of rows; with `skip_empty` those without are left out.
+
+    Raises:
+        DataError: Rows that can't be used; the message has all of them.
+    """
+    found: list[Labelled] = []
+    left_out: list[LeftOut] = []
+    problems: list[RowError] = []
+    for row in rows:
+        try:
+            found.append(labelled(row, config))
+        except RowError as error:
+            if error.missing and config.skip_empty:
+                left_out.append(LeftOut(row.place, error.problem))
+            else:
+                problems.append(error)
+    if problems:
+        raise _all_problems(problems)
+    return Reading(found, left_out)
+
+
+def _all_problems(problems: Sequence[RowError]) -> DataError:
+    """An error with the first rows that can't be used, and how many there are."""
+    first = problems[:MOST_ROWS]
+    ways_out = list(dict.fromkeys(one.way_out for one in first))
+    if any(one.missing for one in problems):
+        ways_out.append("or leave out rows without a text or label by `skip_empty`")
+    way_out = ", ".join(ways_out)
+    if len(problems) == 1:
+        return RowError(first[0].place, first[0].problem, way_out)
+    by_problem: dict[str, list[Place]] = {}
+    for one in first:
+        by_problem.setdefault(_short(one.problem), []).append(one.place)
+    listed = "; ".join(f"{problem} ({shown_places(places)})" for problem, places in by_problem.items())
+    more = f"; and {len(problems) - MOST_ROWS:,} more" if len(problems) > MOST_ROWS else ""
+    return DataError(f"{first[0].place.file}: {len(problems):,} rows can't be used: {listed}{more}; {way_out}")
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= MOST_SHOWN else f"{text[: MOST_SHOWN - 1]}…"
+
+
+def shown_places(places: Sequence[Place]) -> str:
+    """Places within one file in few words: "lines 3, 9"; of more than 20 the first."""
+    unit = "row" if places[0].line is None else "line"
+    numbers = [place.row if place.line is None else place.line for place in places[:MOST_ROWS]]
+    more = ", …" if len(places) > MOST_ROWS else ""
+    return f"{unit}{'s'[: len(places) > 1]} {', '.join(map(str, numbers))}{more}"
 
 
 def labelled(row: Row, config: TaskConfig) -> Labelled:
@@ -54,7 +119,7 @@ def labelled(row: Row, config: TaskConfig) -> Labelled:
     else:
         label = _checked_label(column(row, config.label_column, "label_column"), row.place)
         if label[0] in "[{(" and is_list(label):
-            raise DataError(f"{row.place}: the label is the list {label[:MOST_SHOWN]!r}; set `multilabel`")
+            raise RowError(row.place, f"the label is the list {label[:MOST_SHOWN]!r}", "set `multilabel`")
     paraphrase = None
     if config.augment_column is not None:
         value = column(row, config.augment_column, "augment_column")
@@ -75,18 +140,19 @@ def _several_labels(row: Row, config: TaskConfig) -> tuple[str, ...]:
         label = next(label for label in found if found.count(label) > 1)
         vector = len(found) > 2 and set(found) <= set("01")
         way_out = "of a vector of 0 and 1 make a column per label (`label_columns`)" if vector else "keep one"
-        raise DataError(f"{row.place}: label {label!r} is duplicated; {way_out}")
+        raise RowError(row.place, f"label {label!r} is duplicated", way_out)
     return found
 
 
-def _written(cell: str, separator: str, place: str) -> list[object] | None:
+def _written(cell: str, separator: str, place: Place) -> list[object] | None:
     """The labels of a cell of text: a list, or names with the separator between."""
     try:
         found = parse_list(cell)
     except ValueError:
-        raise DataError(
-            f"{place}: the labels are {cell[:MOST_SHOWN]!r}, with the brackets of a list, but no list; write "
-            '["a", "b"], or names with `label_separator` between and no brackets'
+        raise RowError(
+            place,
+            f"the labels are {cell[:MOST_SHOWN]!r}, with the brackets of a list, but no list",
+            'write ["a", "b"], or names with `label_separator` between and no brackets',
         ) from None
     return found if found is not None else list(cell.split(separator)) if cell.strip() else None
 
@@ -99,13 +165,15 @@ def is_list(cell: str) -> bool:
         return False
 
 
-def _checked_label(value: object, place: str) -> str:
+def _checked_label(value: object, place: Place) -> str:
     # A Parquet column with numbers may have them as 3.0.
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     label = str(value).strip() if isinstance(value, (str, int, float)) else ""
     if not label or label.casefold() in MISSING:
-        raise DataError(f"{place}: the label is {value!r}; give a name or a number (several: set `multilabel`)")
+        missing = (not label and (is_missing(value) or isinstance(value, str))) or label.casefold() in MISSING
+        way_out = "give a name or a number (several: set `multilabel`)"
+        raise RowError(place, f"the label is {value!r}", way_out, missing=missing)
     return encodable(label, place, "label")
 
 
@@ -113,11 +181,13 @@ def _indicated(row: Row, name: str) -> bool:
     value = column(row, name, "label_columns")
     given = INDICATORS.get(str(value).strip().lower())
     if given is None:
-        raise DataError(f"{row.place}: column {name!r} is {value!r}; the value of a label's column is 0 or 1")
+        missing = is_missing(value) or not str(value).strip()
+        problem, way_out = f"column {name!r} is {value!r}", "the value of a label's column is 0 or 1"
+        raise RowError(row.place, problem, way_out, missing=missing)
     return given
 
 
-def label_order(rows: list[Labelled]) -> tuple[str, ...]:
+def label_order(rows: Iterable[Labelled]) -> tuple[str, ...]:
     """The labels that occur: numbers by size, names by alphabet."""
     labels = {label for row in rows for label in row.labels}
     if all(map(is_number, labels)):

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -14,12 +14,46 @@ Label = int | tuple[int, ...]
 """Index into `LoadedTask.labels`, or in a multi-label task the indices of all labels of a text, ascending."""
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a row was read."""
+
+    file: str
+    """File as it was given, or Hub data set and split; empty if a task did not say."""
+    row: int
+    """Row, from 0, as pandas and datasets count."""
+    line: int | None = None
+    """Line of a text file or row of a spreadsheet where the row begins, from 1."""
+
+    @property
+    def within(self) -> str:
+        """Line, or else row, in the file."""
+        return f"row {self.row}" if self.line is None else f"line {self.line}"
+
+    def __str__(self) -> str:
+        """File and line or row, for messages."""
+        return f"{self.file}, {self.within}" if self.file else self.within
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A row that is not used, and why."""
+
+    place: Place
+    problem: str
+
+
 @dataclass(frozen=True)
 class Split:
-    """Texts, unchanged, and their labels."""
+    """Texts, unchanged, their labels, and where they were read (default: their positions)."""
 
     texts: tuple[str, ...]
     labels: tuple[Label, ...]
+    places: tuple[Place, ...] = field(default=(), compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if len(self.places) != len(self.texts):
+            object.__setattr__(self, "places", tuple(Place("", row) for row in range(len(self.texts))))
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -37,7 +71,11 @@ class Split:
     def take(self, rows: Iterable[int]) -> "Split":
         """Some rows, in this order."""
         chosen = list(rows)
-        return Split(tuple(self.texts[i] for i in chosen), tuple(self.labels[i] for i in chosen))
+        return Split(
+            tuple(self.texts[i] for i in chosen),
+            tuple(self.labels[i] for i in chosen),
+            tuple(self.places[i] for i in chosen),
+        )
 
 
 def targets(labels: Sequence[Label], n_labels: int) -> np.ndarray:
@@ -66,6 +104,7 @@ class LoadedTask:
         augmentation: more training rows (such as paraphrases), never evaluated on.
         label_tree: pairs of child and parent of a label hierarchy; it orders figures, nothing is learnt from it.
         cross_validated: whether valid has the rows of train, which are judged out of fold.
+        left_out: rows without a text or label, or with an unknown label, which are not used.
     """
 
     name: str
@@ -78,6 +117,7 @@ class LoadedTask:
     augmentation: Split | None = None
     label_tree: tuple[tuple[str, str], ...] = ()
     cross_validated: bool = False
+    left_out: tuple[LeftOut, ...] = ()
 
     def targets(self, name: str) -> np.ndarray:
         """The labels of a split: (N,), int64, or in a multi-label task (N, C) of 0 and 1."""
@@ -87,7 +127,9 @@ class LoadedTask:
     def training(self) -> Split:
         """The rows to train on: train, then the augmentation."""
         train, more = self.split("train"), self.augmentation
-        return train if more is None else Split(train.texts + more.texts, train.labels + more.labels)
+        if more is None:
+            return train
+        return Split(train.texts + more.texts, train.labels + more.labels, train.places + more.places)
 
     def split(self, name: str) -> Split:
         """The split of this name.
@@ -107,6 +149,6 @@ class LoadedTask:
         """The same task with the first `rows` rows of each split."""
         if rows is None:
             return self
-        splits = {name: Split(s.texts[:rows], s.labels[:rows]) for name, s in self.splits.items()}
-        more = self.augmentation and Split(self.augmentation.texts[:rows], self.augmentation.labels[:rows])
+        splits = {name: split.take(range(min(rows, len(split)))) for name, split in self.splits.items()}
+        more = self.augmentation and self.augmentation.take(range(min(rows, len(self.augmentation))))
         return replace(self, splits=splits, augmentation=more)

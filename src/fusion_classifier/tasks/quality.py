@@ -1,10 +1,11 @@
 """Quality of a task's data, from texts and labels alone: lengths, duplicates, label counts, label names in texts.
 
-Rows are counted from 0 within their split, as in a run's `predictions.parquet`.
+A row has the `file` that it was read from, its `row` there from 0, as pandas counts, and its `line` from 1.
 """
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
+from dataclasses import asdict
 from itertools import combinations
 from typing import Any
 
@@ -56,9 +57,9 @@ def find_duplicates(task: LoadedTask) -> tuple[dict[str, Any], list[Row]]:
     """
     exact, alike = defaultdict[str, list[Row]](list), defaultdict[str, list[Row]](list)
     for name, part in task.splits.items():
-        for row, (text, label) in enumerate(zip(part.texts, part.labels, strict=True)):
+        for text, label, place in zip(part.texts, part.labels, part.places, strict=True):
             labels = ", ".join(task.labels[i] for i in label_indices(label))
-            found: Row = {"split": name, "row": row, "label": labels, "text": text}
+            found: Row = {"split": name, **asdict(place), "label": labels, "text": text}
             exact[text].append(found)
             alike[same_key(text)].append(found)
     copies = []

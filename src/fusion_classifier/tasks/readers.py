@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -9,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fusion_classifier.errors import DataError
+from fusion_classifier.errors import DataError, RowError
 from fusion_classifier.support.files import user_path
 from fusion_classifier.support.text import surrogate_position
+from fusion_classifier.tasks.loaded import Place
 
 ENDINGS = (".csv", ".tsv", ".jsonl", ".parquet")
 LONGEST_FIELD = 2**31 - 1  # characters; the csv module's own limit is 131,072
@@ -22,22 +24,17 @@ OTHER_FILES = {
     b"\x1f\x8b": ("compressed by gzip", "unpack it by gunzip"),
     b"PK\x03\x04": ("a zip archive or a spreadsheet", "unpack it, or save the sheet as CSV UTF-8"),
 }
+REMOVE = "fix or remove the row"
 _csv_limit = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row of a table: `where` in `source`, such as "line 3"; `header` is None if rows name their own columns."""
+    """One row of a table; `header` is None if rows name their own columns."""
 
-    source: str
-    where: str
+    place: Place
     values: Mapping[str, object]
     header: Collection[str] | None = None
-
-    @property
-    def place(self) -> str:
-        """File and row, for messages."""
-        return f"{self.source}, {self.where}"
 
     @property
     def columns(self) -> Collection[str]:
@@ -45,12 +42,12 @@ class Row:
         return self.values if self.header is None else self.header
 
 
-def read_rows(path: Path, columns: Collection[str], header: Sequence[str] | None = None) -> Iterator[Row]:
+def read_rows(path: Path, columns: Collection[str] | None, header: Sequence[str] | None = None) -> Iterator[Row]:
     """The rows of a CSV, TSV, JSONL or Parquet file in order, with at least the values of these columns.
 
     Args:
         path: the file.
-        columns: names of the columns that are needed.
+        columns: names of the columns that are needed; None: all.
         header: names of a CSV's columns. Default: None, its first line.
     """
     _check_file(path)
@@ -140,13 +137,13 @@ def _csv_rows(path: Path, delimiter: str, header: Sequence[str] | None) -> Itera
         if line > 1 or not any(name.strip() for name in header):
             raise DataError(f"{path}: is empty or has an empty first line; the first line must name the columns")
         _check_unique(header, f"{path}, line 1")
-    for line, cells in rows:
+    for number, (line, cells) in enumerate(rows):
         if len(cells) != len(header):
             raise DataError(
                 f"{path}, line {line}: {len(cells)} fields where there are {len(header)} columns; "
                 "put quotes around a field that contains the separator"
             )
-        yield Row(str(path), f"line {line}", dict(zip(header, cells, strict=True)), header)
+        yield Row(Place(str(path), number, line), dict(zip(header, cells, strict=True)), header)
 
 
 def _check_unique(columns: Sequence[str], where: str) -> None:
@@ -157,6 +154,7 @@ def _check_unique(columns: Sequence[str], where: str) -> None:
 
 def _jsonl_rows(path: Path) -> Iterator[Row]:
     # Not splitlines(): a JSON string may contain U+2028 and its like unescaped.
+    row = 0
     for number, line in enumerate(utf8_lines(path, newline="\n"), start=1):
         if not line.strip():
             continue
@@ -167,10 +165,11 @@ def _jsonl_rows(path: Path) -> Iterator[Row]:
             raise DataError(f"{path}, line {number}: not JSON ({what})") from error
         if not isinstance(values, dict):
             raise DataError(f'{path}, line {number}: not a JSON object such as {{"text": …, "label": …}}')
-        yield Row(str(path), f"line {number}", values)
+        yield Row(Place(str(path), row, number), values)
+        row += 1
 
 
-def _parquet_rows(path: Path, columns: Collection[str]) -> Iterator[Row]:
+def _parquet_rows(path: Path, columns: Collection[str] | None) -> Iterator[Row]:
     import pyarrow as pa  # noqa: PLC0415 - slow to import, and only this format needs it
     import pyarrow.parquet as pq  # noqa: PLC0415
 
@@ -185,24 +184,24 @@ def _parquet_rows(path: Path, columns: Collection[str]) -> Iterator[Row]:
             most = max_bytes(path)
             check_claims(path, table.metadata)
             _check_unique(schema.names, str(path))
-            # Not all columns: another one may hold what Python can't (a time beyond its calendar).
-            chosen = [name for name in schema.names if name in columns]
+            # Not more columns than are needed: another may hold what Python can't (a time beyond its calendar).
+            chosen = [name for name in schema.names if columns is None or name in columns]
             # One row group per call: Arrow first reads the compressed columns of all that it is asked for.
             for group in range(table.num_row_groups):
                 for batch in table.iter_batches(PARQUET_BATCH, row_groups=[group], columns=chosen):
                     batch.validate(full=True)  # in a damaged file an index may be outside the dictionary
                     values = [_shared_values(part) for part in batch.columns]
                     for cells in zip(*values, strict=True) if values else [()] * len(batch):
-                        number += 1
                         taken += sum(len(value) for value in cells if isinstance(value, str))
                         if taken > most:
                             raise too_large(path, f"rows up to {number:,} make {taken:,} characters")
                         row = dict(zip(batch.schema.names, cells, strict=True))
-                        yield Row(str(path), f"row {number}", row, schema.names)
+                        yield Row(Place(str(path), number), row, schema.names)
+                        number += 1
     except DataError:
         raise
     except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
-        raise DataError(f"{path}, after row {number}: not a readable Parquet file ({error})") from error
+        raise DataError(f"{path}, from row {number} on: not a readable Parquet file ({error})") from error
 
 
 def _shared_values(part: Any) -> list[object]:
@@ -217,32 +216,73 @@ def column(row: Row, name: str, parameter: str) -> object:
     """The value of a column, or an error that names the existing ones and the parameter that chooses it."""
     if name in row.values:
         return row.values[name]
-    where = row.place if row.header is None else row.source
+    where = row.place if row.header is None else row.place.file
     raise DataError(f"{where}: no column {name!r} (there: {', '.join(map(repr, row.columns))}); set `{parameter}`")
 
 
-def checked_text(value: object, place: str) -> str:
+def checked_text(value: object, place: object) -> str:
     """The text, unchanged, or an error that begins with `place` if it is none or blank."""
     if not isinstance(value, str):
-        raise DataError(f"{place}: the text is {value!r}, not a string; fix or remove the row")
+        raise RowError(place, f"the text is {value!r}, not a string", REMOVE, missing=is_missing(value))
     if not value.strip():
-        raise DataError(f"{place}: the text is empty; fix or remove the row")
+        raise RowError(place, "the text is empty", REMOVE, missing=True)
     return encodable(value, place, "text")
 
 
-def encodable(value: str, place: str, what: str) -> str:
+def is_missing(value: object) -> bool:
+    """Whether a value is None or NaN."""
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def encodable(value: str, place: object, what: str) -> str:
     """The string, or an error if UTF-8 can't encode it."""
     if at := surrogate_position(value):
-        raise DataError(f"{place}: the {what} has half a surrogate pair at character {at}; fix or remove the row")
+        raise RowError(place, f"the {what} has half a surrogate pair at character {at}", REMOVE)
     return value
 
 
+def given_text(value: object, place: object) -> str | None:
+    """A text to classify, unchanged; None if it is missing or blank."""
+    if is_missing(value) or (isinstance(value, str) and not value.strip()):
+        return None
+    return checked_text(value, place)
+
+
+def given_rows(path: Path, text_column: str) -> Iterator[tuple[Mapping[str, object], str | None]]:
+    """The rows of a file with all their columns, and their texts: a column of a table, or the lines of a .txt."""
+    for row in _all_rows(path):
+        name = "text" if path.suffix.lower() == ".txt" else text_column
+        yield row.values, given_text(column(row, name, "text_column"), row.place)
+
+
+def given_columns(path: Path) -> dict[str, Any]:
+    """The columns of a file that has the same in all rows, with their types in Parquet; None: those of the values."""
+    if path.suffix.lower() == ".parquet":
+        import pyarrow.parquet as pq  # noqa: PLC0415 - slow to import, and only this format needs it
+
+        next(_all_rows(path, ()), None)  # checks the file
+        schema = pq.read_schema(path)
+        return dict(zip(schema.names, schema.types, strict=True))
+    first = next(_all_rows(path), None)
+    return {} if first is None else dict.fromkeys(map(str, first.columns))
+
+
 def texts_of(path: Path, text_column: str) -> Iterator[str]:
-    """The texts of a file one by one: a column of a table, or the lines of a .txt."""
+    """The texts of a file one by one: a column of a table, or the lines of a .txt.
+
+    Raises:
+        DataError: The file can't be read, or a text is missing.
+    """
+    for row in _all_rows(path, (text_column,)):
+        name = "text" if path.suffix.lower() == ".txt" else text_column
+        yield checked_text(column(row, name, "text_column"), row.place)
+
+
+def _all_rows(path: Path, columns: Collection[str] | None = None) -> Iterator[Row]:
+    """The rows of a table, or the lines of a .txt."""
     if path.suffix.lower() != ".txt":
-        for row in read_rows(path, (text_column,)):
-            yield checked_text(column(row, text_column, "text_column"), row.place)
+        yield from read_rows(path, columns)
         return
     _check_file(path)
     for number, line in enumerate(utf8_lines(path), start=1):
-        yield checked_text(line.rstrip("\n"), f"{path}, line {number}")
+        yield Row(Place(str(path), number - 1, number), {"text": line.rstrip("\n")}, ("text",))

@@ -68,8 +68,13 @@ def describe_tasks() -> list[dict[str, Any]]:
     return [{key: getattr(task, key) for key in keys} | {"labels": len(task.labels)} for task in known.values()]
 
 
-def load_task(config: TaskConfig) -> LoadedTask:
+def load_task(config: TaskConfig, known: tuple[str, ...] | None = None) -> LoadedTask:
     """Read the texts and labels of a task.
+
+    Args:
+        config: task, columns and seed of the split.
+        known: labels of a model to evaluate on data of the user's own, see `load_table`. Default: None, the data are
+            to be trained on.
 
     Raises:
         UsageError: no task and no path has this name.
@@ -83,7 +88,7 @@ def load_task(config: TaskConfig) -> LoadedTask:
             raise UsageError(f"no task and no file {config.name!r}; tasks: {names}; or give the path of your data")
         if config.data is not None:
             raise UsageError(f"`data`: is for a named task; {config.name} is itself the data")
-        loaded = load_table(path, config)
+        loaded = load_table(path, config, known=known)
     else:
         if config.cross_validate:
             raise UsageError(f"`cross_validate`: is for your own data; {task.name} has a validation split")

@@ -4,6 +4,7 @@ Whatever can't be used as it is, is a `DataError` with file and row, never a gue
 dropped row would change the result without a trace. Texts are kept unchanged.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,8 +19,9 @@ from fusion_classifier.tasks.labels import (
     read_label_order,
     read_label_tree,
     read_labelled,
+    shown_places,
 )
-from fusion_classifier.tasks.loaded import Label, LoadedTask, Split
+from fusion_classifier.tasks.loaded import Label, LeftOut, LoadedTask, Split
 from fusion_classifier.tasks.readers import ENDINGS
 from fusion_classifier.tasks.split import hold_out, rare_labels_note, split_rows
 
@@ -37,11 +39,12 @@ def load_table(
     licence: str = "unknown",
     labels: tuple[str, ...] | None = None,
     header: Sequence[str] | None = None,
+    known: tuple[str, ...] | None = None,
 ) -> LoadedTask:
     """A task from one file, which is split by seed and stratified, or from a folder of split files.
 
-    Label order: `labels`, else the columns of a multi-label table, else the folder's `label2idx.txt`, else the
-    labels of the training rows, sorted.
+    Label order: `known`, else `labels`, else the columns of a multi-label table, else the folder's `label2idx.txt`,
+    else the labels of the training rows, sorted.
 
     Args:
         path: file or folder.
@@ -50,6 +53,8 @@ def load_table(
         licence: licence of the data. Default: "unknown".
         labels: label names in their order. Default: None, see above.
         header: column names of CSV and TSV files. Default: None, their first line.
+        known: labels of a model to evaluate, of which the data may have some only; then nothing is split: a single
+            file is the test split. Default: None, the data are to be trained on.
 
     Raises:
         UsageError: no such file or folder.
@@ -60,40 +65,65 @@ def load_table(
         raise UsageError(f"{path}: no such file or folder")
     is_folder = path.is_dir()
     name = name or (path.resolve().name if is_folder else path.stem)
-    files = find_splits(path) if is_folder else {"train": path}
+    files = find_splits(path) if is_folder else {"train" if known is None else "test": path}
     # Only train's paraphrases may be used.
     plain = config.model_copy(update={"augment_column": None})
-    rows = {
+    reading = {
         split: read_labelled(file, config if split == "train" else plain, header) for split, file in files.items()
     }
-    order = _order(path, labels or config.label_columns, name)
-    order = order or label_order(rows.get("train") or [row for part in rows.values() for row in part])
-    splits = {split: to_split(part, order) for split, part in rows.items()}
-    notes = []
+    rows, left_out = {split: one.rows for split, one in reading.items()}, []
+    given = _order(path, labels or config.label_columns, name)
+    trained = rows.get("train") or [row for part in rows.values() for row in part]
+    order = known or given or label_order(trained)
+    splits = {}
+    for split, part in rows.items():
+        used, unknown = known_rows(part, order, given, skip=config.unknown_labels == "skip")
+        left_out += [*reading[split].left_out, *unknown]
+        if not used:
+            raise DataError(f"{files[split]}: all rows have unknown labels, such as {part[0].labels}")
+        rows[split], splits[split] = used, to_split(used, order, given)
+    notes = _left_out_notes(left_out)
     cross_validated = config.cross_validate and "train" in splits and "valid" not in splits
+    divided = False
     if cross_validated:
         splits = {"train": splits["train"], "valid": splits["train"]} | splits
-        notes = [f"{path.name}: all {len(splits['train']):,} rows are trained on; validation is a cross-validation"]
-    elif not is_folder:
-        splits = split_rows(splits["train"], config.split_seed, str(path))
+        notes += [f"{path.name}: all {len(splits['train']):,} rows are trained on; validation is a cross-validation"]
+    elif known is None and not is_folder:
+        splits, divided = split_rows(splits["train"], config.split_seed, str(path)), True
         sizes = " / ".join(f"{len(part):,}" for part in splits.values())
-        notes = [
+        notes += [
             f"{path.name} was split into train / valid / test by seed {config.split_seed}, stratified: {sizes} rows"
         ]
-    elif "train" in splits and "valid" not in splits:
+    elif known is None and "train" in splits and "valid" not in splits:
         splits, note = hold_out(splits, config.split_seed, str(path))
-        notes = [note]
-    rare = rare_labels_note(splits, order) if notes and not cross_validated else None
+        notes, divided = [*notes, note], True
+    rare = rare_labels_note(splits, order) if divided else None
     notes += [rare] if rare else []
     more = None
     if config.augment_column is not None and "train" in rows:
         train = set(splits["train"].texts)
         worded = [replace(row, text=row.paraphrase) for row in rows["train"] if row.paraphrase and row.text in train]
-        more = to_split(worded, order)
+        more = to_split(worded, order, given)
     tree = path / LABEL_TREE_FILE
     pairs = read_label_tree(tree) if tree.is_file() else ()
     loaded = LoadedTask(name, order, splits, str(path), licence, tuple(notes), is_multilabel(config), more, pairs)
-    return replace(loaded, cross_validated=cross_validated)
+    return replace(loaded, cross_validated=cross_validated, left_out=tuple(left_out))
+
+
+def _left_out_notes(left_out: Sequence[LeftOut]) -> list[str]:
+    """Which rows are not used, a note for each file."""
+    by_file: dict[str, list[LeftOut]] = {}
+    for one in left_out:
+        by_file.setdefault(one.place.file, []).append(one)
+    notes = []
+    for file, rows in by_file.items():
+        problems = Counter(one.problem for one in rows).most_common()
+        counts = ", ".join(f"{problem} ({count:,})" for problem, count in problems[:MOST_NAMED])
+        more = ", …" if len(problems) > MOST_NAMED else ""
+        notes.append(
+            f"{file}: {len(rows):,} rows were left out ({shown_places([one.place for one in rows])}): {counts}{more}"
+        )
+    return notes
 
 
 def _order(path: Path, given: tuple[str, ...], name: str) -> tuple[str, ...]:
@@ -122,20 +152,62 @@ def find_splits(folder: Path) -> dict[str, Path]:
     return found
 
 
-def to_split(rows: list[Labelled], labels: tuple[str, ...]) -> Split:
+def _positions(labels: Sequence[str], numbered: Sequence[str]) -> dict[str, int]:
+    """The index of each label by its name and, where no name is a number, by its number in `numbered`."""
+    index = {name: position for position, name in enumerate(labels)}
+    if any(map(is_number, labels)):
+        return index
+    return index | {str(number): index[name] for number, name in enumerate(numbered) if name in index}
+
+
+def known_rows(
+    rows: Sequence[Labelled], labels: Sequence[str], numbered: Sequence[str], *, skip: bool = False
+) -> tuple[list[Labelled], list[LeftOut]]:
+    """The rows whose labels are all known, and with `skip` the others.
+
+    Raises:
+        DataError: rows with unknown labels; the message has all of these labels.
+    """
+    index = _positions(labels, numbered)
+    used, left_out = [], []
+    unknown = Counter[str]()
+    for row in rows:
+        strange = next((label for label in row.labels if label not in index), None)
+        if strange is None:
+            used.append(row)
+        else:
+            unknown[strange] += 1
+            left_out.append(LeftOut(row.place, f"unknown label {strange!r}"))
+    if not unknown or skip:
+        return used, left_out
+    shown = ", ".join(labels[:MOST_NAMED]) + (", …" if len(labels) > MOST_NAMED else "")
+    counts = ", ".join(f"{label!r} ({count:,})" for label, count in unknown.most_common(MOST_NAMED))
+    counts += ", …" if len(unknown) > MOST_NAMED else ""
+    every = f"; in all {len(left_out):,} rows have one: {counts}" if len(left_out) > 1 else ""
+    way_out = "correct them, or leave out such rows (`unknown_labels` skip)"
+    if not numbered and all(map(is_number, unknown)) and not any(map(is_number, labels)):
+        way_out = f"nothing says which number is which label; a {LABEL_ORDER_FILE} with lines NAME NUMBER would"
+    raise DataError(
+        f"{left_out[0].place}: {left_out[0].problem}{every} (the {len(labels)} known ones: {shown}); {way_out}"
+    )
+
+
+def to_split(rows: Sequence[Labelled], labels: Sequence[str], numbered: Sequence[str] = ()) -> Split:
     """Rows with their labels as indices.
 
-    A label is a name, or, where no name is itself a number, its index.
+    Args:
+        rows: rows.
+        labels: label names in the order of their indices.
+        numbered: label names in the order of the numbers that the rows may have instead of names. Default: rows have
+            names.
+
+    Raises:
+        DataError: rows with unknown labels.
     """
-    index = {name: position for position, name in enumerate(labels)}
-    if not any(map(is_number, labels)):
-        index |= {str(position): position for position in range(len(labels))}
+    known_rows(rows, labels, numbered)
+    index = _positions(labels, numbered)
     found: list[Label] = []
     for row in rows:
-        for label in row.labels:
-            if label not in index:
-                shown = ", ".join(labels[:MOST_NAMED]) + (", …" if len(labels) > MOST_NAMED else "")
-                raise DataError(f"{row.place}: unknown label {label!r} (the {len(labels)} known ones: {shown})")
         several = tuple(sorted({index[label] for label in row.labels}))
         found.append(several if isinstance(row.label, tuple) else several[0])
-    return Split(tuple(row.text for row in rows), tuple(found))
+    return Split(tuple(row.text for row in rows), tuple(found), tuple(row.place for row in rows))

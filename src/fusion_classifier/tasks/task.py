@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 from fusion_classifier.config import TaskConfig
 from fusion_classifier.errors import UsageError
 from fusion_classifier.tasks.hub_dataset import HubDataset
-from fusion_classifier.tasks.labels import labelled
-from fusion_classifier.tasks.loaded import LoadedTask, Split
+from fusion_classifier.tasks.labels import all_labelled
+from fusion_classifier.tasks.loaded import LoadedTask, Place, Split
 from fusion_classifier.tasks.readers import Row
 from fusion_classifier.tasks.split import hold_out
 from fusion_classifier.tasks.table import load_table, to_split
@@ -75,23 +75,22 @@ class Task:
         )
 
     def from_hub(self, config: TaskConfig) -> LoadedTask:
-        """Read the Hub data set; rows without a text are left out and counted in a note."""
+        """Read the Hub data set; rows without a text or label are left out and counted in a note."""
         if self.hub is None:
             raise UsageError(f"task {self.name}: is not on the Hub; read a folder with its files (`data`)")
         repo, text, label = self.hub.repo, self.hub.text_column, self.hub.label_column
-        columns = TaskConfig(name=self.name, text_column=text, label_column=label, multilabel=self.multilabel)
+        columns = TaskConfig(
+            name=self.name, text_column=text, label_column=label, multilabel=self.multilabel, skip_empty=True
+        )
         splits, empty = {}, 0
         for split, given in self.hub.read(self.name).items():
-            rows = []
-            for number, values in enumerate(map(self.hub_row, given), start=1):
-                if values is not None and str(values.get(text) or "").strip():
-                    rows.append(labelled(Row(f"{repo}, {split}", f"row {number}", values), columns))
-                else:
-                    empty += values is not None
-            splits[split] = to_split(rows, self.labels)
+            used = ((number, values) for number, values in enumerate(map(self.hub_row, given)) if values is not None)
+            rows = (Row(Place(f"{repo}, {split}", number), values) for number, values in used)
+            reading = all_labelled(rows, columns)
+            splits[split], empty = to_split(reading.rows, self.labels, self.labels), empty + len(reading.left_out)
         notes = [self.hub.note] if self.hub.note else []
         if empty:
-            notes.append(f"{empty} rows without a text were left out")
+            notes.append(f"{empty} rows without a text or label were left out")
         if "valid" not in splits:
             splits, note = hold_out(splits, config.split_seed, repo)
             notes.append(note)

@@ -60,7 +60,7 @@ def confident_mistakes(run: RunRecord) -> list[dict[str, Any]]:
         given_up = run.multilabel and labels[row, predicted[row]]
         found.append(
             {
-                "row": row,
+                "place": str(run.part.places[row]),
                 "text": run.text(row),
                 "true": run.labels_text(labels[row]),
                 "predicted": ("not " if given_up else "") + run.names[predicted[row]],
