@@ -35,7 +35,15 @@ GRIDS = {
         for weight_decay in (0.0, 1.0)
     ],
     "llmembed": [
-        TrainingConfig(learning_rate=learning_rate, batch_size=batch_size, clip_norm=1.0, max_epochs=25, patience=6)
+        TrainingConfig(
+            learning_rate=learning_rate,
+            batch_size=batch_size,
+            clip_norm=1.0,
+            max_epochs=200,
+            min_steps=1000,
+            patience=10,
+            stopping="loss_or_score",
+        )
         for learning_rate, batch_size in ((1e-4, 64), (1e-4, 256), (3e-4, 256))
     ],
 }

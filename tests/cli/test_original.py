@@ -165,7 +165,7 @@ def test_help_shows_the_defaults(root: Path, capsys: pytest.CaptureFixture[str])
         assert default in said
 
 
-def test_data_are_found_beside_the_script_from_anywhere(
+def test_data_are_found_beside_the_script(
     root: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     elsewhere = tmp_path_factory.mktemp("elsewhere")
@@ -176,7 +176,7 @@ def test_data_are_found_beside_the_script_from_anywhere(
 
 
 @pytest.mark.slow
-def test_the_originals_files_are_written_where_it_wrote_them(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_its_files_are_written_where_it_wrote_them(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done = call(checkout, "python llama2_rep_extract.py -device cpu -task ED -mode valid --pt", monkeypatch)
     assert done.returncode == 0, done.stderr
     done = call(checkout, "python bert_rep_extract.py -device cpu -task ED -mode valid --pt", monkeypatch)

@@ -129,7 +129,7 @@ def test_macro_f1_leaves_out_unused_classes() -> None:
     assert score(np.array([0, 3]), certain([0, 4], 5))["macro_f1"] == pytest.approx(1 / 3)
 
 
-def test_macro_f1_is_the_same_for_a_label_per_text_as_one_and_as_several() -> None:
+def test_macro_f1_is_the_same_for_one_label_and_for_several() -> None:
     """Rows of a single 1 are the same predictions."""
     for labels, answers in (([0, 3], [0, 3]), ([0, 3], [0, 4]), ([0, 1, 2], [1, 1, 2])):
         probabilities = certain(answers, 6)

@@ -24,16 +24,17 @@ from fusion_classifier.encoders.identity import identify
 from fusion_classifier.encoders.spec import parse_encoders
 from fusion_classifier.errors import DataError, FecError, StoreError, UsageError
 from fusion_classifier.evaluation.metrics import METRICS
+from fusion_classifier.evaluation.predictions import SplitPredictions
 from fusion_classifier.features.extract import read_features
 from fusion_classifier.features.hashing import hash_texts, hexadecimal
 from fusion_classifier.features.store import FeatureStore
 from fusion_classifier.fusion.registry import parse_head
 from fusion_classifier.runs.context import Workspace, say_gaps
-from fusion_classifier.runs.evaluate import evaluate_saved
+from fusion_classifier.runs.evaluate import evaluate_saved, measure
 from fusion_classifier.runs.features import export_task
 from fusion_classifier.runs.pipeline import run, train_task
 from fusion_classifier.support.progress import QUIET, Progress
-from fusion_classifier.tasks.loaded import LoadedTask
+from fusion_classifier.tasks.loaded import LoadedTask, Split
 from fusion_classifier.tasks.registry import load_task
 from fusion_classifier.training.defaults import recipe
 from fusion_classifier.training.train import train
@@ -285,6 +286,14 @@ def test_the_second_figure_leaves_out_texts_of_train(
     with_it, without = metrics["test"]["accuracy"]["mean"], metrics["test_without_overlap"]["accuracy"]["mean"]
     right = [with_it * 25 - without * 24]  # texts that only the first figure counts: between 0 and 1
     assert -1e-9 <= right[0] <= 1 + 1e-9
+
+
+def test_texts_among_the_paraphrases_are_trained_on() -> None:
+    splits = {"train": Split(("a", "b"), (0, 1)), "test": Split(("A!", "new", "c", "d"), (0, 1, 0, 1))}
+    task = LoadedTask("own", ("x", "y"), splits, "here", augmentation=Split(("C.",), (0,)))
+    labels = np.array([0, 1, 0, 1])
+    part = SplitPredictions("test", ["0"] * 4, labels, {0: np.eye(2, dtype=np.float32)[labels]}, {0: labels})
+    assert measure(part, task, None)["without_overlap"]["rows"] == 2
 
 
 def test_training_says_when_features_are_missing(

@@ -112,7 +112,7 @@ def the_originals_rule(losses: list[float], f1: list[float], patience: int) -> t
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_published_training_stops_and_keeps_as_the_original(seed: int) -> None:
+def test_published_training_stops_as_the_original(seed: int) -> None:
     """Loss and F1 each have a best of their own; the last epoch with either is kept, not the one with the best F1."""
     generator = np.random.default_rng(seed)
     losses = list(3 - 0.02 * np.arange(40) + 0.3 * generator.random(40))
@@ -128,7 +128,7 @@ def test_published_training_stops_and_keeps_as_the_original(seed: int) -> None:
     assert (best.epoch, epochs) == the_originals_rule(losses, f1, 3)
 
 
-def test_a_falling_loss_is_progress_for_the_published_recipe_only() -> None:
+def test_a_falling_loss_is_progress_as_published() -> None:
     """As at the start of a slow training: F1 stands still while the loss falls."""
     settings = {"learning_rate": 1e-6, "max_epochs": 12, "patience": 2}
     kept = {}
@@ -141,7 +141,7 @@ def test_a_falling_loss_is_progress_for_the_published_recipe_only() -> None:
     assert losses[0] > losses[-1]
 
 
-def test_patience_ends_no_training_before_the_least_number_of_steps() -> None:
+def test_patience_ends_no_training_before_min_steps() -> None:
     config = CONFIG.model_copy(update={"max_epochs": 200, "patience": 1, "min_steps": 150})
     assert len(fit(FUSION, config=config).history) >= 15  # ten steps an epoch
 

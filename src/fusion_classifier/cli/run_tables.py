@@ -20,7 +20,7 @@ def print_run(metrics: Mapping[str, Any], folder: Path) -> None:
     valid = "cross-validation" if metrics.get("cross_validated") else "validation"
     columns = {valid: metrics["valid"], "test": metrics["test"], "test without overlap": apart}
     show_metrics(" · ".join(title), columns)
-    std = " ± standard deviation over seeds" if seeds > 1 else ""
+    std = " ± sample standard deviation over seeds" if seeds > 1 else ""
     say(f"Accuracies, F1 and ECE in %; mean{std}; in brackets the 95 % bootstrap interval over texts.", "dim")
     if metrics.get("cross_validated"):
         say(

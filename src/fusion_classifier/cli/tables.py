@@ -119,7 +119,8 @@ def print_comparison(figures: Mapping[str, Any], names: tuple[str, str]) -> None
     ]
     show(f"{figures['split']}: {figures['texts']:,} texts", ["", a, b, "A − B", "p"], rows, right=1)
     say(
-        "In %; mean ± standard deviation over seeds; in brackets the 95 % interval of a paired bootstrap over texts.",
+        "In %; mean ± sample standard deviation over seeds; in brackets the 95 % interval of a paired bootstrap over "
+        "texts.",
         "dim",
     )
     by_seed, one = figures["mcnemar"]["by_seed"], figures["mcnemar"]["ensemble"]

@@ -88,7 +88,7 @@ def out_of_fold_split(models: Mapping[int, Predicting], task: LoadedTask) -> Spl
 
 
 def measure(part: SplitPredictions, task: LoadedTask, judge: SplitPredictions | None) -> dict[str, Any]:
-    """All metrics of a split: overall, per class, by coverage, and without the texts that are in train too.
+    """All metrics of a split: overall, per class, by coverage, and without the texts that are trained on, too.
 
     `without_overlap` is None without such texts, or without a train split to compare with. `judge` are predictions of
     validation, on which the thresholds of `risk_coverage` are chosen; without them it is None.
@@ -101,7 +101,7 @@ def measure(part: SplitPredictions, task: LoadedTask, judge: SplitPredictions | 
         "without_overlap": None,
     }
     if "train" in task.splits and part.split != "train":
-        apart = ~overlap(task.split(part.split).texts, task.split("train").texts)
+        apart = ~overlap(task.split(part.split).texts, task.training.texts)
         if 0 < apart.sum() < len(apart):
             figures["without_overlap"] = {"rows": int(apart.sum()), "metrics": summarize(part.take(apart))}
     return figures
