@@ -19,7 +19,14 @@ from pydantic import (
     model_validator,
 )
 
-VECTOR_POOLINGS = ("mean", "max", "first", "last")  # their functions: fusion_classifier.encoders.pooling
+VECTOR_POOLINGS = (
+    "mean",
+    "max",
+    "first",
+    "last",
+    "weighted_mean",
+    "mean_sqrt",
+)  # their functions: fusion_classifier.encoders.pooling
 
 
 def _check_pooling(value: str) -> str:
@@ -55,7 +62,7 @@ class FrozenModel(BaseModel):
 class EncoderConfig(FrozenModel):
     """One frozen encoder: a model and the features that are taken from it.
 
-    Two encoders are the same if their model files and the fields from `layers` to `pool_special_tokens` are
+    Two encoders are the same if their model files and the fields from `layers` to `dense` are
     (encoders/identity.py); `name`, `model`, `revision` and `path` only name and find the files.
     """
 
@@ -71,8 +78,9 @@ class EncoderConfig(FrozenModel):
     """Hidden states to keep, such as 2,4,6 or -5:-1; 0 is the embedding output, -1 the last layer (after the final
     norm, if any). Default: the preset's, or the last; of token states those at a third, two thirds and the end."""
     pooling: Annotated[str, AfterValidator(_check_pooling)] = "mean"
-    """mean, max, first ([CLS]) or last: one vector per layer, or several, joined by + (mean+last); pooler: that of
-    the model; tokens: the states of all tokens. Of an encoder given by name: what the head reads."""
+    """mean, max, first ([CLS]) or last: one vector per layer, or several, joined by + (mean+last); weighted_mean:
+    later tokens weigh more; mean_sqrt: the sum, over the root of the number of tokens; pooler: that of the model;
+    tokens: the states of all tokens. Of an encoder given by name: what the head reads."""
     template: Annotated[str, AfterValidator(_check_template)] = "{text}"
     """Prompt around the text; must contain {text}. Line breaks are written \\n. The features of several templates,
     separated by ||, are averaged."""
@@ -87,6 +95,9 @@ class EncoderConfig(FrozenModel):
     pool_special_tokens: bool | None = None
     """Whether `mean` and `tokens` include the special tokens of the tokenizer. Default: only of models with a [CLS]
     token; the start token of decoders such as Llama has the same huge state for all texts."""
+    dense: bool = False
+    """Whether the dense layers of a sentence-transformers model are applied to the pooled vector. Default: of a model
+    that has them, where no `pooling` is given."""
 
     @property
     def poolings(self) -> tuple[str, ...]:
@@ -102,6 +113,10 @@ class EncoderConfig(FrozenModel):
     def _consistent(self) -> Self:
         if len(self.templates) > 1 and self.pooling == "tokens":
             raise ValueError("tokens of several templates can't be averaged; give one template, or another pooling")
+        if self.dense and (
+            self.pooling in ("tokens", "pooler") or self.layers not in (None, (-1,)) or self.projection
+        ):
+            raise ValueError("dense layers read the last layer, pooled, without projection; set dense=false")
         return self
 
 

@@ -124,7 +124,7 @@ def test_loading_leaves_the_model_frozen(bert_folder: Path) -> None:
 
 def test_llama_has_the_positions_of_its_configuration(llama_folder: Path) -> None:
     load_encoder(parse_encoder(f"{llama_folder}?max_length=512"), CPU)
-    with pytest.raises(UsageError, match=r"`max_length`.*use 512 or less"):
+    with pytest.raises(UsageError, match=r"`max_length`.*use `max_length` 512 or less"):
         load_encoder(parse_encoder(f"{llama_folder}?max_length=513"), CPU)
 
 
@@ -179,7 +179,7 @@ def test_the_longest_input_allowed_can_be_encoded(kind: str, longest: int, bert_
     folder = other_folder(kind, bert_folder, tmp_path / kind)
     encoder = load_encoder(parse_encoder(f"{folder}?dtype=float32&max_length={longest}"), CPU)
     assert np.isfinite(encode(encoder, ["a" * 100])[0]).all()
-    with pytest.raises(UsageError, match=rf"`max_length`.*use {longest} or less"):
+    with pytest.raises(UsageError, match=rf"`max_length`.*use `max_length` {longest} or less"):
         load_encoder(parse_encoder(f"{folder}?dtype=float32&max_length={longest + 1}"), CPU)
 
 

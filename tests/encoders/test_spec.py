@@ -141,6 +141,13 @@ def test_local_folder_is_named_by_its_last_part(tmp_path: Path, monkeypatch: pyt
     assert parse_encoder(".").name == "my-model"
 
 
+def test_an_existing_path_is_a_path_whatever_is_in_it(tmp_path: Path) -> None:
+    folder = tmp_path / "lr=1e-5" / "epoch=6"
+    folder.mkdir(parents=True)
+    config = parse_encoder(f"{folder}?layers=-2")
+    assert (config.model, config.path, config.name) == (str(folder), None, "epoch=6?layers=-2")
+
+
 # What is refused.
 
 
@@ -284,9 +291,10 @@ def test_a_sentence_folder_sets_pooling_and_length(tmp_path: Path, pooling: dict
 @pytest.mark.parametrize(
     ("kinds", "pooling"),
     [
-        (("Transformer", "Pooling", "Dense"), {}),
+        (("Transformer", "Pooling", "LayerNorm"), {}),
+        (("Transformer", "Pooling", "Normalize", "Dense"), {}),
         (("WordEmbeddings", "Pooling"), {}),
-        (("Transformer", "Pooling"), {"pooling_mode_weightedmean_tokens": True}),
+        (("Transformer", "Pooling"), {"pooling_mode": "attention"}),
     ],
 )
 def test_more_than_a_transformer_is_to_be_given_as_an_object(

@@ -19,7 +19,7 @@ from fusion_classifier.encoders.encode import encode
 from fusion_classifier.encoders.loading import load_encoder
 from fusion_classifier.encoders.presets import PRESETS
 from fusion_classifier.encoders.spec import parse_encoder
-from fusion_classifier.encoders.weights import Weights, describe_presets, locate
+from fusion_classifier.encoders.weights import Weights, describe_presets, hub_files, locate
 from fusion_classifier.errors import UsageError, WeightsError
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -301,3 +301,31 @@ def test_a_folder_without_a_tokenizer_is_named(bert_folder: Path, tmp_path: Path
         shutil.copy(bert_folder / name, tmp_path / name)
     with pytest.raises(WeightsError, match="no tokenizer"):
         locate(parse_encoder(str(tmp_path)))
+
+
+def test_what_is_downloaded_from_the_hub() -> None:
+    """Weights, architecture, tokenizer files of any name, and the settings of sentence-transformers."""
+    settings = [
+        "modules.json",
+        "sentence_bert_config.json",
+        "config_sentence_transformers.json",
+        "1_Pooling/config.json",
+    ]
+    names = [
+        "config.json",
+        "model-00001-of-00002.safetensors",
+        "model.safetensors.index.json",
+        "bpe.codes",
+        "vocab.txt",
+    ]
+    others = [
+        "README.md",
+        "pytorch_model.bin",
+        "onnx/model.onnx",
+        "openvino/model.xml",
+        "train_script.py",
+        ".gitattributes",
+    ]
+    assert hub_files([*names, *settings, *others]) == sorted([*names, *settings])
+    for name in ("spm.model", "sentencepiece.model", "entity_vocab.json", "emoji.json"):
+        assert name in hub_files(["config.json", name])

@@ -2,6 +2,8 @@
 
 # ruff: noqa: PLC0415 - imported where used: --help must not wait for it
 
+from typing import Annotated
+
 import typer
 
 from fusion_classifier.cli.fields import Commands
@@ -21,13 +23,22 @@ def tasks(as_json: Json = False) -> None:
     answer(described, as_json, lambda: tables.print_tasks(described))
 
 
-@commands.command("encoders", example="fec encoders")
-def encoders(as_json: Json = False) -> None:
-    """List the encoders with a name, and where their weights are."""
+@commands.command("encoders", example="fec encoders --language de --most-parameters 200")
+def encoders(
+    language: Annotated[str | None, typer.Option(help="Only those for a language, such as de. Default: all.")] = None,
+    licence: Annotated[
+        str | None, typer.Option(help="Only those whose licence begins so, such as apache. Default: all.")
+    ] = None,
+    most_parameters: Annotated[
+        float | None, typer.Option(help="Maximum number of parameters, in millions. Default: any.", min=0)
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """List the encoders with a name: size, languages, licence, what a text costs, and where their weights are."""
     from fusion_classifier.cli import tables
     from fusion_classifier.encoders.weights import describe_presets
 
-    described = describe_presets()
+    described = describe_presets(language, licence, most_parameters)
     answer(described, as_json, lambda: tables.print_encoders(described))
 
 

@@ -79,10 +79,11 @@ Json = Annotated[bool, option("Print the result as JSON.", "--json")]
 DataOptions = Annotated[Given, Options("Data", {"": TaskConfig}, without=("name", "cross_validate"))]
 TrainingDataOptions = Annotated[Given, Options("Data", {"": TaskConfig})]
 # The pooling of an encoder given by name follows from the head.
+OWN_SETTINGS = ("name", "model", "revision", "path", "dense")  # given with the encoder, or not at all
 ENCODER_DEFAULTS = {"": EncoderConfig(name="", model="").model_dump(exclude={"pooling"})}
 EncoderSettings = Annotated[
     Given,
-    Options("Encoders", {"": EncoderConfig}, ENCODER_DEFAULTS, without=("name", "model", "revision", "path")),
+    Options("Encoders", {"": EncoderConfig}, ENCODER_DEFAULTS, without=OWN_SETTINGS),
 ]
 HeadSettings = Annotated[Given, Options("Head", HEAD_CONFIGS, without=("name", "attention"))]
 HyperParameters = Annotated[

@@ -61,8 +61,19 @@ def print_tasks(described: Sequence[Mapping[str, Any]]) -> None:
 
 def print_encoders(described: Sequence[Mapping[str, Any]]) -> None:
     """The encoders with a name."""
-    columns = ["model", "layers", "pooling", "feature", "weights"]
-    show(None, ["encoder", *columns], [[d[key] for key in ("name", *columns)] for d in described])
+    columns = ["size", "languages", "licence", "pooling", "feature", "per text", "per token", "work"]
+    rows = [
+        [
+            *(d["name"], f"{d['parameters'] / 1e6:,.0f} M", d["languages"], d["licence"], d["pooling"], d["feature"]),
+            *(size(d["pooled_bytes"]), size(d["token_bytes"]), f"{d['token_flops'] / 1e6:,.0f} M", d["weights"]),
+        ]
+        for d in described
+    ]
+    show(None, ["encoder", *columns, "weights"], rows)
+    say(
+        "In the store: pooled features per text, token states per token (20 to 30 per sentence). Work: arithmetic "
+        "operations per token. --json adds Hub ids, layers and prompts."
+    )
     say("Any other Hub id, local folder or GGUF file works the same way: --encoder PATH --layers … --pooling …")
 
 

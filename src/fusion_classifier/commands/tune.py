@@ -28,7 +28,7 @@ from fusion_classifier.encoders.device import torch_dtype
 from fusion_classifier.encoders.identity import EncoderIdentity, identify
 from fusion_classifier.encoders.loading import TransformerEncoder, load_encoder
 from fusion_classifier.encoders.tokenization import tokenize
-from fusion_classifier.errors import DataError, FecError, UsageError
+from fusion_classifier.errors import DataError, FecError, UsageError, WeightsError, library_errors
 from fusion_classifier.evaluation.metrics import score
 from fusion_classifier.runs.context import Workspace
 from fusion_classifier.runs.folder import environment
@@ -108,7 +108,10 @@ def tune_encoder(
         source = model_folder(base)
         loaded = load_encoder(weights, work.device, plain=True)
     precision = identify(encoder, work.device).dtype
-    tuned = _train(config, loaded, precision, task, splits, work)
+    what = f"{encoder.name}: can't be trained in {precision}"
+    advice = "" if precision == "float32" else "; give `dtype` float32"
+    with library_errors(lambda why: WeightsError(f"{what} ({why}){advice}")):
+        tuned = _train(config, loaded, precision, task, splits, work)
 
     with atomic_folder(out) as folder, work.progress.bar("writing and measuring", total=None):
         write_encoder(source, loaded, tuned.model, tuned.head, folder)

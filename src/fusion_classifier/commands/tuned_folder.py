@@ -31,7 +31,7 @@ from fusion_classifier.encoders.gguf import unpacked
 from fusion_classifier.encoders.identity import EncoderIdentity
 from fusion_classifier.encoders.loading import TransformerEncoder, load_encoder
 from fusion_classifier.encoders.presets import PRESETS
-from fusion_classifier.encoders.weights import CONTENT_FILES
+from fusion_classifier.encoders.weights import content_files
 from fusion_classifier.errors import WeightsError
 from fusion_classifier.training.decision import Decision
 
@@ -144,8 +144,8 @@ def write_encoder(source: Path, encoder: TransformerEncoder, model: nn.Module, h
     config.architectures = [type(encoder.model).__name__]
     config.dtype = "float32"
     config.save_pretrained(folder)
-    for name in CONTENT_FILES:
-        if name != "config.json" and (source / name).is_file():
+    for name in content_files(path.name for path in source.iterdir() if path.is_file()):
+        if name != "config.json":
             shutil.copyfile(source / name, folder / name)
     # Not model.save_pretrained: transformers refuses it for a model that came from GGUF.
     _save(model, folder / "model.safetensors")

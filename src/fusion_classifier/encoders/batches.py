@@ -28,6 +28,8 @@ def jobs_of(encoder: TransformerEncoder, texts: Sequence[str], side: Side = "rig
     """Texts tokenized and batched; a job's tag are their indices."""
     tokenized = [tokenize(encoder, texts, template, side) for template in encoder.config.templates]
     planned = batches(tokenized[0], TOKEN_BUDGET[encoder.device.type], packed=encoder.packed)
+    if not encoder.packed and not encoder.pads:
+        planned = [part for batch in planned for part in _of_one_length(batch, tokenized)]
     return [Job(batch, [[of_template[i] for i in batch] for of_template in tokenized]) for batch in planned]
 
 
@@ -49,6 +51,14 @@ def batches(tokenized: Sequence[TokenizedText], token_budget: int, *, packed: bo
             result.append([i])
             tokens = len(tokenized[i])
     return result
+
+
+def _of_one_length(batch: Sequence[int], by_template: Sequence[Sequence[TokenizedText]]) -> list[list[int]]:
+    """A batch cut into batches whose texts have the same number of tokens, in every template."""
+    parts: dict[tuple[int, ...], list[int]] = {}
+    for i in batch:
+        parts.setdefault(tuple(len(of_template[i]) for of_template in by_template), []).append(i)
+    return list(parts.values())
 
 
 def padded(encoder: TransformerEncoder, batch: Sequence[TokenizedText]) -> tuple[Tensor, Tensor, Tensor, Tensor]:

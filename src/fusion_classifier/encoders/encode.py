@@ -105,10 +105,14 @@ def _forward(encoder: TransformerEncoder, batch: Sequence[TokenizedText]) -> lis
 
 def _padded_states(encoder: TransformerEncoder, batch: Sequence[TokenizedText]) -> _States:
     ids, attention, counted, lengths = (t.to(encoder.device) for t in padded(encoder, batch))
-    output = encoder.model(input_ids=ids, attention_mask=attention.long(), output_hidden_states=list(encoder.layers))
+    with encoder.as_loaded():
+        output = encoder.model(
+            input_ids=ids, attention_mask=attention.long(), output_hidden_states=list(encoder.layers)
+        )
     if encoder.config.pooling == "pooler":
         return _States(output.pooler_output[:, None, None], counted, lengths)  # one "token", one "layer"
-    states = torch.stack([output.hidden_states[layer] for layer in encoder.layers], dim=2)
+    # Some models pad to a multiple of their own (BigBird), on the right.
+    states = torch.stack([output.hidden_states[layer][:, : ids.shape[1]] for layer in encoder.layers], dim=2)
     return _States(states, counted, lengths)
 
 
@@ -136,4 +140,6 @@ def _features(encoder: TransformerEncoder, part: _States) -> list[np.ndarray]:
     if how == "tokens":
         return [array.cpu().numpy() for array in pooling.tokens(states, part.counted)]
     pooled = pooling.pooled(states, part.counted, part.lengths, encoder.config.poolings)
+    if encoder.dense is not None:
+        pooled = encoder.dense(pooled.flatten(1))
     return list(pooled.reshape(len(states), *encoder.shape).cpu().numpy())

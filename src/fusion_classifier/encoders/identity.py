@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fusion_classifier.config import EncoderConfig
+from fusion_classifier.encoders.dense import dense_files
 from fusion_classifier.encoders.device import resolve_dtype
 from fusion_classifier.encoders.fingerprint import file_digests, fingerprint
 from fusion_classifier.encoders.protocol import Encoder, as_encoder
@@ -26,6 +27,10 @@ logger = logging.getLogger(__name__)
 
 # Raise it when the code comes to compute other features from the same model and settings.
 FEATURE_VERSION = 1
+# Of these model types features were other ones before: padding was taken in, or what an earlier batch had changed.
+REVISED = ("big_bird", "convbert", "fnet", "mobilebert", "nystromformer", "yoso")
+# Model types with constants in float32, which fail in another precision.
+FLOAT32_ONLY = ("deberta",)
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,8 @@ class EncoderIdentity:
     dtype: str  # computing precision, such as bfloat16
     projection: str | None = None  # SHA-256 of the projection's file
     encoder: Encoder | None = None  # the object
+    dense: str | None = None  # SHA-256 over the files of the dense layers
+    model_type: str | None = None  # architecture, as transformers names it
 
     @property
     def is_object(self) -> bool:
@@ -51,7 +58,7 @@ class EncoderIdentity:
             named = {"name": self.config.name, "fingerprint": self.fingerprint}
             return {"feature_version": FEATURE_VERSION, "kind": "object", **named}
         return {
-            "feature_version": FEATURE_VERSION,
+            "feature_version": FEATURE_VERSION + (self.model_type in REVISED),
             "fingerprint": self.fingerprint,
             "layers": self._layers,
             "pooling": self.config.pooling,
@@ -62,6 +69,7 @@ class EncoderIdentity:
             # Only where they are set: features from before these settings keep their key.
             **({} if self.config.quantization == "none" else {"quantization": self.config.quantization}),
             **({"projection": self.projection} if self.projection else {}),
+            **({"dense": self.dense} if self.dense else {}),
         }
 
     @property
@@ -89,8 +97,10 @@ def identify(encoder: EncoderConfig | Encoder, device: "torch.device") -> Encode
         return _identify_object(as_encoder(encoder))
     weights = locate(encoder)
     projection = None if encoder.projection is None else _projection_digest(user_path(encoder.projection))
-    dtype = resolve_dtype(encoder.dtype, device)
-    found = EncoderIdentity(encoder, weights, fingerprint(weights), dtype, projection)
+    kind = weights.model_type
+    dtype = resolve_dtype("float32" if encoder.dtype == "auto" and kind in FLOAT32_ONLY else encoder.dtype, device)
+    dense = _dense_digest(weights) if encoder.dense else None
+    found = EncoderIdentity(encoder, weights, fingerprint(weights), dtype, projection, dense=dense, model_type=kind)
     logger.info(
         "encoder %s",
         encoder.name,
@@ -109,3 +119,8 @@ def _projection_digest(path: Path) -> str:
     if not path.is_file():
         raise WeightsError(f"{path}: no such projection file; `fec project` makes one")
     return file_digests([path])[0]
+
+
+def _dense_digest(weights: Weights) -> str:
+    files = [path for place in dense_files(weights.folder) for path in place]
+    return hashlib.sha256("\n".join(file_digests(files)).encode()).hexdigest()

@@ -1,18 +1,20 @@
 # ruff: noqa: PLC0415 - transformers takes seconds to import: only when a model is loaded
 """Loads a model and its tokenizer, checked: every weight that a feature needs comes from the files."""
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from fusion_classifier.config import EncoderConfig
-from fusion_classifier.encoders import packed
+from fusion_classifier.encoders import behaviour, packed
 from fusion_classifier.encoders.checks.claims import check_claims
+from fusion_classifier.encoders.dense import load_dense
 from fusion_classifier.encoders.device import torch_dtype
 from fusion_classifier.encoders.gguf import load_packed, unpacked
 from fusion_classifier.encoders.identity import EncoderIdentity, identify
@@ -43,7 +45,10 @@ class TransformerEncoder:
     shape: tuple[int, ...]  # of one text's feature; with pooling `tokens`, of one token's states (layers, H)
     pool_special_tokens: bool  # whether pooling counts the tokens that the tokenizer adds
     packed: bool = False  # whether the model runs over texts without padding
+    pads: bool = True  # whether padding leaves a text's states as they are; else batches are of texts of equal length
     projection: Projection | None = None
+    dense: torch.nn.Sequential | None = None  # applied to the pooled vector
+    lock: AbstractContextManager[Any] | None = None  # of a model that a batch changes
 
     @property
     def config(self) -> EncoderConfig:
@@ -53,14 +58,25 @@ class TransformerEncoder:
     @contextmanager
     def errors_explained(self) -> Iterator[None]:
         """Errors of a model or tokenizer that could be loaded, as a WeightsError: its files are wrong."""
-        name, folder = self.config.name, self.identity.weights.folder
-        with library_errors(lambda why: WeightsError(f"{name}: the model in {folder} can't be run ({why})")):
+        name, folder, dtype = self.config.name, self.identity.weights.folder, self.identity.dtype
+        advice = "" if dtype == "float32" else "; try `dtype` float32"
+        with library_errors(lambda why: WeightsError(f"{name}: the model in {folder} can't be run ({why}){advice}")):
             try:
                 yield
             except (MemoryError, torch.OutOfMemoryError) as error:
                 raise FecError(
                     f"{name}: out of memory on {self.device.type}; give a smaller `max_length`, or another `device`"
                 ) from error
+
+    @contextmanager
+    def as_loaded(self) -> Iterator[None]:
+        """The model as it was loaded, for one batch: a model that batches change runs one at a time."""
+        if self.lock is None:
+            yield
+            return
+        with self.lock:
+            behaviour.restore(self.model)
+            yield
 
 
 @dataclass
@@ -136,19 +152,26 @@ def load_tokenizer(identity: EncoderIdentity) -> "PreTrainedTokenizerBase":
     weights = identity.weights
     what = f"{identity.config.name}: the tokenizer in {weights.folder} can't be loaded"
     with library_errors(lambda why: WeightsError(f"{what} ({why})")), quiet():
-        from transformers import AutoTokenizer
-
         folder, source = weights.folder, LOCAL
         if weights.gguf_file is not None:
             kept = unpacked(weights, identity.fingerprint, identity.dtype)
             folder, source = (folder, {**LOCAL, "gguf_file": weights.gguf_file}) if kept is None else (kept, LOCAL)
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, **source)
+        return _tokenizer(folder, source)
+
+
+def _tokenizer(folder: Path, source: Mapping[str, Any] = LOCAL) -> "PreTrainedTokenizerBase":
+    from transformers import AutoTokenizer
+
+    if not (folder / "tokenizer.json").is_file() and any(folder.glob("*.model")):
+        # transformers would ask for tiktoken, which does not help.
+        require(f"{folder.name}: a SentencePiece tokenizer", "llama", "sentencepiece", "google.protobuf")
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, **source)
     return tokenizer
 
 
 def _load_files(identity: EncoderIdentity) -> tuple["PreTrainedTokenizerBase", "PreTrainedModel", dict[str, Any]]:
     """Tokenizer, model and loading report."""
-    from transformers import AutoConfig, AutoModel, AutoTokenizer
+    from transformers import AutoConfig, AutoModel
 
     config, weights = identity.config, identity.weights
     folder: Path | None = weights.folder
@@ -169,7 +192,8 @@ def _load_files(identity: EncoderIdentity) -> tuple["PreTrainedTokenizerBase", "
         options["quantization_config"] = _int8(config)
     if config.pooling != "pooler" and model_config.model_type in WITHOUT_POOLER:
         options["add_pooling_layer"] = False
-    tokenizer = AutoTokenizer.from_pretrained(folder, **LOCAL)
+    assert folder is not None
+    tokenizer = _tokenizer(folder)
     model, info = AutoModel.from_pretrained(folder, output_loading_info=True, **options, **LOCAL)
     return tokenizer, model, info
 
@@ -212,13 +236,17 @@ def _prepared(
     tokenizer.padding_side = tokenizer.truncation_side = "right"
     layers = _resolve_layers(config, model.config.num_hidden_layers)
     _check_max_length(config, model, tokenizer)
-    projection = _projection(identity, layers, model.config.hidden_size)
-    width = model.config.hidden_size if projection is None else projection.width
+    model = model.to(device)
+    projection = _projection(identity, layers, width := _width(identity, model, layers))
+    width = width if projection is None else projection.width
     vectors = len(layers) * len(config.poolings)
-    pool_special = config.pool_special_tokens
+    dense = load_dense(identity.weights.folder, vectors * width) if config.dense else None
+    if dense is not None:
+        vectors, width = 1, len(dense[-2].weight)
+    pool_special, changed = config.pool_special_tokens, behaviour.changed_by_batches(model)
     return TransformerEncoder(
         identity=identity,
-        model=model.to(device),
+        model=model,
         tokenizer=tokenizer,
         device=device,
         layers=layers,
@@ -229,8 +257,35 @@ def _prepared(
         and device.type == "cpu"
         and config.pooling != "pooler"
         and packed.prepare(model, config.max_length),
+        pads=model.config.model_type in behaviour.PADS and not changed,
         projection=None if projection is None else projection.to(device),
+        dense=None if dense is None else dense.to(device),
+        lock=Lock() if changed else None,
     )
+
+
+def _width(identity: EncoderIdentity, model: "PreTrainedModel", layers: tuple[int, ...]) -> int:
+    """Width of the hidden states, found by running the model on a few tokens: before any text is encoded."""
+    what, dtype = f"{identity.config.name}: the model in {identity.weights.folder} can't be run", identity.dtype
+
+    def explain(why: str) -> FecError:
+        if dtype != "float32":
+            try:
+                behaviour.widths(model.float(), layers)
+            except Exception:  # whatever is wrong, it is not the precision
+                return WeightsError(f"{what} ({why})")
+            return WeightsError(f"{what} in {dtype} ({why}); give `dtype` float32, in which it runs")
+        return WeightsError(f"{what} ({why})")
+
+    with library_errors(explain):
+        widths = behaviour.widths(model, layers)
+    if len(set(widths)) > 1:
+        named = ", ".join(f"{layer}: {width}" for layer, width in zip(layers, widths, strict=True))
+        raise UsageError(
+            f"{identity.config.name}: `layers` of different widths ({named}) can't be one feature; give one of them, "
+            f"or layers up to {layers[-1] - 1}"
+        )
+    return widths[0]
 
 
 def _projection(identity: EncoderIdentity, layers: tuple[int, ...], width: int) -> Projection | None:
@@ -275,12 +330,9 @@ def thirds(n_layers: int) -> tuple[int, ...]:
 
 
 def _check_max_length(config: EncoderConfig, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> None:
-    limits = [tokenizer.model_max_length]
-    if hasattr(model.config, "max_position_embeddings"):
-        used_up = model.config.pad_token_id + 1 if model.config.model_type in packed.POSITIONS_FROM_PADDING else 0
-        limits.append(model.config.max_position_embeddings - used_up)
-    if config.max_length > min(limits):
+    limit = min(tokenizer.model_max_length, behaviour.most_tokens(model) or tokenizer.model_max_length)
+    if config.max_length > limit:
         raise UsageError(
-            f"{config.name}: `max_length` {config.max_length} is over the model's {min(limits)} tokens; "
-            f"use {min(limits)} or less"
+            f"{config.name}: `max_length` {config.max_length} is over the model's {limit} tokens; "
+            f"use `max_length` {limit} or less"
         )

@@ -22,14 +22,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
+from fusion_classifier.encoders.behaviour import first_position
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 NAME = "fec_packed"
 # Model types whose attention is plain, or causal, within a text. Others mask more, or are not tested.
 BY_INTERFACE = ("bert", "roberta", "xlm-roberta", "camembert", "llama", "mistral", "qwen2", "qwen3")
-# Model types that count positions from the padding index on.
-POSITIONS_FROM_PADDING = ("roberta", "xlm-roberta", "camembert", "mpnet")
 # Products in bfloat16 are compiled for each number of tokens; of multiples of this there are few.
 TOKENS_MULTIPLE = 8
 
@@ -99,9 +99,9 @@ def states(
     device = model.device
     ids = torch.tensor([[*chain.from_iterable(texts), *[0] * filler]], device=device)  # (1, T + filler)
     of_texts = [torch.arange(group.length).repeat(group.texts) for group in groups]
-    positions = torch.cat([*of_texts, torch.zeros(filler, dtype=torch.int64)])[None].to(device)
-    if model.config.model_type in POSITIONS_FROM_PADDING:
-        positions = positions + model.config.pad_token_id + 1
+    positions = torch.cat([*of_texts, torch.zeros(filler, dtype=torch.int64)])[None].to(device) + first_position(
+        model
+    )
     _here.groups = [*groups, Group(tokens, 1, filler)] if filler else groups
     try:
         output = model(input_ids=ids, position_ids=positions, output_hidden_states=list(layers))

@@ -23,6 +23,18 @@ def maximum(states: Tensor, mask: Tensor, _lengths: Tensor) -> Tensor:
     return torch.where(mask[..., None, None], states.float(), -torch.inf).amax(1)
 
 
+def weighted_mean(states: Tensor, mask: Tensor, _lengths: Tensor) -> Tensor:
+    """Mean over the tokens of each text that count, weighted by their position: 1, 2, 3, …"""
+    weights = torch.arange(1, mask.shape[1] + 1, device=mask.device) * mask  # (B, L)
+    counted = torch.where(mask[..., None, None], states.float(), 0) * weights[..., None, None]
+    return counted.sum(1) / weights.sum(1)[:, None, None]
+
+
+def mean_sqrt(states: Tensor, mask: Tensor, lengths: Tensor) -> Tensor:
+    """Sum over the tokens of each text that count, divided by the square root of their number."""
+    return mean(states, mask, lengths) * mask.sum(1)[:, None, None].sqrt()
+
+
 def first(states: Tensor, _mask: Tensor, _lengths: Tensor) -> Tensor:
     """States of the first token ([CLS], `<s>`)."""
     return states[:, 0].float()
@@ -41,6 +53,8 @@ VECTORS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "max": maximum,
     "first": first,
     "last": last,
+    "weighted_mean": weighted_mean,
+    "mean_sqrt": mean_sqrt,
 }
 UNMASKED = ("first", "last")  # those that do not read the mask
 

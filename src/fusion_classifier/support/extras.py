@@ -16,6 +16,13 @@ def require(what: str, extra: str, *packages: str) -> None:
     Raises:
         UsageError: A package is missing; the message says how to install it.
     """
-    missing = [name for name in packages if importlib.util.find_spec(name) is None]
+    missing = [name for name in packages if not _installed(name)]
     if missing:
         raise UsageError(f"{what} needs {' and '.join(missing)}: pip install 'llm-fusion-classifier[{extra}]'")
+
+
+def _installed(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:  # the package around it, such as google of google.protobuf
+        return False
