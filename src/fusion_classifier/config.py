@@ -78,9 +78,9 @@ class EncoderConfig(FrozenModel):
     """Hidden states to keep, such as 2,4,6 or -5:-1; 0 is the embedding output, -1 the last layer (after the final
     norm, if any). Default: the preset's, or the last; of token states those at a third, two thirds and the end."""
     pooling: Annotated[str, AfterValidator(_check_pooling)] = "mean"
-    """mean, max, first ([CLS]) or last: one vector per layer, or several, joined by + (mean+last); weighted_mean:
-    later tokens weigh more; mean_sqrt: the sum, over the root of the number of tokens; pooler: that of the model;
-    tokens: the states of all tokens. Of an encoder given by name: what the head reads."""
+    """mean, max, first ([CLS]), last, weighted_mean (by position) or mean_sqrt (sum over the root of the number): one
+    vector per layer, or several, joined by + (mean+last); pooler: that of the model; tokens: the states of all tokens.
+    Of an encoder given by name: what the head reads."""
     template: Annotated[str, AfterValidator(_check_template)] = "{text}"
     """Prompt around the text; must contain {text}. Line breaks are written \\n. The features of several templates,
     separated by ||, are averaged."""
@@ -96,8 +96,7 @@ class EncoderConfig(FrozenModel):
     """Whether `mean` and `tokens` include the special tokens of the tokenizer. Default: only of models with a [CLS]
     token; the start token of decoders such as Llama has the same huge state for all texts."""
     dense: bool = False
-    """Whether the dense layers of a sentence-transformers model are applied to the pooled vector. Default: of a model
-    that has them, where no `pooling` is given."""
+    """Whether the dense layers of a sentence-transformers model follow the pooling. Default: where none is given."""
 
     @property
     def poolings(self) -> tuple[str, ...]:

@@ -109,9 +109,15 @@ def _encoder(saved: SavedEncoder) -> dict[str, Any]:
         "model": _hub_id(saved) or "a local model",
         "origin": origin,
         "layers": _layers(config),
-        "pooling": config.pooling,
+        "pooling": _pooling(config),
         "max_length": f"{config.max_length} tokens",
     }
+
+
+def _pooling(config: EncoderConfig) -> str:
+    """Pooling, and what a model of sentence-transformers adds to it."""
+    prompt = "" if config.template == "{text}" else f"prompt `{config.template}`"
+    return ", ".join(filter(None, (config.pooling, "dense layers" if config.dense else "", prompt)))
 
 
 def _in_table(value: object) -> str:

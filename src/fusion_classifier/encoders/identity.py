@@ -98,13 +98,19 @@ def identify(encoder: EncoderConfig | Encoder, device: "torch.device") -> Encode
     weights = locate(encoder)
     projection = None if encoder.projection is None else _projection_digest(user_path(encoder.projection))
     kind = weights.model_type
-    dtype = resolve_dtype("float32" if encoder.dtype == "auto" and kind in FLOAT32_ONLY else encoder.dtype, device)
+    only_float32 = weights.is_static or (encoder.dtype == "auto" and kind in FLOAT32_ONLY)
+    dtype = resolve_dtype("float32" if only_float32 else encoder.dtype, device)
     dense = _dense_digest(weights) if encoder.dense else None
     found = EncoderIdentity(encoder, weights, fingerprint(weights), dtype, projection, dense=dense, model_type=kind)
     logger.info(
         "encoder %s",
         encoder.name,
-        extra={"weights": str(weights.folder), "fingerprint": found.fingerprint, "dtype": dtype},
+        extra={
+            "weights": str(weights.folder),
+            "fingerprint": found.fingerprint,
+            "dtype": dtype,
+            **{name: getattr(encoder, name) for name in ("pooling", "template", "max_length", "dense")},
+        },
     )
     return found
 

@@ -3,7 +3,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ from fusion_classifier.encoders.identity import EncoderIdentity, identify
 from fusion_classifier.encoders.projection import Projection, load_projection
 from fusion_classifier.encoders.protocol import encode_checked
 from fusion_classifier.encoders.quiet import quiet
+from fusion_classifier.encoders.static import load_static
 from fusion_classifier.errors import FecError, UsageError, WeightsError, library_errors
 from fusion_classifier.support.extras import require
 from fusion_classifier.support.files import user_path
@@ -109,13 +110,16 @@ def only_transformers(encoders: Iterable[LoadedEncoder], what: str) -> list[Tran
     result: list[TransformerEncoder] = []
     for encoder in encoders:
         if isinstance(encoder, ObjectEncoder):
-            raise UsageError(f"encoder {encoder.config.name}: is a Python object, which can't be {what}")
+            kind = "static model" if encoder.identity.weights.source != "object" else "Python object"
+            raise UsageError(f"encoder {encoder.config.name}: is a {kind}, which can't be {what}")
         result.append(encoder)
     return result
 
 
 def load_identified(identity: EncoderIdentity, device: torch.device) -> LoadedEncoder:
     """Load an encoder of either kind; errors as of `load_transformer`."""
+    if identity.weights.is_static and not identity.is_object:
+        return ObjectEncoder(replace(identity, encoder=load_static(identity)))
     return ObjectEncoder(identity) if identity.is_object else load_transformer(identity, device)
 
 
@@ -139,6 +143,8 @@ def load_transformer(identity: EncoderIdentity, device: torch.device, *, plain: 
     name = identity.config.name
     if identity.is_object:
         raise UsageError(f"{name}: is a Python object; give an encoder whose model is on disk or on the Hub")
+    if identity.weights.is_static:
+        raise UsageError(f"{name}: is a static model, which has no layers; give a transformer")
     what = f"{name}: the model in {identity.weights.folder} can't be loaded"
     with library_errors(lambda why: WeightsError(f"{what} ({why})")):
         with quiet():
@@ -153,6 +159,10 @@ def load_tokenizer(identity: EncoderIdentity) -> "PreTrainedTokenizerBase":
     what = f"{identity.config.name}: the tokenizer in {weights.folder} can't be loaded"
     with library_errors(lambda why: WeightsError(f"{what} ({why})")), quiet():
         folder, source = weights.folder, LOCAL
+        if weights.is_static:
+            from transformers import PreTrainedTokenizerFast
+
+            return PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"))
         if weights.gguf_file is not None:
             kept = unpacked(weights, identity.fingerprint, identity.dtype)
             folder, source = (folder, {**LOCAL, "gguf_file": weights.gguf_file}) if kept is None else (kept, LOCAL)
@@ -242,7 +252,7 @@ def _prepared(
     vectors = len(layers) * len(config.poolings)
     dense = load_dense(identity.weights.folder, vectors * width) if config.dense else None
     if dense is not None:
-        vectors, width = 1, len(dense[-2].weight)
+        vectors, width = 1, dense(torch.zeros(1, vectors * width)).shape[1]
     pool_special, changed = config.pool_special_tokens, behaviour.changed_by_batches(model)
     return TransformerEncoder(
         identity=identity,

@@ -49,8 +49,8 @@ class Preset:
 
     @property
     def token_bytes(self) -> int:
-        """Bytes of one token's states in the store, in 16 bits."""
-        return 2 * TOKEN_LAYERS * self.shape[-1]
+        """Bytes of one token's states in the store, in 16 bits; 0 of a static model, which has none."""
+        return 0 if self.parameters == self.embedded else 2 * TOKEN_LAYERS * self.shape[-1]
 
     @property
     def token_flops(self) -> float:
@@ -122,6 +122,12 @@ PRESETS = {
         _preset("paraphrase-multilingual-minilm", "sentence-transformers/paraphrase-multilingual-MiniLM-L12-v2",
                 (384,), pooling="mean", max_length=128,
                 parameters=118, embedded=96, licence="Apache-2.0", languages="multilingual"),
+        _preset("potion-base-8m", "minishlab/potion-base-8M", (256,), pooling="mean", max_length=512,
+                parameters=7.6, embedded=7.6, licence="MIT"),
+        _preset("potion-base-32m", "minishlab/potion-base-32M", (512,), pooling="mean", max_length=512,
+                parameters=32.3, embedded=32.3, licence="MIT"),
+        _preset("potion-multilingual-128m", "minishlab/potion-multilingual-128M", (256,), pooling="mean",
+                max_length=512, parameters=128, embedded=128, licence="MIT", languages="multilingual"),
     )
 }
 # fmt: on

@@ -37,6 +37,7 @@ LENGTH_FILES = [
     "sentence_xlm-roberta_config.json",
     "sentence_xlnet_config.json",
 ]
+STATIC_TOKENS = 512  # that model2vec reads; sentence-transformers reads all
 MOST_TOKENS = 8192  # of a tokenizer whose only limit is its model_max_length
 ACTIVATIONS = ("Identity", "Tanh", "ReLU", "GELU", "SiLU", "Sigmoid")  # of torch.nn
 # Prompts of models that record none, by the end of their name; from their model cards.
@@ -89,8 +90,8 @@ def sentence_settings(read: Reader, name: str) -> dict[str, Any]:
         pooling: Mapping[str, Any] = {}
         if read("modules.json") is not None:
             modules = [(str(m["type"]).rpartition(".")[2], str(m["path"])) for m in _json(read, "modules.json")]
-            if [kind for kind, _ in modules] == ["StaticEmbedding"] * len(modules):
-                return {}
+            if modules and modules[0][0] == "StaticEmbedding":
+                return {"max_length": MOST_TOKENS if read("config.json") is None else STATIC_TOKENS}
             _check_modules(name, [kind for kind, _ in modules])
             for kind, place in modules:
                 if kind == "Transformer":

@@ -119,6 +119,13 @@ class Weights:
         return [self.folder / name for name in sorted(content)]
 
     @property
+    def is_static(self) -> bool:
+        """Whether the model is a vector per token, as model2vec makes them."""
+        return self.gguf_file is None and (
+            self.model_type == "model2vec" or not (self.folder / "config.json").is_file()
+        )
+
+    @property
     def model_type(self) -> str | None:
         """The architecture, as transformers names it; None for a GGUF file."""
         try:
@@ -231,7 +238,7 @@ def _local(path: Path, source: str) -> Weights:
         raise WeightsError(f"{path}: no such model folder or GGUF file")
     path = transformer_folder(path)
     if any(path.glob("*.safetensors")):
-        if not (path / "config.json").is_file():
+        if not (path / "config.json").is_file() and not path.name.endswith("_StaticEmbedding"):
             raise WeightsError(f"{path}: has weights but no config.json; copy the whole model folder")
         if not set(content_files(file.name for file in path.iterdir() if file.is_file())) - set(SETTINGS_FILES):
             raise WeightsError(f"{path}: has no tokenizer (such as tokenizer.json); copy the whole model folder")
