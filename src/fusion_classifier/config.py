@@ -19,14 +19,8 @@ from pydantic import (
     model_validator,
 )
 
-VECTOR_POOLINGS = (
-    "mean",
-    "max",
-    "first",
-    "last",
-    "weighted_mean",
-    "mean_sqrt",
-)  # their functions: fusion_classifier.encoders.pooling
+# Their functions: fusion_classifier.encoders.pooling.
+VECTOR_POOLINGS = ("mean", "max", "first", "last", "weighted_mean", "mean_sqrt")
 
 
 def _check_pooling(value: str) -> str:
@@ -78,9 +72,9 @@ class EncoderConfig(FrozenModel):
     """Hidden states to keep, such as 2,4,6 or -5:-1; 0 is the embedding output, -1 the last layer (after the final
     norm, if any). Default: the preset's, or the last; of token states those at a third, two thirds and the end."""
     pooling: Annotated[str, AfterValidator(_check_pooling)] = "mean"
-    """mean, max, first ([CLS]), last, weighted_mean (by position) or mean_sqrt (sum over the root of the number): one
-    vector per layer, or several, joined by + (mean+last); pooler: that of the model; tokens: the states of all tokens.
-    Of an encoder given by name: what the head reads."""
+    """mean, max, first ([CLS]), last, weighted_mean (by position) or mean_sqrt (over the root of their number): one
+    vector per layer, or several, joined by + (mean+last); pooler: that of the model; tokens: the states of all
+    tokens. Of an encoder given by name: what the head reads."""
     template: Annotated[str, AfterValidator(_check_template)] = "{text}"
     """Prompt around the text; must contain {text}. Line breaks are written \\n. The features of several templates,
     separated by ||, are averaged."""
@@ -112,10 +106,6 @@ class EncoderConfig(FrozenModel):
     def _consistent(self) -> Self:
         if len(self.templates) > 1 and self.pooling == "tokens":
             raise ValueError("tokens of several templates can't be averaged; give one template, or another pooling")
-        if self.dense and (
-            self.pooling in ("tokens", "pooler") or self.layers not in (None, (-1,)) or self.projection
-        ):
-            raise ValueError("dense layers read the last layer, pooled, without projection; set dense=false")
         return self
 
 

@@ -101,7 +101,7 @@ def tune_encoder(
     _check_settings(encoder)
     splits = _splits(config, task)
     # Trained in float32, whatever the computing precision: steps of 1e-5 are lost in bfloat16 weights.
-    weights = encoder.model_copy(update={"layers": (-1,), "dtype": "float32"})
+    weights = encoder.model_copy(update={"layers": (-1,), "dtype": "float32", "dense": False})
     base = identify(weights, work.device)
     _check_folder(out, base, overwrite=overwrite)
     with work.progress.bar(f"loading {encoder.name}", total=None):

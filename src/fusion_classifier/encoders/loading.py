@@ -250,7 +250,7 @@ def _prepared(
     projection = _projection(identity, layers, width := _width(identity, model, layers))
     width = width if projection is None else projection.width
     vectors = len(layers) * len(config.poolings)
-    dense = load_dense(identity.weights.folder, vectors * width) if config.dense else None
+    dense = _dense(identity, len(layers), vectors * width)
     if dense is not None:
         vectors, width = 1, dense(torch.zeros(1, vectors * width)).shape[1]
     pool_special, changed = config.pool_special_tokens, behaviour.changed_by_batches(model)
@@ -296,6 +296,18 @@ def _width(identity: EncoderIdentity, model: "PreTrainedModel", layers: tuple[in
             f"or layers up to {layers[-1] - 1}"
         )
     return widths[0]
+
+
+def _dense(identity: EncoderIdentity, layers: int, width: int) -> torch.nn.Sequential | None:
+    """The dense layers of a sentence-transformers model, if they are wanted."""
+    config = identity.config
+    if not config.dense:
+        return None
+    if layers > 1 or config.projection is not None or {"tokens", "pooler"} & {*config.poolings}:
+        raise UsageError(
+            f"{config.name}: dense layers read one layer, pooled, without projection; set `dense` to false"
+        )
+    return load_dense(identity.weights.folder, width)
 
 
 def _projection(identity: EncoderIdentity, layers: tuple[int, ...], width: int) -> Projection | None:

@@ -90,6 +90,8 @@ def export_onnx(
         for number, (identity, entry) in enumerate(zip(identities, described["encoders"], strict=True)):
             bar.describe(f"exporting encoder {entry['name']}")
             encoder = load_transformer(identity, CPU, plain=True)
+            if encoder.dense is not None:
+                raise UsageError(f"encoder {entry['name']}: dense layers can't be exported; set `dense` to false")
             entry.update(_settings(encoder))
             if encoders:
                 entry.update(_export_encoder(encoder, number, folder))
