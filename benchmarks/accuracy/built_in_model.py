@@ -42,7 +42,7 @@ def main(run: Path) -> None:
         place=DEFAULT_MODEL,
     )
     folder = BUILT_IN_FOLDER / DEFAULT_MODEL
-    save_model(folder, config, saved.head, card)
+    save_model(folder, config, saved.head, card, known=saved.known)
     (folder / METRICS_FILE).write_text(json.dumps(metrics, indent=1) + "\n", "utf-8")
 
 

@@ -346,7 +346,7 @@ def test_fec_run_ends_with_a_report(tmp_path: Path, bert_folder: Path) -> None:
     lines = ["text,label", *(f"{WORDS[label]} {i},{label}" for i in range(20) for label in ("joy", "anger", "fear"))]
     (tmp_path / "moods.csv").write_text("\n".join(lines), "utf-8")
     command = ["run", str(tmp_path / "moods.csv"), "-e", str(bert_folder), "--head", "linear", "--epochs", "1"]
-    command += ["--store", str(tmp_path / "store"), "--out", str(tmp_path / "run")]
+    command += ["--no-cross-validate", "--store", str(tmp_path / "store"), "--out", str(tmp_path / "run")]
     without = CliRunner().invoke(app, [*command, "--no-report"])
     assert without.exit_code == 0, without.output
     assert not (tmp_path / "run" / "report.html").exists()

@@ -108,8 +108,9 @@ def test_it_is_not_evaluated_on_rows_that_it_was_trained_on(
 ) -> None:
     config = run_config(file, bert_folder)
     metrics_of(config, tmp_path / "run", work)
-    with pytest.raises(UsageError, match="cross_validate"):
-        evaluate_saved(tmp_path / "run", "valid", config.task, {}, work)
+    for split in ("valid", "test"):
+        with pytest.raises(UsageError, match="trained on all rows"):
+            evaluate_saved(tmp_path / "run", split, config.task, {}, work)
 
 
 def test_only_a_training_takes_the_option(file: Path, bert_folder: Path, tmp_path: Path) -> None:
@@ -185,3 +186,35 @@ def test_paraphrases_and_named_tasks_are_refused() -> None:
         TaskConfig(name="x.csv", cross_validate=True, augment_column="more")
     with pytest.raises((UsageError, DataError), match="cross_validate"):
         load_task(TaskConfig(name="demo", cross_validate=True))
+
+
+def test_few_rows_of_a_file_are_cross_validated_without_an_option(
+    file: Path, bert_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    strange = tmp_path / "strange.txt"
+    strange.write_text("what is the capital of peru\n" * 5)
+
+    def metrics(*options: str) -> Any:
+        common = ["-e", str(bert_folder), "--store", str(tmp_path / "store"), "--out", str(tmp_path / "run")]
+        done = CliRunner().invoke(app, ["run", str(file), *common, "--overwrite", "--no-report", *options])
+        assert done.exit_code == 0, done.output
+        return json.loads((tmp_path / "run" / "metrics.json").read_text())
+
+    plain = metrics("--head", "linear")
+    assert plain["cross_validated"]
+    assert plain["rows"]["train"] == 60
+    assert read_run_config(tmp_path / "run").task.cross_validate is None
+    assert metrics("--config", str(tmp_path / "run"))["cross_validated"]
+    for options in (["--no-cross-validate"], ["--head", "llmembed"], ["--unknown", str(strange)]):
+        split = metrics("--head", "linear", *options)
+        assert not split.get("cross_validated"), options
+        assert split["rows"]["train"] == 48
+    monkeypatch.setattr("fusion_classifier.tasks.table.FEW_ROWS", 59)
+    assert not metrics("--head", "linear").get("cross_validated")
+
+
+def test_a_wrong_label_column_is_told_before_a_cross_validation(tmp_path: Path) -> None:
+    path = tmp_path / "ids.csv"
+    path.write_text("text,label\n" + "".join(f"text {i},id {i}\n" for i in range(30)))
+    with pytest.raises(DataError, match="label_column"):
+        load_task(TaskConfig(name=str(path), cross_validate=None))

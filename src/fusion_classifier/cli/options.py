@@ -197,11 +197,13 @@ class RunOptions(FeatureOptions):
     """Replace a run with another configuration in that folder."""
 
     def task(self, name: str | None) -> TaskConfig:
-        """See `FeatureOptions`."""
-        task = super().task(name)
-        if self.file is None:
-            return task
-        return checked(TaskConfig, task.model_dump() | {"cross_validate": self.file.task.cross_validate} | self.data)
+        """See `FeatureOptions`. Few rows are cross-validated where nothing else is given and the head can."""
+        judged = None if self.file is None else self.file.task.cross_validate
+        task = checked(TaskConfig, super().task(name).model_dump() | {"cross_validate": judged} | self.data)
+        head = HEAD_CONFIGS.get(self.head_name)
+        if task.cross_validate is None and not (head and head.cross_validated_rows):
+            return task.model_copy(update={"cross_validate": False})
+        return task
 
     @property
     def head_name(self) -> str:

@@ -56,6 +56,8 @@ def run_(
     Stopped at any moment, the same command goes on where it was.
     """
     task_config = options.task(task)
+    if task_config.cross_validate is None and unknown is not None:  # known texts that are not trained on are needed
+        task_config = task_config.model_copy(update={"cross_validate": False})
     loaded, _ = load(task_config)
     config = options.run(task_config)
     from fusion_classifier.cli.run_tables import print_run
@@ -204,6 +206,7 @@ def ablate_(
     task_config = options.task(task)
     if task_config.cross_validate:
         raise UsageError("--cross-validate: fec ablate judges on a split; leave it out")
+    task_config = task_config.model_copy(update={"cross_validate": False})
     loaded, _ = load(task_config, list(dict.fromkeys(["train", "valid", split])))
     heads = [None] if options.head is None else dict.fromkeys(name.strip() for name in options.head.split(","))
     configs = [options.model_copy(update={"head": head}).run(task_config) for head in heads]

@@ -17,7 +17,7 @@ def print_run(metrics: Mapping[str, Any], folder: Path) -> None:
     """The result of `fec run`, and what to do next."""
     seeds, apart = len(metrics["seeds"]), metrics["test_without_overlap"]
     title = [metrics["task"], " + ".join(metrics["encoders"]), metrics["head"], f"{seeds} seed{'s'[: seeds > 1]}"]
-    valid = "cross-validation" if metrics.get("cross_validated") else "validation"
+    valid = _valid_title(metrics)
     columns = {valid: metrics["valid"], "test": metrics["test"], "test without overlap": apart}
     show_metrics(" · ".join(title), columns)
     std = " ± sample standard deviation over seeds" if seeds > 1 else ""
@@ -73,7 +73,7 @@ def _show_members(members: Sequence[Mapping[str, Any]]) -> None:
 def _show_baselines(metrics: Mapping[str, Any]) -> None:
     """The scores of the model beside those of the baselines, by split."""
     rows: list[list[str]] = []
-    for split, title in (("test", "test"), ("valid", "validation")):
+    for split, title in (("test", "test"), ("valid", _valid_title(metrics))):
         if metrics[split] is None:
             continue
         own = {name: metrics[split][name]["mean"] for name in BASELINE_METRICS if name in metrics[split]}
@@ -97,3 +97,7 @@ def _show_unknown(found: Mapping[str, Any]) -> None:
     show(title, UNKNOWN_TITLES.values(), [cells], right=0)
     wanted = max(found["false_alarm_rate"], found["least_rate"])
     say(f"In %; the last three at the threshold for {percent(wanted)} % of known texts rejected.", "dim")
+
+
+def _valid_title(metrics: Mapping[str, Any]) -> str:
+    return "cross-validation" if metrics.get("cross_validated") else "validation"

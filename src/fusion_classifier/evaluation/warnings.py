@@ -111,9 +111,6 @@ def _is_chance(labels: np.ndarray, answers: np.ndarray) -> bool:
     return (1 + reached) / (1 + SHUFFLES) > 1 - CONFIDENCE
 
 
-FEW_ROWS = 1000  # training rows up to which a cross-validation is the better judge
-
-
 def wide_interval(metrics: Mapping[str, Any], split: str, texts: int, *, can_cross_validate: bool) -> list[str]:
     """A sentence if the split is too small for its scores to mean much.
 
@@ -134,8 +131,7 @@ def wide_interval(metrics: Mapping[str, Any], split: str, texts: int, *, can_cro
         low, high = (other, 1.0) if low > other else (0.0, 1 - other)
     if high - low <= WIDEST:
         return []
-    few = can_cross_validate and metrics["rows"]["train"] <= FEW_ROWS
-    way_out = "; `cross_validate` judges all rows" if few else ""
+    way_out = "; `cross_validate` judges all rows" if can_cross_validate else ""
     return [
         f"The {place} split is small, {texts:,} texts: {METRIC_TITLES[name]} lies between {100 * low:.1f} and "
         f"{100 * high:.1f} % (95 % interval), so differences of a few points mean nothing here{way_out}."

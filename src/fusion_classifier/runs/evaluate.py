@@ -160,13 +160,13 @@ def evaluate_saved(
     Raises:
         FecError and its kinds: See the messages.
     """
-    if task_config.cross_validate:
-        raise UsageError(
-            f"`cross_validate`: there are no rows that {folder} was not trained on; its out-of-fold scores are in "
-            "metrics.json; give by `task` other texts to evaluate on"
-        )
     model, models = _models(folder)
     task = load_task(task_config, None if _is_own(folder, task_config) else tuple(model.labels))
+    if task.cross_validated and (split != "test" or split not in task.splits):
+        raise UsageError(
+            f"{folder}: was cross-validated, so it was trained on all rows; its out-of-fold scores are in "
+            "metrics.json; give by `task` other texts to evaluate on"
+        )
     task.split(split)
     say_notes(task, work)
     _check_labels(folder, model, task)

@@ -143,14 +143,15 @@ def _model(
     )
 
 
-def _can_cross_validate(config: RunConfig) -> bool:
+def _can_cross_validate(config: RunConfig, task: LoadedTask) -> bool:
     """Whether the run could be cross-validated instead: one file of the user's own, and a head that does."""
     own = find_task(config.task.name) is None and user_path(config.task.name).is_file()
     return (
         own
         and config.head.cross_validated_rows > 0
-        and not config.task.cross_validate
+        and config.task.cross_validate is False
         and not config.task.augment_column
+        and sum(map(len, task.splits.values())) <= MOST_JUDGED
     )
 
 
@@ -247,7 +248,7 @@ def run(
         with stages.stage("unknown"):
             metrics["unknown"] = measure_unknown(trained, strange, list(parts)[-1], task, identities, work)
     metrics |= {
-        "warnings": doubts + _warnings(config, metrics, trained, list(parts.values()), of_baselines),
+        "warnings": doubts + _warnings(config, task, metrics, trained, list(parts.values()), of_baselines),
         "encoded_texts": {report.encoder: report.encoded for report in reports},
         "seconds": dict(zip(("extract", "train", "baselines", "evaluate"), map(float, np.diff(times)), strict=True)),
         "stages": stages.figures(),
@@ -296,6 +297,7 @@ def _evaluate(
 
 def _warnings(
     config: RunConfig,
+    task: LoadedTask,
     metrics: Mapping[str, Any],
     trained: Mapping[int, Trained],
     parts: Sequence[SplitPredictions],
@@ -309,7 +311,7 @@ def _warnings(
         *at_chance(parts),
         *not_better(metrics, of_baselines[part.split], part, judged),
         *cut_off(histories, config.training.metric),
-        *wide_interval(metrics, part.split, len(part.labels), can_cross_validate=_can_cross_validate(config)),
+        *wide_interval(metrics, part.split, len(part.labels), can_cross_validate=_can_cross_validate(config, task)),
     ]
 
 

@@ -15,13 +15,14 @@ from fusion_classifier.tasks.loaded import Label, Split
 VALID_FRACTION = 0.1
 TEST_FRACTION = 0.1
 MIN_ROWS = 10
+FEW_ROWS = 1000  # rows of a single file up to which a cross-validation is better than held-out splits
 RARE_ROWS = 3  # a label with so few can hardly be learnt and measured
 MOST_NAMED = 5  # labels in a note
 
 
 def split_rows(whole: Split, seed: int, source: str = "the data") -> dict[str, Split]:
     """Train, valid and test of one set of rows: 80, 10 and 10 %."""
-    _check_enough(whole, source)
+    check_enough(whole, source)
     rest, test = _divide(whole, TEST_FRACTION, seed)
     train, valid = _divide(rest, VALID_FRACTION / (1 - TEST_FRACTION), seed)
     return {"train": train, "valid": valid, "test": test}
@@ -29,7 +30,7 @@ def split_rows(whole: Split, seed: int, source: str = "the data") -> dict[str, S
 
 def hold_out(splits: dict[str, Split], seed: int, source: str = "the data") -> tuple[dict[str, Split], str]:
     """The same splits with a tenth of train held out as valid, and a note for the user."""
-    _check_enough(splits["train"], source)
+    check_enough(splits["train"], source)
     train, valid = _divide(splits["train"], VALID_FRACTION, seed)
     note = f"{source} has no validation split: {len(valid):,} rows of train were held out by seed {seed}, stratified"
     return {"train": train, "valid": valid} | {name: s for name, s in splits.items() if name != "train"}, note
@@ -52,7 +53,12 @@ def _several(label: Label) -> tuple[int, ...]:
     return (label,) if isinstance(label, int) else label
 
 
-def _check_enough(whole: Split, source: str) -> None:
+def check_enough(whole: Split, source: str) -> None:
+    """Check that some rows can be held out.
+
+    Raises:
+        DataError: They are too few, or no label has three different texts.
+    """
     by_label = Counter(dict(zip(whole.texts, _strata(whole), strict=True)).values())
     if by_label.total() >= MIN_ROWS and max(by_label.values()) < 3:
         raise DataError(

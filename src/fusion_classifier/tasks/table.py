@@ -5,7 +5,7 @@ dropped row would change the result without a trace. Texts are kept unchanged.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from fusion_classifier.tasks.labels import (
 )
 from fusion_classifier.tasks.loaded import Label, LeftOut, LoadedTask, Split
 from fusion_classifier.tasks.readers import ENDINGS
-from fusion_classifier.tasks.split import hold_out, rare_labels_note, split_rows
+from fusion_classifier.tasks.split import FEW_ROWS, check_enough, hold_out, rare_labels_note, split_rows
 
 SPLIT_STEMS = {"train": ("train",), "valid": ("valid", "validation", "val", "dev"), "test": ("test",)}
 LABEL_ORDER_FILE = "label2idx.txt"
@@ -83,11 +83,15 @@ def load_table(
             raise DataError(f"{files[split]}: all rows have unknown labels, such as {part[0].labels}")
         rows[split], splits[split] = used, to_split(used, order, given)
     notes = _left_out_notes(left_out)
-    cross_validated = config.cross_validate and "train" in splits and "valid" not in splits
+    cross_validated = _is_cross_validated(config, splits, is_folder=is_folder)
     divided = False
     if cross_validated:
+        if not is_folder:
+            check_enough(splits["train"], str(path))
         splits = {"train": splits["train"], "valid": splits["train"]} | splits
-        notes += [f"{path.name}: all {len(splits['train']):,} rows are trained on; validation is a cross-validation"]
+        note = f"{path.name}: all {len(splits['train']):,} rows are trained on; validation is a cross-validation"
+        off = " (few rows; turn `cross_validate` off to hold out a tenth each for validation and test)"
+        notes += [note if config.cross_validate else note + off]
     elif known is None and not is_folder:
         splits, divided = split_rows(splits["train"], config.split_seed, str(path)), True
         sizes = " / ".join(f"{len(part):,}" for part in splits.values())
@@ -124,6 +128,14 @@ def _left_out_notes(left_out: Sequence[LeftOut]) -> list[str]:
             f"{file}: {len(rows):,} rows were left out ({shown_places([one.place for one in rows])}): {counts}{more}"
         )
     return notes
+
+
+def _is_cross_validated(config: TaskConfig, splits: Mapping[str, Split], *, is_folder: bool) -> bool:
+    """Whether all rows of train are trained on, and judged out of fold."""
+    if config.cross_validate is None:
+        few = "train" in splits and len(splits["train"]) <= FEW_ROWS
+        return few and not is_folder and config.augment_column is None
+    return config.cross_validate and "train" in splits and "valid" not in splits
 
 
 def _order(path: Path, given: tuple[str, ...], name: str) -> tuple[str, ...]:
