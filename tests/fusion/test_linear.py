@@ -99,7 +99,7 @@ def test_several_labels_are_a_regression_each() -> None:
 
 
 @pytest.mark.parametrize("several", [False, True])
-def test_the_chosen_c_has_the_best_calibrated_likelihood_out_of_fold(several: bool) -> None:
+def test_the_chosen_c_has_the_best_out_of_fold_likelihood(several: bool) -> None:
     """Computed again with scikit-learn, fold by fold, the scale by a grid."""
     x, labels = rows(200, 0, noise=2.5)
     targets = np.stack([labels == 0, labels < 2, labels != 3], axis=1).astype(np.int64) if several else labels

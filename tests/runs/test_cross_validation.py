@@ -188,7 +188,7 @@ def test_paraphrases_and_named_tasks_are_refused() -> None:
         load_task(TaskConfig(name="demo", cross_validate=True))
 
 
-def test_few_rows_of_a_file_are_cross_validated_without_an_option(
+def test_few_rows_are_cross_validated_without_an_option(
     file: Path, bert_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     strange = tmp_path / "strange.txt"

@@ -867,7 +867,7 @@ def test_every_row_keeps_its_place_in_the_file(tmp_path: Path, kind: str) -> Non
             assert place.line == {"csv": place.row + 2, "jsonl": place.row + 1, "parquet": None}[kind]
 
 
-def test_a_file_to_evaluate_is_one_split_in_the_order_of_the_known_labels(tmp_path: Path) -> None:
+def test_a_file_to_evaluate_is_one_split_of_known_labels(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "new.csv", [(f"text {i}", "joy") for i in range(50)])
     task = load_table(path, known=("anger", "fear", "joy"))
     assert {name: len(part) for name, part in task.splits.items()} == {"test": 50}
