@@ -316,6 +316,8 @@ class TaskConfig(FrozenModel):
     """Name of a task (`fec tasks`), or path of a file or folder."""
     data: str | None = None
     """Folder with the files of a named task, as published. Default: from the Hub."""
+    encoding: str | None = None
+    """Encoding of text files, such as cp1252. Default: UTF-8, or UTF-16 where a byte order mark says so."""
     text_column: str = "text"
     """Column with the texts."""
     label_column: str = "label"

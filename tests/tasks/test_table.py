@@ -20,10 +20,11 @@ from fusion_classifier.config import TaskConfig
 from fusion_classifier.errors import DataError, MissingSplitError, UsageError
 from fusion_classifier.tasks.labels import Labelled, label_order, read_label_order, read_label_tree, read_labelled
 from fusion_classifier.tasks.loaded import LeftOut, Place, Split
-from fusion_classifier.tasks.readers import ENDINGS, read_rows, utf8_lines
+from fusion_classifier.tasks.readers import ENDINGS, read_rows
 from fusion_classifier.tasks.registry import load_task
 from fusion_classifier.tasks.split import hold_out
 from fusion_classifier.tasks.table import find_splits, load_table, to_split
+from fusion_classifier.tasks.text_file import utf8_lines
 
 # Any text that UTF-8 can hold and that is not blank; made likelier: what formats trip over.
 AWKWARD = "\"'`,;\t\n\r\\\u2028\u2029\x85\x0b\x0c\ufeff\u200d\u0301🙂🇪🇺"
@@ -350,7 +351,7 @@ def test_csv_without_a_header_is_an_error(tmp_path: Path, content: str) -> None:
 
 
 @pytest.mark.parametrize("mark", ["", "\ufeff"])
-@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
 def test_csv_from_a_spreadsheet_of_any_country_is_read(tmp_path: Path, separator: str, mark: str) -> None:
     rows = [("text", "label"), ('"one; two, three"', "joy"), ("plain", "fear")]
     path = write_bytes(tmp_path / "a.csv", mark + "".join(separator.join(row) + "\r\n" for row in rows))
@@ -407,14 +408,12 @@ def test_bad_utf8_is_found_on_its_line_wherever_it_stands(shared: Path, before: 
     assert said.startswith(f"{path}, line {before.count(chr(10)) + 1}: not UTF-8 (byte 0xff)")
 
 
-@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])
-def test_utf16_is_an_error_that_names_the_file(tmp_path: Path, encoding: str, kind: str) -> None:
+def test_utf16_without_a_mark_is_an_error_that_names_the_file(tmp_path: Path, encoding: str, kind: str) -> None:
     content = "text,label\nfine,joy\n" if kind == "csv" else '{"text": "fine", "label": "joy"}\n'
     path = write_bytes(tmp_path / f"a.{kind}", content.encode(encoding))
-    said = message(lambda: labelled(path))
-    # Without a mark at its beginning it may be anything.
-    assert said.startswith(f"{path}: is text in UTF-16" if encoding == "utf-16" else str(path))
+    assert message(lambda: labelled(path)).startswith(str(path))
 
 
 @pytest.mark.parametrize("content", [b"", b"text,label\nfine,joy\n"])
@@ -460,7 +459,7 @@ def test_other_parquet_columns_can_hold_any_value(tmp_path: Path) -> None:
     assert pairs_of(write_parquet(tmp_path / "a.parquet", text=["fine"], label=["joy"], at=late)) == [("fine", "joy")]
 
 
-@pytest.mark.parametrize("name", ["a.txt", "a.xlsx", "a", "a.csv.gz"])
+@pytest.mark.parametrize("name", ["a.txt", "a.docx", "a", "a.parquet.gz"])
 def test_unknown_ending_is_an_error_with_the_known_ones(tmp_path: Path, name: str) -> None:
     path = write_bytes(tmp_path / name, "text,label\nfine,joy\n")
     said = message(lambda: labelled(path))
@@ -799,8 +798,10 @@ def test_rows_are_read_one_by_one(tmp_path: Path, ending: str) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("text,label\na,b\n".encode("utf-16"), "is text in UTF-16"),
-        (gzip.compress(b"text,label\na,b\n", mtime=0), "is compressed by gzip"),
+        (
+            gzip.compress(b"text,label\na,b\n", mtime=0),
+            "is compressed by gzip.*end its name in .gz",
+        ),
         (b"PK\x03\x04\xff\xfe", "is a zip archive or a spreadsheet"),
         ("text,label\ncafé,b\n".encode("latin-1"), "line 2: not UTF-8"),
         (b"\n\ntext,label\na,b\n", "an empty first line"),

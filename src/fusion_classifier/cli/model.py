@@ -47,9 +47,13 @@ def predict_(
     words: ModelAndTexts = None,
     model: ModelOption = None,
     file: Annotated[
-        Path | None, option("CSV, TSV, JSONL, Parquet or .txt file (a text per line); - reads lines.", "--file", "-f")
+        Path | None,
+        option("Table, such as .csv, .xlsx or .parquet, or .txt (a text per line); - reads lines.", "--file", "-f"),
     ] = None,
     text_column: Annotated[str, option("Column with the texts.")] = "text",
+    encoding: Annotated[
+        str | None, option("Encoding of a text file, such as cp1252. Default: UTF-8 or UTF-16.")
+    ] = None,
     top_k: Annotated[int | None, option("List the K most probable labels instead of the best.", min=1)] = None,
     abstain: Annotated[
         float | None,
@@ -84,7 +88,7 @@ def predict_(
 
     found, texts = model_and_texts(words or [], model, has_file=file is not None)
     rate = _rate(reject_unknown, false_alarm_rate)
-    predictions = Predictions(found, paths, device, top_k, abstain, rate, say=progress().console.print)
+    predictions = Predictions(found, paths, device, top_k, abstain, rate, encoding, progress().console.print)
     if out is not None:
         if file is None or texts:
             raise UsageError("--out: goes with --file and without further texts")

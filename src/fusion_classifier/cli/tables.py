@@ -56,7 +56,7 @@ def print_tasks(described: Sequence[Mapping[str, Any]]) -> None:
     """The tasks with a name."""
     rows = [[d[key] for key in ("name", "title", "labels", "source", "licence")] for d in described]
     show(None, ["task", "title", "labels", "source without --data", "licence"], rows)
-    say("Your own data: fec run FILE_OR_FOLDER (CSV, TSV, JSONL, Parquet) --text-column … --label-column …")
+    say("Your own data: fec run FILE_OR_FOLDER (CSV, Excel, JSON, Parquet) --text-column … --label-column …")
 
 
 def print_encoders(described: Sequence[Mapping[str, Any]]) -> None:

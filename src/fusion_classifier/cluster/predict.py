@@ -32,6 +32,7 @@ def predict_ray(
     engine: RayEngine,
     *,
     scored: bool = False,
+    encoding: str | None = None,
 ) -> Generator[tuple[np.ndarray, np.ndarray]]:
     """The calibrated probabilities of a file's texts, in order, in parts of (n, C), and their unknown scores (n,).
 
@@ -49,7 +50,7 @@ def predict_ray(
             changed(context, target_max_block_size=BLOCK_BYTES),
             changed(context.execution_options, preserve_order=True),
         ):
-            dataset = _texts(file.resolve(), text_column).map_batches(
+            dataset = _texts(file.resolve(), text_column, encoding).map_batches(
                 _Worker,
                 batch_size=CHUNK_TEXTS,
                 batch_format="pyarrow",
@@ -68,7 +69,7 @@ def predict_ray(
                 yield probabilities.reshape(row["texts"], -1), scores
 
 
-def _texts(file: Path, text_column: str) -> Any:
+def _texts(file: Path, text_column: str, encoding: str | None) -> Any:
     """A `ray.data.Dataset` of a file's texts, read by one task as they are needed."""
     import ray
     from ray.data import read_datasource
@@ -77,7 +78,7 @@ def _texts(file: Path, text_column: str) -> Any:
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     def blocks() -> Iterator[pa.Table]:
-        texts = (text for _, text in given_rows(file, text_column) if text is not None)
+        texts = (text for _, text in given_rows(file, text_column, encoding) if text is not None)
         while part := list(islice(texts, CHUNK_TEXTS)):
             yield pa.table({"text": pa.array(part, pa.string())})
 

@@ -52,9 +52,10 @@ class GivenFile:
     columns: Mapping[str, "pa.DataType | None"]
     count: int | None
     missing: int = 0
+    encoding: str | None = None
 
     @classmethod
-    def read(cls, path: Path, text_column: str) -> "GivenFile":
+    def read(cls, path: Path, text_column: str, encoding: str | None = None) -> "GivenFile":
         """Read a file.
 
         Raises:
@@ -62,16 +63,16 @@ class GivenFile:
         """
         if str(path) == "-":
             return cls(path, "text", {"text": None}, None)
-        columns, count, missing = given_columns(path), 0, 0
-        for values, text in given_rows(path, text_column):
+        columns, count, missing = given_columns(path, encoding), 0, 0
+        for values, text in given_rows(path, text_column, encoding):
             count, missing = count + 1, missing + (text is None)
             columns |= dict.fromkeys(name for name in values if name not in columns)
-        return cls(path, text_column, columns, count, missing)
+        return cls(path, text_column, columns, count, missing, encoding)
 
     def rows(self) -> Iterator[Given]:
         """The rows and their texts."""
         if self.count is not None:
-            yield from given_rows(self.path, self.text_column)
+            yield from given_rows(self.path, self.text_column, self.encoding)
             return
         for number, line in enumerate(sys.stdin, start=1):
             text = line.rstrip("\n")
@@ -89,6 +90,7 @@ class Predictions:
         top_k: Number of labels per text. Default: the best one, or all that a multi-label model gives.
         abstain: Probability below which no label is given.
         reject_unknown: Share of known texts that may be rejected as unknown by mistake. Default: none is rejected.
+        encoding: Encoding of a text file. Default: UTF-8, or UTF-16 where a byte order mark says so.
         say: Called with what the user should know. Default: nothing is said.
     """
 
@@ -98,6 +100,7 @@ class Predictions:
     top_k: int | None = None
     abstain: float | None = None
     reject_unknown: float | None = None
+    encoding: str | None = None
     say: Callable[[str], None] = lambda _: None
 
     def rows(self, texts: Sequence[str]) -> Iterator[tuple[str, list[tuple[str, float, bool]], bool]]:
@@ -130,7 +133,7 @@ class Predictions:
         if not texts and file is None:
             raise UsageError("give one or more texts, or `file`")
         _check_given(texts)
-        read = None if file is None else GivenFile.read(file, text_column)
+        read = None if file is None else GivenFile.read(file, text_column, self.encoding)
         classifier = self._load()
         answers = self._answers(classifier)
         names = self._names(answers, read)
@@ -154,7 +157,7 @@ class Predictions:
             FecError: The texts or the model can't be used.
         """
         check_out(out, file)
-        read = GivenFile.read(file, text_column)
+        read = GivenFile.read(file, text_column, self.encoding)
         classifier = self._load()
         answers = self._answers(classifier)
         names = self._names(answers, read)
@@ -167,8 +170,15 @@ class Predictions:
                 raise UsageError("Ray's workers can't read the standard input of this process; give a file")
             from fusion_classifier.cluster.predict import predict_ray
 
-            scored = self.reject_unknown is not None
-            stream = predict_ray(self.model, file, text_column, self.encoder_paths, ray, scored=scored)
+            stream = predict_ray(
+                self.model,
+                file,
+                text_column,
+                self.encoder_paths,
+                ray,
+                scored=self.reject_unknown is not None,
+                encoding=self.encoding,
+            )
         columns, done = {names[name]: kind for name, kind in answers.columns().items()}, 0
         # The stream is closed when writing fails, too: Ray's workers must not wait for a reader that is gone.
         with closing(stream), progress.bar("predicting", total=read.count) as bar, atomic_file(out) as temporary:

@@ -107,7 +107,7 @@ def measure(part: SplitPredictions, task: LoadedTask, judge: SplitPredictions | 
     return figures
 
 
-READING = ("text_column", "label_column", "multilabel", "label_separator", "label_columns")
+READING = ("encoding", "text_column", "label_column", "multilabel", "label_separator", "label_columns")
 
 
 def evaluated_task(folder: Path, name: str | None, given: Mapping[str, Any]) -> TaskConfig:

@@ -33,7 +33,7 @@ def read_unknown(path: Path, config: RunConfig, task: LoadedTask) -> list[str]:
         raise UsageError("`unknown`: needs `known_texts`, by which texts of no class are told")
     if task.cross_validated and "test" not in task.splits:
         raise UsageError("`unknown`: there are no known texts beside those of training; leave out `cross_validate`")
-    texts = list(texts_of(path, config.task.text_column))
+    texts = list(texts_of(path, config.task.text_column, config.task.encoding))
     if not texts:
         raise DataError(f"{path}: has no text; give texts that belong to no class")
     return texts

@@ -8,7 +8,9 @@ from fusion_classifier.config import TaskConfig
 from fusion_classifier.errors import DataError, RowError
 from fusion_classifier.tasks.label_lists import parse_list
 from fusion_classifier.tasks.loaded import LeftOut, Place
-from fusion_classifier.tasks.readers import Row, checked_text, column, encodable, is_missing, read_rows, utf8_lines
+from fusion_classifier.tasks.readers import checked_text, column, encodable, is_missing, read_rows
+from fusion_classifier.tasks.row import Row
+from fusion_classifier.tasks.text_file import utf8_lines
 
 MOST_ROWS = 20  # rows in a message
 MOST_SHOWN = 80  # characters of a cell in a message
@@ -53,7 +55,7 @@ def read_labelled(path: Path, config: TaskConfig, header: Sequence[str] | None =
     """
     more = (config.augment_column,) if config.augment_column else ()
     columns = (config.text_column, *(config.label_columns or (config.label_column,)), *more)
-    reading = all_labelled(read_rows(path, columns, header), config)
+    reading = all_labelled(read_rows(path, columns, header, config.encoding), config)
     if not reading.rows:
         raise DataError(f"{path}: has no rows" + (" with a text and a label" if reading.left_out else ""))
     return reading

@@ -1,4 +1,4 @@
-"""Reads labelled texts from CSV, TSV, JSONL and Parquet, one file or a folder of splits.
+"""Reads labelled texts from one file or a folder of splits.
 
 Whatever can't be used as it is, is a `DataError` with file and row, never a guess: a wrongly decoded or silently
 dropped row would change the result without a trace. Texts are kept unchanged.
@@ -22,10 +22,12 @@ from fusion_classifier.tasks.labels import (
     shown_places,
 )
 from fusion_classifier.tasks.loaded import Label, LeftOut, LoadedTask, Split
-from fusion_classifier.tasks.readers import ENDINGS
+from fusion_classifier.tasks.readers import ENDINGS, TEXT_ENDINGS
 from fusion_classifier.tasks.split import FEW_ROWS, check_enough, hold_out, rare_labels_note, split_rows
+from fusion_classifier.tasks.text_file import COMPRESSED
 
 SPLIT_STEMS = {"train": ("train",), "valid": ("valid", "validation", "val", "dev"), "test": ("test",)}
+SPLIT_ENDINGS = (*ENDINGS, *(text + packed for text in TEXT_ENDINGS for packed in COMPRESSED))
 LABEL_ORDER_FILE = "label2idx.txt"
 LABEL_TREE_FILE = "label_tree.tsv"
 MOST_NAMED = 8  # labels in a message
@@ -153,7 +155,7 @@ def find_splits(folder: Path) -> dict[str, Path]:
     """The file of each split that a folder has, by its name: train, valid (validation, val, dev), test."""
     found: dict[str, Path] = {}
     for split, stems in SPLIT_STEMS.items():
-        paths = [folder / f"{stem}{ending}" for stem in stems for ending in ENDINGS]
+        paths = [folder / f"{stem}{ending}" for stem in stems for ending in SPLIT_ENDINGS]
         there = [path for path in paths if path.is_file()]
         if len(there) > 1:
             raise DataError(f"{folder}: {there[0].name} and {there[1].name} are both the {split} split; keep one")

@@ -12,7 +12,7 @@ from fusion_classifier.errors import UsageError
 from fusion_classifier.tasks.hub_dataset import HubDataset
 from fusion_classifier.tasks.labels import all_labelled
 from fusion_classifier.tasks.loaded import LoadedTask, Place, Split
-from fusion_classifier.tasks.readers import Row
+from fusion_classifier.tasks.row import Row
 from fusion_classifier.tasks.split import hold_out
 from fusion_classifier.tasks.table import load_table, to_split
 
@@ -68,7 +68,7 @@ class Task:
         return self.from_hub(config)
 
     def from_folder(self, folder: Path, config: TaskConfig) -> LoadedTask:
-        """Read train, valid and test files (CSV, TSV, JSONL or Parquet) of a folder."""
+        """Read train, valid and test files of a folder."""
         config = config.model_copy(update={"multilabel": self.multilabel})
         return load_table(
             folder, config, name=self.name, licence=self.licence, labels=self.labels, header=self.header

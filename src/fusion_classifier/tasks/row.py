@@ -1,0 +1,32 @@
+"""A row of a table, whatever the format."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from fusion_classifier.errors import DataError
+from fusion_classifier.tasks.loaded import Place
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of a table; `header` is None if rows name their own columns."""
+
+    place: Place
+    values: Mapping[str, object]
+    header: Collection[str] | None = None
+
+    @property
+    def columns(self) -> Collection[str]:
+        """Names of all columns."""
+        return self.values if self.header is None else self.header
+
+
+def check_unique(columns: Sequence[str], where: str) -> None:
+    """Check that no column is there twice.
+
+    Raises:
+        DataError: One is.
+    """
+    for name in columns:
+        if columns.count(name) > 1:
+            raise DataError(f"{where}: column {name!r} is duplicated")

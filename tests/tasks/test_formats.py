@@ -1,0 +1,180 @@
+"""Files as Excel, pandas and databases write them: the same rows from each, or an error that names the file."""
+
+import bz2
+import gzip
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from fusion_classifier.config import TaskConfig
+from fusion_classifier.errors import DataError, FecError, UsageError
+from fusion_classifier.tasks.labels import read_labelled
+from fusion_classifier.tasks.loaded import Place
+from fusion_classifier.tasks.readers import read_rows, texts_of
+from fusion_classifier.tasks.table import load_table
+
+PAIRS = [("Größe, bitte", "joy"), ("404", "anger"), ("two\nlines", "joy")]
+RECORDS = [{"text": text, "label": label} for text, label in PAIRS]
+CSV = 'text,label\n"Größe, bitte",joy\n404,anger\n"two\nlines",joy\n'
+PACKERS = {".gz": gzip.compress, ".bz2": bz2.compress, ".zst": lambda data: pa.compress(data, "zstd", asbytes=True)}
+
+
+def pairs_of(path: Path, **options: Any) -> list[tuple[str, str]]:
+    reading = read_labelled(path, TaskConfig(name=str(path), **options))
+    return [(row.text, str(row.label)) for row in reading.rows]
+
+
+@pytest.mark.parametrize("packed", PACKERS)
+def test_compressed_files(tmp_path: Path, packed: str) -> None:
+    path = tmp_path / f"a.CSV{packed}"
+    path.write_bytes(PACKERS[packed](CSV.encode()))
+    assert pairs_of(path) == PAIRS
+    (tmp_path / f"t.txt{packed}").write_bytes(PACKERS[packed](b"one\ntwo\n"))
+    assert list(texts_of(tmp_path / f"t.txt{packed}", "text")) == ["one", "two"]
+
+
+@pytest.mark.parametrize("packed", PACKERS)
+def test_a_truncated_compressed_file_is_an_error(tmp_path: Path, packed: str) -> None:
+    """Rows must not be missing without a word."""
+    rows = "".join(f"text {i * i},joy\n" for i in range(5000))
+    whole = PACKERS[packed](f"text,label\n{rows}".encode())
+    path = tmp_path / f"a.csv{packed}"
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match=r"a\.csv"):
+        pairs_of(path)
+
+
+def test_a_folder_may_have_compressed_splits(tmp_path: Path) -> None:
+    (tmp_path / "train.csv.gz").write_bytes(gzip.compress(b"text,label\na,joy\nb,anger\n"))
+    (tmp_path / "valid.jsonl").write_text('{"text": "c", "label": "joy"}\n', "utf-8")
+    assert {name: len(part) for name, part in load_table(tmp_path).splits.items()} == {"train": 2, "valid": 1}
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig"])
+def test_a_byte_order_mark_says_the_encoding(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(CSV.encode(encoding))
+    assert pairs_of(path) == PAIRS
+    path = tmp_path / "a.jsonl"
+    path.write_bytes("".join(json.dumps(one, ensure_ascii=False) + "\n" for one in RECORDS).encode(encoding))
+    assert pairs_of(path) == PAIRS
+
+
+def test_another_encoding_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(CSV.encode("cp1252"))
+    with pytest.raises(DataError, match="set `encoding`"):
+        pairs_of(path)
+    assert pairs_of(path, encoding="cp1252") == PAIRS
+    with pytest.raises(DataError, match="not text in ascii; set `encoding`"):
+        pairs_of(path, encoding="ascii")
+    with pytest.raises(UsageError, match="`encoding`: there is no 'utf-99'"):
+        pairs_of(path, encoding="utf-99")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        json.dumps(RECORDS),
+        json.dumps(RECORDS, indent=2),
+        "".join(json.dumps(one) + "\n" for one in RECORDS),
+        json.dumps({"data": RECORDS}),
+        json.dumps({name: {str(i): one[name] for i, one in enumerate(RECORDS)} for name in ("text", "label")}),
+        json.dumps({name: [one[name] for one in RECORDS] for name in ("text", "label")}),
+    ],
+    ids=["array", "indented", "lines", "in an object", "pandas", "columns"],
+)
+def test_json_in_every_usual_form(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(content, "utf-8")
+    assert pairs_of(path) == PAIRS
+    assert [row.place.row for row in read_rows(path, None)] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("content", ["", "[1, 2]", "3", '{"a": [1], "b": [1, 2]}', '[{"text": "a"', "[" * 100_000])
+def test_other_json_is_an_error(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(content, "utf-8")
+    with pytest.raises(DataError, match=r"a\.json"):
+        pairs_of(path)
+
+
+# Spreadsheets, written here by hand: an .xlsx is a zip of XML.
+
+NAMES = "http://schemas.openxmlformats.org"
+
+
+def write_xlsx(path: Path, **sheets: list[list[object]]) -> Path:
+    def cell(value: object) -> str:
+        if isinstance(value, str):
+            return f'<c t="inlineStr"><is><t xml:space="preserve">{value}</t></is></c>'
+        return "<c/>" if value is None else f"<c><v>{value}</v></c>"
+
+    main, relations = f"{NAMES}/spreadsheetml/2006/main", f"{NAMES}/officeDocument/2006/relationships"
+    with zipfile.ZipFile(path, "w") as book:
+        package = f"{NAMES}/package/2006/relationships"
+        book.writestr(
+            "_rels/.rels",
+            f'<Relationships xmlns="{package}"><Relationship Id="r0" Type="{relations}/officeDocument" '
+            'Target="xl/workbook.xml"/></Relationships>',
+        )
+        listed = "".join(f'<sheet name="{n}" sheetId="{i}" r:id="r{i}"/>' for i, n in enumerate(sheets, 1))
+        book.writestr(
+            "xl/workbook.xml", f'<workbook xmlns="{main}" xmlns:r="{relations}"><sheets>{listed}</sheets></workbook>'
+        )
+        links = "".join(
+            f'<Relationship Id="r{i}" Type="{relations}/worksheet" Target="worksheets/{n}.xml"/>'
+            for i, n in enumerate(sheets, 1)
+        )
+        book.writestr(
+            "xl/_rels/workbook.xml.rels",
+            f'<Relationships xmlns="{package}">{links}</Relationships>',
+        )
+        for name, rows in sheets.items():
+            lines = "".join(f'<row r="{r}">{"".join(map(cell, row))}</row>' for r, row in enumerate(rows, 1))
+            book.writestr(
+                f"xl/worksheets/{name}.xml", f'<worksheet xmlns="{main}"><sheetData>{lines}</sheetData></worksheet>'
+            )
+    return path
+
+
+TABLE: list[list[object]] = [
+    ["id", "text", "label"],
+    [1, "fine", "joy"],
+    [None] * 3,
+    [2, 404, 3],
+    [3.5, "well", "joy"],
+]
+
+
+def test_a_spreadsheet_is_read_as_its_csv_would_be(tmp_path: Path) -> None:
+    pytest.importorskip("python_calamine")
+    path = write_xlsx(tmp_path / "a.xlsx", Data=TABLE)
+    assert pairs_of(path) == [("fine", "joy"), ("404", "3"), ("well", "joy")]
+    rows = list(read_rows(path, None))
+    assert [row.values["id"] for row in rows] == ["1", "2", "3.5"]
+    assert [row.place for row in rows] == [Place(str(path), i, line) for i, line in enumerate((2, 4, 5))]
+
+
+def test_the_sheet_with_the_columns_is_read(tmp_path: Path) -> None:
+    pytest.importorskip("python_calamine")
+    path = write_xlsx(tmp_path / "a.xlsx", Notes=[["made by", "me"]], Data=TABLE)
+    assert len(pairs_of(path)) == 3
+    write_xlsx(path, Old=TABLE, New=TABLE)
+    with pytest.raises(UsageError, match="has the sheets 'Old', 'New'; save the one"):
+        pairs_of(path)
+
+
+def test_what_is_no_spreadsheet_is_an_error(tmp_path: Path) -> None:
+    pytest.importorskip("python_calamine")
+    path = tmp_path / "a.xlsx"
+    path.write_text("text,label\n", "utf-8")
+    with pytest.raises(DataError, match=r"a\.xlsx: not a readable spreadsheet"):
+        pairs_of(path)
+    write_xlsx(path, Data=[])
+    with pytest.raises(FecError, match=r"a\.xlsx: is empty"):
+        pairs_of(path)
