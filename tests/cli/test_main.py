@@ -204,10 +204,10 @@ def test_ray_extracts_and_predicts_as_this_process_does(
 
 def test_a_fault_in_the_texts_leaves_no_file_of_answers(finished: tuple[Path, Path], tmp_path: Path) -> None:
     texts, out = tmp_path / "texts.csv", tmp_path / "answers.csv"
-    texts.write_text('text\nwe won\n""\nit is dark\n', "utf-8")
+    texts.write_text("text\nwe won\nwell, fine\nit is dark\n", "utf-8")
     out.write_text("mine", "utf-8")
     for arguments, said in (
-        (("--file", texts, "--out", out), "line 3: the text is empty"),
+        (("--file", texts, "--out", out), "line 3: 2 fields where there are 1 columns"),
         (("--file", texts, "--out", tmp_path / "answers.txt"), "--out"),
         (("--file", texts, "--out", texts), "is the file with the texts"),
         (("we won", "--out", out), "--file"),
