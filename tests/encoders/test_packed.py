@@ -118,3 +118,16 @@ def test_passes_are_filled_and_nobody_sees_the_filling(lengths: list[int]) -> No
     assert seen[0] % packed.TOKENS_MULTIPLE == 0
     assert seen[0] - packed.TOKENS_MULTIPLE < sum(lengths) <= seen[0]
     assert found.shape[0] == sum(group.texts * group.length for group in groups) == sum(lengths)
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.model_type)
+@pytest.mark.parametrize("layers", [(0,), (1, 2), (3,)], ids=str)
+@torch.inference_mode()
+def test_dropped_layers_change_no_state_that_is_read(config: PreTrainedConfig, layers: tuple[int, ...]) -> None:
+    model, lengths = random_model(config), [9, 9, 4]
+    assert packed.prepare(model, max_length=256)
+    expected, _ = packed.states(model, random_texts(lengths), layers)
+    before = sum(parameter.numel() for parameter in model.parameters())
+    packed.drop_layers(model, max(layers))
+    assert (sum(parameter.numel() for parameter in model.parameters()) < before) == (max(layers) < 3)
+    torch.testing.assert_close(packed.states(model, random_texts(lengths), layers)[0], expected, atol=0, rtol=0)

@@ -254,6 +254,8 @@ def _prepared(
     if dense is not None:
         vectors, width = 1, dense(torch.zeros(1, vectors * width)).shape[1]
     pool_special, changed = config.pool_special_tokens, behaviour.changed_by_batches(model)
+    if not plain and config.pooling != "pooler":
+        packed.drop_layers(model, max(layers))
     return TransformerEncoder(
         identity=identity,
         model=model,

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from fusion_classifier.encoders.behaviour import first_position
+from fusion_classifier.encoders.reordered import reorder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -68,6 +69,7 @@ def prepare(model: "PreTrainedModel", max_length: int) -> bool:
     config = model.config
     if config.model_type == "mpnet":
         _prepare_mpnet(model)
+        reorder(model)
         return True
     window = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
     if (
@@ -80,7 +82,22 @@ def prepare(model: "PreTrainedModel", max_length: int) -> bool:
 
     AttentionInterface.register(NAME, _attention_function)
     model.set_attn_implementation(NAME)
+    reorder(model)
     return True
+
+
+def drop_layers(model: Any, deepest: int) -> None:
+    """Remove the layers beyond hidden state `deepest`, and with them a decoder's norm after the last one.
+
+    Models of types that are not known here keep all.
+    """
+    if model.config.model_type not in (*BY_INTERFACE, "mpnet"):
+        return
+    layers = model.encoder.layer if hasattr(model, "encoder") else model.layers
+    if deepest < len(layers):
+        del layers[max(deepest, 1) :]  # transformers takes the embeddings from the first one's input
+        if hasattr(model, "norm"):
+            model.norm = nn.Identity()
 
 
 def states(
@@ -95,14 +112,14 @@ def states(
     """
     groups = grouped([len(ids) for ids in texts])
     tokens = sum(len(ids) for ids in texts)
-    filler = -tokens % TOKENS_MULTIPLE  # a text of its own, whose states nobody reads
+    filler = -tokens % TOKENS_MULTIPLE  # tokens whose states nobody reads
     device = model.device
     ids = torch.tensor([[*chain.from_iterable(texts), *[0] * filler]], device=device)  # (1, T + filler)
     of_texts = [torch.arange(group.length).repeat(group.texts) for group in groups]
     positions = torch.cat([*of_texts, torch.zeros(filler, dtype=torch.int64)])[None].to(device) + first_position(
         model
     )
-    _here.groups = [*groups, Group(tokens, 1, filler)] if filler else groups
+    _here.groups = groups
     try:
         output = model(input_ids=ids, position_ids=positions, output_hidden_states=list(layers))
     finally:
@@ -127,6 +144,7 @@ def attend(
         bias: (heads, longest, longest), added to the products. Default: none.
     """
     result = torch.empty_like(query)
+    result[_here.groups[-1].tokens.stop :] = 0  # the filler
     for group in _here.groups:
         n, length = group.texts, group.length
         q, k, v = (by_text(x, group).transpose(1, 2) for x in (query, key, value))

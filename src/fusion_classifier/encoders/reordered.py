@@ -1,0 +1,41 @@
+"""Linear layers whose weights lie in memory as oneDNN's matrix products read them.
+
+torch keeps a weight row by row, and oneDNN copies it into blocks at every product. For one short text that copy takes
+as long as the product itself. Here it is made once, when a model is loaded; the results are the same to the bit.
+"""
+
+import torch
+from torch import Tensor, nn
+
+MOST_BYTES = 2**30  # larger models keep their weights mapped from the file instead of copied
+BATCH = 64  # tokens for which the blocks are chosen; other numbers read the same
+
+
+class ReorderedLinear(nn.Module):
+    """A linear layer in bfloat16 on a CPU, for inference alone."""
+
+    def __init__(self, original: nn.Linear) -> None:
+        super().__init__()
+        self.in_features, self.out_features = original.in_features, original.out_features
+        self.bias = original.bias
+        self.blocks = torch.ops.mkldnn._reorder_linear_weight(original.weight.data, BATCH)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(…, in) to (…, out)."""
+        result: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.blocks, self.bias, "none", [], "")
+        return result
+
+
+def reorder(model: nn.Module) -> None:
+    """Replace a loaded model's linear layers; one that is too large, or not in bfloat16, is left as it was."""
+    layers = [
+        (parent, name, child)
+        for parent in model.modules()
+        for name, child in parent.named_children()
+        if type(child) is nn.Linear and type(child.weight) is nn.Parameter and child.weight.dtype == torch.bfloat16
+    ]
+    available = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]  # torch has no type for it
+    if not available or sum(child.weight.nbytes for _, _, child in layers) > MOST_BYTES:
+        return
+    for parent, name, child in layers:
+        setattr(parent, name, ReorderedLinear(child))
