@@ -101,7 +101,7 @@ def test_the_core_alone_lists(command: str) -> None:
         ("hub", ["run", "ED"]),
         ("int8", ["extract", "DATA", "-e", "BERT?quantization=int8", "--store", "TMP/store"]),
         ("mlflow", ["run", "DATA", "-e", "BERT", "--track", "mlflow", "--store", "TMP/store", "--out", "TMP/run"]),
-        ("onnx", ["export-onnx", "MODEL", "--out", "TMP/onnx"]),
+        ("onnx", ["optimize", "MODEL", "--out", "TMP/onnx", "--no-encoders"]),
         ("ray", ["extract", "DATA", "-e", "BERT", "--engine", "ray", "--store", "TMP/store"]),
         ("serve", ["serve", "MODEL"]),
         ("tune", ["tune", "BERT", "DATA", "--lora", "--out", "TMP/tuned"]),

@@ -153,8 +153,8 @@ def commands_of(root: Path) -> dict[str, Command]:
                 *("--store", str(store), "--out", str(folder / "p.safetensors")),
             ]
         ),
-        "export-onnx": Command(
-            lambda folder: ["export-onnx", "go-emotions", "--no-encoders", "--out", str(folder / "graphs")]
+        "optimize": Command(
+            lambda folder: ["optimize", "go-emotions", "--no-encoders", "--out", str(folder / "graphs")]
         ),
         "tune": Command(
             lambda folder: [

@@ -82,7 +82,7 @@ COMMANDS = [
     *("tasks", "encoders", "extract", "train", "run", "evaluate", "predict", "export"),
     *("ablate", "project", "compare", "audit"),
     "report",
-    "export-onnx",
+    "optimize",
     "doctor",
     "serve",
     *("models", "push"),

@@ -46,7 +46,7 @@ BEGINNINGS: dict[str, list[str]] = {
     "explain": ["model", "we won"],
     "ablate": [*RUN, "--out", "ablated"],
     "export": ["data.csv", "-e", "ENCODER", "--head", "linear", "--store", "store", "--out", "out.npz"],
-    "export-onnx": ["model", "--out", "graphs", "--no-encoders"],
+    "optimize": ["model", "--out", "graphs", "--no-encoders"],
     "compare": ["model", "model"],
     "report": ["model"],
     "audit": ["data.csv", "--no-label-errors", "--out", "audited"],

@@ -44,7 +44,7 @@ READERS = {
     "evaluate": ["evaluate", "run", "--store", "store"],
     "predict": ["predict", "run", "we won"],
     "explain": ["explain", "run", "we won"],
-    "export-onnx": ["export-onnx", "run", "--out", "graphs", "--no-encoders", "--check", "1"],
+    "optimize": ["optimize", "run", "--out", "graphs", "--no-encoders"],
 }
 
 

@@ -12,10 +12,9 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from typer.testing import CliRunner
 
 from fusion_classifier import FusionClassifier
-from fusion_classifier.cli.main import app
+from fusion_classifier.classifier.standalone import Classifier
 from fusion_classifier.config import DEFAULT_HEAD, TrainingChanges
 from fusion_classifier.encoders.spec import parse_encoder
 from fusion_classifier.errors import FecError, UsageError
@@ -23,8 +22,7 @@ from fusion_classifier.features.arrays import FeatureShape, TokenStates
 from fusion_classifier.fusion.registry import build_head, parse_head
 from fusion_classifier.onnx_export import write
 from fusion_classifier.onnx_export.graphs import export_head
-from fusion_classifier.onnx_export.predict import Classifier
-from fusion_classifier.onnx_export.write import Exported, export_onnx
+from fusion_classifier.onnx_export.optimize import Judged, Optimized, optimize
 from fusion_classifier.support.progress import QUIET
 from fusion_classifier.training.decision import Decision
 
@@ -51,9 +49,13 @@ def fit(tmp_path_factory: pytest.TempPathFactory) -> Fit:
     return fitted
 
 
-def exported(classifier: FusionClassifier, folder: Path, **options: Any) -> Exported:
+def exported(classifier: FusionClassifier, folder: Path, *, encoders: bool = True, **options: Any) -> Optimized:
+    """The classifier optimized in float32, unless `options` say something else."""
     classifier.save_pretrained(folder / "model")
-    return export_onnx(str(folder / "model"), folder / "onnx", progress=QUIET, **{"check": 6} | options)
+    answers = classifier.config_.decision.labels(classifier.predict_proba(TEXTS))
+    judged = Judged(TEXTS, answers) if encoders else None
+    given = {"check": 6, "precisions": ("float32",), "max_loss": 100} | options
+    return optimize(folder / "model", folder / "onnx", judged, progress=QUIET, **given)
 
 
 SHAPES: dict[str, dict[str, FeatureShape]] = {
@@ -106,10 +108,11 @@ def test_a_heads_graph_gives_its_probabilities_of_any_batch(
             else:
                 batch[encoder] = kept
         with torch.inference_mode():
-            expected = head(batch)
-        logits, probabilities = session.run(["logits", "probabilities"], inputs)
+            expected, pooled = head(batch), head.unit_vectors(batch)
+        logits, probabilities, vectors = session.run(["logits", "probabilities", "vectors"], inputs)
         np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
         np.testing.assert_allclose(probabilities, decision.probabilities(expected), atol=1e-4)
+        np.testing.assert_allclose(vectors, pooled, atol=1e-5)
 
 
 def test_calibration_in_float32_is_that_of_float64(tmp_path: Path) -> None:
@@ -128,8 +131,7 @@ def token_states(
     """Head `fusion` on token states of a BERT with, and a Llama without special tokens; its export."""
     classifier = fit([f"{bert_folder}?pooling=tokens&dtype=float32", f"{llama_folder}?pooling=tokens"], "fusion")
     folder = tmp_path_factory.mktemp("tokens")
-    done = exported(classifier, folder)
-    assert done.missing == {}
+    exported(classifier, folder)
     return classifier, folder / "onnx"
 
 
@@ -141,7 +143,6 @@ def test_token_states_give_the_same_probabilities(
     assert agreement["texts"] == 6
     assert agreement["text_to_probabilities"]["max_probability_difference"] < 1e-4
     assert agreement["head"]["max_probability_difference"] < 1e-5
-    assert set(agreement["with_the_classifiers_precision"]["dtypes"].values()) >= {"float32"}
     in_float32 = with_dtype(classifier, "float32")
     found = Classifier(folder).predict_proba([*FRESH, *TEXTS])
     np.testing.assert_allclose(found, in_float32.predict_proba([*FRESH, *TEXTS]), atol=1e-4)
@@ -170,7 +171,7 @@ def test_the_folder_describes_all_and_has_no_paths(
     _, folder = token_states
     assert {path.name for path in folder.iterdir()} == {
         *("head.onnx", "encoder-0.onnx", "encoder-1.onnx", "tokenizer-0", "tokenizer-1"),
-        *("config.json", "predict.py", "README.md"),
+        *("config.json", "known.safetensors", "predict.py", "README.md"),
     }
     written = (folder / "config.json").read_text()
     assert str(bert_folder.parent) not in written + (folder / "README.md").read_text()
@@ -243,7 +244,6 @@ def test_the_default_head_gives_the_same_probabilities(
 ) -> None:
     classifier = fit([f"{bert_folder}?pooling=tokens&dtype=float32", f"{llama_folder}?pooling=tokens"], DEFAULT_HEAD)
     done = exported(classifier, tmp_path)
-    assert done.missing == {}
     assert done.config["agreement"]["head"]["max_probability_difference"] < 1e-5
     in_float32 = with_dtype(classifier, "float32").predict_proba(FRESH)
     np.testing.assert_allclose(Classifier(tmp_path / "onnx").predict_proba(FRESH), in_float32, atol=1e-4)
@@ -254,15 +254,17 @@ def refuse(*_: object) -> None:
     raise RuntimeError("no such operator\nand a page more")
 
 
-def test_an_encoder_that_cannot_be_exported_is_named(
+def test_an_encoder_that_cannot_be_exported_is_an_error(
     fit: Fit, bert_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(write, "export_encoder", refuse)
-    done = exported(fit([str(bert_folder)], "linear"), tmp_path)
-    assert done.missing == {bert_folder.name: "no such operator"}
-    assert done.files == ("README.md", "config.json", "head.onnx", "predict.py")
-    assert done.config["agreement"]["head"]["max_probability_difference"] < 1e-4
-    with pytest.raises(SystemExit, match="no such operator"):
+    classifier = fit([str(bert_folder)], "linear")
+    with pytest.raises(FecError, match=rf"{bert_folder.name}.*no such operator.*nothing was written.*head alone"):
+        exported(classifier, tmp_path)
+    assert not (tmp_path / "onnx").exists()
+    done = exported(classifier, tmp_path, encoders=False)
+    assert {"README.md", "config.json", "head.onnx", "predict.py"} <= set(done.files)
+    with pytest.raises(SystemExit, match="without encoders"):
         Classifier(tmp_path / "onnx")
 
 
@@ -300,24 +302,7 @@ def test_a_folder_with_something_else_is_not_replaced(fit: Fit, bert_folder: Pat
     assert "head.onnx" in exported(classifier, tmp_path, encoders=False).files
 
 
-def test_the_command_prints_agreement_and_what_is_missing(
-    fit: Fit, bert_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fit([str(bert_folder)], "linear").save_pretrained(tmp_path / "model")
-    command = ["export-onnx", str(tmp_path / "model"), "--out", str(tmp_path / "onnx"), "--check", "3"]
-    quiet = CliRunner().invoke(app, [*command, "--no-encoders", "--json"])
-    assert quiet.exit_code == 0, quiet.output
-    assert json.loads(quiet.stdout)["agreement"]["head"]["equal_labels"] == 1
-    assert quiet.stderr == "", "what is not asked for is not missing"
-
-    monkeypatch.setattr(write, "export_encoder", refuse)
-    warned = CliRunner().invoke(app, command)
-    assert warned.exit_code == 0, warned.output
-    assert f"warning: encoder {bert_folder.name} was not exported: no such operator" in warned.stderr
-    assert "head.onnx" in warned.stdout
-
-
-def test_a_missing_package_is_named_with_the_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "onnxscript" else object())
     with pytest.raises(UsageError, match=r"onnxscript.*pip install 'llm-fusion-classifier\[onnx\]'"):
-        export_onnx("anything", tmp_path / "out", progress=QUIET)
+        optimize(tmp_path / "anything", tmp_path / "out", None, progress=QUIET)

@@ -209,7 +209,7 @@ class FusionClassifier(
         Raises:
             DataError: No text, an empty one, or something that is not a text.
         """
-        parts = [self._run(encoded, transformed).numpy() for encoded in self._chunks(X)]
+        parts = [self._run(self._encoded(texts), transformed).numpy() for texts in self._chunks(X)]
         if not parts:
             raise DataError("`X`: give at least one text")
         return np.concatenate(parts)

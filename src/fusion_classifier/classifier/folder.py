@@ -14,6 +14,7 @@ from typing import Any, Literal, Self
 import numpy as np
 from pydantic import Field, ValidationError, model_validator
 
+from fusion_classifier.classifier.labels import LabelledConfig
 from fusion_classifier.classifier.models import CARD_FILE, CONFIG_FILE, HEAD_FILES, is_model
 from fusion_classifier.config import AnyHeadConfig, EncoderConfig, FrozenModel, ModuleConfig
 from fusion_classifier.errors import FecError
@@ -25,9 +26,6 @@ from fusion_classifier.support.files import atomic_folder, user_path
 from fusion_classifier.support.validation import first_problem
 from fusion_classifier.training.decision import Decision, Member
 from fusion_classifier.training.known import KnownTexts
-from fusion_classifier.version import __version__
-
-LABEL_TYPES = {"str": str, "int": np.int64, "float": np.float64, "bool": np.bool_}
 
 
 class SavedEncoder(FrozenModel):
@@ -47,21 +45,13 @@ class SavedEncoder(FrozenModel):
     """Whether it is a Python object, which is not in the folder."""
 
 
-class ModelConfig(FrozenModel):
+class ModelConfig(LabelledConfig):
     """`config.json` of a model folder."""
 
     model_type: Literal["fusion-classifier"] = "fusion-classifier"
     """Always fusion-classifier."""
     format: Literal[1] = 1
     """Version of the folder's layout."""
-    version: str = __version__
-    """Version of the package that wrote it."""
-    task: str
-    """Name of the data it was trained on."""
-    id2label: dict[int, str] = Field(min_length=2)
-    """Label of each output."""
-    label_type: Literal["str", "int", "float", "bool"] = "str"
-    """Type of the labels that `fit` was given."""
     head: AnyHeadConfig
     """Configuration of the head."""
     encoders: tuple[SavedEncoder, ...] = ()
@@ -74,36 +64,12 @@ class ModelConfig(FrozenModel):
     """Random seed of the training."""
     members: tuple[Member, ...] = ()
     """Parts of the head `ensemble`, with their weights."""
-    decision: Decision = Decision()
-    """Calibration, offsets of the labels if there are any, and for a multi-label task thresholds."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if sorted(self.id2label) != list(range(len(self.id2label))):
-            raise ValueError("id2label must number the labels from 0 without a gap")
-        if len(set(self.id2label.values())) < len(self.id2label):
-            raise ValueError("id2label has a label twice")
-        thresholds = self.decision.thresholds
-        if thresholds is not None and len(thresholds) != len(self.id2label):
-            raise ValueError(f"{len(thresholds)} thresholds for {len(self.id2label)} labels")
-        offsets = self.decision.offsets
-        if offsets is not None and len(offsets) != len(self.id2label):
-            raise ValueError(f"{len(offsets)} offsets for {len(self.id2label)} labels")
         if bool(self.encoders) == bool(self.blocks):
             raise ValueError("needs either encoders or blocks")
         return self
-
-    @property
-    def labels(self) -> list[str]:
-        """Label names by index."""
-        return [self.id2label[index] for index in range(len(self.id2label))]
-
-    @property
-    def classes(self) -> np.ndarray:
-        """Labels in the type that `fit` was given: (C,)."""
-        if self.label_type == "bool":
-            return np.array([label == "True" for label in self.labels])
-        return np.array(self.labels).astype(LABEL_TYPES[self.label_type])
 
     @property
     def shapes(self) -> dict[str, FeatureShape]:

@@ -12,6 +12,7 @@ from fusion_classifier.support.hub import download_model, is_hub_id
 CONFIG_FILE = "config.json"
 HEAD_FILES = ("model.safetensors", "head.skops")  # one of them is in a model folder
 CARD_FILE = "README.md"
+OPTIMIZED_HEAD = "head.onnx"  # is in the folder of an optimized model, or of a head exported alone
 METRICS_FILE = "metrics.json"  # of a model that comes with the package: the scores of its run
 BUILT_IN_FOLDER = Path(__file__).with_name("builtin")  # package data: one model folder per name
 
@@ -19,6 +20,11 @@ BUILT_IN_FOLDER = Path(__file__).with_name("builtin")  # package data: one model
 def is_model(folder: Path) -> bool:
     """Whether this looks like a model folder."""
     return (folder / CONFIG_FILE).is_file() and any((folder / name).is_file() for name in HEAD_FILES)
+
+
+def is_optimized(folder: Path) -> bool:
+    """Whether this looks like the folder of an optimized model."""
+    return (folder / CONFIG_FILE).is_file() and (folder / OPTIMIZED_HEAD).is_file() and not is_model(folder)
 
 
 def built_in_models() -> list[str]:

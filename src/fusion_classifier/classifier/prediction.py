@@ -3,25 +3,27 @@
 `FusionClassifier` adds training to it; commands that only predict use `TextPredictor`, which needs no scikit-learn.
 """
 
+import copy
 import os
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import islice
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import torch
 
-from fusion_classifier.classifier.explanation import MOST_SPANS, Explanation, explanations, occlude
 from fusion_classifier.classifier.folder import SavedModel
-from fusion_classifier.classifier.inputs import check_texts, one_column
+from fusion_classifier.classifier.inputs import check_texts
+from fusion_classifier.classifier.optimized import OptimizedClassifier
 from fusion_classifier.classifier.pretrained import Objects, Paths, PretrainedClassifier
 from fusion_classifier.classifier.saved_encoders import checked_identities, placed
-from fusion_classifier.config import Device, EncoderConfig
+from fusion_classifier.classifier.text_classifier import TextClassifier, TokenCounter
+from fusion_classifier.config import Device, EncoderConfig, Side
 from fusion_classifier.encoders.device import resolve_device
 from fusion_classifier.encoders.encode import encode
-from fusion_classifier.encoders.loading import LoadedEncoder, load_identified
-from fusion_classifier.encoders.tokenization import Side, is_truncated
+from fusion_classifier.encoders.loading import LoadedEncoder, load_identified, only_transformers
+from fusion_classifier.encoders.tokenization import is_truncated
 from fusion_classifier.encoders.workers import batch_workers
 from fusion_classifier.errors import UsageError
 from fusion_classifier.features.arrays import Features, from_arrays
@@ -29,12 +31,10 @@ from fusion_classifier.features.hashing import hash_texts
 from fusion_classifier.support.progress import QUIET
 from fusion_classifier.training.loop import inference_batches, predict_logits, predict_transform
 
-CHUNK_TEXTS = 1024  # texts encoded at once: bounds memory whatever the number of texts
-
 Encoded = list[tuple[EncoderConfig, list[np.ndarray]]]  # for each encoder one array per text
 
 
-class TextPredictor(PretrainedClassifier):
+class TextPredictor(TextClassifier, PretrainedClassifier):
     """A trained classifier on texts, from `from_pretrained`.
 
     Attributes:
@@ -48,117 +48,33 @@ class TextPredictor(PretrainedClassifier):
     _loaded: list[LoadedEncoder] | None = None
     _objects: Objects = {}  # noqa: RUF012 - never changed in place
 
-    def predict(self, X: Iterable[str], *, reject_unknown: float | None = None) -> np.ndarray:
-        """The most probable label of each text: (N,), in the type that `fit` was given.
-
-        Multi-label: an indicator matrix (N, C) of 0 and 1, columns as in `classes_`.
-
-        Args:
-            X: N texts.
-            reject_unknown: Share of known texts that may be rejected by mistake, such as 0.05. With it the labels are
-                objects, and None where the text seems to belong to no class. Default: every text gets a label.
-        """
-        if reject_unknown is not None:
-            self.unknown_threshold(reject_unknown)  # an error now, not after the texts are encoded
-            scored = list(self.predict_scored_stream(X))
-            answers = np.concatenate([np.empty(0, np.int64), *(p.argmax(1) for p, _ in scored)])
-            return self._rejecting(answers, np.concatenate([np.empty(0), *(s for _, s in scored)]), reject_unknown)
-        probabilities = self.predict_proba(X)  # checks first that there is a model
-        answers = self.config_.decision.labels(probabilities)
-        labels: np.ndarray = self.classes_[answers] if answers.ndim == 1 else answers
-        return labels
-
-    def predict_proba(self, X: Iterable[str]) -> np.ndarray:
-        """Calibrated probability of each label: (N, C), float32, columns as in `classes_`.
-
-        Raises:
-            DataError: An empty text, or something that is not a text; the message has its index.
-        """
-        parts = list(self.predict_proba_stream(X))  # checks first that there is a model
-        return np.concatenate(parts) if parts else np.empty((0, len(self.classes_)), dtype=np.float32)
-
-    def predict_proba_stream(self, X: Iterable[str]) -> Generator[np.ndarray]:
-        """`predict_proba` in chunks of up to 1,024 texts, in order and in constant memory."""
-        for encoded in self._chunks(X):
-            yield self.config_.decision.probabilities(self._run(encoded, predict_logits))
-
-    def unknown_score(self, X: Iterable[str]) -> np.ndarray:
-        """How little each text resembles those of the training: (N,), float32.
-
-        0 is an average known text, 1 a standard deviation stranger; see docs/unknown.md.
-
-        Raises:
-            UsageError: The classifier can't tell: it is multi-label, or of an earlier version.
-            DataError: As of `predict_proba`.
-        """
-        parts = [scores for _, scores in self.predict_scored_stream(X)]
-        return np.concatenate(parts) if parts else np.empty(0, dtype=np.float32)
-
-    def predict_scored_stream(self, X: Iterable[str]) -> Generator[tuple[np.ndarray, np.ndarray]]:
-        """`predict_proba` and `unknown_score` in chunks of up to 1,024 texts, in order and in constant memory."""
-        self._known()  # checks first that it can be told
-        for encoded in self._chunks(X):
-            logits = self._run(encoded, predict_logits)
-            yield self.config_.decision.probabilities(logits), self._scored(encoded, logits)
-
-    def predict_logits(self, X: Sequence[str], side: Side = "right") -> torch.Tensor:
-        """Output of the head before calibration: (N, C), float32, on the CPU; all texts in memory at once.
-
-        Args:
-            X: N texts.
-            side: Side at which a text that is too long for an encoder is truncated. Default: right, its end.
-
-        Raises:
-            DataError: An empty text, or something that is not a text.
-        """
-        return self._run(self._encoded_whole(X, side), predict_logits)
-
     def predict_scored_logits(self, X: Sequence[str], side: Side = "right") -> tuple[torch.Tensor, np.ndarray | None]:
-        """`predict_logits` with `unknown_score`, or None where the classifier can't tell it."""
-        encoded = self._encoded_whole(X, side)
-        logits = self._run(encoded, predict_logits)
-        return logits, None if self.known_ is None else self._scored(encoded, logits)
-
-    def _encoded_whole(self, X: Sequence[str], side: Side) -> Encoded:
+        """See `TextClassifier`; all texts in memory at once."""
         self._check_fitted()
         texts = check_texts(X, "X")
-        return [(encoder.config, encode(encoder, texts, side)) for encoder in self.load_encoders()]
+        encoded = [(encoder.config, encode(encoder, texts, side)) for encoder in self.load_encoders()]
+        return self._scored(encoded, unknown=self.known_ is not None)
 
-    def _scored(self, encoded: Encoded, logits: torch.Tensor) -> np.ndarray:
-        """The unknown scores (N,) of encoded texts with these logits."""
-        known = self._known()
+    def predict_logits(self, X: Sequence[str], side: Side = "right") -> torch.Tensor:
+        """Logits before calibration: (N, C), float32, on the CPU. Arguments as of `predict_scored_logits`."""
+        self._check_fitted()
+        texts = check_texts(X, "X")
+        encoded = [(encoder.config, encode(encoder, texts, side)) for encoder in self.load_encoders()]
+        return self._scored(encoded, unknown=False)[0]
+
+    def _scored_texts(self, texts: list[str], *, unknown: bool) -> tuple[torch.Tensor, np.ndarray | None]:
+        return self._scored(self._encoded(texts), unknown=unknown)
+
+    def _scored(self, encoded: Encoded, *, unknown: bool) -> tuple[torch.Tensor, np.ndarray | None]:
+        """Logits of encoded texts, with their unknown scores (N,) where these are wanted."""
+        logits = self._run(encoded, predict_logits)
+        if not unknown:
+            return logits, None
         x = self._run(encoded, partial(predict_transform, unit=True)).numpy()
-        return known.score(x, self.config_.decision.log_odds(logits))
+        return logits, self._known().score(x, self.config_.decision.log_odds(logits))
 
-    def explain(self, text: str, label: str | float | None = None, *, most_spans: int = MOST_SPANS) -> Explanation:
-        """Weight of each word for a label, from leaving each out in turn (docs/explain.md).
-
-        Args:
-            text: Text.
-            label: One of `classes_`. Default: the most probable.
-            most_spans: Number of parts of the text at most; of more words neighbours are left out together.
-
-        Raises:
-            DataError: An empty text.
-            UsageError: A label that the classifier does not have.
-        """
-        self._check_fitted()
-        names = self.config_.labels
-        if label is not None and str(label) not in names:
-            raise UsageError(f"`label`: {str(label)!r} is not a label; the classifier has {', '.join(names)}")
-        every = self.explain_labels(text, most_spans=most_spans)
-        return every[0] if label is None else next(one for one in every if one.label == str(label))
-
-    def explain_labels(self, text: str, *, most_spans: int = MOST_SPANS) -> tuple[Explanation, ...]:
-        """`explain` for every label, the most probable first, at the cost of one."""
-        self._check_fitted()
-
-        def cut(part: str) -> bool:
-            return all(is_truncated(encoder, part) for encoder in self.load_encoders())
-
-        occlusion = occlude(text, cut, most_spans)
-        log_odds = self.config_.decision.log_odds(self.predict_logits(occlusion.texts))
-        return explanations(occlusion, log_odds, self.config_.labels, self.config_.decision)
+    def _is_cut(self, text: str) -> bool:
+        return all(is_truncated(encoder, text) for encoder in self.load_encoders())
 
     def load_encoders(self) -> list[LoadedEncoder]:
         """The encoders, loaded at the first call and kept."""
@@ -168,13 +84,25 @@ class TextPredictor(PretrainedClassifier):
             self._loaded = [load_identified(identity, device) for identity in identities]
         return self._loaded
 
-    def _chunks(self, X: Iterable[str]) -> Iterator[Encoded]:
-        """The features of up to 1,024 texts at a time."""
-        self._check_fitted()
-        iterator, start = iter(one_column(X, "X")), 0
-        while chunk := list(islice(iterator, CHUNK_TEXTS)):
-            yield self._encoded(check_texts(chunk, "X", start))
-            start += len(chunk)
+    def token_counters(self) -> list[TokenCounter]:
+        """See `TextClassifier`.
+
+        Raises:
+            UsageError: An encoder is an object.
+        """
+        encoders = only_transformers(self.load_encoders(), "served")
+        return [
+            TokenCounter(
+                encoder.config.name,
+                encoder.config.max_length,
+                encoder.config.templates,
+                encoder.identity.dtype,
+                encoder.identity.fingerprint,
+                # A copy: a tokenizer must not be used by two threads at once.
+                partial(_token_counts, copy.deepcopy(encoder.tokenizer)),
+            )
+            for encoder in encoders
+        ]
 
     def _encoded(self, texts: list[str]) -> Encoded:
         """Each encoder's features; through the store where they are to be kept."""
@@ -217,6 +145,10 @@ class TextPredictor(PretrainedClassifier):
         return result
 
     @classmethod
+    def _optimized(cls, folder: Path, device: Device) -> Any:
+        return OptimizedClassifier(folder, device)
+
+    @classmethod
     def _of(cls, saved: SavedModel, card: str, name: str, device: Device, paths: Paths, encoders: Objects) -> Self:
         if not saved.config.encoders:
             raise UsageError(f"{name}: reads features, not texts; use FusionHeadClassifier.from_pretrained")
@@ -236,3 +168,7 @@ class TextPredictor(PretrainedClassifier):
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = super().__getstate__()  # type: ignore[assignment]  # of object; BaseEstimator has one
         return state | {"_loaded": None}
+
+
+def _token_counts(tokenizer: Any, rendered: list[str]) -> list[int]:
+    return list(map(len, tokenizer(rendered, truncation=False, verbose=False)["input_ids"]))

@@ -7,7 +7,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Self
 
-import numpy as np
 from huggingface_hub import ModelHubMixin
 
 from fusion_classifier.classifier.card import PLACE, model_card
@@ -19,19 +18,20 @@ from fusion_classifier.classifier.folder import (
     read_card,
     save_model,
 )
-from fusion_classifier.classifier.models import find_model
+from fusion_classifier.classifier.models import find_model, is_optimized
 from fusion_classifier.classifier.saved_encoders import without_places
+from fusion_classifier.classifier.text_classifier import UnknownTexts
 from fusion_classifier.config import Device
 from fusion_classifier.errors import UsageError
 from fusion_classifier.fusion.head import Head
 from fusion_classifier.support.hub import COMMIT_MESSAGE, hub_errors
-from fusion_classifier.training.known import DEFAULT_RATE, KnownTexts
+from fusion_classifier.training.known import KnownTexts
 
 Paths = Mapping[str, str]  # places of weights by encoder name
 Objects = Mapping[str, Any]  # encoders that are Python objects, by name
 
 
-class PretrainedClassifier(ModelHubMixin):
+class PretrainedClassifier(UnknownTexts, ModelHubMixin):
     """A classifier that can be saved in a folder, uploaded, and loaded.
 
     Attributes:
@@ -45,63 +45,14 @@ class PretrainedClassifier(ModelHubMixin):
     # With a value the mixin keeps no copy of the parameters in each instance, which would disturb sklearn's clone.
     _hub_mixin_config: Any = {}  # noqa: RUF012
 
-    classes_: np.ndarray
     config_: ModelConfig
     head_: Head
     card_: str
-    known_: KnownTexts | None = None
-
-    def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "head_")
-
-    def _check_fitted(self) -> None:
-        if not self.__sklearn_is_fitted__():
-            from sklearn.exceptions import NotFittedError  # noqa: PLC0415 - seconds, and prediction needs no scikit-learn
-
-            raise NotFittedError(f"this {type(self).__name__} is not fitted yet: call fit or from_pretrained")
 
     def _restore(self, config: ModelConfig, head: Head, card: str, known: KnownTexts | None = None) -> None:
         """Set the fitted attributes."""
         self.config_, self.head_, self.card_, self.classes_ = config, head, card, config.classes
         self.known_ = known
-
-    def unknown_threshold(self, rate: float = DEFAULT_RATE) -> float:
-        """The `unknown_score` above which `predict` with this `reject_unknown` answers None.
-
-        Args:
-            rate: Share of known texts that may be rejected by mistake, between 0 and 1. Default: 0.05.
-
-        Raises:
-            UsageError: The rate can't be, or the classifier can't tell.
-        """
-        return self._known().threshold(rate)
-
-    def _known(self) -> KnownTexts:
-        """What tells texts of no class.
-
-        Raises:
-            UsageError: The classifier does not have it.
-        """
-        self._check_fitted()
-        if self.config_.decision.multilabel:
-            raise UsageError(
-                "`reject_unknown`: not with several labels per text: a text of no class gets none by the labels' own "
-                "thresholds; leave it out"
-            )
-        if self.known_ is None:
-            raise UsageError(
-                "`reject_unknown`: this model has kept nothing of its training texts (an earlier version has trained "
-                "it, or `known_texts` was off); train it again"
-            )
-        return self.known_
-
-    def _rejecting(self, answers: np.ndarray, scores: np.ndarray, rate: float) -> np.ndarray:
-        """Labels (N,) as objects, None for the texts whose score (N,) is above the threshold."""
-        labels: np.ndarray = self.classes_[answers].astype(object)
-        labels[scores > self.unknown_threshold(rate)] = None
-        if note := self._known().note(rate):
-            warnings.warn(note, UserWarning, stacklevel=3)
-        return labels
 
     def save_pretrained(
         self,
@@ -214,6 +165,9 @@ class PretrainedClassifier(ModelHubMixin):
             force_download: Whether to download what is there already. Default: False.
             local_files_only: Whether to stay off the Hub. Default: False.
 
+        Returns:
+            A classifier; of a folder that `fec optimize` has written an `OptimizedClassifier`, which can't be fitted.
+
         Raises:
             FecError: It can't be read, is no model, or one of other inputs than this class takes.
         """
@@ -225,9 +179,16 @@ class PretrainedClassifier(ModelHubMixin):
             force_download=force_download,
             local_files_only=local_files_only,
         )
+        if is_optimized(folder):
+            return cls._optimized(folder, device)
         saved = load_model(folder, head)
         card = read_card(folder) or model_card(saved.config)
         return cls._of(saved, card, str(folder), device, encoder_paths or {}, encoders or {})
+
+    @classmethod
+    def _optimized(cls, folder: Path, device: Device) -> Any:  # noqa: ARG003
+        """The classifier of an optimized model."""
+        raise UsageError(f"{folder}: reads texts, not features; use FusionClassifier.from_pretrained")
 
     @classmethod
     def _of(cls, saved: SavedModel, card: str, name: str, device: Device, paths: Paths, encoders: Objects) -> Self:

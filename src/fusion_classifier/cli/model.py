@@ -1,4 +1,4 @@
-"""`fec predict`, `explain`, `serve`, `export-onnx`, `push`: what a trained model is used for."""
+"""`fec predict`, `explain`, `serve`, `optimize`, `push`: what a trained model is used for."""
 
 # ruff: noqa: PLC0415 - imported where used: --help must not wait for torch
 
@@ -10,9 +10,10 @@ from typing import Annotated
 import typer
 
 from fusion_classifier.cli.fields import Commands, Given, Options
-from fusion_classifier.cli.messages import answer, in_options, progress
+from fusion_classifier.cli.messages import answer, progress
 from fusion_classifier.cli.options import (
     MODEL_HELP,
+    DataOptions,
     DeviceName,
     EncoderPaths,
     EngineOptions,
@@ -21,7 +22,7 @@ from fusion_classifier.cli.options import (
     encoder_paths,
     option,
 )
-from fusion_classifier.config import DEFAULT_MODEL, ServerSettings
+from fusion_classifier.config import DEFAULT_MODEL, Precision, ServerSettings
 from fusion_classifier.errors import UsageError
 from fusion_classifier.support.extras import require
 from fusion_classifier.support.hub import COMMIT_MESSAGE
@@ -166,30 +167,52 @@ def serve_(
     serve(model, settings, host=host, port=port, device=device, encoder_paths=paths, json_output=json_output)
 
 
-@commands.command("export-onnx", example="fec export-onnx runs/demo-fusion --out demo-onnx")
-def export_onnx_(
+@commands.command("optimize", example="fec optimize runs/demo-fusion --out demo-fast")
+def optimize_(
     *,
     model: ModelName,
-    out: Annotated[Path, option("Folder for graphs and tokenizers.", metavar="DIR")],
-    encoders: Annotated[bool, option("Whether to export the encoders, too.")] = True,
+    out: Annotated[Path, option("Folder to write.", metavar="DIR")],
+    task: Annotated[
+        str | None, option("Task or file with labelled texts to measure on. Default: validation of the training.")
+    ] = None,
+    max_loss: Annotated[float, option("Points of accuracy that may be lost.", min=0, max=100)] = 0.5,
+    precision: Annotated[
+        Precision | None, option("Precision of the encoders. Default: the fastest within --max-loss.")
+    ] = None,
+    texts: Annotated[int, option("Number of texts to measure on.", min=1, metavar="N")] = 1000,
+    encoders: Annotated[bool, option("Whether to write the encoders, too, not the head alone.")] = True,
     encoder: EncoderPaths = None,
-    check: Annotated[int, option("Number of texts on which agreement is measured.", min=1, metavar="N")] = 64,
+    data: DataOptions,
     as_json: Json = False,
 ) -> None:
-    """Write a classifier as ONNX graphs, and measure that they answer as it does; needs the extra onnx.
+    """Write a classifier in its fastest form, which needs no torch: ONNX graphs, measured in several precisions.
 
-    An encoder that can't be exported is named with the reason, and the rest is written.
+    fec predict and fec serve take the folder as any model. Needs the extra onnx.
     """
     paths = encoder_paths(encoder)
     from fusion_classifier.cli import tables
-    from fusion_classifier.onnx_export.write import export_onnx
+    from fusion_classifier.commands.optimize import optimize_model
 
-    done = export_onnx(model, out, encoders=encoders, check=check, encoder_paths=paths, progress=progress())
-    for name, reason in done.missing.items() if encoders else ():
-        typer.echo(f"warning: encoder {name} was not exported: {in_options(reason)}", err=True)
-    agreement = done.config["agreement"]
-    described = {"folder": str(done.folder), "files": done.files, "agreement": agreement}
-    answer(described, as_json, lambda: tables.print_export(agreement, done.files, done.folder))
+    done = optimize_model(
+        model,
+        out,
+        task=task,
+        data=data,
+        max_loss=max_loss,
+        precisions=None if precision is None else (precision,),
+        most_texts=texts,
+        encoders=encoders,
+        encoder_paths=paths,
+        progress=progress(),
+    )
+    described = {
+        "folder": str(done.folder),
+        "files": done.files,
+        "precision": done.config.get("precision", "float32"),
+        "measured": [asdict(one) for one in done.measured],
+        "agreement": done.config["agreement"],
+    }
+    answer(described, as_json, lambda: tables.print_optimized(done))
 
 
 @commands.command("push", example="fec push runs/reviews my-name/reviews-mood --private")

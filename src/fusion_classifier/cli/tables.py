@@ -17,15 +17,11 @@ from fusion_classifier.evaluation.formats import METRIC_TITLES, format_metric, s
 if TYPE_CHECKING:
     from fusion_classifier.classifier.explanation import Explanation
     from fusion_classifier.features.store import StoreEntry
+    from fusion_classifier.onnx_export.optimize import Optimized
 
 MOST_ROWS = 15  # of a list by label on the screen; the files have all
 BAR_WIDTH = 30
 SHOWN_FROM = 0.01  # less probable labels are summed up in one line
-AGREEMENTS = {
-    "head": "head, from the same features",
-    "text_to_probabilities": "text to probabilities, all in float32",
-    "with_the_classifiers_precision": "text to probabilities, encoders as trained",
-}
 # Backgrounds of a word, black on them: at the greatest weight of the text for and against, and at weight 0.
 FOR, AGAINST, BLANK = (255, 176, 66), (120, 170, 255), (245, 245, 245)
 LEAST_SHADE = 0.05  # share of the greatest weight below which a word is not shaded
@@ -256,19 +252,29 @@ def _show_label_errors(found: Mapping[str, Any]) -> None:
     )
 
 
-def print_export(agreement: Mapping[str, Any], files: Sequence[str], folder: Path) -> None:
-    """How well exported graphs agree with the classifier, and what was written."""
+def print_optimized(done: "Optimized") -> None:
+    """What was measured of each form of a model, which was chosen, and what was written."""
     rows = []
-    for part in (name for name in AGREEMENTS if name in agreement):
-        found = agreement[part]
-        dtypes = ", ".join(dict.fromkeys(found.get("dtypes", {}).values()))
-        title = f"{AGREEMENTS[part]} ({dtypes})" if dtypes else AGREEMENTS[part]
-        rows.append([title, f"{found['max_probability_difference']:.1e}", f"{percent(found['equal_labels'])} %"])
-    texts = f"graphs against PyTorch, {agreement['texts']} texts"
-    show(None, [texts, "largest difference of a probability", "equal labels"], rows, right=1)
-    say(f"Written to {folder}: {', '.join(name for name in files if '/' not in name)}")
-    if "text_to_probabilities" in agreement:
-        say(f"Next: python {folder / 'predict.py'} 'a text'  (needs onnxruntime, tokenizers and numpy only)")
+    for one in done.measured:
+        chosen = one.precision == done.config.get("precision")
+        rows.append(
+            [
+                f"{one.precision}{' (chosen)' * chosen}",
+                "" if one.bytes is None else size(one.bytes),
+                f"{one.ms:.1f}",
+                f"{done.measured[0].ms / one.ms:.2f}",
+                percent(one.accuracy),
+                f"{one.loss:+.2f}",
+                f"{one.max_probability_difference:.1e}",
+                f"{percent(one.equal_labels)} %",
+            ]
+        )
+    if rows:
+        columns = ["form", "graphs", "ms per text", "times as fast", "accuracy", "loss in points"]
+        show(None, [*columns, "largest difference of a probability", "equal answers"], rows, right=1)
+    say(f"Written to {done.folder}: {', '.join(name for name in done.files if '/' not in name)}")
+    if rows:
+        say(f"Next: fec predict {done.folder} 'a text'")
 
 
 def print_prediction(

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from fusion_classifier.classifier.prediction import CHUNK_TEXTS, TextPredictor
+from fusion_classifier.classifier.text_classifier import CHUNK_TEXTS, TextClassifier, load_classifier
 from fusion_classifier.cluster.pool import RayEngine, changed, connected
 from fusion_classifier.cluster.worker import Worker, rows_of
 from fusion_classifier.support.files import user_path
@@ -96,7 +96,7 @@ def _texts(file: Path, text_column: str, encoding: str | None) -> Any:
     return read_datasource(FileTexts(), override_num_blocks=1, ray_remote_args=resources)
 
 
-class _Worker(Worker[TextPredictor]):
+class _Worker(Worker[TextClassifier]):
     """A worker with the classifier loaded."""
 
     result = pa.schema({"texts": pa.int64(), "probabilities": pa.binary(), "scores": pa.binary()})
@@ -106,7 +106,7 @@ class _Worker(Worker[TextPredictor]):
     ) -> None:
         self.scored = scored
         super().__init__(
-            lambda: TextPredictor.from_pretrained(model, device=engine.device, encoder_paths=encoder_paths),
+            lambda: load_classifier(model, engine.device, encoder_paths),
             threads,
         )
 
@@ -114,7 +114,7 @@ class _Worker(Worker[TextPredictor]):
         """One row with the probabilities and unknown scores of a batch of texts."""
         return self.row(lambda model: self._answer(model, batch["text"].to_pylist()))
 
-    def _answer(self, model: TextPredictor, texts: list[str]) -> dict[str, Any]:
+    def _answer(self, model: TextClassifier, texts: list[str]) -> dict[str, Any]:
         if self.scored:
             parts = zip(*model.predict_scored_stream(texts), strict=True)
             probabilities, scores = (np.concatenate(part) for part in parts)

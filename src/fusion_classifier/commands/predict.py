@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fusion_classifier.classifier.explanation import Explanation
-from fusion_classifier.classifier.prediction import TextPredictor
+from fusion_classifier.classifier.text_classifier import TextClassifier, load_classifier
 from fusion_classifier.commands.answers import Answers, beside
 from fusion_classifier.commands.prediction_file import as_line, check_out, writer
 from fusion_classifier.config import Device
@@ -203,22 +203,22 @@ class Predictions:
             self.say(f"{read.path}: has {taken} itself; the answers are in {', '.join(names.values())}")
         return names
 
-    def _load(self) -> TextPredictor:
-        classifier = TextPredictor.from_pretrained(self.model, device=self.device, encoder_paths=self.encoder_paths)
+    def _load(self) -> TextClassifier:
+        classifier = load_classifier(self.model, self.device, self.encoder_paths)
         if classifier.config_.decision.multilabel and self.abstain is not None:
             raise UsageError(
                 f"`abstain`: {self.model} has a threshold for each label and may give none; leave it out"
             )
         return classifier
 
-    def _answers(self, classifier: TextPredictor) -> "Answers":
+    def _answers(self, classifier: TextClassifier) -> "Answers":
         rate, config = self.reject_unknown, classifier.config_
         threshold = None if rate is None else classifier.unknown_threshold(rate)
         if rate is not None and classifier.known_ is not None and (note := classifier.known_.note(rate)):
             self.say(note)
         return Answers(config.labels, config.decision, self.top_k, self.abstain, threshold)
 
-    def _stream(self, classifier: TextPredictor, texts: Iterable[str]) -> Generator[Part]:
+    def _stream(self, classifier: TextClassifier, texts: Iterable[str]) -> Generator[Part]:
         """Probabilities of some texts, and how unknown they are if that is asked for, else 0."""
         if self.reject_unknown is not None:
             yield from classifier.predict_scored_stream(texts)
@@ -244,7 +244,7 @@ def explain_text(
     if len(texts) != 1:
         raise UsageError(f"{len(texts)} texts to explain: give one, in quotation marks")
     _check_given(texts)
-    classifier = TextPredictor.from_pretrained(model, device=device, encoder_paths=encoder_paths)
+    classifier = load_classifier(model, device, encoder_paths)
     return classifier.explain(texts[0], label, most_spans=most_spans)
 
 

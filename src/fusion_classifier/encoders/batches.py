@@ -7,8 +7,9 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
+from fusion_classifier.config import Side
 from fusion_classifier.encoders.loading import TransformerEncoder
-from fusion_classifier.encoders.tokenization import Side, TokenizedText, tokenize
+from fusion_classifier.encoders.tokenization import TokenizedText, tokenize
 
 # Tokens of a forward pass. On a CPU larger ones leave the cache (docs/decisions.md); a GPU needs more to be busy.
 TOKEN_BUDGET = {"cpu": 512, "mps": 8192, "cuda": 32768}

@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fusion_classifier.config import Side
 from fusion_classifier.encoders import packed, pooling
 from fusion_classifier.encoders.batches import Job, Tag, jobs_of, padded
 from fusion_classifier.encoders.loading import LoadedEncoder, ObjectEncoder, TransformerEncoder
 from fusion_classifier.encoders.projection import quantize
-from fusion_classifier.encoders.tokenization import Side, TokenizedText
+from fusion_classifier.encoders.tokenization import TokenizedText
 from fusion_classifier.encoders.workers import batch_workers
 from fusion_classifier.errors import NonFiniteError
 

@@ -9,18 +9,16 @@ times larger than any other.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
+from fusion_classifier.config import Side
 from fusion_classifier.encoders.identity import EncoderIdentity
 from fusion_classifier.encoders.loading import LoadedEncoder, ObjectEncoder, TransformerEncoder, load_tokenizer
 from fusion_classifier.errors import DataError, UsageError
 from fusion_classifier.support.text import surrogate_position
 
 LENGTHS_BATCH = 1000  # texts tokenized at a time to count tokens: bounds memory
-
-Side = Literal["left", "right"]  # where a text that is too long is cut
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""A classifier as ONNX graphs, for programs without Python's torch: `fec export-onnx`, docs/onnx.md."""
+"""A classifier as ONNX graphs, for programs without torch: `fec optimize`, docs/onnx.md."""

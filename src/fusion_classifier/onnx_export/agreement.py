@@ -52,14 +52,9 @@ def measure_agreement(
     by_head = _run_head(folder, arrays, described["encoders"])
     result: dict[str, Any] = {"texts": len(texts), "tolerance": TOLERANCE, "head": compared(by_head, expected)}
     if all(one["onnx"] for one in described["encoders"]):
-        from fusion_classifier.onnx_export.predict import Classifier
+        from fusion_classifier.classifier.standalone import Classifier
 
-        found = Classifier(folder).predict_proba(texts)
-        result["text_to_probabilities"] = compared(found, expected)
-        result["with_the_classifiers_precision"] = {
-            "dtypes": {encoder.config.name: encoder.identity.dtype for encoder in classifier.load_encoders()},
-            **compared(found, classifier.predict_proba(texts)),
-        }
+        result["text_to_probabilities"] = compared(Classifier(folder).predict_proba(texts), expected)
     for part in ("head", "text_to_probabilities"):
         worst = result.get(part, {}).get("max_probability_difference", 0.0)
         if not worst <= TOLERANCE:  # nor NaN

@@ -1,7 +1,7 @@
 """The exported graphs: an encoder with its pooling, and a head with its calibration.
 
     encoder   input_ids, attention_mask[, counted_mask] (B, L)  →  features (B, L, layers, H) or (B, layers, H)
-    head      features_0[, counted_mask_0], features_1, …       →  logits, probabilities (B, C)
+    head      features_0[, counted_mask_0], features_1, …       →  logits, probabilities (B, C), vectors (B, D)
 
 Ids and masks are int64, the rest float32; B and L are free. Both graphs run the package's own modules; only the
 padded form of a batch (`PaddedStates`), which a graph needs, and the calibration in torch are implemented here.
@@ -27,6 +27,7 @@ from fusion_classifier.training.decision import LEAST_LOG_REST, Decision
 
 OPSET = 18
 ONE_FILE_BYTES = 2**30  # larger weights go into a file beside the graph: protobuf's limit is 2 GiB
+HEAD_OUTPUTS = ("logits", "probabilities", "vectors")
 EXAMPLE = (2, 5)  # B and L of the inputs with which a graph is traced
 
 
@@ -88,7 +89,7 @@ class EncoderGraph(nn.Module):
 
 
 class HeadGraph(nn.Module):
-    """A head from features to logits and calibrated probabilities.
+    """A head from features to logits, calibrated probabilities and pooled vectors.
 
     Args:
         head: Trained head.
@@ -100,8 +101,11 @@ class HeadGraph(nn.Module):
         super().__init__()
         self.head, self.decision, self.int8 = head, decision, tuple(int8)
 
-    def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits and probabilities, (B, C) each, of each encoder's features and, if they are ragged, mask."""
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits and probabilities, (B, C) each, and `Head.unit_vectors` (B, D), of each encoder's features and mask.
+
+        Only features that are ragged have a mask.
+        """
         given = iter(inputs)
         batch: dict[str, Tensor | TokenStates] = {}
         for name, shape in self.head.shapes.items():
@@ -110,7 +114,7 @@ class HeadGraph(nn.Module):
                 features = (features * INT8_STEPS).round().clamp(-127, 127)
             batch[name] = PaddedStates.of(features, next(given)) if shape.ragged else features
         logits = self.head(batch)
-        return logits, probabilities(logits, self.decision)
+        return logits, probabilities(logits, self.decision), self.head.unit_vectors(batch)
 
 
 def probabilities(logits: Tensor, decision: Decision) -> Tensor:
@@ -163,7 +167,7 @@ def export_head(head: Head, decision: Decision, int8: Sequence[str], path: Path)
             examples[f"counted_mask_{number}"] = torch.ones(size, dtype=torch.int64)
             axes.append(axes[-1])
     graph = HeadGraph(head.cpu().eval(), decision, int8)
-    return _write(graph, examples, (tuple(axes),), ["logits", "probabilities"], path)
+    return _write(graph, examples, (tuple(axes),), list(HEAD_OUTPUTS), path)
 
 
 def _write(

@@ -1,17 +1,9 @@
-"""Writes a classifier as a folder of ONNX graphs, and measures that they answer as the classifier does.
+"""Writes a classifier as ONNX graphs in float32, and measures that they answer as it does; files: optimize.py."""
 
-head.onnx            the head, with its calibration
-encoder-0.onnx, …    each encoder that can be exported, with its pooling; float32
-tokenizer-0/, …      its tokenizer
-config.json          labels, decision, inputs, the encoders' settings, the measured agreement
-predict.py           classifies texts with these files, without this package
-README.md            how to use it
-"""
-
+import importlib.util
 import json
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,89 +17,67 @@ from fusion_classifier.encoders.encode import encode
 from fusion_classifier.encoders.loading import TransformerEncoder, load_transformer
 from fusion_classifier.errors import FecError, UsageError, reason
 from fusion_classifier.onnx_export.agreement import measure_agreement
-from fusion_classifier.onnx_export.graphs import export_encoder, export_head
-from fusion_classifier.support.extras import require
-from fusion_classifier.support.files import atomic_folder
-from fusion_classifier.support.progress import Progress
+from fusion_classifier.onnx_export.graphs import HEAD_OUTPUTS, export_encoder, export_head
 from fusion_classifier.tasks.loaded import SPLITS
 from fusion_classifier.tasks.registry import load_task
 from fusion_classifier.version import __version__
 
-PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 FORMAT = "fusion-classifier-onnx"
-CHECKED_TEXTS = 64
 CPU = torch.device("cpu")
 
 
-@dataclass(frozen=True)
-class Exported:
-    """Result of an export: the folder, its files, and the contents of its `config.json`."""
-
-    folder: Path
-    files: tuple[str, ...]
-    config: dict[str, Any]
-
-    @property
-    def missing(self) -> dict[str, str]:
-        """Encoders that were not exported, with the reason."""
-        return {one["name"]: one["reason"] for one in self.config["encoders"] if one["onnx"] is None}
-
-
-def export_onnx(
-    model: str,
-    out: Path,
-    *,
-    encoders: bool = True,
-    check: int = CHECKED_TEXTS,
-    encoder_paths: Mapping[str, str] | None = None,
-    progress: Progress,
-) -> Exported:
-    """Write a classifier as a folder of ONNX graphs, and measure their agreement with the classifier.
+def write_graphs(
+    classifier: TextPredictor, folder: Path, *, encoders: bool, check: int, describe: Callable[[str], None]
+) -> dict[str, Any]:
+    """Write a classifier as ONNX graphs in float32, and measure their agreement with PyTorch.
 
     Args:
-        model: Model folder, run folder, model of the package, or Hub id.
-        out: Folder to write.
-        encoders: Whether to export the encoders, too. One that can't be exported is left out, with the reason in the
-            result.
+        classifier: The classifier, on the CPU.
+        folder: Empty folder.
+        encoders: Whether to export the encoders, too.
         check: Number of texts of the demo corpus on which agreement is measured.
-        encoder_paths: Places of the encoders' weights, by encoder name.
-        progress: Shows which graph is being exported.
+        describe: Called with what is being done.
+
+    Returns:
+        Content of `config.json`, which is written.
 
     Raises:
-        UsageError: A package is missing, or the folder holds something else.
-        FecError: The head can't be exported, or the graphs do not agree with the classifier; nothing was written.
+        FecError: A part can't be exported, or the graphs do not agree with the classifier.
     """
-    require("export to ONNX", "onnx", *PACKAGES)
-    _check_folder(out)
-    classifier = TextPredictor.from_pretrained(model, device="cpu", encoder_paths=encoder_paths or {})
     config, texts = classifier.config_, check_texts(check)
     precision = {"dtype": "float32"} if encoders else {}
     identities = checked_identities(
         [one.model_copy(update={"config": one.config.model_copy(update=precision)}) for one in config.encoders], CPU
     )
     described, features = _described(config), {}
-    with atomic_folder(out) as folder, progress.bar("exporting", total=None) as bar:
-        for number, (identity, entry) in enumerate(zip(identities, described["encoders"], strict=True)):
-            bar.describe(f"exporting encoder {entry['name']}")
-            encoder = load_transformer(identity, CPU, plain=True)
-            if encoder.dense is not None:
-                raise UsageError(f"encoder {entry['name']}: dense layers can't be exported; set `dense` to false")
-            entry.update(_settings(encoder))
-            if encoders:
-                entry.update(_export_encoder(encoder, number, folder))
-            features[entry["name"]] = encode(encoder, texts)
-            del encoder  # one at a time in memory
-        bar.describe("exporting the head")
-        described["head"] |= _export_head(classifier, described["encoders"], folder)
-        shutil.copyfile(Path(__file__).with_name("predict.py"), folder / "predict.py")
-        _write_config(folder, described)
-        bar.describe("comparing with the classifier")
-        described["agreement"] = measure_agreement(classifier, described, features, texts, folder)
-        _write_config(folder, described)
-        (folder / "README.md").write_text(_readme(described), "utf-8")
-        bar.finish()
-        files = tuple(sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()))
-    return Exported(out, files, described)
+    for number, (identity, entry) in enumerate(zip(identities, described["encoders"], strict=True)):
+        describe(f"exporting encoder {entry['name']}")
+        encoder = load_transformer(identity, CPU, plain=True)
+        if encoder.dense is not None:
+            raise UsageError(f"encoder {entry['name']}: dense layers can't be exported; set `dense` to false")
+        entry.update(_settings(encoder))
+        if encoders:
+            entry.update(_export_encoder(encoder, number, folder))
+        features[entry["name"]] = encode(encoder, texts)
+        del encoder  # one at a time in memory
+    describe("exporting the head")
+    described["head"] |= _export_head(classifier, described["encoders"], folder)
+    if classifier.known_ is not None:
+        classifier.known_.save(folder)
+    shutil.copyfile(standalone_file(), folder / "predict.py")
+    write_config(folder, described)
+    describe("comparing with the classifier")
+    described["agreement"] = measure_agreement(classifier, described, features, texts, folder)
+    write_config(folder, described)
+    return described
+
+
+def standalone_file() -> Path:
+    """The module that is delivered as predict.py; found without importing it, which needs an extra."""
+    spec = importlib.util.find_spec("fusion_classifier.classifier.standalone")
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin)
 
 
 def check_texts(count: int) -> list[str]:
@@ -117,7 +87,7 @@ def check_texts(count: int) -> list[str]:
     return [*texts[: count - 1], " ".join(texts)[:20_000]] if count > 1 else texts[:1]
 
 
-def _check_folder(out: Path) -> None:
+def check_folder(out: Path) -> None:
     """See that no folder with other contents is replaced."""
     if not out.is_dir() or not any(out.iterdir()):
         return
@@ -126,7 +96,7 @@ def _check_folder(out: Path) -> None:
     except (OSError, ValueError, AttributeError):
         ours = False
     if not ours:
-        raise UsageError(f"`out`: {out} holds something else than an earlier export; choose another folder")
+        raise UsageError(f"`out`: {out} holds something else than an optimized model; choose another folder")
 
 
 def _described(config: ModelConfig) -> dict[str, Any]:
@@ -170,7 +140,11 @@ def _settings(encoder: TransformerEncoder) -> dict[str, Any]:
 
 
 def _export_encoder(encoder: TransformerEncoder, number: int, folder: Path) -> dict[str, Any]:
-    """Write an encoder and its tokenizer; their entry in config.json, or the reason why they can't be exported."""
+    """Write an encoder and its tokenizer; their entry in config.json.
+
+    Raises:
+        FecError: One can't be exported.
+    """
     path, tokenizer = folder / f"encoder-{number}.onnx", folder / f"tokenizer-{number}"
     try:
         inputs = export_encoder(encoder, path)
@@ -178,10 +152,10 @@ def _export_encoder(encoder: TransformerEncoder, number: int, folder: Path) -> d
         if not (tokenizer / "tokenizer.json").is_file():
             raise FecError(f"its tokenizer, {type(encoder.tokenizer).__name__}, can't be written as tokenizer.json")
     except Exception as error:  # tracing raises whatever the model raises
-        for rest in folder.glob(f"{path.name}*"):
-            rest.unlink()
-        shutil.rmtree(tokenizer, ignore_errors=True)
-        return {"onnx": None, "reason": reason(error)[:300]}
+        raise FecError(
+            f"encoder {encoder.config.name}: can't be exported to ONNX ({reason(error)[:300]}); nothing was written; "
+            "export the head alone"
+        ) from error
     return {"onnx": path.name, "inputs": inputs, "tokenizer": f"{tokenizer.name}/tokenizer.json", "reason": None}
 
 
@@ -197,14 +171,14 @@ def _export_head(classifier: TextPredictor, encoders: Sequence[Mapping[str, Any]
     except Exception as error:  # tracing raises whatever the head raises
         name = classifier.config_.head.name
         raise FecError(f"head {name}: can't be exported to ONNX ({reason(error)}); nothing was written") from error
-    return {"onnx": "head.onnx", "inputs": inputs, "outputs": ["logits", "probabilities"]}
+    return {"onnx": "head.onnx", "inputs": inputs, "outputs": list(HEAD_OUTPUTS)}
 
 
-def _write_config(folder: Path, described: Mapping[str, Any]) -> None:
+def write_config(folder: Path, described: Mapping[str, Any]) -> None:
     (folder / "config.json").write_text(json.dumps(described, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
-def _readme(described: Mapping[str, Any]) -> str:
+def readme(described: Mapping[str, Any]) -> str:
     encoders = "\n".join(
         f"| {number} | {one['name']} | {one['onnx'] or 'not here: ' + one['reason']} | {one['pooling']} | "
         f"({'L, ' if one['token_states'] else ''}{one['layers']}, {one['width']}) |"
@@ -242,7 +216,8 @@ Trained on {task} by LLM-FusionClassifier. Labels: {labels}.
 - Inputs of an encoder, each (B, L), int64: `input_ids`; `attention_mask`, 1 where there is no padding; and
   `counted_mask`, 1 for the tokens that pooling and head count: all, or without the special tokens
   (`pool_special_tokens` in config.json). Output: `features`, float32.
-- Inputs of the head: {inputs}; token states are padded. Outputs: `logits` and calibrated `probabilities`, (B, C). The
+- Inputs of the head: {inputs}; token states are padded. Outputs: `logits` and calibrated `probabilities`,
+  (B, C), and `vectors`, by which texts of no class are told. The
   answer is the most probable label (with `decision.offsets` that of the largest ln p + offset), or every label
   that reaches its threshold (`decision.thresholds`).
 

@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fusion_classifier.classifier.folder import ModelConfig, SavedModel, load_config, load_model
 from fusion_classifier.classifier.models import is_model
 from fusion_classifier.classifier.saved_encoders import checked_identities, placed
@@ -184,6 +186,20 @@ def evaluate_saved(
         "seeds": list(models),
         split: measure(part, task, judge),
     }
+
+
+def judging_split(folder: Path, config: TaskConfig) -> tuple[tuple[str, ...], np.ndarray]:
+    """The validation texts of a task, or the texts of a file, and their targets in the labels of a run or model.
+
+    Raises:
+        FecError and its kinds: See the messages.
+    """
+    model = load_config(folder if is_model(folder) else folder / "model")
+    config = config.model_copy(update={"cross_validate": False})  # only differences are measured on these texts
+    task = load_task(config, None if _is_own(folder, config) else tuple(model.labels))
+    _check_labels(folder, model, task)
+    name = "valid" if "valid" in task.splits else "test"
+    return task.split(name).texts, task.targets(name)
 
 
 def _is_own(folder: Path, config: TaskConfig) -> bool:

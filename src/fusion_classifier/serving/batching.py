@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from fusion_classifier.encoders.tokenization import Side
+from fusion_classifier.config import Side
 from fusion_classifier.serving.errors import ServiceError
 
 

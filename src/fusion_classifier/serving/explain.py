@@ -6,7 +6,6 @@
 from typing import Any
 
 import numpy as np
-import torch
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -68,7 +67,7 @@ async def explain(body: ExplainRequest, request: Request, service: ServiceDep) -
 
     occlusion = await service.with_tokenizers(planned)
     scores = await service.scores(request, occlusion.texts, truncate=truncate)
-    logits = torch.from_numpy(np.stack([one.logits for one in scores]))
+    logits = np.stack([one.logits for one in scores])
     decision = model.classifier.config_.decision
     found = explanations(occlusion, decision.log_odds(logits), model.labels, decision)
     return [one for one in found if one.label in wanted]

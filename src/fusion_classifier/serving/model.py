@@ -1,15 +1,12 @@
 """A classifier as the server uses it: texts are counted in one thread and classified in another."""
 
-import copy
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 
-from fusion_classifier.classifier.prediction import TextPredictor
-from fusion_classifier.encoders.loading import only_transformers
-from fusion_classifier.encoders.tokenization import Side
+from fusion_classifier.classifier.text_classifier import TextClassifier
+from fusion_classifier.config import Side
 from fusion_classifier.errors import UsageError
 from fusion_classifier.serving.errors import ServiceError
 
@@ -39,26 +36,23 @@ class Scores(NamedTuple):
 class ServedModel:
     """A fitted classifier with its encoders loaded; `/info` tells its name."""
 
-    def __init__(self, classifier: TextPredictor, name: str) -> None:
+    def __init__(self, classifier: TextClassifier, name: str) -> None:
         self.classifier, self.name = classifier, name
-        self.encoders = only_transformers(classifier.load_encoders(), "served")
-        # Copies: a tokenizer must not be used by two threads at once.
-        self.tokenizers = [copy.deepcopy(encoder.tokenizer) for encoder in self.encoders]
+        self.encoders = classifier.token_counters()
         self.labels: list[str] = classifier.config_.labels
         self.run([WARM_UP], "right")
 
     @property
     def max_input_length(self) -> int:
         """Tokens that all encoders read."""
-        return min(encoder.config.max_length for encoder in self.encoders)
+        return min(encoder.max_length for encoder in self.encoders)
 
     def _counts(self, texts: Sequence[str]) -> Iterator[tuple[str, int, list[int]]]:
         """For each pass of an encoder: its name, the tokens it reads, and the tokens of each text."""
-        for encoder, tokenizer in zip(self.encoders, self.tokenizers, strict=True):
-            for template in encoder.config.templates:
+        for encoder in self.encoders:
+            for template in encoder.templates:
                 rendered = [template.replace("{text}", text) for text in texts]
-                encoded = tokenizer(rendered, truncation=False, verbose=False)["input_ids"]
-                yield encoder.config.name, encoder.config.max_length, list(map(len, encoded))
+                yield encoder.name, encoder.max_length, encoder.count(rendered)
 
     def lengths(self, texts: Sequence[str], *, truncate: bool) -> list[Length]:
         """The length of each text; in the tokenizers' thread.
@@ -92,12 +86,13 @@ class ServedModel:
         Raises:
             ServiceError: A score is NaN.
         """
-        logits, unknown = self.classifier.predict_scored_logits(texts, side)
-        if not torch.isfinite(logits).all():
+        tensor, unknown = self.classifier.predict_scored_logits(texts, side)
+        logits = np.asarray(tensor)
+        if not np.isfinite(logits).all():
             raise ServiceError("Backend", "score is NaN")
         probabilities = self.classifier.config_.decision.probabilities(logits)
         scores = [None] * len(texts) if unknown is None else unknown.tolist()
-        return [Scores(*one) for one in zip(logits.numpy(), probabilities, scores, strict=True)]
+        return [Scores(*one) for one in zip(logits, probabilities, scores, strict=True)]
 
     def unknown_threshold(self, rate: float) -> float:
         """The unknown score above which this share of known texts lies.

@@ -7,8 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
-from fusion_classifier.config import ServerSettings
-from fusion_classifier.encoders.tokenization import Side
+from fusion_classifier.config import ServerSettings, Side
 from fusion_classifier.serving.errors import ServiceError
 from fusion_classifier.serving.model import ServedModel
 from fusion_classifier.training.known import DEFAULT_RATE
@@ -143,10 +142,10 @@ class Info(BaseModel):
         thresholds = config.decision.thresholds
         encoders = [
             EncoderInfo(
-                name=encoder.config.name,
-                max_length=encoder.config.max_length,
-                dtype=encoder.identity.dtype,
-                fingerprint=encoder.identity.fingerprint,
+                name=encoder.name,
+                max_length=encoder.max_length,
+                dtype=encoder.dtype,
+                fingerprint=encoder.fingerprint,
             )
             for encoder in model.encoders
         ]

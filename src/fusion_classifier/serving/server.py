@@ -11,7 +11,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from fusion_classifier.classifier.models import find_model
-from fusion_classifier.classifier.prediction import TextPredictor
+from fusion_classifier.classifier.text_classifier import load_classifier
 from fusion_classifier.config import Device, ServerSettings
 from fusion_classifier.errors import FecError, UsageError
 from fusion_classifier.serving.app import create_app
@@ -71,7 +71,7 @@ def serve(
     folder = find_model(name)
     listening = _listen(host, port)
     shown = folder.parent.name if folder.name == "model" else folder.name  # not its path
-    classifier = TextPredictor.from_pretrained(folder, device=device, encoder_paths=encoder_paths)
+    classifier = load_classifier(folder, device, encoder_paths)
     app = create_app(ServedModel(classifier, shown), settings)
     _log_to_stderr(json_output)
     at, number = listening.getsockname()[:2]

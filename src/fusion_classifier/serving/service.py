@@ -10,8 +10,7 @@ from typing import Annotated, TypeVar
 
 from fastapi import Depends, Request
 
-from fusion_classifier.config import ServerSettings
-from fusion_classifier.encoders.tokenization import Side
+from fusion_classifier.config import ServerSettings, Side
 from fusion_classifier.serving.batching import Batcher
 from fusion_classifier.serving.errors import CLIENT_GONE, ServiceError
 from fusion_classifier.serving.model import Scores, ServedModel

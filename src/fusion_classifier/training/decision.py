@@ -17,7 +17,7 @@ https://arxiv.org/abs/1706.04599, section 4.2; Kull, Silva Filho, Flach: Beta ca
 https://proceedings.mlr.press/v54/kull17a.html, whose map for two labels is p^a / (1 − p)^b; here β is −b.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Union
 
 import numpy as np
 from pydantic import Field
@@ -26,6 +26,8 @@ from fusion_classifier.config import FrozenModel
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+Logits = Union["Tensor", np.ndarray]  # a tensor on the CPU, or an array
 
 LEAST_PROBABILITY = 1e-13  # e⁻³⁰, as in offsets.py: 0 has no logarithm
 LEAST_LOG_REST = -30.0  # the other labels' share below which probabilities are 1 to all digits
@@ -61,23 +63,25 @@ class Decision(FrozenModel):
         """Whether a text may have several labels."""
         return self.thresholds is not None
 
-    def probabilities(self, logits: "Tensor") -> np.ndarray:
+    def probabilities(self, logits: Logits) -> np.ndarray:
         """Calibrated probabilities (N, C), float32, of logits (N, C); rows sum to 1 unless multi-label."""
+        z = np.asarray(logits, dtype=np.float64)
         if self.multilabel:
-            several: np.ndarray = (logits.float() / self.temperature).sigmoid().numpy()
-            return several
-        one: np.ndarray = np.exp(log_calibrated(logits.double().numpy(), self.temperature, self.beta))
+            below = np.exp(-np.abs(z / self.temperature))  # never overflows
+            several: np.ndarray = np.where(z < 0, below, 1) / (1 + below)
+            return several.astype(np.float32)
+        one: np.ndarray = np.exp(log_calibrated(z, self.temperature, self.beta))
         return one.astype(np.float32)
 
-    def log_odds(self, logits: "Tensor") -> np.ndarray:
+    def log_odds(self, logits: Logits) -> np.ndarray:
         """ln p − ln(1 − p) of the calibrated probabilities of logits (N, C): (N, C), float64.
 
         One label per text: at most 30. They tell apart probabilities that round to 1.
         """
+        z = np.asarray(logits, dtype=np.float64)
         if self.multilabel:
-            several: np.ndarray = logits.double().numpy() / self.temperature
-            return several
-        log_p = log_calibrated(logits.double().numpy(), self.temperature, self.beta)
+            return np.asarray(z / self.temperature)
+        log_p = log_calibrated(z, self.temperature, self.beta)
         return np.asarray(log_p - log_rest(log_p))
 
     def labels(self, probabilities: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ In Python:  from predict import Classifier;  Classifier(FOLDER).predict_proba(te
 """
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,18 +21,26 @@ BATCH = 32  # texts per batch
 
 
 class Classifier:
-    """The classifier in a folder; `providers` are those of ONNX Runtime."""
+    """The classifier in a folder; `providers` are those of ONNX Runtime.
+
+    It computes with all cores, or as many as the variable OMP_NUM_THREADS says.
+    """
 
     def __init__(self, folder: str | Path, providers: Sequence[str] = ("CPUExecutionProvider",)) -> None:
         folder = Path(folder)
         self.config = json.loads((folder / "config.json").read_text("utf-8"))
         self.labels: list[str] = [self.config["id2label"][str(i)] for i in range(len(self.config["id2label"]))]
+        # In int8-dynamic the texts of a batch share a scale, so that each has a batch of its own.
+        self.batch = 1 if self.config.get("precision") == "int8-dynamic" else BATCH
         for encoder in self.config["encoders"]:
             if encoder["onnx"] is None:
                 raise SystemExit(f"encoder {encoder['name']} is not here ({encoder['reason']}): run it yourself")
+        options = onnxruntime.SessionOptions()
+        threads = os.environ.get("OMP_NUM_THREADS", "")
+        options.intra_op_num_threads = int(threads) if threads.isdecimal() else 0
 
         def session(name: str) -> Any:
-            return onnxruntime.InferenceSession(str(folder / name), providers=list(providers))
+            return onnxruntime.InferenceSession(str(folder / name), options, providers=list(providers))
 
         self.encoders = [
             (encoder, session(encoder["onnx"]), Tokenizer.from_file(str(folder / encoder["tokenizer"])))
@@ -41,8 +50,7 @@ class Classifier:
 
     def predict_proba(self, texts: Sequence[str]) -> np.ndarray:
         """Calibrated probabilities (N, C), columns as in `labels`."""
-        parts = [self.run(texts[i : i + BATCH])[1] for i in range(0, len(texts), BATCH)]
-        return np.concatenate(parts) if parts else np.empty((0, len(self.labels)), np.float32)
+        return self.outputs(texts)["probabilities"]
 
     def predict(self, texts: Sequence[str]) -> list[list[dict[str, Any]]]:
         """The label of each text with its probability; where a text may have several, all of them, best first."""
@@ -55,45 +63,59 @@ class Classifier:
             answers.append([{"label": self.labels[i], "score": float(row[i])} for i in given])
         return answers
 
-    def run(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Logits and probabilities, (B, C) each, of one batch."""
+    def outputs(self, texts: Sequence[str], side: str = "right") -> dict[str, np.ndarray]:
+        """All outputs of the head's graph, such as `logits` (N, C), by name.
+
+        Args:
+            texts: N texts.
+            side: Side at which texts that are too long are cut, left or right.
+        """
+        names = self.config["head"]["outputs"]
+        if not texts:
+            return {name: np.empty((0, len(self.labels)), np.float32) for name in names}
+        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))  # little padding
+        blocks = [order[i : i + self.batch] for i in range(0, len(order), self.batch)]
+        parts = [self.head.run(names, self.features([texts[i] for i in block], side)) for block in blocks]
+        back = np.argsort(order)
+        return {name: np.concatenate(part)[back] for name, part in zip(names, zip(*parts, strict=True), strict=True)}
+
+    def features(self, texts: Sequence[str], side: str = "right") -> dict[str, np.ndarray]:
+        """Inputs of the head's graph for one batch, by name."""
         inputs: dict[str, np.ndarray] = {}
         for number, (encoder, session, tokenizer) in enumerate(self.encoders):
             passes = []
             for template in encoder["templates"]:
-                batch = padded(encoder, [encoded(tokenizer, template, text, encoder["max_length"]) for text in texts])
-                passes.append(
-                    session.run(["features"], {one.name: batch[one.name] for one in session.get_inputs()})[0]
-                )
+                tokens = [encoded(tokenizer, template, text, encoder["max_length"], side) for text in texts]
+                batch = padded(encoder, tokens)
+                passes.append(session.run(["features"], {name: batch[name] for name in encoder["inputs"]})[0])
             inputs[f"features_{number}"] = np.mean(passes, axis=0) if len(passes) > 1 else passes[0]
             inputs[f"counted_mask_{number}"] = batch["counted_mask"]
-        known = {one.name for one in self.head.get_inputs()}
-        logits, probabilities = self.head.run(
-            ["logits", "probabilities"], {name: value for name, value in inputs.items() if name in known}
-        )
-        return logits, probabilities
+        return {name: inputs[name] for name in self.config["head"]["inputs"]}
 
 
-def encoded(tokenizer: Tokenizer, template: str, text: str, limit: int) -> tuple[list[int], list[int]]:
+def encoded(
+    tokenizer: Tokenizer, template: str, text: str, limit: int, side: str = "right"
+) -> tuple[list[int], list[int]]:
     """Token ids of a text in a template, and which of them the tokenizer added; texts that are too long are cut."""
     if not text.strip():
         raise SystemExit("a text is empty")
 
-    def render(part: str) -> tuple[list[int], list[int]]:
+    def render(kept: int) -> tuple[list[int], list[int]]:
+        part = text[:kept] if side == "right" else text[len(text) - kept :]
         encoding = tokenizer.encode(template.replace("{text}", part))
         return encoding.ids, encoding.special_tokens_mask
 
     tokenizer.no_padding()
     tokenizer.no_truncation()
     if template == "{text}":
-        tokenizer.enable_truncation(limit)
-        return render(text)
-    ids, special = render(text)
+        tokenizer.enable_truncation(limit, direction=side)
+        return render(len(text))
+    ids, special = render(len(text))
     low, high = 1, len(text)
-    while len(ids) > limit and low < high:  # the longest beginning that fits: the template stays whole
+    while len(ids) > limit and low < high:  # the longest part that fits: the template stays whole
         middle = (low + high + 1) // 2
-        low, high = (middle, high) if len(render(text[:middle])[0]) <= limit else (low, middle - 1)
-    return (ids, special) if len(ids) <= limit else render(text[:low])
+        low, high = (middle, high) if len(render(middle)[0]) <= limit else (low, middle - 1)
+    return (ids, special) if len(ids) <= limit else render(low)
 
 
 def padded(encoder: dict[str, Any], tokens: Sequence[tuple[list[int], list[int]]]) -> dict[str, np.ndarray]:

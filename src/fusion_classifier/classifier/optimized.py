@@ -1,0 +1,179 @@
+"""`OptimizedClassifier`: a model that `fec optimize` has written, computed by ONNX Runtime, without torch.
+
+classifier = OptimizedClassifier(Path("my-model-fast"))
+classifier.predict(["what a day!"])
+"""
+
+import json
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from fusion_classifier.classifier.inputs import check_texts
+from fusion_classifier.classifier.labels import LabelledConfig
+from fusion_classifier.classifier.models import CONFIG_FILE
+from fusion_classifier.classifier.text_classifier import Scored, TextClassifier, TokenCounter
+from fusion_classifier.config import Device, FrozenModel, Precision, Side
+from fusion_classifier.errors import FecError, UsageError, reason
+from fusion_classifier.support.extras import require
+from fusion_classifier.support.validation import first_problem
+from fusion_classifier.training.known import KnownTexts
+
+
+class HeadGraphConfig(FrozenModel):
+    """The head of an optimized model."""
+
+    name: str
+    """Name of the head that was trained."""
+    onnx: str = "head.onnx"
+    """File of its graph."""
+    inputs: tuple[str, ...] = ()
+    """Names of the graph's inputs."""
+    outputs: tuple[str, ...] = ()
+    """Names of the graph's outputs."""
+
+
+class EncoderGraphConfig(FrozenModel):
+    """An encoder of an optimized model."""
+
+    name: str
+    """Name of the encoder."""
+    revision: str | None
+    """Revision of its model."""
+    fingerprint: str
+    """SHA-256 over the model's files."""
+    pooling: str
+    """Pooling, which is part of the graph."""
+    templates: tuple[str, ...]
+    """Templates in which it reads a text; their features are averaged."""
+    max_length: int
+    """Tokens that it reads of a text."""
+    layers: int
+    """Number of layers that it gives."""
+    width: int
+    """Width of a layer."""
+    token_states: bool
+    """Whether features are token states."""
+    hidden_states: tuple[int, ...] = ()
+    """Layers of the model that it gives."""
+    pool_special_tokens: bool = True
+    """Whether special tokens count in pooling and head."""
+    pad_token_id: int = 0
+    """Token that fills up shorter texts."""
+    int8: bool = False
+    """Whether the head rounds the features to 8 bits."""
+    onnx: str | None = None
+    """File of the graph; none where it was not exported."""
+    reason: str | None = None
+    """Why it was not exported."""
+    inputs: tuple[str, ...] = ()
+    """Names of the graph's inputs."""
+    tokenizer: str | None = None
+    """File of the tokenizer."""
+
+
+class OptimizedConfig(LabelledConfig):
+    """`config.json` of an optimized model."""
+
+    format: Literal["fusion-classifier-onnx"] = "fusion-classifier-onnx"
+    """Always fusion-classifier-onnx."""
+    precision: Precision = "float32"
+    """Precision of the encoders' graphs."""
+    head: HeadGraphConfig
+    """The head."""
+    encoders: tuple[EncoderGraphConfig, ...]
+    """The encoders, in the head's order."""
+    agreement: dict[str, Any] | None = None
+    """How far the float32 graphs are from PyTorch."""
+    candidates: tuple[dict[str, Any], ...] = ()
+    """What was measured of each precision."""
+
+
+class OptimizedClassifier(TextClassifier):
+    """A trained classifier as ONNX graphs.
+
+    Args:
+        folder: Folder that `fec optimize` has written.
+        device: auto or cpu.
+
+    Raises:
+        UsageError: Another device, or a package is missing.
+        FecError: The folder can't be used.
+    """
+
+    def __init__(self, folder: Path, device: Device = "auto") -> None:
+        require("an optimized model", "onnx", "onnxruntime", "tokenizers")
+        if device not in ("auto", "cpu"):
+            raise UsageError(f"`device`: {folder} is optimized for the CPU, not for {device}; use the model itself")
+        self.config_ = config = load_config(folder)
+        self.classes_ = config.classes
+        for encoder in config.encoders:
+            if encoder.onnx is None:
+                raise FecError(f"{folder}: encoder {encoder.name} is not in it ({encoder.reason})")
+        from fusion_classifier.classifier.standalone import Classifier  # noqa: PLC0415 - an extra
+
+        try:
+            self._graphs = Classifier(folder)
+        except Exception as error:  # what the libraries raise for damaged files has no class of its own
+            raise FecError(f"{folder}: can't be loaded ({reason(error)}); run fec optimize again") from error
+        width = sum(encoder.layers * encoder.width for encoder in config.encoders)
+        self.known_ = KnownTexts.load(folder, width) if "vectors" in config.head.outputs else None
+
+    def predict_scored_logits(self, X: Sequence[str], side: Side = "right") -> Scored:
+        """See `TextClassifier`; all texts in memory at once."""
+        return self._scored(check_texts(X, "X"), side, unknown=self.known_ is not None)
+
+    def token_counters(self) -> list[TokenCounter]:
+        """See `TextClassifier`."""
+        from tokenizers import Tokenizer  # noqa: PLC0415 - an extra
+
+        counters = []
+        for encoder, (_, _, tokenizer) in zip(self.config_.encoders, self._graphs.encoders, strict=True):
+            own = Tokenizer.from_str(tokenizer.to_str())  # a tokenizer must not be used by two threads at once
+            own.no_truncation()
+            own.no_padding()
+            count = partial(_token_counts, own)
+            precision, templates = self.config_.precision, encoder.templates
+            counters.append(
+                TokenCounter(encoder.name, encoder.max_length, templates, precision, encoder.fingerprint, count)
+            )
+        return counters
+
+    def _scored_texts(self, texts: list[str], *, unknown: bool) -> Scored:
+        return self._scored(texts, "right", unknown=unknown)
+
+    def _scored(self, texts: list[str], side: Side, *, unknown: bool) -> Scored:
+        found = self._graphs.outputs(texts, side)
+        if not unknown:
+            return found["logits"], None
+        return found["logits"], self._known().score(found["vectors"], self.config_.decision.log_odds(found["logits"]))
+
+    def _is_cut(self, text: str) -> bool:
+        return all(
+            one.count([template.replace("{text}", text)])[0] > one.max_length
+            for one in self.token_counters()
+            for template in one.templates
+        )
+
+
+def load_config(folder: Path) -> OptimizedConfig:
+    """Read `config.json` of an optimized model.
+
+    Raises:
+        FecError: It is not as `fec optimize` writes it.
+    """
+    path = folder / CONFIG_FILE
+    try:
+        return OptimizedConfig.model_validate(json.loads(path.read_text("utf-8")))
+    except ValidationError as error:
+        field, message = first_problem(error)
+        raise FecError(f"{path}: {f'{field}: ' if field else ''}{message}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise FecError(f"{path}: can't be read ({reason(error)})") from error
+
+
+def _token_counts(tokenizer: Any, rendered: list[str]) -> list[int]:
+    return [len(one.ids) for one in tokenizer.encode_batch(rendered)]

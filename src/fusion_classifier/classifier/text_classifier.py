@@ -1,0 +1,258 @@
+"""What every trained classifier of texts answers, whatever computes its logits; imports no torch.
+
+`TextPredictor` computes them with torch, `OptimizedClassifier` with ONNX Runtime; `load_classifier` opens either.
+"""
+
+import os
+import warnings
+from abc import abstractmethod
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fusion_classifier.classifier.explanation import MOST_SPANS, Explanation, explanations, occlude
+from fusion_classifier.classifier.inputs import check_texts, one_column
+from fusion_classifier.classifier.models import find_model, is_optimized
+from fusion_classifier.config import Device, Side
+from fusion_classifier.errors import UsageError
+from fusion_classifier.training.known import DEFAULT_RATE, KnownTexts
+
+if TYPE_CHECKING:
+    from fusion_classifier.classifier.folder import ModelConfig
+    from fusion_classifier.classifier.optimized import OptimizedConfig
+
+# ruff: noqa: PLC0415 - torch and scikit-learn take seconds to import
+
+CHUNK_TEXTS = 1024  # texts encoded at once: bounds memory whatever the number of texts
+
+Scored = tuple[Any, np.ndarray | None]  # logits (N, C), an array or a tensor on the CPU, and unknown scores (N,)
+
+
+@dataclass(frozen=True)
+class TokenCounter:
+    """How an encoder of a loaded classifier reads texts.
+
+    Attributes:
+        name: Name of the encoder.
+        max_length: Tokens that it reads of a text.
+        templates: Its templates.
+        dtype: Precision in which it computes.
+        fingerprint: That of its files.
+        count: Numbers of tokens of rendered texts, uncut. For one thread, which need not be that of the model.
+    """
+
+    name: str
+    max_length: int
+    templates: Sequence[str]
+    dtype: str
+    fingerprint: str
+    count: Callable[[list[str]], list[int]]
+
+
+class UnknownTexts:
+    """Tells texts of no class by what was kept of the training texts.
+
+    Attributes:
+        classes_: Labels, (C,).
+        config_: Content of `config.json`.
+        known_: What tells texts of no class; None where it is not fitted.
+    """
+
+    classes_: np.ndarray
+    config_: "ModelConfig | OptimizedConfig"
+    known_: KnownTexts | None = None
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "config_")
+
+    def _check_fitted(self) -> None:
+        if not self.__sklearn_is_fitted__():
+            from sklearn.exceptions import NotFittedError
+
+            raise NotFittedError(f"this {type(self).__name__} is not fitted yet: call fit or from_pretrained")
+
+    def unknown_threshold(self, rate: float = DEFAULT_RATE) -> float:
+        """The `unknown_score` above which `predict` with this `reject_unknown` answers None.
+
+        Args:
+            rate: Share of known texts that may be rejected by mistake, between 0 and 1. Default: 0.05.
+
+        Raises:
+            UsageError: The rate can't be, or the classifier can't tell.
+        """
+        return self._known().threshold(rate)
+
+    def _known(self) -> KnownTexts:
+        """What tells texts of no class.
+
+        Raises:
+            UsageError: The classifier does not have it.
+        """
+        self._check_fitted()
+        if self.config_.decision.multilabel:
+            raise UsageError(
+                "`reject_unknown`: not with several labels per text: a text of no class gets none by the labels' own "
+                "thresholds; leave it out"
+            )
+        if self.known_ is None:
+            raise UsageError(
+                "`reject_unknown`: this model has kept nothing of its training texts (an earlier version has trained "
+                "it, or `known_texts` was off); train it again"
+            )
+        return self.known_
+
+    def _rejecting(self, answers: np.ndarray, scores: np.ndarray, rate: float) -> np.ndarray:
+        """Labels (N,) as objects, None for the texts whose score (N,) is above the threshold."""
+        labels: np.ndarray = self.classes_[answers].astype(object)
+        labels[scores > self.unknown_threshold(rate)] = None
+        if note := self._known().note(rate):
+            warnings.warn(note, UserWarning, stacklevel=3)
+        return labels
+
+
+class TextClassifier(UnknownTexts):
+    """A trained classifier on texts.
+
+    Attributes:
+        classes_: Labels, (C,).
+        config_: Content of `config.json`: labels, decision and encoders.
+    """
+
+    def predict(self, X: Iterable[str], *, reject_unknown: float | None = None) -> np.ndarray:
+        """The most probable label of each text: (N,), in the type that `fit` was given.
+
+        Multi-label: an indicator matrix (N, C) of 0 and 1, columns as in `classes_`.
+
+        Args:
+            X: N texts.
+            reject_unknown: Share of known texts that may be rejected by mistake, such as 0.05. With it the labels are
+                objects, and None where the text seems to belong to no class. Default: every text gets a label.
+        """
+        if reject_unknown is not None:
+            self.unknown_threshold(reject_unknown)  # an error now, not after the texts are encoded
+            scored = list(self.predict_scored_stream(X))
+            answers = np.concatenate([np.empty(0, np.int64), *(p.argmax(1) for p, _ in scored)])
+            return self._rejecting(answers, np.concatenate([np.empty(0), *(s for _, s in scored)]), reject_unknown)
+        probabilities = self.predict_proba(X)  # checks first that there is a model
+        answers = self.config_.decision.labels(probabilities)
+        labels: np.ndarray = self.classes_[answers] if answers.ndim == 1 else answers
+        return labels
+
+    def predict_proba(self, X: Iterable[str]) -> np.ndarray:
+        """Calibrated probability of each label: (N, C), float32, columns as in `classes_`.
+
+        Raises:
+            DataError: An empty text, or something that is not a text; the message has its index.
+        """
+        parts = list(self.predict_proba_stream(X))  # checks first that there is a model
+        return np.concatenate(parts) if parts else np.empty((0, len(self.classes_)), dtype=np.float32)
+
+    def predict_proba_stream(self, X: Iterable[str]) -> Generator[np.ndarray]:
+        """`predict_proba` in chunks of up to 1,024 texts, in order and in constant memory."""
+        for texts in self._chunks(X):
+            yield self.config_.decision.probabilities(self._scored_texts(texts, unknown=False)[0])
+
+    def unknown_score(self, X: Iterable[str]) -> np.ndarray:
+        """How little each text resembles those of the training: (N,), float32.
+
+        0 is an average known text, 1 a standard deviation stranger; see docs/unknown.md.
+
+        Raises:
+            UsageError: The classifier can't tell: it is multi-label, or of an earlier version.
+            DataError: As of `predict_proba`.
+        """
+        parts = [scores for _, scores in self.predict_scored_stream(X)]
+        return np.concatenate(parts) if parts else np.empty(0, dtype=np.float32)
+
+    def predict_scored_stream(self, X: Iterable[str]) -> Generator[tuple[np.ndarray, np.ndarray]]:
+        """`predict_proba` and `unknown_score` in chunks of up to 1,024 texts, in order and in constant memory."""
+        self._known()  # checks first that it can be told
+        for texts in self._chunks(X):
+            logits, unknown = self._scored_texts(texts, unknown=True)
+            assert unknown is not None
+            yield self.config_.decision.probabilities(logits), unknown
+
+    def explain(self, text: str, label: str | float | None = None, *, most_spans: int = MOST_SPANS) -> Explanation:
+        """Weight of each word for a label, from leaving each out in turn (docs/explain.md).
+
+        Args:
+            text: Text.
+            label: One of `classes_`. Default: the most probable.
+            most_spans: Number of parts of the text at most; of more words neighbours are left out together.
+
+        Raises:
+            DataError: An empty text.
+            UsageError: A label that the classifier does not have.
+        """
+        self._check_fitted()
+        names = self.config_.labels
+        if label is not None and str(label) not in names:
+            raise UsageError(f"`label`: {str(label)!r} is not a label; the classifier has {', '.join(names)}")
+        every = self.explain_labels(text, most_spans=most_spans)
+        return every[0] if label is None else next(one for one in every if one.label == str(label))
+
+    def explain_labels(self, text: str, *, most_spans: int = MOST_SPANS) -> tuple[Explanation, ...]:
+        """`explain` for every label, the most probable first, at the cost of one."""
+        self._check_fitted()
+
+        occlusion = occlude(text, self._is_cut, most_spans)
+        log_odds = self.config_.decision.log_odds(self.predict_scored_logits(occlusion.texts)[0])
+        return explanations(occlusion, log_odds, self.config_.labels, self.config_.decision)
+
+    def _chunks(self, X: Iterable[str]) -> Iterator[list[str]]:
+        """Up to 1,024 texts at a time."""
+        self._check_fitted()
+        iterator, start = iter(one_column(X, "X")), 0
+        while chunk := list(islice(iterator, CHUNK_TEXTS)):
+            yield check_texts(chunk, "X", start)
+            start += len(chunk)
+
+    @abstractmethod
+    def predict_scored_logits(self, X: Sequence[str], side: Side = "right") -> Scored:
+        """Logits before calibration, with `unknown_score` or None where the classifier can't tell it.
+
+        Args:
+            X: N texts.
+            side: Side at which a text that is too long for an encoder is truncated. Default: right, its end.
+
+        Raises:
+            DataError: An empty text, or something that is not a text.
+        """
+
+    @abstractmethod
+    def token_counters(self) -> list[TokenCounter]:
+        """How each encoder reads texts; the encoders are loaded."""
+
+    @abstractmethod
+    def _scored_texts(self, texts: list[str], *, unknown: bool) -> Scored:
+        """`predict_scored_logits` of checked texts, with unknown scores only where they are wanted."""
+
+    @abstractmethod
+    def _is_cut(self, text: str) -> bool:
+        """Whether a text is too long for all encoders."""
+
+
+def load_classifier(
+    name: str | os.PathLike[str], device: Device = "auto", encoder_paths: Mapping[str, str] | None = None
+) -> TextClassifier:
+    """Load a classifier to predict with: an optimized one without torch, any other by `TextPredictor`.
+
+    Args:
+        name: Model folder, run folder, model of the package, or Hub id.
+        device: Device of the model.
+        encoder_paths: Places of the encoders' weights, by encoder name; an optimized model has them in its folder.
+
+    Raises:
+        FecError: It can't be loaded.
+    """
+    folder = find_model(name)
+    if is_optimized(folder):
+        from fusion_classifier.classifier.optimized import OptimizedClassifier
+
+        return OptimizedClassifier(folder, device)
+    from fusion_classifier.classifier.prediction import TextPredictor
+
+    return TextPredictor.from_pretrained(folder, device=device, encoder_paths=encoder_paths)

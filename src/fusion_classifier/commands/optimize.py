@@ -1,0 +1,60 @@
+"""Writes a trained model in its fastest form, measured on texts that it was not trained on."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fusion_classifier.classifier.models import find_model, find_run_or_model
+from fusion_classifier.config import Precision
+from fusion_classifier.onnx_export.optimize import PRECISIONS, Judged, Optimized, optimize
+from fusion_classifier.runs.evaluate import evaluated_task, judging_split
+from fusion_classifier.support.progress import Progress
+
+
+def optimize_model(
+    model: str,
+    out: Path,
+    *,
+    task: str | None = None,
+    data: Mapping[str, Any] | None = None,
+    max_loss: float = 0.5,
+    precisions: Sequence[Precision] | None = None,
+    most_texts: int = 1000,
+    encoders: bool = True,
+    encoder_paths: Mapping[str, str] | None = None,
+    progress: Progress,
+) -> Optimized:
+    """Write a model in its fastest form.
+
+    Args:
+        model: Run folder, model folder, model of the package, or Hub id.
+        out: Folder to write.
+        task: Task or file with labelled texts to measure on. Default: the validation split of the training.
+        data: Fields of `TaskConfig`; others are as the run has them.
+        max_loss: Points of accuracy that may be lost.
+        precisions: Forms to choose from. Default: all.
+        most_texts: Number of texts to measure on; of more a sample is drawn.
+        encoders: Whether to write the encoders, too. Without them nothing is measured.
+        encoder_paths: Places of the encoders' weights, by encoder name.
+        progress: Shows what is being done.
+
+    Raises:
+        FecError and its kinds: See the messages.
+    """
+    folder = find_run_or_model(model)
+    judged = None
+    if encoders:
+        texts, targets = judging_split(folder, evaluated_task(folder, task, data or {}))
+        rows = np.random.default_rng(0).permutation(len(texts))[:most_texts]
+        judged = Judged([texts[row] for row in rows], targets[rows])
+    return optimize(
+        find_model(folder),
+        out,
+        judged,
+        max_loss=max_loss,
+        precisions=precisions or PRECISIONS,
+        encoder_paths=encoder_paths,
+        progress=progress,
+    )

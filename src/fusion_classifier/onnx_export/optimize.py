@@ -1,0 +1,223 @@
+"""Writes a classifier in a fast form, without torch: measured on labelled texts, the fastest that loses little.
+
+    head.onnx            the head with its calibration, and the vectors by which texts of no class are told
+    encoder-0.onnx, …    each encoder with its pooling, in the precision that was chosen
+    tokenizer-0/, …      its tokenizer
+    known.safetensors    what was kept of the training texts, where the model has it
+    config.json          labels, decision, inputs, the encoders' settings, agreement and measurements
+    predict.py           classifies texts with these files, without this package
+    README.md            how to use it
+
+The graphs are checked as they are used: by the folder's own predict.py, before the folder is there.
+"""
+
+import shutil
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+
+from fusion_classifier.classifier.prediction import TextPredictor
+from fusion_classifier.config import Precision
+from fusion_classifier.errors import FecError, UsageError
+from fusion_classifier.onnx_export.quantize import quantize_encoder
+from fusion_classifier.onnx_export.write import check_folder, readme, write_config, write_graphs
+from fusion_classifier.support.extras import require
+from fusion_classifier.support.files import atomic_folder
+from fusion_classifier.support.progress import Progress
+from fusion_classifier.training.decision import Decision
+
+PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+CHECKED_TEXTS = 64  # of the demo corpus, on which the float32 graphs must agree with PyTorch
+TIMED_TEXTS = 32
+TIMED_ROUNDS = 3
+ORDINARY = "ordinary"  # the model itself, beside the candidates
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured of a form of a model on the same texts.
+
+    Attributes:
+        precision: Its precision, or `ordinary`: the model itself, by torch.
+        bytes: Size of its graphs; of the model itself None.
+        ms: Milliseconds per text, one text at a time, the median over texts and rounds.
+        accuracy: Accuracy; of several labels per text the share of texts with exactly the right ones.
+        loss: Points of accuracy less than the model itself.
+        max_probability_difference: Largest difference of a probability from the model itself.
+        equal_labels: Share of texts with the same answer as of the model itself.
+    """
+
+    precision: str
+    bytes: int | None
+    ms: float
+    accuracy: float
+    loss: float
+    max_probability_difference: float
+    equal_labels: float
+
+
+@dataclass(frozen=True)
+class Optimized:
+    """The folder, its files, the content of its `config.json`, and the measurements, the model itself first."""
+
+    folder: Path
+    files: tuple[str, ...]
+    config: dict[str, Any]
+    measured: tuple[Measured, ...] = ()
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Labelled texts, not of the training: N texts, and labels (N,), or (N, C) of 0 and 1."""
+
+    texts: Sequence[str]
+    targets: np.ndarray
+
+
+def optimize(
+    model: Path,
+    out: Path,
+    judged: Judged | None,
+    *,
+    max_loss: float = 0.5,
+    precisions: Sequence[Precision] = PRECISIONS,
+    check: int = CHECKED_TEXTS,
+    encoder_paths: Mapping[str, str] | None = None,
+    progress: Progress,
+) -> Optimized:
+    """Write a classifier in its fastest form.
+
+    Args:
+        model: Model folder.
+        out: Folder to write.
+        judged: Texts on which each form is measured. None: the head alone is exported, in float32.
+        max_loss: Points of accuracy that may be lost.
+        precisions: Forms to choose from.
+        check: Number of texts of the demo corpus on which the float32 graphs must agree with PyTorch.
+        encoder_paths: Places of the encoders' weights, by encoder name.
+        progress: Shows what is being done.
+
+    Raises:
+        UsageError: A package is missing, or the folder holds something else.
+        FecError: A part can't be exported, the graphs do not agree with the classifier, or every form loses too much;
+            nothing was written.
+    """
+    require("optimizing a model", "onnx", *PACKAGES)
+    check_folder(out)
+    classifier = TextPredictor.from_pretrained(model, device="cpu", encoder_paths=encoder_paths or {})
+    if not isinstance(classifier, TextPredictor):
+        raise UsageError(f"{model}: is optimized already; give the model that it was made of")
+    measured: tuple[Measured, ...] = ()
+    with atomic_folder(out) as folder, progress.bar("optimizing", total=None) as bar:
+        described = write_graphs(classifier, folder, encoders=judged is not None, check=check, describe=bar.describe)
+        if judged is not None:
+            measured = _chosen(classifier, folder, described, judged, max_loss, precisions, bar.describe)
+            write_config(folder, described)
+        (folder / "README.md").write_text(readme(described), "utf-8")
+        bar.finish()
+        files = tuple(sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()))
+    return Optimized(out, files, described, measured)
+
+
+def _chosen(
+    classifier: TextPredictor,
+    folder: Path,
+    described: dict[str, Any],
+    judged: Judged,
+    max_loss: float,
+    precisions: Sequence[Precision],
+    describe: Callable[[str], None],
+) -> tuple[Measured, ...]:
+    """Make and measure each form and leave the best in the folder, with its entries in `described`."""
+    from fusion_classifier.classifier.standalone import Classifier  # noqa: PLC0415 - an extra
+
+    scratch = folder / "candidates"
+    places = {}
+    for precision in precisions:
+        describe(f"making {precision}")
+        places[precision] = _candidate(folder, scratch / precision, described, precision)
+    forms: dict[str, Callable[[Sequence[str]], np.ndarray]] = {ORDINARY: classifier.predict_proba}
+    forms |= {precision: Classifier(place).predict_proba for precision, place in places.items()}
+    describe("measuring")
+    seconds = _seconds(forms, judged.texts[:TIMED_TEXTS])
+    answers = {name: form(judged.texts) for name, form in forms.items()}
+    measured = [
+        _measured(
+            name, places.get(name), seconds[name], found, answers[ORDINARY], judged, classifier.config_.decision
+        )
+        for name, found in answers.items()
+    ]
+    good = [one for one in measured[1:] if one.loss <= max_loss]
+    if not good:
+        least = min(one.loss for one in measured[1:])
+        raise FecError(
+            f"every form loses more than {max_loss:g} points of accuracy (the least {least:.2f}), so nothing was "
+            "written; raise `max_loss`"
+        )
+    best = min(good, key=lambda one: one.ms)
+    if best.precision != "float32":
+        for path in folder.glob("encoder-*.onnx*"):
+            path.unlink()
+        for path in (scratch / best.precision).glob("encoder-*.onnx*"):
+            path.replace(folder / path.name)
+    shutil.rmtree(scratch)
+    described |= {"precision": best.precision, "candidates": [asdict(one) for one in measured]}
+    return tuple(measured)
+
+
+def _candidate(folder: Path, place: Path, described: Mapping[str, Any], precision: Precision) -> Path:
+    """A folder with the encoders in a precision; what is the same for all is linked."""
+    place.mkdir(parents=True)
+    quantized = {one["onnx"] for one in described["encoders"]} if precision != "float32" else set()
+    for path in folder.iterdir():
+        if path.name in quantized:
+            quantize_encoder(path, place / path.name, precision)
+        elif path.name != place.parent.name and path.name.removesuffix(".data") not in quantized:
+            (place / path.name).symlink_to(path.absolute())
+    (place / "config.json").unlink()
+    write_config(place, {**described, "precision": precision})
+    return place
+
+
+def _seconds(forms: Mapping[str, Callable[[Sequence[str]], np.ndarray]], texts: Sequence[str]) -> dict[str, float]:
+    """Seconds per text of each form, one text at a time; the forms take turns, so that all meet the same machine."""
+    found: dict[str, list[float]] = {name: [] for name in forms}
+    for turn in range(TIMED_ROUNDS + 1):  # the first warms up
+        for text in texts:
+            for name, form in forms.items():
+                started = time.perf_counter()
+                form([text])
+                if turn:
+                    found[name].append(time.perf_counter() - started)
+    return {name: statistics.median(values) for name, values in found.items()}
+
+
+def _measured(
+    name: str,
+    place: Path | None,
+    seconds: float,
+    found: np.ndarray,
+    ordinary: np.ndarray,
+    judged: Judged,
+    decision: Decision,
+) -> Measured:
+    def right(probabilities: np.ndarray, labels: np.ndarray) -> float:
+        same = decision.labels(probabilities) == labels
+        return float((same if same.ndim == 1 else same.all(1)).mean())
+
+    size = None if place is None else sum(path.stat().st_size for path in place.glob("*.onnx*"))
+    return Measured(
+        precision=name,
+        bytes=size,
+        ms=1000 * seconds,
+        accuracy=right(found, judged.targets),
+        loss=100 * (right(ordinary, judged.targets) - right(found, judged.targets)),
+        max_probability_difference=float(np.abs(found - ordinary).max()),
+        equal_labels=right(found, decision.labels(ordinary)),
+    )
