@@ -104,6 +104,8 @@ class OptimizedClassifier(TextClassifier):
         FecError: The folder can't be used.
     """
 
+    config_: OptimizedConfig
+
     def __init__(self, folder: Path, device: Device = "auto") -> None:
         require("an optimized model", "onnx", "onnxruntime", "tokenizers")
         if device not in ("auto", "cpu"):

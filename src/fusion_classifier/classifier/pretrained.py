@@ -180,7 +180,7 @@ class PretrainedClassifier(UnknownTexts, ModelHubMixin):
             local_files_only=local_files_only,
         )
         if is_optimized(folder):
-            return cls._optimized(folder, device)
+            return cls._optimized(folder, device)  # type: ignore[no-any-return]  # of another class, as the text says
         saved = load_model(folder, head)
         card = read_card(folder) or model_card(saved.config)
         return cls._of(saved, card, str(folder), device, encoder_paths or {}, encoders or {})
