@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 from pydantic import ValidationError
 
 from fusion_classifier.classifier.inputs import check_texts
@@ -124,8 +125,12 @@ class OptimizedClassifier(TextClassifier):
         width = sum(encoder.layers * encoder.width for encoder in config.encoders)
         self.known_ = KnownTexts.load(folder, width) if "vectors" in config.head.outputs else None
 
+    def predict_logits(self, X: Sequence[str], side: Side = "right") -> np.ndarray:
+        """See `TextClassifier`."""
+        return self._graphs.outputs(check_texts(X, "X"), side)["logits"]
+
     def predict_scored_logits(self, X: Sequence[str], side: Side = "right") -> Scored:
-        """See `TextClassifier`; all texts in memory at once."""
+        """See `TextClassifier`."""
         return self._scored(check_texts(X, "X"), side, unknown=self.known_ is not None)
 
     def token_counters(self) -> list[TokenCounter]:

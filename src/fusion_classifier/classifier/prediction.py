@@ -48,19 +48,18 @@ class TextPredictor(TextClassifier, PretrainedClassifier):
     _loaded: list[LoadedEncoder] | None = None
     _objects: Objects = {}  # noqa: RUF012 - never changed in place
 
-    def predict_scored_logits(self, X: Sequence[str], side: Side = "right") -> tuple[torch.Tensor, np.ndarray | None]:
-        """See `TextClassifier`; all texts in memory at once."""
-        self._check_fitted()
-        texts = check_texts(X, "X")
-        encoded = [(encoder.config, encode(encoder, texts, side)) for encoder in self.load_encoders()]
-        return self._scored(encoded, unknown=self.known_ is not None)
-
     def predict_logits(self, X: Sequence[str], side: Side = "right") -> torch.Tensor:
-        """Logits before calibration: (N, C), float32, on the CPU. Arguments as of `predict_scored_logits`."""
+        """See `TextClassifier`; on the CPU."""
+        return self._scored(self._encoded_whole(X, side), unknown=False)[0]
+
+    def predict_scored_logits(self, X: Sequence[str], side: Side = "right") -> tuple[torch.Tensor, np.ndarray | None]:
+        """See `TextClassifier`; on the CPU."""
+        return self._scored(self._encoded_whole(X, side), unknown=self.known_ is not None)
+
+    def _encoded_whole(self, X: Sequence[str], side: Side) -> Encoded:
         self._check_fitted()
         texts = check_texts(X, "X")
-        encoded = [(encoder.config, encode(encoder, texts, side)) for encoder in self.load_encoders()]
-        return self._scored(encoded, unknown=False)[0]
+        return [(encoder.config, encode(encoder, texts, side)) for encoder in self.load_encoders()]
 
     def _scored_texts(self, texts: list[str], *, unknown: bool) -> tuple[torch.Tensor, np.ndarray | None]:
         return self._scored(self._encoded(texts), unknown=unknown)

@@ -9,7 +9,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from fusion_classifier.classifier.inputs import check_texts, one_column
 from fusion_classifier.classifier.models import find_model, is_optimized
 from fusion_classifier.config import Device, Side
 from fusion_classifier.errors import UsageError
+from fusion_classifier.training.decision import Logits
 from fusion_classifier.training.known import DEFAULT_RATE, KnownTexts
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 CHUNK_TEXTS = 1024  # texts encoded at once: bounds memory whatever the number of texts
 
-Scored = tuple[Any, np.ndarray | None]  # logits (N, C), an array or a tensor on the CPU, and unknown scores (N,)
+Scored = tuple[Logits, np.ndarray | None]  # logits (N, C), and unknown scores (N,)
 
 
 @dataclass(frozen=True)
@@ -199,7 +200,7 @@ class TextClassifier(UnknownTexts):
         self._check_fitted()
 
         occlusion = occlude(text, self._is_cut, most_spans)
-        log_odds = self.config_.decision.log_odds(self.predict_scored_logits(occlusion.texts)[0])
+        log_odds = self.config_.decision.log_odds(self.predict_logits(occlusion.texts))
         return explanations(occlusion, log_odds, self.config_.labels, self.config_.decision)
 
     def _chunks(self, X: Iterable[str]) -> Iterator[list[str]]:
@@ -211,8 +212,8 @@ class TextClassifier(UnknownTexts):
             start += len(chunk)
 
     @abstractmethod
-    def predict_scored_logits(self, X: Sequence[str], side: Side = "right") -> Scored:
-        """Logits before calibration, with `unknown_score` or None where the classifier can't tell it.
+    def predict_logits(self, X: Sequence[str], side: Side = "right") -> Logits:
+        """Logits before calibration: (N, C), float32; all texts in memory at once.
 
         Args:
             X: N texts.
@@ -221,6 +222,10 @@ class TextClassifier(UnknownTexts):
         Raises:
             DataError: An empty text, or something that is not a text.
         """
+
+    @abstractmethod
+    def predict_scored_logits(self, X: Sequence[str], side: Side = "right") -> Scored:
+        """`predict_logits` with `unknown_score`, or None where the classifier can't tell it."""
 
     @abstractmethod
     def token_counters(self) -> list[TokenCounter]:
