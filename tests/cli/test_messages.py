@@ -7,7 +7,7 @@ from rich.console import Console
 
 from fusion_classifier.cli.messages import in_options, progress, use_names
 
-OPTIONS = {"max_length": "--max-length", "learning_rate": "--lr", "task": "TASK"}
+OPTIONS = {"max_length": "--max-length", "learning_rate": "--lr", "task": "TASK", "truncate": "--truncate"}
 
 
 @pytest.mark.parametrize(
@@ -20,6 +20,7 @@ OPTIONS = {"max_length": "--max-length", "learning_rate": "--lr", "task": "TASK"
         ("`encoders['a b']`: unknown", "--encoder: unknown"),
         ("`task`: none", "TASK: none"),
         ("give `encoder_paths`", "give --encoder NAME=PATH"),
+        ("`truncate=False` refuses it, `other=False` is nothing", "--no-truncate refuses it, other=False is nothing"),
         ("`y[17]` is None", "y[17] is None"),
         ("`config.yaml` and `data.max_length`", "config.yaml and data.max_length"),
         ("delete them by `fec store delete KEY`", "delete them by `fec store delete KEY`"),

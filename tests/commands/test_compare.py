@@ -116,3 +116,16 @@ def test_runs_on_other_texts_are_refused_with_both_folders(tmp_path: Path) -> No
     write_predictions([part], NAMES, b / "predictions.parquet")
     with pytest.raises(FecError, match=r"a and .*b, test split: the runs were evaluated on other texts"):
         compare_runs(a, b)
+
+
+def test_a_cross_validated_run_beside_a_split_one_is_explained(tmp_path: Path) -> None:
+    folders = tmp_path / "a", tmp_path / "b"
+    for folder, texts in zip(folders, (90, 9), strict=True):
+        folder.mkdir()
+        equal = {0: np.full((texts, 3), 1 / 3)}
+        part = SplitPredictions(
+            "valid", ["f" * 32] * texts, np.arange(texts) % 3, equal, {0: np.zeros(texts, np.int64)}
+        )
+        write_predictions([part], NAMES, folder / "predictions.parquet")
+    with pytest.raises(FecError, match=r"90 and 9 texts.*both cross-validated or neither"):
+        compare_runs(*folders)

@@ -218,3 +218,11 @@ def test_a_wrong_label_column_is_told_before_a_cross_validation(tmp_path: Path) 
     path.write_text("text,label\n" + "".join(f"text {i},id {i}\n" for i in range(30)))
     with pytest.raises(DataError, match="label_column"):
         load_task(TaskConfig(name=str(path), cross_validate=None))
+
+
+def test_rare_labels_are_named_and_the_way_to_splits_too(tmp_path: Path) -> None:
+    rows = [f"text {i},{'ab'[i % 2]}" for i in range(40)] + ["a rare one,c"]
+    (tmp_path / "few.csv").write_text("\n".join(["text,label", *rows]), "utf-8")
+    trained_on, rare = load_task(TaskConfig(name=str(tmp_path / "few.csv"), cross_validate=True)).notes
+    assert "all 41 rows are trained on" in trained_on
+    assert rare.endswith("'c' 1 in train")

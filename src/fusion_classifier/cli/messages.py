@@ -52,10 +52,13 @@ def in_options(message: str, options: Mapping[str, str] | None = None) -> str:
     def shown(match: re.Match[str]) -> str:
         *owner, name = re.sub(r"\[.*\]", "", match[1]).split(".")
         if not owner or owner[0] in ("task", "encoders", "head", "training"):  # a field of a run's configuration
-            return names.get(name, str(match[1]))
-        return str(match[1])
+            option = names.get(name)
+            if option and match[2]:
+                return option.replace("--", "--no-", 1)
+            return option or match[0].strip("`")
+        return match[0].strip("`")
 
-    return re.sub(r"(?<!`)`([\w.]+(?:\[[^\]`]+\])?[\w.]*)`(?!`)", shown, message)
+    return re.sub(r"(?<!`)`([\w.]+(?:\[[^\]`]+\])?[\w.]*)(=False)?`(?!`)", shown, message)
 
 
 class _Console(Console):

@@ -69,8 +69,8 @@ def compare_runs(a: Path, b: Path, split: str | None = None) -> RunComparison:
     notes = []
     if split is None and chosen == "valid":
         notes.append(
-            "Validation is compared because not both runs have a test split. The best epochs were chosen on it, so "
-            "both scores are a little too good."
+            "Validation is compared because not both runs have a test split. Where it chose the epoch, a run's "
+            "scores are a little too good; scores of a cross-validation are not."
         )
     counts = len(found.seeds_a), len(found.seeds_b)
     if min(counts) == 1:

@@ -119,7 +119,8 @@ def matched(a: SplitPredictions, b: SplitPredictions) -> SplitPredictions:
         raise DataError(f"the runs have other labels: only one of them knows {lone!r}; compare runs of one task")
     if len(a.hashes) != len(b.hashes):
         raise DataError(
-            f"the runs were evaluated on {len(a.hashes):,} and {len(b.hashes):,} texts; compare runs on the same data"
+            f"the runs were evaluated on {len(a.hashes):,} and {len(b.hashes):,} texts; compare runs on the same "
+            "data, both cross-validated or neither"
         )
     other = np.flatnonzero(np.array(a.hashes) != np.array(b.hashes))
     if len(other):

@@ -92,7 +92,7 @@ def load_table(
             check_enough(splits["train"], str(path))
         splits = {"train": splits["train"], "valid": splits["train"]} | splits
         note = f"{path.name}: all {len(splits['train']):,} rows are trained on; validation is a cross-validation"
-        off = " (few rows; turn `cross_validate` off to hold out a tenth each for validation and test)"
+        off = " (few rows; `cross_validate=False` holds out a tenth each for validation and test)"
         notes += [note if config.cross_validate else note + off]
     elif known is None and not is_folder:
         splits, divided = split_rows(splits["train"], config.split_seed, str(path)), True
@@ -103,7 +103,8 @@ def load_table(
     elif known is None and "train" in splits and "valid" not in splits:
         splits, note = hold_out(splits, config.split_seed, str(path))
         notes, divided = [*notes, note], True
-    rare = rare_labels_note(splits, order) if divided else None
+    places = {"train": splits["train"]} if cross_validated else splits  # valid has the rows of train once more
+    rare = rare_labels_note(places, order) if divided or (cross_validated and not is_folder) else None
     notes += [rare] if rare else []
     more = None
     if config.augment_column is not None and "train" in rows:
