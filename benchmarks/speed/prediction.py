@@ -42,7 +42,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from fusion_classifier import FusionClassifier
-from fusion_classifier.classifier.prediction import CHUNK_TEXTS
+from fusion_classifier.classifier.text_classifier import CHUNK_TEXTS
 from fusion_classifier.config import TaskConfig
 from fusion_classifier.encoders.encode import encode
 from fusion_classifier.errors import FecError

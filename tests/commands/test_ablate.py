@@ -84,7 +84,7 @@ def test_the_best_on_test_is_chosen_on_validation() -> None:
     """Encoder a has the best validation, b the best test accuracy: what is added is measured against a."""
     labels = np.array([0, 1, 1, 0])
     right, half = labels, np.array([0, 0, 0, 0])
-    parts = {
+    parts: dict[tuple[str, ...], SplitPredictions] = {
         names: SplitPredictions("test", ["0"] * 4, labels, {0: np.eye(2)[answers]}, {0: answers})
         for names, answers in ((("a",), half), (("b",), right), (("a", "b"), right))
     }

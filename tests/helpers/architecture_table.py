@@ -9,7 +9,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "encoders"))
 import architectures
-import test_architectures as comparison
+import test_architectures as comparison  # type: ignore[import-not-found]
 
 
 def main() -> None:

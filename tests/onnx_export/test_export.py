@@ -54,7 +54,7 @@ def exported(classifier: FusionClassifier, folder: Path, *, encoders: bool = Tru
     classifier.save_pretrained(folder / "model")
     answers = classifier.config_.decision.labels(classifier.predict_proba(TEXTS))
     judged = Judged(TEXTS, answers) if encoders else None
-    given = {"check": 6, "precisions": ("float32",), "max_loss": 100} | options
+    given: dict[str, Any] = {"check": 6, "precisions": ("float32",), "max_loss": 100} | options
     return optimize(folder / "model", folder / "onnx", judged, progress=QUIET, **given)
 
 

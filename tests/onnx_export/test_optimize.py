@@ -15,7 +15,7 @@ from fusion_classifier import FusionClassifier, FusionHeadClassifier
 from fusion_classifier.classifier.optimized import OptimizedClassifier
 from fusion_classifier.classifier.text_classifier import load_classifier
 from fusion_classifier.cli.main import app
-from fusion_classifier.config import DEFAULT_HEAD
+from fusion_classifier.config import DEFAULT_HEAD, Precision
 from fusion_classifier.errors import FecError, UsageError
 from fusion_classifier.onnx_export import optimize as module
 from fusion_classifier.onnx_export.optimize import Judged, Measured, Optimized, optimize
@@ -68,7 +68,7 @@ def test_every_form_is_measured_and_the_fastest_is_written(fast: Optimized) -> N
 
 @pytest.mark.parametrize("precision", ["float32", "int8", "int8-dynamic"])
 def test_the_folder_answers_as_the_model_whatever_the_batch(
-    precision: module.Precision, model: FusionClassifier, tmp_path: Path
+    precision: Precision, model: FusionClassifier, tmp_path: Path
 ) -> None:
     optimize(
         folder_of(model),

@@ -53,7 +53,8 @@ def finished(bert_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tup
 def evaluated(finished: tuple[Path, Path, Workspace], task: Path | None, **given: Any) -> dict[str, Any]:
     folder, _, work = finished
     config = evaluated_task(folder, None if task is None else str(task), given)
-    return evaluate_saved(folder, "test", config, {}, work)["test"]
+    figures: dict[str, Any] = evaluate_saved(folder, "test", config, {}, work)["test"]
+    return figures
 
 
 def test_a_file_is_evaluated_whole_with_the_columns_of_the_run(

@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from schemathesis.core.result import Ok
 
 from fusion_classifier import FusionClassifier
-from fusion_classifier.encoders.tokenization import Side
+from fusion_classifier.config import Side
 from fusion_classifier.errors import NonFiniteError
 from fusion_classifier.serving import limits
 from fusion_classifier.serving.model import Scores, ServedModel

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fusion_classifier.encoders.tokenization import Side
+from fusion_classifier.config import Side
 from fusion_classifier.serving.batching import Batcher
 from fusion_classifier.serving.errors import ServiceError
 

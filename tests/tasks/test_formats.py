@@ -20,7 +20,11 @@ from fusion_classifier.tasks.table import load_table
 PAIRS = [("Größe, bitte", "joy"), ("404", "anger"), ("two\nlines", "joy")]
 RECORDS = [{"text": text, "label": label} for text, label in PAIRS]
 CSV = 'text,label\n"Größe, bitte",joy\n404,anger\n"two\nlines",joy\n'
-PACKERS = {".gz": gzip.compress, ".bz2": bz2.compress, ".zst": lambda data: pa.compress(data, "zstd", asbytes=True)}
+PACKERS: dict[str, Any] = {
+    ".gz": gzip.compress,
+    ".bz2": bz2.compress,
+    ".zst": lambda data: pa.compress(data, "zstd", asbytes=True),
+}
 
 
 def pairs_of(path: Path, **options: Any) -> list[tuple[str, str]]:

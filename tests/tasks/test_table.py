@@ -561,9 +561,8 @@ def test_numbers_whose_order_nothing_says_are_refused(tmp_path: Path) -> None:
     assert said.startswith(f"{folder / 'test.csv'}, line 2: unknown label '0'")
     assert "nothing says which number is which label; a label2idx.txt" in said
     write_bytes(folder / "label2idx.txt", "joy 0\nanger 1\n")
-    assert [load_table(folder).labels[i] for i in load_table(folder).split("test").labels] == [
-        label for _, label in TEST
-    ]
+    task = load_table(folder)
+    assert [task.labels[i] for i in task.targets("test")] == [label for _, label in TEST]
 
 
 def test_unknown_label_does_not_list_a_hundred_others(tmp_path: Path) -> None:
