@@ -142,6 +142,13 @@ def test_a_split_that_is_too_small(texts: int, interval: list[float] | None, sai
     assert (len(found) == 1 and said in found[0]) if said else found == []
 
 
+@pytest.mark.parametrize("crossed", [True, False])
+def test_a_cross_validation_is_called_by_its_name(*, crossed: bool) -> None:
+    metrics = {"valid": {"accuracy": {"mean": 0.8, "ci95": [0.7, 0.9]}}, "cross_validated": crossed}
+    (said,) = wide_interval(metrics, "valid", 60, can_cross_validate=False)
+    assert said.startswith("Cross-validation has" if crossed else "Validation has")
+
+
 @pytest.mark.parametrize("possible", [True, False])
 def test_few_rows_are_pointed_to_cross_validation(*, possible: bool) -> None:
     metrics = {"test": {"accuracy": {"mean": 0.8, "ci95": [0.7, 0.9]}}}

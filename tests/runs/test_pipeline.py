@@ -163,12 +163,12 @@ def test_a_run_has_its_baselines_and_warnings(
         f1 = f1_score(truth, answers, average="macro", zero_division=0)
         assert found["logistic_regression"][split]["macro_f1"] == pytest.approx(f1)
         assert found["majority_class"][split]["accuracy"] == pytest.approx(1 / 3)
-    assert any("test split is small, 24 texts" in warning for warning in metrics["warnings"])
+    assert any("Test has few texts, 24" in warning for warning in metrics["warnings"])
     write_report(tmp_path / "run", task=task)
     for name in ("report.html", "model/README.md"):
         text = (tmp_path / "run" / name).read_text()
         assert "logistic regression" in text
-        assert "test split is small, 24 texts" in text
+        assert "Test has few texts, 24" in text
 
 
 def test_labels_that_are_dates_are_doubted_before_extraction(

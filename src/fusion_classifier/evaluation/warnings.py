@@ -41,10 +41,15 @@ def not_better(
                 f"{METRIC_TITLES[one]} {100 * own[one]['mean']:.1f} % against {100 * theirs[one]:.1f} %"
                 for one in lost
             )
-            place = "validation" if part.split == "valid" else part.split
-            what = WHAT[name]
-            found.append(f"The model is not better than {what} on {place}: {figures}{_test(part, base)}.")
+            place = _place(metrics, part.split)
+            found.append(f"The model is not better than {WHAT[name]} on {place}: {figures}{_test(part, base)}.")
     return found
+
+
+def _place(metrics: Mapping[str, Any], split: str) -> str:
+    if split != "valid":
+        return split
+    return "cross-validation" if metrics.get("cross_validated") else "validation"
 
 
 def _ahead(own: float, theirs: float, margin: float) -> bool:
@@ -122,9 +127,9 @@ def wide_interval(metrics: Mapping[str, Any], split: str, texts: int, *, can_cro
     """
     name = "accuracy" if "accuracy" in metrics[split] else "weighted_f1"
     interval = metrics[split][name].get("ci95")
-    place = "validation" if split == "valid" else split
+    place = _place(metrics, split)
     if interval is None:
-        return [f"The {place} split has one text: its scores say nothing."] if texts == 1 else []
+        return [f"{place.capitalize()} has one text: its scores say nothing."] if texts == 1 else []
     low, high = interval
     if low == high:  # all resamples are alike; the exact interval of a share that was 0 or 1 (Clopper and Pearson)
         other = ((1 - CONFIDENCE) / 2) ** (1 / texts)
@@ -133,6 +138,6 @@ def wide_interval(metrics: Mapping[str, Any], split: str, texts: int, *, can_cro
         return []
     way_out = "; `cross_validate` judges all rows" if can_cross_validate else ""
     return [
-        f"The {place} split is small, {texts:,} texts: {METRIC_TITLES[name]} lies between {100 * low:.1f} and "
+        f"{place.capitalize()} has few texts, {texts:,}: {METRIC_TITLES[name]} lies between {100 * low:.1f} and "
         f"{100 * high:.1f} % (95 % interval), so differences of a few points mean nothing here{way_out}."
     ]

@@ -59,8 +59,11 @@ def fit_ensemble(
     scales = torch.ones(len(head.members))  # the penalty of the linear members makes their logits small
     scales[: len(head.linear)] = torch.tensor([member.scale for member in head.linear.values()])
     learned = train_data if with_names else train_data.texts
-    passes = epochs_of(config, len(learned)) * (len(head.attention) + (FOLDS if by_folds else 0))
-    with progress.bar(f"training seed {seed}", total=passes * len(learned)) as bar:
+    sizes = [len(learned)] * len(head.attention)
+    if by_folds:
+        sizes += [int((folds[: len(learned)] != fold).sum()) for fold in range(FOLDS)]
+    total = sum(epochs_of(config, size) * size for size in sizes)
+    with progress.bar(f"training seed {seed}", total=total) as bar:
         attention = None
         if by_folds:
             attention = _out_of_fold(head, config, learned, folds, seed, device, bar.advance)
