@@ -31,6 +31,12 @@ def test_what_is_no_class_is_doubted(labels: list[str], said: str) -> None:
     assert "`label_column`" in doubt
 
 
+@pytest.mark.parametrize("other", ["Billing", "billing ", "BILLING", "b\uff49lling"])
+def test_labels_that_are_written_in_two_ways_are_doubted(other: str) -> None:
+    (doubt,) = label_doubts(task_of(["billing", "praise"] * 20 + [other]))
+    assert f"'billing' and {other!r}" in doubt
+
+
 @pytest.mark.parametrize(
     "labels",
     [

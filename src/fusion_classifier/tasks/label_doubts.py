@@ -1,5 +1,6 @@
 """Whether labels look like something else: ids, dates, quantities, parts of lists. Said before any extraction."""
 
+import unicodedata
 from collections import Counter
 from datetime import datetime
 
@@ -59,6 +60,13 @@ def _notation(names: list[str], *, several: bool) -> list[str]:
         found.append(
             f"The label {missing[0]!r} looks like a missing value; if it is, empty the cell or remove the row"
         )
+    written: dict[str, list[str]] = {}
+    for name in names:
+        written.setdefault(" ".join(unicodedata.normalize("NFKC", name).casefold().split()), []).append(name)
+    if alike := [forms for forms in written.values() if len(forms) > 1]:
+        more = f", and {len(alike) - 1:,} more labels" if len(alike) > 1 else ""
+        shown = " and ".join(map(repr, alike[0]))
+        found.append(f"The labels {shown}{more} differ only in case, spaces or form of letters; are they one label?")
     joined = next((name for name in names if not several and any(mark in name.strip() for mark in SEPARATORS)), None)
     if joined is not None:
         found.append(
