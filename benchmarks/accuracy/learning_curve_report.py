@@ -241,18 +241,34 @@ def _times(points: Points, main: str) -> str:
 
 
 def plot(points: Points, main: str, folder: Path, ending: str) -> None:
-    """Two plots a data set: accuracy and training seconds against the number of training rows."""
+    """Two plots per data set, accuracy and training seconds against training rows, and one of all accuracies."""
     from matplotlib.figure import Figure  # noqa: PLC0415 - of the extra `report`
 
     folder.mkdir(parents=True, exist_ok=True)
-    for dataset in dict.fromkeys(dataset for dataset, _ in points):
-        of_set = [systems for (name, _), systems in points.items() if name == dataset]
+    sets = {
+        dataset: [systems for (name, _), systems in points.items() if name == dataset]
+        for dataset in dict.fromkeys(dataset for dataset, _ in points)
+    }
+    systems = sorted({name for found in points.values() for name in found if name not in FIVE_LINES})
+    systems.sort(key=lambda name: name == main)  # drawn last, above the others
+    figure = Figure(figsize=(11, 5), layout="constrained")
+    panels = figure.subplots(2, -(-(len(sets) + 1) // 2)).ravel()
+    for axes, (dataset, of_set) in zip(panels, sets.items(), strict=False):
+        _draw(axes, of_set, "accuracy", "accuracy, %", dataset, main, systems)
+    for axes in panels[len(sets) :]:
+        axes.axis("off")
+    shown = {title: line for axes in panels for line, title in zip(*axes.get_legend_handles_labels(), strict=True)}
+    panels[len(sets)].legend(shown.values(), shown.keys(), frameon=False, loc="center")
+    figure.savefig(folder / f"learning-curves.{ending}", metadata=_undated(ending))
+    for dataset, of_set in sets.items():
         for field, label, stem in (
             ("accuracy", "accuracy, %", "accuracy"),
             ("seconds", "training, s (features ready)", "seconds"),
         ):
             figure = Figure(figsize=(7, 4.2), layout="constrained")
-            _draw(figure.subplots(), of_set, field, label, dataset, main)
+            axes = figure.subplots()
+            _draw(axes, of_set, field, label, dataset, main, systems)
+            axes.legend(fontsize="small", frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
             figure.savefig(folder / f"learning-curve-{dataset}-{stem}.{ending}", metadata=_undated(ending))
 
 
@@ -260,9 +276,15 @@ def _undated(ending: str) -> dict[str, None]:
     return {"Date": None} if ending == "svg" else {}
 
 
-def _draw(axes: Any, of_set: Sequence[Mapping[str, Point]], field: str, label: str, dataset: str, main: str) -> None:
-    systems = sorted({name for found in of_set for name in found if name not in FIVE_LINES})
-    systems.sort(key=lambda name: name == main)  # drawn last, above the others
+def _draw(
+    axes: Any,
+    of_set: Sequence[Mapping[str, Point]],
+    field: str,
+    label: str,
+    dataset: str,
+    main: str,
+    systems: Sequence[str],
+) -> None:
     for number, name in enumerate(systems):
         of = [found[name] for found in of_set if name in found and getattr(found[name], field)]
         if not of:
@@ -283,4 +305,3 @@ def _draw(axes: Any, of_set: Sequence[Mapping[str, Point]], field: str, label: s
         axes.set_yscale("log")
     axes.set(title=dataset, xlabel="training rows", ylabel=label)
     axes.grid(alpha=0.3, linewidth=0.4)
-    axes.legend(fontsize="small", frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
