@@ -1,0 +1,32 @@
+"""One text by itself and many at once get the same answers."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fusion_classifier import FusionClassifier
+
+
+@pytest.fixture(scope="module", params=["fusion", "linear"])
+def classifier(
+    request: pytest.FixtureRequest, bert_folder: Path, llama_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> FusionClassifier:
+    texts = [f"{word} {i}" for i in range(12) for word in ("we won", "he broke it", "it is dark")]
+    return FusionClassifier(
+        [f"{folder}?dtype=float32&max_length=200" for folder in (bert_folder, llama_folder)],
+        head=request.param,
+        store=tmp_path_factory.mktemp("store"),
+        training={"max_epochs": 5},
+    ).fit(texts, ["joy", "anger", "fear"] * 12)
+
+
+def test_a_text_has_the_same_probabilities_alone_and_in_any_batch(classifier: FusionClassifier) -> None:
+    lengths = [1, 2, 3, 7, 8, 9, 15, 16, 17, 40, 63, 64, 65, 130, 190, 260]
+    texts = [("we won it and he broke it, " * 20)[-length:].strip() or "x" for length in lengths]
+    together = classifier.predict_proba(texts)
+    alone = np.concatenate([classifier.predict_proba([text]) for text in texts])
+    few = np.concatenate([classifier.predict_proba(texts[i : i + 3]) for i in range(0, len(texts), 3)])
+    np.testing.assert_allclose(alone, together, atol=1e-5)
+    np.testing.assert_allclose(few, together, atol=1e-5)
+    assert np.ptp(together, axis=0).max() > 1e-3, "texts must differ for this to tell anything"
