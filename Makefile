@@ -20,7 +20,7 @@ demo: install    ## train, evaluate and try a classifier on the demo corpus (no 
 	@$(BIN)/fec predict runs/demo "I can not believe she remembered my birthday!" --top-k 3
 
 model: $(VENV)/.dev  ## train the model of the package; DATA=FOLDER with GoEmotions, else from the Hub
-	$(BIN)/fec run go_emotion $(if $(DATA),--data $(DATA)) -e smollm2-135m -e minilm-l6 --seeds 5 --out runs/go-emotions
+	$(BIN)/fec run go_emotion $(if $(DATA),--data $(DATA)) -e smollm2-135m -e minilm-l6 --head fusion --seeds 5 --out runs/go-emotions
 	$(BIN)/python benchmarks/accuracy/built_in_model.py runs/go-emotions
 	$(BIN)/fec models
 
