@@ -339,9 +339,8 @@ class TaskConfig(FrozenModel):
     split_seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Seed of the stratified split of a single file, or of a folder without a validation split."""
     cross_validate: bool | None = False
-    """Whether no validation (and of a single file no test) split is made: all rows are trained on, and the scores are
-    those of a cross-validation. For at most 5,000 rows of your own, with the heads ensemble and linear, which do so
-    unless told otherwise with a single file of at most 1,000 rows (null in a config.yaml)."""
+    """Whether all rows are trained on, without a validation (of a single file: nor a test) split, and judged out of
+    fold. For up to 5,000 rows of your own, heads ensemble and linear. Default: for a file of up to 1,000 rows."""
     limit: Annotated[int, Field(ge=1)] | None = None
     """Maximum number of rows per split: the first ones."""
 

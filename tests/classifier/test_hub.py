@@ -181,7 +181,8 @@ def test_what_is_pushed_comes_back_and_predicts_the_same_bits(
     place = f"{json.loads(files['config.json'])['encoders'][0]['config']['name'].partition('?')[0]}={fitted[2]}"
     code, printed, said = fec(capsys, "predict", "owner/moods", *TEXTS[:3], "--top-k", "3", "--encoder", place)
     assert code == 0, said
-    found = [{one["label"]: one["score"] for one in json.loads(line)} for line in printed.splitlines()]
+    answers = map(json.loads, printed.splitlines())
+    found = [{one[f"label_{k}"]: one[f"score_{k}"] for k in (1, 2, 3)} for one in answers]
     for row, answer in zip(fitted[0].predict_proba(TEXTS[:3]), found, strict=True):
         np.testing.assert_array_equal([answer[label] for label in fitted[0].classes_], row.astype(np.float64))
 

@@ -21,7 +21,7 @@ def classifier(
     ).fit(texts, ["joy", "anger", "fear"] * 12)
 
 
-def test_a_text_has_the_same_probabilities_alone_and_in_any_batch(classifier: FusionClassifier) -> None:
+def test_a_text_has_the_same_probabilities_in_any_batch(classifier: FusionClassifier) -> None:
     lengths = [1, 2, 3, 7, 8, 9, 15, 16, 17, 40, 63, 64, 65, 130, 190, 260]
     texts = [("we won it and he broke it, " * 20)[-length:].strip() or "x" for length in lengths]
     together = classifier.predict_proba(texts)

@@ -13,6 +13,7 @@ from torch import nn
 from fusion_classifier.encoders.encode import encode
 from fusion_classifier.encoders.identity import identify
 from fusion_classifier.encoders.loading import load_encoder
+from fusion_classifier.encoders.reordered import ReorderedLinear
 from fusion_classifier.encoders.spec import parse_encoder
 from fusion_classifier.errors import UsageError
 from fusion_classifier.tasks.named.demo import Demo
@@ -22,6 +23,7 @@ CPU = torch.device("cpu")
 
 def weight_bytes(model: nn.Module) -> int:
     """Of linear layers, with the scales."""
+    blocks = sum(2 * p.in_features * p.out_features for p in model.modules() if isinstance(p, ReorderedLinear))
     weights = [part.weight for part in model.modules() if isinstance(part, nn.Linear)]
     parts = [
         [getattr(weight, name) for name in weight.tensor_data_names]
@@ -29,7 +31,7 @@ def weight_bytes(model: nn.Module) -> int:
         else [weight]
         for weight in weights
     ]
-    return sum(tensor.nbytes for tensors in parts for tensor in tensors)
+    return blocks + sum(tensor.nbytes for tensors in parts for tensor in tensors)
 
 
 @pytest.mark.slow

@@ -63,7 +63,15 @@ def test_a_run_logs_its_steps_and_no_text(tmp_path: Path) -> None:
     (tmp_path / "own.csv").write_text("\n".join(["text,label", *rows]), "utf-8")
     done = fec(
         *("run", str(tmp_path / "own.csv"), "-e", "minilm-l6", "--head", "linear", "--epochs", "2"),
-        *("--no-report", "--store", str(tmp_path / "store"), "--out", str(tmp_path / "run"), "--json"),
+        *(
+            "--no-cross-validate",
+            "--no-report",
+            "--store",
+            str(tmp_path / "store"),
+            "--out",
+            str(tmp_path / "run"),
+            "--json",
+        ),
         *("--verbose", "--log-file", str(tmp_path / "logs" / "run.jsonl")),
     )
     assert done.returncode == 0, done.stderr

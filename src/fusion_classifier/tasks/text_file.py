@@ -82,9 +82,9 @@ def _not_utf8(path: Path) -> DataError:
             if beginning.startswith(bytes_):
                 return DataError(f"{path}: is {what}, not text in UTF-8; {way_out}")
     # Opened again: a compressed file can't be wound back.
-    with _opened(path) as raw:
+    with _opened(path) as raw, io.BufferedReader(raw) as file:  # pyarrow's streams have no lines
         # The error that was caught names the position in a block of the file only.
-        for number, line in enumerate(raw, start=1):
+        for number, line in enumerate(file, start=1):
             try:
                 line.decode("utf-8")
             except UnicodeDecodeError as error:
