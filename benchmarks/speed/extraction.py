@@ -184,7 +184,7 @@ class ModelAlone:
 
         def forward(batch: list[tuple[int, ...]]) -> None:
             with torch.inference_mode():
-                packed.states(self.encoder.model, batch, self.encoder.layers)
+                packed.states(self.encoder.model, batch, self.encoder.layers, self.encoder.first_position)
 
         started = time.perf_counter()
         with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as executor:

@@ -24,6 +24,7 @@ from transformers import (
 )
 
 from fusion_classifier.encoders import packed
+from fusion_classifier.encoders.behaviour import first_position
 
 SMALL = {
     "vocab_size": 90,
@@ -75,7 +76,7 @@ def test_states_equal_those_of_each_text_alone(config: PreTrainedConfig, lengths
     model, texts = random_model(config), random_texts(lengths)
     expected = one_by_one(model, texts)
     assert packed.prepare(model, max_length=256)
-    states, _ = packed.states(model, texts, LAYERS)
+    states, _ = packed.states(model, texts, LAYERS, first_position(model))
     for of_text, of_text_alone in zip(torch.split(states, lengths), expected, strict=True):
         torch.testing.assert_close(of_text, of_text_alone, atol=1e-5, rtol=1e-4)
 
@@ -114,7 +115,7 @@ def test_passes_are_filled_and_nobody_sees_the_filling(lengths: list[int]) -> No
     model.register_forward_pre_hook(
         lambda _module, _args, given: seen.append(given["input_ids"].shape[1]), with_kwargs=True
     )
-    found, groups = packed.states(model, random_texts(lengths), LAYERS)
+    found, groups = packed.states(model, random_texts(lengths), LAYERS, first_position(model))
     assert seen[0] % packed.TOKENS_MULTIPLE == 0
     assert seen[0] - packed.TOKENS_MULTIPLE < sum(lengths) <= seen[0]
     assert found.shape[0] == sum(group.texts * group.length for group in groups) == sum(lengths)
@@ -126,8 +127,10 @@ def test_passes_are_filled_and_nobody_sees_the_filling(lengths: list[int]) -> No
 def test_dropped_layers_change_no_state_that_is_read(config: PreTrainedConfig, layers: tuple[int, ...]) -> None:
     model, lengths = random_model(config), [9, 9, 4]
     assert packed.prepare(model, max_length=256)
-    expected, _ = packed.states(model, random_texts(lengths), layers)
+    expected, _ = packed.states(model, random_texts(lengths), layers, first_position(model))
     before = sum(parameter.numel() for parameter in model.parameters())
     packed.drop_layers(model, max(layers))
     assert (sum(parameter.numel() for parameter in model.parameters()) < before) == (max(layers) < 3)
-    torch.testing.assert_close(packed.states(model, random_texts(lengths), layers)[0], expected, atol=0, rtol=0)
+    torch.testing.assert_close(
+        packed.states(model, random_texts(lengths), layers, first_position(model))[0], expected, atol=0, rtol=0
+    )

@@ -118,7 +118,9 @@ def _padded_states(encoder: TransformerEncoder, batch: Sequence[TokenizedText]) 
 
 
 def _packed_states(encoder: TransformerEncoder, batch: Sequence[TokenizedText]) -> Iterator[_States]:
-    states, groups = packed.states(encoder.model, [text.ids for text in batch], encoder.layers)  # (T, layers, H)
+    states, groups = packed.states(  # (T, layers, H)
+        encoder.model, [text.ids for text in batch], encoder.layers, encoder.first_position
+    )
     done = 0
     for group in groups:
         texts = batch[done : done + group.texts]

@@ -46,6 +46,7 @@ class TransformerEncoder:
     shape: tuple[int, ...]  # of one text's feature; with pooling `tokens`, of one token's states (layers, H)
     pool_special_tokens: bool  # whether pooling counts the tokens that the tokenizer adds
     packed: bool = False  # whether the model runs over texts without padding
+    first_position: int = 0  # of a text's first token, where the model is packed
     pads: bool = True  # whether padding leaves a text's states as they are; else batches are of texts of equal length
     projection: Projection | None = None
     dense: torch.nn.Sequential | None = None  # applied to the pooled vector
@@ -269,6 +270,7 @@ def _prepared(
         and device.type == "cpu"
         and config.pooling != "pooler"
         and packed.prepare(model, config.max_length),
+        first_position=behaviour.first_position(model),
         pads=model.config.model_type in behaviour.PADS and not changed,
         projection=None if projection is None else projection.to(device),
         dense=None if dense is None else dense.to(device),

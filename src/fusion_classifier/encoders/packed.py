@@ -22,7 +22,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from fusion_classifier.encoders.behaviour import first_position
 from fusion_classifier.encoders.reordered import reorder
 
 if TYPE_CHECKING:
@@ -101,7 +100,7 @@ def drop_layers(model: Any, deepest: int) -> None:
 
 
 def states(
-    model: "PreTrainedModel", texts: Sequence[Sequence[int]], layers: Sequence[int]
+    model: "PreTrainedModel", texts: Sequence[Sequence[int]], layers: Sequence[int], first_position: int
 ) -> tuple[Tensor, list[Group]]:
     """Hidden states (T, layers, H) of texts, in the model's dtype, text after text; and their groups.
 
@@ -109,6 +108,7 @@ def states(
         model: Prepared by `prepare`.
         texts: Token ids of each text, at least one; texts of equal length should be neighbours.
         layers: Indices of hidden states, 0 (embeddings) to the number of layers.
+        first_position: Position of a text's first token.
     """
     groups = grouped([len(ids) for ids in texts])
     tokens = sum(len(ids) for ids in texts)
@@ -116,9 +116,7 @@ def states(
     device = model.device
     ids = torch.tensor([[*chain.from_iterable(texts), *[0] * filler]], device=device)  # (1, T + filler)
     of_texts = [torch.arange(group.length).repeat(group.texts) for group in groups]
-    positions = torch.cat([*of_texts, torch.zeros(filler, dtype=torch.int64)])[None].to(device) + first_position(
-        model
-    )
+    positions = torch.cat([*of_texts, torch.zeros(filler, dtype=torch.int64)])[None].to(device) + first_position
     _here.groups = groups
     try:
         output = model(input_ids=ids, position_ids=positions, output_hidden_states=list(layers))

@@ -1,7 +1,7 @@
 """Linear layers whose weights lie in memory as oneDNN's matrix products read them.
 
-torch keeps a weight row by row, and oneDNN copies it into blocks at every product. For one short text that copy takes
-as long as the product itself. Here it is made once, when a model is loaded; the results are the same to the bit.
+torch keeps a weight row by row, and oneDNN copies it into blocks at every product, which counts where a product is of
+few tokens. Here the copy is made once, when a model is loaded; the results are the same to the bit.
 """
 
 import torch
@@ -27,7 +27,7 @@ class ReorderedLinear(nn.Module):
 
 
 def reorder(model: nn.Module) -> None:
-    """Replace a loaded model's linear layers; one that is too large, or not in bfloat16, is left as it was."""
+    """Replace a loaded model's linear layers; a model that is too large, or not in bfloat16, is left as it was."""
     layers = [
         (parent, name, child)
         for parent in model.modules()
@@ -35,7 +35,9 @@ def reorder(model: nn.Module) -> None:
         if type(child) is nn.Linear and type(child.weight) is nn.Parameter and child.weight.dtype == torch.bfloat16
     ]
     available = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]  # torch has no type for it
-    if not available or sum(child.weight.nbytes for _, _, child in layers) > MOST_BYTES:
+    if not available or not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return
+    if sum(child.weight.nbytes for _, _, child in layers) > MOST_BYTES:
         return
     for parent, name, child in layers:
         setattr(parent, name, ReorderedLinear(child))
