@@ -10,7 +10,8 @@ from sklearn.metrics import f1_score
 
 from fusion_classifier.evaluation.metrics import expected_calibration_error
 from fusion_classifier.fusion.loss import loss_of
-from fusion_classifier.training.calibration import best_thresholds, fit_decision, fit_mixture
+from fusion_classifier.training import calibration
+from fusion_classifier.training.calibration import best_thresholds, cross_fitted, fit_decision, fit_mixture
 from fusion_classifier.training.decision import Decision, log_calibrated
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -149,3 +150,34 @@ def test_a_part_that_knows_nothing_gets_no_say() -> None:
     # Where no part knows anything, the mixture stays as it was.
     contrary = -4 * torch.eye(4)[torch.from_numpy(labels)]
     assert fit_mixture(torch.stack([contrary, contrary]), labels, torch.tensor([0.5, 0.5])).tolist() == [0.5, 0.5]
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_a_fold_s_labels_do_not_move_what_is_decided_for_it(several: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    folds = np.arange(40) % 5
+    monkeypatch.setattr(calibration, "fold_numbers", lambda *_, **__: folds)
+    generator = torch.Generator().manual_seed(3)
+    logits = torch.randn(40, 3, generator=generator)
+    labels = torch.randint(0, 2, (40, 3) if several else (40,), generator=generator).numpy()
+    other = labels.copy()
+    other[folds == 3] = 1 - other[folds == 3]
+    metric = "weighted_f1" if several else "macro_f1"
+    before, after = (cross_fitted(logits, one, metric=metric) for one in (labels, other))
+    np.testing.assert_array_equal(after.probabilities[folds == 3], before.probabilities[folds == 3])
+    np.testing.assert_array_equal(after.answers[folds == 3], before.answers[folds == 3])
+    assert (after.probabilities[folds != 3] != before.probabilities[folds != 3]).any()
+
+
+def test_thresholds_of_random_texts_are_not_good_out_of_fold() -> None:
+    """Of scores that know nothing, thresholds fitted on 30 texts seem to: measured on others they do not."""
+    rng = np.random.default_rng(0)
+    same, cross = [], []
+    for _ in range(20):
+        targets = (rng.random((30, 4)) < 0.3).astype(np.int64)
+        logits = torch.from_numpy(rng.normal(size=(30, 4))).float()
+        decision = fit_decision(logits, targets)
+        same.append(f1_score(targets, decision.labels(decision.probabilities(logits)), average="macro"))
+        cross.append(f1_score(targets, cross_fitted(logits, targets).answers, average="macro"))
+    chance = 2 * 0.3 / 1.3  # of answering every label
+    assert np.mean(same) > chance + 0.02
+    assert np.mean(cross) < chance

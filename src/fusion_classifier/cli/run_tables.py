@@ -24,7 +24,7 @@ def print_run(metrics: Mapping[str, Any], folder: Path) -> None:
     say(f"Accuracies, F1 and ECE in %; mean{std}; in brackets the 95 % bootstrap interval over texts.", "dim")
     if metrics.get("cross_validated"):
         say(
-            "Cross-validation: every row was predicted by heads that were trained without it; the model has all rows."
+            "Cross-validation: every row was predicted by heads and thresholds of other rows; the model has all rows."
         )
     elif metrics["test"] is None:
         say("The task has no test split: validation is reported, on which the best epoch was chosen.")

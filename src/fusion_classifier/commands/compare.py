@@ -70,7 +70,7 @@ def compare_runs(a: Path, b: Path, split: str | None = None) -> RunComparison:
     if split is None and chosen == "valid":
         notes.append(
             "Validation is compared because not both runs have a test split. Where it chose the epoch, a run's "
-            "scores are a little too good; scores of a cross-validation are not."
+            "scores are a little too good."
         )
     counts = len(found.seeds_a), len(found.seeds_b)
     if min(counts) == 1:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fusion_classifier.config import HeadConfig, LinearConfig
+from fusion_classifier.config import HeadConfig, LinearConfig, TrainingConfig
 from fusion_classifier.features.arrays import FeatureShape
 from fusion_classifier.fusion.head import Batch, Head, OutOfFold
 from fusion_classifier.fusion.linear import LinearHead
@@ -39,6 +39,7 @@ class Baseline:
         rows: Number of training rows that it was fitted to.
         C: Inverse strength of the L2 penalty. None: there is none.
         out_of_fold: Predictions of training rows by fits without them.
+        training: How its decision was fitted. None: it is fitted to nothing.
     """
 
     head: Head
@@ -46,6 +47,7 @@ class Baseline:
     rows: int
     C: float | None
     out_of_fold: OutOfFold
+    training: TrainingConfig | None = None
 
 
 def most_rows(columns: int, n_classes: int, memory: float) -> int:
@@ -68,10 +70,11 @@ def majority_class(labels: np.ndarray, n_classes: int) -> Baseline:
 
 def logistic_regression(data: LabelledFeatures, n_classes: int, device: torch.device) -> Baseline:
     """Logistic regression of the training rows."""
-    one = train(LinearConfig(), recipe("default", "linear"), data, None, n_classes, 0, device, QUIET)
+    training = recipe("default", "linear")
+    one = train(LinearConfig(), training, data, None, n_classes, 0, device, QUIET)
     assert isinstance(one.head, LinearHead)
     assert one.out_of_fold is not None
-    return Baseline(one.head, one.decision, len(data), one.head.c, one.out_of_fold)
+    return Baseline(one.head, one.decision, len(data), one.head.c, one.out_of_fold, training)
 
 
 class _Constant(Head):

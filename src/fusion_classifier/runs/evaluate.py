@@ -10,7 +10,7 @@ import numpy as np
 from fusion_classifier.classifier.folder import ModelConfig, SavedModel, load_config, load_model
 from fusion_classifier.classifier.models import is_model
 from fusion_classifier.classifier.saved_encoders import checked_identities, placed
-from fusion_classifier.config import TaskConfig
+from fusion_classifier.config import TaskConfig, TrainingConfig
 from fusion_classifier.encoders.identity import EncoderIdentity
 from fusion_classifier.errors import DataError, FecError, UsageError
 from fusion_classifier.evaluation.baselines import Baseline
@@ -26,6 +26,7 @@ from fusion_classifier.runs.seeds import read_seed, seed_folder
 from fusion_classifier.support.validation import checked
 from fusion_classifier.tasks.loaded import LoadedTask
 from fusion_classifier.tasks.registry import find_task, load_task
+from fusion_classifier.training.calibration import cross_fitted
 from fusion_classifier.training.loop import Trained, predict_logits
 
 logger = logging.getLogger(__name__)
@@ -74,16 +75,31 @@ def evaluate_groups(
     return found
 
 
-def out_of_fold_split(models: Mapping[int, Predicting], task: LoadedTask) -> SplitPredictions:
-    """Predictions of every seed for the training rows of a cross-validated task, each by heads without that row."""
+def out_of_fold_split(
+    models: Mapping[int, Predicting], task: LoadedTask, weights: np.ndarray | None, training: TrainingConfig | None
+) -> SplitPredictions:
+    """Predictions of every seed for the training rows of a cross-validated task, each by heads without that row.
+
+    Args:
+        models: Models by seed.
+        task: The task.
+        weights: Weights of the rows (N,). None: all alike.
+        training: How a decision is fitted, here on the rows of other folds. None: the models' own is fitted to none.
+    """
     split = task.split("valid")
+    labels = rows_of(split, task).targets
     by_seed, answers = {}, {}
     for seed, one in models.items():
         assert not isinstance(one, SavedModel)
         assert one.out_of_fold is not None
-        by_seed[seed] = one.decision.probabilities(one.out_of_fold.logits)
-        answers[seed] = one.decision.labels(by_seed[seed])
-    labels = rows_of(split, task).targets
+        logits = one.out_of_fold.logits
+        if training is None:
+            by_seed[seed] = one.decision.probabilities(logits)
+            answers[seed] = one.decision.labels(by_seed[seed])
+        else:
+            by_seed[seed], answers[seed] = cross_fitted(
+                logits, labels, calibrate=training.calibrate, weights=weights, metric=training.metric
+            )
     return SplitPredictions(
         "valid", hexadecimal(hash_texts(split.texts)), labels, by_seed, answers, places=split.places
     )

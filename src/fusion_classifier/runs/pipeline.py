@@ -239,7 +239,7 @@ def run(
     times.append(time.perf_counter())
     with work.progress.bar("evaluating", total=None), stages.stage("evaluate"):
         parts, of_baselines = _evaluate(
-            trained, baselines, [s for s in splits if s != "train"], task, identities, work
+            config, trained, baselines, [s for s in splits if s != "train"], task, identities, work
         )
         figures = {name: measure(part, task, parts["valid"]) for name, part in parts.items()}
     times.append(time.perf_counter())
@@ -276,6 +276,7 @@ def _write(
 
 
 def _evaluate(
+    config: RunConfig,
     trained: Mapping[int, Trained],
     baselines: Mapping[str, Baseline],
     splits: Sequence[str],
@@ -288,7 +289,11 @@ def _evaluate(
     groups: list[Mapping[int, Predicting]] = [trained, *({0: one} for one in baselines.values())]
     for name in splits:
         if name == "valid" and task.cross_validated:
-            parts[name], *others = (out_of_fold_split(group, task) for group in groups)
+            weights = weighted(rows_of(task.training, task), task.labels, config.class_weight).weights
+            fits = [config.training, *(one.training for one in baselines.values())]
+            parts[name], *others = (
+                out_of_fold_split(group, task, weights, fit) for group, fit in zip(groups, fits, strict=True)
+            )
         else:
             parts[name], *others = evaluate_groups(groups, name, task, identities, work)
         of_baselines[name] = dict(zip(baselines, others, strict=True))
