@@ -15,13 +15,15 @@ from fusion_classifier.cli.main import app
 from fusion_classifier.config import RunConfig, TaskConfig
 from fusion_classifier.encoders.spec import parse_encoders
 from fusion_classifier.errors import DataError, UsageError
+from fusion_classifier.evaluation.metrics import score
 from fusion_classifier.evaluation.predictions import read_predictions
 from fusion_classifier.features.store import FeatureStore
 from fusion_classifier.fusion.registry import parse_head
 from fusion_classifier.runs.config_file import read_run_config
 from fusion_classifier.runs.context import Workspace
-from fusion_classifier.runs.evaluate import evaluate_saved
+from fusion_classifier.runs.evaluate import evaluate_saved, evaluated_task, judging_split
 from fusion_classifier.runs.pipeline import run
+from fusion_classifier.runs.seeds import read_seed
 from fusion_classifier.support.progress import QUIET
 from fusion_classifier.tasks.registry import load_task
 from fusion_classifier.training.defaults import recipe
@@ -226,3 +228,35 @@ def test_rare_labels_are_named_and_the_way_to_splits_too(tmp_path: Path) -> None
     trained_on, rare = load_task(TaskConfig(name=str(tmp_path / "few.csv"), cross_validate=True)).notes
     assert "all 41 rows are trained on" in trained_on
     assert rare.endswith("'c' 1 in train")
+
+
+def test_whoever_measures_it_learns_what_it_was_trained_on(
+    file: Path, bert_folder: Path, tmp_path: Path, work: Workspace
+) -> None:
+    metrics_of(run_config(file, bert_folder), tmp_path / "run", work)
+    texts, targets, known = judging_split(tmp_path / "run", evaluated_task(tmp_path / "run", None, {}))
+    assert known
+    assert len(texts) == len(targets) == 60
+    (tmp_path / "other.csv").write_text(
+        "text,label\n" + "".join(f"new text {i},{LABELS[i % 3]}\n" for i in range(30))
+    )
+    other = evaluated_task(tmp_path / "run", str(tmp_path / "other.csv"), {})
+    texts, _, known = judging_split(tmp_path / "run", other)
+    assert not known
+    assert len(texts) == 30
+
+
+def test_thresholds_are_fitted_on_other_folds(file: Path, bert_folder: Path, tmp_path: Path, work: Workspace) -> None:
+    """Labels that are random: thresholds of the judged rows would seem to know something."""
+    rows = list(csv.reader(file.open()))
+    order = np.random.default_rng(2)
+    with file.open("w", newline="") as stream:
+        drawn = [[text, ",".join(label for label in LABELS if order.random() < 0.3)] for text, _ in rows[1:]]
+        csv.writer(stream).writerows([rows[0], *drawn])
+    metrics = metrics_of(run_config(file, bert_folder, multilabel=True), tmp_path / "run", work)
+    one = read_seed(tmp_path / "run" / "seeds" / "0", 0)[1]
+    assert one.out_of_fold is not None
+    truth = load_task(TaskConfig(name=str(file), multilabel=True, cross_validate=True)).targets("valid")
+    answers = one.decision.labels(one.decision.probabilities(one.out_of_fold.logits))
+    same = score(truth, one.decision.probabilities(one.out_of_fold.logits), answers)
+    assert metrics["valid"]["macro_f1"]["mean"] < same["macro_f1"]

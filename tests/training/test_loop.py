@@ -20,7 +20,7 @@ from fusion_classifier.features.arrays import Features, PooledFeatures, TokenFea
 from fusion_classifier.support.progress import QUIET
 from fusion_classifier.training.data import LabelledFeatures
 from fusion_classifier.training.defaults import recipe
-from fusion_classifier.training.loop import Best, Epoch, Trained, predict_logits
+from fusion_classifier.training.loop import Epoch, KeptEpoch, Trained, predict_logits
 from fusion_classifier.training.scores import scores
 from fusion_classifier.training.train import train
 
@@ -118,7 +118,7 @@ def test_published_training_stops_as_the_original(seed: int) -> None:
     losses = list(3 - 0.02 * np.arange(40) + 0.3 * generator.random(40))
     f1 = list((0.1 * generator.random(40)).round(2))  # ties are no progress
     config = recipe("published", "llmembed", patience=3)
-    best = Best(config)
+    best = KeptEpoch(config)
     epochs = 0
     for number, (loss, score) in enumerate(zip(losses, f1, strict=True), start=1):
         best.takes(Epoch(number, 1.0, loss, 0.0, score, 1.0))

@@ -6,7 +6,7 @@ classifier.predict(["what a day!"])
 
 import json
 from collections.abc import Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -158,10 +158,14 @@ class OptimizedClassifier(TextClassifier):
             return found["logits"], None
         return found["logits"], self._known().score(found["vectors"], self.config_.decision.log_odds(found["logits"]))
 
+    @cached_property
+    def _counters(self) -> list[TokenCounter]:
+        return self.token_counters()  # each call copies the tokenizers
+
     def _is_cut(self, text: str) -> bool:
         return all(
             one.count([template.replace("{text}", text)])[0] > one.max_length
-            for one in self.token_counters()
+            for one in self._counters
             for template in one.templates
         )
 

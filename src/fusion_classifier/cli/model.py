@@ -204,6 +204,7 @@ def optimize_(
         encoders=encoders,
         encoder_paths=paths,
         progress=progress(),
+        say=progress().console.print,
     )
     described = {
         "folder": str(done.folder),

@@ -176,7 +176,7 @@ def evaluate_(
 ) -> None:
     """Measure a trained run or model on a split, or on all rows of a file given by --task.
 
-    The file may have some of the labels only; its columns are those of the run's data unless given.
+    The file may have only some of the labels. Its columns: default, those of the run's data.
     """
     paths = encoder_paths(encoder)
     from fusion_classifier.classifier.models import find_run_or_model

@@ -1,6 +1,6 @@
-"""Writes a trained model in its fastest form, measured on texts that it was not trained on."""
+"""Writes a trained model in its fastest form, measured on labelled texts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ def optimize_model(
     encoders: bool = True,
     encoder_paths: Mapping[str, str] | None = None,
     progress: Progress,
+    say: Callable[[str], None] = lambda _: None,
 ) -> Optimized:
     """Write a model in its fastest form.
 
@@ -39,6 +40,7 @@ def optimize_model(
         encoders: Whether to write the encoders, too. Without them nothing is measured.
         encoder_paths: Places of the encoders' weights, by encoder name.
         progress: Shows what is being done.
+        say: Called with what the user should know. Default: nothing is said.
 
     Raises:
         FecError and its kinds: See the messages.
@@ -46,7 +48,12 @@ def optimize_model(
     folder = find_run_or_model(model)
     judged = None
     if encoders:
-        texts, targets = judging_split(folder, evaluated_task(folder, task, data or {}))
+        texts, targets, known = judging_split(folder, evaluated_task(folder, task, data or {}))
+        if known:
+            say(
+                f"{folder}: was trained on all of its rows, and is measured on them: new texts may lose more; give "
+                "labelled texts that it was not trained on by `task`"
+            )
         rows = np.random.default_rng(0).permutation(len(texts))[:most_texts]
         judged = Judged([texts[row] for row in rows], targets[rows])
     return optimize(

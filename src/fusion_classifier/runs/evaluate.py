@@ -204,18 +204,20 @@ def evaluate_saved(
     }
 
 
-def judging_split(folder: Path, config: TaskConfig) -> tuple[tuple[str, ...], np.ndarray]:
-    """The validation texts of a task, or the texts of a file, and their targets in the labels of a run or model.
+def judging_split(folder: Path, config: TaskConfig) -> tuple[tuple[str, ...], np.ndarray, bool]:
+    """Texts to judge a run or model by, their targets in its labels, and whether it was trained on them.
+
+    They are the validation texts of a task, or the texts of a file. A cross-validated run has only texts that it was
+    trained on.
 
     Raises:
         FecError and its kinds: See the messages.
     """
     model = load_config(folder if is_model(folder) else folder / "model")
-    config = config.model_copy(update={"cross_validate": False})  # only differences are measured on these texts
     task = load_task(config, None if _is_own(folder, config) else tuple(model.labels))
     _check_labels(folder, model, task)
     name = "valid" if "valid" in task.splits else "test"
-    return task.split(name).texts, task.targets(name)
+    return task.split(name).texts, task.targets(name), task.cross_validated
 
 
 def _is_own(folder: Path, config: TaskConfig) -> bool:

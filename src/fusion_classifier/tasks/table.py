@@ -85,27 +85,10 @@ def load_table(
             raise DataError(f"{files[split]}: all rows have unknown labels, such as {part[0].labels}")
         rows[split], splits[split] = used, to_split(used, order, given)
     notes = _left_out_notes(left_out)
-    cross_validated = _is_cross_validated(config, splits, is_folder=is_folder)
-    divided = False
-    if cross_validated:
-        if not is_folder:
-            check_enough(splits["train"], str(path))
-        splits = {"train": splits["train"], "valid": splits["train"]} | splits
-        note = f"{path.name}: all {len(splits['train']):,} rows are trained on; validation is a cross-validation"
-        off = " (few rows; `cross_validate=False` holds out a tenth each for validation and test)"
-        notes += [note if config.cross_validate else note + off]
-    elif known is None and not is_folder:
-        splits, divided = split_rows(splits["train"], config.split_seed, str(path)), True
-        sizes = " / ".join(f"{len(part):,}" for part in splits.values())
-        notes += [
-            f"{path.name} was split into train / valid / test by seed {config.split_seed}, stratified: {sizes} rows"
-        ]
-    elif known is None and "train" in splits and "valid" not in splits:
-        splits, note = hold_out(splits, config.split_seed, str(path))
-        notes, divided = [*notes, note], True
-    places = {"train": splits["train"]} if cross_validated else splits  # valid has the rows of train once more
-    rare = rare_labels_note(places, order) if divided or (cross_validated and not is_folder) else None
-    notes += [rare] if rare else []
+    cross_validated = False
+    if known is None:
+        splits, about, cross_validated = _to_train_on(path, config, splits, order)
+        notes += about
     more = None
     if config.augment_column is not None and "train" in rows:
         train = set(splits["train"].texts)
@@ -131,6 +114,36 @@ def _left_out_notes(left_out: Sequence[LeftOut]) -> list[str]:
             f"{file}: {len(rows):,} rows were left out ({shown_places([one.place for one in rows])}): {counts}{more}"
         )
     return notes
+
+
+def _to_train_on(
+    path: Path, config: TaskConfig, splits: dict[str, Split], order: Sequence[str]
+) -> tuple[dict[str, Split], list[str], bool]:
+    """Splits to train on and to validate on, notes about them, and whether the task is cross-validated."""
+    is_folder = path.is_dir()
+    if _is_cross_validated(config, splits, is_folder=is_folder):
+        train = splits["train"]
+        note = f"{path.name}: all {len(train):,} rows are trained on; validation is a cross-validation"
+        if config.cross_validate is None:
+            note += " (few rows; `cross_validate=False` holds out a tenth each for validation and test)"
+        splits = {"train": train, "valid": train} | splits
+        if is_folder:
+            return splits, [note], True
+        check_enough(train, str(path))
+        rare = rare_labels_note({"train": train}, order)
+        return splits, [note, rare] if rare else [note], True
+    if not is_folder:
+        splits = split_rows(splits["train"], config.split_seed, str(path))
+        sizes = " / ".join(f"{len(part):,}" for part in splits.values())
+        note = (
+            f"{path.name} was split into train / valid / test by seed {config.split_seed}, stratified: {sizes} rows"
+        )
+    elif "train" in splits and "valid" not in splits:
+        splits, note = hold_out(splits, config.split_seed, str(path))
+    else:
+        return splits, [], False
+    rare = rare_labels_note(splits, order)
+    return splits, [note, rare] if rare else [note], False
 
 
 def _is_cross_validated(config: TaskConfig, splits: Mapping[str, Split], *, is_folder: bool) -> bool:

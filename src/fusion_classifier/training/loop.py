@@ -107,7 +107,7 @@ def fit(
     epochs, per_epoch = epochs_of(config, len(train_data)), math.ceil(len(train_data) / config.batch_size)
     steps = Steps(head, config, epochs * per_epoch)
     history: list[Epoch] = []
-    best, title = Best(config), config.metric.replace("_f1", " F1")
+    best, title = KeptEpoch(config), config.metric.replace("_f1", " F1")
     best_state: dict[str, Tensor] = {}
     order = np.random.default_rng(seed)
     with progress.bar(f"training seed {seed}", total=epochs * len(train_data)) as bar:
@@ -131,7 +131,7 @@ def fit(
     return best.epoch, history
 
 
-class Best:
+class KeptEpoch:
     """The epoch to keep: the last one with progress, as `TrainingConfig.stopping` has it."""
 
     def __init__(self, config: TrainingConfig) -> None:
