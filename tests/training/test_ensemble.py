@@ -119,13 +119,14 @@ def test_a_fold_s_labels_do_not_move_its_own_logits() -> None:
     """To the bit, of the members with attention; those of linear members are in tests/fusion/test_linear.py."""
     data = texts(60, 0)
     folds = np.arange(60) % FOLDS
+    splits = ensemble._splits_of(folds)
     changed = replace(data, labels=np.where(folds == 3, (data.labels + 1) % 3, data.labels))
     logits = []
     for labelled in (data, changed):
         with deterministic(0):
             head = build_head(SMALL, data.shapes, 3)
             assert isinstance(head, EnsembleHead)
-            logits.append(ensemble._out_of_fold(head, CONFIG, labelled, folds, 0, CPU, lambda _: None))
+            logits.append(ensemble._out_of_fold(head, CONFIG, labelled, splits, 0, CPU, lambda _: None))
     before, after = logits
     assert before.shape == (1, 60, 3)
     assert torch.equal(before[:, folds == 3], after[:, folds == 3])

@@ -60,13 +60,13 @@ def fit_ensemble(
     scales[: len(head.linear)] = torch.tensor([member.scale for member in head.linear.values()])
     learned = train_data if with_names else train_data.texts
     sizes = [len(learned)] * len(head.attention)
-    if by_folds:
-        sizes += [int((folds[: len(learned)] != fold).sum()) for fold in range(FOLDS)]
+    splits = _splits_of(folds[: len(learned)])
+    sizes += [len(others) for _, others in splits]
     total = sum(epochs_of(config, size) * size for size in sizes)
     with progress.bar(f"training seed {seed}", total=total) as bar:
         attention = None
         if by_folds:
-            attention = _out_of_fold(head, config, learned, folds, seed, device, bar.advance)
+            attention = _out_of_fold(head, config, learned, splits, seed, device, bar.advance)
         for number, member in enumerate(head.attention):
             assert isinstance(member, FusionHead)
             loss = fit_to_end(member, config, learned, len(head.attention) * seed + number, device, bar.advance)
@@ -109,22 +109,24 @@ def _fit_linear(
     return torch.stack(judged), bool(member.with_names), folds
 
 
+def _splits_of(folds: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Rows held out and rows to train on, for each fold that has both (few different texts fill fewer folds)."""
+    splits = [(np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)) for fold in range(FOLDS)]
+    return [(held, others) for held, others in splits if len(held) and len(others)]
+
+
 def _out_of_fold(
     head: EnsembleHead,
     config: TrainingConfig,
     data: LabelledFeatures,
-    folds: np.ndarray,
+    splits: list[tuple[np.ndarray, np.ndarray]],
     seed: int,
     device: torch.device,
     advance: Callable[[int], None],
 ) -> Tensor:
     """Logits of the attention members for each text by a head that was trained without its fold: (E, N, C)."""
-    folds = folds[: len(data)]
-    result = torch.zeros(len(head.members) - len(head.linear), int((folds >= 0).sum()), head.n_classes)
-    for fold in range(FOLDS):
-        held, others = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
-        if not len(held) or not len(others):  # fewer different texts than folds
-            continue
+    result = torch.zeros(len(head.members) - len(head.linear), data.n_texts, head.n_classes)
+    for held, others in splits:
         member = FusionHead(head.config.attention, data.shapes, head.n_classes).to(device)
         fit_to_end(member, config, data.take(others), seed, device, advance)
         logits = predict_each(member, member.parts, data.take(held).features, len(held), device)  # (E, n, C)
