@@ -68,10 +68,15 @@ def test_files_and_tests_that_are_named_exist() -> None:
 def test_the_readmes_way_with_ones_own_file_works(minilm: str, tmp_path: Path) -> None:
     """Run, predict and predict by file, on a file with the README's columns."""
     lines = (ROOT / "src/fusion_classifier/tasks/named/demo_corpus/train.csv").read_text("utf-8").splitlines()
-    (tmp_path / "reviews.csv").write_text("\n".join(["comment,mood", *lines[1:]]), "utf-8")
+    for name, header in (("reviews", "comment,mood"), ("tickets", "message,team")):
+        (tmp_path / f"{name}.csv").write_text("\n".join([header, *lines[1:]]), "utf-8")
     shutil.copy(tmp_path / "reviews.csv", tmp_path / "new.csv")
     guide = "".join((ROOT / page).read_text("utf-8") for page in ("README.md", "docs/own-data.md"))
-    ours = [c for c in dict.fromkeys(COMMANDS) if c in guide and re.match(r"fec (?!serve).*(reviews|runs/steps)", c)]
+    ours = [
+        c
+        for c in dict.fromkeys(COMMANDS)
+        if c in guide and re.match(r"fec (?!serve).*(reviews|runs/tickets|runs/steps)", c)
+    ]
     assert {c.split()[1] for c in ours} >= {"run", "predict", "extract", "train", "evaluate", "ablate", "audit"}
     for command in ours:
         words, _, target = command.partition(" > ")
