@@ -28,6 +28,7 @@ POSITIVE = {"trec": "human", "subj": "subjective", "go_emotion": "gratitude", "s
 SHARES = (5, 10, 20, 50)
 SIZES = (200, 1000, 5000)
 HEADS = ("ensemble", "linear")
+CELL = ("dataset", "split", "n", "share", "draw", "system")
 REGRESSIONS = ("lr-1", "lr-10", "lr-100")
 
 
@@ -78,7 +79,7 @@ def run(given: argparse.Namespace) -> None:
     """Train every cell that is not finished."""
     from fusion_classifier.features.store import FeatureStore  # noqa: PLC0415 - --summary needs none of it
 
-    done = {tuple(row[key] for key in ("dataset", "share", "rows", "draw", "system")) for row in read_rows(given.out)}
+    done = {tuple(row[key] for key in CELL) for row in read_rows(given.out)}
     for name in given.datasets:
         corpus = load_corpus(given.data, name)
         pool, valid = positives(corpus, POSITIVE[name])
@@ -90,7 +91,7 @@ def run(given: argparse.Namespace) -> None:
             texts, vectors = corpus.pool.take(drawn.train).texts, prepared.pool[drawn.train]
             training = Training(texts, pool[drawn.train], vectors, 2, draw, given.encoder, given.store)
             for system in (*HEADS, *REGRESSIONS):
-                cell = {"dataset": name, "share": share, "rows": size, "draw": draw, "system": system}
+                cell = dict(zip(CELL, (name, "valid", size, share, draw, system), strict=True))
                 if tuple(cell.values()) not in done:
                     found = scores(prepared, drawn.judged, valid[drawn.judged], training, system)
                     append_row(given.out, {**cell, **found})
@@ -101,7 +102,7 @@ def summary(file: Path) -> str:
     """Table of means over draws; and the lowest differences."""
     found: dict[tuple[str, int, int], dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
     for row in read_rows(file):
-        found[row["dataset"], row["rows"], row["share"]][row["system"]].append(row)
+        found[row["dataset"], row["n"], row["share"]][row["system"]].append(row)
     lines = [
         "| data, rows, positives | draws | majority | `ensemble` | `linear` | regression, best C "
         "| macro F1: `ensemble` | regression |",
