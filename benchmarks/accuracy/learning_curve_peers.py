@@ -29,7 +29,7 @@ import numpy as np
 from curve_data import DATASETS, DRAWS, SIZES, Cell, Corpus, draw_rows, key_of, load_corpus, same_as_all
 from curve_rows import append_row, read_rows, row_of
 
-SETFIT_ALL_PAIRS, SETFIT_MOST, SETFIT_PAIRS_A_TEXT = 1000, 3000, 20
+SETFIT_ALL_PAIRS, SETFIT_MAX, SETFIT_PAIRS_PER_TEXT = 1000, 3000, 20
 FINE_TUNING_RATE, FINE_TUNING_BATCH = 1e-4, 32
 FINE_TUNING_STEPS, FINE_TUNING_EPOCHS = 1000, (4, 30)
 SETFIT_SIZES: tuple[int | str, ...] = (8, 16, 64)
@@ -56,8 +56,8 @@ def setfit_steps(labels: np.ndarray) -> int:
     default = setfit_default_steps(labels)
     if default <= SETFIT_ALL_PAIRS:
         return -1
-    wanted = 2 * SETFIT_PAIRS_A_TEXT * len(labels) // SETFIT_BATCH
-    return min(default, max(SETFIT_ALL_PAIRS, wanted), SETFIT_MOST)
+    wanted = 2 * SETFIT_PAIRS_PER_TEXT * len(labels) // SETFIT_BATCH
+    return min(default, max(SETFIT_ALL_PAIRS, wanted), SETFIT_MAX)
 
 
 def fine_tuning_epochs(rows: int) -> int:

@@ -152,7 +152,7 @@ def extract(model: Path, texts: int, quantization: str) -> None:
     identity = identify(parse_encoder(f"{model}?{settings}"), device)
     done = Event()
     with ThreadPoolExecutor() as pool, tempfile.TemporaryDirectory() as store:
-        own = pool.submit(most_own_memory, done)
+        own = pool.submit(peak_own_memory, done)
         started = time.perf_counter()
         try:
             extract_features(
@@ -170,7 +170,7 @@ def extract(model: Path, texts: int, quantization: str) -> None:
     print(json.dumps(figures))
 
 
-def most_own_memory(done: Event) -> int:
+def peak_own_memory(done: Event) -> int:
     """The most bytes that were the process's own until then: pages of files are not among them."""
     process, most = psutil.Process(), 0
     while not done.wait(0.05):

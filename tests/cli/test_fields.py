@@ -7,7 +7,7 @@ import typer
 from pydantic import Field
 from typer.testing import CliRunner
 
-from fusion_classifier.cli.fields import MANY, Commands, Given, Options
+from fusion_classifier.cli.fields import MAX_SHOWN, Commands, Given, Options
 from fusion_classifier.cli.messages import in_options
 from fusion_classifier.config import FrozenModel
 from fusion_classifier.errors import UsageError
@@ -114,7 +114,7 @@ def test_a_value_that_a_group_refuses_names_its_option() -> None:
 
 
 def test_many_options_are_shown_by_help_all_only() -> None:
-    many: dict[str, object] = {f"option_{i}": (int, i) for i in range(MANY + 1)}
+    many: dict[str, object] = {f"option_{i}": (int, i) for i in range(MAX_SHOWN + 1)}
     from pydantic import create_model
 
     model = create_model("Many", **many)  # type: ignore[call-overload]
@@ -127,7 +127,7 @@ def test_many_options_are_shown_by_help_all_only() -> None:
     assert "--first" in short
     assert "--option-3" not in short
     assert "--help-all" in short
-    assert all(f"--option-{i}" in ran(long, "--help-all") for i in range(MANY + 1))
+    assert all(f"--option-{i}" in ran(long, "--help-all") for i in range(MAX_SHOWN + 1))
     assert ran(long, "--option-3", "5") == "{'option_3': 5}\n"
 
 

@@ -19,7 +19,7 @@ from fusion_classifier.errors import UsageError, WeightsError
 CPU = torch.device("cpu")
 POOLINGS = ("mean", "max", "first", "last")
 # docs/encoders.md promises it. Features here are of size 1 to 5.
-LARGEST_DIFFERENCE = 2e-5
+MAX_DIFFERENCE = 2e-5
 RNG = np.random.default_rng(0)
 TEXTS = [" ".join(RNG.choice(architectures.WORDS, n)) for n in (1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 120)]
 
@@ -68,7 +68,7 @@ def compared(kind: str, folder: Path) -> tuple[TransformerEncoder, np.ndarray]:
 @pytest.mark.parametrize("kind", sorted(architectures.ARCHITECTURES))
 def test_features_are_those_of_plain_transformers(kind: str, made: Callable[[str], Path]) -> None:
     _, differences = compared(kind, made(kind))
-    assert differences.max() < LARGEST_DIFFERENCE
+    assert differences.max() < MAX_DIFFERENCE
 
 
 OFFSET = ("data2vec-text", "ibert", "longformer", "luke", "roberta", "roberta-prelayernorm", "xlm-roberta-xl", "xmod")

@@ -23,6 +23,6 @@ def test_results_are_those_of_the_plain_layer(tokens: int, bias: bool) -> None:
 def test_layers_of_other_precision_or_of_a_large_model_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     exact, large = nn.Sequential(nn.Linear(8, 8)), nn.Sequential(nn.Linear(8, 8)).bfloat16()
     reordered.reorder(exact)
-    monkeypatch.setattr(reordered, "MOST_BYTES", 100)
+    monkeypatch.setattr(reordered, "MAX_BYTES", 100)
     reordered.reorder(large)
     assert type(exact[0]) is type(large[0]) is nn.Linear

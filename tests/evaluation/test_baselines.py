@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
 from fusion_classifier.evaluation.baselines import (
-    LEAST_ROWS,
-    MOST_WORK,
+    MAX_WORK,
+    MIN_ROWS,
     logistic_regression,
     majority_class,
-    most_rows,
+    max_rows,
     sample_rows,
 )
 from fusion_classifier.features.arrays import PooledFeatures
@@ -99,6 +99,6 @@ def test_a_sample_keeps_the_shares_of_the_labels(labels: list[int], most: int) -
 
 
 def test_wide_features_and_many_labels_get_fewer_rows() -> None:
-    assert most_rows(1500, 27, 1e12) >= 25_000
-    assert most_rows(20_000, 150, 1e12) * 20_000 * 150 <= max(MOST_WORK, LEAST_ROWS * 20_000 * 150)
-    assert most_rows(1000, 2, 8e6) == 2000, "4 bytes a number"
+    assert max_rows(1500, 27, 1e12) >= 25_000
+    assert max_rows(20_000, 150, 1e12) * 20_000 * 150 <= max(MAX_WORK, MIN_ROWS * 20_000 * 150)
+    assert max_rows(1000, 2, 8e6) == 2000, "4 bytes a number"

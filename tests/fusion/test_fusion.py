@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from fusion_classifier.config import FusionConfig
 from fusion_classifier.features.arrays import FeatureShape, PooledFeatures, TokenFeatures
-from fusion_classifier.fusion.fusion import MOST_LABEL_QUERIES, FusionHead
+from fusion_classifier.fusion.fusion import MAX_LABEL_QUERIES, FusionHead
 from fusion_classifier.fusion.registry import build_head, parse_head
 
 SHAPES = {
@@ -126,7 +126,7 @@ def test_a_single_encoder_has_no_cooccurrence_term() -> None:
 
 
 def test_many_labels_share_queries() -> None:
-    n_classes = MOST_LABEL_QUERIES + 1
+    n_classes = MAX_LABEL_QUERIES + 1
     head = build_head(CONFIG, SHAPES, n_classes).eval()
     logits = head({name: one.batch(np.arange(3)) for name, one in features().items()})
     assert logits.shape == (3, n_classes)

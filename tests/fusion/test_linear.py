@@ -199,7 +199,7 @@ def test_names_are_never_judged() -> None:
 
 def test_many_rows_are_judged_by_a_sample_and_all_trained_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """Names stand beside the sample, and are names still."""
-    monkeypatch.setattr(linear, "MOST_JUDGED", 40)
+    monkeypatch.setattr(linear, "MAX_CROSS_VALIDATED", 40)
     seen = []
 
     def looked_at(x: np.ndarray, targets: np.ndarray, seed: int, names: int) -> np.ndarray:

@@ -137,7 +137,7 @@ def test_only_a_training_takes_the_option(file: Path, bert_folder: Path, tmp_pat
 def test_more_rows_than_are_cross_validated_are_refused(
     file: Path, bert_folder: Path, tmp_path: Path, work: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fusion_classifier.runs.pipeline.MOST_JUDGED", 59)
+    monkeypatch.setattr("fusion_classifier.runs.pipeline.MAX_CROSS_VALIDATED", 59)
     with pytest.raises(UsageError, match="60 rows are more than 59"):
         metrics_of(run_config(file, bert_folder), tmp_path / "run", work)
     assert not (tmp_path / "run").exists()

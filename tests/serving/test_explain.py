@@ -130,7 +130,7 @@ def test_errors_in_files_do_not_tell_where_they_are_kept(
     status: int,
     message: str,
 ) -> None:
-    monkeypatch.setattr(page, "MOST_TEXTS", 200)
+    monkeypatch.setattr(page, "MAX_TEXTS", 200)
     answer = client.post("/file/predict", params={"name": name}, content=data)
     assert answer.status_code == status
     assert message in answer.json()["error"]

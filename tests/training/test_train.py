@@ -43,7 +43,7 @@ def test_an_ensemble_of_many_rows_needs_validation_texts() -> None:
 
 
 def test_linear_never_needs_validation_texts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fusion_classifier.fusion.linear.MOST_JUDGED", 50)
+    monkeypatch.setattr("fusion_classifier.fusion.linear.MAX_CROSS_VALIDATED", 50)
     one = fit(LinearConfig(), rows(90, names=3))
     assert one.out_of_fold is not None
     judged, logits = one.out_of_fold

@@ -107,7 +107,7 @@ def test_features_left_in_the_store_give_the_same() -> None:
 
 
 def test_of_many_texts_each_class_keeps_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unknown, "MOST_TEXTS", 90)
+    monkeypatch.setattr(unknown, "MAX_TEXTS", 90)
     labels = np.repeat([0, 1, 2], [500, 200, 7])
     chosen = unknown._by_class(labels, 90, np.random.default_rng(0))
     assert len(set(chosen.tolist())) == 90

@@ -23,7 +23,7 @@ import numpy as np
 from fusion_classifier.errors import DataError, UsageError
 from fusion_classifier.training.decision import Decision
 
-MOST_SPANS = 64  # parts of a text that are left out in turn; longer texts are cut into groups of neighbouring words
+MAX_SPANS = 64  # parts of a text that are left out in turn; longer texts are cut into groups of neighbouring words
 NOTHING = "..."  # replaces a text's only word: no encoder reads an empty text
 
 HYPHENS = "-‐‑"
@@ -146,7 +146,7 @@ def without(text: str, span: Span) -> str:
     return rest if rest.strip() else NOTHING
 
 
-def occlude(text: str, cut: Callable[[str], bool], most_spans: int = MOST_SPANS) -> Occlusion:
+def occlude(text: str, cut: Callable[[str], bool], most_spans: int = MAX_SPANS) -> Occlusion:
     """Leave each part of a text out in turn; `cut` tells whether all encoders truncate a text.
 
     Raises:

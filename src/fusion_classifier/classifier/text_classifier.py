@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fusion_classifier.classifier.explanation import MOST_SPANS, Explanation, explanations, occlude
+from fusion_classifier.classifier.explanation import MAX_SPANS, Explanation, explanations, occlude
 from fusion_classifier.classifier.inputs import check_texts, one_column
 from fusion_classifier.classifier.models import find_model, is_optimized
 from fusion_classifier.config import Device, Side
@@ -176,7 +176,7 @@ class TextClassifier(UnknownTexts):
             assert unknown is not None
             yield self.config_.decision.probabilities(logits), unknown
 
-    def explain(self, text: str, label: str | float | None = None, *, most_spans: int = MOST_SPANS) -> Explanation:
+    def explain(self, text: str, label: str | float | None = None, *, most_spans: int = MAX_SPANS) -> Explanation:
         """Weight of each word for a label, from leaving each out in turn (docs/explain.md).
 
         Args:
@@ -195,7 +195,7 @@ class TextClassifier(UnknownTexts):
         every = self.explain_labels(text, most_spans=most_spans)
         return every[0] if label is None else next(one for one in every if one.label == str(label))
 
-    def explain_labels(self, text: str, *, most_spans: int = MOST_SPANS) -> tuple[Explanation, ...]:
+    def explain_labels(self, text: str, *, most_spans: int = MAX_SPANS) -> tuple[Explanation, ...]:
         """`explain` for every label, the most probable first, at the cost of one."""
         self._check_fitted()
 

@@ -50,8 +50,8 @@ DETAILS: dict[str, dict[str, Any]] = {
     "store": {"metavar": "DIR", "envvar": "FEC_STORE"},
 }
 LETTERS = {"encoder": ("-e",), "verbose": ("-v",)}
-# The help of a command with more options than MANY shows these fields only, and --help-all the others.
-MANY = 16
+# The help of a command with more options than MAX_SHOWN shows these fields only, and --help-all the others.
+MAX_SHOWN = 16
 FIRST = {
     *("data", "text_column", "label_column", "multilabel", "encoder", "head", "learning_rate", "max_epochs"),
     *(
@@ -210,7 +210,7 @@ def _prepared(function: Callable[..., R], name: str | None) -> Callable[..., R]:
     leaves = [leaf for key, part in parts.items() if key != "context" for leaf in _leaves(key, *part)]
     if name:
         leaves += _leaves("logs", LogOptions)
-    many = len(leaves) > MANY
+    many = len(leaves) > MAX_SHOWN
     if many:
         leaves += _leaves("help_all", HelpAll, False)
     names = {leaf.name: shown for leaf in leaves if (shown := _shown(leaf))}

@@ -200,7 +200,7 @@ def optimize_(
         data=data,
         max_loss=max_loss,
         precisions=None if precision is None else (precision,),
-        most_texts=texts,
+        max_texts=texts,
         encoders=encoders,
         encoder_paths=paths,
         progress=progress(),

@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from fusion_classifier.features.store import StoreEntry
     from fusion_classifier.onnx_export.optimize import Optimized
 
-MOST_ROWS = 15  # of a list by label on the screen; the files have all
+MAX_ROWS = 15  # of a list by label on the screen; the files have all
 BAR_WIDTH = 30
 SHOWN_FROM = 0.01  # less probable labels are summed up in one line
 # Backgrounds of a word, black on them: at the greatest weight of the text for and against, and at weight 0.
 FOR, AGAINST, BLANK = (255, 176, 66), (120, 170, 255), (245, 245, 245)
-LEAST_SHADE = 0.05  # share of the greatest weight below which a word is not shaded
+MIN_SHADE = 0.05  # share of the greatest weight below which a word is not shaded
 
 
 def console() -> Console:
@@ -208,7 +208,7 @@ def _show_label_counts(figures: Mapping[str, Any]) -> None:
     labels, splits = figures["labels"], figures["splits"]
     order = sorted(labels["rows"].items(), key=lambda item: -sum(item[1].values()))
     rows = [[label, *(_share(n[name], split["rows"]) for name, split in splits.items())] for label, n in order]
-    if len(rows) > MOST_ROWS:
+    if len(rows) > MAX_ROWS:
         rows[5:-5] = [[f"… {len(rows) - 10} more"]]
     show(f"Labels: {len(order)}", ["label", *splits], rows, right=1)
     for split, missing in labels["missing"].items():
@@ -233,7 +233,7 @@ def _show_label_words(figures: Mapping[str, Any]) -> None:
     order = sorted((word for word in found["by_label"] if word["found"]), key=lambda word: -word["own"])
     rows = [
         [w["label"], _share(w["own"], w["rows"]), w["found"], f"{100 * w['own'] / w['found']:.0f} %"]
-        for w in order[:MOST_ROWS]
+        for w in order[:MAX_ROWS]
     ]
     columns = ["label", "its rows with its name", "all texts with its name", "of these it is the label"]
     if rows:
@@ -241,7 +241,7 @@ def _show_label_words(figures: Mapping[str, Any]) -> None:
 
 
 def _show_label_errors(found: Mapping[str, Any]) -> None:
-    rows = [[pair["given"], pair["suggested"], pair["rows"]] for pair in found["pairs"][:MOST_ROWS]]
+    rows = [[pair["given"], pair["suggested"], pair["rows"]] for pair in found["pairs"][:MAX_ROWS]]
     if rows:
         show("Doubtful labels, most first", ["given", "suggested", "rows"], rows, right=2)
     say(
@@ -308,7 +308,7 @@ def print_explanation(explained: "Explanation") -> None:
     shaded = Text(explained.text)
     for word in explained.words:
         share = abs(word.weight) / greatest
-        if share >= LEAST_SHADE:
+        if share >= MIN_SHADE:
             full = FOR if word.weight > 0 else AGAINST
             colour = Color.from_rgb(*(b + share * (f - b) for f, b in zip(full, BLANK, strict=True)))
             shaded.stylize(Style(color="black", bgcolor=colour.name), word.start, word.end)
@@ -316,14 +316,14 @@ def print_explanation(explained: "Explanation") -> None:
     say(Text.assemble("\n", (explained.label, "bold"), f"  {percent(explained.probability)} %"))
     bars = Table.grid(padding=(0, 1))
     order = sorted(explained.words, key=lambda word: -abs(word.weight))
-    for word in order[:MOST_ROWS]:
+    for word in order[:MAX_ROWS]:
         colour_name = "dark_orange" if word.weight > 0 else "blue"
         bar = Bar(1, 0, abs(word.weight) / greatest, width=BAR_WIDTH, color=colour_name)
         name = word.text if len(word.text) <= 40 else f"{word.text[:39]}…"
         bars.add_row(Text(name), f"{word.weight:+.2f}", bar)
     console().print(bars)
-    if len(order) > MOST_ROWS:
-        say(f"and {len(order) - MOST_ROWS} more with smaller weights", "dim")
+    if len(order) > MAX_ROWS:
+        say(f"and {len(order) - MAX_ROWS} more with smaller weights", "dim")
     say(f"Weights: what the log-odds of {explained.label} lose without the word; e^weight is a factor.", "dim")
 
 
@@ -336,7 +336,7 @@ def _share(count: int, whole: int) -> str:
 
 
 def _several(names: Sequence[str]) -> str:
-    return ", ".join(names[:MOST_ROWS]) + (f" and {len(names) - MOST_ROWS} more" if len(names) > MOST_ROWS else "")
+    return ", ".join(names[:MAX_ROWS]) + (f" and {len(names) - MAX_ROWS} more" if len(names) > MAX_ROWS else "")
 
 
 def _difference(found: Mapping[str, Any]) -> tuple[str, str]:

@@ -36,8 +36,8 @@ from fusion_classifier.support.files import user_path
 from fusion_classifier.support.progress import Progress
 
 PARTS_PER_WORKER = 16  # at least: what a killed worker costs, and how evenly the last ones end
-MOST_WINDOWS = 16  # per part, whose fragment is one file
-MOST_PASSES = 3  # over texts that another extraction commits at the same time
+MAX_WINDOWS = 16  # per part, whose fragment is one file
+MAX_PASSES = 3  # over texts that another extraction commits at the same time
 
 
 def extract_features_ray(
@@ -67,7 +67,7 @@ def extract_features_ray(
     with connected(engine) as pool, progress.bar(f"encoding with {name}", total=int(missing.sum())) as bar:
         bar.describe(f"encoding with {name} · {pool.workers} workers")
         commits = Commits(features.commit)
-        for _ in range(MOST_PASSES):
+        for _ in range(MAX_PASSES):
             try:
                 for part in _encoded(unique, missing, identity, store, pool, engine.device):
                     digests = hashing.from_bytes(part["hashes"])
@@ -92,7 +92,7 @@ def _encoded(
     import ray.data  # noqa: PLC0415 - an extra
 
     with_work = [window for window in windows(len(texts)) if missing[window.start : window.stop].any()]
-    size = int(np.clip(len(with_work) // (PARTS_PER_WORKER * pool.workers), 1, MOST_WINDOWS))
+    size = int(np.clip(len(with_work) // (PARTS_PER_WORKER * pool.workers), 1, MAX_WINDOWS))
     parts = [
         {
             "windows": [

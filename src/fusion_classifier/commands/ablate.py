@@ -37,7 +37,7 @@ from fusion_classifier.support.files import atomic_file, write_atomic
 from fusion_classifier.tasks.loaded import LoadedTask
 from fusion_classifier.training.loop import Trained
 
-MOST_COMBINATIONS = 200
+MAX_COMBINATIONS = 200
 RESULT_FILE = "ablation.json"
 Names = tuple[str, ...]  # of encoders
 
@@ -67,9 +67,9 @@ def ablate(configs: Sequence[RunConfig], task: LoadedTask, split: str, out: Path
     if task.multilabel:
         raise UsageError(f"{task.name}: fec ablate compares single labels per text; the task has several")
     count = sum(2 ** len(config.encoders) - 1 for config in configs)
-    if count > MOST_COMBINATIONS:
+    if count > MAX_COMBINATIONS:
         raise UsageError(
-            f"{count} combinations of encoders and heads are more than {MOST_COMBINATIONS}; give fewer `encoders`"
+            f"{count} combinations of encoders and heads are more than {MAX_COMBINATIONS}; give fewer `encoders`"
         )
     texts = len(task.split(split))
     encoders = dict.fromkeys(encoder for config in configs for encoder in config.encoders)

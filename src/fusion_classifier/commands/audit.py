@@ -48,8 +48,8 @@ ISSUE_SPLITS = ("train", "valid")
 FOLDS = 5
 # scikit-learn's C is this divided by the number of rows: one value suits small and large data (docs/decisions.md).
 INVERSE_PENALTY = 20
-MOST_ITERATIONS = 60
-MOST_PAIRS = 20
+MAX_ITERATIONS = 60
+MAX_PAIRS = 20
 BLOCK_TEXTS = 256  # averaged at once
 
 
@@ -198,7 +198,7 @@ def find_label_errors(
         "left_out": [task.labels[i] for i in sorted(set(labels.tolist()) - set(judged))],
         "issues": len(issues),
         "by_label": {label: by_label[label] for label in names},
-        "pairs": [{"given": a, "suggested": b, "rows": n} for (a, b), n in pairs.most_common(MOST_PAIRS)],
+        "pairs": [{"given": a, "suggested": b, "rows": n} for (a, b), n in pairs.most_common(MAX_PAIRS)],
     }
     return figures, issues
 
@@ -233,7 +233,7 @@ def out_of_fold(matrix: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> n
     from sklearn.preprocessing import StandardScaler  # noqa: PLC0415
 
     strength = INVERSE_PENALTY / len(matrix)
-    model = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=MOST_ITERATIONS))
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=MAX_ITERATIONS))
     folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=0)
     with warnings.catch_warnings():
         # Of iterations (stopping early regularizes, too) and of rare labels (`find_label_errors` leaves them out).

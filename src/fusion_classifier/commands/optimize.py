@@ -21,7 +21,7 @@ def optimize_model(
     data: Mapping[str, Any] | None = None,
     max_loss: float = 0.5,
     precisions: Sequence[Precision] | None = None,
-    most_texts: int = 1000,
+    max_texts: int = 1000,
     encoders: bool = True,
     encoder_paths: Mapping[str, str] | None = None,
     progress: Progress,
@@ -36,7 +36,7 @@ def optimize_model(
         data: Fields of `TaskConfig`; others are as the run has them.
         max_loss: Points of accuracy that may be lost.
         precisions: Forms to choose from. Default: all.
-        most_texts: Number of texts to measure on; of more a sample is drawn.
+        max_texts: Number of texts to measure on; of more a sample is drawn.
         encoders: Whether to write the encoders, too. Without them nothing is measured.
         encoder_paths: Places of the encoders' weights, by encoder name.
         progress: Shows what is being done.
@@ -54,7 +54,7 @@ def optimize_model(
                 f"{folder}: was trained on all of its rows, and is measured on them: new texts may lose more; give "
                 "labelled texts that it was not trained on by `task`"
             )
-        rows = np.random.default_rng(0).permutation(len(texts))[:most_texts]
+        rows = np.random.default_rng(0).permutation(len(texts))[:max_texts]
         judged = Judged([texts[row] for row in rows], targets[rows])
     return optimize(
         find_model(folder),

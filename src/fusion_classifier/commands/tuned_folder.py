@@ -37,7 +37,7 @@ from fusion_classifier.training.decision import Decision
 
 TUNING_FILE = "tuning.json"
 HEAD_FILE = "classifier/head.safetensors"
-LEAST_NORM = 1e-12  # of a vector that is divided by its norm
+MIN_NORM = 1e-12  # of a vector that is divided by its norm
 # What decides the classifier beside the weights, which are in the folder, and the layer, which is the last.
 KEPT_SETTINGS = ("pooling", "template", "max_length", "dtype", "pool_special_tokens")
 
@@ -62,7 +62,7 @@ class TunedClassifier:
             return np.empty((0, len(self.labels)), dtype=np.float32)
         features = np.stack([feature.reshape(-1) for feature in encode(self.encoder, texts)])  # (N, F)
         if self.unit:
-            features /= np.maximum(np.linalg.norm(features, axis=1, keepdims=True), LEAST_NORM)
+            features /= np.maximum(np.linalg.norm(features, axis=1, keepdims=True), MIN_NORM)
         logits: np.ndarray = features @ self.weight.T + self.bias
         return logits
 

@@ -33,7 +33,7 @@ def first_position(model: "PreTrainedModel") -> int:
     return 0 if padding is None else int(padding) + 1
 
 
-def most_tokens(model: "PreTrainedModel") -> int | None:
+def max_tokens(model: "PreTrainedModel") -> int | None:
     """Number of tokens that the model has positions for; None where it has no limit."""
     claimed = getattr(model.config, "max_position_embeddings", None)
     if not isinstance(claimed, int) or claimed <= 0:  # XLNet: -1

@@ -356,7 +356,7 @@ def thirds(n_layers: int) -> tuple[int, ...]:
 
 
 def _check_max_length(config: EncoderConfig, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> None:
-    limit = min(tokenizer.model_max_length, behaviour.most_tokens(model) or tokenizer.model_max_length)
+    limit = min(tokenizer.model_max_length, behaviour.max_tokens(model) or tokenizer.model_max_length)
     if config.max_length > limit:
         raise UsageError(
             f"{config.name}: `max_length` {config.max_length} is over the model's {limit} tokens; "

@@ -32,7 +32,7 @@ from fusion_classifier.support.files import atomic_file
 
 CLIP = 8.0
 INT8_STEPS = 16.0  # per standard deviation
-MOST_BYTES = 2**33  # of a projection file's tensors; no text model needs more
+MAX_BYTES = 2**33  # of a projection file's tensors; no text model needs more
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ def load_projection(path: Path) -> Projection:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
             size = sum(4 * torch.Size(file.get_slice(name).get_shape()).numel() for name in file.keys())  # noqa: SIM118
-            if size > MOST_BYTES:
+            if size > MAX_BYTES:
                 raise WeightsError(f"{path}: {size:,} bytes are too many for a projection")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         mean, std, spread = tensors["mean"], tensors["std"], tensors["spread"]

@@ -7,7 +7,7 @@ few tokens. Here the copy is made once, when a model is loaded; the results are 
 import torch
 from torch import Tensor, nn
 
-MOST_BYTES = 2**30  # larger models keep their weights mapped from the file instead of copied
+MAX_BYTES = 2**30  # larger models keep their weights mapped from the file instead of copied
 BATCH = 64  # tokens for which the blocks are chosen; other numbers read the same
 
 
@@ -37,7 +37,7 @@ def reorder(model: nn.Module) -> None:
     available = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]  # torch has no type for it
     if not available or not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         return
-    if sum(child.weight.nbytes for _, _, child in layers) > MOST_BYTES:
+    if sum(child.weight.nbytes for _, _, child in layers) > MAX_BYTES:
         return
     for parent, name, child in layers:
         setattr(parent, name, ReorderedLinear(child))

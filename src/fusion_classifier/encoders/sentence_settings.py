@@ -38,7 +38,7 @@ LENGTH_FILES = [
     "sentence_xlnet_config.json",
 ]
 STATIC_TOKENS = 512  # that model2vec reads; sentence-transformers reads all
-MOST_TOKENS = 8192  # of a tokenizer whose only limit is its model_max_length
+MAX_TOKENS = 8192  # of a tokenizer whose only limit is its model_max_length
 ACTIVATIONS = ("Identity", "Tanh", "ReLU", "GELU", "SiLU", "Sigmoid")  # of torch.nn
 # Prompts of models that record none, by the end of their name; from their model cards.
 PROMPTS = {
@@ -91,7 +91,7 @@ def sentence_settings(read: Reader, name: str) -> dict[str, Any]:
         if read("modules.json") is not None:
             modules = [(str(m["type"]).rpartition(".")[2], str(m["path"])) for m in _json(read, "modules.json")]
             if modules and modules[0][0] == "StaticEmbedding":
-                return {"max_length": MOST_TOKENS if read("config.json") is None else STATIC_TOKENS}
+                return {"max_length": MAX_TOKENS if read("config.json") is None else STATIC_TOKENS}
             _check_modules(name, [kind for kind, _ in modules])
             for kind, place in modules:
                 if kind == "Transformer":
@@ -152,10 +152,10 @@ def _length(read: Reader, name: str, place: str) -> dict[str, Any]:
         raise _other(name, f"its task {config['transformer_task']}")
     limit = config.get("max_seq_length")
     if limit is None:
-        limit = _json(read, f"{at}tokenizer_config.json").get("model_max_length", MOST_TOKENS + 1)
+        limit = _json(read, f"{at}tokenizer_config.json").get("model_max_length", MAX_TOKENS + 1)
         positions = _json(read, f"{at}config.json").get("max_position_embeddings")
         limit = min(limit, positions) if isinstance(positions, int) and positions > 0 else limit
-        if limit > MOST_TOKENS:
+        if limit > MAX_TOKENS:
             return {}
     return {"max_length": int(limit)}
 

@@ -25,7 +25,7 @@ from fusion_classifier.support.files import user_path
 from fusion_classifier.support.hub import is_hub_id
 from fusion_classifier.support.validation import first_problem
 
-MOST_LAYERS = 1000
+MAX_LAYERS = 1000
 SETTINGS = (
     "layers",
     "pooling",
@@ -47,7 +47,7 @@ def parse_layers(value: str) -> tuple[int, ...]:
     try:
         if ":" in value:
             first, last = (int(part) for part in value.split(":"))
-            if first <= last < first + MOST_LAYERS and (first < 0) == (last < 0):
+            if first <= last < first + MAX_LAYERS and (first < 0) == (last < 0):
                 return tuple(range(first, last + 1))
             raise ValueError(value)
         return tuple(int(part) for part in value.split(","))

@@ -12,7 +12,7 @@ from threading import Lock
 
 import torch
 
-MOST_WORKERS = 8  # more would wait for the interpreter; further cores share in each batch
+MAX_WORKERS = 8  # more would wait for the interpreter; further cores share in each batch
 
 
 @dataclass
@@ -37,7 +37,7 @@ def batch_workers(device: torch.device) -> Iterator[tuple[ThreadPoolExecutor, in
             _callers.threads = torch.get_num_threads()
         _callers.inside += 1
         threads = _callers.threads
-    workers = min(threads, MOST_WORKERS) if device.type == "cpu" else 1
+    workers = min(threads, MAX_WORKERS) if device.type == "cpu" else 1
     executor = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads // workers,))
     try:
         yield executor, workers

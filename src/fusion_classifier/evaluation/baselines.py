@@ -25,8 +25,8 @@ from fusion_classifier.training.decision import Decision
 from fusion_classifier.training.defaults import recipe
 from fusion_classifier.training.train import train
 
-MOST_WORK = 2e9  # rows × columns × labels of a fit: about 20 seconds on a core
-LEAST_ROWS = 1000
+MAX_WORK = 2e9  # rows × columns × labels of a fit: about 20 seconds on a core
+MIN_ROWS = 1000
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,9 @@ class Baseline:
     training: TrainingConfig | None = None
 
 
-def most_rows(columns: int, n_classes: int, memory: float) -> int:
+def max_rows(columns: int, n_classes: int, memory: float) -> int:
     """Number of rows that logistic regression is fitted to at most, in seconds and in so many bytes."""
-    return int(max(min(MOST_WORK / (columns * n_classes), memory / (4 * columns)), LEAST_ROWS))
+    return int(max(min(MAX_WORK / (columns * n_classes), memory / (4 * columns)), MIN_ROWS))
 
 
 def majority_class(labels: np.ndarray, n_classes: int) -> Baseline:

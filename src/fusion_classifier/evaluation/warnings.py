@@ -11,7 +11,7 @@ from fusion_classifier.evaluation.predictions import SplitPredictions
 from fusion_classifier.evaluation.significance import ensembles, p_text
 
 WIDEST = 0.1  # 95 % interval of a score that is worth quoting: ± 5 points
-LEAST_GAIN = 0.005  # of the last epoch over those before it, that says that training was cut off
+MIN_GAIN = 0.005  # of the last epoch over those before it, that says that training was cut off
 SHUFFLES = 199
 WHAT = {"majority_class": "the majority class", "logistic_regression": "logistic regression on the same features"}
 SAME = 0.005  # difference to logistic regression of a head that is one: the solver's
@@ -74,7 +74,7 @@ def cut_off(histories: Sequence[Sequence[Mapping[str, Any]]], metric: str) -> li
     """
     scores = [[epoch[f"valid_{metric}"] for epoch in history] for history in histories if len(history) > 1]
     gains = [values[-1] - max(values[:-1]) for values in scores]
-    late = [gain for gain in gains if gain > LEAST_GAIN]
+    late = [gain for gain in gains if gain > MIN_GAIN]
     if not scores or 2 * len(late) <= len(scores):
         return []
     return [

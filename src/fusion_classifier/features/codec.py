@@ -14,7 +14,7 @@ from fusion_classifier.features.arrays import Features, FeatureShape, PooledFeat
 FLOAT16_MAX = float(np.finfo(np.float16).max)
 HASH_TYPE = pa.binary(hashing.HASH_BYTES)
 COLUMNS = ["text_hash", "feature", "wide", "checksum"]
-MOST_NAMED = 5  # damaged rows per block
+MAX_SHOWN = 5  # damaged rows per block
 READ_ROWS = 4096  # most rows read at once: bounds what a read needs beside its result
 READ_BYTES = 2**24  # of their features: memory of larger reads is cleared by the system each time (docs/results.md)
 
@@ -151,10 +151,10 @@ def find_faults(table: pa.Table, shape: FeatureShape) -> Iterator[str]:
     values, ends, wide = _parts(table, shape.ragged)
     hashes = hashes_in(table)
     damaged = checksums(hashes, values, ends, wide) != table["checksum"].to_numpy(zero_copy_only=False)
-    for name in hashing.hexadecimal(hashes[damaged][:MOST_NAMED]):
+    for name in hashing.hexadecimal(hashes[damaged][:MAX_SHOWN]):
         yield f"the row of text {name} does not match its checksum"
-    if damaged.sum() > MOST_NAMED:
-        yield f"and {int(damaged.sum()) - MOST_NAMED:,} more rows near it do not"
+    if damaged.sum() > MAX_SHOWN:
+        yield f"and {int(damaged.sum()) - MAX_SHOWN:,} more rows near it do not"
     if not all(np.isfinite(part).all() for part in (values, *(one for one in wide if one is not None))):
         yield "NaN or infinity in a feature"
     if len(values) != ends[-1] or (not shape.ragged and len(values) != len(table) * int(np.prod(shape.shape))):

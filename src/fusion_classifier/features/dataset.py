@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 FORMAT = 2  # 1 had no checksums
 ENDING = ".lance"
-MOST_ATTEMPTS = 20  # to commit, when another writer is faster each time
+MAX_ATTEMPTS = 20  # to commit, when another writer is faster each time
 
 
 class FeatureDataset:
@@ -66,12 +66,12 @@ class FeatureDataset:
 
     def attempts(self) -> Iterator[Any]:
         """The newest version, again each time another writer was faster; StoreError in the end."""
-        for attempt in range(MOST_ATTEMPTS):
+        for attempt in range(MAX_ATTEMPTS):
             if attempt:
                 time.sleep(random.uniform(0, min(2.0, 0.05 * 2**attempt)))
             yield self.open()
         raise StoreError(
-            f"{self.uri}: {MOST_ATTEMPTS} times in a row another writer was faster; run the same command again when "
+            f"{self.uri}: {MAX_ATTEMPTS} times in a row another writer was faster; run the same command again when "
             "fewer extractions write to this encoder's features: what was committed before is kept"
         )
 

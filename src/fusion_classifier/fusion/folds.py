@@ -3,7 +3,7 @@
 import numpy as np
 
 FOLDS = 5
-MOST_JUDGED = 5000  # rows that are enough to choose a penalty by
+MAX_CROSS_VALIDATED = 5000  # rows that are enough to choose a penalty by
 NAME = -1  # fold of a label's name: trained on, never judged
 
 

@@ -11,7 +11,7 @@ Each encoder has its own loss (deep supervision). Trained on the common logits a
 them and each learns less than it could: three were hardly better than two.
 
 The encoders' tokens need no alignment: each encoder is pooled separately first. A single encoder has no pairs, and
-no co-occurrence term. With more labels than `MOST_LABEL_QUERIES` the
+no co-occurrence term. With more labels than `MAX_LABEL_QUERIES` the
 queries are shared: K of them, and a linear layer from all pooled vectors to the logits.
 
 Sources: attention.py for the pooling; Lee et al.: Deeply-Supervised Nets, AISTATS 2015,
@@ -34,7 +34,7 @@ from fusion_classifier.fusion.cooccurrence import cosine_cooccurrence, signed_ro
 from fusion_classifier.fusion.dropout import dropout
 from fusion_classifier.fusion.head import Batch, Head
 
-MOST_LABEL_QUERIES = 256  # beyond, attention per label costs more than it is worth
+MAX_LABEL_QUERIES = 256  # beyond, attention per label costs more than it is worth
 SHARED_QUERIES = 32
 
 
@@ -44,7 +44,7 @@ class FusionHead(Head):
     def __init__(self, config: FusionConfig, shapes: Mapping[str, FeatureShape], n_classes: int) -> None:
         super().__init__(config, shapes, n_classes)
         self.config: FusionConfig = config
-        self.by_label = n_classes <= MOST_LABEL_QUERIES
+        self.by_label = n_classes <= MAX_LABEL_QUERIES
         queries = n_classes if self.by_label else SHARED_QUERIES
         encoders, d = len(shapes), config.width
         self.pooling = nn.ModuleList(AttentivePooling(config, shape, queries) for shape in shapes.values())

@@ -15,7 +15,7 @@ from torch.nn.functional import normalize
 
 from fusion_classifier.config import LinearConfig
 from fusion_classifier.features.arrays import FeatureShape
-from fusion_classifier.fusion.folds import MOST_JUDGED, NAME, fold_numbers, sample
+from fusion_classifier.fusion.folds import MAX_CROSS_VALIDATED, NAME, fold_numbers, sample
 from fusion_classifier.fusion.head import Batch, OutOfFold, SolvedHead
 from fusion_classifier.fusion.logistic import Solution, solve
 from fusion_classifier.fusion.loss import fit_scale
@@ -75,13 +75,13 @@ class LinearHead(SolvedHead):
     def solve(
         self, x: np.ndarray, labels: np.ndarray, weights: np.ndarray | None, seed: int, names: int = 0
     ) -> OutOfFold:
-        """See `SolvedHead`. Judged are at most `MOST_JUDGED` texts."""
+        """See `SolvedHead`. Judged are at most `MAX_CROSS_VALIDATED` texts."""
         if self.config.scaling == "standardize":
             x = self._standardized(x)
         z, targets = torch.from_numpy(x), torch.from_numpy(labels)
         of_texts = None if weights is None else torch.from_numpy(weights)
         texts = len(x) - names
-        judged = sample(texts, MOST_JUDGED, seed)
+        judged = sample(texts, MAX_CROSS_VALIDATED, seed)
         rows = np.concatenate([judged, np.arange(texts, len(x))])
         folds = fold_numbers(x[rows], labels[rows], seed, names)
         logits, start = self._cross_validate(

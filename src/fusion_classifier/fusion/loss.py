@@ -7,7 +7,7 @@ import math
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
-MOST_LOG_SCALE = 5.0  # e⁵ ≈ 148: beyond it probabilities are as good as equal, or 0 and 1
+MAX_LOG_SCALE = 5.0  # e⁵ ≈ 148: beyond it probabilities are as good as equal, or 0 and 1
 
 
 def loss_of(logits: Tensor, targets: Tensor, smoothing: float = 0.0, weights: Tensor | None = None) -> Tensor:
@@ -51,7 +51,7 @@ def fit_scale(logits: Tensor, targets: Tensor, weights: Tensor | None = None) ->
     smoothing = cautious(targets, logits.shape[1])
     found = minimize_scalar(
         lambda log_scale: float(loss_of(math.exp(log_scale) * logits, targets, smoothing, weights)),
-        bounds=(-MOST_LOG_SCALE, MOST_LOG_SCALE),
+        bounds=(-MAX_LOG_SCALE, MAX_LOG_SCALE),
         method="bounded",
         options={"xatol": 1e-3},
     )

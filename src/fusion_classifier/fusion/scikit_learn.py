@@ -26,7 +26,7 @@ from fusion_classifier.features.arrays import FeatureShape
 from fusion_classifier.fusion.head import Batch, OutOfFold, SolvedHead
 from fusion_classifier.support.extras import require
 
-LEAST_PROBABILITY = 1e-6  # of a label: forests and neighbours give 0, which has no logarithm
+MIN_PROBABILITY = 1e-6  # of a label: forests and neighbours give 0, which has no logarithm
 
 
 class SklearnHead(SolvedHead):
@@ -91,7 +91,7 @@ class SklearnHead(SolvedHead):
             p[:, classes] = given
         if p.shape[1] != self.n_classes:
             raise ValueError(f"{self._class_name} gives {p.shape[1]} probabilities for {self.n_classes} labels")
-        p = np.clip(p.astype(np.float64), LEAST_PROBABILITY, 1 - LEAST_PROBABILITY if self.multilabel else 1)
+        p = np.clip(p.astype(np.float64), MIN_PROBABILITY, 1 - MIN_PROBABILITY if self.multilabel else 1)
         logits: np.ndarray = np.log(p) - np.log1p(-p) if self.multilabel else np.log(p)
         return logits.astype(np.float32)
 

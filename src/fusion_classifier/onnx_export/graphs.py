@@ -23,7 +23,7 @@ from fusion_classifier.encoders.loading import TransformerEncoder
 from fusion_classifier.encoders.projection import INT8_STEPS
 from fusion_classifier.features.arrays import TokenStates
 from fusion_classifier.fusion.head import Head
-from fusion_classifier.training.decision import LEAST_LOG_REST, Decision
+from fusion_classifier.training.decision import MIN_LOG_REST, Decision
 
 OPSET = 18
 ONE_FILE_BYTES = 2**30  # larger weights go into a file beside the graph: protobuf's limit is 2 GiB
@@ -131,7 +131,7 @@ def probabilities(logits: Tensor, decision: Decision) -> Tensor:
     best = torch.arange(logits.shape[1]) == log_q.argmax(1, keepdim=True)  # (B, C), one true a row
     others = log_q.masked_fill(best, -torch.inf).logsumexp(1, keepdim=True)
     log_rest = torch.where(best, others, torch.log1p(-log_q.masked_fill(best, -torch.inf).exp()))
-    return log_softmax(log_q + decision.beta * log_rest.clamp(min=LEAST_LOG_REST), dim=1).exp()
+    return log_softmax(log_q + decision.beta * log_rest.clamp(min=MIN_LOG_REST), dim=1).exp()
 
 
 def export_encoder(encoder: TransformerEncoder, path: Path) -> list[str]:

@@ -36,7 +36,7 @@ PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 CHECKED_TEXTS = 64  # of the demo corpus, on which the float32 graphs must agree with PyTorch
 TIMED_TEXTS = 32
 TIMED_ROUNDS = 3
-MOST_CHANGED = 0.05  # share of answers: on some hundred texts a loss of accuracy can go unseen
+MAX_CHANGED = 0.05  # share of answers: on some hundred texts a loss of accuracy can go unseen
 ORDINARY = "ordinary"  # the model itself, beside the candidates
 
 
@@ -180,12 +180,12 @@ def _best(measured: Sequence[Measured], max_loss: float) -> Measured:
     )
     raise FecError(
         f"no form loses at most {max_loss:g} points of accuracy (`max_loss`) and changes at most "
-        f"{100 * MOST_CHANGED:g} % of the answers: {found}; nothing was written; choose from all precisions"
+        f"{100 * MAX_CHANGED:g} % of the answers: {found}; nothing was written; choose from all precisions"
     )
 
 
 def _is_close(one: Measured, max_loss: float) -> bool:
-    return one.loss <= max_loss and 1 - one.equal_labels <= MOST_CHANGED
+    return one.loss <= max_loss and 1 - one.equal_labels <= MAX_CHANGED
 
 
 def _candidate(folder: Path, place: Path, described: Mapping[str, Any], precision: Precision) -> Path:

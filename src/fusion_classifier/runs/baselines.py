@@ -11,7 +11,7 @@ from fusion_classifier.evaluation.baselines import (
     Baseline,
     logistic_regression,
     majority_class,
-    most_rows,
+    max_rows,
     sample_rows,
 )
 from fusion_classifier.evaluation.formats import BASELINE_METRICS
@@ -34,7 +34,7 @@ def fit_baselines(
     shapes = [work.store.of(identity).shape() for identity in identities]
     columns = sum(shape.layers * shape.width for shape in shapes if shape is not None)
     # Cross-validated, every row has to be judged; there are few enough of them.
-    most = len(labels) if task.cross_validated else most_rows(columns, n_classes, work.memory / SHARE_OF_MEMORY)
+    most = len(labels) if task.cross_validated else max_rows(columns, n_classes, work.memory / SHARE_OF_MEMORY)
     chosen = sample_rows(labels, most)
     if len(chosen) < len(labels):
         work.say(

@@ -22,7 +22,7 @@ GAPS = {
     "valid": "have no part in the choice of epoch and seed",
     "test": "aren't measured",
 }
-MOST_NAMED = 5  # labels in a sentence
+MAX_SHOWN = 5  # labels in a sentence
 
 
 @dataclass(frozen=True)
@@ -64,5 +64,5 @@ def say_gaps(task: LoadedTask, work: Workspace) -> None:
         counts = rows.sum(0) if task.multilabel else np.bincount(rows, minlength=len(task.labels))
         missing = [repr(label) for label, count in zip(task.labels, counts, strict=True) if not count]
         if missing:
-            shown = ", ".join(missing[:MOST_NAMED]) + (", …" if len(missing) > MOST_NAMED else "")
+            shown = ", ".join(missing[:MAX_SHOWN]) + (", …" if len(missing) > MAX_SHOWN else "")
             work.say(f"labels without a row in {split} (they {consequence}): {shown}")

@@ -41,7 +41,7 @@ from fusion_classifier.evaluation.pictures import prediction_pictures, training_
 from fusion_classifier.evaluation.predictions import PREDICTIONS_FILE, SplitPredictions, write_predictions
 from fusion_classifier.evaluation.warnings import at_chance, cut_off, not_better, wide_interval
 from fusion_classifier.fusion.ensemble import sized
-from fusion_classifier.fusion.folds import MOST_JUDGED
+from fusion_classifier.fusion.folds import MAX_CROSS_VALIDATED
 from fusion_classifier.fusion.head import count_parameters
 from fusion_classifier.runs.baselines import baseline_figures, fit_baselines
 from fusion_classifier.runs.context import Workspace
@@ -151,7 +151,7 @@ def _can_cross_validate(config: RunConfig, task: LoadedTask) -> bool:
         and config.head.cross_validated_rows > 0
         and config.task.cross_validate is False
         and not config.task.augment_column
-        and sum(map(len, task.splits.values())) <= MOST_JUDGED
+        and sum(map(len, task.splits.values())) <= MAX_CROSS_VALIDATED
     )
 
 
@@ -161,9 +161,9 @@ def _check_cross_validation(config: RunConfig, task: LoadedTask) -> None:
         return
     if not config.head.cross_validated_rows:
         raise UsageError(f"`cross_validate`: head {config.head.name} needs validation rows; use ensemble or linear")
-    if len(task.training) > MOST_JUDGED:
+    if len(task.training) > MAX_CROSS_VALIDATED:
         raise UsageError(
-            f"`cross_validate`: {len(task.training):,} rows are more than {MOST_JUDGED:,}; without it a "
+            f"`cross_validate`: {len(task.training):,} rows are more than {MAX_CROSS_VALIDATED:,}; without it a "
             "tenth is held out for validation"
         )
 

@@ -9,7 +9,7 @@ import numpy as np
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from fusion_classifier.classifier.explanation import MOST_SPANS, Occlusion, explanations, occlude
+from fusion_classifier.classifier.explanation import MAX_SPANS, Occlusion, explanations, occlude
 from fusion_classifier.serving.errors import RESPONSES, ErrorResponse, ServiceError
 from fusion_classifier.serving.schemas import Text
 from fusion_classifier.serving.service import ServiceDep
@@ -59,7 +59,7 @@ async def explain(body: ExplainRequest, request: Request, service: ServiceDep) -
     if not set(wanted) <= set(model.labels):
         raise ServiceError("NotFound", "labels: not all of them are labels of the model (see /info)")
     # As many texts as one request may have: the whole, and those without a part.
-    most = max(1, min(MOST_SPANS, service.settings.max_client_batch_size - 1))
+    most = max(1, min(MAX_SPANS, service.settings.max_client_batch_size - 1))
 
     def planned() -> Occlusion:
         model.lengths([text], truncate=truncate)  # refuses a text that is too long

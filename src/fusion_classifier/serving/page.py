@@ -29,8 +29,8 @@ from fusion_classifier.tasks.readers import read_rows, texts_of
 
 STATIC = Path(__file__).parent / "static"
 ENDINGS = (".csv", ".tsv", ".jsonl", ".parquet", ".txt")
-MOST_TEXTS = 10_000  # of a file: some minutes of work
-MOST_UNPACKED = 20  # times the limit of a body, that a compressed file may grow to
+MAX_TEXTS = 10_000  # of a file: some minutes of work
+MAX_EXPANSION = 20  # times the limit of a body, that a compressed file may grow to
 MEDIA_TYPES = {"csv": "text/csv; charset=utf-8", "jsonl": "application/x-ndjson"}
 
 FileName = Annotated[str, Query(description="Name of the file; its ending says how it is read", max_length=255)]
@@ -123,12 +123,12 @@ def _check_parquet(path: Path, limit: int) -> None:
     except (OSError, ValueError) as error:
         raise ServiceError("Validation", "The file is no readable Parquet file") from error
     unpacked = sum(about.row_group(i).total_byte_size for i in range(about.num_row_groups))
-    if unpacked > MOST_UNPACKED * limit or about.num_rows > MOST_TEXTS:
+    if unpacked > MAX_EXPANSION * limit or about.num_rows > MAX_TEXTS:
         raise _too_many()
 
 
 def _too_many() -> ServiceError:
-    message = f"The file has more than {MOST_TEXTS:,} texts; for such files there is fec predict"
+    message = f"The file has more than {MAX_TEXTS:,} texts; for such files there is fec predict"
     return ServiceError("Validation", message, 413)
 
 
@@ -143,8 +143,8 @@ def columns_of(path: Path) -> list[str]:
 
 
 def _texts(path: Path, text_column: str) -> list[str]:
-    texts = list(islice(texts_of(path, text_column), MOST_TEXTS + 1))
-    if len(texts) > MOST_TEXTS:
+    texts = list(islice(texts_of(path, text_column), MAX_TEXTS + 1))
+    if len(texts) > MAX_TEXTS:
         raise _too_many()
     if not texts:
         raise DataError(f"{path}: has no rows")

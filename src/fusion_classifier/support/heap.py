@@ -15,7 +15,7 @@ from contextlib import contextmanager
 
 # Of malloc.h.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4
-MOST = 2**31 - 1
+MAX_INT = 2**31 - 1
 DEFAULT_MMAP_MAX, ADJUSTED_MMAP_THRESHOLD = 65536, 32 * 2**20  # the latter is where glibc's own adjustment ends
 
 
@@ -27,7 +27,7 @@ def kept_memory() -> Iterator[None]:
         return
     libc = ctypes.CDLL(None)
     libc.mallopt(M_MMAP_MAX, 0)
-    libc.mallopt(M_TRIM_THRESHOLD, MOST)
+    libc.mallopt(M_TRIM_THRESHOLD, MAX_INT)
     try:
         yield
     finally:

@@ -8,9 +8,9 @@ from fusion_classifier.tasks.labels import is_number
 from fusion_classifier.tasks.loaded import LoadedTask
 from fusion_classifier.tasks.quality import label_indices
 
-LEAST_LABELS = 5  # with fewer, rare labels say little
-LEAST_QUANTITIES = 10  # different numbers with decimals
-LEAST_NUMBERS = 20  # consecutive ones that are doubtful where rows are few for each
+MIN_LABELS = 5  # with fewer, rare labels say little
+MIN_QUANTITIES = 10  # different numbers with decimals
+MIN_NUMBERS = 20  # consecutive ones that are doubtful where rows are few for each
 FEW_ROWS = 5  # for each number
 DATES = (
     "%d.%m.%Y",
@@ -37,7 +37,7 @@ def label_doubts(task: LoadedTask) -> list[str]:
     counts = Counter(i for part in parts for label in part.labels for i in label_indices(label))
     names = [task.labels[i] for i in counts]
     doubts = _notation(names, several=any(len(label_indices(label)) > 1 for part in parts for label in part.labels))
-    if len(counts) < LEAST_LABELS:
+    if len(counts) < MIN_LABELS:
         return doubts
     doubt = _doubt(names, counts.total(), sum(count == 1 for count in counts.values()))
     return doubts + ([f"{doubt}, such as {names[0]!r}; {WAY_OUT}"] if doubt else [])
@@ -85,9 +85,9 @@ def _doubt(names: list[str], rows: int, single: int) -> str | None:
         return f"The labels look like ids: {count} different ones on {rows:,} rows"
     if single > len(names) / 2:
         return f"The labels look like ids or free text: {single:,} of {count} have one row"
-    if len(names) >= LEAST_QUANTITIES and _are_quantities(names):
+    if len(names) >= MIN_QUANTITIES and _are_quantities(names):
         return f"The labels look like a quantity: all {count} are numbers, some with decimals"
-    if len(names) >= LEAST_NUMBERS and rows < FEW_ROWS * len(names) and _are_consecutive(names):
+    if len(names) >= MIN_NUMBERS and rows < FEW_ROWS * len(names) and _are_consecutive(names):
         return f"The labels look like ids: {count} consecutive numbers with {rows / len(names):.1f} rows each"
     return None
 

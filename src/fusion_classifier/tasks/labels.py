@@ -12,10 +12,10 @@ from fusion_classifier.tasks.readers import checked_text, column, encodable, is_
 from fusion_classifier.tasks.row import Row
 from fusion_classifier.tasks.text_file import utf8_lines
 
-MOST_ROWS = 20  # rows in a message
-MOST_SHOWN = 80  # characters of a cell in a message
+MAX_ROWS = 20  # rows in a message
+MAX_CHARACTERS = 80  # characters of a cell in a message
 MISSING = ("nan", "<na>", "nat")  # as pandas writes a missing value
-MOST_DIGITS = 18  # of a label that is a number; more digits are a name
+MAX_DIGITS = 18  # of a label that is a number; more digits are a name
 INDICATORS = {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False}
 
 
@@ -85,7 +85,7 @@ def all_labelled(rows: Iterable[Row], config: TaskConfig) -> Reading:
 
 def _all_problems(problems: Sequence[RowError]) -> DataError:
     """An error with the first rows that can't be used, and how many there are."""
-    first = problems[:MOST_ROWS]
+    first = problems[:MAX_ROWS]
     ways_out = list(dict.fromkeys(one.way_out for one in first))
     if any(one.missing for one in problems):
         ways_out.append("or leave out rows without a text or label by `skip_empty`")
@@ -96,19 +96,19 @@ def _all_problems(problems: Sequence[RowError]) -> DataError:
     for one in first:
         by_problem.setdefault(_short(one.problem), []).append(one.place)
     listed = "; ".join(f"{problem} ({shown_places(places)})" for problem, places in by_problem.items())
-    more = f"; and {len(problems) - MOST_ROWS:,} more" if len(problems) > MOST_ROWS else ""
+    more = f"; and {len(problems) - MAX_ROWS:,} more" if len(problems) > MAX_ROWS else ""
     return DataError(f"{first[0].place.file}: {len(problems):,} rows can't be used: {listed}{more}; {way_out}")
 
 
 def _short(text: str) -> str:
-    return text if len(text) <= MOST_SHOWN else f"{text[: MOST_SHOWN - 1]}…"
+    return text if len(text) <= MAX_CHARACTERS else f"{text[: MAX_CHARACTERS - 1]}…"
 
 
 def shown_places(places: Sequence[Place]) -> str:
     """Places within one file in few words: "lines 3, 9"; of more than 20 the first."""
     unit = "row" if places[0].line is None else "line"
-    numbers = [place.row if place.line is None else place.line for place in places[:MOST_ROWS]]
-    more = ", …" if len(places) > MOST_ROWS else ""
+    numbers = [place.row if place.line is None else place.line for place in places[:MAX_ROWS]]
+    more = ", …" if len(places) > MAX_ROWS else ""
     return f"{unit}{'s'[: len(places) > 1]} {', '.join(map(str, numbers))}{more}"
 
 
@@ -121,7 +121,7 @@ def labelled(row: Row, config: TaskConfig) -> Labelled:
     else:
         label = _checked_label(column(row, config.label_column, "label_column"), row.place)
         if label[0] in "[{(" and is_list(label):
-            raise RowError(row.place, f"the label is the list {label[:MOST_SHOWN]!r}", "set `multilabel`")
+            raise RowError(row.place, f"the label is the list {label[:MAX_CHARACTERS]!r}", "set `multilabel`")
     paraphrase = None
     if config.augment_column is not None:
         value = column(row, config.augment_column, "augment_column")
@@ -153,7 +153,7 @@ def _written(cell: str, separator: str, place: Place) -> list[object] | None:
     except ValueError:
         raise RowError(
             place,
-            f"the labels are {cell[:MOST_SHOWN]!r}, with the brackets of a list, but no list",
+            f"the labels are {cell[:MAX_CHARACTERS]!r}, with the brackets of a list, but no list",
             'write ["a", "b"], or names with `label_separator` between and no brackets',
         ) from None
     return found if found is not None else list(cell.split(separator)) if cell.strip() else None
@@ -200,7 +200,7 @@ def label_order(rows: Iterable[Labelled]) -> tuple[str, ...]:
 def is_number(label: str) -> bool:
     """Whether a label is a number."""
     digits = label.removeprefix("-")
-    return digits.isdecimal() and len(digits) <= MOST_DIGITS
+    return digits.isdecimal() and len(digits) <= MAX_DIGITS
 
 
 def read_label_order(path: Path) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ TEST_FRACTION = 0.1
 MIN_ROWS = 10
 FEW_ROWS = 1000  # rows of a single file up to which a cross-validation is better than held-out splits
 RARE_ROWS = 3  # a label with so few can hardly be learnt and measured
-MOST_NAMED = 5  # labels in a note
+MAX_SHOWN = 5  # labels in a note
 
 
 def split_rows(whole: Split, seed: int, source: str = "the data") -> dict[str, Split]:
@@ -44,8 +44,8 @@ def rare_labels_note(splits: Mapping[str, Split], labels: Sequence[str]) -> str 
     if not rare:
         return None
     places = [", ".join(f"{counts[name][i]} in {name}" for name in counts if counts[name][i]) for i in rare]
-    shown = "; ".join(f"{labels[i]!r} {place}" for i, place in zip(rare[:MOST_NAMED], places, strict=False))
-    more = f"; and {len(rare) - MOST_NAMED:,} more labels" if len(rare) > MOST_NAMED else ""
+    shown = "; ".join(f"{labels[i]!r} {place}" for i, place in zip(rare[:MAX_SHOWN], places, strict=False))
+    more = f"; and {len(rare) - MAX_SHOWN:,} more labels" if len(rare) > MAX_SHOWN else ""
     return f"labels with {RARE_ROWS} rows or fewer, too few to be learnt well and measured: {shown}{more}"
 
 

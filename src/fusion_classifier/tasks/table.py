@@ -30,7 +30,7 @@ SPLIT_STEMS = {"train": ("train",), "valid": ("valid", "validation", "val", "dev
 SPLIT_ENDINGS = (*ENDINGS, *(text + packed for text in TEXT_ENDINGS for packed in COMPRESSED))
 LABEL_ORDER_FILE = "label2idx.txt"
 LABEL_TREE_FILE = "label_tree.tsv"
-MOST_NAMED = 8  # labels in a message
+MAX_SHOWN = 8  # labels in a message
 
 
 def load_table(
@@ -108,8 +108,8 @@ def _left_out_notes(left_out: Sequence[LeftOut]) -> list[str]:
     notes = []
     for file, rows in by_file.items():
         problems = Counter(one.problem for one in rows).most_common()
-        counts = ", ".join(f"{problem} ({count:,})" for problem, count in problems[:MOST_NAMED])
-        more = ", …" if len(problems) > MOST_NAMED else ""
+        counts = ", ".join(f"{problem} ({count:,})" for problem, count in problems[:MAX_SHOWN])
+        more = ", …" if len(problems) > MAX_SHOWN else ""
         notes.append(
             f"{file}: {len(rows):,} rows were left out ({shown_places([one.place for one in rows])}): {counts}{more}"
         )
@@ -208,9 +208,9 @@ def known_rows(
             left_out.append(LeftOut(row.place, f"unknown label {strange!r}"))
     if not unknown or skip:
         return used, left_out
-    shown = ", ".join(labels[:MOST_NAMED]) + (", …" if len(labels) > MOST_NAMED else "")
-    counts = ", ".join(f"{label!r} ({count:,})" for label, count in unknown.most_common(MOST_NAMED))
-    counts += ", …" if len(unknown) > MOST_NAMED else ""
+    shown = ", ".join(labels[:MAX_SHOWN]) + (", …" if len(labels) > MAX_SHOWN else "")
+    counts = ", ".join(f"{label!r} ({count:,})" for label, count in unknown.most_common(MAX_SHOWN))
+    counts += ", …" if len(unknown) > MAX_SHOWN else ""
     every = f"; in all {len(left_out):,} rows have one: {counts}" if len(left_out) > 1 else ""
     way_out = "correct them, or leave out such rows (`unknown_labels` skip)"
     if not numbered and all(map(is_number, unknown)) and not any(map(is_number, labels)):

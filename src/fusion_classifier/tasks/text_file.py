@@ -14,7 +14,7 @@ from fusion_classifier.tasks.loaded import Place
 from fusion_classifier.tasks.row import Row, check_unique
 
 COMPRESSED = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
-LONGEST_FIELD = 2**31 - 1  # characters; the csv module's own limit is 131,072
+MAX_FIELD_LENGTH = 2**31 - 1  # characters; the csv module's own limit is 131,072
 # First bytes of files that are no text: what they are, and the way out.
 OTHER_FILES = {
     b"\x1f\x8b": ("compressed by gzip", "end its name in .gz"),
@@ -110,7 +110,7 @@ def _csv_lines(path: Path, delimiter: str, encoding: str | None) -> Iterator[tup
 
 def _next_row(reader: Iterator[list[str]]) -> list[str] | None:
     with _csv_limit:  # the module's limit is that of the whole process: leave it as it was
-        before = csv.field_size_limit(LONGEST_FIELD)
+        before = csv.field_size_limit(MAX_FIELD_LENGTH)
         try:
             return next(reader, None)
         finally:

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from fusion_classifier.fusion.folds import fold_numbers
-from fusion_classifier.fusion.loss import MOST_LOG_SCALE, fit_scale, loss_of
+from fusion_classifier.fusion.loss import MAX_LOG_SCALE, fit_scale, loss_of
 from fusion_classifier.training.decision import Decision, log_calibrated
 from fusion_classifier.training.offsets import fit_offsets
 
-LEAST_WEIGHT = 1e-6  # of all parts together: below, none of them knows anything
+MIN_WEIGHT = 1e-6  # of all parts together: below, none of them knows anything
 PRIOR_TEXTS = 10.0  # of the prior of an ensemble's weights; chosen on validation (docs/decisions.md)
 BETA_LIMITS = (-5.0, 0.95)
 
@@ -41,7 +41,7 @@ def fit_mixture(parts: Tensor, targets: np.ndarray, start: Tensor, weights: np.n
 
     found = minimize(loss, start.double().numpy(), jac=True, method="L-BFGS-B", bounds=[(0, None)] * len(start))
     mixture = torch.from_numpy(found.x)
-    if not torch.isfinite(mixture).all() or mixture.sum() < LEAST_WEIGHT:
+    if not torch.isfinite(mixture).all() or mixture.sum() < MIN_WEIGHT:
         return start
     return (mixture * (start.sum() / mixture.sum())).float()
 
@@ -68,7 +68,7 @@ def fit_weights(parts: Tensor, targets: np.ndarray, prior: Tensor, weights: np.n
 
     found = minimize(loss, prior.double().numpy(), jac=True, method="L-BFGS-B", bounds=[(0, None)] * len(prior))
     mixture = torch.from_numpy(found.x).float()
-    return mixture if torch.isfinite(mixture).all() and mixture.sum() > LEAST_WEIGHT else prior.float()
+    return mixture if torch.isfinite(mixture).all() and mixture.sum() > MIN_WEIGHT else prior.float()
 
 
 def as_tensor(weights: np.ndarray | None) -> Tensor | None:
@@ -151,7 +151,7 @@ def _fit_calibration(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray
         true = log_p[rows, labels]
         return -float(np.average((1 - doubt) * true + doubt / others * (log_p.sum(1) - true), weights=weights))
 
-    limits = [(-MOST_LOG_SCALE, MOST_LOG_SCALE), BETA_LIMITS]
+    limits = [(-MAX_LOG_SCALE, MAX_LOG_SCALE), BETA_LIMITS]
     # A simplex of some size: from 0 alone the search would begin with steps of 1/4000 and may stop there.
     start = np.array([[0.0, 0.0], [0.5, 0.0], [0.0, 0.5]])
     found = minimize(loss, start[0], method="Nelder-Mead", bounds=limits, options={"initial_simplex": start})

@@ -12,7 +12,7 @@ from fusion_classifier.features.stored import StoredFeatures
 from fusion_classifier.fusion.head import Batch
 
 BLOCK_BATCHES = 32  # batches among which texts are sorted by length
-MOST_NEIGHBOURS = 32  # neighbours in the store that stay together, so that a disk reads more than one text at a time
+MAX_NEIGHBOURS = 32  # neighbours in the store that stay together, so that a disk reads more than one text at a time
 BLOCK_CHUNKS = 16  # least number of places in the store from which a block is drawn
 BLOCKS_IN_MEMORY = 4  # the current one, the next one, and the buffers of reading it
 
@@ -124,7 +124,7 @@ def _plan(
     rows = np.argsort(in_store, kind="stable")
     most = max(int(stored[0].memory / BLOCKS_IN_MEMORY / sum(values.text_bytes for values in stored)), 1)
     if order is not None:
-        size = min(max(most // BLOCK_CHUNKS, 1), MOST_NEIGHBOURS)
+        size = min(max(most // BLOCK_CHUNKS, 1), MAX_NEIGHBOURS)
         chunks = [rows[start : start + size] for start in range(0, count, size)]
         rows = np.concatenate([chunks[i] for i in order.permutation(len(chunks))]) if chunks else rows
     if most >= batch_size:

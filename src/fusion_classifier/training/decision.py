@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 Logits = Union["Tensor", np.ndarray]  # a tensor on the CPU, or an array
 
-LEAST_PROBABILITY = 1e-13  # e⁻³⁰, as in offsets.py: 0 has no logarithm
-LEAST_LOG_REST = -30.0  # the other labels' share below which probabilities are 1 to all digits
+MIN_PROBABILITY = 1e-13  # e⁻³⁰, as in offsets.py: 0 has no logarithm
+MIN_LOG_REST = -30.0  # the other labels' share below which probabilities are 1 to all digits
 
 
 class Member(FrozenModel):
@@ -95,7 +95,7 @@ class Decision(FrozenModel):
         """What the labels of a text are ranked by, the largest first, from probabilities (…, C)."""
         if self.offsets is None:
             return probabilities
-        return np.asarray(np.log(np.maximum(probabilities, LEAST_PROBABILITY), dtype=np.float64) + self.offsets)
+        return np.asarray(np.log(np.maximum(probabilities, MIN_PROBABILITY), dtype=np.float64) + self.offsets)
 
 
 def log_calibrated(logits: np.ndarray, temperature: float, beta: float) -> np.ndarray:
@@ -108,7 +108,7 @@ def log_calibrated(logits: np.ndarray, temperature: float, beta: float) -> np.nd
 
 def log_rest(log_q: np.ndarray) -> np.ndarray:
     """log(1 − q) from log q; at least −30, since that of a q that rounds to 1 would be minus infinity."""
-    return np.asarray(np.log(-np.expm1(np.minimum(log_q, -np.exp(LEAST_LOG_REST)))))
+    return np.asarray(np.log(-np.expm1(np.minimum(log_q, -np.exp(MIN_LOG_REST)))))
 
 
 def _log_softmax(x: np.ndarray) -> np.ndarray:

@@ -23,14 +23,14 @@ STEPS = (-1.0, -0.5, -0.25, 0.25, 0.5, 1.0)
 ROUNDS = 3
 FOLDS = 5
 RESAMPLES = 200
-LEAST_LOG = -30.0
+MIN_LOG = -30.0
 
 Fit = Callable[[np.ndarray, np.ndarray, np.ndarray | None], np.ndarray]
 
 
 def fit_offsets(log_p: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> tuple[float, ...] | None:
     """Offsets (C,) to add to log-probabilities (N, C) for the best macro F1 on labels (N,); None: none is better."""
-    log_p = np.maximum(log_p, LEAST_LOG)
+    log_p = np.maximum(log_p, MIN_LOG)
     order = np.random.default_rng(0).permutation(len(labels))
     by_label = order[np.argsort(labels[order], kind="stable")]
     fold = np.empty(len(labels), dtype=np.int64)

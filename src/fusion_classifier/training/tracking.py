@@ -33,7 +33,7 @@ TENSORBOARD_FOLDER = "tensorboard"
 FILES = ("metrics.json", "training_curves.png", "confusion_matrix.png", "risk_coverage.png", "f1_by_label.png")
 # By itself MLflow tries a server that is gone seven times, for minutes.
 MLFLOW_PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
-LONGEST_PARAMETER = 500  # characters, MLflow's limit
+MAX_PARAMETER_LENGTH = 500  # characters, MLflow's limit
 
 
 class Tool(Protocol):
@@ -205,7 +205,7 @@ class MlFlow:
             seed = str(parameters["seed"])
             tags = {"fec.run": group, "fec.seed": seed}
             key = str(self.client.create_run(self.experiment, tags=tags, run_name=f"{group}-seed-{seed}").info.run_id)
-            values = [Param(name, str(value)[:LONGEST_PARAMETER]) for name, value in parameters.items()]
+            values = [Param(name, str(value)[:MAX_PARAMETER_LENGTH]) for name, value in parameters.items()]
             self.client.log_batch(key, params=values)
         self.run = key
         return key

@@ -1,6 +1,6 @@
 """Fits the score for texts that belong to no class (known.py) after training, on known texts alone.
 
-What is kept of the training texts is small: at most MOST_TEXTS of them, each on WIDTH directions, in 8 bits. Only
+What is kept of the training texts is small: at most MAX_TEXTS of them, each on WIDTH directions, in 8 bits. Only
 these are compared, so memory and time do not grow with the data.
 """
 
@@ -16,7 +16,7 @@ from fusion_classifier.training.decision import Decision
 from fusion_classifier.training.known import BLOCK, TINY, KnownTexts, nearest, projected, unit
 from fusion_classifier.training.loop import predict_logits, predict_transform
 
-MOST_TEXTS = 8192
+MAX_TEXTS = 8192
 WIDTH = 256
 BASIS_TEXTS = 4096  # on which the directions are computed
 HELD_TEXTS = 4096  # held-out texts that are looked at
@@ -47,7 +47,7 @@ def fit_known(
     if decision.multilabel:
         return None
     order = np.random.default_rng(seed)
-    chosen = _by_class(train_data.labels, MOST_TEXTS, order)
+    chosen = _by_class(train_data.labels, MAX_TEXTS, order)
     basis = _directions(_unit_vectors(head, train_data, chosen[:BASIS_TEXTS], device), seed)
     directions = basis.astype(np.float32)
     on_basis = np.concatenate(

@@ -10,8 +10,8 @@ from typing import Any
 from fusion_classifier.encoders.weights import Weights
 from fusion_classifier.errors import WeightsError
 
-MOST_LAYERS = 1000
-MOST_PARAMETERS_PER_BYTE = 8  # of one bit each
+MAX_LAYERS = 1000
+MAX_PARAMETERS_PER_BYTE = 8  # of one bit each
 
 
 def check_claims(weights: Weights, model_config: Any) -> None:
@@ -30,12 +30,12 @@ def check_claims(weights: Weights, model_config: Any) -> None:
     if not hasattr(model_config, "num_hidden_layers") or not hasattr(model_config, "hidden_size"):
         raise WeightsError(f"{place}: a {kind} model has no plain stack of text layers")
     layers = model_config.num_hidden_layers
-    if not 0 < layers <= MOST_LAYERS:
-        raise WeightsError(f"{place}: its configuration claims {layers} layers; up to {MOST_LAYERS} are supported")
+    if not 0 < layers <= MAX_LAYERS:
+        raise WeightsError(f"{place}: its configuration claims {layers} layers; up to {MAX_LAYERS} are supported")
     with torch.device("meta"):  # shapes only
         claimed = sum(parameter.numel() for parameter in AutoModel.from_config(model_config).parameters())
     held = sum(path.stat().st_size for path in weights.files())
-    if claimed > MOST_PARAMETERS_PER_BYTE * held:
+    if claimed > MAX_PARAMETERS_PER_BYTE * held:
         raise WeightsError(
             f"{place}: its configuration claims {claimed:,} parameters, but the files have {held:,} bytes; "
             "they do not belong together"

@@ -16,8 +16,8 @@ MAGIC = b"GGUF"
 VERSIONS = (2, 3)  # those that the gguf package reads
 STRING, ARRAY = 8, 9
 BYTES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}  # of a value of each other type
-MOST_NESTED = 4  # arrays within arrays
-MOST_DIMENSIONS = 4
+MAX_NESTING = 4  # arrays within arrays
+MAX_DIMENSIONS = 4
 
 
 def check_header(path: Path) -> None:
@@ -60,7 +60,7 @@ def _fault(file: BinaryIO, size: int) -> str | None:
         for _ in range(tensors):
             skip(number("Q"))
             dimensions = number("I")
-            if dimensions > MOST_DIMENSIONS:
+            if dimensions > MAX_DIMENSIONS:
                 return f"a tensor of {dimensions} dimensions"
             skip(8 * dimensions + 4 + 8)  # lengths, type, offset
     except struct.error:
@@ -73,7 +73,7 @@ def _fault(file: BinaryIO, size: int) -> str | None:
 def _skip_value(kind: int, number: Callable[[str], int], skip: Callable[[int], None], depth: int = 0) -> None:
     if kind == STRING:
         skip(number("Q"))
-    elif kind == ARRAY and depth < MOST_NESTED:
+    elif kind == ARRAY and depth < MAX_NESTING:
         of, count = number("I"), number("Q")
         if of in BYTES:
             skip(BYTES[of] * count)

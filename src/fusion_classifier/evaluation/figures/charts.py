@@ -11,7 +11,7 @@ from fusion_classifier.evaluation.metrics import expected_calibration_error, hit
 from fusion_classifier.evaluation.predictions import SplitPredictions
 from fusion_classifier.evaluation.selective import risk_coverage
 
-FEWEST_ANSWERED = 20  # the accuracy of fewer texts is left out of a curve
+MIN_ANSWERED = 20  # the accuracy of fewer texts is left out of a curve
 
 
 def training_charts(records: Mapping[int, Mapping[str, Any]]) -> list[Chart]:
@@ -52,7 +52,7 @@ def risk_chart(part: SplitPredictions) -> Chart:
     curves = [risk_coverage(part.labels, probabilities) for probabilities in part.by_seed.values()]
     lines = []
     for i, (seed, curve) in enumerate(zip(part.by_seed, curves, strict=True)):
-        shown = curve.coverage >= min(1.0, FEWEST_ANSWERED / len(part.labels))
+        shown = curve.coverage >= min(1.0, MIN_ANSWERED / len(part.labels))
         lines.append(Line(f"seed {seed}", 100 * curve.coverage[shown], 100 * (1 - curve.risk[shown]), i % COLOURS))
     lowest = min(float(line.y.min()) for line in lines)
     area = np.mean([curve.area for curve in curves])

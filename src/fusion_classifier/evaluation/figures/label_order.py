@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-MOST_CLUSTERS = 6
+MAX_CLUSTERS = 6
 OPTIMAL_UP_TO = 200  # labels; the time for the best order of the leaves grows with their cube
 
 
@@ -84,6 +84,6 @@ def by_similarity(similarity: np.ndarray) -> LabelOrder:
     np.fill_diagonal(distance, 0)
     tree = linkage(squareform(distance, checks=False), "average", optimal_ordering=count <= OPTIMAL_UP_TO)
     order = leaves_list(tree).tolist()
-    clusters = fcluster(tree, min(MOST_CLUSTERS, count), "maxclust").tolist()
+    clusters = fcluster(tree, min(MAX_CLUSTERS, count), "maxclust").tolist()
     number = {cluster: i for i, cluster in enumerate(dict.fromkeys(clusters[label] for label in order))}
     return LabelOrder(tuple(order), tuple(number[cluster] for cluster in clusters), ("",) * count)

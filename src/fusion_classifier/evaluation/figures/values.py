@@ -8,7 +8,7 @@ import numpy as np
 
 COLOURS = 8  # number of line colours
 LABELLED_SHARE = 0.095  # cells of a matrix from this share on have a number
-MOST_TICKS = 6
+MAX_TICKS = 6
 ROUND_STEPS = (1, 2, 2.5, 5, 10)
 
 
@@ -25,12 +25,12 @@ class Axis:
     def ticks(self) -> list[tuple[float, str]]:
         """Return values and texts of at most six ticks at round numbers."""
         span = self.high - self.low or 1.0
-        power = 10 ** math.floor(math.log10(span / MOST_TICKS))
+        power = 10 ** math.floor(math.log10(span / MAX_TICKS))
         ticks: range = range(0)
         step = 1.0
         for step in [round(s * power, 12) for s in ROUND_STEPS]:
             ticks = range(math.ceil(self.low / step - 1e-9), math.floor((self.low + span) / step + 1e-9) + 1)
-            if len(ticks) <= MOST_TICKS and not (self.whole and step % 1):
+            if len(ticks) <= MAX_TICKS and not (self.whole and step % 1):
                 break
         digits = next(d for d in range(13) if round(step, d) == step)
         return [(i * step, f"{i * step:.{digits}f}") for i in ticks]

@@ -8,8 +8,8 @@ from fusion_classifier.evaluation.figures.values import COLOURS
 from fusion_classifier.evaluation.report.record import RunRecord
 
 WIDTH, EDGE = 760, 18  # pixels
-MOST_TEXTS = 1500  # more points hide each other, and t-SNE takes long
-MOST_NAMES = 60
+MAX_TEXTS = 1500  # more points hide each other, and t-SNE takes long
+MAX_NAMES = 60
 HOVER_LENGTH = 110  # characters of a text
 PCA_DIMENSIONS = 50  # that t-SNE starts from
 
@@ -17,8 +17,8 @@ PCA_DIMENSIONS = 50  # that t-SNE starts from
 def text_map(run: RunRecord) -> dict[str, Any] | None:
     """Return the texts in the plane by the logits of one seed; None with too few texts, or if all are alike."""
     rows = np.arange(len(run.part.labels))
-    if len(rows) > MOST_TEXTS:
-        rows = np.sort(np.random.default_rng(0).choice(len(rows), MOST_TEXTS, replace=False))
+    if len(rows) > MAX_TEXTS:
+        rows = np.sort(np.random.default_rng(0).choice(len(rows), MAX_TEXTS, replace=False))
     seed = run.model_seed if run.model_seed in run.part.by_seed else next(iter(run.part.by_seed))
     p = np.clip(run.part.by_seed[seed][rows].astype(np.float64), 1e-7, 1 - 1e-7)
     placed = plane(np.log(p / (1 - p)) if run.multilabel else np.log(p)) if len(rows) >= 5 else None
@@ -97,7 +97,7 @@ def _place_names(run: RunRecord, main: np.ndarray, xy: np.ndarray, height: int) 
     counts = np.bincount(main[main >= 0], minlength=len(run.names))
     placed: list[tuple[float, float, float]] = []
     names = []
-    for label in np.argsort(-counts, kind="stable")[:MOST_NAMES]:
+    for label in np.argsort(-counts, kind="stable")[:MAX_NAMES]:
         if counts[label] < 2:
             break
         name = run.names[label] if len(run.names[label]) <= 24 else run.names[label][:23] + "…"
