@@ -64,9 +64,9 @@ from fusion_classifier.evaluation.predictions import SplitPredictions, write_pre
 from fusion_classifier.features.extract import ExtractionReport, extract_features
 from fusion_classifier.features.hashing import hash_texts, hexadecimal
 from fusion_classifier.features.store import FeatureStore
-from fusion_classifier.runs.context import Workspace
+from fusion_classifier.runs.context import RunContext
 from fusion_classifier.runs.features import extract_task
-from fusion_classifier.support.files import atomic_file, atomic_folder, write_atomic
+from fusion_classifier.support.files import atomic_file, atomic_folder, atomic_write
 from fusion_classifier.support.progress import QUIET
 from fusion_classifier.tasks.loaded import LoadedTask, Split
 from fusion_classifier.tasks.registry import load_task
@@ -224,7 +224,7 @@ def load(setup: Setup) -> Loaded:
 def run_one(system: System, seed: int, setup: Setup) -> None:
     """Extract, fit, predict, write the result folder."""
     loaded = load(setup)
-    work = Workspace(FeatureStore(setup.store), resolve_device("auto"), QUIET)
+    work = RunContext(FeatureStore(setup.store), resolve_device("auto"), QUIET)
     encoders = parse_encoders(list(system.encoders), features=system.features or "pooled") if system.encoders else ()
     folder = setup.task_folder() / system.name
     extraction = extract(loaded.task, encoders, setup, work) if system.features else NO_EXTRACTION
@@ -346,7 +346,7 @@ class Extraction:
 NO_EXTRACTION = Extraction(0.0, "reads texts itself")
 
 
-def extract(task: LoadedTask, encoders: Sequence[EncoderConfig], setup: Setup, work: Workspace) -> Extraction:
+def extract(task: LoadedTask, encoders: Sequence[EncoderConfig], setup: Setup, work: RunContext) -> Extraction:
     """Make sure that all features are there; what those of the training and validation texts cost.
 
     Measured if this call encoded all of them. Else from a recorded rate: that of an earlier complete extraction, or
@@ -380,7 +380,7 @@ def keep_rate(path: Path, report: ExtractionReport, how: str, load_seconds: floa
     """Record how fast an encoder is; its loading is in the rate unless given."""
     rate = report.encoded / max(report.seconds - load_seconds, 1e-9)
     kept = {"encoder": report.encoder, "texts_per_second": rate, "load_seconds": load_seconds, "how": how}
-    write_atomic(path, json.dumps(kept, indent=1) + "\n")
+    atomic_write(path, json.dumps(kept, indent=1) + "\n")
 
 
 def record_rate(spec: str, features: FeatureKind, setup: Setup) -> None:

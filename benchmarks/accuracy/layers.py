@@ -28,9 +28,9 @@ from fusion_classifier.evaluation.metrics import score
 from fusion_classifier.features.arrays import PooledFeatures
 from fusion_classifier.features.store import FeatureStore
 from fusion_classifier.fusion.registry import parse_head
-from fusion_classifier.runs.context import Workspace
+from fusion_classifier.runs.context import RunContext
 from fusion_classifier.runs.features import extract_task, features_of
-from fusion_classifier.support.files import write_atomic
+from fusion_classifier.support.files import atomic_write
 from fusion_classifier.support.progress import QUIET
 from fusion_classifier.tasks.loaded import LoadedTask
 from fusion_classifier.tasks.registry import load_task
@@ -58,7 +58,7 @@ def accuracy(train_rows: LabelledFeatures, valid_rows: LabelledFeatures, labels:
     return float(score(valid_rows.labels, trained.decision.probabilities(logits))["accuracy"])
 
 
-def measure(task: LoadedTask, encoder: EncoderConfig, seeds: int, work: Workspace) -> list[dict[str, Any]]:
+def measure(task: LoadedTask, encoder: EncoderConfig, seeds: int, work: RunContext) -> list[dict[str, Any]]:
     """The accuracy of every layer under every pooling of one encoder."""
     assert encoder.layers is not None
     extract_task(task, ["train", "valid"], [encoder], work)
@@ -139,12 +139,12 @@ def main() -> None:
     parser.add_argument("--plot", type=Path)
     parser.add_argument("--json", type=Path, help="file for every figure")
     given = parser.parse_args()
-    work = Workspace(FeatureStore(given.store), resolve_device("auto"), QUIET)
+    work = RunContext(FeatureStore(given.store), resolve_device("auto"), QUIET)
     task = load_task(TaskConfig(name=given.task, data=given.data, limit=given.limit))
     encoders = [all_layers(encoder, work.device) for encoder in parse_encoders(given.encoder)]
     found = [row for encoder in encoders for row in measure(task, encoder, given.seeds, work)]
     if given.json:
-        write_atomic(given.json, json.dumps(found, indent=1) + "\n")
+        atomic_write(given.json, json.dumps(found, indent=1) + "\n")
     if given.plot:
         plot(found, f"{task.name}, validation: head {HEAD} on one layer", given.plot)
     print(f"{task.name}, validation, head {HEAD}, {given.seeds} seeds\n\n{table(found)}")

@@ -17,7 +17,7 @@ from fusion_classifier.fusion.registry import parse_head
 from fusion_classifier.runs.pipeline import train_task
 from fusion_classifier.training.data import LabelledFeatures
 from fusion_classifier.training.defaults import recipe
-from fusion_classifier.training.loop import Trained, predict_logits
+from fusion_classifier.training.loop import TrainingResult, predict_logits
 from fusion_classifier.training.train import train
 
 
@@ -59,10 +59,10 @@ def llmembed_zscored(problem: Problem) -> Fitted:
     def training_of(setting: Mapping[str, Any]) -> TrainingConfig:
         return recipe("default", "llmembed", **setting)
 
-    def probabilities(trained: Trained, features: Mapping[str, Features], count: int) -> np.ndarray:
+    def probabilities(trained: TrainingResult, features: Mapping[str, Features], count: int) -> np.ndarray:
         return trained.decision.probabilities(predict_logits(trained.head, features, count, problem.work.device))
 
-    def fit(setting: Mapping[str, Any]) -> tuple[Trained, np.ndarray]:
+    def fit(setting: Mapping[str, Any]) -> tuple[TrainingResult, np.ndarray]:
         trained = train(
             parse_head("llmembed"),
             training_of(setting),
@@ -89,12 +89,12 @@ def _identities(problem: Problem) -> list[EncoderIdentity]:
     return [identify(encoder, problem.work.device) for encoder in problem.encoders]
 
 
-def _predict(problem: Problem, trained: Trained, texts: Sequence[str]) -> np.ndarray:
+def _predict(problem: Problem, trained: TrainingResult, texts: Sequence[str]) -> np.ndarray:
     features = read_features(texts, _identities(problem), problem.work.store)
     return trained.decision.probabilities(predict_logits(trained.head, features, len(texts), problem.work.device))
 
 
-def _outcome(trained: Trained) -> dict[str, Any]:
+def _outcome(trained: TrainingResult) -> dict[str, Any]:
     return {
         "parameters": count_parameters(trained.head),
         "best_epoch": trained.best_epoch,

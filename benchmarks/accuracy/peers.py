@@ -25,7 +25,7 @@ from fusion_classifier.config import EncoderConfig
 from fusion_classifier.encoders.identity import identify
 from fusion_classifier.features.arrays import PooledFeatures
 from fusion_classifier.features.extract import read_features
-from fusion_classifier.runs.context import Workspace
+from fusion_classifier.runs.context import RunContext
 from fusion_classifier.tasks.loaded import LoadedTask, targets
 
 Predict = Callable[[Sequence[str]], np.ndarray]
@@ -45,7 +45,7 @@ class Problem:
     quick: bool
     settled: Mapping[str, Any] | None
     encoders: tuple[EncoderConfig, ...]
-    work: Workspace
+    work: RunContext
     folder: Path
 
     @property

@@ -28,7 +28,7 @@ from fusion_classifier.evaluation.metrics import score
 from fusion_classifier.features.arrays import TokenFeatures
 from fusion_classifier.features.store import FeatureStore
 from fusion_classifier.fusion.registry import parse_head
-from fusion_classifier.runs.context import Workspace
+from fusion_classifier.runs.context import RunContext
 from fusion_classifier.runs.features import extract_task, features_of
 from fusion_classifier.support.progress import QUIET
 from fusion_classifier.tasks.registry import load_task
@@ -83,7 +83,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
-    work = Workspace(FeatureStore(given.store), resolve_device("auto"), QUIET)
+    work = RunContext(FeatureStore(given.store), resolve_device("auto"), QUIET)
     task = load_task(TaskConfig(name=given.task, data=given.data, limit=given.limit))
     encoders = parse_encoders([given.encoder], features="tokens")
     identities = [identify(encoder, work.device) for encoder in encoders]

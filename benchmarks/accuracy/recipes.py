@@ -19,7 +19,7 @@ from fusion_classifier.encoders.identity import identify
 from fusion_classifier.encoders.spec import parse_encoders
 from fusion_classifier.features.store import FeatureStore
 from fusion_classifier.fusion.registry import parse_head
-from fusion_classifier.runs.context import Workspace
+from fusion_classifier.runs.context import RunContext
 from fusion_classifier.runs.features import extract_task, features_of
 from fusion_classifier.support.progress import Progress
 from fusion_classifier.tasks.registry import load_task
@@ -60,7 +60,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     limit, seeds = (3000, 1) if arguments.quick else (None, arguments.seeds)
-    work = Workspace(FeatureStore(arguments.store), resolve_device("auto"), Progress())
+    work = RunContext(FeatureStore(arguments.store), resolve_device("auto"), Progress())
     results = []
     for name in arguments.tasks:
         task = load_task(TaskConfig(name=name, data=str(arguments.data / name), limit=limit))

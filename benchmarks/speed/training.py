@@ -57,7 +57,7 @@ from fusion_classifier.fusion import attention
 from fusion_classifier.fusion import fusion as fusion_module
 from fusion_classifier.fusion.head import count_parameters
 from fusion_classifier.fusion.registry import build_head, parse_head
-from fusion_classifier.runs.context import Workspace
+from fusion_classifier.runs.context import RunContext
 from fusion_classifier.runs.features import extract_task, features_of
 from fusion_classifier.support.heap import kept_memory
 from fusion_classifier.support.progress import QUIET, Progress
@@ -248,7 +248,7 @@ def measure_streamed(*, quick: bool) -> dict[str, Any]:
 def measure_time(given: argparse.Namespace) -> dict[str, Any]:
     """`time_to_accuracy`."""
     task = load_task(TaskConfig(name="go_emotion", data=given.data, limit=4000 if given.quick else None))
-    work = Workspace(FeatureStore(given.store), CPU, Progress())
+    work = RunContext(FeatureStore(given.store), CPU, Progress())
     encoders = parse_encoders(list(REAL_ENCODERS), features="pooled")
     extract_task(task, ["train", "valid"], encoders, work)
     identities = [identify(encoder, CPU) for encoder in encoders]

@@ -44,7 +44,7 @@ Device = Literal["auto", "cpu", "cuda", "mps"]
 ProjectionKind = Literal["pca", "random", "none"]
 FeatureKind = Literal["tokens", "pooled"]
 Precision = Literal["float32", "int8", "int8-dynamic"]  # of an optimized model
-Side = Literal["left", "right"]  # where a text that is too long is cut
+TruncationSide = Literal["left", "right"]  # where a text that is too long is cut
 Metric = Literal["weighted_f1", "macro_f1", "accuracy"]
 ClassWeights = Literal["none", "balanced"]
 

@@ -9,7 +9,7 @@ import torch
 from fusion_classifier.config import TaskConfig
 from fusion_classifier.encoders.spec import parse_encoders
 from fusion_classifier.features.store import FeatureStore
-from fusion_classifier.runs.context import Workspace
+from fusion_classifier.runs.context import RunContext
 from fusion_classifier.support.progress import QUIET
 from fusion_classifier.tasks.registry import load_task
 
@@ -24,7 +24,7 @@ def test_predictions_are_in_the_order_of_the_texts(
     from peers_trained import finetune
 
     task = load_task(TaskConfig(name="demo", limit=40))
-    work = Workspace(FeatureStore(tmp_path), torch.device("cpu"), QUIET)
+    work = RunContext(FeatureStore(tmp_path), torch.device("cpu"), QUIET)
     fitted = finetune(Problem(task, 0, True, None, parse_encoders([str(bert_folder)]), work, tmp_path))
     texts = ["b", "a much longer text than the others are", "one more", "and a text of middling length"] * 20
     together = fitted.predict(texts)

@@ -14,7 +14,7 @@ from fusion_classifier.errors import UsageError
 from fusion_classifier.evaluation.predictions import SplitPredictions, read_predictions
 from fusion_classifier.features.store import FeatureStore
 from fusion_classifier.fusion.registry import parse_head
-from fusion_classifier.runs.context import Workspace
+from fusion_classifier.runs.context import RunContext
 from fusion_classifier.runs.features import extract_task
 from fusion_classifier.support.progress import QUIET
 from fusion_classifier.tasks.loaded import LoadedTask, Split
@@ -43,13 +43,13 @@ def config_of(encoders: list[Path], head: str) -> RunConfig:
 
 
 @pytest.fixture
-def work(tmp_path: Path) -> Workspace:
-    return Workspace(FeatureStore(tmp_path / "store"), torch.device("cpu"), QUIET)
+def work(tmp_path: Path) -> RunContext:
+    return RunContext(FeatureStore(tmp_path / "store"), torch.device("cpu"), QUIET)
 
 
 @pytest.mark.slow
 def test_every_subset_under_every_head(
-    bert_folder: Path, roberta_folder: Path, llama_folder: Path, work: Workspace, tmp_path: Path
+    bert_folder: Path, roberta_folder: Path, llama_folder: Path, work: RunContext, tmp_path: Path
 ) -> None:
     encoders = [bert_folder, roberta_folder, llama_folder]
     task = task_of(20)
@@ -94,7 +94,7 @@ def test_the_best_on_test_is_chosen_on_validation() -> None:
 
 
 def test_features_that_the_store_lacks_are_extracted(
-    bert_folder: Path, roberta_folder: Path, work: Workspace, tmp_path: Path
+    bert_folder: Path, roberta_folder: Path, work: RunContext, tmp_path: Path
 ) -> None:
     task = task_of(8)
     configs = [config_of([bert_folder, roberta_folder], head) for head in ("linear", "fusion")]
@@ -105,7 +105,7 @@ def test_features_that_the_store_lacks_are_extracted(
         assert report.encoded == 0
 
 
-def test_too_many_combinations_are_refused(bert_folder: Path, work: Workspace, tmp_path: Path) -> None:
+def test_too_many_combinations_are_refused(bert_folder: Path, work: RunContext, tmp_path: Path) -> None:
     specs = [f"{bert_folder}?max_length={n}" for n in range(20, 28)]
     config = config_of([bert_folder], "linear").model_copy(update={"encoders": parse_encoders(specs)})
     with pytest.raises(UsageError, match="255 combinations"):

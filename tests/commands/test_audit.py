@@ -18,8 +18,8 @@ from fusion_classifier.encoders.spec import parse_encoder
 from fusion_classifier.errors import FecError, UsageError
 from fusion_classifier.features.arrays import PooledFeatures, TokenFeatures
 from fusion_classifier.features.store import FeatureStore
-from fusion_classifier.runs.context import Workspace
-from fusion_classifier.support.files import write_atomic
+from fusion_classifier.runs.context import RunContext
+from fusion_classifier.support.files import atomic_write
 from fusion_classifier.support.progress import Progress
 from fusion_classifier.tasks.loaded import LoadedTask, Split
 from fusion_classifier.tasks.registry import load_task
@@ -30,8 +30,8 @@ needs_cleanlab = pytest.mark.skipif(
 
 
 @pytest.fixture
-def work(tmp_path: Path) -> Workspace:
-    return Workspace(FeatureStore(tmp_path / "store"), torch.device("cpu"), Progress(Console(quiet=True)))
+def work(tmp_path: Path) -> RunContext:
+    return RunContext(FeatureStore(tmp_path / "store"), torch.device("cpu"), Progress(Console(quiet=True)))
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def rows_of(path: Path) -> Iterator[dict[str, str]]:
 # The folder.
 
 
-def test_the_data_is_audited_without_any_encoder(task: LoadedTask, work: Workspace, tmp_path: Path) -> None:
+def test_the_data_is_audited_without_any_encoder(task: LoadedTask, work: RunContext, tmp_path: Path) -> None:
     figures = audit(task, [], tmp_path / "out", work, label_errors=False)
     assert json.loads((tmp_path / "out" / AUDIT_FILE).read_text("utf-8")) == json.loads(json.dumps(figures))
     assert figures["tokens"] == {}
@@ -74,7 +74,7 @@ def test_the_data_is_audited_without_any_encoder(task: LoadedTask, work: Workspa
     assert not (tmp_path / "store").exists()
 
 
-def test_texts_stand_in_the_files_to_the_letter(task: LoadedTask, work: Workspace, tmp_path: Path) -> None:
+def test_texts_stand_in_the_files_to_the_letter(task: LoadedTask, work: RunContext, tmp_path: Path) -> None:
     audit(task, [], tmp_path / "out", work, label_errors=False)
     rows = list(rows_of(tmp_path / "out" / "duplicates.csv"))
     assert rows
@@ -85,14 +85,14 @@ def test_texts_stand_in_the_files_to_the_letter(task: LoadedTask, work: Workspac
     assert {row["labels_differ"] for row in rows} == {"yes", "no"}
 
 
-def test_label_counts_are_a_table(task: LoadedTask, work: Workspace, tmp_path: Path) -> None:
+def test_label_counts_are_a_table(task: LoadedTask, work: RunContext, tmp_path: Path) -> None:
     audit(task, [], tmp_path / "out", work, label_errors=False)
     rows = {row["label"]: row for row in rows_of(tmp_path / "out" / "labels.csv")}
     assert rows["joy"] == {"label": "joy", "train": "12", "valid": "3", "test": "2"}
 
 
 def test_cut_off_texts_are_counted_by_split(
-    task: LoadedTask, work: Workspace, bert_folder: Path, tmp_path: Path
+    task: LoadedTask, work: RunContext, bert_folder: Path, tmp_path: Path
 ) -> None:
     short = parse_encoder(str(bert_folder), {"max_length": "12"})
     figures = audit(task, [short], tmp_path / "out", work, label_errors=False)
@@ -103,7 +103,7 @@ def test_cut_off_texts_are_counted_by_split(
     assert not (tmp_path / "store").exists()  # no model was asked
 
 
-def test_a_folder_of_something_else_is_left_alone(task: LoadedTask, work: Workspace, tmp_path: Path) -> None:
+def test_a_folder_of_something_else_is_left_alone(task: LoadedTask, work: RunContext, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "labels.csv").write_text("mine")
     with pytest.raises(UsageError, match="is not an audit folder"):
@@ -114,7 +114,7 @@ def test_a_folder_of_something_else_is_left_alone(task: LoadedTask, work: Worksp
 
 
 def test_an_audit_stopped_while_writing_can_be_repeated(
-    task: LoadedTask, work: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    task: LoadedTask, work: RunContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     audit(task, [], tmp_path / "whole", work, label_errors=False)
     for written in range(4):
@@ -124,10 +124,10 @@ def test_an_audit_stopped_while_writing_can_be_repeated(
         def stops(path: Path, text: str, left: Iterator[int] = left) -> None:
             if next(left, None) is None:
                 raise FecError("no room")
-            write_atomic(path, text)
+            atomic_write(path, text)
 
         with monkeypatch.context() as patch:
-            patch.setattr("fusion_classifier.commands.audit.write_atomic", stops)
+            patch.setattr("fusion_classifier.commands.audit.atomic_write", stops)
             with pytest.raises(FecError, match="no room"):
                 audit(task, [], out, work, label_errors=False)
         out.mkdir(exist_ok=True)
@@ -137,7 +137,7 @@ def test_an_audit_stopped_while_writing_can_be_repeated(
             assert (out / file.name).read_bytes() == file.read_bytes()
 
 
-def test_a_second_audit_replaces_the_first(task: LoadedTask, work: Workspace, tmp_path: Path) -> None:
+def test_a_second_audit_replaces_the_first(task: LoadedTask, work: RunContext, tmp_path: Path) -> None:
     out = tmp_path / "out"
     audit(task, [], out, work, label_errors=False)
     (out / "label_issues.csv").write_text("of an earlier audit")
@@ -148,7 +148,7 @@ def test_a_second_audit_replaces_the_first(task: LoadedTask, work: Workspace, tm
 
 
 def test_without_cleanlab_the_rest_is_done(
-    task: LoadedTask, encoder: EncoderConfig, work: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    task: LoadedTask, encoder: EncoderConfig, work: RunContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     figures = audit(task, [encoder], tmp_path / "out", work)
@@ -157,7 +157,7 @@ def test_without_cleanlab_the_rest_is_done(
     assert not (tmp_path / "store").exists()
 
 
-def test_a_folder_that_can_not_be_written_is_an_error(task: LoadedTask, work: Workspace, tmp_path: Path) -> None:
+def test_a_folder_that_can_not_be_written_is_an_error(task: LoadedTask, work: RunContext, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="is a file, or in one"):
         audit(task, [], tmp_path / "file" / "out", work, label_errors=False)
@@ -171,7 +171,7 @@ def test_a_folder_that_can_not_be_written_is_an_error(task: LoadedTask, work: Wo
 
 
 @needs_cleanlab
-def test_planted_label_errors_are_found_and_named_first(minilm: str, work: Workspace, tmp_path: Path) -> None:
+def test_planted_label_errors_are_found_and_named_first(minilm: str, work: RunContext, tmp_path: Path) -> None:
     """Of the demo corpus, 5 % of the rows of train get another label at random."""
     clean = load_task(TaskConfig(name="demo"))
     rng = np.random.default_rng(0)
@@ -203,7 +203,7 @@ def test_planted_label_errors_are_found_and_named_first(minilm: str, work: Works
 
 @needs_cleanlab
 def test_the_test_split_is_never_looked_at_for_label_errors(
-    task: LoadedTask, encoder: EncoderConfig, work: Workspace
+    task: LoadedTask, encoder: EncoderConfig, work: RunContext
 ) -> None:
     figures, issues = find_label_errors(task, [encoder], work)
     turned = replace(task, splits=task.splits | {"test": Split(task.split("test").texts, (0, 1))})
@@ -213,7 +213,7 @@ def test_the_test_split_is_never_looked_at_for_label_errors(
 
 @needs_cleanlab
 def test_labels_with_too_few_texts_are_left_out_and_named(
-    task: LoadedTask, encoder: EncoderConfig, work: Workspace
+    task: LoadedTask, encoder: EncoderConfig, work: RunContext
 ) -> None:
     """anger has three different texts."""
     figures, issues = find_label_errors(task, [encoder], work)
@@ -224,14 +224,14 @@ def test_labels_with_too_few_texts_are_left_out_and_named(
 
 @needs_cleanlab
 @pytest.mark.parametrize("pooling", ["mean", "tokens"])
-def test_any_pooling_serves(task: LoadedTask, bert_folder: Path, work: Workspace, pooling: str) -> None:
+def test_any_pooling_serves(task: LoadedTask, bert_folder: Path, work: RunContext, pooling: str) -> None:
     figures, _ = find_label_errors(task, [parse_encoder(str(bert_folder), {"pooling": pooling})], work)
     assert figures["out_of_fold_accuracy"] > 0.9  # two kinds of texts, unlike each other
 
 
 @needs_cleanlab
 def test_where_nothing_can_be_judged_a_note_says_why(
-    task: LoadedTask, encoder: EncoderConfig, work: Workspace
+    task: LoadedTask, encoder: EncoderConfig, work: RunContext
 ) -> None:
     few = replace(task, splits={"train": Split(("a", "b"), (0, 1))})
     only_test = replace(task, splits={"test": task.split("test")})

@@ -22,7 +22,7 @@ from fusion_classifier.errors import DataError, FecError, UsageError
 from fusion_classifier.evaluation.predictions import read_predictions
 from fusion_classifier.features.store import FeatureStore
 from fusion_classifier.fusion.registry import parse_head
-from fusion_classifier.runs.context import Workspace
+from fusion_classifier.runs.context import RunContext
 from fusion_classifier.runs.pipeline import run
 from fusion_classifier.support.progress import QUIET
 from fusion_classifier.tasks.registry import load_task
@@ -87,7 +87,7 @@ def trained(folder: Path, task: TaskConfig, bert: Path) -> Path:
         training=recipe("default", "llmembed", max_epochs=2, batch_size=16),
         seeds=(0, 1),
     )
-    work = Workspace(FeatureStore(folder / "store"), torch.device("cpu"), QUIET)
+    work = RunContext(FeatureStore(folder / "store"), torch.device("cpu"), QUIET)
     return run(config, load_task(task), folder / "run", work).out
 
 

@@ -31,7 +31,7 @@ from fusion_classifier.encoders.loading import load_encoder
 from fusion_classifier.encoders.spec import parse_encoder
 from fusion_classifier.errors import DataError, FecError, MissingSplitError, NonFiniteError, UsageError, WeightsError
 from fusion_classifier.features.store import FeatureStore
-from fusion_classifier.runs.context import Workspace
+from fusion_classifier.runs.context import RunContext
 from fusion_classifier.support.progress import QUIET
 from fusion_classifier.tasks.loaded import LoadedTask, Split
 from fusion_classifier.tasks.named.demo import Demo
@@ -58,12 +58,12 @@ def task_of(rows: int = 45) -> LoadedTask:
 
 
 @pytest.fixture
-def work(tmp_path: Path) -> Workspace:
-    return Workspace(FeatureStore(tmp_path / "store"), CPU, QUIET)
+def work(tmp_path: Path) -> RunContext:
+    return RunContext(FeatureStore(tmp_path / "store"), CPU, QUIET)
 
 
 @pytest.fixture
-def tune(work: Workspace, tmp_path: Path) -> Callable[..., Tuned]:
+def tune(work: RunContext, tmp_path: Path) -> Callable[..., Tuned]:
     def tuned(model: Path | str, name: str = "tuned", *, task: LoadedTask | None = None, **changes: Any) -> Tuned:
         settings = "" if "?" in str(model) else "?dtype=float32"
         encoder = parse_encoder(f"{model}{settings}")
@@ -515,7 +515,7 @@ def test_on_a_terminal_a_bar_moves(bert_folder: Path, tmp_path: Path) -> None:
     from fusion_classifier.support.progress import Progress
 
     console = Console(force_terminal=True, record=True, width=200, file=(tmp_path / "terminal").open("w"))
-    work = Workspace(FeatureStore(tmp_path / "store"), CPU, Progress(console))
+    work = RunContext(FeatureStore(tmp_path / "store"), CPU, Progress(console))
     encoder = parse_encoder(f"{bert_folder}?dtype=float32")
     tune_encoder(TuneConfig(epochs=2), encoder, task_of(), tmp_path / "tuned", work)
     shown = console.export_text()
@@ -526,7 +526,7 @@ def test_on_a_terminal_a_bar_moves(bert_folder: Path, tmp_path: Path) -> None:
 # --- real weights ------------------------------------------------------------------------------------------
 
 
-def test_minilm_learns_the_demo_corpus(minilm: str, work: Workspace, tmp_path: Path) -> None:
+def test_minilm_learns_the_demo_corpus(minilm: str, work: RunContext, tmp_path: Path) -> None:
     task = Demo().load()
     config = TuneConfig(epochs=2, learning_rate=1e-3, batch_size=16)
     tuned = tune_encoder(config, parse_encoder(minilm), task.limited(160), tmp_path / "tuned", work)

@@ -18,7 +18,7 @@ from fusion_classifier.encoders.spec import parse_encoder
 from fusion_classifier.encoders.tokenization import tokenize
 from fusion_classifier.errors import UsageError, WeightsError
 from fusion_classifier.features.store import FeatureStore
-from fusion_classifier.runs.context import Workspace
+from fusion_classifier.runs.context import RunContext
 from fusion_classifier.support.progress import QUIET
 from fusion_classifier.tasks.loaded import LoadedTask, Split
 from fusion_classifier.training.tune_config import TuneConfig
@@ -194,7 +194,7 @@ def test_a_gguf_file_is_tuned_into_an_ordinary_folder(
     task = LoadedTask(
         "letters", ("a", "b"), {name: Split(("hello", "the") * 8, (0, 1) * 8) for name in ("train", "valid")}, ""
     )
-    work = Workspace(FeatureStore(tmp_path / "store"), CPU, QUIET)
+    work = RunContext(FeatureStore(tmp_path / "store"), CPU, QUIET)
     config = TuneConfig(epochs=8, learning_rate=1e-2, batch_size=4)
     encoder = parse_encoder(f"{gguf_file}?dtype=float32&max_length=100")
     tuned = tune_encoder(config, encoder, task, tmp_path / "tuned", work)

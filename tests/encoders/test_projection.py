@@ -21,7 +21,7 @@ from fusion_classifier.errors import DataError, FecError, UsageError, WeightsErr
 from fusion_classifier.features.arrays import TokenFeatures
 from fusion_classifier.features.extract import extract_features, read_features
 from fusion_classifier.features.store import FeatureStore
-from fusion_classifier.runs.context import Workspace
+from fusion_classifier.runs.context import RunContext
 from fusion_classifier.support.progress import QUIET
 from fusion_classifier.tasks.registry import load_task
 
@@ -40,8 +40,8 @@ def states(seed: int = 0, tokens: int = 500) -> torch.Tensor:
 
 
 @pytest.fixture
-def work(tmp_path: Path) -> Workspace:
-    return Workspace(FeatureStore(tmp_path / "store"), CPU, QUIET)
+def work(tmp_path: Path) -> RunContext:
+    return RunContext(FeatureStore(tmp_path / "store"), CPU, QUIET)
 
 
 @settings(deadline=None, max_examples=15)
@@ -112,7 +112,7 @@ def test_too_few_tokens_are_refused() -> None:
         fit_projection(states()[:4], "pca", 6, int8=False, fitted_on={})
 
 
-def fitted_file(bert_folder: Path, work: Workspace, path: Path, *, int8: bool = True) -> Path:
+def fitted_file(bert_folder: Path, work: RunContext, path: Path, *, int8: bool = True) -> Path:
     task = load_task(TaskConfig(name="demo"))
     config = parse_encoder(f"{bert_folder}?layers=1,2&dtype=float32", features="tokens")
     project(config, task, path, work, width=8, int8=int8, texts=60)
@@ -120,7 +120,7 @@ def fitted_file(bert_folder: Path, work: Workspace, path: Path, *, int8: bool = 
 
 
 def test_an_encoder_with_a_projection_gives_projected_states(
-    bert_folder: Path, work: Workspace, tmp_path: Path
+    bert_folder: Path, work: RunContext, tmp_path: Path
 ) -> None:
     path = fitted_file(bert_folder, work, tmp_path / "p.safetensors")
     spec = f"{bert_folder}?layers=1,2&dtype=float32&pooling=tokens"
@@ -137,7 +137,7 @@ def test_an_encoder_with_a_projection_gives_projected_states(
         assert np.abs(after.astype(int) - expected.astype(int)).max() <= 1
 
 
-def test_the_store_keeps_eight_bits(bert_folder: Path, work: Workspace, tmp_path: Path) -> None:
+def test_the_store_keeps_eight_bits(bert_folder: Path, work: RunContext, tmp_path: Path) -> None:
     path = fitted_file(bert_folder, work, tmp_path / "p.safetensors")
     spec = f"{bert_folder}?layers=1,2&dtype=float32&pooling=tokens"
     plain, small = (identify(parse_encoder(spec + more), CPU) for more in ("", f"&projection={path}"))
@@ -151,7 +151,7 @@ def test_the_store_keeps_eight_bits(bert_folder: Path, work: Workspace, tmp_path
     assert list(work.store.verify(small.key)) == []
 
 
-def test_another_projection_is_another_key(bert_folder: Path, work: Workspace, tmp_path: Path) -> None:
+def test_another_projection_is_another_key(bert_folder: Path, work: RunContext, tmp_path: Path) -> None:
     path = fitted_file(bert_folder, work, tmp_path / "p.safetensors")
     config = parse_encoder(f"{bert_folder}?layers=1,2&dtype=float32&pooling=tokens&projection={path}")
     before = identify(config, CPU).key
@@ -160,7 +160,7 @@ def test_another_projection_is_another_key(bert_folder: Path, work: Workspace, t
 
 
 def test_a_projection_of_another_model_is_refused(
-    bert_folder: Path, roberta_folder: Path, work: Workspace, tmp_path: Path
+    bert_folder: Path, roberta_folder: Path, work: RunContext, tmp_path: Path
 ) -> None:
     path = fitted_file(bert_folder, work, tmp_path / "p.safetensors")
     for spec in (f"{bert_folder}?layers=1&pooling=mean", f"{roberta_folder}?layers=1,2&pooling=mean"):
@@ -168,7 +168,7 @@ def test_a_projection_of_another_model_is_refused(
             load_encoder(parse_encoder(f"{spec}&projection={path}"), CPU)
 
 
-def test_the_projection_goes_with_the_saved_classifier(bert_folder: Path, work: Workspace, tmp_path: Path) -> None:
+def test_the_projection_goes_with_the_saved_classifier(bert_folder: Path, work: RunContext, tmp_path: Path) -> None:
     path = fitted_file(bert_folder, work, tmp_path / "p.safetensors")
     texts = [f"{text} {i}" for i in range(8) for text in TEXTS[:3]]
     classifier = FusionClassifier(
@@ -187,7 +187,7 @@ def test_the_projection_goes_with_the_saved_classifier(bert_folder: Path, work: 
         FusionClassifier.from_pretrained(tmp_path / "moved")
 
 
-def test_nothing_to_do_is_an_error(bert_folder: Path, work: Workspace, tmp_path: Path) -> None:
+def test_nothing_to_do_is_an_error(bert_folder: Path, work: RunContext, tmp_path: Path) -> None:
     task, config = load_task(TaskConfig(name="demo")), parse_encoder(str(bert_folder), features="tokens")
     with pytest.raises(UsageError, match="changes nothing"):
         project(config, task, tmp_path / "p.safetensors", work, kind="none")

@@ -16,7 +16,7 @@ from fusion_classifier.fusion.registry import build_head, head_config
 from fusion_classifier.support.progress import QUIET
 from fusion_classifier.training.data import LabelledFeatures
 from fusion_classifier.training.defaults import recipe
-from fusion_classifier.training.loop import Trained, predict_logits
+from fusion_classifier.training.loop import TrainingResult, predict_logits
 from fusion_classifier.training.train import train
 
 CPU = torch.device("cpu")
@@ -62,7 +62,7 @@ def data(rows: int, seed: int, *, ragged: bool = False) -> LabelledFeatures:
     return LabelledFeatures({"a": PooledFeatures(values)}, labels)
 
 
-def fit(head: Any, *, seed: int = 0, ragged: bool = False) -> Trained:
+def fit(head: Any, *, seed: int = 0, ragged: bool = False) -> TrainingResult:
     config = recipe("default", "module", max_epochs=30, learning_rate=3e-2)
     return train(head, config, data(150, 0, ragged=ragged), data(60, 1, ragged=ragged), 3, seed, CPU, QUIET)
 

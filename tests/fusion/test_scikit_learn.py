@@ -29,7 +29,7 @@ from fusion_classifier.fusion.saved import load_head, save_head
 from fusion_classifier.support.progress import QUIET
 from fusion_classifier.training.data import LabelledFeatures
 from fusion_classifier.training.defaults import recipe, resolve_training
-from fusion_classifier.training.loop import Trained, predict_logits, predict_transform
+from fusion_classifier.training.loop import TrainingResult, predict_logits, predict_transform
 from fusion_classifier.training.train import train
 
 CPU = torch.device("cpu")
@@ -63,7 +63,7 @@ def data(rows: int, seed: int, *, several: bool = False, ragged: bool = False) -
     return LabelledFeatures({"layered": layered, "single": single}, targets)
 
 
-def fit(head: Any, *, config: TrainingConfig = SETTINGS, seed: int = 0, **kind: bool) -> Trained:
+def fit(head: Any, *, config: TrainingConfig = SETTINGS, seed: int = 0, **kind: bool) -> TrainingResult:
     return train(head, config, data(200, 0, **kind), data(80, 1, **kind), 4, seed, CPU, QUIET)
 
 
@@ -78,7 +78,7 @@ def columns(of: LabelledFeatures) -> np.ndarray:
     return np.concatenate(parts, axis=1)
 
 
-def probabilities(trained: Trained, of: LabelledFeatures) -> np.ndarray:
+def probabilities(trained: TrainingResult, of: LabelledFeatures) -> np.ndarray:
     return trained.decision.probabilities(predict_logits(trained.head, of.features, len(of), CPU))
 
 

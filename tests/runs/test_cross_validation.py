@@ -20,7 +20,7 @@ from fusion_classifier.evaluation.predictions import read_predictions
 from fusion_classifier.features.store import FeatureStore
 from fusion_classifier.fusion.registry import parse_head
 from fusion_classifier.runs.config_file import read_run_config
-from fusion_classifier.runs.context import Workspace
+from fusion_classifier.runs.context import RunContext
 from fusion_classifier.runs.evaluate import evaluate_saved, evaluated_task, judging_split
 from fusion_classifier.runs.pipeline import run
 from fusion_classifier.runs.seeds import read_seed
@@ -48,9 +48,9 @@ def file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def work(tmp_path: Path) -> Workspace:
+def work(tmp_path: Path) -> RunContext:
 
-    return Workspace(FeatureStore(tmp_path / "store"), torch.device("cpu"), QUIET)
+    return RunContext(FeatureStore(tmp_path / "store"), torch.device("cpu"), QUIET)
 
 
 def run_config(file: Path, encoder: Path, head: str = "linear", **task: Any) -> RunConfig:
@@ -63,12 +63,12 @@ def run_config(file: Path, encoder: Path, head: str = "linear", **task: Any) -> 
     )
 
 
-def metrics_of(config: RunConfig, out: Path, work: Workspace) -> dict[str, Any]:
+def metrics_of(config: RunConfig, out: Path, work: RunContext) -> dict[str, Any]:
     return run(config, load_task(config.task), out, work).metrics
 
 
 def test_every_row_trains_and_every_row_is_judged(
-    file: Path, bert_folder: Path, tmp_path: Path, work: Workspace
+    file: Path, bert_folder: Path, tmp_path: Path, work: RunContext
 ) -> None:
     out = tmp_path / "run"
     metrics = metrics_of(run_config(file, bert_folder), out, work)
@@ -80,7 +80,7 @@ def test_every_row_trains_and_every_row_is_judged(
 
 
 def test_a_row_is_judged_by_heads_that_did_not_see_it(
-    file: Path, bert_folder: Path, tmp_path: Path, work: Workspace
+    file: Path, bert_folder: Path, tmp_path: Path, work: RunContext
 ) -> None:
     """Labels that are random can be learned by heart, but not predicted out of fold."""
     rows = list(csv.reader(file.open()))
@@ -93,7 +93,7 @@ def test_a_row_is_judged_by_heads_that_did_not_see_it(
 
 
 def test_a_second_run_takes_up_the_out_of_fold_logits(
-    file: Path, bert_folder: Path, tmp_path: Path, work: Workspace
+    file: Path, bert_folder: Path, tmp_path: Path, work: RunContext
 ) -> None:
     out, config = tmp_path / "run", run_config(file, bert_folder)
     first = metrics_of(config, out, work)
@@ -106,7 +106,7 @@ def test_a_second_run_takes_up_the_out_of_fold_logits(
 
 
 def test_it_is_not_evaluated_on_rows_that_it_was_trained_on(
-    file: Path, bert_folder: Path, tmp_path: Path, work: Workspace
+    file: Path, bert_folder: Path, tmp_path: Path, work: RunContext
 ) -> None:
     config = run_config(file, bert_folder)
     metrics_of(config, tmp_path / "run", work)
@@ -135,7 +135,7 @@ def test_only_a_training_takes_the_option(file: Path, bert_folder: Path, tmp_pat
 
 
 def test_more_rows_than_are_cross_validated_are_refused(
-    file: Path, bert_folder: Path, tmp_path: Path, work: Workspace, monkeypatch: pytest.MonkeyPatch
+    file: Path, bert_folder: Path, tmp_path: Path, work: RunContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("fusion_classifier.runs.pipeline.MAX_CROSS_VALIDATED", 59)
     with pytest.raises(UsageError, match="60 rows are more than 59"):
@@ -144,7 +144,7 @@ def test_more_rows_than_are_cross_validated_are_refused(
 
 
 def test_unknown_texts_need_known_ones_beside_training(
-    file: Path, bert_folder: Path, tmp_path: Path, work: Workspace
+    file: Path, bert_folder: Path, tmp_path: Path, work: RunContext
 ) -> None:
     strange = tmp_path / "strange.txt"
     strange.write_text("what is the capital of peru\n")
@@ -155,7 +155,7 @@ def test_unknown_texts_need_known_ones_beside_training(
 
 @pytest.mark.parametrize(("head", "named"), [("linear", True), ("llmembed", False)])
 def test_a_small_split_points_to_it_where_it_works(
-    file: Path, bert_folder: Path, tmp_path: Path, work: Workspace, head: str, *, named: bool
+    file: Path, bert_folder: Path, tmp_path: Path, work: RunContext, head: str, *, named: bool
 ) -> None:
     config = run_config(file, bert_folder, head)
     config = config.model_copy(update={"task": TaskConfig(name=str(file))})
@@ -164,7 +164,7 @@ def test_a_small_split_points_to_it_where_it_works(
 
 
 def test_a_head_that_needs_validation_rows_is_refused(
-    file: Path, bert_folder: Path, tmp_path: Path, work: Workspace
+    file: Path, bert_folder: Path, tmp_path: Path, work: RunContext
 ) -> None:
     with pytest.raises(UsageError, match="llmembed"):
         metrics_of(run_config(file, bert_folder, head="llmembed"), tmp_path / "run", work)
@@ -231,7 +231,7 @@ def test_rare_labels_are_named_and_the_way_to_splits_too(tmp_path: Path) -> None
 
 
 def test_whoever_measures_it_learns_what_it_was_trained_on(
-    file: Path, bert_folder: Path, tmp_path: Path, work: Workspace
+    file: Path, bert_folder: Path, tmp_path: Path, work: RunContext
 ) -> None:
     metrics_of(run_config(file, bert_folder), tmp_path / "run", work)
     texts, targets, known = judging_split(tmp_path / "run", evaluated_task(tmp_path / "run", None, {}))
@@ -246,7 +246,7 @@ def test_whoever_measures_it_learns_what_it_was_trained_on(
     assert len(texts) == 30
 
 
-def test_thresholds_are_fitted_on_other_folds(file: Path, bert_folder: Path, tmp_path: Path, work: Workspace) -> None:
+def test_thresholds_are_fitted_on_other_folds(file: Path, bert_folder: Path, tmp_path: Path, work: RunContext) -> None:
     """Labels that are random: thresholds of the judged rows would seem to know something."""
     rows = list(csv.reader(file.open()))
     order = np.random.default_rng(2)

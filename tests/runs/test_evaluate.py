@@ -13,7 +13,7 @@ from fusion_classifier.encoders.spec import parse_encoders
 from fusion_classifier.errors import DataError, UsageError
 from fusion_classifier.features.store import FeatureStore
 from fusion_classifier.fusion.registry import parse_head
-from fusion_classifier.runs.context import Workspace
+from fusion_classifier.runs.context import RunContext
 from fusion_classifier.runs.evaluate import evaluate_saved, evaluated_task
 from fusion_classifier.runs.pipeline import run
 from fusion_classifier.support.progress import QUIET
@@ -32,11 +32,11 @@ def write(path: Path, labels: list[str], *, text: str = "comment", label: str = 
 
 
 @pytest.fixture(scope="module")
-def finished(bert_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Workspace]:
+def finished(bert_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, RunContext]:
     """A run on a single file with columns of its own, and the file."""
     place = tmp_path_factory.mktemp("evaluate")
     data = write(place / "moods.csv", [*WORDS] * 20)
-    work = Workspace(FeatureStore(place / "store"), torch.device("cpu"), QUIET)
+    work = RunContext(FeatureStore(place / "store"), torch.device("cpu"), QUIET)
     config = RunConfig.model_validate(
         {
             "task": {"name": str(data), "text_column": "comment", "label_column": "mood"},
@@ -50,7 +50,7 @@ def finished(bert_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tup
     return place / "run", data, work
 
 
-def evaluated(finished: tuple[Path, Path, Workspace], task: Path | None, **given: Any) -> dict[str, Any]:
+def evaluated(finished: tuple[Path, Path, RunContext], task: Path | None, **given: Any) -> dict[str, Any]:
     folder, _, work = finished
     config = evaluated_task(folder, None if task is None else str(task), given)
     figures: dict[str, Any] = evaluate_saved(folder, "test", config, {}, work)["test"]
@@ -58,21 +58,21 @@ def evaluated(finished: tuple[Path, Path, Workspace], task: Path | None, **given
 
 
 def test_a_file_is_evaluated_whole_with_the_columns_of_the_run(
-    finished: tuple[Path, Path, Workspace], tmp_path: Path
+    finished: tuple[Path, Path, RunContext], tmp_path: Path
 ) -> None:
     found = evaluated(finished, write(tmp_path / "new.csv", [*WORDS] * 50))
     assert found["rows"] == 150
     assert {name: one["support"] for name, one in found["per_class"].items()} == dict.fromkeys(sorted(WORDS), 50)
 
 
-def test_the_file_of_the_training_keeps_its_split(finished: tuple[Path, Path, Workspace]) -> None:
+def test_the_file_of_the_training_keeps_its_split(finished: tuple[Path, Path, RunContext]) -> None:
     """Whole, it would be judged on the rows that were trained on."""
     own = evaluated(finished, None)
     assert own["rows"] == 6
     assert evaluated(finished, finished[1])["metrics"] == own["metrics"]
 
 
-def test_a_model_folder_takes_a_file_whole(finished: tuple[Path, Path, Workspace], tmp_path: Path) -> None:
+def test_a_model_folder_takes_a_file_whole(finished: tuple[Path, Path, RunContext], tmp_path: Path) -> None:
     folder, _, work = finished
     path = write(tmp_path / "new.csv", ["joy", "fear"] * 10, text="text", label="label")
     config = evaluated_task(folder / "model", str(path), {})
@@ -80,12 +80,12 @@ def test_a_model_folder_takes_a_file_whole(finished: tuple[Path, Path, Workspace
     assert (found["rows"], found["per_class"]["anger"]["support"]) == (20, 0)
 
 
-def test_a_subset_of_the_labels_is_enough(finished: tuple[Path, Path, Workspace], tmp_path: Path) -> None:
+def test_a_subset_of_the_labels_is_enough(finished: tuple[Path, Path, RunContext], tmp_path: Path) -> None:
     found = evaluated(finished, write(tmp_path / "new.csv", ["fear"] * 12))
     assert {name: one["support"] for name, one in found["per_class"].items()} == {"anger": 0, "fear": 12, "joy": 0}
 
 
-def test_unknown_labels_are_named_or_left_out(finished: tuple[Path, Path, Workspace], tmp_path: Path) -> None:
+def test_unknown_labels_are_named_or_left_out(finished: tuple[Path, Path, RunContext], tmp_path: Path) -> None:
     path = write(tmp_path / "new.csv", ["joy", "pride", "envy", "fear", "pride"])
     with pytest.raises(DataError) as caught:
         evaluated(finished, path)
@@ -96,12 +96,12 @@ def test_unknown_labels_are_named_or_left_out(finished: tuple[Path, Path, Worksp
     assert evaluated(finished, path, unknown_labels="skip")["rows"] == 2
 
 
-def test_a_model_of_a_file_needs_to_be_told_what_to_evaluate_on(finished: tuple[Path, Path, Workspace]) -> None:
+def test_a_model_of_a_file_needs_to_be_told_what_to_evaluate_on(finished: tuple[Path, Path, RunContext]) -> None:
     with pytest.raises(UsageError, match="give `task`"):
         evaluated_task(finished[0] / "model", None, {})
 
 
-def test_predictions_say_where_a_text_stands(finished: tuple[Path, Path, Workspace]) -> None:
+def test_predictions_say_where_a_text_stands(finished: tuple[Path, Path, RunContext]) -> None:
     folder, data, _ = finished
     with data.open(encoding="utf-8", newline="") as file:
         given = list(csv.DictReader(file))

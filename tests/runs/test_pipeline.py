@@ -29,7 +29,7 @@ from fusion_classifier.features.extract import read_features
 from fusion_classifier.features.hashing import hash_texts, hexadecimal
 from fusion_classifier.features.store import FeatureStore
 from fusion_classifier.fusion.registry import parse_head
-from fusion_classifier.runs.context import Workspace, say_gaps
+from fusion_classifier.runs.context import RunContext, say_gaps
 from fusion_classifier.runs.evaluate import evaluate_saved, measure
 from fusion_classifier.runs.features import export_task
 from fusion_classifier.runs.pipeline import run, train_task
@@ -69,8 +69,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def work(tmp_path: Path) -> Workspace:
-    return Workspace(FeatureStore(tmp_path / "store"), torch.device("cpu"), QUIET)
+def work(tmp_path: Path) -> RunContext:
+    return RunContext(FeatureStore(tmp_path / "store"), torch.device("cpu"), QUIET)
 
 
 def config_for(task: str, encoders: list[Path | str], head: str = "linear", seeds: int = 2) -> RunConfig:
@@ -83,7 +83,7 @@ def config_for(task: str, encoders: list[Path | str], head: str = "linear", seed
     )
 
 
-def run_folder(folder: Path, encoders: list[Path | str], out: Path, work: Workspace, **more: Any) -> dict[str, Any]:
+def run_folder(folder: Path, encoders: list[Path | str], out: Path, work: RunContext, **more: Any) -> dict[str, Any]:
     config = config_for(str(folder), encoders, **more)
     return run(config, load_task(config.task), out, work).metrics
 
@@ -101,7 +101,7 @@ def everything(out: Path) -> dict[str, Any]:
 
 @pytest.mark.parametrize("head", ["linear", "llmembed"])
 def test_a_run_writes_all_that_it_promises(
-    folder: Path, llama_folder: Path, bert_folder: Path, tmp_path: Path, work: Workspace, head: str
+    folder: Path, llama_folder: Path, bert_folder: Path, tmp_path: Path, work: RunContext, head: str
 ) -> None:
     out = tmp_path / "run"
     metrics = run_folder(folder, [llama_folder, bert_folder], out, work, head=head)
@@ -121,7 +121,7 @@ def test_a_run_writes_all_that_it_promises(
 
 
 def test_metrics_are_those_of_the_stored_predictions(
-    folder: Path, bert_folder: Path, tmp_path: Path, work: Workspace
+    folder: Path, bert_folder: Path, tmp_path: Path, work: RunContext
 ) -> None:
     metrics = run_folder(folder, [bert_folder], tmp_path / "run", work)
     table = pq.read_table(tmp_path / "run" / "predictions.parquet")
@@ -140,7 +140,7 @@ def test_metrics_are_those_of_the_stored_predictions(
 
 
 def test_a_run_has_its_baselines_and_warnings(
-    folder: Path, bert_folder: Path, tmp_path: Path, work: Workspace
+    folder: Path, bert_folder: Path, tmp_path: Path, work: RunContext
 ) -> None:
     """Both are computed here by scikit-learn alone, on vectors that are pooled by hand."""
     metrics = run_folder(folder, [bert_folder], tmp_path / "run", work)
@@ -172,7 +172,7 @@ def test_a_run_has_its_baselines_and_warnings(
 
 
 def test_labels_that_are_dates_are_doubted_before_extraction(
-    folder: Path, bert_folder: Path, tmp_path: Path, work: Workspace, monkeypatch: pytest.MonkeyPatch
+    folder: Path, bert_folder: Path, tmp_path: Path, work: RunContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(*_: Any) -> Any:
         raise KeyboardInterrupt
@@ -191,7 +191,7 @@ def test_labels_that_are_dates_are_doubted_before_extraction(
 
 
 def test_a_second_run_takes_up_what_is_there_and_ends_alike(
-    folder: Path, bert_folder: Path, tmp_path: Path, work: Workspace
+    folder: Path, bert_folder: Path, tmp_path: Path, work: RunContext
 ) -> None:
     first = run_folder(folder, [bert_folder], tmp_path / "run", work)
     before = everything(tmp_path / "run")
@@ -204,7 +204,7 @@ def test_a_second_run_takes_up_what_is_there_and_ends_alike(
 
 
 def test_a_run_cut_short_ends_as_one_that_was_not(
-    folder: Path, bert_folder: Path, tmp_path: Path, work: Workspace, monkeypatch: pytest.MonkeyPatch
+    folder: Path, bert_folder: Path, tmp_path: Path, work: RunContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_folder(folder, [bert_folder], tmp_path / "whole", work)
     calls = 0
@@ -226,7 +226,7 @@ def test_a_run_cut_short_ends_as_one_that_was_not(
 
 
 def test_another_configuration_is_refused_in_the_same_folder(
-    folder: Path, bert_folder: Path, tmp_path: Path, work: Workspace
+    folder: Path, bert_folder: Path, tmp_path: Path, work: RunContext
 ) -> None:
     out = tmp_path / "run"
     run_folder(folder, [bert_folder], out, work)
@@ -243,7 +243,7 @@ def test_another_configuration_is_refused_in_the_same_folder(
 
 
 def test_a_run_that_is_refused_extracts_nothing_before(
-    folder: Path, bert_folder: Path, tmp_path: Path, work: Workspace
+    folder: Path, bert_folder: Path, tmp_path: Path, work: RunContext
 ) -> None:
     run_folder(folder, [bert_folder], tmp_path / "run", work)
     kept = work.store.entries()
@@ -254,7 +254,7 @@ def test_a_run_that_is_refused_extracts_nothing_before(
 
 
 def test_a_folder_with_other_things_in_it_is_left_alone(
-    folder: Path, bert_folder: Path, tmp_path: Path, work: Workspace
+    folder: Path, bert_folder: Path, tmp_path: Path, work: RunContext
 ) -> None:
     out = tmp_path / "precious"
     out.mkdir()
@@ -265,7 +265,7 @@ def test_a_folder_with_other_things_in_it_is_left_alone(
 
 
 def test_without_a_test_split_validation_is_reported(
-    folder: Path, bert_folder: Path, tmp_path: Path, work: Workspace
+    folder: Path, bert_folder: Path, tmp_path: Path, work: RunContext
 ) -> None:
     (folder / "test.csv").unlink()
     metrics = run_folder(folder, [bert_folder], tmp_path / "run", work)
@@ -275,7 +275,7 @@ def test_without_a_test_split_validation_is_reported(
 
 
 def test_the_second_figure_leaves_out_texts_of_train(
-    folder: Path, bert_folder: Path, tmp_path: Path, work: Workspace
+    folder: Path, bert_folder: Path, tmp_path: Path, work: RunContext
 ) -> None:
     text = corpus(60, 0)[0][0]
     with (folder / "test.csv").open("a") as file:
@@ -297,7 +297,7 @@ def test_texts_among_the_paraphrases_are_trained_on() -> None:
 
 
 def test_training_says_when_features_are_missing(
-    folder: Path, bert_folder: Path, tmp_path: Path, work: Workspace
+    folder: Path, bert_folder: Path, tmp_path: Path, work: RunContext
 ) -> None:
     config = config_for(str(folder), [bert_folder])
     with pytest.raises(StoreError, match="fec extract"):
@@ -305,7 +305,7 @@ def test_training_says_when_features_are_missing(
 
 
 def test_training_a_finished_run_again_leaves_its_model(
-    folder: Path, bert_folder: Path, tmp_path: Path, work: Workspace
+    folder: Path, bert_folder: Path, tmp_path: Path, work: RunContext
 ) -> None:
     run_folder(folder, [bert_folder], tmp_path / "run", work)
     before = {path.name: path.read_bytes() for path in (tmp_path / "run" / "model").iterdir()}
@@ -316,7 +316,7 @@ def test_training_a_finished_run_again_leaves_its_model(
 
 
 def test_a_replaced_run_killed_before_its_model_gets_its_own(
-    folder: Path, bert_folder: Path, tmp_path: Path, work: Workspace, monkeypatch: pytest.MonkeyPatch
+    folder: Path, bert_folder: Path, tmp_path: Path, work: RunContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "run"
     run_folder(folder, [bert_folder], out, work)
@@ -339,7 +339,7 @@ def test_a_replaced_run_killed_before_its_model_gets_its_own(
 
 
 def test_the_configuration_says_what_decides_the_result(
-    folder: Path, bert_folder: Path, tmp_path: Path, work: Workspace
+    folder: Path, bert_folder: Path, tmp_path: Path, work: RunContext
 ) -> None:
     run_folder(folder, [bert_folder], tmp_path / "run", work)
     config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
@@ -350,7 +350,7 @@ def test_the_configuration_says_what_decides_the_result(
 
 
 def test_evaluating_the_run_again_gives_its_own_metrics(
-    folder: Path, bert_folder: Path, tmp_path: Path, work: Workspace
+    folder: Path, bert_folder: Path, tmp_path: Path, work: RunContext
 ) -> None:
     out = tmp_path / "run"
     metrics = run_folder(folder, [bert_folder], out, work)
@@ -362,7 +362,7 @@ def test_evaluating_the_run_again_gives_its_own_metrics(
 
 
 def test_a_run_is_not_evaluated_on_its_own_changed_data(
-    folder: Path, bert_folder: Path, tmp_path: Path, work: Workspace
+    folder: Path, bert_folder: Path, tmp_path: Path, work: RunContext
 ) -> None:
     test = (folder / "test.csv").read_text()
     (folder / "test.csv").unlink()
@@ -376,7 +376,7 @@ def test_a_run_is_not_evaluated_on_its_own_changed_data(
 
 
 def test_a_model_is_not_used_with_another_models_features(
-    folder: Path, bert_folder: Path, roberta_folder: Path, tmp_path: Path, work: Workspace
+    folder: Path, bert_folder: Path, roberta_folder: Path, tmp_path: Path, work: RunContext
 ) -> None:
     run_folder(folder, [bert_folder], tmp_path / "run", work)
     with pytest.raises(FecError, match="not those"):
@@ -386,7 +386,7 @@ def test_a_model_is_not_used_with_another_models_features(
 
 
 def test_the_saved_model_predicts_what_the_run_predicted(
-    folder: Path, llama_folder: Path, bert_folder: Path, tmp_path: Path, work: Workspace
+    folder: Path, llama_folder: Path, bert_folder: Path, tmp_path: Path, work: RunContext
 ) -> None:
     run_folder(folder, [f"{llama_folder}?dtype=float32", f"{bert_folder}?dtype=float32"], tmp_path / "run", work)
     saved = FusionClassifier.from_pretrained(tmp_path / "run" / "model")
@@ -396,7 +396,7 @@ def test_the_saved_model_predicts_what_the_run_predicted(
     np.testing.assert_allclose(saved.predict_proba(texts), expected, atol=5e-3)
 
 
-def test_token_states_work_like_any_feature(folder: Path, bert_folder: Path, tmp_path: Path, work: Workspace) -> None:
+def test_token_states_work_like_any_feature(folder: Path, bert_folder: Path, tmp_path: Path, work: RunContext) -> None:
     spec = f"{bert_folder}?pooling=tokens&layers=1,3"
     metrics = run_folder(folder, [spec], tmp_path / "run", work)
     assert 0 <= metrics["test"]["accuracy"]["mean"] <= 1
@@ -404,7 +404,7 @@ def test_token_states_work_like_any_feature(folder: Path, bert_folder: Path, tmp
 
 
 def test_export_gives_features_and_labels_of_each_split(
-    folder: Path, llama_folder: Path, bert_folder: Path, tmp_path: Path, work: Workspace
+    folder: Path, llama_folder: Path, bert_folder: Path, tmp_path: Path, work: RunContext
 ) -> None:
     from safetensors import safe_open
 
@@ -423,7 +423,7 @@ def test_export_gives_features_and_labels_of_each_split(
 
 
 def test_a_limit_that_leaves_one_label_to_train_on_is_an_error(
-    bert_folder: Path, tmp_path: Path, work: Workspace
+    bert_folder: Path, tmp_path: Path, work: RunContext
 ) -> None:
     data = tmp_path / "sorted"
     data.mkdir()
@@ -441,7 +441,7 @@ def test_labels_without_a_row_in_a_split_are_named(tmp_path: Path) -> None:
     path = tmp_path / "moods.csv"
     path.write_text("\n".join(["text,label", *lines]) + "\n", "utf-8")
     console = Console(record=True, width=200, file=io.StringIO())
-    work = Workspace(FeatureStore(tmp_path / "store"), torch.device("cpu"), Progress(console))
+    work = RunContext(FeatureStore(tmp_path / "store"), torch.device("cpu"), Progress(console))
     task = load_task(TaskConfig(name=str(path)))
     without = [split for split in ("train", "valid", "test") if task.labels.index("odd") not in task.targets(split)]
     say_gaps(task, work)
@@ -456,7 +456,7 @@ def test_features_beyond_the_memory_for_them_are_read_in_blocks(
     folder: Path, bert_folder: Path, tmp_path: Path
 ) -> None:
     console = Console(record=True, width=200, file=io.StringIO())
-    work = Workspace(FeatureStore(tmp_path / "store"), torch.device("cpu"), Progress(console), memory=2000)
+    work = RunContext(FeatureStore(tmp_path / "store"), torch.device("cpu"), Progress(console), memory=2000)
     config = config_for(str(folder), [bert_folder])
     result = run(config, load_task(config.task), tmp_path / "out", work)
     said = console.export_text()
@@ -469,7 +469,7 @@ def test_features_beyond_the_memory_for_them_are_read_in_blocks(
 
 @pytest.mark.parametrize("share", [5, 10, 50])
 def test_unequal_labels_with_weights_and_macro_f1(
-    share: int, bert_folder: Path, tmp_path: Path, work: Workspace
+    share: int, bert_folder: Path, tmp_path: Path, work: RunContext
 ) -> None:
     """Of 200 texts `share` % are positive, besides labels of 1, 2 and 3 rows."""
     positive = 2 * share
@@ -488,7 +488,7 @@ def test_unequal_labels_with_weights_and_macro_f1(
 
 
 def test_class_weights_are_those_of_the_estimator(
-    folder: Path, bert_folder: Path, tmp_path: Path, work: Workspace
+    folder: Path, bert_folder: Path, tmp_path: Path, work: RunContext
 ) -> None:
     config = config_for(str(folder), [bert_folder], seeds=1).model_copy(update={"class_weight": "balanced"})
     task = load_task(config.task)
@@ -507,7 +507,7 @@ def test_class_weights_are_those_of_the_estimator(
         torch.testing.assert_close(tensor, estimator.head_.state_dict()[name])
 
 
-def test_class_weights_of_several_labels_are_refused(bert_folder: Path, tmp_path: Path, work: Workspace) -> None:
+def test_class_weights_of_several_labels_are_refused(bert_folder: Path, tmp_path: Path, work: RunContext) -> None:
     rows = [f'we won {i},"good,bad"' if i % 2 else f"he broke it {i},bad" for i in range(40)]
     (tmp_path / "moods.csv").write_text("\n".join(["text,label", *rows]) + "\n", "utf-8")
     config = config_for(str(tmp_path / "moods.csv"), [bert_folder], seeds=1)

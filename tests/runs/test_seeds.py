@@ -18,7 +18,7 @@ from fusion_classifier.encoders.spec import parse_encoders
 from fusion_classifier.errors import FecError
 from fusion_classifier.features.store import FeatureStore
 from fusion_classifier.fusion.registry import parse_head
-from fusion_classifier.runs.context import Workspace
+from fusion_classifier.runs.context import RunContext
 from fusion_classifier.runs.evaluate import evaluate_saved
 from fusion_classifier.runs.pipeline import run, train_task
 from fusion_classifier.runs.seeds import read_seed
@@ -27,7 +27,7 @@ from fusion_classifier.tasks.loaded import LoadedTask
 from fusion_classifier.tasks.registry import load_task
 from fusion_classifier.training.defaults import recipe
 
-Made = tuple[Path, RunConfig, LoadedTask, Workspace]
+Made = tuple[Path, RunConfig, LoadedTask, RunContext]
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def made(bert_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Made:
         seeds=(0, 1),
     )
     task = load_task(config.task)
-    work = Workspace(FeatureStore(folder / "store"), torch.device("cpu"), QUIET)
+    work = RunContext(FeatureStore(folder / "store"), torch.device("cpu"), QUIET)
     run(config, task, folder / "out", work)
     return folder / "out", config, task, work
 
@@ -137,10 +137,10 @@ def test_a_seed_of_another_run_is_refused(out: Path, made: Made) -> None:
 def test_without_matplotlib_a_run_goes_on(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _, config, task, work = made
     said: list[str] = []
-    monkeypatch.setattr(Workspace, "say", lambda _, message: said.append(message))
+    monkeypatch.setattr(RunContext, "say", lambda _, message: said.append(message))
     find_spec = importlib.util.find_spec
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "matplotlib" else find_spec(name))
-    run(config, task, tmp_path / "out", Workspace(work.store, work.device, work.progress))
+    run(config, task, tmp_path / "out", RunContext(work.store, work.device, work.progress))
     assert len([line for line in said if "matplotlib" in line and "[report]" in line]) == 1
     assert not list((tmp_path / "out").glob("*.png"))
     assert (tmp_path / "out" / "metrics.json").is_file()

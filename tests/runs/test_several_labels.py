@@ -17,7 +17,7 @@ from fusion_classifier.errors import DataError, UsageError
 from fusion_classifier.evaluation.metrics import MULTILABEL_METRICS
 from fusion_classifier.features.store import FeatureStore
 from fusion_classifier.fusion.registry import parse_head
-from fusion_classifier.runs.context import Workspace
+from fusion_classifier.runs.context import RunContext
 from fusion_classifier.runs.evaluate import evaluate_saved
 from fusion_classifier.runs.pipeline import run
 from fusion_classifier.support.progress import QUIET
@@ -38,11 +38,11 @@ def rows(count: int) -> list[dict[str, object]]:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, bert_folder: Path) -> tuple[Path, Workspace, TaskConfig]:
+def finished(tmp_path_factory: pytest.TempPathFactory, bert_folder: Path) -> tuple[Path, RunContext, TaskConfig]:
     folder = tmp_path_factory.mktemp("several")
     (folder / "moods.jsonl").write_text("\n".join(json.dumps(row) for row in rows(240)), "utf-8")
     task_config = TaskConfig(name=str(folder / "moods.jsonl"), multilabel=True)
-    work = Workspace(FeatureStore(folder / "store"), torch.device("cpu"), QUIET)
+    work = RunContext(FeatureStore(folder / "store"), torch.device("cpu"), QUIET)
     config = RunConfig(
         task=task_config,
         encoders=parse_encoders([f"{bert_folder}?dtype=float32"], features="tokens"),
@@ -54,7 +54,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, bert_folder: Path) -> tup
     return folder / "run", work, task_config
 
 
-def test_a_run_has_multilabel_metrics_and_learns(finished: tuple[Path, Workspace, TaskConfig]) -> None:
+def test_a_run_has_multilabel_metrics_and_learns(finished: tuple[Path, RunContext, TaskConfig]) -> None:
     metrics = json.loads((finished[0] / "metrics.json").read_text())
     for split in ("valid", "test"):
         assert tuple(metrics[split]) == MULTILABEL_METRICS
@@ -63,7 +63,7 @@ def test_a_run_has_multilabel_metrics_and_learns(finished: tuple[Path, Workspace
     assert not (finished[0] / "confusion_matrix.png").exists()
 
 
-def test_baselines_of_several_labels(finished: tuple[Path, Workspace, TaskConfig]) -> None:
+def test_baselines_of_several_labels(finished: tuple[Path, RunContext, TaskConfig]) -> None:
     """No label is on more than half of the texts: the majority gives none. Logistic regression learns these words."""
     found = json.loads((finished[0] / "metrics.json").read_text())["baselines"]
     assert found["majority_class"]["test"]["weighted_f1"] == 0
@@ -71,7 +71,7 @@ def test_baselines_of_several_labels(finished: tuple[Path, Workspace, TaskConfig
     assert set(found["logistic_regression"]["test"]) == {"subset_accuracy", "weighted_f1", "macro_f1"}
 
 
-def test_predictions_hold_lists_that_agree_with_the_thresholds(finished: tuple[Path, Workspace, TaskConfig]) -> None:
+def test_predictions_hold_lists_that_agree_with_the_thresholds(finished: tuple[Path, RunContext, TaskConfig]) -> None:
     table = pq.read_table(finished[0] / "predictions.parquet").to_pylist()
     record = json.loads((finished[0] / "seeds" / "1" / "config.json").read_text())
     thresholds = np.array(record["decision"]["thresholds"], dtype=np.float32)
@@ -81,13 +81,13 @@ def test_predictions_hold_lists_that_agree_with_the_thresholds(finished: tuple[P
         assert row["predicted"] == [label for label, yes in zip(labels, given, strict=True) if yes]
 
 
-def test_evaluated_again_it_comes_out_the_same(finished: tuple[Path, Workspace, TaskConfig]) -> None:
+def test_evaluated_again_it_comes_out_the_same(finished: tuple[Path, RunContext, TaskConfig]) -> None:
     out, work, task_config = finished
     metrics = json.loads((out / "metrics.json").read_text())
     assert evaluate_saved(out, "test", task_config, {}, work)["test"]["metrics"] == metrics["test"]
 
 
-def test_predict_answers_with_every_label_given(finished: tuple[Path, Workspace, TaskConfig]) -> None:
+def test_predict_answers_with_every_label_given(finished: tuple[Path, RunContext, TaskConfig]) -> None:
     texts = ["he broke it and we won 3", "nothing to say 5"]
     both, none = (json.loads(line) for line in Predictions(finished[0]).lines(texts))
     assert set(both["labels"]) == {"joy", "anger"}
@@ -100,7 +100,7 @@ def test_predict_answers_with_every_label_given(finished: tuple[Path, Workspace,
 
 
 def test_several_labels_are_not_evaluated_on_single_ones(
-    finished: tuple[Path, Workspace, TaskConfig], tmp_path: Path
+    finished: tuple[Path, RunContext, TaskConfig], tmp_path: Path
 ) -> None:
     lines = ["text,label", *(f"{WORDS[label]} {i},{label}" for i in range(20) for label in WORDS)]
     (tmp_path / "single.csv").write_text("\n".join(lines), "utf-8")

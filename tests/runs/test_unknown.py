@@ -14,7 +14,7 @@ from fusion_classifier.errors import DataError, FecError, UsageError
 from fusion_classifier.evaluation.unknown import unknown_figures
 from fusion_classifier.features.store import FeatureStore
 from fusion_classifier.fusion.registry import parse_head
-from fusion_classifier.runs.context import Workspace
+from fusion_classifier.runs.context import RunContext
 from fusion_classifier.runs.pipeline import run
 from fusion_classifier.support.progress import QUIET
 from fusion_classifier.tasks.registry import load_task
@@ -42,7 +42,7 @@ def run_with(data: Path, encoder: Path, unknown: Path, task: dict[str, Any] | No
         training=recipe("default", "linear", max_epochs=10, **training),
         seeds=(0, 1),
     )
-    work = Workspace(FeatureStore(data.parent / "store"), torch.device("cpu"), QUIET)
+    work = RunContext(FeatureStore(data.parent / "store"), torch.device("cpu"), QUIET)
     return run(config, load_task(config.task), data.parent / "run", work, unknown=unknown).metrics
 
 

@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from schemathesis.core.result import Ok
 
 from fusion_classifier import FusionClassifier
-from fusion_classifier.config import Side
+from fusion_classifier.config import TruncationSide
 from fusion_classifier.errors import NonFiniteError
 from fusion_classifier.serving import limits
 from fusion_classifier.serving.model import Scores, ServedModel
@@ -78,7 +78,7 @@ class Gated(ServedModel):
         self.gate, self.begun = threading.Event(), threading.Event()
         self.texts: list[str] = []
 
-    def run(self, texts: Sequence[str], side: Side) -> list[Scores]:
+    def run(self, texts: Sequence[str], side: TruncationSide) -> list[Scores]:
         if self.gate is not None:
             self.texts += texts
             self.begun.set()

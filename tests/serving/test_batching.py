@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fusion_classifier.config import Side
+from fusion_classifier.config import TruncationSide
 from fusion_classifier.serving.batching import Batcher
 from fusion_classifier.serving.errors import ServiceError
 
@@ -19,7 +19,7 @@ class Recorder:
         self.batches: list[list[str]] = []
         self.begun, self.gate = threading.Event(), threading.Event()
 
-    def __call__(self, texts: Sequence[str], _side: Side) -> list[str]:
+    def __call__(self, texts: Sequence[str], _side: TruncationSide) -> list[str]:
         self.batches.append(list(texts))
         self.begun.set()
         assert self.gate.wait(30)
@@ -47,7 +47,7 @@ def within(work: Callable[[Batcher, Recorder], Any], *, max_tokens: int = 100, m
     return recorder
 
 
-def ask(batcher: Batcher, texts: list[str], side: Side = "right", tokens: int = 10) -> "asyncio.Task[list[Any]]":
+def ask(batcher: Batcher, texts: list[str], side: TruncationSide = "right", tokens: int = 10) -> "asyncio.Task[list[Any]]":
     return asyncio.create_task(batcher.submit(texts, [tokens] * len(texts), [side] * len(texts)))
 
 

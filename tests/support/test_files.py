@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from fusion_classifier.errors import FecError
-from fusion_classifier.support.files import NODE, atomic_file, atomic_folder, write_atomic
+from fusion_classifier.support.files import NODE, atomic_file, atomic_folder, atomic_write
 
 
 def names(folder: Path) -> list[str]:
@@ -70,7 +70,7 @@ def test_block_that_writes_nothing_leaves_the_old_file(tmp_path: Path) -> None:
 @given(text=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r"), max_size=40))
 def test_written_text_is_utf8_to_the_letter(shared: Path, text: str) -> None:
     path = shared / "text.txt"
-    write_atomic(path, text)
+    atomic_write(path, text)
     assert path.read_bytes() == text.encode()
 
 
@@ -93,27 +93,27 @@ def test_files_have_the_permissions_of_any_new_file(tmp_path: Path, umask: int) 
 def test_place_that_is_a_folder_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     with pytest.raises(FecError, match="out: can't be written"):
-        write_atomic(tmp_path / "out", "text")
+        atomic_write(tmp_path / "out", "text")
     assert names(tmp_path) == ["out"]
 
 
 def test_place_below_a_file_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("old")
     with pytest.raises(FecError, match=r"out\.txt: can't be written"):
-        write_atomic(tmp_path / "file" / "out.txt", "text")
+        atomic_write(tmp_path / "file" / "out.txt", "text")
     assert (tmp_path / "file").read_text() == "old"
 
 
 @pytest.mark.parametrize("length", [300, 5000])
 def test_name_too_long_is_an_error(tmp_path: Path, length: int) -> None:
     with pytest.raises(FecError, match="can't be written"):
-        write_atomic(tmp_path / ("n" * length), "text")
+        atomic_write(tmp_path / ("n" * length), "text")
 
 
 def test_current_folder_can_not_be_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(FecError):
-        write_atomic(Path(), "text")
+        atomic_write(Path(), "text")
 
 
 # Folders.
@@ -225,7 +225,7 @@ def test_only_leftovers_of_killed_processes_are_removed(tmp_path: Path) -> None:
     (tmp_path / ours[1]).unlink()
     (tmp_path / ours[1] / "sub").mkdir(parents=True)
     (tmp_path / "model").mkdir()
-    write_atomic(tmp_path / "out.txt", "text")
+    atomic_write(tmp_path / "out.txt", "text")
     with atomic_folder(tmp_path / "model"):
         pass
     assert names(tmp_path) == sorted([*others, "out.txt", "model"])

@@ -17,7 +17,7 @@ from fusion_classifier.support.progress import QUIET
 from fusion_classifier.training import ensemble
 from fusion_classifier.training.data import LabelledFeatures
 from fusion_classifier.training.defaults import recipe
-from fusion_classifier.training.loop import Trained, deterministic, predict_each, predict_logits
+from fusion_classifier.training.loop import TrainingResult, deterministic, predict_each, predict_logits
 from fusion_classifier.training.train import train
 
 CPU = torch.device("cpu")
@@ -49,35 +49,35 @@ def fit(
     valid_data: LabelledFeatures | None = None,
     config: TrainingConfig = CONFIG,
     seed: int = 0,
-) -> Trained:
+) -> TrainingResult:
     count = 3 if train_data.labels.ndim == 1 else train_data.labels.shape[1]
     return train(SMALL, config, train_data, valid_data, count, seed, CPU, QUIET)
 
 
-def scales(one: Trained) -> torch.Tensor:
+def scales(one: TrainingResult) -> torch.Tensor:
     """Of each member's logits."""
     assert isinstance(one.head, EnsembleHead)
     return torch.tensor([*(member.scale for member in one.head.linear.values()), 1.0])
 
 
-def accuracy(one: Trained, data: LabelledFeatures) -> float:
+def accuracy(one: TrainingResult, data: LabelledFeatures) -> float:
     logits = predict_logits(one.head, data.features, len(data), CPU)
     return float((one.decision.labels(one.decision.probabilities(logits)) == data.labels).mean())
 
 
 @pytest.fixture(scope="module")
-def fitted() -> Trained:
+def fitted() -> TrainingResult:
     return fit(texts(200, 0))
 
 
-def test_it_learns_without_validation_texts(fitted: Trained) -> None:
+def test_it_learns_without_validation_texts(fitted: TrainingResult) -> None:
     assert accuracy(fitted, texts(300, 1)) > 0.8
     assert [member.name for member in fitted.members] == ["linear last", "linear all", "attention a"]
     assert all(member.accuracy > 0.6 for member in fitted.members)
     assert len(fitted.history) == 1
 
 
-def test_what_it_says_of_itself_is_true_of_new_texts(fitted: Trained) -> None:
+def test_what_it_says_of_itself_is_true_of_new_texts(fitted: TrainingResult) -> None:
     """Out of fold, not of texts that it knows: within the error of 200 texts."""
     assert fitted.out_of_fold is not None
     assert fitted.out_of_fold.logits.shape == (200, 3)
@@ -87,7 +87,7 @@ def test_what_it_says_of_itself_is_true_of_new_texts(fitted: Trained) -> None:
     assert said < accuracy(fitted, texts(200, 0))
 
 
-def test_weights_are_those_of_the_members(fitted: Trained) -> None:
+def test_weights_are_those_of_the_members(fitted: TrainingResult) -> None:
     mixture = fitted.head.mixture
     assert (mixture >= 0).all()
     assert [member.weight for member in fitted.members] == pytest.approx((mixture / scales(fitted)).tolist())
@@ -97,7 +97,7 @@ def test_weights_are_those_of_the_members(fitted: Trained) -> None:
     torch.testing.assert_close(predict_logits(fitted.head, data.features, 40, CPU), mixed)
 
 
-def test_a_seed_gives_the_same_bits_and_another_others(fitted: Trained) -> None:
+def test_a_seed_gives_the_same_bits_and_another_others(fitted: TrainingResult) -> None:
     torch.manual_seed(123)
     again, other = fit(texts(200, 0)), fit(texts(200, 0), seed=1)
     assert fitted.out_of_fold is not None
@@ -108,7 +108,7 @@ def test_a_seed_gives_the_same_bits_and_another_others(fitted: Trained) -> None:
     assert any(not torch.equal(tensor, others[name]) for name, tensor in before.items())
 
 
-def test_repeats_are_trained_with_seeds_of_their_own(fitted: Trained) -> None:
+def test_repeats_are_trained_with_seeds_of_their_own(fitted: TrainingResult) -> None:
     head = fitted.head
     assert isinstance(head, EnsembleHead)
     first, second = (one.state_dict() for one in head.attention)

@@ -20,7 +20,7 @@ from fusion_classifier.features.arrays import Features, PooledFeatures, TokenFea
 from fusion_classifier.support.progress import QUIET
 from fusion_classifier.training.data import LabelledFeatures
 from fusion_classifier.training.defaults import recipe
-from fusion_classifier.training.loop import Epoch, KeptEpoch, Trained, predict_logits
+from fusion_classifier.training.loop import Epoch, KeptEpoch, TrainingResult, predict_logits
 from fusion_classifier.training.scores import scores
 from fusion_classifier.training.train import train
 
@@ -46,7 +46,7 @@ def data(rows: int, seed: int, *, ragged: bool = False, noise: float = 1.0) -> L
     return LabelledFeatures({"layered": features, "single": single}, labels)
 
 
-def fit(head: HeadConfig, seed: int = 0, config: TrainingConfig = CONFIG, **more: bool) -> Trained:
+def fit(head: HeadConfig, seed: int = 0, config: TrainingConfig = CONFIG, **more: bool) -> TrainingResult:
     return train(head, config, data(150, 0, **more), data(60, 1, **more), 3, seed, CPU, QUIET)
 
 

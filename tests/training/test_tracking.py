@@ -17,7 +17,7 @@ from fusion_classifier.encoders.spec import parse_encoder
 from fusion_classifier.errors import FecError, UsageError
 from fusion_classifier.features.store import FeatureStore
 from fusion_classifier.fusion.registry import parse_head
-from fusion_classifier.runs.context import Workspace
+from fusion_classifier.runs.context import RunContext
 from fusion_classifier.runs.pipeline import run, train_task
 from fusion_classifier.support.progress import QUIET
 from fusion_classifier.tasks.loaded import LoadedTask
@@ -34,7 +34,7 @@ Seeds = dict[str, dict[str, list[tuple[int, Any]]]]  # by seed and figure: steps
 
 
 @pytest.fixture(scope="module")
-def setting(bert_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[RunConfig, LoadedTask, Workspace]:
+def setting(bert_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[RunConfig, LoadedTask, RunContext]:
     """Two seeds of three epochs on a file of one's own."""
     folder = tmp_path_factory.mktemp("tracking")
     rows = [f"{t} {i},{m}" for i in range(16) for t, m in (("we won", "joy"), (SECRET, "fear"), ("he lied", "anger"))]
@@ -46,12 +46,12 @@ def setting(bert_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tupl
         training=recipe("default", "llmembed", max_epochs=3),
         seeds=(0, 1),
     )
-    work = Workspace(FeatureStore(folder / "store"), torch.device("cpu"), QUIET)
+    work = RunContext(FeatureStore(folder / "store"), torch.device("cpu"), QUIET)
     return config, load_task(config.task), work
 
 
 def tracked(
-    tool: ToolName, setting: tuple[RunConfig, LoadedTask, Workspace], out: Path, project: str | None = None
+    tool: ToolName, setting: tuple[RunConfig, LoadedTask, RunContext], out: Path, project: str | None = None
 ) -> Tracking:
     config, task, _ = setting
     return track(tool, project, config, task.name, out, print)
@@ -131,7 +131,7 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("tool", ["tensorboard", "mlflow", "trackio"])
 def test_a_tracker_has_every_figure_once_and_no_text(
-    tool: ToolName, setting: tuple[RunConfig, LoadedTask, Workspace], places: Path, capfd: pytest.CaptureFixture[str]
+    tool: ToolName, setting: tuple[RunConfig, LoadedTask, RunContext], places: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip(tool)
     config, task, work = setting
@@ -159,7 +159,7 @@ def test_a_tracker_has_every_figure_once_and_no_text(
 
 
 def test_seeds_trained_without_a_tracker_are_logged_later(
-    setting: tuple[RunConfig, LoadedTask, Workspace], tmp_path: Path
+    setting: tuple[RunConfig, LoadedTask, RunContext], tmp_path: Path
 ) -> None:
     pytest.importorskip("tensorboard")
     config, task, work = setting
@@ -179,7 +179,7 @@ class Interrupted(BaseException):
 
 @pytest.mark.parametrize("tool", ["tensorboard", "mlflow", "trackio"])
 def test_an_interrupted_seed_is_in_the_tracker_once(
-    tool: ToolName, setting: tuple[RunConfig, LoadedTask, Workspace], places: Path, monkeypatch: pytest.MonkeyPatch
+    tool: ToolName, setting: tuple[RunConfig, LoadedTask, RunContext], places: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip(tool)
     config, task, work = setting
@@ -222,7 +222,7 @@ class Failing:
 
 @pytest.mark.parametrize("calls", [0, 2, 6, 11, 17])
 def test_a_tracker_that_fails_does_not_stop_the_run(
-    calls: int, setting: tuple[RunConfig, LoadedTask, Workspace], tmp_path: Path
+    calls: int, setting: tuple[RunConfig, LoadedTask, RunContext], tmp_path: Path
 ) -> None:
     config, task, work = setting
     said: list[str] = []
@@ -233,7 +233,7 @@ def test_a_tracker_that_fails_does_not_stop_the_run(
 
 
 def test_a_missing_server_is_an_error_before_training(
-    setting: tuple[RunConfig, LoadedTask, Workspace], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    setting: tuple[RunConfig, LoadedTask, RunContext], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("mlflow")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
@@ -243,7 +243,7 @@ def test_a_missing_server_is_an_error_before_training(
 
 
 def test_a_missing_package_is_named_with_the_way_out(
-    setting: tuple[RunConfig, LoadedTask, Workspace], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    setting: tuple[RunConfig, LoadedTask, RunContext], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     for tool in tracking.TOOLS:
@@ -257,7 +257,7 @@ def test_a_configuration_becomes_flat_names() -> None:
 
 
 def test_the_command_line_tracks_and_overwrites(
-    setting: tuple[RunConfig, LoadedTask, Workspace], bert_folder: Path, tmp_path: Path
+    setting: tuple[RunConfig, LoadedTask, RunContext], bert_folder: Path, tmp_path: Path
 ) -> None:
     pytest.importorskip("tensorboard")
     config, _, work = setting

@@ -11,7 +11,7 @@ from fusion_classifier.support.progress import QUIET
 from fusion_classifier.training.calibration import fit_decision
 from fusion_classifier.training.data import LabelledFeatures
 from fusion_classifier.training.defaults import recipe
-from fusion_classifier.training.loop import Epoch, Trained, predict_logits
+from fusion_classifier.training.loop import Epoch, TrainingResult, predict_logits
 from fusion_classifier.training.train import train
 
 CPU = torch.device("cpu")
@@ -26,7 +26,7 @@ def rows(count: int, seed: int = 0, names: int = 0) -> LabelledFeatures:
     return LabelledFeatures({"a": PooledFeatures(values.astype(np.float32))}, labels, names=names)
 
 
-def fit(head: HeadConfig, train_data: LabelledFeatures, valid_data: LabelledFeatures | None = None) -> Trained:
+def fit(head: HeadConfig, train_data: LabelledFeatures, valid_data: LabelledFeatures | None = None) -> TrainingResult:
     return train(head, CONFIG, train_data, valid_data, 3, 0, CPU, QUIET)
 
 

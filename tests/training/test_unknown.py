@@ -14,7 +14,7 @@ from fusion_classifier.training import unknown
 from fusion_classifier.training.data import LabelledFeatures
 from fusion_classifier.training.defaults import changed, recipe
 from fusion_classifier.training.known import KnownTexts
-from fusion_classifier.training.loop import Trained, predict_logits, predict_transform
+from fusion_classifier.training.loop import TrainingResult, predict_logits, predict_transform
 from fusion_classifier.training.train import train
 from fusion_classifier.training.unknown import fit_known
 
@@ -36,14 +36,14 @@ def texts(rows: int, classes: range, seed: int, *, ragged: bool = False) -> Labe
 
 def trained(
     train_data: LabelledFeatures, valid_data: LabelledFeatures, head: str = "linear", c: float | None = None
-) -> Trained:
+) -> TrainingResult:
     config, model = changed(recipe("default", head), {"max_epochs": 20}), parse_head(head)
     if c is not None:
         model = model.model_copy(update={"c": c})
     return train(model, config, train_data, valid_data, 4, 0, CPU, QUIET)
 
 
-def scores(one: Trained, known: KnownTexts, data: LabelledFeatures) -> np.ndarray:
+def scores(one: TrainingResult, known: KnownTexts, data: LabelledFeatures) -> np.ndarray:
     x = predict_transform(one.head, data.features, len(data), CPU, unit=True).numpy()
     return known.score(x, one.decision.log_odds(predict_logits(one.head, data.features, len(data), CPU)))
 

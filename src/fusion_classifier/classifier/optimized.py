@@ -17,7 +17,7 @@ from fusion_classifier.classifier.inputs import check_texts
 from fusion_classifier.classifier.labels import LabelledConfig
 from fusion_classifier.classifier.models import CONFIG_FILE
 from fusion_classifier.classifier.text_classifier import Scored, TextClassifier, TokenCounter
-from fusion_classifier.config import Device, FrozenModel, Precision, Side
+from fusion_classifier.config import Device, FrozenModel, Precision, TruncationSide
 from fusion_classifier.errors import FecError, UsageError, reason
 from fusion_classifier.support.extras import require
 from fusion_classifier.support.validation import first_problem
@@ -125,11 +125,11 @@ class OptimizedClassifier(TextClassifier):
         width = sum(encoder.layers * encoder.width for encoder in config.encoders)
         self.known_ = KnownTexts.load(folder, width) if "vectors" in config.head.outputs else None
 
-    def predict_logits(self, X: Sequence[str], side: Side = "right") -> np.ndarray:
+    def predict_logits(self, X: Sequence[str], side: TruncationSide = "right") -> np.ndarray:
         """See `TextClassifier`."""
         return self._graphs.outputs(check_texts(X, "X"), side)["logits"]
 
-    def predict_scored_logits(self, X: Sequence[str], side: Side = "right") -> Scored:
+    def predict_scored_logits(self, X: Sequence[str], side: TruncationSide = "right") -> Scored:
         """See `TextClassifier`."""
         return self._scored(check_texts(X, "X"), side, unknown=self.known_ is not None)
 
@@ -152,7 +152,7 @@ class OptimizedClassifier(TextClassifier):
     def _scored_texts(self, texts: list[str], *, unknown: bool) -> Scored:
         return self._scored(texts, "right", unknown=unknown)
 
-    def _scored(self, texts: list[str], side: Side, *, unknown: bool) -> Scored:
+    def _scored(self, texts: list[str], side: TruncationSide, *, unknown: bool) -> Scored:
         found = self._graphs.outputs(texts, side)
         if not unknown:
             return found["logits"], None

@@ -19,7 +19,7 @@ from fusion_classifier.classifier.optimized import OptimizedClassifier
 from fusion_classifier.classifier.pretrained import Objects, Paths, PretrainedClassifier
 from fusion_classifier.classifier.saved_encoders import checked_identities, placed
 from fusion_classifier.classifier.text_classifier import TextClassifier, TokenCounter
-from fusion_classifier.config import Device, EncoderConfig, Side
+from fusion_classifier.config import Device, EncoderConfig, TruncationSide
 from fusion_classifier.encoders.device import resolve_device
 from fusion_classifier.encoders.encode import encode
 from fusion_classifier.encoders.loading import LoadedEncoder, load_identified, only_transformers
@@ -48,15 +48,15 @@ class TextPredictor(TextClassifier, PretrainedClassifier):
     _loaded: list[LoadedEncoder] | None = None
     _objects: Objects = {}  # noqa: RUF012 - never changed in place
 
-    def predict_logits(self, X: Sequence[str], side: Side = "right") -> torch.Tensor:
+    def predict_logits(self, X: Sequence[str], side: TruncationSide = "right") -> torch.Tensor:
         """See `TextClassifier`; on the CPU."""
         return self._scored(self._encoded_whole(X, side), unknown=False)[0]
 
-    def predict_scored_logits(self, X: Sequence[str], side: Side = "right") -> tuple[torch.Tensor, np.ndarray | None]:
+    def predict_scored_logits(self, X: Sequence[str], side: TruncationSide = "right") -> tuple[torch.Tensor, np.ndarray | None]:
         """See `TextClassifier`; on the CPU."""
         return self._scored(self._encoded_whole(X, side), unknown=self.known_ is not None)
 
-    def _encoded_whole(self, X: Sequence[str], side: Side) -> Encoded:
+    def _encoded_whole(self, X: Sequence[str], side: TruncationSide) -> Encoded:
         self._check_fitted()
         texts = check_texts(X, "X")
         return [(encoder.config, encode(encoder, texts, side)) for encoder in self.load_encoders()]

@@ -16,7 +16,7 @@ import numpy as np
 from fusion_classifier.classifier.explanation import MAX_SPANS, Explanation, explanations, occlude
 from fusion_classifier.classifier.inputs import check_texts, one_column
 from fusion_classifier.classifier.models import find_model, is_optimized
-from fusion_classifier.config import Device, Side
+from fusion_classifier.config import Device, TruncationSide
 from fusion_classifier.errors import UsageError
 from fusion_classifier.training.decision import Logits
 from fusion_classifier.training.known import DEFAULT_RATE, KnownTexts
@@ -212,7 +212,7 @@ class TextClassifier(UnknownTexts):
             start += len(chunk)
 
     @abstractmethod
-    def predict_logits(self, X: Sequence[str], side: Side = "right") -> Logits:
+    def predict_logits(self, X: Sequence[str], side: TruncationSide = "right") -> Logits:
         """Logits before calibration: (N, C), float32; all texts in memory at once.
 
         Args:
@@ -224,7 +224,7 @@ class TextClassifier(UnknownTexts):
         """
 
     @abstractmethod
-    def predict_scored_logits(self, X: Sequence[str], side: Side = "right") -> Scored:
+    def predict_scored_logits(self, X: Sequence[str], side: TruncationSide = "right") -> Scored:
         """`predict_logits` with `unknown_score`, or None where the classifier can't tell it."""
 
     @abstractmethod

@@ -32,7 +32,7 @@ from fusion_classifier.training.defaults import DEFAULTS
 
 if TYPE_CHECKING:
     from fusion_classifier.cluster.pool import RayEngine
-    from fusion_classifier.runs.context import Workspace
+    from fusion_classifier.runs.context import RunContext
     from fusion_classifier.tasks.loaded import LoadedTask
     from fusion_classifier.training.tracking import Tracking
 
@@ -247,7 +247,7 @@ class TrackingOptions(FrozenModel, title="Training"):
     track_project: str | None = None
     """Project of the tracker. Default: the task's name."""
 
-    def tracking(self, config: RunConfig, task: str, out: Path, work: "Workspace") -> "Tracking":
+    def tracking(self, config: RunConfig, task: str, out: Path, work: "RunContext") -> "Tracking":
         """What training reports to.
 
         Raises:
@@ -273,15 +273,15 @@ class PlaceOptions(FrozenModel, title="Where"):
     memory: Annotated[ByteSize, Field(gt=0)] | None = None
     """Memory for features, such as 4GB; larger ones are read from the store in blocks. Default: half of the free."""
 
-    def workspace(self, task: "LoadedTask | None" = None) -> "Workspace":
+    def workspace(self, task: "LoadedTask | None" = None) -> "RunContext":
         """Store, device, progress and memory; the notes on a task are printed."""
         from fusion_classifier.encoders.device import resolve_device
         from fusion_classifier.features.extract import memory_for_features
         from fusion_classifier.features.store import FeatureStore
-        from fusion_classifier.runs.context import Workspace, say_notes
+        from fusion_classifier.runs.context import RunContext, say_notes
 
         memory = self.memory or memory_for_features()
-        work = Workspace(FeatureStore(self.store), resolve_device(self.device), progress(), memory)
+        work = RunContext(FeatureStore(self.store), resolve_device(self.device), progress(), memory)
         if task is not None:
             say_notes(task, work)
         return work

@@ -32,7 +32,7 @@ from fusion_classifier.errors import UsageError
 
 if TYPE_CHECKING:
     from fusion_classifier.features.extract import ExtractionReport
-    from fusion_classifier.training.loop import Trained
+    from fusion_classifier.training.loop import TrainingResult
 
 commands = Commands(panel="Train")
 
@@ -145,7 +145,7 @@ def train_(
     answer(scores, as_json, lambda: _show_trained(trained, folder, cross_validated=loaded.cross_validated))
 
 
-def _show_trained(trained: "Mapping[int, Trained]", folder: Path, *, cross_validated: bool) -> None:
+def _show_trained(trained: "Mapping[int, TrainingResult]", folder: Path, *, cross_validated: bool) -> None:
     for seed, one in trained.items():
         typer.echo(
             f"seed {seed}: validation accuracy {100 * one.best.valid_accuracy:.2f}, "

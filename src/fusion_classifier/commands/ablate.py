@@ -29,13 +29,13 @@ from fusion_classifier.evaluation.pictures import ablation_pictures, write_pictu
 from fusion_classifier.evaluation.predictions import SplitPredictions, write_predictions
 from fusion_classifier.evaluation.significance import differences
 from fusion_classifier.evaluation.warnings import at_chance
-from fusion_classifier.runs.context import Workspace
+from fusion_classifier.runs.context import RunContext
 from fusion_classifier.runs.evaluate import evaluate_split
 from fusion_classifier.runs.features import extract_task
 from fusion_classifier.runs.pipeline import train_task
-from fusion_classifier.support.files import atomic_file, write_atomic
+from fusion_classifier.support.files import atomic_file, atomic_write
 from fusion_classifier.tasks.loaded import LoadedTask
-from fusion_classifier.training.loop import Trained
+from fusion_classifier.training.loop import TrainingResult
 
 MAX_COMBINATIONS = 200
 RESULT_FILE = "ablation.json"
@@ -47,7 +47,7 @@ def subsets(encoders: Sequence[EncoderConfig]) -> list[tuple[EncoderConfig, ...]
     return [chosen for size in range(1, len(encoders) + 1) for chosen in combinations(encoders, size)]
 
 
-def ablate(configs: Sequence[RunConfig], task: LoadedTask, split: str, out: Path, work: Workspace) -> dict[str, Any]:
+def ablate(configs: Sequence[RunConfig], task: LoadedTask, split: str, out: Path, work: RunContext) -> dict[str, Any]:
     """Train and evaluate every subset of each configuration's encoders.
 
     Args:
@@ -90,7 +90,7 @@ def ablate(configs: Sequence[RunConfig], task: LoadedTask, split: str, out: Path
         added += [{"head": config.head.name} | one for one in _compare(parts, valid, len(task.labels))]
     figures = {"task": task.name, "split": split, "texts": texts, "seeds": configs[0].seeds}
     text = json.dumps(figures | {"combinations": found, "added": added}, indent=1)
-    write_atomic(out / RESULT_FILE, text + "\n")
+    atomic_write(out / RESULT_FILE, text + "\n")
     result: dict[str, Any] = json.loads(text)
     write_pictures(out, ablation_pictures(result), work.say_once)
     return result
@@ -102,8 +102,8 @@ def slug(name: str) -> str:
 
 
 def _train(
-    config: RunConfig, task: LoadedTask, split: str, folder: Path, work: Workspace
-) -> tuple[SplitPredictions, list[Trained]]:
+    config: RunConfig, task: LoadedTask, split: str, folder: Path, work: RunContext
+) -> tuple[SplitPredictions, list[TrainingResult]]:
     """Predictions of every seed, and the trained heads."""
     trained = train_task(config, task, folder, work)
     part = evaluate_split(trained, split, task, [identify(encoder, work.device) for encoder in config.encoders], work)

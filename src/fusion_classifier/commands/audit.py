@@ -32,9 +32,9 @@ from fusion_classifier.encoders.tokenization import token_lengths
 from fusion_classifier.errors import UsageError
 from fusion_classifier.features.arrays import Features, TokenStates
 from fusion_classifier.features.extract import read_features
-from fusion_classifier.runs.context import Workspace
+from fusion_classifier.runs.context import RunContext
 from fusion_classifier.runs.features import extract_task
-from fusion_classifier.support.files import user_path, write_atomic
+from fusion_classifier.support.files import user_path, atomic_write
 from fusion_classifier.tasks.label_doubts import label_doubts
 from fusion_classifier.tasks.loaded import LeftOut, LoadedTask
 from fusion_classifier.tasks.normalize import same_key
@@ -58,7 +58,7 @@ class NotJudgedError(UsageError):
 
 
 def audit(
-    task: LoadedTask, encoders: Sequence[EncoderConfig], out: Path, work: Workspace, *, label_errors: bool = True
+    task: LoadedTask, encoders: Sequence[EncoderConfig], out: Path, work: RunContext, *, label_errors: bool = True
 ) -> dict[str, Any]:
     """Audit a task and write the folder.
 
@@ -123,7 +123,7 @@ def _check_folder(out: Path) -> None:
         raise UsageError(f"{out}: is not an audit folder (it contains {others[0]}); choose another `out`")
 
 
-def _token_figures(task: LoadedTask, config: EncoderConfig, work: Workspace) -> dict[str, Any]:
+def _token_figures(task: LoadedTask, config: EncoderConfig, work: RunContext) -> dict[str, Any]:
     """Tokens per text by split, and the number of texts longer than the encoder's limit."""
     texts = [text for part in task.splits.values() for text in part.texts]
     counts, splits = iter(token_lengths(identify(config, work.device), texts).tolist()), {}
@@ -137,7 +137,7 @@ def _token_figures(task: LoadedTask, config: EncoderConfig, work: Workspace) -> 
 
 
 def find_label_errors(
-    task: LoadedTask, encoders: Sequence[EncoderConfig], work: Workspace
+    task: LoadedTask, encoders: Sequence[EncoderConfig], work: RunContext
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Rows of train and valid whose label is doubtful.
 
@@ -266,7 +266,7 @@ def _write(
     left_out: Sequence[LeftOut],
 ) -> None:
     # First: it makes the folder an audit's, so that an audit that was stopped here can be repeated.
-    write_atomic(out / AUDIT_FILE, json.dumps(figures, indent=2, ensure_ascii=False) + "\n")
+    atomic_write(out / AUDIT_FILE, json.dumps(figures, indent=2, ensure_ascii=False) + "\n")
     counts = figures["labels"]["rows"].items()
     _write_csv(out / "labels.csv", ["label", *figures["splits"]], ([label, *n.values()] for label, n in counts))
     header = ["group", "exact", "labels_differ", "split", *PLACE, "label", "text"]
@@ -289,7 +289,7 @@ def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object
     writer = csv.writer(text, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
     writer.writerow(header)
     writer.writerows([_cell(value) for value in row] for row in rows)
-    write_atomic(path, text.getvalue())
+    atomic_write(path, text.getvalue())
 
 
 def _cell(value: object) -> object:

@@ -11,7 +11,7 @@ from fusion_classifier.encoders.identity import identify
 from fusion_classifier.encoders.loading import load_transformer
 from fusion_classifier.encoders.projection import Projection, fit_projection, save_projection
 from fusion_classifier.errors import UsageError
-from fusion_classifier.runs.context import Workspace
+from fusion_classifier.runs.context import RunContext
 from fusion_classifier.tasks.loaded import LoadedTask
 
 TEXTS_PER_STEP = 256  # of the progress bar
@@ -21,7 +21,7 @@ def project(
     config: EncoderConfig,
     task: LoadedTask,
     out: Path,
-    work: Workspace,
+    work: RunContext,
     *,
     kind: ProjectionKind = "pca",
     width: int | None = None,

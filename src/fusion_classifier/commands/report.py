@@ -20,7 +20,7 @@ from fusion_classifier.evaluation.report.record import RunRecord
 from fusion_classifier.features.hashing import hash_texts, hexadecimal
 from fusion_classifier.runs.config_file import read_config, read_run_config
 from fusion_classifier.runs.folder import METRICS_FILE, REPORT_FILE
-from fusion_classifier.support.files import user_path, write_atomic
+from fusion_classifier.support.files import user_path, atomic_write
 from fusion_classifier.tasks.loaded import LoadedTask
 from fusion_classifier.tasks.registry import load_task
 
@@ -83,7 +83,7 @@ def write_report(
             model_seed=_json(folder / "model" / MODEL_CONFIG).get("seed"),
         )
         written = page(record)
-    write_atomic(path, written)
+    atomic_write(path, written)
     return path
 
 

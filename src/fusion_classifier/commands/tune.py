@@ -30,7 +30,7 @@ from fusion_classifier.encoders.loading import TransformerEncoder, load_encoder
 from fusion_classifier.encoders.tokenization import tokenize
 from fusion_classifier.errors import DataError, FecError, UsageError, WeightsError, library_errors
 from fusion_classifier.evaluation.metrics import score
-from fusion_classifier.runs.context import Workspace
+from fusion_classifier.runs.context import RunContext
 from fusion_classifier.runs.folder import environment
 from fusion_classifier.support.extras import require
 from fusion_classifier.support.files import atomic_folder, user_path
@@ -68,7 +68,7 @@ def tune_encoder(
     encoder: EncoderConfig,
     task: LoadedTask,
     out: Path,
-    work: Workspace,
+    work: RunContext,
     *,
     overwrite: bool = False,
 ) -> Tuned:
@@ -167,7 +167,7 @@ def _train(
     precision: str,
     task: LoadedTask,
     splits: Mapping[str, Split],
-    work: Workspace,
+    work: RunContext,
 ) -> Finetuned:
     """Tokenize and train."""
     contrastive, dtype, n_labels = config.objective == "contrastive", torch_dtype(precision), len(task.labels)
@@ -191,7 +191,7 @@ def _train(
 
 
 def _measure(
-    folder: Path, encoder: EncoderConfig, config: TuneConfig, task: LoadedTask, valid: Split | None, work: Workspace
+    folder: Path, encoder: EncoderConfig, config: TuneConfig, task: LoadedTask, valid: Split | None, work: RunContext
 ) -> tuple[np.ndarray, Decision, dict[str, float] | None]:
     """Logits of the saved classifier for the validation texts, the decision fitted on them, and its metrics.
 

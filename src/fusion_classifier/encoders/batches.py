@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
-from fusion_classifier.config import Side
+from fusion_classifier.config import TruncationSide
 from fusion_classifier.encoders.loading import TransformerEncoder
 from fusion_classifier.encoders.tokenization import TokenizedText, tokenize
 
@@ -25,7 +25,7 @@ class Job(Generic[Tag]):
     by_template: Sequence[Sequence[TokenizedText]]  # the tokenized texts, once per template
 
 
-def jobs_of(encoder: TransformerEncoder, texts: Sequence[str], side: Side = "right") -> list[Job[list[int]]]:
+def jobs_of(encoder: TransformerEncoder, texts: Sequence[str], side: TruncationSide = "right") -> list[Job[list[int]]]:
     """Texts tokenized and batched; a job's tag are their indices."""
     tokenized = [tokenize(encoder, texts, template, side) for template in encoder.config.templates]
     planned = batches(tokenized[0], TOKEN_BUDGET[encoder.device.type], packed=encoder.packed)

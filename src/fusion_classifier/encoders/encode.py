@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fusion_classifier.config import Side
+from fusion_classifier.config import TruncationSide
 from fusion_classifier.encoders import packed, pooling
 from fusion_classifier.encoders.batches import Job, Tag, jobs_of, padded
 from fusion_classifier.encoders.loading import LoadedEncoder, ObjectEncoder, TransformerEncoder
@@ -21,7 +21,7 @@ from fusion_classifier.errors import NonFiniteError
 AHEAD = 2  # batches a worker may be behind
 
 
-def encode(encoder: LoadedEncoder, texts: Sequence[str], side: Side = "right") -> list[np.ndarray]:
+def encode(encoder: LoadedEncoder, texts: Sequence[str], side: TruncationSide = "right") -> list[np.ndarray]:
     """Features of texts, in their order, in memory.
 
     Args:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fusion_classifier.config import Side
+from fusion_classifier.config import TruncationSide
 from fusion_classifier.encoders.identity import EncoderIdentity
 from fusion_classifier.encoders.loading import LoadedEncoder, ObjectEncoder, TransformerEncoder, load_tokenizer
 from fusion_classifier.errors import DataError, UsageError
@@ -34,7 +34,7 @@ class TokenizedText:
 
 
 def tokenize(
-    encoder: TransformerEncoder, texts: Sequence[str], template: str | None = None, side: Side = "right"
+    encoder: TransformerEncoder, texts: Sequence[str], template: str | None = None, side: TruncationSide = "right"
 ) -> list[TokenizedText]:
     """Token ids of each text in a template, cut to the encoder's `max_length`.
 
@@ -69,7 +69,7 @@ def tokenize(
 
 
 def _truncate_plain(
-    encoder: TransformerEncoder, text: str, _template: str, side: Side
+    encoder: TransformerEncoder, text: str, _template: str, side: TruncationSide
 ) -> tuple[list[int], list[int]]:
     tokenizer, before = encoder.tokenizer, encoder.tokenizer.truncation_side
     tokenizer.truncation_side = side
@@ -83,7 +83,7 @@ def _truncate_plain(
 
 
 def _truncate_in_template(
-    encoder: TransformerEncoder, text: str, template: str, side: Side
+    encoder: TransformerEncoder, text: str, template: str, side: TruncationSide
 ) -> tuple[list[int], list[int]]:
     """The longest prefix (or suffix) that fits into the template, by bisection."""
     limit = encoder.config.max_length

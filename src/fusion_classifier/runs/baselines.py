@@ -17,7 +17,7 @@ from fusion_classifier.evaluation.baselines import (
 from fusion_classifier.evaluation.formats import BASELINE_METRICS
 from fusion_classifier.evaluation.metrics import score
 from fusion_classifier.evaluation.predictions import SplitPredictions
-from fusion_classifier.runs.context import Workspace
+from fusion_classifier.runs.context import RunContext
 from fusion_classifier.runs.features import features_of, rows_of, weighted
 from fusion_classifier.tasks.loaded import LoadedTask, Split
 from fusion_classifier.training.data import LabelledFeatures
@@ -26,7 +26,7 @@ SHARE_OF_MEMORY = 4  # logistic regression may take a quarter of what features m
 
 
 def fit_baselines(
-    class_weight: ClassWeights, task: LoadedTask, identities: Sequence[EncoderIdentity], work: Workspace
+    class_weight: ClassWeights, task: LoadedTask, identities: Sequence[EncoderIdentity], work: RunContext
 ) -> dict[str, Baseline]:
     """Every baseline by name, weighted as the model is; the features of train are in the store."""
     n_classes, training = len(task.labels), task.training

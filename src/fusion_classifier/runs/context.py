@@ -26,7 +26,7 @@ MAX_SHOWN = 5  # labels in a sentence
 
 
 @dataclass(frozen=True)
-class Workspace:
+class RunContext:
     """Where a command works: store, device, progress bars, bytes that features may take, and the cluster, if any."""
 
     store: FeatureStore
@@ -47,7 +47,7 @@ class Workspace:
             self.say(message)
 
 
-def say_notes(task: LoadedTask, work: Workspace) -> None:
+def say_notes(task: LoadedTask, work: RunContext) -> None:
     """Print what the user should know of how the task was read."""
     rows = {f"{name}_rows": len(split) for name, split in task.splits.items()}
     logger.info("task %s", task.name, extra={"source": task.source, "labels": len(task.labels)} | rows)
@@ -55,7 +55,7 @@ def say_notes(task: LoadedTask, work: Workspace) -> None:
         work.say(note)
 
 
-def say_gaps(task: LoadedTask, work: Workspace) -> None:
+def say_gaps(task: LoadedTask, work: RunContext) -> None:
     """Print the labels without a row in a split."""
     for split, consequence in GAPS.items():
         if split not in task.splits:

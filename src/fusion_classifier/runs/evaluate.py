@@ -20,19 +20,19 @@ from fusion_classifier.evaluation.predictions import PREDICTIONS_FILE, SplitPred
 from fusion_classifier.evaluation.selective import at_coverages
 from fusion_classifier.features.hashing import hash_texts, hexadecimal
 from fusion_classifier.runs.config_file import read_config, read_run_config
-from fusion_classifier.runs.context import Workspace, say_notes
+from fusion_classifier.runs.context import RunContext, say_notes
 from fusion_classifier.runs.features import extract_task, features_of, rows_of
 from fusion_classifier.runs.seeds import read_seed, seed_folder
 from fusion_classifier.support.validation import checked
 from fusion_classifier.tasks.loaded import LoadedTask
 from fusion_classifier.tasks.registry import find_task, load_task
 from fusion_classifier.training.calibration import cross_fitted
-from fusion_classifier.training.loop import Trained, predict_logits
+from fusion_classifier.training.loop import TrainingResult, predict_logits
 
 logger = logging.getLogger(__name__)
 
 
-Predicting = Trained | SavedModel | Baseline  # all have a head and its decision
+Predicting = TrainingResult | SavedModel | Baseline  # all have a head and its decision
 
 
 def evaluate_split(
@@ -40,7 +40,7 @@ def evaluate_split(
     name: str,
     task: LoadedTask,
     identities: Sequence[EncoderIdentity],
-    work: Workspace,
+    work: RunContext,
 ) -> SplitPredictions:
     """Predictions of every seed for a split whose features are in the store.
 
@@ -55,7 +55,7 @@ def evaluate_groups(
     name: str,
     task: LoadedTask,
     identities: Sequence[EncoderIdentity],
-    work: Workspace,
+    work: RunContext,
 ) -> list[SplitPredictions]:
     """`evaluate_split` of several groups of models, from features that are read once."""
     split = task.split(name)
@@ -168,7 +168,7 @@ def _same_file(name: str, other: str) -> bool:
 
 
 def evaluate_saved(
-    folder: Path, split: str, task_config: TaskConfig, encoder_paths: Mapping[str, str], work: Workspace
+    folder: Path, split: str, task_config: TaskConfig, encoder_paths: Mapping[str, str], work: RunContext
 ) -> dict[str, Any]:
     """Evaluate a run folder (all its seeds) or a model folder on a split; missing features are extracted.
 

@@ -17,13 +17,13 @@ from fusion_classifier.features.export import export_original, export_split
 from fusion_classifier.features.extract import ExtractionReport, extract_features, open_features, read_features
 from fusion_classifier.features.hashing import hash_texts, hexadecimal
 from fusion_classifier.features.store import FeatureStore
-from fusion_classifier.runs.context import Workspace
+from fusion_classifier.runs.context import RunContext
 from fusion_classifier.tasks.loaded import LoadedTask, Split, targets
 from fusion_classifier.training.data import LabelledFeatures
 
 
 def extract_task(
-    task: LoadedTask, splits: Sequence[str], encoders: Sequence[EncoderConfig], work: Workspace
+    task: LoadedTask, splits: Sequence[str], encoders: Sequence[EncoderConfig], work: RunContext
 ) -> list[ExtractionReport]:
     """Extract the features of these splits that the store does not have, encoder by encoder."""
     texts = [text for split in splits for text in _texts(task, split)]
@@ -90,7 +90,7 @@ def export_task(
     splits: Sequence[str],
     encoders: Sequence[EncoderConfig],
     out: Path,
-    work: Workspace,
+    work: RunContext,
     *,
     original: bool = False,
 ) -> list[Path]:

@@ -18,7 +18,7 @@ from fusion_classifier.errors import FecError, UsageError
 from fusion_classifier.evaluation.pictures import CONFUSION_MATRIX, F1_BY_LABEL, RISK_COVERAGE, TRAINING_CURVES
 from fusion_classifier.evaluation.predictions import PREDICTIONS_FILE
 from fusion_classifier.runs.config_file import CONFIG_FILE, read_config, read_run_config
-from fusion_classifier.support.files import atomic_folder, write_atomic
+from fusion_classifier.support.files import atomic_folder, atomic_write
 from fusion_classifier.tasks.loaded import LoadedTask
 from fusion_classifier.training.tracking import STATE_FILE, TENSORBOARD_FOLDER
 from fusion_classifier.version import __version__, source_commit
@@ -107,7 +107,7 @@ def claim(
         "weights": {i.config.name: {"source": i.weights.source, "fingerprint": i.fingerprint} for i in identities},
         "environment": environment(device),
     }
-    write_atomic(path, yaml.safe_dump(described, sort_keys=False, allow_unicode=True))
+    atomic_write(path, yaml.safe_dump(described, sort_keys=False, allow_unicode=True))
 
 
 def _discard(out: Path) -> None:

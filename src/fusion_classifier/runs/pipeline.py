@@ -44,7 +44,7 @@ from fusion_classifier.fusion.ensemble import sized
 from fusion_classifier.fusion.folds import MAX_CROSS_VALIDATED
 from fusion_classifier.fusion.head import count_parameters
 from fusion_classifier.runs.baselines import baseline_figures, fit_baselines
-from fusion_classifier.runs.context import Workspace
+from fusion_classifier.runs.context import RunContext
 from fusion_classifier.runs.evaluate import Predicting, by_seed, evaluate_groups, measure, out_of_fold_split
 from fusion_classifier.runs.features import extract_task, rows_of, training_rows, weighted
 from fusion_classifier.runs.folder import METRICS_FILE, STAGES_FILE, claim, locked
@@ -58,13 +58,13 @@ from fusion_classifier.runs.seeds import (
 )
 from fusion_classifier.runs.stages import Stages
 from fusion_classifier.runs.unknown import measure_unknown, read_unknown
-from fusion_classifier.support.files import atomic_file, atomic_folder, user_path, write_atomic
+from fusion_classifier.support.files import atomic_file, atomic_folder, user_path, atomic_write
 from fusion_classifier.support.heap import kept_memory
 from fusion_classifier.tasks.label_doubts import label_doubts
 from fusion_classifier.tasks.loaded import SPLITS, LoadedTask
 from fusion_classifier.tasks.registry import find_task
 from fusion_classifier.training.data import LabelledFeatures
-from fusion_classifier.training.loop import Trained
+from fusion_classifier.training.loop import TrainingResult
 from fusion_classifier.training.tracking import NOT_TRACKED, Tracking
 
 
@@ -80,11 +80,11 @@ def train_task(
     config: RunConfig,
     task: LoadedTask,
     out: Path,
-    work: Workspace,
+    work: RunContext,
     *,
     overwrite: bool = False,
     tracking: Tracking = NOT_TRACKED,
-) -> dict[int, Trained]:
+) -> dict[int, TrainingResult]:
     """Train every seed on features that are in the store already; write `config.yaml`, `seeds/` and `model/`.
 
     A run that is in `out` is continued, or with `overwrite` replaced.
@@ -186,9 +186,9 @@ def _train_seed(
     config: RunConfig,
     train_data: LabelledFeatures,
     valid_data: LabelledFeatures | None,
-    work: Workspace,
+    work: RunContext,
     tracking: Tracking,
-) -> Trained:
+) -> TrainingResult:
     told = tracking.seed(model.seed)
     with kept_memory():
         calibrated, trained = train_classifier(
@@ -204,7 +204,7 @@ def run(
     config: RunConfig,
     task: LoadedTask,
     out: Path,
-    work: Workspace,
+    work: RunContext,
     *,
     overwrite: bool = False,
     tracking: Tracking = NOT_TRACKED,
@@ -265,24 +265,24 @@ def _write(
     out: Path,
     metrics: Mapping[str, Any],
     parts: Sequence[SplitPredictions],
-    work: Workspace,
+    work: RunContext,
 ) -> None:
     """Write predictions, pictures, metrics and the model's card."""
     with atomic_file(out / PREDICTIONS_FILE) as path:
         write_predictions(list(parts), task.labels, path)
     write_pictures(out, prediction_pictures(parts[-1], task.labels, task.label_tree), work.say_once)
-    write_atomic(out / METRICS_FILE, json.dumps(metrics, indent=2, default=np.generic.item) + "\n")
-    write_atomic(out / "model" / CARD_FILE, _card(config, task, out, metrics, work))
+    atomic_write(out / METRICS_FILE, json.dumps(metrics, indent=2, default=np.generic.item) + "\n")
+    atomic_write(out / "model" / CARD_FILE, _card(config, task, out, metrics, work))
 
 
 def _evaluate(
     config: RunConfig,
-    trained: Mapping[int, Trained],
+    trained: Mapping[int, TrainingResult],
     baselines: Mapping[str, Baseline],
     splits: Sequence[str],
     task: LoadedTask,
     identities: Sequence[EncoderIdentity],
-    work: Workspace,
+    work: RunContext,
 ) -> tuple[dict[str, SplitPredictions], dict[str, dict[str, SplitPredictions]]]:
     """Predictions of the trained seeds by split, and of the baselines by split and name."""
     parts, of_baselines = {}, {}
@@ -304,7 +304,7 @@ def _warnings(
     config: RunConfig,
     task: LoadedTask,
     metrics: Mapping[str, Any],
-    trained: Mapping[int, Trained],
+    trained: Mapping[int, TrainingResult],
     parts: Sequence[SplitPredictions],
     of_baselines: Mapping[str, Mapping[str, SplitPredictions]],
 ) -> list[str]:
@@ -321,7 +321,7 @@ def _warnings(
 
 
 def _metrics(
-    config: RunConfig, task: LoadedTask, trained: Mapping[int, Trained], figures: Mapping[str, Mapping[str, Any]]
+    config: RunConfig, task: LoadedTask, trained: Mapping[int, TrainingResult], figures: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Any]:
     """What `metrics.json` says of the trained seeds; `figures` are what `measure` says of each split."""
     without_overlap = {
@@ -351,7 +351,7 @@ def _metrics(
     }
 
 
-def _members(trained: Mapping[int, Trained]) -> list[dict[str, Any]]:
+def _members(trained: Mapping[int, TrainingResult]) -> list[dict[str, Any]]:
     """Parts of the head `ensemble`: the mean over seeds of their weights and scores; none of another head."""
     by_name = zip(*(one.members for one in trained.values()), strict=True)
     return [
@@ -361,7 +361,7 @@ def _members(trained: Mapping[int, Trained]) -> list[dict[str, Any]]:
     ]
 
 
-def _card(config: RunConfig, task: LoadedTask, out: Path, metrics: Mapping[str, Any], work: Workspace) -> str:
+def _card(config: RunConfig, task: LoadedTask, out: Path, metrics: Mapping[str, Any], work: RunContext) -> str:
     """The card of a run's model, with the run's scores."""
     processor = f"{platform.machine()}, {torch.get_num_threads()} threads"
     if work.device.type == "cuda":

@@ -19,7 +19,7 @@ from fusion_classifier.classifier.models import is_model
 from fusion_classifier.config import TrainingConfig
 from fusion_classifier.errors import FecError
 from fusion_classifier.fusion.head import OutOfFold
-from fusion_classifier.training.loop import Epoch, Trained
+from fusion_classifier.training.loop import Epoch, TrainingResult
 
 TRAINING_FILE = "training.json"
 OUT_OF_FOLD_FILE = "out_of_fold.json"
@@ -32,7 +32,7 @@ def seed_folder(out: Path, seed: int) -> Path:
     return out / "seeds" / str(seed)
 
 
-def save_seed(out: Path, model: ModelConfig, trained: Trained, training: TrainingConfig, *, streamed: bool) -> None:
+def save_seed(out: Path, model: ModelConfig, trained: TrainingResult, training: TrainingConfig, *, streamed: bool) -> None:
     """Write a trained seed in one step; `streamed` says whether features were read from the store in blocks."""
     card = model_card(model, training=training)
     files = {TRAINING_FILE: json.dumps(record_of(trained) | {"streamed": streamed}, indent=1)}
@@ -41,12 +41,12 @@ def save_seed(out: Path, model: ModelConfig, trained: Trained, training: Trainin
     save_model(seed_folder(out, model.seed), model, trained.head, card, files, trained.known)
 
 
-def record_of(trained: Trained) -> dict[str, Any]:
+def record_of(trained: TrainingResult) -> dict[str, Any]:
     """Best epoch and history as JSON values."""
     return {"best_epoch": trained.best_epoch, "history": [asdict(epoch) for epoch in trained.history]}
 
 
-def finished_seed(out: Path, model: ModelConfig) -> Trained | None:
+def finished_seed(out: Path, model: ModelConfig) -> TrainingResult | None:
     """A seed that an earlier call has trained, if there is one; `model` is the same but for its calibration.
 
     Raises:
@@ -61,7 +61,7 @@ def finished_seed(out: Path, model: ModelConfig) -> Trained | None:
     return trained
 
 
-def read_seed(folder: Path, seed: int) -> tuple[ModelConfig, Trained]:
+def read_seed(folder: Path, seed: int) -> tuple[ModelConfig, TrainingResult]:
     """A trained seed from its folder.
 
     Raises:
@@ -87,7 +87,7 @@ def read_seed(folder: Path, seed: int) -> tuple[ModelConfig, Trained]:
         raise FecError(f"{error}; delete {folder} to train seed {seed} again") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise FecError(f"{folder}: can't be read ({error}); delete it to train seed {seed} again") from error
-    return saved.config, Trained(
+    return saved.config, TrainingResult(
         saved.head,
         saved.config.decision,
         seed,

@@ -16,7 +16,7 @@ import psutil
 from pydantic import ConfigDict, Field, NonNegativeInt, TypeAdapter
 
 from fusion_classifier.errors import FecError
-from fusion_classifier.support.files import write_atomic
+from fusion_classifier.support.files import atomic_write
 
 SAMPLE_SECONDS = 0.1  # between measurements of the memory: a shorter peak may be missed
 WRITE_SECONDS = 5.0  # between writes of the record: what a kill can lose
@@ -79,7 +79,7 @@ class Stages:
 
     def _write(self) -> None:
         with suppress(FecError):  # the record must never stop the work
-            write_atomic(self.path, json.dumps(self.figures(), indent=1) + "\n")
+            atomic_write(self.path, json.dumps(self.figures(), indent=1) + "\n")
 
 
 def _read(path: Path) -> dict[str, Stage]:

@@ -13,11 +13,11 @@ from fusion_classifier.evaluation.unknown import over_seeds, unknown_figures
 from fusion_classifier.features.arrays import Features
 from fusion_classifier.features.extract import extract_features, open_features
 from fusion_classifier.features.stored import StoredFeatures
-from fusion_classifier.runs.context import Workspace
+from fusion_classifier.runs.context import RunContext
 from fusion_classifier.tasks.loaded import LoadedTask
 from fusion_classifier.tasks.readers import texts_of
 from fusion_classifier.training.known import DEFAULT_RATE, KnownTexts
-from fusion_classifier.training.loop import Trained, predict_logits, predict_transform
+from fusion_classifier.training.loop import TrainingResult, predict_logits, predict_transform
 
 
 def read_unknown(path: Path, config: RunConfig, task: LoadedTask) -> list[str]:
@@ -40,12 +40,12 @@ def read_unknown(path: Path, config: RunConfig, task: LoadedTask) -> list[str]:
 
 
 def measure_unknown(
-    trained: Mapping[int, Trained],
+    trained: Mapping[int, TrainingResult],
     texts: Sequence[str],
     split: str,
     task: LoadedTask,
     identities: Sequence[EncoderIdentity],
-    work: Workspace,
+    work: RunContext,
 ) -> dict[str, Any]:
     """The section `unknown` of metrics.json: texts of no class against those of a split, at the default rate.
 
@@ -77,7 +77,7 @@ def measure_unknown(
 
 
 def _scores(
-    one: Trained, known: KnownTexts, features: Mapping[str, Features] | Mapping[str, StoredFeatures], work: Workspace
+    one: TrainingResult, known: KnownTexts, features: Mapping[str, Features] | Mapping[str, StoredFeatures], work: RunContext
 ) -> np.ndarray:
     """Unknown scores (N,) of texts with these features."""
     head, count = one.head.to(work.device), len(next(iter(features.values())))

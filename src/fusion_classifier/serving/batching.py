@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from fusion_classifier.config import Side
+from fusion_classifier.config import TruncationSide
 from fusion_classifier.serving.errors import ServiceError
 
 
@@ -23,12 +23,12 @@ class Waiting:
 
     text: str
     tokens: int
-    side: Side
+    side: TruncationSide
     result: "asyncio.Future[Any]" = field(repr=False)
     since: float = field(default_factory=time.perf_counter)
 
 
-Run = Callable[[Sequence[str], Side], Sequence[Any]]
+Run = Callable[[Sequence[str], TruncationSide], Sequence[Any]]
 Observe = Callable[[int, int, float, float], None]
 
 
@@ -70,7 +70,7 @@ class Batcher:
             await self.task
         await asyncio.to_thread(self.executor.shutdown)
 
-    async def submit(self, texts: Sequence[str], tokens: Sequence[int], sides: Sequence[Side]) -> list[Any]:
+    async def submit(self, texts: Sequence[str], tokens: Sequence[int], sides: Sequence[TruncationSide]) -> list[Any]:
         """The results of texts, in order. When it is cancelled, texts that still wait are never computed.
 
         Raises:

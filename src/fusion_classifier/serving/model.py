@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fusion_classifier.classifier.text_classifier import TextClassifier
-from fusion_classifier.config import Side
+from fusion_classifier.config import TruncationSide
 from fusion_classifier.errors import UsageError
 from fusion_classifier.serving.errors import ServiceError
 
@@ -80,7 +80,7 @@ class ServedModel:
         """Whether a text is too long for all encoders; in the tokenizers' thread."""
         return all(count > limit for _, limit, (count,) in self._counts([text]))
 
-    def run(self, texts: Sequence[str], side: Side) -> list[Scores]:
+    def run(self, texts: Sequence[str], side: TruncationSide) -> list[Scores]:
         """The scores of N texts; in the model's thread.
 
         Raises:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
-from fusion_classifier.config import ServerSettings, Side
+from fusion_classifier.config import ServerSettings, TruncationSide
 from fusion_classifier.serving.errors import ServiceError
 from fusion_classifier.serving.model import ServedModel
 from fusion_classifier.training.known import DEFAULT_RATE
@@ -46,7 +46,7 @@ class PredictRequest(BaseModel):
         return isinstance(self.inputs, list) and (not self.inputs or isinstance(self.inputs[0], list))
 
     @property
-    def side(self) -> Side:
+    def side(self) -> TruncationSide:
         """Where texts are cut."""
         return "left" if self.truncation_direction in ("left", "Left") else "right"
 

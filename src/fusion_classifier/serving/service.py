@@ -10,7 +10,7 @@ from typing import Annotated, TypeVar
 
 from fastapi import Depends, Request
 
-from fusion_classifier.config import ServerSettings, Side
+from fusion_classifier.config import ServerSettings, TruncationSide
 from fusion_classifier.serving.batching import Batcher
 from fusion_classifier.serving.errors import CLIENT_GONE, ServiceError
 from fusion_classifier.serving.model import Scores, ServedModel
@@ -66,7 +66,7 @@ class Service:
         return await asyncio.get_running_loop().run_in_executor(self.tokenizer_thread, work)
 
     async def scores(
-        self, request: Request, texts: Sequence[str], *, truncate: bool, side: Side = "right", batch: bool = True
+        self, request: Request, texts: Sequence[str], *, truncate: bool, side: TruncationSide = "right", batch: bool = True
     ) -> list[Scores]:
         """The scores of a request's texts, computed together with those of other clients.
 
@@ -90,7 +90,7 @@ class Service:
             tokens = [length.tokens for length in lengths]
             read_by(request).update(texts=len(texts), tokens=sum(tokens))
             # Texts that are cut at different sides can't share a batch; those that are not cut at all can.
-            sides: list[Side] = [side if length.cut else "right" for length in lengths]
+            sides: list[TruncationSide] = [side if length.cut else "right" for length in lengths]
             found: list[Scores] = await self.batcher.submit(texts, tokens, sides)
             return found
 

@@ -62,7 +62,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
         _remove(temporary)
 
 
-def write_atomic(path: Path, text: str) -> None:
+def atomic_write(path: Path, text: str) -> None:
     """Write a text file in one step; raises `FecError` if it can't be written."""
     with atomic_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")

@@ -28,7 +28,7 @@ from fusion_classifier.training.data import LabelledFeatures
 from fusion_classifier.training.decision import Decision, Member
 from fusion_classifier.training.loop import (
     Steps,
-    Trained,
+    TrainingResult,
     epoch_of,
     epochs_of,
     predict_each,
@@ -50,7 +50,7 @@ def fit_ensemble(
     seed: int,
     device: torch.device,
     progress: Progress,
-) -> Trained:
+) -> TrainingResult:
     """Train all members and weight them; arguments and errors as of `train`."""
     started = time.perf_counter()
     small = train_data.n_texts <= head.config.cross_validated_rows
@@ -91,7 +91,7 @@ def fit_ensemble(
         for name, weight, logits in zip(head.members, mixture, parts, strict=True)
     )
     out_of_fold = OutOfFold(np.arange(len(judges)), mixed) if attention is not None else None
-    return Trained(head, Decision(), seed, 1, (epoch,), members=members, out_of_fold=out_of_fold)
+    return TrainingResult(head, Decision(), seed, 1, (epoch,), members=members, out_of_fold=out_of_fold)
 
 
 def _fit_linear(

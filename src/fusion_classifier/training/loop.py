@@ -63,7 +63,7 @@ class Epoch:
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainingResult:
     """A trained head, restored to the epoch that was kept.
 
     Attributes:

@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from fusion_classifier.config import RunConfig
 from fusion_classifier.errors import FecError, reason
 from fusion_classifier.support.extras import require
-from fusion_classifier.support.files import write_atomic
+from fusion_classifier.support.files import atomic_write
 
 if TYPE_CHECKING:
-    from fusion_classifier.training.loop import Epoch, Trained
+    from fusion_classifier.training.loop import Epoch, TrainingResult
 
 ToolName = Literal["trackio", "mlflow", "tensorboard"]
 STATE_FILE = "tracking.json"
@@ -64,7 +64,7 @@ class Tracking:
         """What the training of a seed calls after each epoch."""
         return lambda epoch: self._safely(lambda tool: self._log_epoch(tool, seed, epoch))
 
-    def trained(self, one: "Trained") -> None:
+    def trained(self, one: "TrainingResult") -> None:
         """Log a trained seed, with all its epochs if it was trained without a tracker."""
 
         def log(tool: Tool) -> None:
@@ -130,7 +130,7 @@ class Tracking:
     def _note(self, seed: int, **changes: Any) -> dict[str, Any]:
         state = self._state()
         entry = state[str(seed)] = state.get(str(seed), {}) | changes
-        write_atomic(self.out / STATE_FILE, json.dumps(self._file() | {self.name: state}, indent=1) + "\n")
+        atomic_write(self.out / STATE_FILE, json.dumps(self._file() | {self.name: state}, indent=1) + "\n")
         return entry
 
     def _file(self) -> dict[str, Any]:

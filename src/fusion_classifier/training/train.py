@@ -25,7 +25,7 @@ from fusion_classifier.training.decision import Decision
 from fusion_classifier.training.ensemble import fit_ensemble
 from fusion_classifier.training.loop import (
     Epoch,
-    Trained,
+    TrainingResult,
     deterministic,
     epoch_of,
     fit,
@@ -48,7 +48,7 @@ def train(
     device: torch.device,
     progress: Progress,
     on_epoch: Callable[[Epoch], None] = lambda _: None,
-) -> Trained:
+) -> TrainingResult:
     """Train one head.
 
     Args:
@@ -84,7 +84,7 @@ def train(
         else:
             assert valid_data is not None
             best_epoch, history = fit(built, config, train_data.texts, valid_data, seed, device, progress, on_epoch)
-            trained = Trained(built, Decision(), seed, best_epoch, tuple(history))
+            trained = TrainingResult(built, Decision(), seed, best_epoch, tuple(history))
             if len(built.mixture) > 1:
                 parts = predict_each(built, built.parts, valid_data.features, len(valid_data), device)
                 built.mixture.copy_(fit_mixture(parts, valid_data.labels, built.mixture.cpu(), valid_data.weights))
@@ -102,7 +102,7 @@ def train(
 
 
 def _decision(
-    trained: Trained,
+    trained: TrainingResult,
     config: TrainingConfig,
     train_data: LabelledFeatures,
     valid_data: LabelledFeatures | None,
@@ -126,7 +126,7 @@ def _solve(
     seed: int,
     device: torch.device,
     progress: Progress,
-) -> Trained:
+) -> TrainingResult:
     """Fit once on all training texts, in memory as float32 (N, D); its history are the figures of one epoch."""
     started = time.perf_counter()
     with progress.bar(f"training seed {seed}", total=None):
@@ -141,4 +141,4 @@ def _solve(
         else:
             assert out_of_fold is not None
             epoch = epoch_of(out_of_fold.logits, texts.take(out_of_fold.rows), 1, loss, started)
-    return Trained(head, Decision(), seed, 1, (epoch,), out_of_fold=out_of_fold)
+    return TrainingResult(head, Decision(), seed, 1, (epoch,), out_of_fold=out_of_fold)
