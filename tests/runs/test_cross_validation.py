@@ -246,7 +246,9 @@ def test_whoever_measures_it_learns_what_it_was_trained_on(
     assert len(texts) == 30
 
 
-def test_thresholds_are_fitted_on_other_folds(file: Path, bert_folder: Path, tmp_path: Path, work: RunContext) -> None:
+def test_thresholds_are_fitted_on_other_folds(
+    file: Path, bert_folder: Path, tmp_path: Path, work: RunContext
+) -> None:
     """Labels that are random: thresholds of the judged rows would seem to know something."""
     rows = list(csv.reader(file.open()))
     order = np.random.default_rng(2)

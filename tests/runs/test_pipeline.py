@@ -396,7 +396,9 @@ def test_the_saved_model_predicts_what_the_run_predicted(
     np.testing.assert_allclose(saved.predict_proba(texts), expected, atol=5e-3)
 
 
-def test_token_states_work_like_any_feature(folder: Path, bert_folder: Path, tmp_path: Path, work: RunContext) -> None:
+def test_token_states_work_like_any_feature(
+    folder: Path, bert_folder: Path, tmp_path: Path, work: RunContext
+) -> None:
     spec = f"{bert_folder}?pooling=tokens&layers=1,3"
     metrics = run_folder(folder, [spec], tmp_path / "run", work)
     assert 0 <= metrics["test"]["accuracy"]["mean"] <= 1

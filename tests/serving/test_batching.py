@@ -47,7 +47,9 @@ def within(work: Callable[[Batcher, Recorder], Any], *, max_tokens: int = 100, m
     return recorder
 
 
-def ask(batcher: Batcher, texts: list[str], side: TruncationSide = "right", tokens: int = 10) -> "asyncio.Task[list[Any]]":
+def ask(
+    batcher: Batcher, texts: list[str], side: TruncationSide = "right", tokens: int = 10
+) -> "asyncio.Task[list[Any]]":
     return asyncio.create_task(batcher.submit(texts, [tokens] * len(texts), [side] * len(texts)))
 
 

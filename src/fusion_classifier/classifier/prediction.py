@@ -52,7 +52,9 @@ class TextPredictor(TextClassifier, PretrainedClassifier):
         """See `TextClassifier`; on the CPU."""
         return self._scored(self._encoded_whole(X, side), unknown=False)[0]
 
-    def predict_scored_logits(self, X: Sequence[str], side: TruncationSide = "right") -> tuple[torch.Tensor, np.ndarray | None]:
+    def predict_scored_logits(
+        self, X: Sequence[str], side: TruncationSide = "right"
+    ) -> tuple[torch.Tensor, np.ndarray | None]:
         """See `TextClassifier`; on the CPU."""
         return self._scored(self._encoded_whole(X, side), unknown=self.known_ is not None)
 

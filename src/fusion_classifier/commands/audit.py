@@ -34,7 +34,7 @@ from fusion_classifier.features.arrays import Features, TokenStates
 from fusion_classifier.features.extract import read_features
 from fusion_classifier.runs.context import RunContext
 from fusion_classifier.runs.features import extract_task
-from fusion_classifier.support.files import user_path, atomic_write
+from fusion_classifier.support.files import atomic_write, user_path
 from fusion_classifier.tasks.label_doubts import label_doubts
 from fusion_classifier.tasks.loaded import LeftOut, LoadedTask
 from fusion_classifier.tasks.normalize import same_key

@@ -20,7 +20,7 @@ from fusion_classifier.evaluation.report.record import RunRecord
 from fusion_classifier.features.hashing import hash_texts, hexadecimal
 from fusion_classifier.runs.config_file import read_config, read_run_config
 from fusion_classifier.runs.folder import METRICS_FILE, REPORT_FILE
-from fusion_classifier.support.files import user_path, atomic_write
+from fusion_classifier.support.files import atomic_write, user_path
 from fusion_classifier.tasks.loaded import LoadedTask
 from fusion_classifier.tasks.registry import load_task
 

@@ -25,7 +25,9 @@ class Job(Generic[Tag]):
     by_template: Sequence[Sequence[TokenizedText]]  # the tokenized texts, once per template
 
 
-def jobs_of(encoder: TransformerEncoder, texts: Sequence[str], side: TruncationSide = "right") -> list[Job[list[int]]]:
+def jobs_of(
+    encoder: TransformerEncoder, texts: Sequence[str], side: TruncationSide = "right"
+) -> list[Job[list[int]]]:
     """Texts tokenized and batched; a job's tag are their indices."""
     tokenized = [tokenize(encoder, texts, template, side) for template in encoder.config.templates]
     planned = batches(tokenized[0], TOKEN_BUDGET[encoder.device.type], packed=encoder.packed)

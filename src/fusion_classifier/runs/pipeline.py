@@ -58,7 +58,7 @@ from fusion_classifier.runs.seeds import (
 )
 from fusion_classifier.runs.stages import Stages
 from fusion_classifier.runs.unknown import measure_unknown, read_unknown
-from fusion_classifier.support.files import atomic_file, atomic_folder, user_path, atomic_write
+from fusion_classifier.support.files import atomic_file, atomic_folder, atomic_write, user_path
 from fusion_classifier.support.heap import kept_memory
 from fusion_classifier.tasks.label_doubts import label_doubts
 from fusion_classifier.tasks.loaded import SPLITS, LoadedTask
@@ -321,7 +321,10 @@ def _warnings(
 
 
 def _metrics(
-    config: RunConfig, task: LoadedTask, trained: Mapping[int, TrainingResult], figures: Mapping[str, Mapping[str, Any]]
+    config: RunConfig,
+    task: LoadedTask,
+    trained: Mapping[int, TrainingResult],
+    figures: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:
     """What `metrics.json` says of the trained seeds; `figures` are what `measure` says of each split."""
     without_overlap = {

@@ -32,7 +32,9 @@ def seed_folder(out: Path, seed: int) -> Path:
     return out / "seeds" / str(seed)
 
 
-def save_seed(out: Path, model: ModelConfig, trained: TrainingResult, training: TrainingConfig, *, streamed: bool) -> None:
+def save_seed(
+    out: Path, model: ModelConfig, trained: TrainingResult, training: TrainingConfig, *, streamed: bool
+) -> None:
     """Write a trained seed in one step; `streamed` says whether features were read from the store in blocks."""
     card = model_card(model, training=training)
     files = {TRAINING_FILE: json.dumps(record_of(trained) | {"streamed": streamed}, indent=1)}

@@ -77,7 +77,10 @@ def measure_unknown(
 
 
 def _scores(
-    one: TrainingResult, known: KnownTexts, features: Mapping[str, Features] | Mapping[str, StoredFeatures], work: RunContext
+    one: TrainingResult,
+    known: KnownTexts,
+    features: Mapping[str, Features] | Mapping[str, StoredFeatures],
+    work: RunContext,
 ) -> np.ndarray:
     """Unknown scores (N,) of texts with these features."""
     head, count = one.head.to(work.device), len(next(iter(features.values())))

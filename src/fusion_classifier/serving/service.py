@@ -66,7 +66,13 @@ class Service:
         return await asyncio.get_running_loop().run_in_executor(self.tokenizer_thread, work)
 
     async def scores(
-        self, request: Request, texts: Sequence[str], *, truncate: bool, side: TruncationSide = "right", batch: bool = True
+        self,
+        request: Request,
+        texts: Sequence[str],
+        *,
+        truncate: bool,
+        side: TruncationSide = "right",
+        batch: bool = True,
     ) -> list[Scores]:
         """The scores of a request's texts, computed together with those of other clients.
 
