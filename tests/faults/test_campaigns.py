@@ -22,8 +22,8 @@ def campaign(name: str, *arguments: str) -> dict[str, Any]:
 
 
 def test_a_killed_run_ends_as_one_that_was_not() -> None:
-    found = campaign("crash.py", "--kills", "3", "--only", "run")
-    assert found["all"]["kills"] == 3
+    found = campaign("crash.py", "--kills", "2", "--only", "run")
+    assert found["all"]["kills"] == 2
     assert found["all"]["different"] == 0
 
 
@@ -44,6 +44,6 @@ def test_a_server_stands_good_bad_slow_and_vanishing_clients() -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting file systems takes root")
 def test_a_full_disk_is_reported_and_survived() -> None:
-    found = campaign("full_disk.py", "--disks", "2", "--only", "export", "--only", "extract")
-    assert found["all"]["disks"] == 2
+    found = campaign("full_disk.py", "--disks", "1", "--only", "extract")
+    assert found["all"]["disks"] == 1
     assert found["all"]["different"] == 0
