@@ -1,7 +1,7 @@
-"""Configurations: frozen values of everything that decides a result.
+"""Configurations: immutable settings that determine a result.
 
-They are compared, hashed, written to `config.yaml` and read back. A field is an option of the command line: its
-docstring is the help, its default the default (cli/fields.py).
+They are compared, hashed, written to `config.yaml` and read back. Each field is a command-line option: its docstring
+is the help text and its default the option's default (cli/fields.py).
 """
 
 import math
@@ -44,19 +44,19 @@ Device = Literal["auto", "cpu", "cuda", "mps"]
 ProjectionKind = Literal["pca", "random", "none"]
 FeatureKind = Literal["tokens", "pooled"]
 Precision = Literal["float32", "int8", "int8-dynamic"]  # of an optimized model
-TruncationSide = Literal["left", "right"]  # where a text that is too long is cut
+TruncationSide = Literal["left", "right"]  # the end at which a long text is truncated
 Metric = Literal["weighted_f1", "macro_f1", "accuracy"]
 ClassWeights = Literal["none", "balanced"]
 
 
 class FrozenModel(BaseModel):
-    """A pydantic model that can't be changed and refuses unknown fields."""
+    """A pydantic model that is immutable and rejects unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class EncoderConfig(FrozenModel):
-    """One frozen encoder: a model and the features that are taken from it.
+    """One frozen encoder: a model and the features taken from it.
 
     Two encoders are the same if their model files and the fields from `layers` to `dense` are
     (encoders/identity.py); `name`, `model`, `revision` and `path` only name and find the files.
@@ -69,39 +69,39 @@ class EncoderConfig(FrozenModel):
     revision: str | None = None
     """Branch, tag or commit on the Hub. Default: the repository's default branch."""
     path: str | None = None
-    """Local folder or GGUF file with the weights. Default: looked for by `model`."""
+    """Local folder or GGUF file with the weights. Default: found by `model`."""
     layers: Annotated[tuple[int, ...], Field(min_length=1)] | None = None
     """Hidden states to keep, such as 2,4,6 or -5:-1; 0 is the embedding output, -1 the last layer (after the final
-    norm, if any). Default: the preset's, or the last; of token states those at a third, two thirds and the end."""
+    norm, if any). Default: the preset's, or the last; for token states one third, two thirds and the last."""
     pooling: Annotated[str, AfterValidator(_check_pooling)] = "mean"
     """mean, max, first ([CLS]), last, weighted_mean (by position) or mean_sqrt (over the root of their number): one
-    vector per layer, or several, joined by + (mean+last); pooler: that of the model; tokens: the states of all
-    tokens. Of an encoder given by name: what the head reads."""
+    vector per layer, or several, joined by + (mean+last); pooler: the model's own; tokens: the states of all tokens.
+    Default for encoders given by name: what the head reads."""
     template: Annotated[str, AfterValidator(_check_template)] = "{text}"
-    """Prompt around the text; must contain {text}. Line breaks are written \\n. The features of several templates,
+    """Prompt template; must contain {text}. Line breaks are written \\n. The features of several templates,
     separated by ||, are averaged."""
     max_length: Annotated[int, Field(ge=4)] = 256
-    """Maximum number of tokens, with special tokens and template; the end of longer texts is cut off."""
+    """Maximum number of tokens, including special tokens and template; longer texts are truncated at the end."""
     dtype: Dtype = "auto"
     """Precision of the encoder. auto: bfloat16 where the processor supports it, else float32."""
     quantization: Quantization = "none"
-    """int8: weights of linear layers in 8 bits, half the memory; needs the extra int8."""
+    """int8: 8-bit weights in linear layers, which take half the memory; needs the extra int8."""
     projection: str | None = None
-    """File written by fec project, by which states have fewer dimensions, or 8 bits."""
+    """File written by fec project, which reduces states to fewer dimensions or to 8 bits."""
     pool_special_tokens: bool | None = None
-    """Whether `mean` and `tokens` include the special tokens of the tokenizer. Default: only of models with a [CLS]
-    token; the start token of decoders such as Llama has the same huge state for all texts."""
+    """Whether `mean` and `tokens` include the special tokens of the tokenizer. Default: only for models with a [CLS]
+    token; the start token of decoders such as Llama has the same huge state in all texts."""
     dense: bool = False
-    """Whether the dense layers of a sentence-transformers model follow the pooling. Default: where none is given."""
+    """Whether to apply a sentence-transformers model's dense layers. Default: if no `pooling` is given."""
 
     @property
     def poolings(self) -> tuple[str, ...]:
-        """The poolings that `pooling` joins."""
+        """The poolings in `pooling`."""
         return tuple(self.pooling.split("+"))
 
     @property
     def templates(self) -> tuple[str, ...]:
-        """The templates that `template` joins."""
+        """The templates in `template`."""
         return tuple(self.template.split("||"))
 
     @model_validator(mode="after")
@@ -112,7 +112,7 @@ class EncoderConfig(FrozenModel):
 
 
 class HeadConfig(FrozenModel):
-    """Configuration of a head: the base class. A subclass gives `name` a default and may set `reads`."""
+    """Base class of head configurations. A subclass gives `name` a default and may set `reads`."""
 
     reads: ClassVar[FeatureKind] = "pooled"
     """Features that the head needs: `tokens` (the states of all tokens) or `pooled` (a vector per layer)."""
@@ -121,8 +121,7 @@ class HeadConfig(FrozenModel):
     defined_in: ClassVar[str | None] = None
     """Module to import before the head can be used; None for the heads of this package."""
     cross_validated_rows: ClassVar[float] = 0
-    """Number of training rows up to which the head makes its choices out of fold, so that none need to be held
-    out."""
+    """Maximum number of training rows for which the head makes its choices out of fold, without held-out rows."""
     name: str
     """Name of the head."""
 
@@ -143,9 +142,9 @@ class FusionConfig(HeadConfig):
     token_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Dropout rate of the projected tokens."""
     state_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3
-    """Share of the encoders' states that are dropped in a training step, the same for all tokens."""
+    """Share of the encoders' states dropped in each training step, the same for all tokens."""
     word_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
-    """Share of tokens that get no attention in a training step."""
+    """Share of tokens without attention in each training step."""
 
     @model_validator(mode="after")
     def _divides(self) -> Self:
@@ -174,7 +173,7 @@ class LinearConfig(HeadConfig):
     c: Annotated[float, Field(gt=0)] | None = None
     """Inverse strength of the L2 penalty. Default: the one with the highest cross-validated log-likelihood."""
     linear_layers: Literal["all", "last"] = "all"
-    """Layers of each encoder that are read."""
+    """Layers to read from each encoder."""
     scaling: Literal["unit", "standardize"] = "unit"
     """unit: each layer's vector has L2 norm 1; standardize: each feature has mean 0 and standard deviation 1."""
 
@@ -193,7 +192,7 @@ class EnsembleConfig(HeadConfig):
 
 
 class SklearnConfig(HeadConfig):
-    """A scikit-learn classifier that was given as an object. Saved by skops."""
+    """A scikit-learn classifier given as an object. Saved with skops."""
 
     file: ClassVar[str] = "head.skops"
     name: Literal["scikit-learn"] = "scikit-learn"
@@ -202,7 +201,7 @@ class SklearnConfig(HeadConfig):
 
 
 class ModuleConfig(HeadConfig):
-    """A torch module that was given as an object, or a function that makes one. Only its weights are saved."""
+    """A torch module given as an object, or a function that returns one. Only its weights are saved."""
 
     name: Literal["module"] = "module"
     class_path: str
@@ -218,7 +217,7 @@ class ModuleConfig(HeadConfig):
 
 DEFAULT_ENCODERS = ("minilm-l6", "smollm2-135m")
 DEFAULT_HEAD = "ensemble"
-# Heads that a name is enough for; `fusion_classifier.fusion.registry.register_head` adds others.
+# Heads available by name; `fusion_classifier.fusion.registry.register_head` adds others.
 HEAD_CONFIGS: dict[str, type[HeadConfig]] = {
     "ensemble": EnsembleConfig,
     "fusion": FusionConfig,
@@ -232,7 +231,7 @@ def _parse_head_config(value: object) -> object:
     if not isinstance(value, Mapping):
         return value
     fields = dict(value)
-    if fields == {"name": "linear"}:  # of a version that wrote no scaling
+    if fields == {"name": "linear"}:  # written by a version without scaling
         fields["scaling"] = "standardize"
     name, module = fields.get("name"), fields.pop("defined_in", None)
     config_class = (HEAD_CONFIGS | OBJECT_HEAD_CONFIGS).get(str(name))
@@ -254,45 +253,45 @@ DEFAULT_MODEL = "go-emotions"  # comes with the package
 
 
 class TrainingConfig(FrozenModel):
-    """How a head is trained: cross-entropy, early stopping by a score of the validation split."""
+    """How a head is trained: cross-entropy, with early stopping on a validation score."""
 
     learning_rate: Annotated[float, Field(gt=0)]
-    """Learning rate of Adam; the highest one of a schedule."""
+    """Learning rate of Adam; the peak of a schedule."""
     batch_size: Annotated[int, Field(ge=1)]
     """Number of texts per training step."""
     max_epochs: Annotated[int, Field(ge=1)]
     """Maximum number of passes over the training split."""
     min_steps: Annotated[int, Field(ge=0)] = 0
     """Minimum number of training steps: on a small training split `max_epochs` is raised to reach it, and `patience`
-    ends no training before it. 0 where `max_epochs` is given."""
+    does not stop training earlier. 0 if `max_epochs` is given."""
     patience: Annotated[int, Field(ge=1)]
-    """Number of epochs without progress on validation after which training stops, once it has taken `min_steps`."""
+    """Number of epochs without progress on validation after which training stops, but not before `min_steps`."""
     stopping: Literal["score", "loss_or_score"] = "score"
-    """What counts as progress on validation: score, a better score, and the best epoch is kept; loss_or_score, a
-    lower loss or a better score, and the last epoch with either is kept, as LLM-FusionClassifier does it."""
+    """What counts as progress on validation. score: a better score; the best epoch is kept. loss_or_score: a lower
+    loss or a better score; the last epoch with either is kept, as in LLM-FusionClassifier."""
     metric: Metric = "weighted_f1"
-    """Validation score that decides early stopping and the saved seed. macro_f1, where rare labels count as much as
-    frequent ones, also fits offsets of the labels' log-probabilities, by which rare labels are given more readily."""
+    """Validation score that decides early stopping and the saved seed. macro_f1, which counts rare labels as much as
+    frequent ones, also fits offsets of log-probabilities, so that rare labels are predicted more often."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    """Decoupled weight decay (AdamW); 0 is plain Adam."""
+    """Decoupled weight decay (AdamW). 0: plain Adam."""
     clip_norm: Annotated[float, Field(gt=0)] | None = None
-    """Gradient norm above which gradients are scaled down; None is no limit."""
+    """Maximum gradient norm; larger gradients are scaled down. None: no limit."""
     schedule: Literal["constant", "cosine"] = "constant"
-    """Course of the learning rate: constant, or along a cosine to 0 at the end of `max_epochs`."""
+    """Learning rate schedule: constant, or cosine decay to 0 over `max_epochs`."""
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of all steps in which the learning rate rises from 0 (cosine schedule)."""
+    """Warm-up: share of all steps in which the learning rate rises from 0 (cosine schedule)."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of the target that is spread over all labels."""
+    """Label smoothing: share of the target spread over all labels."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """Precision of matrix products in training; weights and sums stay float32."""
+    """Precision of matrix products in training; weights and sums are float32."""
     calibrate: bool = True
-    """Whether probabilities are calibrated on the validation split: by a temperature and an exponent."""
+    """Whether to calibrate probabilities on the validation split, by a temperature and an exponent."""
     known_texts: bool = True
-    """Whether the model keeps vectors of training texts (2 MB at most), by which it tells texts of no class."""
+    """Whether the model keeps vectors of training texts (up to 2 MB) to recognize texts that belong to no class."""
 
 
 class TrainingChanges(TypedDict, total=False):
-    """Fields of `TrainingConfig` that differ from the head's recipe: what `training=` of the classifiers takes."""
+    """Fields of `TrainingConfig` that differ from the head's recipe, for the classifiers' `training=`."""
 
     learning_rate: float
     batch_size: int
@@ -319,37 +318,37 @@ class TaskConfig(FrozenModel):
     data: str | None = None
     """Folder with the files of a named task, as published. Default: from the Hub."""
     encoding: str | None = None
-    """Encoding of text files, such as cp1252. Default: UTF-8, or UTF-16 where a byte order mark says so."""
+    """Encoding of text files, such as cp1252. Default: UTF-8, or UTF-16 with a byte order mark."""
     text_column: str = "text"
     """Column with the texts."""
     label_column: str = "label"
     """Column with the labels: names or numbers."""
     multilabel: bool = False
-    """Whether a row has any number of labels: a list (JSONL, Parquet), or a string with `label_separator`."""
+    """Whether a row may have any number of labels: a list (JSONL, Parquet), or a string with `label_separator`."""
     label_separator: Annotated[str, Field(min_length=1)] = ","
     """Separator of a row's labels, with `multilabel`."""
     label_columns: tuple[str, ...] = ()
-    """Columns of 0 and 1, one per label, instead of `label_column`: a row has any number of labels."""
+    """Columns of 0 and 1, one per label, instead of `label_column`; a row may have any number of labels."""
     skip_empty: bool = False
-    """Whether rows without a text or label are left out, instead of an error."""
+    """Whether to skip rows without a text or label instead of raising an error."""
     unknown_labels: Literal["error", "skip"] = "error"
-    """Rows with a label that training does not have: an error, or left out (skip)."""
+    """Rows with a label that the training data lack: raise an error, or skip them."""
     augment_column: str | None = None
-    """Column with a paraphrase of each text: further rows of the training split; not read in other splits."""
+    """Column with a paraphrase of each text, used as additional training rows; not read in other splits."""
     split_seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Seed of the stratified split of a single file, or of a folder without a validation split."""
     cross_validate: bool | None = False
-    """Whether all rows are trained on, without a validation (of a single file: nor a test) split, and judged out of
-    fold. For up to 5,000 rows of your own, heads ensemble and linear. Default: for a file of up to 1,000 rows."""
+    """Whether to train on all rows, with no validation split (single file: nor a test split), and evaluate out of
+    fold. For up to 5,000 rows of your own, heads ensemble and linear. Default: on for files of up to 1,000 rows."""
     limit: Annotated[int, Field(ge=1)] | None = None
-    """Maximum number of rows per split: the first ones."""
+    """Maximum number of rows per split; the first ones are used."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.label_columns and (len(set(self.label_columns)) < 2 or not all(self.label_columns)):
             raise ValueError("`label_columns`: name two or more columns")
         if self.cross_validate and self.augment_column:
-            raise ValueError("`augment_column`: a paraphrase would stand in another fold than its text")
+            raise ValueError("`augment_column`: a paraphrase could be in a different fold from its text")
         if self.label_columns and self.multilabel:
             raise ValueError(
                 "`multilabel` reads one column with several labels, `label_columns` one column per label"
@@ -358,43 +357,43 @@ class TaskConfig(FrozenModel):
 
 
 class RunConfig(FrozenModel):
-    """Everything that decides the result of `fec run`; the section `run` of its `config.yaml`."""
+    """All settings that determine the result of `fec run`; the section `run` of its `config.yaml`."""
 
     task: TaskConfig
     """Texts and labels."""
     encoders: Annotated[tuple[EncoderConfig, ...], Field(min_length=1)]
-    """Encoders, in the head's order."""
+    """Encoders, in the order in which the head reads them."""
     head: AnyHeadConfig
     """Head."""
     training: TrainingConfig
     """Hyper-parameters of the head's training."""
     seeds: Annotated[tuple[int, ...], Field(min_length=1)]
-    """Seeds; one head is trained with each."""
+    """Seeds; one head is trained per seed."""
     class_weight: ClassWeights = "none"
-    """balanced: a text weighs inversely to the frequency of its label, in the loss, the validation score and the
-    calibration."""
+    """balanced: texts are weighted inversely to the frequency of their label, in the loss, the validation score and
+    the calibration."""
 
 
 class ServerSettings(FrozenModel):
-    """Settings of `fec serve`; named as in text-embeddings-inference where it has the same."""
+    """Settings of `fec serve`; names follow text-embeddings-inference where it has the same setting."""
 
     max_concurrent_requests: Annotated[int, Field(ge=1)] = 512
-    """Maximum number of requests that are processed or waiting; further ones are refused (429)."""
+    """Maximum number of requests in progress or waiting; further ones are rejected with status 429."""
     max_client_batch_size: Annotated[int, Field(ge=1)] = 32
     """Maximum number of texts per request."""
     max_batch_tokens: Annotated[int, Field(ge=1)] = 2048
     """Maximum number of tokens per batch; a batch may hold texts of several requests."""
     max_wait_ms: Annotated[float, Field(ge=0, le=1000)] = 2.0
-    """Milliseconds that a batch waits for as many texts as the last one had; a single client never waits."""
+    """Maximum wait, in milliseconds, for a batch to reach the size of the last one; a single client never waits."""
     payload_limit: Annotated[int, Field(ge=1024)] = 2_000_000
-    """Maximum number of bytes of a request's body."""
+    """Maximum size of a request body, in bytes."""
     max_text_characters: Annotated[int, Field(ge=1)] = 100_000
-    """Maximum number of characters of a text; longer texts are refused, also with `auto_truncate`."""
+    """Maximum number of characters per text; longer texts are rejected, even with `auto_truncate`."""
     auto_truncate: bool = False
-    """Whether texts with too many tokens are cut, unless a request says otherwise, instead of refused."""
+    """Whether to truncate texts with too many tokens instead of rejecting them; a request can override it."""
     api_key: Annotated[str, Field(min_length=8)] | None = None
-    """Key that requests must send as Authorization: Bearer KEY; /health and the page need none."""
+    """API key, to be sent as Authorization: Bearer KEY; /health and the page need none."""
     cors_allow_origin: tuple[str, ...] = ()
-    """Origins whose web pages may call the server; may be repeated."""
+    """Origins whose web pages may call the server (CORS); may be repeated."""
     page: bool = True
     """Whether to serve a web page at /."""

@@ -1,6 +1,6 @@
 """Errors that a user can fix.
 
-Every error names the file, row or parameter and the way out. A parameter is named by its Python name in backticks.
+Every error names the file, row or parameter and says what to do. Parameters have their Python name, in backticks.
 The command line prints the message and exits with the error's code; a traceback is always a bug.
 """
 
@@ -12,19 +12,19 @@ MAX_LENGTH = 1200  # characters of a message
 
 
 class FecError(Exception):
-    """Base class of all errors with an explanation (exit code 1)."""
+    """Base class of all errors that users can fix (exit code 1)."""
 
     exit_code = 1
 
     def __str__(self) -> str:
-        """The message; a very long one, which quotes a user's value, is cut in the middle."""
+        """The message; a very long one, which quotes a user's value, is shortened in the middle."""
         message = super().__str__()
         half = MAX_LENGTH // 2
         return message if len(message) <= MAX_LENGTH else f"{message[:half]} … {message[-half:]}"
 
 
 class UsageError(FecError, ValueError):
-    """Invalid parameters: an unknown name, or parameters that exclude each other (exit code 2)."""
+    """Invalid parameters: an unknown name, or mutually exclusive parameters (exit code 2)."""
 
     exit_code = 2
 
@@ -40,7 +40,7 @@ class RowError(DataError):
         place: File and row.
         problem: What is wrong with the row.
         way_out: What to do.
-        missing: Whether a text or label is missing, so that the row can be left out.
+        missing: Whether a text or label is missing, so that the row can be skipped.
     """
 
     def __init__(self, place: Any, problem: str, way_out: str, *, missing: bool = False) -> None:
@@ -60,7 +60,7 @@ class WeightsError(FecError):
 
 
 class StoreError(FecError):
-    """The feature store lacks what is asked for, or is damaged."""
+    """Requested features are not in the store, or the store is damaged."""
 
 
 class NonFiniteError(FecError, ArithmeticError):
@@ -68,18 +68,18 @@ class NonFiniteError(FecError, ArithmeticError):
 
 
 def reason(error: BaseException) -> str:
-    """First line of an error's message, or its class name; for the brackets of our own message."""
+    """First line of an error's message, or its class name, to be quoted in our own message."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 @contextmanager
 def library_errors(explain: Callable[[str], FecError]) -> Iterator[None]:
-    """Turn every error of a library into one of ours.
+    """Convert any error of a library into one of ours.
 
-    For libraries that read users' files and don't document what they raise: transformers, tokenizers, Lance.
+    For libraries that read users' files and don't document their exceptions: transformers, tokenizers, Lance.
 
     Args:
-        explain: Makes our error from the reason.
+        explain: Function that returns our error, given the reason.
 
     Raises:
         FecError: The result of `explain`, or an error of ours raised inside.

@@ -161,7 +161,7 @@ def test_a_folder_that_can_not_be_written_is_an_error(task: LoadedTask, work: Ru
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="is a file, or in one"):
         audit(task, [], tmp_path / "file" / "out", work, label_errors=False)
-    with pytest.raises(UsageError, match=r"`out`: .* is no usable path"):
+    with pytest.raises(UsageError, match=r"`out`: .* is not a valid path"):
         audit(task, [], tmp_path / ("x" * 300), work, label_errors=False)
     with pytest.raises(FecError, match="can't be"):
         audit(task, [], Path("/proc/nothing/out"), work, label_errors=False)

@@ -93,7 +93,7 @@ def test_what_is_no_run_is_refused_by_name(tmp_path: Path) -> None:
         compare_runs(good, tmp_path / "file")
     with pytest.raises(FecError, match=r"empty/predictions.parquet.*`fec run`"):
         compare_runs(good, tmp_path / "empty")
-    with pytest.raises(UsageError, match="no usable path"):
+    with pytest.raises(UsageError, match="not a valid path"):
         compare_runs(good, tmp_path / ("x" * 300))
 
 

@@ -193,7 +193,7 @@ def test_setting_given_twice_is_refused() -> None:
 
 @pytest.mark.parametrize("spec", ["~no-such-user/model", "x" * 300], ids=["home of nobody", "long"])
 def test_name_that_can_be_no_path_is_refused_in_a_sentence(spec: str) -> None:
-    assert "no usable path" in refused(spec)
+    assert "not a valid path" in refused(spec)
 
 
 # Several.

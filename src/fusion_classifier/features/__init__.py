@@ -1,1 +1,1 @@
-"""Features: what encoders made of texts, kept in the store."""
+"""Features: the encoders' output for texts, kept in the store."""

@@ -1,8 +1,8 @@
 # ruff: noqa: PLC0415 - torch takes seconds to import; the store needs none
 """Features of many texts in memory.
 
-Two kinds with the same interface: `PooledFeatures`, one array of a fixed shape per text, and `TokenFeatures`, the
-states of all of a text's tokens. Both give training batches.
+Two classes with the same interface: `PooledFeatures`, one array of fixed shape per text, and `TokenFeatures`, the
+states of all tokens of each text. Both return training batches.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TokenStates:
-    """A batch of token states, without padding: all tokens of its texts, text after text."""
+    """A batch of token states without padding: the tokens of all its texts, concatenated."""
 
     states: "Tensor"  # (T, layers, H), as they are stored
     lengths: "Tensor"  # (B,), int64, tokens per text
@@ -27,7 +27,7 @@ class TokenStates:
 
     @property
     def mask(self) -> "Tensor":
-        """Where `padded` has tokens: (B, L), bool."""
+        """Mask of the tokens in `padded`: (B, L), bool."""
         import torch
 
         longest = int(self.lengths.max()) if len(self.lengths) else 0
@@ -41,7 +41,7 @@ class TokenStates:
         return result
 
     def mean(self) -> "Tensor":
-        """Mean over each text's tokens: (B, layers, H), float32."""
+        """Mean over the tokens of each text: (B, layers, H), float32."""
         counts = self.lengths.clamp(min=1)  # (B,)
         return self.padded(self.states.float()).sum(1) / counts[:, None, None]
 
@@ -54,8 +54,8 @@ class TokenStates:
 class FeatureShape:
     """Shape of an encoder's features."""
 
-    shape: tuple[int, ...]  # of one text's feature; if ragged, of one token's states (layers, H)
-    ragged: bool  # whether a feature has one such array per token
+    shape: tuple[int, ...]  # shape of one text's feature; if ragged, of one token's states (layers, H)
+    ragged: bool  # whether a feature has one such array for each token
 
     @property
     def layers(self) -> int:
@@ -84,11 +84,11 @@ class PooledFeatures:
 
     @property
     def arrays(self) -> list[np.ndarray]:
-        """Array of each text, for `from_arrays`."""
+        """One array per text, for `from_arrays`."""
         return list(self.values)
 
     def batch(self, rows: np.ndarray) -> "Tensor":
-        """Features of some texts, as they are stored, without a copy where they are neighbours: (B, *shape)."""
+        """Features of some texts as stored, without a copy if they are consecutive: (B, *shape)."""
         import torch
 
         return torch.from_numpy(self.values[_range_or(rows) if self.values.flags.writeable else rows])
@@ -120,15 +120,15 @@ class TokenFeatures:
 
     @property
     def arrays(self) -> list[np.ndarray]:
-        """States of each text, (L, layers, H), for `from_arrays`."""
+        """One array of states per text, (L, layers, H), for `from_arrays`."""
         return np.split(self.values, self.offsets[1:-1])
 
     def batch(self, rows: np.ndarray) -> TokenStates:
-        """States of some texts, as they are stored, without a copy where the texts are neighbours."""
+        """States of some texts as stored, without a copy if the texts are consecutive."""
         import torch
 
         within = _range_or(rows)
-        if isinstance(within, slice) and self.values.flags.writeable:  # torch warns of read-only memory
+        if isinstance(within, slice) and self.values.flags.writeable:  # torch warns about read-only memory
             states = self.values[self.offsets[within.start] : self.offsets[within.stop]]  # (T, layers, H)
         else:
             states = self.values[self._positions(rows)]
@@ -140,7 +140,7 @@ class TokenFeatures:
         return TokenFeatures(self.values[self._positions(rows)], offsets)
 
     def _positions(self, rows: np.ndarray) -> np.ndarray:
-        """Rows of `values` with these texts' tokens."""
+        """Rows of `values` with the tokens of these texts."""
         lengths = self.lengths[rows]
         starts = self.offsets[:-1][rows]
         within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
@@ -152,7 +152,7 @@ Features = PooledFeatures | TokenFeatures
 
 
 def _range_or(rows: np.ndarray) -> slice | np.ndarray:
-    """Consecutive rows as a slice; others as they are."""
+    """Consecutive rows as a slice; others unchanged."""
     if len(rows) and (np.diff(rows) == 1).all():
         return slice(int(rows[0]), int(rows[-1]) + 1)
     return rows

@@ -1,4 +1,4 @@
-"""Features as rows of Arrow tables, with a checksum each, and back."""
+"""Conversion between features and rows of Arrow tables, each with a checksum."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,17 +15,19 @@ FLOAT16_MAX = float(np.finfo(np.float16).max)
 HASH_TYPE = pa.binary(hashing.HASH_BYTES)
 COLUMNS = ["text_hash", "feature", "wide", "checksum"]
 MAX_SHOWN = 5  # damaged rows per block
-READ_ROWS = 4096  # most rows read at once: bounds what a read needs beside its result
-READ_BYTES = 2**24  # of their features: memory of larger reads is cleared by the system each time (docs/results.md)
+READ_ROWS = 4096  # rows read at once: bounds the additional memory of a read
+READ_BYTES = (
+    2**24
+)  # of features read at once: the system zeroes the memory of larger reads each time (docs/results.md)
 
 
 def bytes_on_disk(dataset: Any) -> int:
-    """Size of the features on the disk."""
+    """Size of the features on disk."""
     return sum(file.file_size_bytes or 0 for part in dataset.get_fragments() for file in part.data_files())
 
 
 def schema_of(shape: FeatureShape, dtype: np.dtype[Any], metadata: Mapping[str, str]) -> pa.Schema:
-    """Schema of a dataset with features of this shape, float or int8."""
+    """Schema of a dataset for features of this shape, float or int8."""
     flat = pa.list_(pa.int8() if dtype == np.int8 else pa.float16(), int(np.prod(shape.shape)))
     fields = [
         ("text_hash", HASH_TYPE),
@@ -46,7 +48,7 @@ def shape_in(schema: pa.Schema) -> FeatureShape:
 def to_table(
     hashes: np.ndarray, features: Sequence[np.ndarray], shape: FeatureShape, metadata: Mapping[str, str]
 ) -> pa.Table:
-    """Rows of a dataset with this metadata; other arguments as of `EncoderFeatures.append`."""
+    """Rows of a dataset with this metadata; other arguments as in `EncoderFeatures.append`."""
     block = np.concatenate([feature.reshape(-1, int(np.prod(shape.shape))) for feature in features])
     ends = np.cumsum([len(feature) if shape.ragged else 1 for feature in features])
     wide: list[np.ndarray | None] = [None] * len(features)
@@ -54,7 +56,7 @@ def to_table(
         if max(-float(block.min()), float(block.max())) > FLOAT16_MAX:
             wide = [one.ravel() if np.abs(one).max() > FLOAT16_MAX else None for one in features]
             block = block.clip(-FLOAT16_MAX, FLOAT16_MAX)
-        import torch  # noqa: PLC0415 - loaded where features are computed; converts twice as fast as numpy
+        import torch  # noqa: PLC0415 - already loaded where features are computed; twice as fast as numpy
 
         block = torch.from_numpy(block).half().numpy()
     column = pa.FixedSizeListArray.from_arrays(pa.array(block.ravel()), block.shape[1])
@@ -75,7 +77,7 @@ def hashes_in(table: pa.Table) -> np.ndarray:
 
 
 def read_rows(dataset: Any, rows: np.ndarray) -> Features:
-    """Features of rows, given in rising order, a block at a time."""
+    """Features of rows, given in ascending order, read in blocks."""
     shape = shape_in(dataset.schema)
     blocks: list[Features] = []
     text_bytes = bytes_on_disk(dataset) / max(dataset.count_rows(), 1)
@@ -86,7 +88,7 @@ def read_rows(dataset: Any, rows: np.ndarray) -> Features:
     if not blocks:
         empty = np.empty((0, *shape.shape), dtype=np.float16)
         return TokenFeatures(empty, np.zeros(1, dtype=np.int64)) if shape.ragged else PooledFeatures(empty)
-    values = np.concatenate([block.values for block in blocks])  # float32 if any block is
+    values = np.concatenate([block.values for block in blocks])  # float32 if any block is float32
     if not shape.ragged:
         return PooledFeatures(values)
     lengths = np.concatenate([block.lengths for block in blocks if isinstance(block, TokenFeatures)])
@@ -94,7 +96,7 @@ def read_rows(dataset: Any, rows: np.ndarray) -> Features:
 
 
 def _block(table: pa.Table, shape: FeatureShape) -> Features:
-    """Features of some rows; ValueError if one is not what was written."""
+    """Features of some rows; ValueError if one does not match its checksum."""
     values, ends, wide = _parts(table, shape.ragged)
     damaged = checksums(hashes_in(table), values, ends, wide) != table["checksum"].to_numpy()
     if damaged.any():
@@ -109,7 +111,8 @@ def _block(table: pa.Table, shape: FeatureShape) -> Features:
 
 
 def _parts(table: pa.Table, ragged: bool) -> tuple[np.ndarray, np.ndarray, list[np.ndarray | None]]:
-    """All values, flat; where each row begins and ends in them, (N + 1,); each row's values beyond float16."""
+    """All values, flat; the boundaries of the rows in them, (N + 1,); each row's values outside the range of
+    float16."""
     column, wide = table["feature"].combine_chunks(), table["wide"].combine_chunks()
     width = (column.type.value_type if ragged else column.type).list_size
     vectors = column.value_lengths().to_numpy(zero_copy_only=False) if ragged else np.ones(len(table), dtype=np.int64)
@@ -125,13 +128,13 @@ def _parts(table: pa.Table, ragged: bool) -> tuple[np.ndarray, np.ndarray, list[
 def checksums(
     hashes: np.ndarray, values: np.ndarray, ends: np.ndarray, wide: Sequence[np.ndarray | None]
 ) -> np.ndarray:
-    """Checksum of each row, (N,), uint64: XXH3, which detects accidents, not forgeries, at many GB a second.
+    """Checksum of each row, (N,), uint64: XXH3, which detects accidental damage, not forgery, at many GB per second.
 
     Args:
-        hashes: (N,), of the texts.
+        hashes: Hashes of the texts, (N,).
         values: Values of all rows.
-        ends: Where each row begins and ends in the flat values, (N + 1,).
-        wide: Each row's values beyond float16.
+        ends: Boundaries of the rows in the flat values, (N + 1,).
+        wide: Each row's values outside the range of float16.
     """
     data = np.ascontiguousarray(values).view(np.uint8).reshape(-1).data
     places = (ends * values.itemsize).tolist()

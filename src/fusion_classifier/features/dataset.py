@@ -1,8 +1,8 @@
 # ruff: noqa: PLC0415 - lance is imported when a store is opened
-"""One encoder's Lance dataset: its newest version, and commits that no other writer can get between.
+"""One encoder's Lance dataset: its latest version, and commits that are safe with concurrent writers.
 
 Lance commits are atomic and readers see the version they opened, so a store may be read while it is written. A commit
-goes through only if nobody has committed since the version that it was planned on.
+succeeds only if no other writer has committed since the version it is based on.
 """
 
 import random
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from lance.fragment import FragmentMetadata
 
-FORMAT = 2  # 1 had no checksums
+FORMAT = 2  # format 1 had no checksums
 ENDING = ".lance"
-MAX_ATTEMPTS = 20  # to commit, when another writer is faster each time
+MAX_ATTEMPTS = 20  # to commit, if another writer commits first each time
 
 
 class FeatureDataset:
@@ -32,19 +32,19 @@ class FeatureDataset:
         self.uri = root.uri(self.name)
 
     def lock(self) -> AbstractContextManager[None]:
-        """Lock held during a commit, or a deletion."""
+        """Lock held during a commit or deletion."""
         return self.root.locked(self.key)
 
     def open(self) -> Any:
-        """The newest version, None if there is none yet; StoreError if it can't be read or has another format."""
+        """The latest version, None if there is none yet; StoreError if it can't be read or has another format."""
         if not self.root.exists(self.name):
             return None
         dataset = self._opened()
         if dataset is None:
-            # A killed first write leaves a folder without a version: nothing is lost, nothing is there.
+            # A first write that was killed leaves a folder without a version: nothing is lost.
             if not self.root.has_files(f"{self.name}/_versions", ".manifest"):
                 return None
-            dataset = self._opened(must_exist=True)  # another writer's first commit, made in between
+            dataset = self._opened(must_exist=True)  # another writer's first commit, made in the meantime
         with self.reading():
             format_ = (dataset.schema.metadata or {}).get(b"fec.format")
         if format_ != str(FORMAT).encode():
@@ -59,13 +59,13 @@ class FeatureDataset:
         with self.reading():
             try:
                 return lance.dataset(self.uri)
-            except ValueError:  # no version of it
+            except ValueError:  # dataset without a version
                 if must_exist:
                     raise
                 return None
 
     def attempts(self) -> Iterator[Any]:
-        """The newest version, again each time another writer was faster; StoreError in the end."""
+        """Yield the latest version, again each time another writer commits first; finally raise StoreError."""
         for attempt in range(MAX_ATTEMPTS):
             if attempt:
                 time.sleep(random.uniform(0, min(2.0, 0.05 * 2**attempt)))
@@ -76,7 +76,8 @@ class FeatureDataset:
         )
 
     def write(self, table: "pa.Table", dataset: Any) -> "list[FragmentMetadata]":
-        """Write data files that no version contains yet; columns are numbered alike whether it is the first."""
+        """Write data files that belong to no version yet; columns have the same ids whether or not it is the
+        first."""
         from lance.fragment import write_fragments
 
         mode = "create" if dataset is None else "append"
@@ -89,11 +90,11 @@ class FeatureDataset:
         return written
 
     def swap(self, dataset: Any, schema: "pa.Schema", pieces: "list[FragmentMetadata]") -> bool:
-        """Commit fragments after those of `dataset`; False if another writer has committed since that was opened.
+        """Append fragments to `dataset` and commit; False if another writer has committed since it was opened.
 
-        Lance lets an append through beside another one, so a text could be stored twice. An overwrite without retries
-        is refused unless the version it was planned on is still the newest: on a disk, where the lock keeps others
-        out, and in object storage, which has no locks but writes a version's file only once.
+        Lance permits concurrent appends, so a text could be stored twice. An overwrite without retries is rejected
+        unless the version it is based on is still the latest: on a disk, where a lock excludes other writers, and in
+        object storage, which has no locks but writes a version's file only once.
         """
         import lance
 
@@ -103,7 +104,7 @@ class FeatureDataset:
         try:
             lance.LanceDataset.commit(self.uri, operation, read_version=version, max_retries=0)
         except OSError:
-            # If this commit went through and only its answer was lost, the next attempt finds the texts there.
+            # If this commit succeeded and only its response was lost, the next attempt finds the texts in the store.
             if _version(self.open()) == version:
                 raise
             return False
@@ -111,7 +112,7 @@ class FeatureDataset:
 
     @contextmanager
     def writing(self, *, locked: bool = True) -> Iterator[None]:
-        """Holds the lock unless told otherwise; errors of the file system become a StoreError."""
+        """Hold the lock, unless disabled, and convert errors of the file system into StoreError."""
         try:
             if locked:
                 with self.lock():
@@ -126,7 +127,7 @@ class FeatureDataset:
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """Any error of a file, or of its content, becomes a StoreError."""
+        """Convert any error of a file or its contents into StoreError."""
         with library_errors(
             lambda why: StoreError(
                 f"{self.uri}: can't be read ({why}); try again, and if that does not help, {self._way_out()}"
@@ -135,7 +136,7 @@ class FeatureDataset:
             yield
 
     def _way_out(self) -> str:
-        # With the place: the default store may hold intact features of the same encoder.
+        # With the location: the default store may hold intact features of the same encoder.
         return (
             f"delete the features of key {self.key} in the store {self.root} (`fec store delete`), "
             "and the next extraction computes them again"

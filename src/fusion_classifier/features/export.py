@@ -1,8 +1,8 @@
-"""Features and labels of a split as one safetensors file, for other classifiers.
+"""Exports the features and labels of a split as one safetensors file, for other classifiers.
 
 Tensors: `labels` (N,), int64; for each encoder `<name>` (N, *shape), or with pooling `tokens` `<name>.states`
 (tokens of all texts, layers, H) and `<name>.offsets` (N + 1,): text i has the rows offsets[i] to
-offsets[i + 1]. Features are float16, or float32 where one did not fit. Metadata: `labels` (JSON list of
+offsets[i + 1]. Features are float16, or float32 if a value did not fit. Metadata: `labels` (JSON list of
 names), `task`, `split`, `text_hash` (JSON list).
 """
 
@@ -46,7 +46,7 @@ def export_split(
 
 
 def export_original(features: PooledFeatures, labels: np.ndarray, folder: Path, split: str) -> list[Path]:
-    """Write one split as the extraction of LLM-FusionClassifier does, with safetensors in the place of pickles.
+    """Write one split in the layout of LLM-FusionClassifier's extraction, as safetensors instead of pickles.
 
     Files: `<split>_sents.safetensors` with the tensor `sents`, (N, H) or (N, layers, H) from the last layer to the
     first, and `<split>_labels.safetensors` with `labels`, (N,), int64.

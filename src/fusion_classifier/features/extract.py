@@ -1,11 +1,11 @@
-"""Extraction on this machine: every text that is not in the store yet is encoded and committed.
+"""Extraction on this machine: encodes and commits every text that is not in the store yet.
 
-The work is planned over all texts asked for, not over those still missing: texts sorted by length are cut into
-windows, a window is tokenized and cut into batches, and what is committed already is skipped. So a run that was
-killed and resumed computes the same batches as one that was not, and ends with the same bits.
+The work is planned over all requested texts, not only the missing ones: texts sorted by length are divided into
+windows, each window is tokenized and divided into batches, and committed texts are skipped. So a run that was killed
+and resumed computes the same batches as an uninterrupted one, and its result is bit-identical.
 
-Windows are visited in random order: the remaining time is estimated on a fair sample of lengths, and two processes
-that fill the same store seldom work on the same texts.
+Windows are processed in random order: the remaining time is estimated from a representative sample of lengths, and
+two processes that write to the same store seldom work on the same texts.
 """
 
 import logging
@@ -33,8 +33,8 @@ from fusion_classifier.support.progress import Progress
 if TYPE_CHECKING:
     import torch
 
-COMMIT_SECONDS = 5.0  # least time between commits: work that a kill can cost
-COMMIT_SHARE = 20  # and 20 times what a commit takes, which looks up all stored texts
+COMMIT_SECONDS = 5.0  # minimum time between commits: work lost by a kill
+COMMIT_SHARE = 20  # and at least 20 times as long as a commit, which looks up all stored texts
 WINDOW_TEXTS = 512  # texts tokenized ahead of the model
 
 logger = logging.getLogger(__name__)
@@ -47,9 +47,9 @@ class ExtractionReport:
     """Result of an extraction for one encoder."""
 
     encoder: str
-    texts: int  # different ones
-    encoded: int  # the others were in the store
-    truncated: int  # of those encoded
+    texts: int  # distinct texts
+    encoded: int  # the others were already in the store
+    truncated: int  # of the encoded texts
     seconds: float
 
 
@@ -63,14 +63,14 @@ def extract_features(
     commit_seconds: float = COMMIT_SECONDS,
     load: Callable[[EncoderIdentity, "torch.device"], LoadedEncoder] = load_identified,
 ) -> ExtractionReport:
-    """Make sure that the store has the features of these texts.
+    """Extract the features of these texts that the store does not have.
 
-    Can be killed at any moment and run again: what was committed is not encoded again. The encoder is loaded, by
-    `load`, only if texts are missing.
+    Can be killed at any time and run again: committed texts are not encoded again. The encoder is loaded, by `load`,
+    only if texts are missing.
 
     Raises:
         WeightsError, UsageError: The encoder can't be loaded.
-        DataError: An encoder that is an object has no features of a text, or returned something else.
+        DataError: An encoder object has no features for a text, or returned something else.
         NonFiniteError: The encoder computed NaN or infinity.
         StoreError: The store can't be written.
     """
@@ -109,23 +109,24 @@ def extract_features(
 
 
 def unique_by_length(texts: Sequence[str]) -> list[str]:
-    """The different texts, by length: windows are cut from them."""
+    """The distinct texts, sorted by length, to be divided into windows."""
     return sorted(set(texts), key=lambda text: (len(text), text))
 
 
 def windows(count: int) -> list[range]:
     """Rows of each window, in random order."""
     starts = range(0, count, WINDOW_TEXTS)
-    # The order affects only the course of the work, never a result.
+    # The order affects the progress, never the result.
     return [range(start, min(start + WINDOW_TEXTS, count)) for start in random.Random().sample(starts, len(starts))]
 
 
 def window_jobs(
     encoder: TransformerEncoder, texts: Sequence[str], missing: np.ndarray
 ) -> Iterator[Job[tuple[np.ndarray, int]]]:
-    """Batches of a window without what is not `missing` (n,); tags are a batch's rows and how many texts were cut.
+    """Batches of a window, restricted to `missing` (n,) texts; tags are a batch's rows and the number of truncated
+    texts.
 
-    `texts` is all of the window: batches are the same whatever is committed of them.
+    `texts` are those of the whole window: batches do not depend on what is committed.
     """
     for job in jobs_of(encoder, texts):
         kept = [i for i, row in enumerate(job.tag) if missing[row]]
@@ -138,7 +139,7 @@ def window_jobs(
 def _encoded(
     encoder: LoadedEncoder, texts: list[str], hashes: np.ndarray, features: EncoderFeatures
 ) -> Generator[tuple[tuple[np.ndarray, int], list[np.ndarray]]]:
-    """What is missing, batch by batch: rows, number of texts that were cut, and features, all finite."""
+    """Missing texts, batch by batch: rows, number of truncated texts, and features, all finite."""
 
     def missing_windows() -> Iterator[tuple[range, np.ndarray]]:
         for window in windows(len(texts)):
@@ -166,28 +167,28 @@ def _encoded(
 
 
 def shape_of(encoder: LoadedEncoder) -> FeatureShape:
-    """Shape of an encoder's features; of an object, once it has encoded a text."""
+    """Shape of an encoder's features; for an encoder object, known once it has encoded a text."""
     assert encoder.shape is not None
     return FeatureShape(encoder.shape, ragged=encoder.config.pooling == "tokens")
 
 
 class Commits(Generic[Part]):
-    """Collects parts and commits them, by a function that returns the number of rows, every few seconds."""
+    """Collects parts and commits them every few seconds, by a function that returns the number of rows."""
 
     def __init__(self, commit: Callable[[list[Part]], int], seconds: float = COMMIT_SECONDS) -> None:
-        self.rows = 0  # committed so far
+        self.rows = 0  # rows committed so far
         self._commit, self._seconds = commit, seconds
         self._waiting: list[Part] = []
         self._next = time.monotonic() + seconds
 
     def add(self, part: Part) -> None:
-        """Add a part, and commit if it is time."""
+        """Add a part, and commit if it is due."""
         self._waiting.append(part)
         if time.monotonic() >= self._next:
             self.commit()
 
     def commit(self) -> None:
-        """Commit the parts that wait."""
+        """Commit the pending parts."""
         started = time.monotonic()
         if self._waiting:
             waiting, self._waiting = self._waiting, []
@@ -209,7 +210,7 @@ def read_features(
 def open_features(
     texts: Sequence[str], identities: Sequence[EncoderIdentity], store: FeatureStore, memory: int | None
 ) -> dict[str, Features] | dict[str, StoredFeatures]:
-    """As `read_features`, but left in the store if all do not fit into `memory` bytes."""
+    """Like `read_features`, but the features stay in the store if they exceed `memory` bytes."""
     hashes = hashing.hash_texts(texts)
     stored = {identity.config.name: store.of(identity).stored(hashes) for identity in identities}
     if memory is None or sum(values.text_bytes for values in stored.values()) * len(texts) <= memory:
@@ -220,11 +221,11 @@ def open_features(
 def open_splits(
     splits: Sequence[Sequence[str]], identities: Sequence[EncoderIdentity], store: FeatureStore, memory: int
 ) -> list[dict[str, Features] | dict[str, StoredFeatures]]:
-    """`open_features` of several splits that are used together, which share the memory by their numbers of texts."""
+    """`open_features` for several splits, which share the memory in proportion to their numbers of texts."""
     rows = max(sum(map(len, splits)), 1)
     return [open_features(texts, identities, store, memory * len(texts) // rows) for texts in splits]
 
 
 def memory_for_features() -> int:
-    """Bytes that features in memory may take where no limit is given: half of what is available now."""
+    """Default memory limit for features, in bytes: half of the available memory."""
     return int(psutil.virtual_memory().available) // 2

@@ -1,12 +1,12 @@
-"""The name of a text in the store: 16 bytes of its SHA-256."""
+"""The key of a text in the store: 16 bytes of its SHA-256."""
 
 import hashlib
 from collections.abc import Sequence
 
 import numpy as np
 
-# Fixed-width byte strings: all are 16 bytes long, so numpy's padding of shorter ones never matters. Never take
-# single elements out of such an array: numpy would strip trailing zero bytes.
+# Fixed-width byte strings: all are 16 bytes long, so numpy's padding of shorter ones never matters. Never read single
+# elements of such an array: numpy would strip trailing zero bytes.
 HASH_DTYPE = np.dtype("S16")
 HASH_BYTES = HASH_DTYPE.itemsize
 

@@ -1,8 +1,8 @@
 # ruff: noqa: PLC0415 - pyarrow's file systems are imported only for object storage
-"""Where a store is: a folder on a disk, or a prefix in object storage (`s3://bucket/prefix`).
+"""Location of a store: a folder on disk, or a prefix in object storage (`s3://bucket/prefix`).
 
 Credentials, region and endpoint of object storage come from the environment, as its vendors define them
-(AWS_ACCESS_KEY_ID, AWS_REGION, AWS_ENDPOINT_URL, …): neither the command line nor the store ever holds them.
+(AWS_ACCESS_KEY_ID, AWS_REGION, AWS_ENDPOINT_URL, …): they are never part of the command line or the store.
 """
 
 import os
@@ -27,15 +27,17 @@ class Place:
 
     @classmethod
     def of(cls, root: str | os.PathLike[str]) -> "Place":
-        """The place of this name; UsageError if it is neither a folder nor a prefix."""
+        """The location of this name; UsageError if it is neither a folder nor a prefix."""
         text = os.fspath(root)
         scheme, separator, rest = text.partition("://")
         if not separator:
             return cls(user_path(text, "`store`: "))
         if scheme != "s3":
-            raise UsageError(f"`store`: {scheme}://… is no folder and no prefix in object storage, s3://BUCKET/…")
+            raise UsageError(
+                f"`store`: {scheme}://… is neither a folder nor a prefix in object storage, s3://BUCKET/…"
+            )
         if "@" in rest.partition("/")[0]:
-            raise UsageError("`store`: credentials belong into the environment, not into the name s3://…")
+            raise UsageError("`store`: credentials belong in the environment, not in the name s3://…")
         return cls(text.rstrip("/"))
 
     def __str__(self) -> str:
@@ -56,13 +58,13 @@ class Place:
         return sorted(info.base_name for info in self._listed() if not info.is_file)
 
     def has_files(self, name: str, ending: str) -> bool:
-        """Whether a folder in it has a file with this ending."""
+        """Whether a folder in it has a file with this suffix."""
         if isinstance(self.root, Path):
             return any((self.root / name).glob(f"*{ending}"))
         return any(info.base_name.endswith(ending) for info in self._listed(f"/{name}"))
 
     def exists(self, name: str) -> bool:
-        """Whether there is such a folder."""
+        """Whether the folder exists."""
         if isinstance(self.root, Path):
             return (self.root / name).exists()
         return any(True for _ in self._listed(f"/{name}"))
@@ -70,7 +72,7 @@ class Place:
     def remove(self, name: str) -> None:
         """Delete a folder."""
         if isinstance(self.root, Path):
-            # Renamed first, so that a deletion cut short leaves nothing that looks like features.
+            # Renamed first, so that an interrupted deletion leaves nothing that looks like features.
             trash = (self.root / name).with_suffix(".deleted")
             shutil.rmtree(trash, ignore_errors=True)
             (self.root / name).rename(trash)
@@ -80,7 +82,7 @@ class Place:
 
     @contextmanager
     def locked(self, name: str) -> Iterator[None]:
-        """Lock against other writers on a disk, so that no work is lost to them. Object storage has no locks."""
+        """Lock that excludes other writers on a disk. Object storage has no locks."""
         if isinstance(self.root, Path):
             self.root.mkdir(parents=True, exist_ok=True)
             with FileLock(self.root / f"{name}.lock"):
@@ -89,7 +91,7 @@ class Place:
         yield
 
     def _listed(self, folder: str = "") -> list[Any]:
-        """What object storage has directly below a folder; nothing if there is no such folder."""
+        """Entries directly below a folder in object storage; empty if it does not exist."""
         from pyarrow import fs
 
         found: list[Any] = self._ask(

@@ -1,4 +1,4 @@
-"""The feature store: what every encoder made of every text, on disk.
+"""The feature store: the features of every text from every encoder, on disk.
 
 One Lance dataset per encoder key (`STORE/<key>.lance`), one row per text:
 
@@ -8,9 +8,9 @@ One Lance dataset per encoder key (`STORE/<key>.lance`), one row per text:
     wide       float32, only where float16 would overflow, else null
     checksum   64 bits over all of these; a row that does not match its checksum is never read as a feature
 
-A text is encoded once whatever task or split it is in; what is not committed is missing, so resuming is an anti-join;
-a changed encoder has another key, so nothing stale can be read. Writers leave out what another one has committed in
-the meantime: a text is never stored twice, on a disk or in object storage.
+A text is encoded once, whichever tasks and splits contain it; what is not committed is missing, so resuming is an
+anti-join; a changed encoder has another key, so stale features can't be read. Writers skip what another one has
+committed in the meantime: a text is never stored twice, on disk or in object storage.
 
 Measured figures and traps: docs/decisions.md.
 """
@@ -46,11 +46,11 @@ from fusion_classifier.features.place import Place
 from fusion_classifier.features.stored import StoredFeatures
 from fusion_classifier.version import __version__, source_commit
 
-CLEANED_AFTER = timedelta(days=7)  # Lance's own limit for files that are in no version
+CLEANED_AFTER = timedelta(days=7)  # Lance's own limit for files that belong to no version
 
 
 def default_store() -> Path:
-    """Folder of the store where none is given: in the user's cache."""
+    """Default folder of the store, in the user's cache."""
     return Path(platformdirs.user_cache_dir("fec")) / "features"
 
 
@@ -63,7 +63,7 @@ class StoreEntry:
     shape: tuple[int, ...]
     ragged: bool
     dtype: str
-    """Computing precision; empty for an encoder that is an object."""
+    """Precision of the computation; empty for an encoder object."""
     rows: int
     bytes: int
     begun_by: dict[str, str | None]
@@ -81,31 +81,31 @@ class FeatureStore:
         self.root = Place.of(default_store() if root is None else root)
 
     def of(self, identity: EncoderIdentity) -> "EncoderFeatures":
-        """Features of one encoder, which may have none yet."""
+        """Features of one encoder; there may be none yet."""
         return EncoderFeatures(self.root, identity.key, identity)
 
     def keys(self) -> list[str]:
-        """Keys of all encoders with features here."""
+        """Keys of all encoders with features in the store."""
         return [name.removesuffix(ENDING) for name in self.root.folders() if name.endswith(ENDING)]
 
     def entries(self) -> list[StoreEntry]:
-        """Content of the store; StoreError if a dataset can't be read."""
+        """Contents of the store; StoreError if a dataset can't be read."""
         return [EncoderFeatures(self.root, key).entry() for key in self.keys()]
 
     def find(self, name: str) -> list[str]:
-        """Keys that begin with `name`, or whose encoder has this name."""
+        """Keys that start with `name`, or whose encoder has this name."""
         return [entry.key for entry in self.entries() if entry.key.startswith(name) or entry.encoder == name]
 
     def verify(self, key: str) -> Iterator[str]:
-        """Problems of one encoder's features: unreadable, damaged, duplicated, of a wrong shape, not finite."""
+        """Problems of one encoder's features: unreadable, damaged, duplicated, wrong shape, not finite."""
         return EncoderFeatures(self.root, key).problems()
 
     def clean(self, key: str, *, now: bool = False) -> int:
-        """Bytes freed by removing one encoder's old versions and uncommitted files; see `EncoderFeatures.clean`."""
+        """Remove one encoder's old versions and uncommitted files; the bytes freed. See `EncoderFeatures.clean`."""
         return EncoderFeatures(self.root, key).clean(now=now)
 
     def delete(self, key: str) -> None:
-        """Delete one encoder's features. In object storage only while nobody writes them: it has no locks."""
+        """Delete one encoder's features. In object storage, which has no locks, only while nobody writes them."""
         data = FeatureDataset(self.root, key)
         with data.lock():
             if self.root.exists(data.name):
@@ -113,7 +113,7 @@ class FeatureStore:
 
 
 class EncoderFeatures:
-    """Features of one encoder, whose identity is needed only to add some."""
+    """Features of one encoder. Its identity is needed only for writing."""
 
     def __init__(self, root: Place, key: str, identity: EncoderIdentity | None = None) -> None:
         self.root, self.key = root, key
@@ -123,7 +123,7 @@ class EncoderFeatures:
         self._index: tuple[int, np.ndarray, np.ndarray] | None = None  # version, sorted hashes, their rows
 
     def _indexed(self, dataset: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Hashes of a version, sorted, and the row of each."""
+        """Sorted hashes of a version, and their rows."""
         if dataset is None:
             return np.empty(0, dtype=hashing.HASH_DTYPE), np.empty(0, dtype=np.int64)
         if self._index is None or self._index[0] != dataset.version:
@@ -134,7 +134,7 @@ class EncoderFeatures:
         return self._index[1], self._index[2]
 
     def contains(self, hashes: np.ndarray) -> np.ndarray:
-        """Which of these texts have committed features: (N,), bool."""
+        """Mask of the texts with committed features: (N,), bool."""
         return self._contained(self.data.open(), hashes)
 
     def _contained(self, dataset: Any, hashes: np.ndarray) -> np.ndarray:
@@ -171,18 +171,18 @@ class EncoderFeatures:
     # --- writing -------------------------------------------------------------------------------------------
 
     def append(self, hashes: np.ndarray, features: list[np.ndarray], shape: FeatureShape) -> int:
-        """Commit the features of some texts, all or nothing; texts committed in the meantime are left out.
+        """Commit the features of some texts atomically, without texts that were committed in the meantime.
 
         Args:
-            hashes: (N,), dtype S16, all different.
-            features: N arrays of `shape`, or (L, layers, H) each where that is ragged; float32 or int8.
+            hashes: Distinct hashes (N,), dtype S16.
+            features: N arrays of `shape`, or of (L, layers, H) if it is ragged; float32 or int8.
             shape: Shape of the encoder's features.
 
         Returns:
             Number of rows written.
 
         Raises:
-            NonFiniteError: A feature with NaN or infinity; nothing is written.
+            NonFiniteError: A feature contains NaN or infinity; nothing is written.
             StoreError: The store can't be written.
         """
         metadata = self._checked_metadata(hashes, features)
@@ -198,11 +198,11 @@ class EncoderFeatures:
         return 0
 
     def write_fragments(self, hashes: np.ndarray, features: list[np.ndarray], shape: FeatureShape) -> list[str]:
-        """Write features without committing them, as for `append`: for a worker, whose driver commits.
+        """Write features like `append`, but without a commit: for a worker, whose driver commits.
 
         Returns:
-            Fragments as JSON, for `commit`. Those that are never committed are files that nobody reads, until `clean`
-            removes them.
+            Fragments as JSON, for `commit`. Uncommitted fragments are files that nobody reads and that `clean`
+            removes.
         """
         metadata = self._checked_metadata(hashes, features)
         with self.data.writing(locked=False):
@@ -212,7 +212,7 @@ class EncoderFeatures:
         return [json.dumps({"schema": schema, "fragment": fragment.to_json()}) for fragment in written]
 
     def commit(self, fragments: list[tuple[np.ndarray, list[str]]]) -> int:
-        """Make fragments visible, all or nothing; those with a text committed in the meantime are left out.
+        """Commit fragments atomically, without those that have a text committed in the meantime.
 
         Args:
             fragments: Hashes of each part and what `write_fragments` returned for it; no text in two parts.
@@ -220,7 +220,7 @@ class EncoderFeatures:
         Returns:
             Number of rows.
         """
-        from lance.fragment import FragmentMetadata  # noqa: PLC0415 - takes long; not every command opens a store
+        from lance.fragment import FragmentMetadata  # noqa: PLC0415 - slow to import; not every command opens a store
 
         with self.data.writing():
             for dataset in self.data.attempts():
@@ -237,7 +237,7 @@ class EncoderFeatures:
         return 0
 
     def _checked_metadata(self, hashes: np.ndarray, features: list[np.ndarray]) -> dict[str, str]:
-        """Metadata of a dataset with these features, once they are found to be finite."""
+        """Check that the features are finite; metadata of a dataset with them."""
         if self._identity is None:
             raise StoreError(f"{self.uri}: was opened without its encoder, so nothing can be added")
         name = self._identity.config.name
@@ -254,13 +254,13 @@ class EncoderFeatures:
     # --- reading -------------------------------------------------------------------------------------------
 
     def read(self, hashes: np.ndarray) -> Features:
-        """Features of texts, in their order; a text may be asked for more than once.
+        """Features of texts, in their order; a text may occur more than once.
 
         Args:
             hashes: (N,), dtype S16.
 
         Returns:
-            float16, or float32 if any of these features does not fit into float16; int8 where they are stored so.
+            float16, or float32 if any of these features does not fit into float16; int8 if they are stored as int8.
 
         Raises:
             StoreError: Some are missing.
@@ -269,7 +269,7 @@ class EncoderFeatures:
         return stored.read(stored.rows)
 
     def stored(self, hashes: np.ndarray) -> StoredFeatures:
-        """As `read`, but left in the store to be read a part at a time."""
+        """Like `read`, but the features stay in the store and are read in parts."""
         dataset = self.data.open()
         name = self._identity.config.name if self._identity else self.key
         known, rows = self._indexed(dataset)
@@ -291,10 +291,10 @@ class EncoderFeatures:
         return StoredFeatures(shape_in(dataset.schema), rows[positions], text_bytes, read)
 
     def clean(self, *, now: bool = False) -> int:
-        """Remove old versions and files that no version contains, such as those of a killed worker.
+        """Remove old versions, and files that belong to no version, such as those of a killed worker.
 
         Args:
-            now: Also what is not a week old, which a running extraction or training may be about to use.
+            now: Whether to remove what is less than a week old, too, which a running command may still use.
 
         Returns:
             Bytes removed.
@@ -307,7 +307,7 @@ class EncoderFeatures:
             return int(dataset.cleanup_old_versions(older_than=age, delete_unverified=now).bytes_removed)
 
     def problems(self) -> Iterator[str]:
-        """Everything wrong with these features, one sentence each."""
+        """Problems of these features, one sentence each."""
         try:
             dataset = self.data.open()
             if dataset is None:
@@ -325,7 +325,7 @@ class EncoderFeatures:
 
 
 def _positions(known: np.ndarray, hashes: np.ndarray) -> np.ndarray:
-    """Position of each hash in the sorted `known`, -1 where it is missing."""
+    """Position of each hash in the sorted `known`, -1 if it is missing."""
     if not len(known):
         return np.full(len(hashes), -1, dtype=np.int64)
     places = np.searchsorted(known, hashes)

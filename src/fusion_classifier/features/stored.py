@@ -1,4 +1,4 @@
-"""Features left in the store, for data larger than memory: a part is read when it is needed."""
+"""Features that stay in the store, for data larger than memory: parts are read on demand."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,10 +13,10 @@ class StoredFeatures:
     """Features of N texts in the store."""
 
     shape: FeatureShape
-    rows: np.ndarray  # (N,), int64: row of each text in the store
-    text_bytes: float  # average size of one text's feature
+    rows: np.ndarray  # row of each text in the store (N,), int64
+    text_bytes: float  # mean size of one text's feature
     read: Callable[[np.ndarray], Features]  # reads some rows
-    memory: int = 0  # bytes that reading may take at a time, for all encoders together
+    memory: int = 0  # memory for reading, in bytes, for all encoders together
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -1,14 +1,14 @@
-"""From the token states of one encoder to one vector per query: standardize, project, attend.
+"""Converts the token states of one encoder to one vector per query: standardize, project, attend.
 
     z_t = clip((x_t − mean) / std, ±c)                     x_t: all chosen layers of token t
     h_t = LayerNorm(Σ_l W_l z_{t,l} + b)                   learned mixing of layers, to a common width d
     α_t,q = softmax_t(h_t · u_q),   p_q = Σ_t α_t,q h_t    attentive pooling with learned queries u_q
 
-A pooled feature counts as a text of one token, whose attention is 1.
+A pooled feature is treated as a text of one token, with attention 1.
 
 Sources: Lin et al.: A Structured Self-attentive Sentence Embedding, ICLR 2017, https://arxiv.org/abs/1703.03130
-(several learned queries); Mullenbach et al.: Explainable Prediction of Medical Codes from Clinical Text, NAACL
-2018, https://arxiv.org/abs/1802.05695 (a query per label); Peters et al.: Deep contextualized word
+(multiple learned queries); Mullenbach et al.: Explainable Prediction of Medical Codes from Clinical Text, NAACL
+2018, https://arxiv.org/abs/1802.05695 (one query per label); Peters et al.: Deep contextualized word
 representations, NAACL 2018 (learned mixing of layers); Sun et al.: Massive Activations in Large Language Models,
 COLM 2024, https://arxiv.org/abs/2402.17762 (why states are clipped).
 """
@@ -25,7 +25,7 @@ from fusion_classifier.features.arrays import FeatureShape, TokenStates
 from fusion_classifier.fusion.dropout import dropout
 from fusion_classifier.fusion.head import product_dtype
 
-STATISTICS_BYTES = 2**28  # of float32 states from which mean and standard deviation are taken
+STATISTICS_BYTES = 2**28  # of float32 states from which mean and standard deviation are computed
 CACHED_VALUES = 2**18  # float32 values that fit into a core's cache
 
 
@@ -48,13 +48,13 @@ class AttentivePooling(nn.Module):
 
     @property
     def sample_size(self) -> int:
-        """Number of tokens from which statistics are computed: enough, in bounded memory."""
+        """Number of tokens from which statistics are computed, in bounded memory."""
         return max(STATISTICS_BYTES // (4 * self.states), 1024)
 
     def flat(self, feature: Tensor | TokenStates) -> Tensor:
         """States of all tokens: (T, layers · H)."""
         states = feature.states if isinstance(feature, TokenStates) else feature
-        return states.reshape(states.shape[0], self.states)  # len would fix the number in an exported graph
+        return states.reshape(states.shape[0], self.states)  # len would be a constant in an exported graph
 
     def fit_statistics(self, x: Tensor) -> None:
         """Mean and standard deviation of each state over training tokens (T, layers · H)."""
@@ -66,7 +66,7 @@ class AttentivePooling(nn.Module):
         """One vector per query (B, Q, d), of token states or of a pooled feature (B, layers, H)."""
         c = self.config
         projected = linear(self._standardized(self.flat(feature)), self._weight(), self.project.bias)  # (T, d)
-        # The norm needs float32; the rest has the precision of the products.
+        # The norm needs float32; the rest uses the precision of the products.
         h = layer_norm(projected.float(), (c.width,), self.norm.weight, self.norm.bias).to(projected.dtype)
         h = dropout(h, c.token_dropout, self.training)
         if not isinstance(feature, TokenStates):
@@ -79,8 +79,8 @@ class AttentivePooling(nn.Module):
         return weights.transpose(1, 2) @ padded
 
     def _standardized(self, states: Tensor) -> Tensor:
-        """z of all tokens (T, layers · H) in the precision of the products, some tokens at a time (cache)."""
-        if torch.compiler.is_exporting():  # an exported graph takes any number of tokens: no loop
+        """z of all tokens (T, layers · H) in the precision of the products, in blocks that fit into the cache."""
+        if torch.compiler.is_exporting():  # an exported graph has any number of tokens, so no loop
             z = (states.float() - self.mean) / self.std
             return z.clamp(-self.config.clip, self.config.clip)
         z = torch.empty(states.shape, dtype=product_dtype(states.device), device=states.device)
@@ -91,9 +91,9 @@ class AttentivePooling(nn.Module):
         return z
 
     def _weight(self) -> Tensor:
-        """The projection's weight; in training some states are dropped at random, for all tokens of the batch.
+        """The projection's weight; in training, random states are dropped for all tokens of the batch.
 
-        Dropout of single values is no better here and needs random numbers for every token.
+        Dropout of single values is no better here and needs random numbers per token.
         """
         weight, rate = self.project.weight, self.config.state_dropout
         if not self.training or not rate:
@@ -101,7 +101,7 @@ class AttentivePooling(nn.Module):
         return weight * dropout(torch.ones(self.states, device=weight.device), rate, training=True)
 
     def _kept(self, mask: Tensor) -> Tensor:
-        """Mask of the tokens that get attention; in training some are dropped at random, never all of a text."""
+        """Mask of the tokens with attention; in training, random tokens are dropped, but never all of a text."""
         if not self.training or not self.config.word_dropout:
             return mask
         kept = mask & (torch.rand(mask.shape, device=mask.device) >= self.config.word_dropout)

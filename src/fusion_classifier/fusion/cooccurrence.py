@@ -16,22 +16,22 @@ def cooccurrence(vectors: Tensor) -> Tensor:
 
 
 def power_normalize(values: Tensor, sigma: float = 1.0) -> Tensor:
-    """2·sigmoid(σx) − 1, which is tanh(σx/2). The paper's text says tanh(2σx), its code this."""
+    """2·sigmoid(σx) − 1, which is tanh(σx/2). The paper's text says tanh(2σx); its code uses this form."""
     return 2 * torch.sigmoid(sigma * values) - 1
 
 
 def cosine_cooccurrence(vectors: Tensor, heads: int) -> Tensor:
     """Cosines of all pairs of vectors, in several subspaces: bounded, whatever the vectors' scale.
 
-    The co-occurrence X Xᵀ of unnormalized vectors grows with their width and norm, and power normalization then
-    makes ±1 of nearly all of it; cosines keep their information (docs/fusion.md).
+    The co-occurrence X Xᵀ of unnormalized vectors grows with their width and norm, so that power normalization
+    saturates at ±1 for nearly all of it; cosines keep their information (docs/fusion.md).
 
     Args:
         vectors: Vectors (…, n, d); d is a multiple of `heads`.
         heads: Number of subspaces, equal parts of d.
 
     Returns:
-        (…, heads · n(n − 1)/2), in [−1, 1]: each pair once, head by head.
+        (…, heads · n(n − 1)/2), in [−1, 1]: each pair once, for each head.
     """
     n = vectors.shape[-2]
     split = vectors.reshape(*vectors.shape[:-1], heads, -1)  # (…, n, heads, d / heads)

@@ -1,7 +1,7 @@
 """Dropout with cheap random numbers.
 
-On a CPU torch draws one random number per value, on one core: a third of the training time of the head `fusion`. One
-byte per value is enough, and a 64-bit number has eight.
+On a CPU, torch draws one random number per value, on one core: a third of the training time of the head `fusion`. One
+byte per value is enough, and a 64-bit number has eight bytes.
 
 Source: Srivastava et al.: Dropout: A Simple Way to Prevent Neural Networks from Overfitting, JMLR 15, 2014.
 """
@@ -12,14 +12,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-LEVELS = 256  # of a byte: rates are multiples of 1 / 256 on a CPU
+LEVELS = 256  # values of a byte: rates are multiples of 1 / 256 on a CPU
 SMALLEST_INT64 = torch.iinfo(torch.int64).min
 
 
 def dropout(x: Tensor, rate: float, training: bool) -> Tensor:
-    """Set values of x to zero at random in training and scale the others, so that the expectation stays.
+    """Set random values of x to zero in training and scale the others to keep the expected value.
 
-    Random numbers come from torch's generator of the device.
+    Random numbers come from torch's generator for the device.
     """
     if not training or not rate:
         return x
@@ -39,5 +39,5 @@ class Dropout(nn.Module):
         self.rate = rate
 
     def forward(self, x: Tensor) -> Tensor:
-        """x with some values set to zero, in training."""
+        """x with random values set to zero, in training."""
         return dropout(x, self.rate, self.training)

@@ -4,7 +4,7 @@
     attention members   attention per label over the tokens of each encoder (fusion.py), the mean of several seeds
     logits              o = Σ_m a_m s_m,   a ≥ 0
 
-With tens of texts pooled vectors know more, with hundreds attention does, on some data never; so a_m are those with
+With tens of texts the linear members are better, with hundreds usually attention; so the weights a_m are those with
 the lowest loss on texts that the members were not trained on (training/ensemble.py).
 
 Source: Wolpert: Stacked Generalization, Neural Networks 5, 1992.
@@ -21,8 +21,8 @@ from fusion_classifier.fusion.fusion import FusionHead
 from fusion_classifier.fusion.head import Batch, Head
 from fusion_classifier.fusion.linear import LinearHead
 
-REPEATS = 3  # on few texts, where seeds differ most
-SAFE_ROWS = 50  # training texts at which the prior trusts attention half
+REPEATS = 3  # number of seeds on few texts, where they differ most
+SAFE_ROWS = 50  # training texts at which attention has half of its final prior weight
 
 
 class EnsembleHead(Head):
@@ -47,13 +47,14 @@ class EnsembleHead(Head):
 
     def parts(self, batch: Batch) -> Tensor:
         """Logits of each member (P, B, C)."""
-        pooled = self.pooled(batch)  # once for all linear members: the mean over tokens reads every state
+        pooled = self.pooled(batch)  # computed once for all linear members: the mean over tokens reads every state
         linear = torch.stack([member.logits_of(pooled) for member in self.linear.values()])  # type: ignore[operator]
         attention = torch.stack([head.parts(batch) for head in self.attention]).mean(0)  # type: ignore[operator]
         return torch.cat([linear, attention])
 
     def prior(self, rows: int) -> Tensor:
-        """Weights of the members that training on so many texts suggests (P,): the fewer, the more is linear."""
+        """Prior weights of the members (P,) for this number of training texts: the fewer, the more weight is on
+        linear ones."""
         linear, attention = len(self.linear), len(self.members) - len(self.linear)
         trusted = rows / (rows + SAFE_ROWS)
         return torch.tensor([(1 - trusted / 2) / linear] * linear + [trusted / attention] * attention)
@@ -63,13 +64,14 @@ class EnsembleHead(Head):
         return (self.mixture[:, None, None] * self.parts(batch)).sum(0)
 
     def transform(self, batch: Batch) -> Tensor:
-        """Pooled features of the linear members and attentive-pooled vectors of the first seed: (B, D)."""
+        """Pooled features, as the linear members read them, and attentive-pooled vectors of the first seed: (B,
+        D)."""
         attentive: Tensor = self.attention[0].transform(batch)  # type: ignore[operator]
         return torch.cat([self.unit_vectors(batch), attentive], dim=1)
 
 
 def sized(config: HeadConfig, rows: int) -> HeadConfig:
-    """The configuration for so many training texts: that of an `ensemble` with its number of repeats."""
+    """The configuration for this number of training texts: for `ensemble`, with the number of repeats filled in."""
     if not isinstance(config, EnsembleConfig) or config.repeats is not None:
         return config
     return config.model_copy(update={"repeats": REPEATS if rows <= config.cross_validated_rows else 1})

@@ -1,18 +1,19 @@
-"""Folds: every row is judged by a model that was not trained on it."""
+"""Folds for cross-validation: every row is predicted by a model that was not trained on it."""
 
 import numpy as np
 
 FOLDS = 5
-MAX_CROSS_VALIDATED = 5000  # rows that are enough to choose a penalty by
-NAME = -1  # fold of a label's name: trained on, never judged
+MAX_CROSS_VALIDATED = 5000  # enough rows to choose a penalty
+NAME = -1  # fold of a label name: trained on, never evaluated
 
 
 def fold_numbers(x: np.ndarray, targets: np.ndarray, seed: int, names: int = 0) -> np.ndarray:
-    """Fold of each row, stratified by label, equal rows together: (N,), int64, 0 to `FOLDS` − 1, or `NAME`.
+    """Fold of each row, stratified by label, with equal rows in the same fold: (N,), int64, 0 to `FOLDS` − 1, or
+    `NAME`.
 
     Args:
-        x: Features (N, D), by which equal rows are known.
-        targets: Label numbers (N,), or (N, C) of 0 and 1: a row with several labels counts for its rarest.
+        x: Features (N, D), which identify equal rows.
+        targets: Label numbers (N,), or (N, C) of 0 and 1: a row with several labels counts as its rarest.
         seed: Seed of the random order.
         names: Number of rows at the end that are label names.
     """
@@ -28,12 +29,12 @@ def fold_numbers(x: np.ndarray, targets: np.ndarray, seed: int, names: int = 0) 
     order = np.random.default_rng(seed).permutation(len(first))
     order = order[np.argsort(given[first][order], kind="stable")]  # label by label, each in random order
     fold_of_group = np.empty(len(first), dtype=np.int64)
-    fold_of_group[order] = np.arange(len(first)) % FOLDS  # dealt out in turn, across labels too
+    fold_of_group[order] = np.arange(len(first)) % FOLDS  # dealt out in turn, across labels, too
     return np.concatenate([fold_of_group[group], np.full(names, NAME)])
 
 
 def sample(rows: int, most: int, seed: int) -> np.ndarray:
-    """Numbers of at most `most` rows, ascending: of all, or of a random sample."""
+    """Indices of all rows, or of a random sample of `most` rows; ascending."""
     if rows <= most:
         return np.arange(rows)
     return np.sort(np.random.default_rng(seed).permutation(rows)[:most])

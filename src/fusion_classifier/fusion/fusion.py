@@ -1,4 +1,4 @@
-"""Head `fusion`, the default: attention per label over the tokens of every encoder.
+"""Head `fusion`: attention per label over the tokens of every encoder.
 
     attentive pooling    p_{e,c} = Σ_t α_{e,t,c} h_{e,t}       for each encoder e and label c (attention.py)
     encoder's logits     s_{e,c} = w_{e,c} · Dropout(p_{e,c}) + b_{e,c}
@@ -7,17 +7,17 @@
     loss                 (1/E) Σ_e loss(s_e), with co-occurrence the mean of that and loss(o)
     afterwards           a ≥ 0 with the lowest loss(o) on the validation split (training/calibration.py)
 
-Each encoder has its own loss (deep supervision). Trained on the common logits alone, encoders divide the work among
-them and each learns less than it could: three were hardly better than two.
+Each encoder has its own loss (deep supervision). With a loss on the common logits alone, encoders divide the work and
+each learns less than it could: three were hardly better than two.
 
-The encoders' tokens need no alignment: each encoder is pooled separately first. A single encoder has no pairs, and
-no co-occurrence term. With more labels than `MAX_LABEL_QUERIES` the
-queries are shared: K of them, and a linear layer from all pooled vectors to the logits.
+The encoders' tokens need no alignment: each encoder is pooled separately first. A single encoder has no pairs, and so
+no co-occurrence term. With more labels than `MAX_LABEL_QUERIES`, K queries are shared by all labels, and a linear
+layer computes the logits from all pooled vectors.
 
 Sources: attention.py for the pooling; Lee et al.: Deeply-Supervised Nets, AISTATS 2015,
-https://proceedings.mlr.press/v38/lee15a.html, for losses of the parts; Wolpert: Stacked Generalization, Neural
-Networks 5, 1992, for weights from texts that were not trained on. The co-occurrence pooling and power
-normalization descend from Liu et al.: LLMEmbed, ACL 2024, https://aclanthology.org/2024.acl-long.433, with cosines
+https://proceedings.mlr.press/v38/lee15a.html, for the losses of the parts; Wolpert: Stacked Generalization, Neural
+Networks 5, 1992, for weights fitted on held-out texts. The co-occurrence pooling and power normalization are derived
+from Liu et al.: LLMEmbed, ACL 2024, https://aclanthology.org/2024.acl-long.433, with cosines
 and a signed root instead of dot products and tanh, which saturate (docs/fusion.md).
 """
 
@@ -34,7 +34,7 @@ from fusion_classifier.fusion.cooccurrence import cosine_cooccurrence, signed_ro
 from fusion_classifier.fusion.dropout import dropout
 from fusion_classifier.fusion.head import Batch, Head
 
-MAX_LABEL_QUERIES = 256  # beyond, attention per label costs more than it is worth
+MAX_LABEL_QUERIES = 256  # with more labels, attention per label costs more than it gains
 SHARED_QUERIES = 32
 
 
@@ -56,7 +56,7 @@ class FusionHead(Head):
         if self.cooccurs:
             mixture = torch.cat([mixture, torch.ones(1)])
             self.common = nn.Parameter(torch.eye(d).repeat(encoders, 1, 1))  # V_e, (E, d, d)
-            # Zero: the term starts without influence.
+            # Zero: the term has no effect at first.
             self.pair_weight = nn.Parameter(torch.zeros(n_classes, config.cooccurrence * self.pairs))
         self.register_buffer("mixture", mixture)
 
@@ -71,7 +71,7 @@ class FusionHead(Head):
         return self.bias
 
     def fit_statistics(self, batches: Iterable[Batch]) -> None:
-        """Mean and standard deviation of each encoder's states, from a sample of the training tokens."""
+        """Compute mean and standard deviation of each encoder's states from a sample of the training tokens."""
         pools = [pool for pool in self.pooling if isinstance(pool, AttentivePooling)]
         samples: list[list[Tensor]] = [[] for _ in pools]
         for batch in batches:
@@ -90,7 +90,7 @@ class FusionHead(Head):
         return self._mixed(self.parts(batch))
 
     def transform(self, batch: Batch) -> Tensor:
-        """The attentive-pooled vectors, mean over the queries, of all encoders side by side: (B, E · d)."""
+        """The attentive-pooled vectors, averaged over the queries and concatenated over the encoders: (B, E · d)."""
         return self._pooled(batch).mean(2).transpose(0, 1).flatten(1).float()
 
     def _pooled(self, batch: Batch) -> Tensor:
@@ -98,7 +98,7 @@ class FusionHead(Head):
         return torch.stack([pool(batch[name]) for name, pool in zip(self.shapes, self.pooling, strict=True)])
 
     def parts(self, batch: Batch) -> Tensor:
-        """Each encoder's logits and, if there is one, the co-occurrence term: (P, B, C)."""
+        """Each encoder's logits and, if any, the co-occurrence term: (P, B, C)."""
         pooled = self._pooled(batch)
         evidence = dropout(pooled, self.config.dropout, self.training).float()  # (E, B, Q, d)
         if self.by_label:
@@ -113,7 +113,7 @@ class FusionHead(Head):
         return torch.cat([logits, (signed_root(cosines) * self.pair_weight).sum(2)[None]])
 
     def objectives(self, batch: Batch) -> list[tuple[float, Tensor]]:
-        """Each encoder's own logits, (B, C) each, and with co-occurrence the fused ones."""
+        """Each encoder's logits, (B, C) each, and with co-occurrence the fused ones."""
         parts = self.parts(batch)
         count = len(self.shapes)
         if not self.cooccurs:

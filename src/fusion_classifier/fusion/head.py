@@ -1,4 +1,4 @@
-"""Base class of all heads: a module from a batch of features to logits.
+"""Base class of all heads: a module that maps a batch of features to logits.
 
 @register_head(MyConfig)                                  # fusion/registry.py
 class MyHead(Head):
@@ -23,11 +23,11 @@ from fusion_classifier.config import HeadConfig
 from fusion_classifier.features.arrays import FeatureShape, TokenStates
 
 Batch = Mapping[str, Tensor | TokenStates]
-"""The features of B texts by encoder name: token states, or pooled features (B, layers, H) or (B, H)."""
+"""Features of B texts by encoder name: token states, or pooled features (B, layers, H) or (B, H)."""
 
 
 class Head(nn.Module, ABC):
-    """Base class of the heads. Only `forward` is required.
+    """Base class of heads. Only `forward` is required.
 
     Args:
         config: Configuration.
@@ -35,8 +35,8 @@ class Head(nn.Module, ABC):
         n_classes: Number of labels C.
 
     Attributes:
-        mixture: Weights of the head's parts (P,), fitted on the validation split after training. Default: one part of
-            weight 1.
+        mixture: Weights of the head's parts (P,), fitted on the validation split after training. Default: one part
+            with weight 1.
     """
 
     mixture: Tensor
@@ -55,31 +55,31 @@ class Head(nn.Module, ABC):
         return self.unit_vectors(batch)
 
     def parts(self, batch: Batch) -> Tensor:
-        """Logits of the head's parts (P, B, C), of which `mixture` is the weighted sum. Default: one part."""
+        """Logits of the head's parts (P, B, C), to be summed with the weights `mixture`. Default: one part."""
         logits: Tensor = self(batch)
         return logits[None]
 
     def objectives(self, batch: Batch) -> list[tuple[float, Tensor]]:
-        """Terms of the training loss: a share and logits (B, C) for each; the shares sum to 1."""
+        """Terms of the training loss, each a weight and logits (B, C); the weights sum to 1."""
         return [(1.0, self(batch))]
 
     @property
     def output_bias(self) -> nn.Parameter | None:
-        """Bias of the logits (…, C), if there is one."""
+        """Bias of the logits (…, C), if any."""
         return None
 
     def start_at(self, logits: Tensor) -> None:
-        """Set the output bias, if there is one, to these logits (C), such as the labels' log-odds."""
+        """Set the output bias, if any, to these logits (C), such as the labels' log-odds."""
         bias = self.output_bias
         if bias is not None:
             with torch.no_grad():
                 bias.copy_(logits.expand_as(bias))
 
     def fit_statistics(self, batches: Iterable[Batch]) -> None:
-        """Compute statistics of the training features, such as means, before training. Default: nothing."""
+        """Compute statistics of the training features, such as means, before training. Default: none."""
 
     def pooled(self, batch: Batch, dtype: torch.dtype = torch.float32) -> list[Tensor]:
-        """Each encoder's feature as (B, layers, H) in `dtype`; of token states the mean over the tokens."""
+        """Each encoder's feature as (B, layers, H) in `dtype`; token states are averaged over the tokens."""
         result = []
         for name, shape in self.shapes.items():
             feature = batch[name]
@@ -89,19 +89,19 @@ class Head(nn.Module, ABC):
 
     @property
     def pooled_width(self) -> int:
-        """Number D of pooled features of a text: layers · H, summed over the encoders."""
+        """Number D of pooled features per text: layers · H, summed over the encoders."""
         return sum(shape.layers * shape.width for shape in self.shapes.values())
 
     def unit_vectors(self, batch: Batch) -> Tensor:
-        """The pooled features, each layer of each encoder scaled to unit L2 norm, side by side: (B, D), float32."""
+        """The pooled features, each layer of each encoder scaled to unit L2 norm, concatenated: (B, D), float32."""
         return torch.cat([normalize(feature, dim=-1).flatten(1) for feature in self.pooled(batch)], dim=1)
 
 
 class OutOfFold(NamedTuple):
-    """Predictions of training texts by fits without them.
+    """Predictions of training texts by models that were fitted without them.
 
     Attributes:
-        rows: Numbers of the texts (n,), ascending: all, or a sample of them.
+        rows: Indices of the texts (n,), ascending: all, or a sample.
         logits: Their logits (n, C), float32.
     """
 
@@ -110,7 +110,7 @@ class OutOfFold(NamedTuple):
 
 
 class SolvedHead(Head):
-    """Base class of heads that are fitted once, on all training texts, instead of by gradient steps."""
+    """Base class of heads that are fitted in one step on all training texts, instead of by gradient steps."""
 
     @abstractmethod
     def solve(
@@ -121,17 +121,18 @@ class SolvedHead(Head):
         Args:
             x: `transform` of all training texts (N, D), float32.
             labels: Label numbers (N,), int64, or multi-label (N, C) of 0 and 1.
-            weights: Weight of each text (N,), float32, mean 1. None: all alike.
-            seed: Seed of any random numbers.
-            names: Number of rows at the end that are label names: they may be trained on, and are never judged.
+            weights: Weight of each text (N,), float32, mean 1. None: uniform.
+            seed: Random seed.
+            names: Number of rows at the end that are label names; they may be used for training, but not for
+                evaluation.
 
         Returns:
-            Out-of-fold predictions, if the head made some in a cross-validation.
+            Out-of-fold predictions, if the head cross-validates.
         """
 
 
 def product_dtype(device: torch.device) -> torch.dtype:
-    """Precision of matrix products at this point: that of autocast, or float32."""
+    """Current precision of matrix products: that of autocast, or float32."""
     return torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else torch.float32
 
 

@@ -1,8 +1,8 @@
-"""Head `linear`: logistic regression on the pooled features of all encoders, side by side, solved to its optimum.
+"""Head `linear`: logistic regression on the concatenated pooled features of all encoders, solved to its optimum.
 
-The strength of the penalty, and whether the labels' names are further training texts, are those with the highest
-cross-validated log-likelihood, once the scale of the logits is fitted: a strong penalty makes logits small, which
-calibration takes back, and is no reason against it. No row is held out.
+The strength of the penalty, and whether label names are added as training texts, are chosen by the cross-validated
+log-likelihood after the scale of the logits is fitted: a strong penalty makes logits small, but calibration corrects
+that. No row is held out.
 """
 
 import math
@@ -20,16 +20,16 @@ from fusion_classifier.fusion.head import Batch, OutOfFold, SolvedHead
 from fusion_classifier.fusion.logistic import Solution, solve
 from fusion_classifier.fusion.loss import fit_scale
 
-STRENGTHS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)  # values of C that are tried
+STRENGTHS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)  # candidate values of C
 
 
 class LinearHead(SolvedHead):
-    """softmax(W (x − mean) / std + b); mean and std are 0 and 1 but with `scaling` standardize.
+    """softmax(W (x − mean) / std + b); mean and std are 0 and 1 unless `scaling` is standardize.
 
     Attributes:
-        c: Inverse strength of the penalty that was chosen.
+        c: Chosen inverse strength of the penalty.
         with_names: Whether the labels' names were trained on.
-        scale: What its logits are to be multiplied by to have the lowest out-of-fold loss, at least 1.
+        scale: Factor for the logits with the lowest out-of-fold loss, at least 1.
     """
 
     mean: Tensor
@@ -52,7 +52,7 @@ class LinearHead(SolvedHead):
         return self.features_of(self.pooled(batch))
 
     def features_of(self, pooled: list[Tensor]) -> Tensor:
-        """What `Head.pooled` returns side by side, each layer scaled to unit length unless standardized: (B, D)."""
+        """Output of `Head.pooled`, concatenated, each layer scaled to unit length unless standardized: (B, D)."""
         pooled = [feature[:, -1:] if self.last_only else feature for feature in pooled]
         if self.config.scaling == "unit":
             pooled = [normalize(feature, dim=-1) for feature in pooled]
@@ -68,14 +68,14 @@ class LinearHead(SolvedHead):
         return self.logits_of(self.pooled(batch))
 
     def logits_of(self, pooled: list[Tensor]) -> Tensor:
-        """Logits (B, C) of what `Head.pooled` returns."""
+        """Logits (B, C) for the output of `Head.pooled`."""
         logits: Tensor = self.linear((self.features_of(pooled) - self.mean) / self.std)
         return logits
 
     def solve(
         self, x: np.ndarray, labels: np.ndarray, weights: np.ndarray | None, seed: int, names: int = 0
     ) -> OutOfFold:
-        """See `SolvedHead`. Judged are at most `MAX_CROSS_VALIDATED` texts."""
+        """See `SolvedHead`. At most `MAX_CROSS_VALIDATED` texts are predicted out of fold."""
         if self.config.scaling == "standardize":
             x = self._standardized(x)
         z, targets = torch.from_numpy(x), torch.from_numpy(labels)
@@ -96,7 +96,7 @@ class LinearHead(SolvedHead):
         return OutOfFold(judged, logits[: len(judged)])
 
     def _standardized(self, x: np.ndarray) -> np.ndarray:
-        """The features (N, D) standardized; keeps their mean and deviation. A constant feature is only centred."""
+        """Standardize the features (N, D) and keep their mean and deviation. A constant feature is only centred."""
         mean, std = x.mean(0, dtype=np.float64), x.std(0, dtype=np.float64)
         std = np.where(std > 1e-6 * (np.abs(mean) + 1e-6), std, 1.0)
         self.mean.copy_(torch.from_numpy(mean))
@@ -107,7 +107,8 @@ class LinearHead(SolvedHead):
     def _cross_validate(
         self, x: Tensor, targets: Tensor, weights: Tensor | None, folds: np.ndarray
     ) -> tuple[Tensor, Solution | None]:
-        """Choose `c` and `with_names`: their out-of-fold logits (N, C), 0 for label names, and a fold's solution."""
+        """Choose `c` and `with_names`; their out-of-fold logits (N, C), 0 for label names, and the solution of a
+        fold."""
         judged = torch.from_numpy(folds >= 0)
         of_judged = None if weights is None else weights[judged]
         best, best_logits = math.inf, torch.zeros(len(x), self.n_classes)
@@ -119,7 +120,7 @@ class LinearHead(SolvedHead):
                 if loss < best:
                     best, best_logits, start = loss, logits, solution
                     self.c, self.with_names, self.scale = c, with_names, max(scale, 1.0)
-                if loss > before:  # weaker penalties fit worse still, and take longest
+                if loss > before:  # weaker penalties are even worse, and slowest
                     break
                 before = loss
         return best_logits, start
@@ -127,7 +128,7 @@ class LinearHead(SolvedHead):
     def _path(
         self, x: Tensor, targets: Tensor, weights: Tensor | None, folds: np.ndarray, *, with_names: bool
     ) -> Iterator[tuple[float, Tensor, Solution | None]]:
-        """Each C, ascending, with the out-of-fold logits (N, C); each is solved from the solution before."""
+        """Each C, ascending, with its out-of-fold logits (N, C); each fit starts from the previous solution."""
         parts: list[tuple[Tensor, Tensor]] = []
         for fold in range(folds.max() + 1):
             trained, held = (folds != fold) & (with_names | (folds != NAME)), folds == fold

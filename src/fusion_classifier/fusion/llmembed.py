@@ -9,9 +9,9 @@ LLM-FusionClassifier (2025) with Llama-2-7b, BERT-large and RoBERTa-large.
     classifier       [c, mean of the h_i] → 1024 → 256 → C          ReLU and Dropout between
 
 For that trio d = 1024 and n = 7, so the classifier reads 49 + 4096 numbers, and with 32 classes there are
-25.49 M parameters. In general: an encoder with several layers has the LLM's role; one with a single vector
-joins X, by a linear projection where its width is not d; if no encoder has several layers, the first has the
-LLM's role with its one.
+25.49 M parameters. In general, an encoder with several layers takes the LLM's role; one with a single vector joins X,
+through a linear projection if its width is not d; if no encoder has several layers, the first takes the LLM's role
+with its single layer.
 """
 
 from collections.abc import Mapping
@@ -36,8 +36,8 @@ class LlmEmbedHead(Head):
         self.sigma = config.sigma
         layered = [name for name, shape in shapes.items() if shape.layers > 1] or [next(iter(shapes))]
         self.is_layered = [name in layered for name in shapes]
-        self.compress = nn.ModuleList()  # one module per layer of each layered encoder
-        self.project = nn.ModuleList()  # one module per single vector; none for equal widths
+        self.compress = nn.ModuleList()  # one module per layer of each encoder with several layers
+        self.project = nn.ModuleList()  # one module per single vector; none if the width is d
         residual = vectors = 0
         for shape, is_layered in zip(shapes.values(), self.is_layered, strict=True):
             if is_layered:
@@ -66,7 +66,7 @@ class LlmEmbedHead(Head):
         return last.bias
 
     def stack(self, batch: Batch) -> tuple[Tensor, list[Tensor]]:
-        """X, (B, n, d), and the mean over the layers of each layered encoder, (B, H) each."""
+        """X, (B, n, d), and the mean over the layers of each encoder with several layers, (B, H) each."""
         features = self.pooled(batch, product_dtype(self.mixture.device))  # each (B, layers, H)
         layered = [f for f, is_layered in zip(features, self.is_layered, strict=True) if is_layered]
         single = [f for f, is_layered in zip(features, self.is_layered, strict=True) if not is_layered]
@@ -81,12 +81,12 @@ class LlmEmbedHead(Head):
         return logits
 
     def transform(self, batch: Batch) -> Tensor:
-        """The 256 numbers from which the last layer computes the logits: (B, 256)."""
+        """Input of the last layer: (B, 256)."""
         hidden: Tensor = self.classifier[:-1](self._inputs(batch))
         return hidden.float()
 
     def _inputs(self, batch: Batch) -> Tensor:
-        """Inputs of the classifier: (B, n² + H)."""
+        """Input of the classifier: (B, n² + H)."""
         X, means = self.stack(batch)
         c = power_normalize(cooccurrence(X), self.sigma)  # (B, n²)
         return torch.cat([c, *means], dim=1)

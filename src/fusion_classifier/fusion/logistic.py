@@ -1,10 +1,10 @@
-"""Logistic regression with an L2 penalty, solved to its optimum by L-BFGS; one label per text, or several.
+"""Logistic regression with an L2 penalty, solved to its optimum by L-BFGS, single-label or multi-label.
 
     minimize over W, b:   Σ_i w_i loss(W x_i + b, y_i)  +  ‖W‖² / (2C)
 
-The loss is the cross-entropy of a softmax, or (several labels per text) the sum of those of a sigmoid per label. It
-is the problem of `sklearn.linear_model.LogisticRegression`, with its solver, in float32 and for both kinds at once.
-With two labels scikit-learn has one sigmoid instead, and twice the C for the same penalty.
+The loss is the cross-entropy of a softmax or, in a multi-label task, the sum of the cross-entropies of a sigmoid per
+label. It is the problem of `sklearn.linear_model.LogisticRegression`, with the same solver, in float32 and for both
+kinds of task. With two labels scikit-learn uses one sigmoid instead; twice the C gives the same penalty.
 """
 
 # ruff: noqa: PLC0415  # prediction imports no scipy.optimize
@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 MAX_ITERATIONS = 300
-TOLERANCE = 2e-5  # of the largest element of the mean loss's gradient
+TOLERANCE = 2e-5  # for the largest element of the gradient of the mean loss
 
 
 @dataclass(frozen=True)
@@ -45,16 +45,16 @@ def solve(
     Args:
         x: Features (N, D), float32.
         targets: Label numbers (N,), int64, or (N, C) of 0 and 1.
-        n_classes: Number of labels C. A label without a text gets the lowest logits.
+        n_classes: Number of labels C. A label without texts gets the lowest logits.
         c: Inverse strength of the penalty.
         weights: Weight of each text (N,). Default: 1.
-        start: Solution of a similar problem, such as of another `c`. Default: 0.
+        start: Initial solution, such as that of another `c`. Default: zeros.
     """
     from scipy.optimize import minimize
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # scikit-learn needs it
 
     n, d = x.shape
-    scale = 1.0 / n  # the mean loss: a tolerance that holds for any number of texts
+    scale = 1.0 / n  # of the mean loss, so that the tolerance does not depend on the number of texts
     penalty = scale / c
     truth = targets if targets.ndim == 1 else targets.to(x.dtype)
 
@@ -71,8 +71,8 @@ def solve(
     first = np.zeros((n_classes, d + 1))
     if start is not None:
         first[:, :d], first[:, d] = start.weight.numpy(), start.bias.numpy()
-    # The products are torch's. SciPy's own small ones would wake NumPy's threads, which then spin in torch's way:
-    # three times slower at 23,000 texts, ten times at 50.
+    # Products are computed by torch. Small NumPy products in SciPy would wake NumPy's threads, which then compete
+    # with torch's: three times slower at 23,000 texts, ten times at 50.
     with threadpool_limits(1, user_api="blas"):
         found = minimize(
             value,

@@ -1,4 +1,4 @@
-"""The loss, and the scale of logits with the lowest loss on texts that were not trained on."""
+"""The loss, and the scale of logits with the lowest loss on held-out texts."""
 
 # ruff: noqa: PLC0415  # prediction imports no scipy.optimize
 
@@ -7,7 +7,7 @@ import math
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
-MAX_LOG_SCALE = 5.0  # e⁵ ≈ 148: beyond it probabilities are as good as equal, or 0 and 1
+MAX_LOG_SCALE = 5.0  # e⁵ ≈ 148: beyond it, probabilities are practically uniform, or 0 and 1
 
 
 def loss_of(logits: Tensor, targets: Tensor, smoothing: float = 0.0, weights: Tensor | None = None) -> Tensor:
@@ -16,7 +16,7 @@ def loss_of(logits: Tensor, targets: Tensor, smoothing: float = 0.0, weights: Te
     Args:
         logits: Logits (N, C).
         targets: Label numbers (N,), int64, or multi-label (N, C) of 0 and 1.
-        smoothing: Share of the target that is spread over all labels (multi-label: moved towards 1/2).
+        smoothing: Share of the target spread over all labels (multi-label: moved towards 1/2).
         weights: Weight of each text (N,), mean 1. Default: 1.
     """
     reduction = "mean" if weights is None else "none"
@@ -31,9 +31,9 @@ def loss_of(logits: Tensor, targets: Tensor, smoothing: float = 0.0, weights: Te
 
 
 def cautious(targets: Tensor, n_classes: int) -> float:
-    """Smoothing with which the target of the true label is (N + 1) / (N + 2): what N texts say about the next one.
+    """Smoothing for which the target of the true label is (N + 1) / (N + 2), the posterior mean after N successes.
 
-    Without it a model that is right on a few texts would be certain of everything.
+    Without it, a model that is right on a few texts would always be certain.
 
     Source: Platt: Probabilistic Outputs for Support Vector Machines, 1999, section 2.2.
     """
@@ -42,9 +42,9 @@ def cautious(targets: Tensor, n_classes: int) -> float:
 
 
 def fit_scale(logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> tuple[float, float]:
-    """The scale s, the inverse of a temperature, with the lowest loss of s · logits, and that loss in nats.
+    """The scale s (inverse temperature) with the lowest loss of s · logits, and that loss in nats.
 
-    Targets are cautious; arguments as of `loss_of`.
+    Targets are smoothed by `cautious`; arguments as in `loss_of`.
     """
     from scipy.optimize import minimize_scalar
 

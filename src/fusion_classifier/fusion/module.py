@@ -1,4 +1,4 @@
-"""A plain torch module as a head, without a class of its own here.
+"""A plain torch module as a head.
 
 The module is called with the batch and returns logits:
 
@@ -9,7 +9,7 @@ The module is called with the batch and returns logits:
 
         def forward(self, batch): ...                        # features of B texts by encoder name -> logits (B, C)
 
-A class or function is called for every training; an instance is copied, and training starts from its weights.
+A class or function is called for every training run; an instance is copied, and training starts from its weights.
 """
 
 import copy
@@ -27,10 +27,10 @@ Factory = Callable[[Mapping[str, FeatureShape], int], nn.Module]
 
 
 class ModuleHead(Head):
-    """Wraps `given`, the module or what makes it; see the module's docstring.
+    """Wraps `given`, a module or a function or class that returns one; see the module's docstring.
 
     Raises:
-        UsageError: `given` makes no module with trainable parameters.
+        UsageError: `given` does not return a module with trainable parameters.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class ModuleHead(Head):
             UsageError: The module returns something else.
         """
         logits, first = self.module(batch), next(iter(batch.values()))
-        count = len(first) if isinstance(first, TokenStates) else first.shape[0]  # len would fix it in a graph
+        count = len(first) if isinstance(first, TokenStates) else first.shape[0]  # len would be a constant in a graph
         expected = (count, self.n_classes)
         if not isinstance(logits, Tensor) or logits.shape != expected:
             found = f"of shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
@@ -67,7 +67,7 @@ def module_config(given: Any) -> ModuleConfig:
     """Configuration of a module, class or function.
 
     Raises:
-        UsageError: Its `reads` is no kind of features.
+        UsageError: Its `reads` is not a kind of features.
     """
     named = type(given) if isinstance(given, nn.Module) else given
     reads: Any = getattr(given, "reads", "pooled")

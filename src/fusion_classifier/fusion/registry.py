@@ -1,4 +1,4 @@
-"""Heads by name, by configuration, or given as objects (docs/extend.md)."""
+"""Registry of heads, given by name, configuration or object (docs/extend.md)."""
 
 import copy
 from collections.abc import Callable, Mapping
@@ -41,16 +41,16 @@ HEADS: dict[type[HeadConfig], Callable[..., Head]] = {
 
 
 def register_head(config_class: type[HeadConfig]) -> Callable[[HeadClass], HeadClass]:
-    """Class decorator: this head is built from configurations of that class, and found by the default of its `name`.
+    """Class decorator: registers a head for a configuration class, under the default of its `name`.
 
     Raises:
-        UsageError: It has no name, or another head has it.
+        UsageError: It has no name, or the name is taken.
     """
     name = config_class.model_fields["name"].default
     if not isinstance(name, str):
         raise UsageError(f"{config_class.__name__}: give `name` a default, the name of the head")
     before = (HEAD_CONFIGS | OBJECT_HEAD_CONFIGS).get(name)
-    # The same class again: a module that was reloaded, a cell of a notebook that was run twice.
+    # The same class again: a reloaded module, or a notebook cell that was run twice.
     if before is not None and _path(before) != _path(config_class):
         raise UsageError(f"{config_class.__name__}: there is a head {name!r} already ({_path(before)})")
 
@@ -69,10 +69,10 @@ def head_names() -> list[str]:
 
 
 def parse_head(name: str, **options: object) -> HeadConfig:
-    """Configuration of a head by its name, with fields that are not None.
+    """Configuration of a head by name, with the options that are not None.
 
     Raises:
-        UsageError: No such head, an option that it does not have, or a wrong value.
+        UsageError: Unknown head, unknown option, or invalid value.
     """
     if name not in HEAD_CONFIGS:
         raise UsageError(f"`head`: no head {name!r}; there are {', '.join(head_names())}")
@@ -89,7 +89,7 @@ def head_config(head: object) -> HeadConfig:
 
     Args:
         head: Name; `HeadConfig`; `Head` or a registered class of it; scikit-learn classifier with `predict_proba`;
-            torch module; or a class or function that makes a torch module from shapes and number of labels.
+            torch module; or a class or function that returns a torch module for shapes and number of labels.
 
     Raises:
         UsageError: None of these.
@@ -103,7 +103,9 @@ def head_config(head: object) -> HeadConfig:
     if isinstance(head, type) and issubclass(head, Head):
         found = next((config for config, head_class in HEADS.items() if head_class is head), None)
         if found is None:
-            raise UsageError(f"`head`: {head.__name__} is not registered; put @register_head(ITS_CONFIG) above it")
+            raise UsageError(
+                f"`head`: {head.__name__} is not registered; decorate it with @register_head(ITS_CONFIG)"
+            )
         return checked(found, {})
     if is_classifier(head):
         if isinstance(head, type):
@@ -113,15 +115,15 @@ def head_config(head: object) -> HeadConfig:
         return module_config(head)
     raise UsageError(
         f"`head`: give a name ({', '.join(head_names())}), a scikit-learn classifier, a torch module, "
-        f"or a function that makes one, not {head!r}"
+        f"or a function that returns one, not {head!r}"
     )
 
 
 def build_head(head: object, shapes: Mapping[str, FeatureShape], n_classes: int) -> Head:
-    """A new head for features of these shapes and C labels; `head` is as in `head_config`, and an object is copied.
+    """A new head for features of these shapes and C labels; `head` as in `head_config`; an object is copied.
 
     Raises:
-        UsageError: No head can be built of it.
+        UsageError: No head can be built from it.
     """
     config = head_config(head)
     if isinstance(head, Head):

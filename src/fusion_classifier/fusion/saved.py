@@ -1,7 +1,7 @@
-"""The trained head in a model folder: `model.safetensors`, or `head.skops` of a scikit-learn classifier.
+"""The trained head in a model folder: `model.safetensors`, or `head.skops` for a scikit-learn classifier.
 
-Files may come from strangers: nothing is unpickled, no code is executed, and no memory is taken for what a
-configuration only claims.
+Files may be untrusted: nothing is unpickled, no code is executed, and no memory is allocated for what a configuration
+merely claims.
 """
 
 from collections.abc import Mapping
@@ -20,36 +20,36 @@ from fusion_classifier.fusion.scikit_learn import SklearnHead
 
 
 def save_head(head: Head, folder: Path) -> None:
-    """Write a trained head into a folder, as the file `head.config.file`.
+    """Write a trained head to the file `head.config.file` in a folder.
 
     Raises:
-        UsageError: A scikit-learn classifier that can't be saved.
+        UsageError: A scikit-learn classifier can't be saved.
         OSError: It can't be written.
     """
     path = folder / head.config.file
     if isinstance(head, SklearnHead):
         head.save(path)
         return
-    # Copies: weights that a module uses twice are saved twice.
+    # Copies: shared weights are saved twice.
     save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in head.state_dict().items()}, path)
 
 
 def load_head(
     config: HeadConfig, shapes: Mapping[str, FeatureShape], n_classes: int, folder: Path, given: object = None
 ) -> Head:
-    """Read a head that `save_head` has written into a folder, ready for prediction.
+    """Read a head written by `save_head`, ready for prediction.
 
-    Of a torch module that was given as an object, `given` is that object again, or what makes it.
+    For a head that was given as a torch module, `given` is that module, or a function or class that returns it.
 
     Raises:
         FecError: The file is missing, damaged, or belongs to another head.
-        UsageError: The head was an object and is not given.
+        UsageError: The head was given as an object, and `given` is None.
     """
     path = folder / config.file
     if isinstance(config, ModuleConfig):
         if given is None:
             raise UsageError(
-                f"{folder}: its head is a torch module of yours, {config.class_path}, whose code is not in the "
+                f"{folder}: its head is your torch module {config.class_path}, whose code is not in the "
                 f"folder; give it: from_pretrained(…, head={config.class_path.rpartition('.')[2]})"
             )
         head = build_head(given, shapes, n_classes)
@@ -84,12 +84,12 @@ def load_weights(head: Head, path: Path) -> None:
 
 
 def _check_size(config: HeadConfig, shapes: Mapping[str, FeatureShape], n_classes: int, path: Path) -> None:
-    """Compare the size of the described head with that of the file before memory is taken for it."""
+    """Compare the size of the described head with that of the file before allocating memory for it."""
     try:
         with torch.device("meta"):
             size = sum(tensor.nbytes for tensor in build_head(config, shapes, n_classes).state_dict().values())
-    except Exception as error:  # whatever it is, the configuration is the reason
-        raise FecError(f"{path}: its configuration describes no head that can be built") from error
+    except Exception as error:  # of any kind, caused by the configuration
+        raise FecError(f"{path}: its configuration does not describe a valid head") from error
     if not path.is_file():
         raise FecError(f"{path}: is missing")
     if size > path.stat().st_size:

@@ -1,11 +1,11 @@
 """A scikit-learn classifier as a head: fitted once to the pooled features.
 
-It reads the pooled features of all encoders side by side, each layer's vector scaled to unit L2 norm: (N, D),
-float32. Logits are the logarithms of its probabilities, in a multi-label task their log-odds, so that they are
-calibrated as those of every head.
+It reads the concatenated pooled features of all encoders, each layer's vector scaled to unit L2 norm: (N, D),
+float32. Logits are the logarithms of its probabilities, or their log-odds in a multi-label task, and are calibrated
+like those of any head.
 
-Saved by skops, never by pickle. A file may hold classes of scikit-learn and what skops itself trusts of numpy and
-scipy; anything else is refused, so that no code of the file is executed.
+Saved with skops, never with pickle. A file may contain scikit-learn classes and the numpy and scipy types that skops
+trusts; anything else is rejected, so that no code from the file is executed.
 """
 
 # ruff: noqa: PLC0415  # scikit-learn and skops are imported only where such a head is used
@@ -26,11 +26,11 @@ from fusion_classifier.features.arrays import FeatureShape
 from fusion_classifier.fusion.head import Batch, OutOfFold, SolvedHead
 from fusion_classifier.support.extras import require
 
-MIN_PROBABILITY = 1e-6  # of a label: forests and neighbours give 0, which has no logarithm
+MIN_PROBABILITY = 1e-6  # forests and nearest neighbours return 0, which has no logarithm
 
 
 class SklearnHead(SolvedHead):
-    """Wraps a classifier, which is cloned before it is fitted; None where a fitted one is read from a file."""
+    """Wraps a classifier, which is cloned before fitting; None if a fitted one is read from a file."""
 
     def __init__(
         self, config: SklearnConfig, shapes: Mapping[str, FeatureShape], n_classes: int, classifier: Any = None
@@ -46,7 +46,7 @@ class SklearnHead(SolvedHead):
     def solve(
         self, x: np.ndarray, labels: np.ndarray, weights: np.ndarray | None, seed: int, names: int = 0
     ) -> OutOfFold | None:
-        """See `SolvedHead`; label names are left out. Every `random_state` that is None becomes the seed.
+        """See `SolvedHead`; label names are not used. Every `random_state` that is None is set to the seed.
 
         Raises:
             UsageError: The classifier can't be fitted.
@@ -62,7 +62,7 @@ class SklearnHead(SolvedHead):
         seeds = [n for n, v in classifier.get_params().items() if v is None and n.endswith("random_state")]
         classifier.set_params(**dict.fromkeys(seeds, seed))
         if weights is not None and not has_fit_parameter(classifier, "sample_weight"):
-            raise UsageError(f"`head`: {self._class_name} can't be fitted with weights of texts")
+            raise UsageError(f"`head`: {self._class_name} does not support sample weights")
         try:
             classifier.fit(x, labels, **({} if weights is None else {"sample_weight": weights}))
         except (ValueError, NotImplementedError) as error:
@@ -77,9 +77,9 @@ class SklearnHead(SolvedHead):
         return torch.from_numpy(self._logits(x.cpu().numpy())).to(x.device)
 
     def _logits(self, x: np.ndarray) -> np.ndarray:
-        """Logits (N, C), float32, of `transform` of the texts (N, D)."""
+        """Logits (N, C), float32, for the output of `transform` (N, D)."""
         given, classes = self.classifier.predict_proba(x), self.classifier.classes_
-        if isinstance(given, list):  # one array (N, 2) per label; (N, 1) where training had it nowhere or everywhere
+        if isinstance(given, list):  # one array (N, 2) per label; (N, 1) if no training text, or every one, has it
             columns = [
                 p[:, list(c).index(1)] if 1 in c else np.zeros(len(x)) for c, p in zip(classes, given, strict=True)
             ]
@@ -99,7 +99,7 @@ class SklearnHead(SolvedHead):
         """Write the fitted classifier.
 
         Raises:
-            UsageError: It has parts that `load` would refuse, or skops is missing.
+            UsageError: It contains types that `load` would reject, or skops is not installed.
         """
         io = _skops_io()
         content = io.dumps({"classifier": self.classifier, "multilabel": self.multilabel})
@@ -109,15 +109,15 @@ class SklearnHead(SolvedHead):
         path.write_bytes(content)
 
     def load(self, path: Path) -> None:
-        """Read a classifier that `save` has written.
+        """Read a classifier written by `save`.
 
         Raises:
-            FecError: The file can't be read, holds types that are not trusted, or belongs to other features.
-            UsageError: skops is missing.
+            FecError: The file can't be read, contains untrusted types, or belongs to other features.
+            UsageError: skops is not installed.
         """
         io = _skops_io()
         try:
-            with zipfile.ZipFile(path) as archive:  # not compressed when it was saved
+            with zipfile.ZipFile(path) as archive:  # saved without compression
                 if sum(entry.file_size for entry in archive.infolist()) > path.stat().st_size:
                     raise ValueError("its content is larger than the file")
             names = io.get_untrusted_types(file=path)
@@ -127,7 +127,7 @@ class SklearnHead(SolvedHead):
             content = io.load(path, trusted=names)
             self.classifier, self.multilabel = content["classifier"], bool(content["multilabel"])
             self._logits(np.full((1, self.pooled_width), self.pooled_width**-0.5, dtype=np.float32))
-        except Exception as error:  # of any kind, MemoryError too: the file may say anything
+        except Exception as error:  # of any kind, including MemoryError: the file may contain anything
             raise FecError(f"{path}: can't be read, or does not fit its configuration ({reason(error)})") from error
 
 
@@ -139,7 +139,7 @@ def _skops_io() -> Any:
 
 
 def is_classifier(head: object) -> bool:
-    """Whether this is a scikit-learn classifier or a class of them, with or without `predict_proba`."""
+    """Whether this is a scikit-learn classifier or its class, with or without `predict_proba`."""
     return all(hasattr(head, name) for name in ("fit", "predict", "get_params"))
 
 
@@ -156,10 +156,10 @@ def sklearn_config(classifier: Any) -> SklearnConfig:
 
 
 def _is_trusted(name: str) -> bool:
-    """Whether this is a class of scikit-learn itself, beyond the types of numpy and scipy that skops trusts.
+    """Whether this is a class defined in scikit-learn (skops itself trusts types of numpy and scipy).
 
-    Functions are not, nor classes of others that a module of scikit-learn has imported: a file could have them
-    called with arguments of its choice.
+    Functions, and foreign classes that scikit-learn modules import, are not trusted: a file could have them called
+    with arbitrary arguments.
     """
     module, _, attribute = name.rpartition(".")
     if module.partition(".")[0] != "sklearn" or "__" in module:

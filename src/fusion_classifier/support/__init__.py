@@ -1,1 +1,1 @@
-"""Helpers that know nothing of texts: atomic files, progress, logs, extras, the Hub's errors."""
+"""General helpers: atomic files, progress, logs, extras, Hub errors."""

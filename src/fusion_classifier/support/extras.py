@@ -1,4 +1,4 @@
-"""Packages that only some features need: the extras of pyproject.toml."""
+"""Optional dependencies: the extras of pyproject.toml."""
 
 import importlib.util
 
@@ -9,7 +9,7 @@ def require(what: str, extra: str, *packages: str) -> None:
     """Check that the packages of an extra are installed.
 
     Args:
-        what: What needs them; begins the message.
+        what: What needs them; the start of the message.
         extra: Name of the extra.
         packages: Import names.
 

@@ -1,4 +1,5 @@
-"""Files and folders that are written whole or not at all, whatever kills the process or fills the disk."""
+"""Atomic writes: a file or folder is written completely or not at all, even if the process is killed or the disk is
+full."""
 
 import glob
 import logging
@@ -16,7 +17,7 @@ from fusion_classifier.errors import FecError, UsageError, reason
 
 logger = logging.getLogger(__name__)
 
-NODE = re.sub(r"[^A-Za-z0-9-]", "-", platform.node()) or "here"  # process ids are those of one machine
+NODE = re.sub(r"[^A-Za-z0-9-]", "-", platform.node()) or "here"  # process ids are unique per machine only
 
 
 def user_path(text: str, name: str = "") -> Path:
@@ -24,20 +25,20 @@ def user_path(text: str, name: str = "") -> Path:
 
     Args:
         text: The path.
-        name: Parameter that it was given for; begins the message of an error.
+        name: Name of the parameter, for error messages.
 
     Raises:
-        UsageError: The system can't use it as a path: it is empty or far too long.
+        UsageError: Not a valid path: it is empty or far too long.
     """
     prefix = f"`{name}`: " if name else ""
     if not text:
-        raise UsageError(f"{prefix}an empty string is no path; give a name or a path")
+        raise UsageError(f"{prefix}an empty string is not a path; give a name or a path")
     try:
         path = Path(text).expanduser()
         path.exists()
     except (OSError, RuntimeError, ValueError) as error:
         shown = text if len(text) <= 60 else f"{text[:60]}…"
-        raise UsageError(f"{prefix}{shown!r} is no usable path ({error.__class__.__name__})") from error
+        raise UsageError(f"{prefix}{shown!r} is not a valid path ({error.__class__.__name__})") from error
     return path
 
 
@@ -63,14 +64,14 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 
 def atomic_write(path: Path, text: str) -> None:
-    """Write a text file in one step; raises `FecError` if it can't be written."""
+    """Write a text file atomically; raises `FecError` if it can't be written."""
     with atomic_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Yield a temporary folder, which replaces `path` and all its content when the block succeeds.
+    """Yield a temporary folder, which replaces `path` and all its contents when the block succeeds.
 
     Raises:
         FecError: The folder can't be written.
@@ -104,7 +105,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def _os_errors(path: Path) -> Iterator[None]:
-    """Name the path when the system refuses to write, such as on a full disk."""
+    """Raise an error that names the path if writing fails, such as on a full disk."""
     try:
         yield
     except OSError as error:
@@ -118,14 +119,14 @@ def _os_errors(path: Path) -> Iterator[None]:
 
 
 def _beside(name: str, path: Path, ending: str) -> Path:
-    """A hidden path beside `path` that names this machine and process."""
+    """A hidden path next to `path` that names this machine and process."""
     return path.with_name(f".{name}.{NODE}.{os.getpid()}.{ending}")
 
 
 def _remove_leftovers(name: str, path: Path, ending: str, *, restore: bool = False) -> None:
-    """Remove what killed processes of this machine left beside `path`.
+    """Remove the temporary files that killed processes of this machine left next to `path`.
 
-    With `restore` the first of them becomes `path`: its process was killed between the two renamings.
+    With `restore` the first of them becomes `path`: its process was killed between the two renames.
     """
     for left in path.parent.glob(f".{glob.escape(name)}.{NODE}.*.{glob.escape(ending)}"):
         process = left.name.removeprefix(f".{name}.{NODE}.").removesuffix(f".{ending}")
@@ -139,7 +140,7 @@ def _remove_leftovers(name: str, path: Path, ending: str, *, restore: bool = Fal
 
 
 def _remove(path: Path) -> None:
-    """Remove a file or folder, if it is there; a link, not what it points to."""
+    """Remove a file or folder, if it exists; of a link, not its target."""
     with suppress(OSError):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
@@ -148,7 +149,7 @@ def _remove(path: Path) -> None:
 
 
 def _set_default_permissions(file: Path) -> None:
-    """The permissions of any new file; safetensors makes its files readable by their owner only."""
+    """Set the default permissions of new files; safetensors makes its files readable by their owner only."""
     mask = os.umask(0)
     os.umask(mask)
     file.chmod(0o666 & ~mask)

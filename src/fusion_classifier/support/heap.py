@@ -1,9 +1,9 @@
-"""Lets training steps reuse freed memory. For processes of our own only, such as a run of `fec`.
+"""Lets training steps reuse freed memory. Only for our own processes, such as `fec run`.
 
-glibc returns large blocks to the system as soon as they are freed and gets them again page by page, each zeroed
+glibc returns large blocks to the system as soon as they are freed and requests them again page by page, each zeroed
 first. A training step on a CPU frees and allocates hundreds of megabytes. The setting can't be undone entirely: the
-first call of mallopt ends glibc's own adjustment of its thresholds. So the library never calls this in somebody
-else's process; there MALLOC_MMAP_MAX_=0 and MALLOC_TRIM_THRESHOLD_=2147483647 in the environment do the same.
+first call of mallopt disables glibc's dynamic thresholds. So the library never calls it in a user's process; there,
+the environment variables MALLOC_MMAP_MAX_=0 and MALLOC_TRIM_THRESHOLD_=2147483647 have the same effect.
 
 Source: mallopt(3), https://man7.org/linux/man-pages/man3/mallopt.3.html.
 """
@@ -13,15 +13,19 @@ import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# Of malloc.h.
+# From malloc.h.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4
 MAX_INT = 2**31 - 1
-DEFAULT_MMAP_MAX, ADJUSTED_MMAP_THRESHOLD = 65536, 32 * 2**20  # the latter is where glibc's own adjustment ends
+DEFAULT_MMAP_MAX, ADJUSTED_MMAP_THRESHOLD = (
+    65536,
+    32 * 2**20,
+)  # the latter is the upper limit of glibc's dynamic threshold
 
 
 @contextmanager
 def kept_memory() -> Iterator[None]:
-    """Keep freed memory in the process inside; return it to the system afterwards. Without glibc: nothing."""
+    """Keep freed memory in the process within the block; return it to the system afterwards. No effect without
+    glibc."""
     if platform.libc_ver()[0] != "glibc":
         yield
         return

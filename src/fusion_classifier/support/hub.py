@@ -1,6 +1,6 @@
-"""Trained classifiers on the Hub, and the Hub's errors in plain words.
+"""Trained classifiers on the Hub, and clear messages for the Hub's errors.
 
-huggingface_hub is imported when the Hub is asked: listing what is on this machine needs none of it.
+huggingface_hub is imported only to access the Hub: listing local models does not need it.
 """
 
 import re
@@ -31,7 +31,7 @@ def download_model(repo_id: str, revision: str | None = None, **options: Any) ->
     Args:
         repo_id: Hub id.
         revision: Branch, tag or commit. Default: main.
-        options: More options of `snapshot_download`, such as `token` and `cache_dir`.
+        options: Further arguments of `snapshot_download`, such as `token` and `cache_dir`.
 
     Raises:
         FecError: It can't be downloaded; the message says why.
@@ -52,18 +52,18 @@ def hub_errors(
     uploading: bool = False,
     advice: str = "",
 ) -> Iterator[None]:
-    """Turn errors of huggingface_hub into one sentence each.
+    """Convert errors of huggingface_hub into one-sentence messages.
 
     Args:
-        repo_id: Hub id that is asked for.
-        revision: Branch, tag or commit that is asked for.
+        repo_id: Requested Hub id.
+        revision: Requested branch, tag or commit.
         kind: Class of the error.
-        uploading: Whether something is sent; otherwise a folder of that name was looked for first.
-        advice: Another way to get it, added to the message.
+        uploading: Whether this is an upload; otherwise a folder of that name was looked for first.
+        advice: An alternative, appended to the message.
 
     Raises:
         UsageError: `repo_id` is not a Hub id.
-        FecError: Of class `kind`; everything else.
+        FecError: Of class `kind`, for all other errors.
     """
     try:
         yield

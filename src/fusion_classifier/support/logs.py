@@ -1,7 +1,7 @@
-"""Handlers that the command line adds to the package's log: lines for a person, or JSON lines in a file.
+"""Log handlers of the command line: human-readable lines, or JSON lines in a file.
 
-Modules log with `logging.getLogger(__name__)`: an event as the message, its figures as `extra` fields. No record
-holds a text of the data. In Python nothing is shown unless the program that uses the package configures `logging`.
+Modules log with `logging.getLogger(__name__)`: the event is the message, its values are `extra` fields. No record
+contains a text of the data. In Python nothing is shown unless the calling program configures `logging`.
 """
 
 import json
@@ -17,10 +17,10 @@ STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "
 
 
 class TextFormatter(logging.Formatter):
-    """A record as one line for a person: the message, then its fields as name=value."""
+    """Formats a record as one human-readable line: the message, then its fields as name=value."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line; a character that would start another line or steer a terminal is escaped."""
+        """The line; line breaks and control characters are escaped."""
         line = super().format(record)
         for name, value in _fields(record).items():
             line += f" {name}={value:.4g}" if isinstance(value, float) else f" {name}={value}"
@@ -44,7 +44,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def _fields(record: logging.LogRecord) -> dict[str, Any]:
-    """The `extra` fields, but for Ray's, whose names begin with an underscore."""
+    """The `extra` fields except Ray's, whose names begin with an underscore."""
     fields = vars(record).items()
     return {k: v for k, v in fields if k not in STANDARD and not k.startswith("_") and v is not None}
 
@@ -63,7 +63,7 @@ class _ConsoleHandler(logging.Handler):
 
 
 class _FileHandler(logging.FileHandler):
-    """A log file; when it can't be written any more, that is reported once and the work goes on."""
+    """A log file; if it can no longer be written, this is reported once and the work continues."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
         error = sys.exc_info()[1]
@@ -94,7 +94,7 @@ def to_file(path: Path) -> None:
 
 
 def to_stream(stream: TextIO, *, as_json: bool) -> logging.Handler:
-    """Handler for a service's own log: lines for a person, or lines of JSON."""
+    """Handler for a service's own log: human-readable lines, or JSON lines."""
     handler = logging.StreamHandler(stream)
     text = TextFormatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S")
     handler.setFormatter(JsonFormatter() if as_json else text)

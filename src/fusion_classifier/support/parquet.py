@@ -1,4 +1,4 @@
-"""Limits on what a Parquet file may unpack to: compression lets a kilobyte claim a terabyte."""
+"""Limits on the uncompressed size of a Parquet file: a kilobyte can claim to hold a terabyte."""
 
 from pathlib import Path
 
@@ -8,13 +8,13 @@ import pyarrow.parquet as pq
 
 from fusion_classifier.errors import DataError
 
-MIN_LIMIT = 2**28  # bytes that any file may hold
+MIN_LIMIT = 2**28  # bytes that any file may unpack to
 MAX_EXPANSION = 1000  # times the file's size
-ROW_BYTES = 100  # memory of a row, at least
+ROW_BYTES = 100  # minimum memory per row
 
 
 def max_bytes(path: Path) -> int:
-    """Bytes that a file of this size may hold."""
+    """Maximum uncompressed size, in bytes, for a file of this size."""
     return max(MIN_LIMIT, MAX_EXPANSION * path.stat().st_size)
 
 
@@ -24,7 +24,7 @@ def check_claims(path: Path, metadata: pq.FileMetaData) -> None:
     Raises:
         DataError: It claims more than a file of this size may hold.
     """
-    # Not the columns' own sizes: asked for a column of a damaged footer, Arrow ends the process.
+    # Not the columns' own sizes: reading a column of a damaged footer crashes the process.
     rows, groups = metadata.num_rows, map(metadata.row_group, range(metadata.num_row_groups))
     size = sum(group.total_byte_size for group in groups)
     if max(rows * ROW_BYTES, size) > max_bytes(path):
@@ -43,13 +43,13 @@ def read_whole(path: Path) -> pa.Table:
     """Read a file.
 
     Raises:
-        DataError: It holds more than a file of this size may.
+        DataError: It unpacks to more than a file of this size may.
         OSError, ValueError, pa.ArrowException: It can't be read.
     """
     with pq.ParquetFile(path) as file:
         check_claims(path, file.metadata)
         leaves = [file.schema.column(i).path for i in range(len(file.schema.names))]
-    # Read as dictionaries, repeated strings take their place once; only then is their full size known.
+    # Read as dictionaries, repeated strings are stored once; only then is their full size known.
     for column in pq.read_table(path, partitioning=None, read_dictionary=leaves).columns:
         for part in column.chunks:
             inner = part.flatten() if pa.types.is_list(part.type) else part

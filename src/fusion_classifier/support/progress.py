@@ -1,6 +1,6 @@
-"""Progress on standard error: bars on a terminal; elsewhere, if asked for, a line per minute.
+"""Progress on standard error: bars on a terminal; elsewhere, optionally, one line per minute.
 
-Standard output holds results only. rich is imported when something is shown.
+Standard output is for results only. rich is imported when something is shown.
 """
 
 import time
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 # ruff: noqa: PLC0415
 
-LINE_SECONDS = 60.0  # between two lines where there is no terminal
+LINE_SECONDS = 60.0  # interval between lines without a terminal
 
 
 class Bar:
-    """A running progress bar; without a rich one, it shows nothing."""
+    """A running progress bar; without a rich bar, it shows nothing."""
 
     def __init__(self, rich: "progress.Progress | None" = None, *, lines: bool = False) -> None:
         self.rich = rich
@@ -39,7 +39,7 @@ class Bar:
             self.rich.update(self.rich.task_ids[0], total=self.rich.tasks[0].completed)
 
     def describe(self, text: str) -> None:
-        """Change the text beside the bar."""
+        """Change the text next to the bar."""
         if self.rich:
             self.rich.update(self.rich.task_ids[0], description=text)
 
@@ -57,9 +57,9 @@ class Progress:
     """Makes progress bars.
 
     Args:
-        console: Where they are shown. Default: standard error.
-        lines: Without a terminal, print a line per minute and one at the end of each bar.
-        quiet: Show nothing.
+        console: Console to write to. Default: standard error.
+        lines: Whether to print one line per minute, and one at the end of each bar, without a terminal.
+        quiet: Whether to show nothing.
     """
 
     def __init__(self, console: "Console | None" = None, *, lines: bool = False, quiet: bool = False) -> None:
@@ -69,7 +69,7 @@ class Progress:
 
     @cached_property
     def console(self) -> "Console":
-        """The console; `console.print` writes above the bars."""
+        """The console; `console.print` writes above the progress bars."""
         from rich.console import Console
 
         return Console(stderr=True, quiet=self.quiet)
@@ -104,7 +104,7 @@ def _rate_column() -> "progress.ProgressColumn":
         """Items per second."""
 
         def render(self, task: progress.Task) -> Text:
-            """The rate, or nothing before the first item."""
+            """The rate; empty before the first item."""
             speed = task.finished_speed or task.speed
             return Text("" if not speed else f"{speed:,.0f}/s" if speed >= 10 else f"{speed:.1f}/s", style="magenta")
 

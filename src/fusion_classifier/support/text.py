@@ -1,4 +1,4 @@
-"""Texts as files and networks can carry them."""
+"""Checks of texts for encodability."""
 
 
 def surrogate_position(text: str) -> int | None:

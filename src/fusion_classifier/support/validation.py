@@ -1,4 +1,4 @@
-"""Errors of pydantic as one sentence."""
+"""Validation errors of pydantic as one-sentence messages."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol, TypeVar
@@ -19,11 +19,11 @@ class HasErrors(Protocol):
 
 
 def first_problem(error: HasErrors, *, show_input: bool = True) -> tuple[str, str]:
-    """The first problem of a validation: where it is, such as `encoders[0].layers`, and what is wrong there.
+    """Location of the first validation error, such as `encoders[0].layers`, and a description of it.
 
     Args:
-        error: Error of a validation.
-        show_input: Whether the message repeats the refused value.
+        error: Validation error.
+        show_input: Whether the message quotes the invalid value.
     """
     problem = error.errors()[0]
     where = ""
