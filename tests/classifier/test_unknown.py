@@ -99,5 +99,5 @@ def test_texts_of_no_class_get_no_label(saved_model: Path) -> None:
     assert len(logits) == len(scores)
     np.testing.assert_allclose(same, scores, atol=0.01)
     assert classifier.predict([], reject_unknown=0.3).shape == (0,)
-    with pytest.warns(UserWarning, match="held-out texts can't tell a false-alarm rate of 0.01"):
+    with pytest.warns(UserWarning, match="held-out texts are too few for a false-alarm rate of 0.01"):
         classifier.predict(known, reject_unknown=0.01)

@@ -155,7 +155,7 @@ def test_predict_rejects_what_is_like_no_class(finished: tuple[Path, Path], data
     rows = pq.read_table(out).to_pylist()
     assert all(row["unknown"] == (row["label"] is None) for row in rows)
     said = fec("predict", finished[0], "a text", "--reject-unknown").stderr
-    assert "6 held-out texts can't tell a false-alarm rate of 0.05: about 0.14" in said
+    assert "6 held-out texts are too few for a false-alarm rate of 0.05: about 0.14" in said
     assert sum(row["unknown"] for row in rows) < 15
     for wrong in (("--false-alarm-rate", 0.1), ("--reject-unknown", "--false-alarm-rate", 0)):
         done = fec("predict", finished[0], "a text", *wrong)

@@ -228,7 +228,7 @@ def test_a_tracker_that_fails_does_not_stop_the_run(
     said: list[str] = []
     follower = Tracking(Failing(calls), "mlflow", tmp_path / "run", {}, said.append)
     result = run(config, task, tmp_path / "run", work, tracking=follower)
-    assert said == ["mlflow takes no more figures (no route to host); the run goes on without it"]
+    assert said == ["mlflow stopped accepting figures (no route to host); the run continues without it"]
     assert result.metrics["seeds"] == [0, 1]
 
 

@@ -1,11 +1,11 @@
-"""What anyone gets without this package, to judge a model by: the majority class, and logistic regression.
+"""Baselines for judging a model: the majority class, and logistic regression.
 
     majority_class         each text gets the most frequent label; multi-label: those of more than half of them
     logistic_regression    the head `linear` on the pooled features of the same encoders, which agrees with
-                           scikit-learn's; multi-label: one for each label, with thresholds as every head has them
+                           scikit-learn's; multi-label: one per label, with thresholds like every head
 
-Both are heads with a decision, predicted and measured as every other. Nothing is chosen on the splits that are
-reported, nor on validation: C and thresholds come from a cross-validation of the training rows.
+Both are heads with a decision, used and measured like any other. Nothing is chosen on the reported splits or on
+validation: C and thresholds come from cross-validation on the training rows.
 """
 
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ from fusion_classifier.training.decision import Decision
 from fusion_classifier.training.defaults import recipe
 from fusion_classifier.training.train import train
 
-MAX_WORK = 2e9  # rows × columns × labels of a fit: about 20 seconds on a core
+MAX_WORK = 2e9  # rows × columns × labels per fit: about 20 seconds on one core
 MIN_ROWS = 1000
 
 
@@ -36,10 +36,10 @@ class Baseline:
     Attributes:
         head: Features to logits.
         decision: Logits to labels.
-        rows: Number of training rows that it was fitted to.
-        C: Inverse strength of the L2 penalty. None: there is none.
-        out_of_fold: Predictions of training rows by fits without them.
-        training: How its decision was fitted. None: it is fitted to nothing.
+        rows: Number of training rows used.
+        C: Inverse strength of the L2 penalty. None: no penalty.
+        out_of_fold: Predictions of training rows by models fitted without them.
+        training: How its decision was fitted. None: it was not fitted.
     """
 
     head: Head
@@ -51,7 +51,7 @@ class Baseline:
 
 
 def max_rows(columns: int, n_classes: int, memory: float) -> int:
-    """Number of rows that logistic regression is fitted to at most, in seconds and in so many bytes."""
+    """Maximum number of rows for logistic regression, to bound the time and to fit into `memory` bytes."""
     return int(max(min(MAX_WORK / (columns * n_classes), memory / (4 * columns)), MIN_ROWS))
 
 
@@ -69,7 +69,7 @@ def majority_class(labels: np.ndarray, n_classes: int) -> Baseline:
 
 
 def logistic_regression(data: LabelledFeatures, n_classes: int, device: torch.device) -> Baseline:
-    """Logistic regression of the training rows."""
+    """Logistic regression on the training rows."""
     training = recipe("default", "linear")
     one = train(LinearConfig(), training, data, None, n_classes, 0, device, QUIET)
     assert isinstance(one.head, LinearHead)
@@ -93,12 +93,12 @@ class _Constant(Head):
 
 
 def sample_rows(labels: np.ndarray, most: int) -> np.ndarray:
-    """Numbers of at most `most` rows, ascending, stratified by label (multi-label: at random)."""
+    """Indices of at most `most` rows, ascending, stratified by label (multi-label: random)."""
     count = len(labels)
     if count <= most:
         return np.arange(count)
     order = np.random.default_rng(0).permutation(count)
-    if labels.ndim == 1:  # every k-th row of the rows sorted by label
+    if labels.ndim == 1:  # every k-th row, sorted by label
         order = order[np.argsort(labels[order], kind="stable")]
         order = order[np.linspace(0, count - 1, most).round().astype(np.int64)]
     return np.sort(order[:most])

@@ -17,18 +17,18 @@ METRIC_TITLES = {
 }
 NOT_PERCENT = ("nll",)
 BASELINE_TITLES = {"logistic_regression": "logistic regression", "majority_class": "majority class"}
-BASELINE_METRICS = ("accuracy", "subset_accuracy", "weighted_f1", "macro_f1")  # those that a task has
+BASELINE_METRICS = ("accuracy", "subset_accuracy", "weighted_f1", "macro_f1")  # those of the task
 
 
 class FormattedMetric(NamedTuple):
-    """A metric as text; `str()` gives all of it, such as "60.44 ± 0.47 [58.7, 62.2]"."""
+    """A metric as text; `str()` returns all parts, such as "60.44 ± 0.47 [58.7, 62.2]"."""
 
     mean: str
     """Mean over seeds."""
     std: str | None = None
     """Standard deviation over seeds. None with a single seed."""
     interval: tuple[str, str] | None = None
-    """Ends of the 95 % interval. None for metrics without one."""
+    """Bounds of the 95 % interval. None for metrics without one."""
 
     def __str__(self) -> str:
         std = "" if self.std is None else f" ± {self.std}"
@@ -41,7 +41,7 @@ def format_metric(metric: str, summary: Mapping[str, Any]) -> FormattedMetric:
 
     Args:
         metric: Key of `METRIC_TITLES`.
-        summary: `mean`, and where there are any `values` (one per seed) and `ci95`, as in metrics.json.
+        summary: `mean` and, if any, `values` (one per seed) and `ci95`, as in metrics.json.
     """
     scale, digits = (1, 3) if metric in NOT_PERCENT else (100, 2)
     values, interval = summary.get("values", ()), summary.get("ci95")

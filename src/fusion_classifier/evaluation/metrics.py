@@ -1,7 +1,7 @@
 """Metrics of predictions, for tasks with one label per text and for multi-label tasks.
 
-True labels come first in every function: swapping labels and answers changes weighted F1. With one label per text
-both are (N,), int64; in a multi-label task they are (N, C) of 0 and 1.
+True labels come first in every function: swapping true and predicted labels changes weighted F1. With one label per
+text both are (N,), int64; in a multi-label task they are (N, C) of 0 and 1.
 """
 
 from collections.abc import Iterator, Sequence
@@ -64,10 +64,10 @@ def score(labels: np.ndarray, probabilities: np.ndarray, answers: np.ndarray | N
         answers: Predicted labels. Default: the most probable label; required for multi-label tasks.
 
     Returns:
-        All in [0, 1] except nll, which is in nats. Macro F1 leaves out labels without texts and answers, for which F1
-        is not defined; a label that is answered but has no texts counts with 0. Multi-label: map is the mean average
-        precision of the labels that some text has, subset_accuracy the share of texts with all labels right; nll and
-        ece are over all pairs of text and label.
+        All in [0, 1] except nll, which is in nats. Macro F1 ignores labels that neither occur nor are predicted, for
+        which F1 is undefined; a label that is predicted but has no texts counts as 0. Multi-label: map is the mean
+        average precision over the labels with texts, subset_accuracy the share of texts with all labels right; nll
+        and ece are over all pairs of text and label.
     """
     exact = probabilities.astype(np.float64)
     if labels.ndim == 1:
@@ -79,7 +79,7 @@ def score(labels: np.ndarray, probabilities: np.ndarray, answers: np.ndarray | N
             "nll": -np.log(exact[np.arange(len(labels)), labels] / exact.sum(1)).mean(),
         }
     else:
-        from sklearn.metrics import average_precision_score  # noqa: PLC0415 - slow to import, used by few
+        from sklearn.metrics import average_precision_score  # noqa: PLC0415 - slow to import, rarely used
 
         assert answers is not None, "a multi-label task has thresholds, which decide the answers"
         present = labels.any(0)
@@ -98,7 +98,7 @@ def score(labels: np.ndarray, probabilities: np.ndarray, answers: np.ndarray | N
 def label_counts(
     labels: np.ndarray, answers: Sequence[np.ndarray], n_classes: int, weights: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Count right answers, answers and texts of each label.
+    """Count correct predictions, predictions and texts of each label.
 
     Args:
         labels: True labels.
@@ -107,9 +107,9 @@ def label_counts(
         weights: How often each text counts, (R, N). Default: once, with R = 1.
 
     Returns:
-        Right answers (R, S, C), answers (R, S, C) and texts (R, 1, C).
+        Correct predictions (R, S, C), predictions (R, S, C) and texts (R, 1, C).
     """
-    from scipy.sparse import csr_array, hstack  # noqa: PLC0415 - slow to import, used by few
+    from scipy.sparse import csr_array, hstack  # noqa: PLC0415 - slow to import, rarely used
 
     def indicator(values: np.ndarray) -> csr_array:  # (N, C) of 0 and 1
         if values.ndim == 2:
@@ -138,7 +138,7 @@ def answer_scores(
     hits, given, support = label_counts(labels, answers, n_classes, weights)
     both = given + support
     f1 = 2 * hits / np.maximum(both, 1)
-    micro = 2 * hits.sum(2) / np.maximum(both.sum(2), 1)  # with one label per text the accuracy
+    micro = 2 * hits.sum(2) / np.maximum(both.sum(2), 1)  # equals accuracy with one label per text
     weighted = (f1 * support).sum(2) / np.maximum(support.sum(2), 1)
     macro = f1.sum(2) / np.maximum((both > 0).sum(2), 1)
     if labels.ndim == 2:
@@ -151,7 +151,7 @@ def bootstrap_scores(
 ) -> dict[str, np.ndarray]:
     """Compute `answer_scores` of bootstrap resamples of the texts, (n_resamples, S) by metric.
 
-    All seeds, and all calls for the same number of texts, have the same resamples, so that scores can be paired.
+    All seeds, and all calls with the same number of texts, use the same resamples, so that scores can be paired.
 
     Source: Efron and Tibshirani: An Introduction to the Bootstrap, 1993, chapter 13.
     """
@@ -175,7 +175,7 @@ def percentile_interval(resampled: np.ndarray) -> list[float]:
 
 
 def hits_and_confidence(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return whether predictions are right, bool, and their probabilities: (N,), in a multi-label task (N·C,)."""
+    """Return whether predictions are correct, bool, and their probabilities: (N,), in a multi-label task (N·C,)."""
     if labels.ndim == 1:
         return probabilities.argmax(1) == labels, probabilities.max(1)
     return labels.ravel() == 1, probabilities.ravel()
@@ -196,14 +196,14 @@ def reliability(hits: np.ndarray, confidence: np.ndarray) -> tuple[np.ndarray, n
     """Compare predictions with their confidence in 15 bins of equal width.
 
     Args:
-        hits: Whether each prediction is right, (N,), bool.
+        hits: Whether each prediction is correct, (N,), bool.
         confidence: Its probability, (N,).
 
     Returns:
-        Of each bin the number of predictions, their accuracy and their mean confidence, NaN where it is empty.
+        Per bin, the number of predictions, their accuracy and their mean confidence; NaN for empty bins.
     """
     exact = confidence.astype(np.float64)
-    bins = np.minimum((exact * ECE_BINS).astype(np.int64), ECE_BINS - 1)  # rounding lifts some confidences above 1
+    bins = np.minimum((exact * ECE_BINS).astype(np.int64), ECE_BINS - 1)  # rounding may produce confidences above 1
     count = np.bincount(bins, minlength=ECE_BINS)
     with np.errstate(invalid="ignore"):
         accuracy, mean = (np.bincount(bins, weights, ECE_BINS) / count for weights in (hits, exact))

@@ -8,6 +8,6 @@ from fusion_classifier.tasks.normalize import same_key
 
 
 def overlap(texts: Iterable[str], train_texts: Iterable[str]) -> np.ndarray:
-    """Find the texts that also occur in the training split, up to case and punctuation: (N,), bool."""
+    """Find the texts that also occur in the training split, ignoring case and punctuation: (N,), bool."""
     known = {same_key(text) for text in train_texts}
     return np.array([same_key(text) in known for text in texts], dtype=bool)

@@ -21,7 +21,7 @@ F1_BY_LABEL = "f1_by_label.png"
 
 
 def training_pictures(records: Mapping[int, Mapping[str, Any]]) -> dict[str, Figure]:
-    """Return the training curves by file name; `records` by seed as in training.json."""
+    """Return the training curves by file name; `records` are by seed, as in training.json."""
     charts = training_charts(records)
     return {TRAINING_CURVES: charts} if charts else {}
 
@@ -37,12 +37,12 @@ def prediction_pictures(
 
 
 def ablation_pictures(result: Mapping[str, Any]) -> dict[str, Figure]:
-    """Return accuracy by combination of encoders by file name; `result` as in ablation.json."""
+    """Return the accuracy of each combination of encoders, by file name; `result` as in ablation.json."""
     return {"ablation.png": ablation_ranking(result)}
 
 
 def write_pictures(folder: Path, figures: Mapping[str, Figure], report: Callable[[str], None]) -> None:
-    """Write figures into a folder. Without matplotlib (extra `report`) only `report` how to install it."""
+    """Write figures to a folder. Without matplotlib (extra `report`), only `report` how to install it."""
     try:
         require("drawing pictures", "report", "matplotlib")
     except UsageError as error:

@@ -1,8 +1,8 @@
-"""Predictions of a run as a Parquet table, one row per text and seed.
+"""Predictions of a run as a Parquet table with one row per text and seed.
 
 split, seed
-file, row, line        where the text was read: row from 0, as pandas counts, line from 1 (null in Parquet)
-text_hash              32 hexadecimal digits, the store's name of the text (the text itself is not stored)
+file, row, line        location of the text: row from 0, as in pandas, line from 1 (null in Parquet)
+text_hash              32 hexadecimal digits, the store's key for the text (the text itself is not stored)
 label, predicted       label names; in a multi-label task lists of names
 probabilities          list of C floats, in the order of the metadata field `labels` (JSON)
 """
@@ -37,7 +37,7 @@ COLUMN_TYPES = {
 }
 
 
-MAY_LACK = ("file", "line")  # those of earlier versions
+MAY_LACK = ("file", "line")  # columns written by earlier versions
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class SplitPredictions:
 
     split: str
     hashes: Sequence[str]
-    """Hash of each text, N of 32 hexadecimal digits."""
+    """Hash of each text: N strings of 32 hexadecimal digits."""
     labels: np.ndarray
     """True labels."""
     by_seed: dict[int, np.ndarray]
@@ -59,7 +59,7 @@ class SplitPredictions:
     names: tuple[str, ...] = ()
     """Names of the C labels. Empty unless read from a file."""
     places: tuple[Place, ...] = ()
-    """Where each text was read. Default: their positions."""
+    """Location of each text. Default: its position."""
 
     def __post_init__(self) -> None:
         if len(self.places) != len(self.labels):
@@ -187,7 +187,7 @@ def _read_split(path: Path, split: str, table: pa.Table, names: tuple[str, ...])
 
 
 def _indices(where: str, column: pa.ChunkedArray, names: tuple[str, ...]) -> np.ndarray:
-    """Convert label names to indices, (N,), int64; lists of them to (N, C) of 0 and 1."""
+    """Convert label names to indices, (N,), int64, and lists of names to (N, C) of 0 and 1."""
     array = column.combine_chunks()
     several = pa.types.is_list(array.type)
     flat = array.flatten() if several else array
@@ -220,7 +220,7 @@ def _table(part: SplitPredictions, seed: int, names: Sequence[str]) -> pa.Table:
 
 
 def _names(labels: np.ndarray, names: Sequence[str]) -> pa.Array:
-    """Convert label indices to names, rows of 0 and 1 to lists of names."""
+    """Convert label indices to names, and rows of 0 and 1 to lists of names."""
     if labels.ndim == 1:
         return pa.array(names, pa.string()).take(pa.array(labels))
     lists = [[names[i] for i in np.flatnonzero(row).tolist()] for row in labels]

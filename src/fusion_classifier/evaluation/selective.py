@@ -1,4 +1,4 @@
-"""Selective prediction: accuracy if the model answers only where it is confident.
+"""Selective prediction: accuracy if the model predicts only when it is confident.
 
 Source: Geifman and El-Yaniv: Selective Classification for Deep Neural Networks, NeurIPS 2017,
 https://arxiv.org/abs/1705.08500.
@@ -16,9 +16,9 @@ COVERAGES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
 
 @dataclass(frozen=True)
 class RiskCoverage:
-    """Risk by coverage, the most confident texts first.
+    """Risk by coverage, in descending order of confidence.
 
-    One point for each of K distinct confidences: texts of the same confidence are answered together or not at all.
+    One point per distinct confidence, K in all: texts with the same confidence are answered together or not at all.
     """
 
     coverage: np.ndarray
@@ -40,23 +40,23 @@ def risk_coverage(labels: np.ndarray, probabilities: np.ndarray) -> RiskCoverage
     wrong = probabilities.argmax(1) != labels
     order = np.argsort(-confidence, kind="stable")
     confidence, wrong = confidence[order], wrong[order]
-    last = np.flatnonzero(np.append(confidence[1:] != confidence[:-1], True))  # of each group of equals
+    last = np.flatnonzero(np.append(confidence[1:] != confidence[:-1], True))  # of each group of equal confidences
     answered = last + 1
     return RiskCoverage(answered / len(labels), np.cumsum(wrong)[last] / answered, confidence[last])
 
 
 def at_coverages(part: SplitPredictions, judge: SplitPredictions) -> list[dict[str, float | None]]:
-    """Compute coverage, accuracy on the texts answered, and threshold for each of `COVERAGES`, means over seeds.
+    """Compute coverage, accuracy on the answered texts, and threshold for each of `COVERAGES`, means over seeds.
 
-    Thresholds are chosen on other texts than they are measured on: those of `part` would be too good.
+    Thresholds are chosen on other texts than the measured ones: thresholds chosen on `part` would be optimistic.
 
     Args:
-        part: Predictions that are measured.
-        judge: Predictions of validation, or out of fold, with the same seeds: each threshold answers the share of
-            these that is asked for, or the largest that the confidences allow below it; for all of them it is 0.
+        part: Predictions to measure.
+        judge: Validation or out-of-fold predictions with the same seeds: each threshold answers the requested share
+            of these, or the largest possible share below it; the threshold for all of them is 0.
 
     Returns:
-        A row for each coverage asked for. Accuracy is None where a seed answers no text.
+        One row per requested coverage. Accuracy is None if a seed answers no text.
     """
     found = []
     for seed, probabilities in part.by_seed.items():
@@ -75,7 +75,7 @@ def at_coverages(part: SplitPredictions, judge: SplitPredictions) -> list[dict[s
 
 
 def _thresholds(probabilities: np.ndarray) -> np.ndarray:
-    """The confidence that each of `COVERAGES` of these texts has, (K,)."""
+    """Confidence threshold for each of `COVERAGES` on these texts, (K,)."""
     confidence = -np.sort(-probabilities.max(1).astype(np.float64))
     values, counts = np.unique(-confidence, return_counts=True)
     coverage = np.cumsum(counts) / len(confidence)

@@ -1,13 +1,13 @@
-"""Whether one set of predictions is better than another on the same texts.
+"""Tests whether one set of predictions is better than another on the same texts.
 
 Two tests, both paired by text:
 
-- Paired bootstrap: by how much do the scores differ, and how far does that depend on the choice of texts? Texts are
-  drawn with replacement, the same for both sides and all their seeds; the statistic is the difference of the means
-  over seeds.
+- Paired bootstrap: by how much do the scores differ, and how much does that depend on the choice of texts? Texts are
+  drawn with replacement, the same for both sides and all seeds; the statistic is the difference of the means over
+  seeds.
 - McNemar's exact test, for each pair of seeds and for the two ensembles: do the two sides err on different texts?
 
-Neither covers what another training seed would change: train several seeds for that.
+Neither covers the variation between training seeds: train several seeds for that.
 """
 
 import math
@@ -29,7 +29,7 @@ Verdict = Literal["a_better", "b_better", "mixed", "undecided"]
 
 @dataclass(frozen=True)
 class Difference:
-    """A metric of both sides, as fractions, by seed; and mean of A − mean of B.
+    """A metric of both sides by seed, as fractions, and the mean of A minus the mean of B.
 
     The 95 % interval and the two-sided p-value are None for a single text.
     """
@@ -43,13 +43,14 @@ class Difference:
 
 @dataclass(frozen=True)
 class McNemar:
-    """McNemar's exact test of which texts A and B have right, and the size of the effect with exact 95 % intervals.
+    """McNemar's exact test on the texts that A and B predict correctly, and the effect size with exact 95 %
+    intervals.
 
-    The sizes are None if there is no text that only one of the two has right.
+    The sizes are None if no text is correct for only one of the two.
     """
 
     a_only: int
-    """Number of texts that only A has right."""
+    """Number of texts that only A predicts correctly."""
     b_only: int
     p: float
     """Two-sided p-value."""
@@ -63,7 +64,7 @@ class McNemar:
 
 @dataclass(frozen=True)
 class Ensembles:
-    """Both sides as one classifier each, the mean of the probabilities over their seeds."""
+    """Both sides as ensembles: the mean of the probabilities over the seeds."""
 
     a_accuracy: float
     b_accuracy: float
@@ -80,7 +81,7 @@ class Comparison:
     metrics: dict[str, Difference]
     """Accuracy, weighted and macro F1."""
     by_seed: dict[tuple[int, int], McNemar]
-    """Test of each pair of seeds, the first of A with the first of B and so on."""
+    """Test for each pair of seeds, the first of A with the first of B and so on."""
     ensembles: Ensembles
     verdict: Verdict
 
@@ -89,7 +90,7 @@ def compare(a: SplitPredictions, b: SplitPredictions) -> Comparison:
     """Compare two sets of predictions for the same texts.
 
     Raises:
-        DataError: Other texts, labels or label names.
+        DataError: The texts, labels or label names differ.
     """
     b = matched(a, b)
     right_a, right_b = ({seed: one == a.labels for seed, one in side.answers.items()} for side in (a, b))
@@ -109,10 +110,10 @@ def compare(a: SplitPredictions, b: SplitPredictions) -> Comparison:
 
 
 def matched(a: SplitPredictions, b: SplitPredictions) -> SplitPredictions:
-    """Return B with its labels numbered as those of A, after checking that both have the same texts and labels.
+    """Return B with its labels numbered as in A, after checking that both have the same texts and labels.
 
     Raises:
-        DataError: They have not; the message names the row.
+        DataError: They differ; the message names the row.
     """
     if {*a.names} != {*b.names}:
         lone = sorted({*a.names} ^ {*b.names})[0]
@@ -126,7 +127,7 @@ def matched(a: SplitPredictions, b: SplitPredictions) -> SplitPredictions:
     if len(other):
         counts = f"{len(other):,} of {len(a.hashes):,} differ, first in row {other[0]}"
         raise DataError(f"the runs were evaluated on other texts: {counts}; compare runs on the same data")
-    number = np.array([a.names.index(name) for name in b.names])  # of B's labels among those of A
+    number = np.array([a.names.index(name) for name in b.names])  # index of B's labels in A
     labels = number[b.labels]
     other = np.flatnonzero(labels != a.labels)
     if len(other):
@@ -144,19 +145,19 @@ def matched(a: SplitPredictions, b: SplitPredictions) -> SplitPredictions:
 def differences(
     labels: np.ndarray, a: Sequence[np.ndarray], b: Sequence[np.ndarray], n_classes: int
 ) -> dict[str, Difference]:
-    """Compare accuracy and both F1 of two sides by a paired percentile bootstrap.
+    """Compare accuracy and both F1 scores of two sides by a paired percentile bootstrap.
 
-    The p-value is below 0.05 where the 95 % interval excludes zero, up to rounding. The smallest of 10,000 resamples
+    The p-value is below 0.05 if the 95 % interval excludes zero, up to rounding. With 10,000 resamples the smallest
     is 0.0002.
 
-    Source: Efron and Tibshirani: An Introduction to the Bootstrap, 1993, chapters 13 and 15; for two classifiers
-    on one test set Berg-Kirkpatrick, Burkett, Klein: An Empirical Investigation of Statistical Significance in NLP,
+    Source: Efron and Tibshirani: An Introduction to the Bootstrap, 1993, chapters 13 and 15; for two classifiers on
+    one test set, Berg-Kirkpatrick, Burkett, Klein: An Empirical Investigation of Statistical Significance in NLP,
     EMNLP 2012, https://aclanthology.org/D12-1091.
 
     Args:
         labels: True labels, (N,), int64.
-        a: Predicted labels (N,) of each seed.
-        b: The same of the other side; the number of seeds may differ.
+        a: Predicted labels (N,) per seed.
+        b: The same for the other side; the number of seeds may differ.
         n_classes: Number of labels.
     """
     scores = [answer_scores(labels, side, n_classes) for side in (a, b)]
@@ -175,27 +176,27 @@ def differences(
     return found
 
 
-ROUNDING = 1e-12  # two means that are equal on paper may differ in their last digits
+ROUNDING = 1e-12  # two equal means may differ by rounding
 
 
 def _p_value(distribution: np.ndarray) -> float:
-    """Return twice the share of resamples on the rarer side of zero, plus one so that it is never 0."""
+    """Return twice the share of resamples on the rarer side of zero, plus one to keep it above 0."""
     tail = min((distribution <= ROUNDING).sum(), (distribution >= -ROUNDING).sum())
     return float(min(1.0, 2 * (tail + 1) / (len(distribution) + 1)))
 
 
 def mcnemar(a_right: np.ndarray, b_right: np.ndarray) -> McNemar:
-    """Test which texts A and B have right, both (N,), bool.
+    """Test correctness by A and B, both (N,), bool.
 
-    Under the null hypothesis a text that only one of the two has right is either's with probability 1/2. Intervals
-    are those of Clopper and Pearson for the share of A.
+    Under the null hypothesis a text that only one of the two predicts correctly belongs to either with probability
+    1/2. Intervals are Clopper-Pearson intervals of A's share.
 
     Source: McNemar: Note on the sampling error of the difference between correlated proportions or percentages,
     Psychometrika 12, 1947; Dietterich: Approximate Statistical Tests for Comparing Supervised Classification Learning
     Algorithms, Neural Computation 10, 1998; Cohen: Statistical Power Analysis for the Behavioral Sciences, 2nd
     edition, 1988, chapter 5 (g); Agresti: Categorical Data Analysis, 3rd edition, 2013, section 11.1 (odds ratio).
     """
-    from scipy.stats import binomtest  # noqa: PLC0415 - slow to import, used by few
+    from scipy.stats import binomtest  # noqa: PLC0415 - slow to import, rarely used
 
     a_only, b_only = int((a_right & ~b_right).sum()), int((b_right & ~a_right).sum())
     if not a_only + b_only:
@@ -213,19 +214,20 @@ def _odds(share: float) -> float | None:
 def ensembles(a: SplitPredictions, b: SplitPredictions) -> Ensembles:
     """Compare both sides as ensembles: the most probable label by the mean over seeds.
 
-    Not the majority vote: it ties, always with two seeds, and a rule for ties would decide the test.
+    Not the majority vote: it can tie, always so with two disagreeing seeds, and the rule for ties would decide the
+        test.
     """
     right = []
     for side in (a, b):
         answers = list(side.answers.values())
         mean = np.mean([p.astype(np.float64) for p in side.by_seed.values()], axis=0)
-        # The answers of a single seed stay as they are: they need not be the most probable labels.
+        # The predictions of a single seed are used as they are: they need not be the most probable labels.
         right.append((answers[0] if len(answers) == 1 else mean.argmax(1)) == side.labels)
     return Ensembles(float(right[0].mean()), float(right[1].mean()), mcnemar(right[0], right[1]))
 
 
 def verdict(accuracy: Difference, test: McNemar) -> Verdict:
-    """Decide which side is better: interval and test must both say so and agree on the side."""
+    """Decide which side is better: interval and test must both be significant and agree on the side."""
     by_interval = 0 if accuracy.ci95 is None else int(accuracy.ci95[0] > 0) - int(accuracy.ci95[1] < 0)
     by_test = int(np.sign(test.a_only - test.b_only)) if test.p < ALPHA else 0
     if by_interval == by_test == 0:
@@ -236,7 +238,7 @@ def verdict(accuracy: Difference, test: McNemar) -> Verdict:
 
 
 def in_words(found: Comparison, a: str, b: str) -> str:
-    """Write the verdict as one sentence with the names of the two sides."""
+    """Return the verdict as one sentence with the names of the two sides."""
     accuracy = found.metrics["accuracy"]
     sign = -1 if accuracy.difference < 0 else 1
     if sign < 0:

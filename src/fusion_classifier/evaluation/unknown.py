@@ -1,8 +1,9 @@
-"""How well texts of no class are told from known ones, by a score that is higher for stranger texts."""
+"""How well texts of no class are detected by a score that is higher for stranger texts."""
 
 import numpy as np
 
-# Titles of the figures: AUROC and AUPR over all thresholds, the others at one; texts of no class are the positives.
+# Titles of the figures: AUROC and AUPR over all thresholds, the others at one threshold; texts of no class are
+# positive.
 UNKNOWN_TITLES = {
     "auroc": "AUROC",
     "aupr": "AUPR",

@@ -1,4 +1,4 @@
-"""What a user should know before trusting the figures of a run."""
+"""Warnings about the figures of a run."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,22 +11,23 @@ from fusion_classifier.evaluation.predictions import SplitPredictions
 from fusion_classifier.evaluation.significance import ensembles, p_text
 
 WIDEST = 0.1  # 95 % interval of a score that is worth quoting: ± 5 points
-MIN_GAIN = 0.005  # of the last epoch over those before it, that says that training was cut off
+MIN_GAIN = 0.005  # minimum gain of the last epoch over earlier ones that indicates that training was cut off
 SHUFFLES = 199
 WHAT = {"majority_class": "the majority class", "logistic_regression": "logistic regression on the same features"}
-SAME = 0.005  # difference to logistic regression of a head that is one: the solver's
+SAME = 0.005  # difference between a head that is a logistic regression and the baseline, due to the solver
 
 
 def not_better(
     metrics: Mapping[str, Any], baselines: Mapping[str, SplitPredictions], part: SplitPredictions, metric: str
 ) -> list[str]:
-    """A sentence for each baseline that the model does not beat on the reported split.
+    """One sentence for each baseline that the model does not beat on the reported split.
 
     Args:
         metrics: `metrics.json`, with `baselines`.
         baselines: Predictions of the baselines.
         part: Predictions of the model.
-        metric: The score that the model was chosen by. Accuracy is compared too, but for macro F1, which may cost it.
+        metric: Score that the model was chosen by. Accuracy is compared, too, except for macro F1, which may reduce
+            it.
     """
     own, found = metrics[part.split], []
     compared = [metric] if metric == "macro_f1" else list(dict.fromkeys(["accuracy", metric]))
@@ -53,7 +54,7 @@ def _place(metrics: Mapping[str, Any], split: str) -> str:
 
 
 def _ahead(own: float, theirs: float, margin: float) -> bool:
-    """Whether the model is better, or both are perfect, or (of the same kind of classifier) as good."""
+    """Whether the model is better, or both are perfect, or (for the same kind of classifier) equally good."""
     return own > theirs or (theirs == 1 and own == 1) or (margin > 0 and own > theirs - margin)
 
 
@@ -61,16 +62,16 @@ def _test(part: SplitPredictions, base: SplitPredictions) -> str:
     if part.labels.ndim > 1:
         return ""
     test = ensembles(part, base).test
-    unsure = "" if test.p < 1 - CONFIDENCE else ": these texts can't tell the two apart"
+    unsure = "" if test.p < 1 - CONFIDENCE else ": no significant difference on these texts"
     return f" (McNemar's test {p_text(test.p)}{unsure})"
 
 
 def cut_off(histories: Sequence[Sequence[Mapping[str, Any]]], metric: str) -> list[str]:
-    """A sentence if most seeds were still getting better in their last epoch.
+    """One sentence if most seeds were still improving in their last epoch.
 
     Args:
         histories: Figures of every epoch by seed, as in training.json.
-        metric: The validation score that the epoch is chosen by.
+        metric: Validation score that the epoch is chosen by.
     """
     scores = [[epoch[f"valid_{metric}"] for epoch in history] for history in histories if len(history) > 1]
     gains = [values[-1] - max(values[:-1]) for values in scores]
@@ -78,16 +79,16 @@ def cut_off(histories: Sequence[Sequence[Mapping[str, Any]]], metric: str) -> li
     if not scores or 2 * len(late) <= len(scores):
         return []
     return [
-        f"Training ended while it was still getting better: validation {METRIC_TITLES[metric]} rose by "
+        f"Training ended while the score was still improving: validation {METRIC_TITLES[metric]} rose by "
         f"{100 * np.mean(late):.1f} points in the last epoch; raise `max_epochs`."
     ]
 
 
 def at_chance(parts: Sequence[SplitPredictions]) -> list[str]:
-    """A sentence if a seed's answers fit the texts no better than the same answers given to other texts.
+    """One sentence if a seed's predictions fit the texts no better than the same predictions shuffled.
 
-    A permutation test over all texts of these splits: answers that are all alike, or that have nothing to do with the
-    labels, are at chance whatever their accuracy; where labels are unequal that may be high. Source: Ojala and
+    A permutation test over all texts of these splits: predictions that are all equal, or independent of the labels,
+    are at chance whatever their accuracy, which may be high if labels are imbalanced. Source: Ojala and
     Garriga: Permutation Tests for Studying Classifier Performance, JMLR 2010,
     https://jmlr.org/papers/v11/ojala10a.html, test 1.
     """
@@ -98,46 +99,46 @@ def at_chance(parts: Sequence[SplitPredictions]) -> list[str]:
         return []
     which = f"{'seed' if len(lost) == 1 else 'seeds'} {', '.join(map(str, lost))}; {len(seeds)} trained"
     return [
-        f"Training ended at chance ({which}): the answers fit the texts no better than if they were shuffled. Train "
-        "longer (`max_epochs`, `patience`), with another `learning_rate`, or on more rows."
+        f"Training ended at chance ({which}): the predictions fit the texts no better than if they were shuffled. "
+        "Train longer (`max_epochs`, `patience`), with another `learning_rate`, or on more rows."
     ]
 
 
 def _is_chance(labels: np.ndarray, answers: np.ndarray) -> bool:
-    """Whether shuffled answers are right as often in more than one of twenty shuffles."""
+    """Whether shuffled predictions are as accurate in more than one of twenty shuffles."""
 
     def hits(given: np.ndarray) -> int:
         return int(((labels == given) if labels.ndim == 1 else (labels & given)).sum())
 
     own, rng = hits(answers), np.random.default_rng(0)
-    if labels.ndim == 1 and own == len(labels):  # all right, on so few texts that shuffles often are, too
+    if labels.ndim == 1 and own == len(labels):  # all correct, on so few texts that shuffles often are, too
         return False
     reached = sum(hits(rng.permutation(answers)) >= own for _ in range(SHUFFLES))
     return (1 + reached) / (1 + SHUFFLES) > 1 - CONFIDENCE
 
 
 def wide_interval(metrics: Mapping[str, Any], split: str, texts: int, *, can_cross_validate: bool) -> list[str]:
-    """A sentence if the split is too small for its scores to mean much.
+    """One sentence if the split is too small for reliable scores.
 
     Args:
         metrics: `metrics.json`.
         split: Name of the reported split.
         texts: Number of its texts.
-        can_cross_validate: Whether the same data and head could be cross-validated instead.
+        can_cross_validate: Whether the same data and head could be cross-validated.
     """
     name = "accuracy" if "accuracy" in metrics[split] else "weighted_f1"
     interval = metrics[split][name].get("ci95")
     place = _place(metrics, split)
     if interval is None:
-        return [f"{place.capitalize()} has one text: its scores say nothing."] if texts == 1 else []
+        return [f"{place.capitalize()} has one text: its scores are meaningless."] if texts == 1 else []
     low, high = interval
-    if low == high:  # all resamples are alike; the exact interval of a share that was 0 or 1 (Clopper and Pearson)
+    if low == high:  # all resamples are equal; use the exact interval of a share of 0 or 1 (Clopper and Pearson)
         other = ((1 - CONFIDENCE) / 2) ** (1 / texts)
         low, high = (other, 1.0) if low > other else (0.0, 1 - other)
     if high - low <= WIDEST:
         return []
-    way_out = "; `cross_validate` judges all rows" if can_cross_validate else ""
+    way_out = "; `cross_validate` evaluates all rows" if can_cross_validate else ""
     return [
-        f"{place.capitalize()} has few texts, {texts:,}: {METRIC_TITLES[name]} lies between {100 * low:.1f} and "
+        f"{place.capitalize()} has few texts, {texts:,}: {METRIC_TITLES[name]} is between {100 * low:.1f} and "
         f"{100 * high:.1f} % (95 % interval), so differences of a few points mean nothing here{way_out}."
     ]

@@ -1,7 +1,7 @@
-"""What is fitted after training on texts that were not trained on: calibration, thresholds, mixture.
+"""Fits calibration, thresholds and mixture weights on held-out texts after training.
 
 The formulas are in decision.py. Here logits are (N, C) of the validation texts; targets are label numbers (N,),
-int64, or for a multi-label task (N, C) of 0 and 1; weights (N,), mean 1, count the texts; None is 1 for all.
+int64, or for a multi-label task (N, C) of 0 and 1; sample weights are (N,), mean 1; None is uniform.
 """
 
 # ruff: noqa: PLC0415  # prediction imports neither scipy.optimize nor sklearn.metrics
@@ -17,8 +17,8 @@ from fusion_classifier.fusion.loss import MAX_LOG_SCALE, fit_scale, loss_of
 from fusion_classifier.training.decision import Decision, log_calibrated
 from fusion_classifier.training.offsets import fit_offsets
 
-MIN_WEIGHT = 1e-6  # of all parts together: below, none of them knows anything
-PRIOR_TEXTS = 10.0  # of the prior of an ensemble's weights; chosen on validation (docs/decisions.md)
+MIN_WEIGHT = 1e-6  # minimum sum of the weights: below, no part is better than chance
+PRIOR_TEXTS = 10.0  # strength of the prior of an ensemble's weights; chosen on validation (docs/decisions.md)
 BETA_LIMITS = (-5.0, 0.95)
 
 
@@ -26,7 +26,7 @@ def fit_mixture(parts: Tensor, targets: np.ndarray, start: Tensor, weights: np.n
     """Weights a ≥ 0 (P,), float32, of a head's parts (P, N, C) with the lowest loss of Σ a_p parts_p.
 
     The loss is convex in a. The scale is left to the temperature: a has the sum of `start` (P,), the weights in
-    training, which are kept where no others are better.
+    training, which are returned if the fit fails.
     """
     from scipy.optimize import minimize
 
@@ -51,7 +51,7 @@ def fit_weights(parts: Tensor, targets: np.ndarray, prior: Tensor, weights: np.n
 
         loss(Σ a_p parts_p) + PRIOR_TEXTS / N · ‖a − prior‖²,
 
-    so that few texts change the `prior` (P,) little.
+    so that a few texts change the `prior` (P,) little.
     """
     from scipy.optimize import minimize
 
@@ -72,7 +72,7 @@ def fit_weights(parts: Tensor, targets: np.ndarray, prior: Tensor, weights: np.n
 
 
 def as_tensor(weights: np.ndarray | None) -> Tensor | None:
-    """Weights of texts as `loss_of` takes them."""
+    """Sample weights as a tensor, for `loss_of`."""
     return None if weights is None else torch.from_numpy(weights)
 
 
@@ -102,7 +102,7 @@ def fit_decision(
 
 
 class Decided(NamedTuple):
-    """Calibrated probabilities (N, C), float32, and answers, (N,) or multi-label (N, C), int64."""
+    """Calibrated probabilities (N, C), float32, and predicted labels, (N,) or multi-label (N, C), int64."""
 
     probabilities: np.ndarray
     answers: np.ndarray
@@ -116,10 +116,10 @@ def cross_fitted(
     weights: np.ndarray | None = None,
     metric: str = "weighted_f1",
 ) -> Decided:
-    """What is decided for each text by a decision that was fitted on the texts of other folds.
+    """Predictions for each text by a decision fitted on the texts of the other folds.
 
-    Measured on the texts that it was fitted on, a decision is too good: thresholds above all, where texts are few.
-    Arguments as of `fit_decision`.
+    Scores on the texts that a decision was fitted on are optimistic, above all those of thresholds on few texts.
+    Arguments as in `fit_decision`.
     """
     folds = fold_numbers(np.arange(len(targets))[:, None], targets, seed=0)
     probabilities, answers = np.empty(logits.shape, np.float32), np.empty(targets.shape, np.int64)
@@ -137,9 +137,9 @@ def cross_fitted(
 def _fit_calibration(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray | None) -> Decision:
     """Temperature and β with the lowest mean cross-entropy of logits (N, C), float64, on labels (N,).
 
-    The target of the true label is (N + 1) / (N + 2), not 1, and the rest is the others': what N texts without a
-    mistake say about the next one (Platt 1999, Probabilistic Outputs for Support Vector Machines, section 2.2).
-    Otherwise a head that is right on a few validation texts would be certain of everything.
+    The target of the true label is (N + 1) / (N + 2), not 1, and the others share the rest: the posterior mean after
+    N correct predictions (Platt 1999, Probabilistic Outputs for Support Vector Machines, section 2.2). Otherwise a
+    head that is right on a few validation texts would always be certain.
     """
     from scipy.optimize import minimize
 
@@ -152,7 +152,7 @@ def _fit_calibration(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray
         return -float(np.average((1 - doubt) * true + doubt / others * (log_p.sum(1) - true), weights=weights))
 
     limits = [(-MAX_LOG_SCALE, MAX_LOG_SCALE), BETA_LIMITS]
-    # A simplex of some size: from 0 alone the search would begin with steps of 1/4000 and may stop there.
+    # An explicit simplex: from 0 alone the search would start with steps of 1/4000 and could stop there.
     start = np.array([[0.0, 0.0], [0.5, 0.0], [0.0, 0.5]])
     found = minimize(loss, start[0], method="Nelder-Mead", bounds=limits, options={"initial_simplex": start})
     return Decision(temperature=float(np.exp(found.x[0])), beta=float(found.x[1]))
@@ -161,9 +161,9 @@ def _fit_calibration(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray
 def best_thresholds(
     probabilities: np.ndarray, targets: np.ndarray, weights: np.ndarray | None = None
 ) -> tuple[float, ...]:
-    """For each label the threshold with the highest F1; 0.5 for a label that no text has.
+    """For each label the threshold with the highest F1; 0.5 for a label without texts.
 
-    A threshold lies midway between the lowest probability above it and the highest below it.
+    A threshold is midway between the lowest probability above it and the highest below it.
     """
     from sklearn.metrics import precision_recall_curve
 

@@ -1,8 +1,8 @@
-"""Fine-tunes an encoder on few rows: texts of the same label come nearer to each other, all others go apart.
+"""Fine-tunes an encoder on few rows: texts of the same label move closer together, others move apart.
 
-Every text of a batch makes a pair with every other one, so that a batch of B texts costs B passes through the model
-and gives B (B − 1) / 2 pairs. The loss is SetFit's, the squared error of the cosine similarity, 1 of two texts with
-the same label, 0 of others; here pairs of both kinds count alike, whatever their numbers:
+Every text of a batch forms a pair with every other one, so that a batch of B texts costs B passes through the model
+and gives B (B − 1) / 2 pairs. The loss is SetFit's, the squared error of the cosine similarity, whose target is 1 for
+two texts with the same label and 0 otherwise; here both kinds of pairs have equal weight, whatever their numbers:
 
     ½ mean over pairs of the same label (1 − cos)²  +  ½ mean over other pairs cos²
 
@@ -46,26 +46,26 @@ def tune_contrastively(
 ) -> Finetuned:
     """Train all weights but the token embeddings, then fit logistic regression on the unit vectors.
 
-    Nothing is held out: the number of steps is fixed, and the last is kept. Without dropout. The same seed on the
-    same machine gives the same weights, bit by bit.
+    Nothing is held out: the number of steps is fixed, and the last weights are kept. No dropout. With the same seed
+    on the same machine, the weights are bit-identical.
 
     Args:
-        encoder: Loaded plain and in float32; its model is changed.
+        encoder: Loaded plain and in float32; its model is modified.
         config: Epochs, batch size, learning rate, warm-up, weight decay and seed.
-        precision: What to compute in.
+        precision: Precision of the computation.
         texts: Training texts, N of them.
-        labels: Their label numbers, (N,).
+        labels: Label numbers (N,).
         n_labels: Number of labels of the task.
-        progress: Where the bar is shown.
+        progress: Progress bars.
 
     Raises:
-        DataError: Fewer than two labels, or no label with two texts: there are no pairs to learn from.
+        DataError: Fewer than two labels, or no label with two texts, so that there are no pairs.
         NonFiniteError: Training diverged.
         FecError: Out of memory.
     """
     counts = np.bincount(labels)
     if np.count_nonzero(counts) < 2 or counts.max() < 2:
-        raise DataError("contrastive tuning needs texts of two labels, and a label with two texts")
+        raise DataError("contrastive tuning needs at least two labels, one of them with two texts or more")
     try:
         with deterministic(config.seed):
             history = _train(encoder, config, precision, texts, labels, progress)
@@ -86,7 +86,7 @@ def tune_contrastively(
 def with_label_names(
     texts: Sequence[str], labels: np.ndarray, names: Sequence[str]
 ) -> tuple[tuple[str, ...], np.ndarray]:
-    """Texts and labels, and the name of each label that is a word as a further text."""
+    """Texts and labels, with the name of each label that is a word as an additional text."""
     named = {number: text for number, name in enumerate(names) if (text := name_as_text(name))}
     return (*texts, *named.values()), np.concatenate([labels, np.array(list(named), dtype=labels.dtype)])
 
@@ -107,7 +107,9 @@ def _train(
     model, title = encoder.model, f"tuning {encoder.config.name}"
     model.eval()  # without dropout
     model.requires_grad_(True)
-    model.get_input_embeddings().requires_grad_(False)  # half of a small model, and few rows have few of its words
+    model.get_input_embeddings().requires_grad_(
+        False
+    )  # half of a small model's parameters, of which few rows use few
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = _optimizer(trained, config)
     steps_a_pass = math.ceil(len(labels) / config.batch_size)
@@ -149,16 +151,16 @@ def _optimizer(trained: Sequence[nn.Parameter], config: TuneConfig) -> torch.opt
 
 
 def _course(step: int, steps: int, warmup: float) -> float:
-    """Learning rate of a step, from 0, as a share of the highest: it rises from the first step on, then falls."""
+    """Learning rate of a step, from 0, as a share of the peak: linear warm-up, then linear decay."""
     rising = (step + 1) / max(1.0, warmup * steps)
     return min(1.0, rising) * (1 - step / steps)
 
 
 def balanced_batches(labels: np.ndarray, size: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """Numbers of rows, batch after batch without end.
+    """Yield batches of row indices, endlessly.
 
-    All rows, if they are no more than `size`. Else labels take turns in random order, each with the same number of
-    its rows, at least two if it has them, and each of its rows comes as often as the others.
+    All rows, if there are at most `size`. Otherwise labels take turns in random order, each with the same number of
+    its rows, at least two if possible; all rows of a label occur equally often.
     """
     if len(labels) <= size:
         while True:
@@ -191,11 +193,11 @@ def balanced_batches(labels: np.ndarray, size: int, rng: np.random.Generator) ->
 
 
 def pair_loss(vectors: Tensor, labels: Tensor) -> Tensor:
-    """The loss of a batch; see the module's head. A kind of pair that the batch lacks counts nothing.
+    """The loss of a batch; see the module's docstring. A kind of pair that the batch lacks adds 0.
 
     Args:
-        vectors: (B, F), of any length.
-        labels: (B,).
+        vectors: Vectors (B, F), of any norm.
+        labels: Label numbers (B,).
     """
     unit = nn.functional.normalize(vectors.float(), dim=1)
     rows, columns = torch.triu_indices(len(unit), len(unit), offset=1, device=unit.device)
@@ -206,7 +208,7 @@ def pair_loss(vectors: Tensor, labels: Tensor) -> Tensor:
 
 
 def _vectors(encoder: TransformerEncoder, texts: Sequence[TokenizedText]) -> Tensor:
-    """Pooled vectors (B, F) of a batch, run in parts of similar length: little is padding."""
+    """Pooled vectors (B, F) of a batch, computed in parts of similar length to reduce padding."""
     parts = batches(texts, TOKEN_BUDGET[encoder.device.type])
     vectors = []
     for part in parts:
@@ -228,10 +230,10 @@ def _unit_vectors(encoder: TransformerEncoder, texts: Sequence[TokenizedText], p
 
 
 def _logistic_regression(vectors: np.ndarray, labels: np.ndarray, n_labels: int) -> nn.Linear:
-    """As a linear layer with an output for each label of the task."""
+    """Logistic regression as a linear layer with one output per label of the task."""
     model = LogisticRegression(C=HEAD_C, max_iter=1000).fit(vectors, labels)
     weight, bias = model.coef_, model.intercept_
-    if len(model.classes_) == 2:  # one column for two labels: half of it, and its negative
+    if len(model.classes_) == 2:  # one column for two labels: half of it, and its negation
         weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
     head = nn.Linear(vectors.shape[1], n_labels)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Features and labels as training reads them: in batches, from memory or a block of the store at a time."""
+"""Features and labels for training, in batches, from memory or from the store in blocks."""
 
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -11,10 +11,10 @@ from fusion_classifier.features.arrays import Features, FeatureShape, TokenFeatu
 from fusion_classifier.features.stored import StoredFeatures
 from fusion_classifier.fusion.head import Batch
 
-BLOCK_BATCHES = 32  # batches among which texts are sorted by length
-MAX_NEIGHBOURS = 32  # neighbours in the store that stay together, so that a disk reads more than one text at a time
-BLOCK_CHUNKS = 16  # least number of places in the store from which a block is drawn
-BLOCKS_IN_MEMORY = 4  # the current one, the next one, and the buffers of reading it
+BLOCK_BATCHES = 32  # number of batches within which texts are sorted by length
+MAX_NEIGHBOURS = 32  # consecutive rows of the store that are read together, for efficient disk access
+BLOCK_CHUNKS = 16  # minimum number of locations in the store from which a block is drawn
+BLOCKS_IN_MEMORY = 4  # the current one, the next one, and the buffers for reading it
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,8 @@ class LabelledFeatures:
     Attributes:
         features: Features by encoder name.
         labels: Label numbers (N,), int64, or multi-label (N, C) of 0 and 1, int64.
-        weights: Weight of each text in losses and scores (N,), float32, mean 1. None: all alike.
-        names: Number of texts at the end that are label names: they may be trained on, and judge nothing.
+        weights: Weight of each text in losses and scores (N,), float32, mean 1. None: uniform.
+        names: Number of texts at the end that are label names; they may be used for training, but not for evaluation.
     """
 
     features: Mapping[str, Features | StoredFeatures]
@@ -37,7 +37,7 @@ class LabelledFeatures:
         return len(self.labels)
 
     def take(self, rows: np.ndarray) -> "LabelledFeatures":
-        """Some texts, in this order; stored features stay in the store. None of them counts as a label name."""
+        """Selected texts, in this order; stored features stay in the store. None of them counts as a label name."""
         features = {
             name: replace(values, rows=values.rows[rows]) if isinstance(values, StoredFeatures) else values.take(rows)
             for name, values in self.features.items()
@@ -45,7 +45,7 @@ class LabelledFeatures:
         return LabelledFeatures(features, self.labels[rows], self.weights_of(rows))
 
     def weights_of(self, rows: np.ndarray) -> np.ndarray | None:
-        """Weights of some texts."""
+        """Weights of the selected texts."""
         return None if self.weights is None else self.weights[rows]
 
     @property
@@ -70,13 +70,13 @@ class LabelledFeatures:
 
 
 def feature_batch(features: Mapping[str, Features], rows: np.ndarray, device: torch.device) -> Batch:
-    """Features of the texts of these rows on a device, by encoder name."""
+    """Features of the selected rows on a device, by encoder name."""
     return {name: values.batch(rows).to(device) for name, values in features.items()}
 
 
 @dataclass(frozen=True)
 class Block:
-    """Texts whose features are in memory; `rows` (n,) are their numbers among all texts."""
+    """Texts with features in memory; `rows` (n,) are their indices among all texts."""
 
     rows: np.ndarray
     features: Mapping[str, Features]
@@ -91,11 +91,11 @@ def in_blocks(
     order: np.random.Generator | None = None,
     batch_size: int = 1,
 ) -> Iterator[Block]:
-    """All texts once: one block if the features are in memory, else blocks that fit into memory.
+    """All texts once: one block if the features are in memory, otherwise blocks that fit into memory.
 
-    The next block is read in the background. With `order` a block of stored features is drawn from the whole store,
-    so that training sees mixed batches; without, blocks follow the store. A block holds whole batches of `batch_size`
-    texts if it can hold one.
+    The next block is read in the background. With `order`, each block of stored features is drawn from the whole
+    store, so that training batches are mixed; without it, blocks follow the store. A block contains whole batches of
+    `batch_size` texts if it can hold one.
     """
     stored = {name: values for name, values in features.items() if isinstance(values, StoredFeatures)}
     if not stored:
@@ -119,7 +119,7 @@ def in_blocks(
 def _plan(
     stored: list[StoredFeatures], count: int, order: np.random.Generator | None, batch_size: int
 ) -> list[np.ndarray]:
-    """Rows of each block: neighbours in the store of the encoder with the largest features."""
+    """Rows of each block, consecutive in the store of the encoder with the largest features."""
     in_store = max(stored, key=lambda values: values.text_bytes).rows
     rows = np.argsort(in_store, kind="stable")
     most = max(int(stored[0].memory / BLOCKS_IN_MEMORY / sum(values.text_bytes for values in stored)), 1)
@@ -134,13 +134,13 @@ def _plan(
 
 
 def blocks(count: int, size: int) -> Iterator[np.ndarray]:
-    """Row numbers in order, `size` at a time."""
+    """Row indices in order, `size` at a time."""
     for start in range(0, count, size):
         yield np.arange(start, min(start + size, count))
 
 
 def tokens_of(features: Mapping[str, Features]) -> np.ndarray | None:
-    """Number of tokens of each text over all encoders (N,); None where all features are pooled."""
+    """Number of tokens per text over all encoders (N,); None if all features are pooled."""
     lengths = [values.lengths for values in features.values() if isinstance(values, TokenFeatures)]
     return np.sum(lengths, axis=0) if lengths else None
 
@@ -148,7 +148,7 @@ def tokens_of(features: Mapping[str, Features]) -> np.ndarray | None:
 def shuffled_batches(
     features: Mapping[str, Features], count: int, size: int, order: np.random.Generator
 ) -> list[np.ndarray]:
-    """Every row once, in random batches of `size`; token states in batches of similar length, for little padding.
+    """Every row once, in random batches of `size`; token states in batches of similar length, to reduce padding.
 
     Rows are shuffled, cut into blocks of many batches, sorted by length within a block, and the batches shuffled.
     """

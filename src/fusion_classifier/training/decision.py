@@ -1,16 +1,17 @@
-"""From logits to answers: calibrated probabilities and, for a multi-label task, a threshold per label.
+"""From logits to predictions: calibrated probabilities and, for a multi-label task, a threshold per label.
 
     one label per text    q = softmax(z / T),  p ∝ q · (1 − q)^β,   answer: of the largest ln p_c + o_c
     several labels        p = sigmoid(z / T),  answer: every label c whose probability reaches t_c
 
-The temperature T scales all logits alike. That is not enough where a classifier is too sure of its sure answers but
-not sure enough of its doubtful ones: β takes from the former alone. With β < 1 neither changes the order of labels
-within a text, so neither accuracy nor top-3 accuracy: for q₁ > q₂ the ratio p₁ / p₂ is at least (q₁ / q₂)^(1−β).
+The temperature T scales all logits equally. That is not enough if a classifier is overconfident in its confident
+predictions but underconfident in the others: β reduces only the former. With β < 1 neither changes the order of
+labels within a text, and so neither accuracy nor top-3 accuracy: for q₁ > q₂ the ratio p₁ / p₂ is at least (q₁ /
+q₂)^(1−β).
 
-The offsets o are 0 unless macro F1 is what counts (offsets.py). They decide the answer alone: probabilities stay as
-they were calibrated, so the answer need not be the most probable label.
+The offsets o are 0 unless macro F1 is optimized (offsets.py). They affect only the predicted label, not the
+probabilities, so the predicted label need not be the most probable one.
 
-All of it is fitted after training (calibration.py) and kept with the model.
+All parameters are fitted after training (calibration.py) and saved with the model.
 
 Sources: Guo, Pleiss, Sun, Weinberger: On Calibration of Modern Neural Networks, ICML 2017,
 https://arxiv.org/abs/1706.04599, section 4.2; Kull, Silva Filho, Flach: Beta calibration, AISTATS 2017,
@@ -30,11 +31,11 @@ if TYPE_CHECKING:
 Logits = Union["Tensor", np.ndarray]  # a tensor on the CPU, or an array
 
 MIN_PROBABILITY = 1e-13  # e⁻³⁰, as in offsets.py: 0 has no logarithm
-MIN_LOG_REST = -30.0  # the other labels' share below which probabilities are 1 to all digits
+MIN_LOG_REST = -30.0  # log of the other labels' share below which a probability rounds to 1
 
 
 class Member(FrozenModel):
-    """A part of the head `ensemble`, with its scores on texts that it was not trained on."""
+    """A member of the head `ensemble`, with its scores on texts that it was not trained on."""
 
     name: str
     """Name."""
@@ -54,9 +55,9 @@ class Decision(FrozenModel):
     beta: float = Field(default=0.0, lt=1)
     """Exponent β of the other labels' share; 0 is temperature scaling alone, as in every multi-label task."""
     offsets: tuple[float, ...] | None = None
-    """What is added to the logarithm of each label's probability before labels are ranked. Default: nothing."""
+    """Offsets added to the logarithm of each label's probability before labels are ranked. Default: none."""
     thresholds: tuple[float, ...] | None = None
-    """Smallest probability at which a label is given, by label; null where a text has exactly one label."""
+    """Minimum probability for predicting a label, per label; null if a text has exactly one label."""
 
     @property
     def multilabel(self) -> bool:
@@ -76,7 +77,7 @@ class Decision(FrozenModel):
     def log_odds(self, logits: Logits) -> np.ndarray:
         """ln p − ln(1 − p) of the calibrated probabilities of logits (N, C): (N, C), float64.
 
-        One label per text: at most 30. They tell apart probabilities that round to 1.
+        One label per text: at most 30. They distinguish probabilities that round to 1.
         """
         z = np.asarray(logits, dtype=np.float64)
         if self.multilabel:
@@ -92,7 +93,7 @@ class Decision(FrozenModel):
         return (probabilities >= np.asarray(self.thresholds, dtype=np.float32)).astype(np.int64)
 
     def ranks_by(self, probabilities: np.ndarray) -> np.ndarray:
-        """What the labels of a text are ranked by, the largest first, from probabilities (…, C)."""
+        """Ranking scores of the labels, higher is better, for probabilities (…, C)."""
         if self.offsets is None:
             return probabilities
         return np.asarray(np.log(np.maximum(probabilities, MIN_PROBABILITY), dtype=np.float64) + self.offsets)
@@ -107,11 +108,11 @@ def log_calibrated(logits: np.ndarray, temperature: float, beta: float) -> np.nd
 
 
 def log_rest(log_q: np.ndarray) -> np.ndarray:
-    """log(1 − q) from log q; at least −30, since that of a q that rounds to 1 would be minus infinity."""
+    """log(1 − q) from log q; at least −30, since it would be minus infinity for a q that rounds to 1."""
     return np.asarray(np.log(-np.expm1(np.minimum(log_q, -np.exp(MIN_LOG_REST)))))
 
 
 def _log_softmax(x: np.ndarray) -> np.ndarray:
-    # The operations of scipy.special.log_softmax, without importing scipy for a prediction.
+    # As scipy.special.log_softmax, without importing scipy for a prediction.
     x = x - x.max(1, keepdims=True)
     return np.asarray(x - np.log(np.exp(x).sum(1, keepdims=True)))

@@ -1,4 +1,4 @@
-"""Hyper-parameters by head. A recipe is a complete set of them.
+"""Default hyper-parameters per head. A recipe is a complete set of them.
 
 `published` is the recipe of LLM-FusionClassifier. The recipes `default` of the three heads were chosen on the
 validation splits of go_emotion and ED (docs/results.md, benchmarks/accuracy/recipes.py).
@@ -28,7 +28,7 @@ DEFAULTS = {
     # For the members with attention.
     "ensemble": FUSION.model_copy(update={"batch_size": 32, "min_steps": 200}),
     "fusion": FUSION,
-    # Its unscaled features keep it at chance for hundreds of steps, in which F1 stands still.
+    # Its unscaled features keep it at chance for hundreds of steps, without progress in F1.
     "llmembed": TrainingConfig(
         learning_rate=1e-4,
         batch_size=64,
@@ -39,7 +39,7 @@ DEFAULTS = {
         clip_norm=1.0,
     ),
 }
-# For a head without a recipe of its own: a schedule that is long enough for few rows, not chosen on data.
+# For heads without a recipe: a schedule that is long enough for few rows, not tuned on data.
 OTHER = TrainingConfig(
     learning_rate=2e-3,
     batch_size=64,
@@ -59,7 +59,7 @@ def recipe(name: str, head: str, **changes: Any) -> TrainingConfig:
     """The recipe `default` or `published` for a head by name, with the changes that are not None (see `changed`).
 
     Raises:
-        UsageError: No such recipe or field, or a wrong value.
+        UsageError: Unknown recipe or field, or invalid value.
     """
     if name not in RECIPES:
         raise UsageError(f"`recipe`: no recipe {name!r}; there are {', '.join(RECIPES)}")
@@ -71,7 +71,7 @@ def changed(base: TrainingConfig, changes: Mapping[str, Any]) -> TrainingConfig:
     """The same hyper-parameters with some changed. With `max_epochs` alone, `min_steps` becomes 0.
 
     Raises:
-        UsageError: No such field, or a wrong value.
+        UsageError: Unknown field, or invalid value.
     """
     _check_names(changes)
     min_steps = {"min_steps": 0} if "max_epochs" in changes else {}
@@ -81,10 +81,10 @@ def changed(base: TrainingConfig, changes: Mapping[str, Any]) -> TrainingConfig:
 def resolve_training(
     training: TrainingConfig | TrainingChanges | Mapping[str, Any] | None, name: str, head: HeadConfig
 ) -> TrainingConfig:
-    """The settings of a training: `training` where it is complete, else the recipe of this name with its changes.
+    """Training settings: `training` if it is complete, otherwise the named recipe with these changes.
 
     Raises:
-        UsageError: No such recipe or field, a wrong value, or settings that the head does not have.
+        UsageError: Unknown recipe or field, invalid value, or settings that the head does not have.
     """
     if isinstance(training, TrainingConfig):
         return training
@@ -99,10 +99,10 @@ def resolve_training(
 def change_training(
     training: TrainingConfig | TrainingChanges | Mapping[str, Any] | None, changes: Mapping[str, Any]
 ) -> TrainingConfig | dict[str, Any]:
-    """`training` with further changes, as `set_params(training__learning_rate=…)` makes them.
+    """`training` with further changes, as made by `set_params(training__learning_rate=…)`.
 
     Raises:
-        UsageError: No such field, or (of a `TrainingConfig`) a wrong value.
+        UsageError: Unknown field, or (of a `TrainingConfig`) invalid value.
     """
     _check_names(changes)
     if isinstance(training, TrainingConfig):

@@ -1,8 +1,9 @@
-"""Trains the head `ensemble`: its members, and their weights by predictions of texts that they were not trained on.
+"""Trains the head `ensemble`: its members, and their weights, fitted on predictions of texts they were not trained
+on.
 
-    few texts    five folds: each member predicts the texts of a fold after training on the other four; then every
-                 member is trained on all texts. With tens of texts the weights stay near those of the prior.
-    many texts   members are trained once and judged on the validation split, which nothing else is chosen on.
+    few texts five folds: each member predicts the texts of a fold after training on the other four; then every member
+                 is trained on all texts. With tens of texts the weights stay near the prior.
+    many texts members are trained once and evaluated on the validation split, used for no other choice.
 
 Members with attention are trained to the end of their schedule: no epoch is chosen.
 """
@@ -39,7 +40,7 @@ from fusion_classifier.training.loop import (
 )
 from fusion_classifier.training.scores import scores
 
-JUDGES = 1000  # validation texts that are enough to weight the members without folds
+JUDGES = 1000  # enough validation texts to weight the members without folds
 
 
 def fit_ensemble(
@@ -51,12 +52,12 @@ def fit_ensemble(
     device: torch.device,
     progress: Progress,
 ) -> TrainingResult:
-    """Train all members and weight them; arguments and errors as of `train`."""
+    """Train all members and fit their weights; arguments and errors as in `train`."""
     started = time.perf_counter()
     small = train_data.n_texts <= head.config.cross_validated_rows
     by_folds = small and (valid_data is None or len(valid_data) < JUDGES)
     linear_parts, with_names, folds = _fit_linear(head, train_data, seed, device, by_folds=by_folds)
-    scales = torch.ones(len(head.members))  # the penalty of the linear members makes their logits small
+    scales = torch.ones(len(head.members))  # the penalty makes the logits of linear members small
     scales[: len(head.linear)] = torch.tensor([member.scale for member in head.linear.values()])
     learned = train_data if with_names else train_data.texts
     sizes = [len(learned)] * len(head.attention)
@@ -97,20 +98,20 @@ def fit_ensemble(
 def _fit_linear(
     head: EnsembleHead, data: LabelledFeatures, seed: int, device: torch.device, *, by_folds: bool
 ) -> tuple[Tensor, bool, np.ndarray]:
-    """Fit the linear members: out-of-fold logits (P, n, C), whether names help, and with `by_folds` folds."""
+    """Fit the linear members; out-of-fold logits (P, n, C), whether names help, and with `by_folds` the folds."""
     judged: list[Tensor] = []
     for member in head.linear.values():
         assert isinstance(member, LinearHead)
         x = solved_features(member, data, device)
         judged.append(member.cpu().solve(x, data.labels, data.weights, seed, data.names).logits)
         member.to(device)
-    # Any folds will do, as each member is judged on texts that it was not trained on; equal texts must be together.
+    # Any folds will do if each member predicts texts that it was not trained on; equal texts must share a fold.
     folds = fold_numbers(x, data.labels, seed, data.names) if by_folds else np.empty(0)
     return torch.stack(judged), bool(member.with_names), folds
 
 
 def _splits_of(folds: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Rows held out and rows to train on, for each fold that has both (few different texts fill fewer folds)."""
+    """Held-out rows and training rows of each fold that has both (few distinct texts fill fewer folds)."""
     splits = [(np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)) for fold in range(FOLDS)]
     return [(held, others) for held, others in splits if len(held) and len(others)]
 
@@ -124,7 +125,7 @@ def _out_of_fold(
     device: torch.device,
     advance: Callable[[int], None],
 ) -> Tensor:
-    """Logits of the attention members for each text by a head that was trained without its fold: (E, N, C)."""
+    """Logits of the attention members for each text, from a head trained without its fold: (E, N, C)."""
     result = torch.zeros(len(head.members) - len(head.linear), data.n_texts, head.n_classes)
     for held, others in splits:
         member = FusionHead(head.config.attention, data.shapes, head.n_classes).to(device)
@@ -142,7 +143,7 @@ def fit_to_end(
     device: torch.device,
     advance: Callable[[int], None],
 ) -> float:
-    """Train by gradient steps to the end of the schedule; the training loss of the last epoch.
+    """Train by gradient steps to the end of the schedule; returns the training loss of the last epoch.
 
     Raises:
         NonFiniteError: The loss became NaN or infinite.

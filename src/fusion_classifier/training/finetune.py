@@ -44,10 +44,10 @@ Rows = list[dict[str, Any]]
 
 
 class PooledClassifier(nn.Module):
-    """Encoder, pooling, dropout, linear layer: the same for every architecture, and what extraction will pool.
+    """Encoder, pooling, dropout and linear layer, with the same pooling as extraction for every architecture.
 
-    `AutoModelForSequenceClassification` reads [CLS], or a decoder's last token, which sentence encoders trained with
-    mean pooling have never learned to use.
+    `AutoModelForSequenceClassification` reads [CLS], or a decoder's last token, which encoders trained with mean
+    pooling have never learned to use.
     """
 
     def __init__(self, encoder: TransformerEncoder, n_labels: int) -> None:
@@ -63,7 +63,7 @@ class PooledClassifier(nn.Module):
         """Loss and logits of a padded batch.
 
         Args:
-            input_ids, attention_mask, counted, lengths: As `padded` returns them.
+            input_ids, attention_mask, counted, lengths: As returned by `padded`.
             labels: Label numbers (B,), or multi-label (B, C) of 0 and 1.
 
         Raises:
@@ -71,7 +71,7 @@ class PooledClassifier(nn.Module):
         """
         states = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state  # (B, L, H)
         vectors = pooled(states[:, :, None], counted, lengths, self.poolings).flatten(1)  # (B, F)
-        with torch.autocast(states.device.type, enabled=False):  # as exact as `TunedClassifier` is
+        with torch.autocast(states.device.type, enabled=False):  # same precision as `TunedClassifier`
             logits = self.head(self.dropout(vectors))
             loss = loss_of(logits, labels)
         if not torch.isfinite(loss):
@@ -89,9 +89,9 @@ def finetune(
     n_labels: int,
     progress: Progress,
 ) -> Finetuned:
-    """Train the model of an encoder, loaded plain and in float32, on rows of `rows_of`, and keep its best epoch.
+    """Train the model of an encoder, loaded plain and in float32, on rows from `rows_of`, and keep the best epoch.
 
-    The same seed on the same machine gives the same weights, bit by bit.
+    With the same seed on the same machine, the weights are bit-identical.
 
     Raises:
         NonFiniteError: Training diverged.
@@ -101,7 +101,9 @@ def finetune(
     steps = math.ceil(len(rows["train"]) / config.batch_size) * config.epochs
     with (
         _reproducible(config.seed),
-        tempfile.TemporaryDirectory(prefix="fec-tune-") as scratch,  # Trainer wants a folder, and leaves it empty
+        tempfile.TemporaryDirectory(
+            prefix="fec-tune-"
+        ) as scratch,  # Trainer needs a folder, but writes nothing to it
         progress.bar(title, total=steps) as bar,
     ):
         model = PooledClassifier(encoder, n_labels)
@@ -142,10 +144,10 @@ def _arguments(config: TuneConfig, encoder: TransformerEncoder, precision: torch
         per_device_train_batch_size=config.batch_size,
         per_device_eval_batch_size=2 * config.batch_size,
         weight_decay=config.weight_decay,
-        warmup_steps=config.warmup,  # below 1: a share of all steps
+        warmup_steps=config.warmup,  # values below 1 are a share of all steps
         max_grad_norm=MAX_NORM,
         lr_scheduler_type="linear",
-        train_sampling_strategy="group_by_length",  # else a third of a batch is padding
+        train_sampling_strategy="group_by_length",  # otherwise a third of a batch is padding
         seed=config.seed,
         bf16=precision == torch.bfloat16,
         use_cpu=encoder.device.type == "cpu",
@@ -160,21 +162,21 @@ def _arguments(config: TuneConfig, encoder: TransformerEncoder, precision: torch
         remove_unused_columns=False,
         label_names=["labels"],
     )
-    arguments._n_gpu = min(1, arguments.n_gpu)  # several would each take a batch
+    arguments._n_gpu = min(1, arguments.n_gpu)  # with several GPUs, each would take a batch
     return arguments
 
 
 def rows_of(texts: Sequence[TokenizedText], split: Split, n_labels: int) -> Rows:
-    """One row per text of a split, as `Trainer` takes them.
+    """One row per text of a split, in the format of `Trainer`.
 
-    `input_ids` is for the sampler that groups texts by length; batches are made from `text`.
+    `input_ids` is for the sampler that groups texts by length; batches are built from `text`.
     """
     labels = targets(split.labels, n_labels)
     return [{"input_ids": text.ids, "text": text, "labels": label} for text, label in zip(texts, labels, strict=True)]
 
 
 def learning_rate(config: TuneConfig, encoder: TransformerEncoder) -> float:
-    """The learning rate given, or the default for this kind of training and width of model."""
+    """The given learning rate, or the default for this kind of training and width of model."""
     if config.learning_rate is not None:
         return config.learning_rate
     if config.lora_rank is not None:
@@ -189,7 +191,7 @@ def _trainable(encoder: TransformerEncoder, rank: int | None) -> nn.Module:
         return model.requires_grad_(True)
     from peft import LoraConfig, get_peft_model  # noqa: PLC0415 - an extra
 
-    # Twice the rank as alpha: the update keeps its size when the rank changes.
+    # alpha is twice the rank, so that the size of the update does not depend on the rank.
     lora = LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=LORA_DROPOUT, target_modules="all-linear")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # peft uses a deprecated name of transformers
@@ -199,7 +201,7 @@ def _trainable(encoder: TransformerEncoder, rank: int | None) -> nn.Module:
 
 @contextmanager
 def _reproducible(seed: int) -> Iterator[None]:
-    """Seeded and deterministic. What `Trainer` changes for the whole process is restored."""
+    """Seeded and deterministic block. Process-wide state that `Trainer` changes is restored."""
     of_python, of_numpy = random.getstate(), np.random.get_state()
     logger = logging.getLogger("transformers")
     level = logger.level
@@ -226,7 +228,7 @@ def _batch(encoder: TransformerEncoder, rows: Sequence[Mapping[str, Any]]) -> di
 
 
 def _figures(logits: np.ndarray, truth: np.ndarray) -> dict[str, float]:
-    """Metrics that choose the epoch; multi-label: at the best thresholds."""
+    """Metrics for choosing the epoch; multi-label: at the best thresholds."""
     decision = fit_decision(torch.from_numpy(logits), truth, calibrate=False)
     answers = decision.labels(decision.probabilities(torch.from_numpy(logits)))
     return {
@@ -236,9 +238,9 @@ def _figures(logits: np.ndarray, truth: np.ndarray) -> dict[str, float]:
 
 
 class _BestEpoch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
-    """Moves the bar, records the history, and keeps the trained weights of the best epoch.
+    """Advances the bar, records the history, and keeps the trained weights of the best epoch.
 
-    In memory: `Trainer`'s checkpoints hold the optimizer, too, three times the model per epoch.
+    In memory: `Trainer`'s checkpoints include the optimizer, three times the size of the model per epoch.
     """
 
     def __init__(self, model: nn.Module, bar: Bar, title: str) -> None:
@@ -268,7 +270,7 @@ class _BestEpoch(TrainerCallback):  # type: ignore[misc]  # transformers is unty
             seconds=time.perf_counter() - self.started,
         )
         self.history.append(epoch)
-        # Where F1 ties, as it does on few texts, the lower loss decides.
+        # If F1 ties, as on few texts, the lower loss decides.
         reached = (epoch.valid_weighted_f1, -epoch.valid_loss)
         if reached > self.reached:
             self.epoch, self.reached = epoch.epoch, reached

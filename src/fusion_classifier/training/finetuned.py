@@ -1,4 +1,4 @@
-"""What fine-tuning gives, whatever the objective."""
+"""The result of fine-tuning, for every objective."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from fusion_classifier.training.loop import Epoch
 
 @dataclass(frozen=True)
 class Pass:
-    """Figures of a pass over the training texts that nothing was validated after."""
+    """Figures of one pass over the training texts without validation."""
 
     epoch: int
     train_loss: float
@@ -18,14 +18,14 @@ class Pass:
 
 @dataclass(frozen=True)
 class Finetuned:
-    """An encoder's model in its best epoch, or where nothing is validated its last, adapters merged.
+    """An encoder's model from its best epoch (without validation: its last), with adapters merged.
 
     Attributes:
         model: The encoder's model.
-        head: Linear layer on its pooled vectors; of objective `contrastive` on the unit vectors.
-        history: Every epoch.
-        best_epoch: The epoch that was kept, from 1.
-        learning_rate: The highest learning rate.
+        head: Linear layer on its pooled vectors; with objective `contrastive`, on the unit vectors.
+        history: Figures of every epoch.
+        best_epoch: Number of the epoch that was kept, from 1.
+        learning_rate: Peak learning rate.
         parameters: Numbers of parameters, `all` and `trained`.
     """
 

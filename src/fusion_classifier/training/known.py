@@ -1,11 +1,11 @@
-"""What a classifier keeps of the texts it was trained on, to tell texts that belong to no class from them.
+"""Vectors of training texts that a classifier keeps to detect texts that belong to no class.
 
     doubt     −ln p/(1 − p) of the most probable label's calibrated probability p
     distance  −mean cosine to the NEIGHBOURS nearest training texts, on the pooled features as `Head.unit_vectors`
-    score     the sum of both, each standardized over texts that the head was not trained on, and standardized itself
+    score the sum of both, each standardized over held-out texts; the sum is standardized, too
 
-So 0 is an average known text, 1 a standard deviation stranger. No unknown text is needed: the threshold for a wanted
-share of rejected known texts is a quantile of the scores of those same held-out texts, in the way of split conformal
+So 0 is an average known text, and 1 is one standard deviation stranger. No unknown text is needed: the threshold for
+a given share of rejected known texts is a quantile of the scores of the same held-out texts, as in split conformal
 prediction: of n held-out texts the ⌈(n + 1)(1 − rate)⌉-th lowest score. It is fitted in unknown.py.
 
 Sources: Sun, Ming, Zhu, Li: Out-of-distribution detection with deep nearest neighbors, ICML 2022,
@@ -28,19 +28,19 @@ KNOWN_FILE = "known.safetensors"
 DEFAULT_RATE = 0.05
 NEIGHBOURS = 3
 BLOCK = 1024  # texts compared at once
-TINY = 1e-6  # a length below which a vector has no direction
+TINY = 1e-6  # norm below which a vector has no direction
 
 
 @dataclass(frozen=True)
 class KnownTexts:
-    """What a classifier keeps of known texts, to tell others from them.
+    """Statistics of known texts, for detecting unknown ones.
 
     Attributes:
-        basis: Directions that hold most of the training texts' unit vectors (D, K), float16, orthonormal.
-        vectors: Training texts on these directions (M, K), int8; only their direction counts, not their length.
+        basis: Principal directions of the training texts' unit vectors (D, K), float16, orthonormal.
+        vectors: Training texts projected on these directions (M, K), int8; only the direction matters, not the norm.
         centre: Mean of doubt and distance over held-out texts, and of their standardized sum (3,), float32.
         spread: Standard deviations of the same (3,), float32.
-        scores: Scores of held-out texts, rising, at most 1,000 of them evenly spaced (S,), float32.
+        scores: Scores of held-out texts, ascending, at most 1,000, evenly spaced (S,), float32.
     """
 
     basis: np.ndarray
@@ -50,7 +50,8 @@ class KnownTexts:
     scores: np.ndarray
 
     def score(self, x: np.ndarray, log_odds: np.ndarray) -> np.ndarray:
-        """How little each text resembles the known ones: (N,), float32; see the module's docstring.
+        """Unknown score of each text, higher for texts unlike the known ones: (N,), float32; see the module's
+        docstring.
 
         Args:
             x: `unit_vectors` of the texts (N, D), float32.
@@ -68,26 +69,27 @@ class KnownTexts:
         return unit(self.vectors.astype(np.float32))
 
     def standardized(self, parts: np.ndarray) -> np.ndarray:
-        """The score of doubt and distance, (2, N)."""
+        """The score for doubt and distance (2, N)."""
         both = ((parts - self.centre[:2, None]) / self.spread[:2, None]).sum(0)
         return np.asarray((both - self.centre[2]) / self.spread[2], dtype=np.float32)
 
     @property
     def least_rate(self) -> float:
-        """The lowest share of rejected known texts that so many held-out texts can tell."""
+        """The lowest rejection rate that can be estimated from this number of held-out texts."""
         return 1 / (len(self.scores) + 1)
 
     def note(self, rate: float) -> str | None:
-        """What to say of a rate that is too low for so few held-out texts; None where it is not."""
+        """Message for a rate that is too low for the number of held-out texts, otherwise None."""
         if rate >= self.least_rate:
             return None
         return (
-            f"{len(self.scores):,} held-out texts can't tell a false-alarm rate of {rate:g}: about "
+            f"{len(self.scores):,} held-out texts are too few for a false-alarm rate of {rate:g}: about "
             f"{self.least_rate:.2g} of known texts will be rejected; train on more texts for a lower rate"
         )
 
     def threshold(self, rate: float) -> float:
-        """The score above which at most this share of known texts lies; below `least_rate` the highest that was seen.
+        """The score exceeded by at most this share of known texts; for rates below `least_rate`, the highest held-out
+        score.
 
         Raises:
             UsageError: The rate is not between 0 and 1.
@@ -103,14 +105,14 @@ class KnownTexts:
 
     @classmethod
     def load(cls, folder: Path, width: int) -> Self | None:
-        """What `save` has written into a folder; None where there is no such file, as earlier versions wrote none.
+        """Read the file written by `save`; None if it is missing, since earlier versions did not write it.
 
         Args:
             folder: Model folder.
             width: Number D of the head's pooled features.
 
         Raises:
-            FecError: The file can't be read, or is not of this model.
+            FecError: The file can't be read, or belongs to another model.
         """
         path = folder / KNOWN_FILE
         if not path.is_file():
@@ -120,8 +122,8 @@ class KnownTexts:
             found._check(width)
         except (OSError, SafetensorError, TypeError, ValueError, AttributeError) as error:
             raise FecError(
-                f"{path}: can't be read ({error}); train the model again, or delete the file: only texts of no class "
-                "can't be told then"
+                f"{path}: can't be read ({error}); train the model again, or delete the file; then only texts of no "
+                "class can't be detected"
             ) from error
         return found
 
@@ -137,36 +139,34 @@ class KnownTexts:
         for name, (shape, dtype) in expected.items():
             array = getattr(self, name)
             if array.shape != shape or array.dtype != dtype or not array.size or not np.isfinite(array).all():
-                raise ValueError(f"{name} is not as this model needs it")
+                raise ValueError(f"{name} does not fit this model")
         if (self.spread <= 0).any():
             raise ValueError("a standard deviation is not above 0")
 
 
 def checked_rate(rate: float) -> float:
-    """The share of known texts that may be rejected.
+    """Validate the share of known texts that may be rejected.
 
     Raises:
         UsageError: It is not between 0 and 1.
     """
     if isinstance(rate, bool) or not 0 < rate < 1:
-        raise UsageError(
-            f"`reject_unknown`: {rate!r} is no share of known texts; give one between 0 and 1, such as 0.05"
-        )
+        raise UsageError(f"`reject_unknown`: {rate!r} is not a rate; give a number between 0 and 1, such as 0.05")
     return rate
 
 
 def projected(x: np.ndarray, basis: np.ndarray) -> np.ndarray:
-    """Vectors (N, D) on the directions (D, K), float32: (N, K), shorter than 1 by what lies in no direction."""
+    """Project vectors (N, D) on the directions (D, K), float32: (N, K); the part outside them is lost."""
     return np.asarray(unit(x) @ basis)
 
 
 def nearest(x: np.ndarray, stored: np.ndarray, own: np.ndarray | None = None) -> np.ndarray:
-    """Mean cosine of vectors (N, K) to the nearest of the unit vectors (M, K): (N,), float32.
+    """Mean cosine similarity of vectors (N, K) to the nearest of the unit vectors (M, K): (N,), float32.
 
     Args:
-        x: Vectors, of length 1 or what is left of it.
+        x: Projected unit vectors.
         stored: Unit vectors.
-        own: Which of those stored a vector is itself (N,), and is not compared with.
+        own: Index of each vector among the stored ones (N,), to be excluded.
     """
     count = min(NEIGHBOURS, max(len(stored) - (own is not None), 1))
     result = np.empty(len(x), dtype=np.float32)
@@ -180,5 +180,5 @@ def nearest(x: np.ndarray, stored: np.ndarray, own: np.ndarray | None = None) ->
 
 
 def unit(x: np.ndarray) -> np.ndarray:
-    """Rows scaled to length 1; a row of zeros stays."""
+    """Rows scaled to unit norm; a row of zeros is unchanged."""
     return np.asarray(x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), TINY))

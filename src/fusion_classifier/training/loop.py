@@ -1,7 +1,7 @@
-"""Trains a head: cross-entropy, early stopping on a validation score, the best epoch restored, calibrated.
+"""Trains a head: cross-entropy, early stopping on a validation score, the best epoch restored.
 
-The same seed on the same machine gives the same bits: initialization, order of batches and dropout come from the
-seed, and only deterministic kernels run.
+With the same seed on the same machine, results are bit-identical: initialization, order of batches and dropout come
+from the seed, and only deterministic kernels are used.
 """
 
 import logging
@@ -40,14 +40,14 @@ AnyFeatures = Mapping[str, Features | StoredFeatures]
 
 STATISTICS_ROWS = 256
 INFERENCE_ROWS = 1024
-# Tokens per batch over all encoders, padded: token states of a thousand long texts would not fit into memory. On a
-# CPU so few that malloc reuses their memory: larger blocks are zeroed by the system each time.
+# Padded tokens per batch over all encoders: token states of a thousand long texts would not fit into memory. On a CPU
+# few enough for malloc to reuse their memory: larger blocks are zeroed by the system each time.
 INFERENCE_TOKENS = {"cpu": 4096, "mps": 16384, "cuda": 16384}
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """Figures of one epoch. Losses in nats, `seconds` with validation."""
+    """Figures of one epoch. Losses are in nats; `seconds` includes validation."""
 
     epoch: int
     train_loss: float
@@ -55,26 +55,26 @@ class Epoch:
     valid_accuracy: float
     valid_weighted_f1: float
     seconds: float
-    valid_macro_f1: float = 0.0  # 0 in records of earlier versions
+    valid_macro_f1: float = 0.0  # 0 in records from earlier versions
 
     def score(self, metric: str) -> float:
-        """The validation score of this name, as `TrainingConfig.metric` has it."""
+        """The validation score with this name, as in `TrainingConfig.metric`."""
         return float(getattr(self, f"valid_{metric}"))
 
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """A trained head, restored to the epoch that was kept.
+    """A trained head with the weights of the kept epoch.
 
     Attributes:
         head: The head.
-        decision: How its logits become labels, fitted on the validation split.
+        decision: Calibration and thresholds, fitted on the validation split.
         seed: Seed of the training.
         best_epoch: Number of the epoch that was kept, from 1.
-        history: Figures of every epoch; of a head that is fitted once, such as scikit-learn's, a single one.
-        known: What tells texts of no class (unknown.py); None where it is not fitted.
-        members: Parts of the head `ensemble`, with their weights.
-        out_of_fold: Predictions of training texts by heads that were trained without them, if there are some.
+        history: Figures of every epoch; a single one for heads that are fitted in one step, such as scikit-learn's.
+        known: Statistics for detecting texts of no class (unknown.py); None if not fitted.
+        members: Members of the head `ensemble`, with their weights.
+        out_of_fold: Predictions of training texts by heads trained without them, if any.
     """
 
     head: Head
@@ -88,7 +88,7 @@ class TrainingResult:
 
     @property
     def best(self) -> Epoch:
-        """The epoch that was kept."""
+        """The kept epoch."""
         return self.history[self.best_epoch - 1]
 
 
@@ -102,7 +102,7 @@ def fit(
     progress: Progress,
     on_epoch: Callable[[Epoch], None],
 ) -> tuple[int, list[Epoch]]:
-    """Train by gradient steps and restore the best epoch: its number, and the figures of all."""
+    """Train by gradient steps and restore the best epoch; its number, and the figures of all epochs."""
     start(head, train_data, device)
     epochs, per_epoch = epochs_of(config, len(train_data)), math.ceil(len(train_data) / config.batch_size)
     steps = Steps(head, config, epochs * per_epoch)
@@ -132,20 +132,20 @@ def fit(
 
 
 class KeptEpoch:
-    """The epoch to keep: the last one with progress, as `TrainingConfig.stopping` has it."""
+    """The epoch to keep: the last one with progress, as defined by `TrainingConfig.stopping`."""
 
     def __init__(self, config: TrainingConfig) -> None:
         self.config = config
         self.epoch, self.score, self.loss = 0, -math.inf, math.inf
 
     def takes(self, epoch: Epoch) -> bool:
-        """Whether this epoch is the one to keep, of it and those before it."""
+        """Whether this epoch is the best so far."""
         score, loss = epoch.score(self.config.metric), epoch.valid_loss
         if self.config.stopping == "loss_or_score":
             taken = score > self.score or loss < self.loss
             self.score, self.loss = max(score, self.score), min(loss, self.loss)
         else:
-            # Where scores tie, as they do on few texts, the lower loss is the better trained head.
+            # If scores tie, as on few texts, the lower loss decides.
             taken = (score, -loss) > (self.score, -self.loss)
             if taken:
                 self.score, self.loss = score, loss
@@ -155,7 +155,8 @@ class KeptEpoch:
 
 
 def start(head: Head, data: LabelledFeatures, device: torch.device) -> None:
-    """Compute a head's statistics of the training texts, and set its output bias to the labels' shares."""
+    """Compute a head's statistics of the training texts, and initialize its output bias from the label
+    frequencies."""
     with closing(in_random_order(data, device)) as batches:
         head.fit_statistics(batches)
     if data.labels.ndim > 1:
@@ -171,7 +172,7 @@ def train_epoch(
     device: torch.device,
     advance: Callable[[int], None],
 ) -> float:
-    """Take a step on each batch of one pass over the texts; the mean loss. `advance` is given each batch's size."""
+    """Train on one pass over the texts; returns the mean loss. `advance` is called with the size of each batch."""
     total = torch.zeros((), device=device)
     for batch, labels, weights in shuffled_epoch(data, steps.config.batch_size, order, device):
         total += steps.take(batch, labels, weights) * len(labels)
@@ -180,20 +181,21 @@ def train_epoch(
 
 
 def log_odds_of(labels: np.ndarray) -> Tensor:
-    """Log-odds of each label among (N, C) of 0 and 1: (C,), finite for labels that none or all have.
+    """Log-odds of each label in (N, C) of 0 and 1: (C,), finite for labels that no text or every text has.
 
-    A multi-label head that starts there need not learn first that most labels are rare: stopped early, it would still
-    give all of them a probability near 1/2, which no temperature can correct. Source of the idea: Lin et al.: Focal
-    Loss for Dense Object Detection, ICCV 2017, section 3.3, https://arxiv.org/abs/1708.02002.
-    """
+    A multi-label head with this initial bias need not learn first that most labels are rare: with early stopping, it
+    would otherwise give all of them a probability near 1/2, which no temperature can correct. Source: Lin et al.:
+    Focal Loss for Dense Object Detection, ICCV 2017, section 3.3, https://arxiv.org/abs/1708.02002."""
     share = (labels.sum(0) + 1) / (len(labels) + 2)
     return torch.from_numpy(np.log(share / (1 - share))).float()
 
 
 def log_shares_of(data: LabelledFeatures, n_classes: int) -> Tensor:
-    """Logarithm of each label's share of the weights, one label per text: (C,), finite for labels without weight.
+    """Logarithm of each label's share of the sample weights, one label per text: (C,), finite for labels without
+    weight.
 
-    Weights of labels may be far apart: stopped early, a head that starts at 0 would still give all labels alike.
+    Label frequencies may differ widely: with early stopping, a head that starts at 0 would give all labels similar
+        probabilities.
     """
     weights = np.bincount(data.labels, data.weights, n_classes) + 1
     return torch.from_numpy(np.log(weights / weights.sum())).float()
@@ -212,7 +214,7 @@ def shuffled_epoch(
 
 
 def in_random_order(data: LabelledFeatures, device: torch.device) -> Generator[Batch]:
-    """All texts, for the statistics of a sample; the same order for every seed."""
+    """All texts, for statistics of a sample; the same order for every seed."""
     order = np.random.default_rng(0)
     for block in in_blocks(data.features, len(data), order):
         rows = order.permutation(len(block))
@@ -221,19 +223,19 @@ def in_random_order(data: LabelledFeatures, device: torch.device) -> Generator[B
 
 
 def epochs_of(config: TrainingConfig, rows: int) -> int:
-    """Maximum number of passes over so many training texts."""
+    """Maximum number of passes over this number of training texts."""
     return max(config.max_epochs, math.ceil(config.min_steps / math.ceil(rows / config.batch_size)))
 
 
 @contextmanager
 def deterministic(seed: int) -> Iterator[None]:
-    """Seeded, deterministic kernels inside; the caller's random state and settings are restored afterwards."""
+    """Set the seed and use deterministic kernels within the block; restore the caller's random state afterwards."""
     before = torch.are_deterministic_algorithms_enabled()
     fill = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         torch.use_deterministic_algorithms(True)
-        # Deterministic mode also fills every new tensor, which only helps code that reads what it never wrote.
+        # Deterministic mode also fills every new tensor, which only matters to code that reads uninitialized memory.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         try:
             yield
@@ -243,11 +245,11 @@ def deterministic(seed: int) -> Iterator[None]:
 
 
 class Steps:
-    """Optimizer of one training, with its learning rate schedule."""
+    """Optimizer and learning rate schedule of one training run."""
 
     def __init__(self, head: Head, config: TrainingConfig, steps: int) -> None:
         self.head, self.config = head, config
-        # Weight decay is for matrices, not for biases and gains of a norm.
+        # Weight decay applies to matrices, not to biases and norm weights.
         matrices = [p for p in head.parameters() if p.ndim > 1]
         vectors = [p for p in head.parameters() if p.ndim <= 1]
         groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
@@ -257,7 +259,7 @@ class Steps:
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda step: _course(config, step / steps))
 
     def take(self, batch: Batch, labels: Tensor, weights: Tensor | None) -> Tensor:
-        """One step on a batch; its mean loss."""
+        """One step on a batch; returns its mean loss."""
         config = self.config
         self.head.train()
         with torch.autocast(labels.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
@@ -275,7 +277,7 @@ class Steps:
 
 
 def _course(config: TrainingConfig, done: float) -> float:
-    """Learning rate as a share of the highest, after this share of all steps."""
+    """Learning rate as a share of the peak, after this share of all steps."""
     if config.schedule == "constant":
         return 1.0
     rising = min(1.0, done / config.warmup) if config.warmup else 1.0
@@ -295,7 +297,7 @@ def validate(
 
 
 def epoch_of(logits: Tensor, data: LabelledFeatures, epoch: int, train_loss: float, started: float) -> Epoch:
-    """The figures of an epoch from the logits (N, C) of the texts that judge it."""
+    """Figures of an epoch, from the logits (N, C) of the validation texts."""
     decision = fit_decision(logits, data.labels, calibrate=False, weights=data.weights)
     answers = decision.labels(decision.probabilities(logits))
     reached = scores(data.labels, answers, data.weights)
@@ -311,7 +313,7 @@ def epoch_of(logits: Tensor, data: LabelledFeatures, epoch: int, train_loss: flo
 
 
 def inference_batches(lengths: np.ndarray | None, count: int, device: torch.device) -> Iterator[np.ndarray]:
-    """All rows in batches that fit into memory; sorted by `lengths`, those of `tokens_of`, for little padding."""
+    """All rows in batches that fit into memory, sorted by `lengths` (from `tokens_of`) to reduce padding."""
     if lengths is None:
         yield from blocks(count, INFERENCE_ROWS)
         return
@@ -336,7 +338,7 @@ def predict_transform(
 
 
 def solved_features(head: Head, data: LabelledFeatures, device: torch.device) -> np.ndarray:
-    """`Head.transform` of all texts, as `SolvedHead.solve` takes it: (N, D), float32.
+    """`Head.transform` of all texts, for `SolvedHead.solve`: (N, D), float32.
 
     Raises:
         NonFiniteError: A feature is NaN or infinite.
@@ -355,7 +357,7 @@ def predict_each(
     count: int,
     device: torch.device,
 ) -> Tensor:
-    """What `call` returns for all texts in order: (…, N, D), float32, on the CPU."""
+    """Output of `call` for all texts in order: (…, N, D), float32, on the CPU."""
     head.eval()
     result: Tensor | None = None
     for block in in_blocks(features, count):

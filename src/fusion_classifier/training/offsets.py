@@ -1,13 +1,14 @@
-"""Offsets of the labels' log-probabilities for macro F1: rare labels are given more readily.
+"""Offsets of the labels' log-probabilities for macro F1: rare labels are predicted more often.
 
-The most probable label is the best answer for accuracy. For macro F1, where a label of ten texts counts as much as
-one of ten thousand, it is not: a rare label is seldom the most probable. Two families are fitted to held-out texts:
+Predicting the most probable label is optimal for accuracy. For macro F1, where a label with ten texts counts as much
+as one with ten thousand, it is not: a rare label is seldom the most probable. Two families are fitted to held-out
+texts:
 
     prior       o_c = −τ ln π_c with one number τ; π_c is the label's share of the texts
-    by_label    from there each o_c by itself, in steps
+    by_label    starting there, each o_c separately, in steps
 
-Few texts would fit by chance: each family is cross-validated on the same texts, and only one that gains more macro F1
-than its standard error (paired bootstrap) is used, the better of those.
+With few texts the fit could be due to chance: each family is cross-validated on the same texts, and the better one is
+used if its gain in macro F1 exceeds the standard error (paired bootstrap).
 
 Source of `prior`: Menon et al.: Long-tail learning via logit adjustment, ICLR 2021, https://arxiv.org/abs/2007.07314.
 """
@@ -29,7 +30,8 @@ Fit = Callable[[np.ndarray, np.ndarray, np.ndarray | None], np.ndarray]
 
 
 def fit_offsets(log_p: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> tuple[float, ...] | None:
-    """Offsets (C,) to add to log-probabilities (N, C) for the best macro F1 on labels (N,); None: none is better."""
+    """Offsets (C,) to add to log-probabilities (N, C) for the best macro F1 on labels (N,); None if no offsets are
+    better."""
     log_p = np.maximum(log_p, MIN_LOG)
     order = np.random.default_rng(0).permutation(len(labels))
     by_label = order[np.argsort(labels[order], kind="stable")]
@@ -59,7 +61,7 @@ def prior_offsets(log_p: np.ndarray, labels: np.ndarray, weights: np.ndarray | N
 
 
 def label_offsets(log_p: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
-    """The offsets with the best macro F1 that steps from `prior_offsets`, a label at a time, lead to: (C,)."""
+    """The offsets with the best macro F1 found by coordinate search from `prior_offsets`: (C,)."""
     offsets = prior_offsets(log_p, labels, weights)
     best = scores(labels, (log_p + offsets).argmax(1), weights).macro_f1
     for _ in range(ROUNDS):
@@ -83,7 +85,7 @@ def label_offsets(log_p: np.ndarray, labels: np.ndarray, weights: np.ndarray | N
 def _gain(
     labels: np.ndarray, before: np.ndarray, after: np.ndarray, weights: np.ndarray | None
 ) -> tuple[float, float]:
-    """Gain of macro F1, and its standard error over resamples of the texts."""
+    """Gain in macro F1, and its standard error over resamples of the texts."""
     each = np.ones(len(labels)) if weights is None else weights
     gain = scores(labels, after, each).macro_f1 - scores(labels, before, each).macro_f1
     rng, gains = np.random.default_rng(0), []

@@ -1,4 +1,4 @@
-"""Scores of validation, by which an epoch and a seed are chosen."""
+"""Validation scores for choosing an epoch and a seed."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ import numpy as np
 class Scores(NamedTuple):
     """Accuracy (multi-label: of all labels of a text), weighted and macro F1 (0 without any label).
 
-    Macro F1 leaves out labels that no text has and that are not answered, as `evaluation.metrics.score` does.
+    Macro F1 ignores labels that no text has and that are not predicted, like `evaluation.metrics.score`.
     """
 
     accuracy: float
@@ -17,9 +17,10 @@ class Scores(NamedTuple):
 
 
 def scores(labels: np.ndarray, answers: np.ndarray, weights: np.ndarray | None = None) -> Scores:
-    """Scores of answers, both label numbers (N,), or (N, C) of 0 and 1; `weights` (N,) count the texts.
+    """Scores of predicted labels against true ones, label numbers (N,) or (N, C) of 0 and 1, with sample weights
+    (N,).
 
-    As scikit-learn's, which take milliseconds to check their input, three times as long as an epoch on few texts.
+    Equal to scikit-learn's, whose input validation takes three times as long as an epoch on few texts.
     """
     right = labels == answers
     if labels.ndim == 1:

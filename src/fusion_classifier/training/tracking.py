@@ -1,10 +1,11 @@
 """Reports a run to an experiment tracker: Trackio, MLflow or TensorBoard, each an extra.
 
-A seed is a run of the tracker. It gets the configuration, the figures of each epoch as they come, and at the end the
-metrics of all splits and, where the tool keeps files, `metrics.json` and the pictures. No text is ever sent.
+Each seed is a run of the tracker. It gets the configuration, the figures of each epoch as training proceeds, and at
+the end the metrics of all splits and, if the tool stores files, `metrics.json` and the pictures. No text is ever
+sent.
 
-`tracking.json` in the run folder says what was logged, so that a resumed run logs nothing twice: a seed that was
-interrupted is trained again with the same figures, of which only the new ones are logged.
+`tracking.json` in the run folder records what was logged, so that a resumed run logs nothing twice: an interrupted
+seed is trained again with the same figures, of which only the new ones are logged.
 """
 
 # ruff: noqa: PLC0415  # each tool is an extra
@@ -31,7 +32,7 @@ ToolName = Literal["trackio", "mlflow", "tensorboard"]
 STATE_FILE = "tracking.json"
 TENSORBOARD_FOLDER = "tensorboard"
 FILES = ("metrics.json", "training_curves.png", "confusion_matrix.png", "risk_coverage.png", "f1_by_label.png")
-# By itself MLflow tries a server that is gone seven times, for minutes.
+# By default MLflow retries an unreachable server seven times, for minutes.
 MLFLOW_PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
 MAX_PARAMETER_LENGTH = 500  # characters, MLflow's limit
 
@@ -40,7 +41,7 @@ class Tool(Protocol):
     """An experiment tracker with one open run. Any method may raise."""
 
     def open(self, group: str, parameters: Mapping[str, Any], key: str | None) -> str:
-        """Open the run of this key, or a new one for these parameters; returns its key."""
+        """Open the run with this key, or a new one with these parameters; returns its key."""
 
     def log(self, figures: Mapping[str, float], step: int) -> None:
         """Add figures to the open run."""
@@ -51,21 +52,21 @@ class Tool(Protocol):
 
 @dataclass
 class Tracking:
-    """What training reports to. Without a tool it does nothing; a tool that fails is named once and then left out."""
+    """Reports training to a tool, if any. A tool that fails is reported once and then ignored."""
 
     tool: Tool | None = None
     name: str = ""
     out: Path = Path()
     config: Mapping[str, Any] = field(default_factory=dict)
     say: Callable[[str], None] = print
-    opened: int | None = None  # seed whose run is open
+    opened: int | None = None  # seed of the open run
 
     def seed(self, seed: int) -> Callable[["Epoch"], None]:
-        """What the training of a seed calls after each epoch."""
+        """Callback for the training of a seed, called after each epoch."""
         return lambda epoch: self._safely(lambda tool: self._log_epoch(tool, seed, epoch))
 
     def trained(self, one: "TrainingResult") -> None:
-        """Log a trained seed, with all its epochs if it was trained without a tracker."""
+        """Log a trained seed, including all epochs if it was trained without a tracker."""
 
         def log(tool: Tool) -> None:
             if self._state().get(str(one.seed), {}).get("state", "started") == "started":
@@ -92,10 +93,10 @@ class Tracking:
         if self.tool is None:
             return
         try:
-            with contextlib.redirect_stdout(sys.stderr):  # standard output is for results
+            with contextlib.redirect_stdout(sys.stderr):  # standard output is reserved for results
                 log(self.tool)
         except Exception as error:
-            self.say(f"{self.name} takes no more figures ({reason(error)}); the run goes on without it")
+            self.say(f"{self.name} stopped accepting figures ({reason(error)}); the run continues without it")
             self.tool = None
 
     def _log_epoch(self, tool: Tool, seed: int, epoch: "Epoch") -> None:
@@ -113,7 +114,7 @@ class Tracking:
         self._note(seed, state=state)
 
     def _open(self, tool: Tool, seed: int) -> dict[str, Any]:
-        """Open the run of a seed; its entry in `tracking.json`."""
+        """Open the run of a seed; returns its entry in `tracking.json`."""
         entry = self._state().get(str(seed), {"run": None})
         if self.opened != seed:
             key = tool.open(self.out.resolve().name, {"seed": seed, **flat(self.config)}, entry["run"])
@@ -123,7 +124,7 @@ class Tracking:
         return entry
 
     def _state(self) -> dict[str, dict[str, Any]]:
-        """What was logged, by seed: run, state, epochs."""
+        """Logged values by seed: run, state, epochs."""
         state: dict[str, dict[str, Any]] = self._file().get(self.name, {})
         return state
 
@@ -145,7 +146,7 @@ NOT_TRACKED = Tracking()
 def track(
     tool: ToolName, project: str | None, config: RunConfig, task: str, out: Path, say: Callable[[str], None]
 ) -> Tracking:
-    """Connect to a tracker. `project` is by default the task's name; `say` takes a message to the user.
+    """Connect to a tracker. `project` defaults to the task's name; `say` shows a message to the user.
 
     Raises:
         UsageError: The tool is not installed.
@@ -156,13 +157,13 @@ def track(
     try:
         with contextlib.redirect_stdout(sys.stderr):
             connected = make(project or task, out)
-    except Exception as error:  # a tool's own, of any kind
+    except Exception as error:  # any exception of the tool
         raise FecError(f"`track`: {tool} can't be used ({reason(error)}); {advice}") from error
     return Tracking(connected, tool, out, config.model_dump(mode="json"), say)
 
 
 class TensorBoard:
-    """Event files in the run folder, a folder per seed. It has no place for other files."""
+    """Event files in the run folder, one folder per seed. Other files are not stored."""
 
     def __init__(self, _project: str, out: Path) -> None:
         from torch.utils.tensorboard import SummaryWriter
@@ -187,7 +188,7 @@ class TensorBoard:
 
 
 class MlFlow:
-    """Runs of an experiment, in the place that MLFLOW_TRACKING_URI names."""
+    """Runs of an experiment, at MLFLOW_TRACKING_URI."""
 
     def __init__(self, project: str, _out: Path) -> None:
         for name, value in MLFLOW_PATIENCE.items():
@@ -223,7 +224,7 @@ class MlFlow:
 
 
 class Trackio:
-    """Runs of a project, in Trackio's folder or where its own variables say."""
+    """Runs of a project, in Trackio's folder or as set by its environment variables."""
 
     def __init__(self, project: str, _out: Path) -> None:
         import trackio
@@ -235,7 +236,7 @@ class Trackio:
         self.run: Any = None
 
     def open(self, group: str, parameters: Mapping[str, Any], key: str | None) -> str:
-        with contextlib.suppress(RuntimeError):  # none is open in this process
+        with contextlib.suppress(RuntimeError):  # no run is open in this process
             self.trackio.finish()
         self.run = self.trackio.init(
             project=self.project,
@@ -267,7 +268,7 @@ TOOLS: dict[ToolName, tuple[Callable[[str, Path], Tool], str]] = {
 
 
 def flat(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A nested configuration with dotted names, list items by number; without None."""
+    """Flatten a nested configuration to dotted names, list items by index; without None."""
     result: dict[str, Any] = {}
     for key, value in config.items():
         listed = isinstance(value, list) and bool(value) and isinstance(value[0], Mapping)

@@ -1,4 +1,4 @@
-"""Trains a head of any kind and calibrates it: the one entry from features to a trained head.
+"""Trains and calibrates a head of any kind: the single entry point from features to a trained head.
 
 gradient heads   steps, the best epoch by validation (loop.py)
 solved heads     fitted once: logistic regression, scikit-learn's
@@ -52,13 +52,13 @@ def train(
     """Train one head.
 
     Args:
-        head: Name, configuration or object, as `head_config` takes it. An object is copied.
+        head: Name, configuration or object, as in `head_config`. An object is copied.
         config: Hyper-parameters.
         train_data: Features and labels to train on.
-        valid_data: Features and labels for early stopping and calibration. None: a head that cross-validates makes
-            its choices, and is calibrated, on out-of-fold predictions.
+        valid_data: Features and labels for early stopping and calibration. None: a head that cross-validates uses
+            out-of-fold predictions for its choices and calibration.
         n_classes: Number of labels C.
-        seed: Seed of all random numbers.
+        seed: Random seed.
         device: Device of the head.
         progress: Progress bar.
         on_epoch: Called after each epoch.
@@ -66,7 +66,7 @@ def train(
     Raises:
         DataError: A split is empty, or there is no validation split where the head needs one.
         NonFiniteError: The loss or a logit became NaN or infinite.
-        UsageError: No head can be built, or scikit-learn can't fit it.
+        UsageError: The head can't be built, or scikit-learn can't fit it.
     """
     for name, data in (("training", train_data), ("validation", valid_data)):
         if data is not None and not len(data):
@@ -108,7 +108,7 @@ def _decision(
     valid_data: LabelledFeatures | None,
     device: torch.device,
 ) -> Decision:
-    """Calibration on out-of-fold logits where there are some: they are more than the validation texts."""
+    """Fit the decision on out-of-fold logits if there are any: they outnumber the validation texts."""
     if trained.out_of_fold is not None:
         rows, logits = trained.out_of_fold
         labels, weights = train_data.labels[rows], train_data.weights_of(rows)
@@ -127,7 +127,7 @@ def _solve(
     device: torch.device,
     progress: Progress,
 ) -> TrainingResult:
-    """Fit once on all training texts, in memory as float32 (N, D); its history are the figures of one epoch."""
+    """Fit in one step on all training texts, in memory as float32 (N, D); the history has one epoch."""
     started = time.perf_counter()
     with progress.bar(f"training seed {seed}", total=None):
         x = solved_features(head, train_data, device)

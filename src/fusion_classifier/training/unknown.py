@@ -1,7 +1,7 @@
-"""Fits the score for texts that belong to no class (known.py) after training, on known texts alone.
+"""Fits the score for texts that belong to no class (known.py) after training, on known texts only.
 
-What is kept of the training texts is small: at most MAX_TEXTS of them, each on WIDTH directions, in 8 bits. Only
-these are compared, so memory and time do not grow with the data.
+At most MAX_TEXTS training texts are kept, each projected on WIDTH directions, in 8 bits. Only these are compared, so
+memory and time do not grow with the data.
 """
 
 from dataclasses import replace
@@ -18,8 +18,8 @@ from fusion_classifier.training.loop import predict_logits, predict_transform
 
 MAX_TEXTS = 8192
 WIDTH = 256
-BASIS_TEXTS = 4096  # on which the directions are computed
-HELD_TEXTS = 4096  # held-out texts that are looked at
+BASIS_TEXTS = 4096  # from which the directions are computed
+HELD_TEXTS = 4096  # held-out texts that are used
 SCORES = 1000  # kept
 
 
@@ -32,17 +32,17 @@ def fit_known(
     seed: int = 0,
     out_of_fold: OutOfFold | None = None,
 ) -> KnownTexts | None:
-    """Fit the score of a trained head; None for a multi-label task, where a text may have no label anyway.
+    """Fit the score for a trained head; None for a multi-label task, where a text may have no label anyway.
 
     Args:
         head: Trained head.
         decision: Its calibration.
-        train_data: Texts that it was trained on.
-        held_data: Texts that it was not trained on; not looked at with `out_of_fold`.
-        device: Device that computes.
-        seed: Seed of the choice of texts.
-        out_of_fold: Predictions of training texts by heads that were trained without them. Then these texts take the
-            place of held-out ones, each compared with the others.
+        train_data: Training texts.
+        held_data: Texts that it was not trained on; not used with `out_of_fold`.
+        device: Device for the computation.
+        seed: Seed for the choice of texts.
+        out_of_fold: Predictions of training texts by heads trained without them. These texts then replace the
+            held-out ones, and each is compared with the others.
     """
     if decision.multilabel:
         return None
@@ -71,7 +71,7 @@ def fit_known(
 
 
 def _calibrated(basis: np.ndarray, vectors: np.ndarray, parts: np.ndarray) -> KnownTexts:
-    """With mean, spread and quantiles of doubt and distance (2, S) of held-out texts."""
+    """Fit mean, spread and quantiles of doubt and distance (2, S) on held-out texts."""
     centre, spread = parts.mean(1), _spread(parts)
     both = ((parts - centre[:, None]) / spread[:, None]).sum(0)
     centre = np.append(centre, both.mean()).astype(np.float32)
@@ -84,11 +84,11 @@ def _calibrated(basis: np.ndarray, vectors: np.ndarray, parts: np.ndarray) -> Kn
 
 
 def _by_class(labels: np.ndarray, most: int, order: np.random.Generator) -> np.ndarray:
-    """At most so many rows in random order, as many of each label (N,) as there are, or as of the others."""
+    """At most this number of rows in random order, balanced over the labels (N,) as far as possible."""
     rows = order.permutation(len(labels))
     if len(rows) <= most:
         return rows
-    # The first of each label come before the second of each, and so on.
+    # The first row of each label, then the second of each, and so on.
     by_label = rows[np.argsort(labels[rows], kind="stable")]
     starts = np.flatnonzero(np.diff(labels[by_label], prepend=-1))
     place = np.arange(len(rows)) - np.repeat(starts, np.diff(np.append(starts, len(rows))))
@@ -97,7 +97,7 @@ def _by_class(labels: np.ndarray, most: int, order: np.random.Generator) -> np.n
 
 
 def _directions(x: np.ndarray, seed: int) -> np.ndarray:
-    """The directions (D, K) that hold most of vectors (N, D): their first right singular vectors, float16."""
+    """Principal directions (D, K) of vectors (N, D): their first right singular vectors, float16."""
     from sklearn.utils.extmath import randomized_svd  # noqa: PLC0415  # prediction imports no scikit-learn
 
     _, _, directions = randomized_svd(x, min(WIDTH, *x.shape), n_iter=2, random_state=seed)
@@ -105,7 +105,7 @@ def _directions(x: np.ndarray, seed: int) -> np.ndarray:
 
 
 def _unit_vectors(head: Head, data: LabelledFeatures, rows: np.ndarray, device: torch.device) -> np.ndarray:
-    """`Head.unit_vectors` of some texts, (n, D), float32."""
+    """`Head.unit_vectors` of the selected texts (n, D), float32."""
     parts = []
     for part in blocks(len(rows), BLOCK):
         features = {name: values.take(rows[part]) for name, values in data.features.items()}
@@ -114,7 +114,7 @@ def _unit_vectors(head: Head, data: LabelledFeatures, rows: np.ndarray, device: 
 
 
 def _logits(head: Head, data: LabelledFeatures, rows: np.ndarray, device: torch.device) -> Tensor:
-    """Logits of some texts, (n, C)."""
+    """Logits of the selected texts (n, C)."""
     parts = []
     for part in blocks(len(rows), BLOCK):
         features = {name: values.take(rows[part]) for name, values in data.features.items()}
@@ -123,6 +123,6 @@ def _logits(head: Head, data: LabelledFeatures, rows: np.ndarray, device: torch.
 
 
 def _spread(parts: np.ndarray) -> np.ndarray:
-    """Standard deviation of each row; 1 where all values are the same, as those of a single text are."""
+    """Standard deviation of each row; 1 if all values are equal, as with a single text."""
     found = parts.std(1)
     return np.where(found > TINY, found, 1.0)

@@ -11,15 +11,15 @@ from fusion_classifier.evaluation.metrics import expected_calibration_error, hit
 from fusion_classifier.evaluation.predictions import SplitPredictions
 from fusion_classifier.evaluation.selective import risk_coverage
 
-MIN_ANSWERED = 20  # the accuracy of fewer texts is left out of a curve
+MIN_ANSWERED = 20  # the curve ends where fewer texts are answered
 
 
 def training_charts(records: Mapping[int, Mapping[str, Any]]) -> list[Chart]:
-    """Draw loss and validation weighted F1 by epoch, with a dot at the epoch that was kept.
+    """Draw loss and validation weighted F1 by epoch, with a dot at the kept epoch.
 
     Args:
-        records: `history` and `best_epoch` of each seed, as in training.json. Seeds of fewer than two epochs are left
-            out: what is solved at once has no course.
+        records: `history` and `best_epoch` of each seed, as in training.json. Seeds with fewer than two epochs are
+            omitted: heads fitted in one step have no curve.
     """
     loss_lines, f1_lines = [], []
     for i, (seed, record) in enumerate(records.items()):
@@ -48,7 +48,7 @@ def training_charts(records: Mapping[int, Mapping[str, Any]]) -> list[Chart]:
 
 
 def risk_chart(part: SplitPredictions) -> Chart:
-    """Draw accuracy by coverage: on the texts answered, the most confident first."""
+    """Draw accuracy by coverage: accuracy on the answered texts, the most confident first."""
     curves = [risk_coverage(part.labels, probabilities) for probabilities in part.by_seed.values()]
     lines = []
     for i, (seed, curve) in enumerate(zip(part.by_seed, curves, strict=True)):
@@ -65,12 +65,12 @@ def risk_chart(part: SplitPredictions) -> Chart:
 
 
 def reliability_chart(part: SplitPredictions) -> Chart:
-    """Draw how often predictions of all seeds come true against their probability."""
+    """Draw the accuracy of the predictions of all seeds against their probability."""
     multilabel, seeds = part.labels.ndim == 2, len(part.by_seed)
     pairs = [hits_and_confidence(part.labels, probabilities) for probabilities in part.by_seed.values()]
     hits, confidence = (np.concatenate(one) for one in zip(*pairs, strict=True))
     counts, accuracies, means = reliability(hits, confidence)
-    # In a multi-label task nearly all predictions are in the first bin: compare logarithms.
+    # In a multi-label task nearly all predictions are in the first bin: use a logarithmic scale.
     heights = np.log1p(counts) if multilabel else counts
     edges = np.linspace(0, 100, len(counts) + 1)
     bars = []
@@ -91,7 +91,7 @@ def reliability_chart(part: SplitPredictions) -> Chart:
 
 
 def f1_ranking(table: Mapping[str, Mapping[str, float]]) -> Ranking:
-    """Draw F1 of each label, best first; `table` as `metrics.per_class` returns it."""
+    """Draw F1 of each label, best first; `table` as returned by `metrics.per_class`."""
     order = sorted(table.items(), key=lambda item: -item[1]["f1"])
     names = tuple(f"{name} ({row['support']:,.0f})" for name, row in order)
     values = np.array([100 * row["f1"] for _, row in order])
@@ -99,7 +99,7 @@ def f1_ranking(table: Mapping[str, Mapping[str, float]]) -> Ranking:
 
 
 def ablation_ranking(result: Mapping[str, Any]) -> Ranking:
-    """Draw accuracy and interval of every combination of encoders under each head; `result` as in ablation.json."""
+    """Draw accuracy and interval of every combination of encoders for each head; `result` as in ablation.json."""
     combinations = result["combinations"]
     names = list(dict.fromkeys(" + ".join(one["encoders"]) for one in combinations))
     heads = list(dict.fromkeys(one["head"] for one in combinations))

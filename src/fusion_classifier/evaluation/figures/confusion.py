@@ -17,7 +17,7 @@ def confusion_counts(part: SplitPredictions, n_classes: int) -> np.ndarray:
 
 
 def label_order(part: SplitPredictions, names: Sequence[str], tree: Sequence[tuple[str, str]] = ()) -> LabelOrder:
-    """Order labels by their tree if they have one, else by what is confused or, multi-label, predicted together."""
+    """Order labels by their tree if they have one, otherwise by confusion or, multi-label, by co-prediction."""
     found = by_tree(names, tree) if tree else None
     if found is not None:
         return found
@@ -31,7 +31,7 @@ def label_order(part: SplitPredictions, names: Sequence[str], tree: Sequence[tup
 
 
 def confusion_matrix(part: SplitPredictions, names: Sequence[str], order: LabelOrder) -> Matrix:
-    """Return the confusion matrix with its labels in this order."""
+    """Return the confusion matrix with the labels in this order."""
     counts = confusion_counts(part, len(names))[np.ix_(order.order, order.order)]
     groups = [order.groups[label] for label in order.order]
     edges = tuple(i for i in range(1, len(groups)) if groups[i] != groups[i - 1])

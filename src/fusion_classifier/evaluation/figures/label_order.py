@@ -1,4 +1,4 @@
-"""The order in which labels are shown, similar ones side by side: by their tree or by clustering."""
+"""The display order of labels, similar ones side by side, from their tree or by clustering."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 MAX_CLUSTERS = 6
-OPTIMAL_UP_TO = 200  # labels; the time for the best order of the leaves grows with their cube
+OPTIMAL_UP_TO = 200  # labels; the time for the optimal leaf order is cubic in their number
 
 
 @dataclass(frozen=True)
@@ -22,24 +22,24 @@ class LabelOrder:
 
 
 def by_tree(labels: Sequence[str], tree: Sequence[tuple[str, str]]) -> LabelOrder | None:
-    """Order labels as a depth-first walk through their tree meets them; the children of the root are the groups.
+    """Order labels by a depth-first walk through their tree; the children of the root are the groups.
 
     A node may be listed with all its ancestors: the deepest of them is its parent. Labels that are not in the tree
-    come last, in a group of their own.
+    come last, in a separate group.
 
     Args:
         labels: Names.
         tree: Pairs of child and parent.
 
     Returns:
-        None if the tree has less than half of the labels: it is of other labels.
+        None if the tree has less than half of the labels, and so belongs to others.
     """
     parents: dict[str, list[str]] = {}
     ancestors: dict[str, set[str]] = {}  # with the node itself
     for child, parent in tree:
         above = ancestors.setdefault(parent, {parent})
         if child in above:
-            continue  # the published tree of ED has a cycle: the line that closes it is left out
+            continue  # the published tree of ED has a cycle: the line that closes it is ignored
         parents.setdefault(child, []).append(parent)
         parents.setdefault(parent, [])
         ancestors.setdefault(child, {child})
@@ -72,7 +72,7 @@ def by_similarity(similarity: np.ndarray) -> LabelOrder:
     """Order labels as the leaves of a hierarchical clustering (average linkage), so that similar ones are neighbours.
 
     Args:
-        similarity: (C, C) in [0, 1], such as the share of each true label, in rows, that each label was predicted.
+        similarity: (C, C) in [0, 1], such as the row-normalized confusion matrix.
     """
     from scipy.cluster.hierarchy import fcluster, leaves_list, linkage  # noqa: PLC0415 - slow to import
     from scipy.spatial.distance import squareform  # noqa: PLC0415 - slow to import

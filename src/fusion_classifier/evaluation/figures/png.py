@@ -1,4 +1,4 @@
-"""Draws figures as PNG with matplotlib, which the extra `report` installs."""
+"""Draws figures as PNG with matplotlib (extra `report`)."""
 
 import warnings
 from collections.abc import Iterator, Sequence
@@ -13,7 +13,7 @@ from fusion_classifier.evaluation.figures.values import LABELLED_SHARE, Chart, F
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# The light colours of the report (report.css).
+# The report's light colours (report.css).
 COLOURS = ("#1f5fa8", "#d5741a", "#16866a", "#b4457f", "#4c9fcf", "#a98600", "#7a5bb5", "#6b7280")
 RIGHT, WRONG = (0x1F, 0x5F, 0xA8), (0xBF, 0x50, 0x15)
 
@@ -50,11 +50,11 @@ def _draw_chart(ax: "Axes", chart: Chart) -> None:
 
 
 def _draw_matrix(ax: "Axes", matrix: Matrix) -> None:
-    """Draw right cells blue, wrong cells orange, a larger share darker."""
+    """Draw correct cells in blue and wrong cells in orange, larger shares darker."""
     n = len(matrix.names)
     pixels = np.full((n, n, 3), 255.0)
     for row, column, share, _ in matrix.cells():
-        shade = share**0.5  # the root makes a few per cent visible
+        shade = share**0.5  # the square root makes a few per cent visible
         pixels[row, column] += shade * (np.array(RIGHT if row == column else WRONG) - 255)
         if share >= LABELLED_SHARE:
             colour = "white" if shade > 0.6 else "black"

@@ -1,25 +1,25 @@
-"""Places figures in pixels, for the report's template to draw as SVG."""
+"""Converts figures to pixel coordinates, for the report's template to draw as SVG."""
 
 import numpy as np
 
 from fusion_classifier.evaluation.figures.values import Axis, Chart, Line
 
-CURVE_POINTS = 160  # of a line; more are not visible
+CURVE_POINTS = 160  # per line; more are not visible
 
 
 class Plot:
-    """A chart in a box of pixels."""
+    """A chart with its size in pixels."""
 
     def __init__(self, chart: Chart, left: int = 48, right: int = 388, top: int = 12, bottom: int = 236) -> None:
         self.chart = chart
         self.left, self.right, self.top, self.bottom = left, right, top, bottom
 
     def x(self, value: float) -> float:
-        """Return the pixel of a value of the x axis."""
+        """Return the pixel position of a value on the x axis."""
         return _pixel(self.chart.x, value, self.left, self.right)
 
     def y(self, value: float) -> float:
-        """Return the pixel of a value of the y axis."""
+        """Return the pixel position of a value on the y axis."""
         return _pixel(self.chart.y, value, self.bottom, self.top)
 
     def path(self, line: Line) -> str:

@@ -1,4 +1,4 @@
-"""Figures as values. `png` draws them as pictures, `svg` as part of the report."""
+"""Figures as plain values. `png` draws them as pictures, `svg` as part of the report."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 COLOURS = 8  # number of line colours
-LABELLED_SHARE = 0.095  # cells of a matrix from this share on have a number
+LABELLED_SHARE = 0.095  # minimum share of a matrix cell with a number
 MAX_TICKS = 6
 ROUND_STEPS = (1, 2, 2.5, 5, 10)
 
@@ -20,10 +20,10 @@ class Axis:
     low: float
     high: float
     whole: bool = False
-    """Whether ticks are at whole numbers only."""
+    """Whether ticks are at integers only."""
 
     def ticks(self) -> list[tuple[float, str]]:
-        """Return values and texts of at most six ticks at round numbers."""
+        """Return values and labels of at most six ticks at round numbers."""
         span = self.high - self.low or 1.0
         power = 10 ** math.floor(math.log10(span / MAX_TICKS))
         ticks: range = range(0)
@@ -46,7 +46,7 @@ class Line:
     colour: int
     dotted: bool = False
     dot: tuple[float, float] | None = None
-    """Point that is marked."""
+    """Marked point."""
 
 
 @dataclass(frozen=True)
@@ -57,14 +57,14 @@ class Bar:
     right: float
     height: float
     share: float
-    """How many values it stands for, as a share of those of the largest bar."""
+    """Number of values, as a share of that of the largest bar."""
     tip: str
     """Hover text."""
 
 
 @dataclass(frozen=True)
 class Chart:
-    """Lines or bars between two axes."""
+    """Lines or bars with two axes."""
 
     title: str
     x: Axis
@@ -82,15 +82,17 @@ class Matrix:
     counts: np.ndarray
     """Number of texts, (C, C), in the order of `names`."""
     edges: tuple[int, ...] = ()
-    """Rows at which a group of similar labels begins."""
+    """First row of each group of similar labels."""
 
     @property
     def support(self) -> np.ndarray:
         """Number of texts of each true label, (C,)."""
-        return np.asarray(self.counts.sum(1).round(9))  # of means over seeds: thirds add up to 8.000000000000002
+        return np.asarray(
+            self.counts.sum(1).round(9)
+        )  # rounding error of means over seeds: thirds add up to 8.000000000000002
 
     def cells(self) -> Iterator[tuple[int, int, float, float]]:
-        """Yield row, column, share of the true label and count of every cell that is not empty."""
+        """Yield row, column, share of the true label and count of every non-empty cell."""
         shares = self.counts / np.maximum(self.support, 1)[:, None]
         for row, column in zip(*(index.tolist() for index in np.nonzero(self.counts)), strict=True):
             yield row, column, float(shares[row, column]), float(self.counts[row, column])
@@ -98,15 +100,15 @@ class Matrix:
 
 @dataclass(frozen=True)
 class Ranking:
-    """Values by name, from the top: bars, or points where they have intervals."""
+    """Values by name, from the top: bars, or points if they have intervals."""
 
     title: str
     axis: str
     names: tuple[str, ...]
     values: dict[str, np.ndarray]
-    """By series, (R,), NaN where there is none."""
+    """By series (R,), NaN if missing."""
     intervals: dict[str, np.ndarray] = field(default_factory=dict)
-    """Their ends by series, (R, 2)."""
+    """Bounds by series (R, 2)."""
 
 
 Figure = Sequence[Chart] | Matrix | Ranking

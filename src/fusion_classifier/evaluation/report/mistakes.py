@@ -7,7 +7,7 @@ import numpy as np
 from fusion_classifier.evaluation.figures.confusion import confusion_counts
 from fusion_classifier.evaluation.report.record import RunRecord
 
-PAIRS, EXAMPLES, MISTAKES = 12, 2, 12  # shown: confused pairs, texts of each, confident mistakes
+PAIRS, EXAMPLES, MISTAKES = 12, 2, 12  # number shown of confused pairs, texts per pair, confident mistakes
 
 
 def confused_pairs(run: RunRecord) -> list[dict[str, Any]]:
@@ -22,7 +22,7 @@ def confused_pairs(run: RunRecord) -> list[dict[str, Any]]:
         if not wrong[true, predicted]:
             break
         rows = np.flatnonzero((run.part.labels == true) & (answers == predicted).any(0))
-        examples: dict[str, float] = {}  # distinct texts: a text may occur more than once
+        examples: dict[str, float] = {}  # distinct texts: a text may be duplicated
         for row in rows[np.argsort(-run.mean[rows, predicted], kind="stable")]:
             text = run.text(row)
             if text is not None and len(examples) < EXAMPLES:
@@ -41,9 +41,9 @@ def confused_pairs(run: RunRecord) -> list[dict[str, Any]]:
 
 
 def confident_mistakes(run: RunRecord) -> list[dict[str, Any]]:
-    """Return the texts on which the mean of the seeds' probabilities is wrong and most confident.
+    """Return the texts with the most confident wrong predictions, by the mean of the seeds' probabilities.
 
-    In a multi-label task: the label of each text whose probability is farthest from the truth.
+    In a multi-label task, the label of each text whose probability is farthest from the truth.
     """
     mean, labels, every = run.mean, run.part.labels, np.arange(len(run.part.labels))
     if run.multilabel:

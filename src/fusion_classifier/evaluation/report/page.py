@@ -1,6 +1,6 @@
-"""The report of a run as one HTML file: everything that `report.html.j2` shows, as plain values.
+"""The report of a run as one HTML file: the values shown by `report.html.j2`.
 
-Metrics come from metrics.json; what a figure needs beyond them is computed from the predictions.
+Metrics come from metrics.json; further data for the figures are computed from the predictions.
 """
 
 import base64
@@ -32,7 +32,7 @@ MULTILABEL_HEADLINE = ("macro_f1", "micro_f1", "map", "ece")
 
 
 def page(run: RunRecord) -> str:
-    """Return the report as one HTML file, which loads nothing: style, script and figures are in it."""
+    """Return the report as one self-contained HTML file, with style, script and figures."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(FOLDER),
         autoescape=True,
@@ -48,7 +48,7 @@ def page(run: RunRecord) -> str:
         "size": size,
     }
     script = (FOLDER / "report.js").read_text("utf-8")
-    # Only this script may run, and nothing may be loaded, whatever the texts contain.
+    # Only this script may run and nothing may be loaded, whatever the texts contain.
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     style = (FOLDER / "report.css").read_text("utf-8")
     template = environment.get_template("report.html.j2")
@@ -95,14 +95,14 @@ def page_values(run: RunRecord) -> dict[str, Any]:
 
 
 def most_frequent(run: RunRecord) -> tuple[str, float]:
-    """Return the label with the most texts and their share: what guessing would reach."""
+    """Return the label with the most texts and its share, the accuracy of guessing."""
     labels = run.part.labels
     counts = labels.sum(0) if run.multilabel else np.bincount(labels, minlength=len(run.names))
     return run.names[counts.argmax()], float(counts.max() / max(len(labels), 1))
 
 
 def baseline_rows(run: RunRecord) -> dict[str, Any] | None:
-    """Return the scores of the model and the baselines on this split; None for a run of an older version."""
+    """Return the scores of the model and the baselines on this split; None for a run by an older version."""
     found, split = run.metrics.get("baselines"), run.part.split
     if not found:
         return None
@@ -132,14 +132,14 @@ def label_rows(run: RunRecord) -> list[dict[str, Any]]:
 
 
 def precision_recall(run: RunRecord, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the rows of labels that some text has, with the precision–recall curve of the mean probabilities."""
+    """Return the rows of labels with texts, with the precision–recall curve of the mean probabilities."""
     from sklearn.metrics import precision_recall_curve  # noqa: PLC0415 - slow to import
 
     by_name, found = {row["name"]: row for row in rows}, []
     for name, truth, probabilities in zip(run.names, run.part.labels.T, run.mean.T, strict=True):
         if truth.any():
             row = by_name[name]
-            # The last point, precision 1 at recall 0, belongs to no threshold.
+            # The last point, precision 1 at recall 0, has no threshold.
             precision, recall = (one[-2::-1] for one in precision_recall_curve(truth, probabilities)[:2])
             line = Line(name, recall, precision, 0, dot=(row["recall"], row["precision"]))
             chart = Chart(name, Axis("recall", 0, 1), Axis("precision", 0, 1), (line,))
@@ -148,12 +148,12 @@ def precision_recall(run: RunRecord, rows: list[dict[str, Any]]) -> list[dict[st
 
 
 def stage_rows(run: RunRecord) -> dict[str, dict[str, Any]]:
-    """Return time, peak memory and texts of each stage; of an old run only the times of its last call."""
+    """Return time, peak memory and texts of each stage; for an old run, only the times of its last call."""
     stages = {name: dict(one) for name, one in (run.metrics.get("stages") or {}).items()} or {
         name: {"seconds": seconds} for name, seconds in (run.metrics.get("seconds") or {}).items()
     }
     if "train" in stages:
-        # Of seeds trained by fec train or an older version only the epochs have times.
+        # For seeds trained by fec train or an older version, only the epochs have times.
         epochs = sum(epoch["seconds"] for record in run.seeds.values() for epoch in record.get("history", ()))
         stages["train"]["seconds"] = max(stages["train"]["seconds"], epochs)
     longest = max((one["seconds"] for one in stages.values()), default=0) or 1
@@ -201,7 +201,7 @@ def configuration(run: RunRecord) -> dict[str, dict[str, str]]:
 
 
 def _texts(entries: Mapping[str, Any]) -> dict[str, str]:
-    """Return the entries that are set as texts."""
+    """Return the non-empty entries as text."""
     return {key.replace("_", " "): _text(value) for key, value in entries.items() if value is not None}
 
 
@@ -212,7 +212,7 @@ def _text(value: object) -> str:
 
 
 def _number(value: float) -> str:
-    """Format a count; the mean of several counts with one digit if it is not whole."""
+    """Format a count; a mean that is not an integer has one decimal."""
     return f"{value:,.0f}" if abs(value - round(value)) < 0.05 else f"{value:,.1f}"
 
 

@@ -1,4 +1,4 @@
-"""What a report is made from."""
+"""The input of a report."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ from fusion_classifier.evaluation.figures.confusion import label_order
 from fusion_classifier.evaluation.figures.label_order import LabelOrder
 from fusion_classifier.evaluation.predictions import SplitPredictions
 
-TEXT_LENGTH = 280  # characters of a text that are shown
+TEXT_LENGTH = 280  # characters shown of each text
 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What a run folder contains, and the texts of its data.
+    """The contents of a run folder, and the texts of its data.
 
     `config` is config.yaml, `metrics` metrics.json, `seeds` training.json and config.json of each seed (empty where
     they are missing), `part` the predictions of the reported split with label names, `valid` those of validation, if
@@ -57,7 +57,7 @@ class RunRecord:
         return label_order(self.part, self.names, self.label_tree)
 
     def labels_text(self, labels: Any) -> str:
-        """Return the name of a label index, or the names of a row of 0 and 1."""
+        """Return the name for a label index, or the names for a row of 0 and 1."""
         if not self.multilabel:
             return self.names[int(labels)]
         return ", ".join(self.names[i] for i in np.flatnonzero(labels)) or "no label"

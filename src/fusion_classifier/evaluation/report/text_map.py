@@ -1,4 +1,4 @@
-"""Map of the texts: what the head makes of each, in the plane."""
+"""Map of the texts: the head's logits, projected to two dimensions."""
 
 from typing import Any
 
@@ -8,14 +8,15 @@ from fusion_classifier.evaluation.figures.values import COLOURS
 from fusion_classifier.evaluation.report.record import RunRecord
 
 WIDTH, EDGE = 760, 18  # pixels
-MAX_TEXTS = 1500  # more points hide each other, and t-SNE takes long
+MAX_TEXTS = 1500  # more points would overlap, and t-SNE is slow
 MAX_NAMES = 60
-HOVER_LENGTH = 110  # characters of a text
-PCA_DIMENSIONS = 50  # that t-SNE starts from
+HOVER_LENGTH = 110  # characters per text
+PCA_DIMENSIONS = 50  # input dimensions of t-SNE
 
 
 def text_map(run: RunRecord) -> dict[str, Any] | None:
-    """Return the texts in the plane by the logits of one seed; None with too few texts, or if all are alike."""
+    """Return the texts in two dimensions, from the logits of one seed; None if there are too few, or all are
+    equal."""
     rows = np.arange(len(run.part.labels))
     if len(rows) > MAX_TEXTS:
         rows = np.sort(np.random.default_rng(0).choice(len(rows), MAX_TEXTS, replace=False))
@@ -33,7 +34,7 @@ def text_map(run: RunRecord) -> dict[str, Any] | None:
     else:
         answers, main = mean.argmax(1), true
         right = answers == true
-    by_label = len(run.names) <= COLOURS  # few labels have a colour each, others one per group
+    by_label = len(run.names) <= COLOURS  # few labels have one colour each; otherwise one per group
     colours = np.argsort(run.order.order) if by_label else np.array(run.order.groups)
     marks = []
     for i, row in enumerate(rows.tolist()):
@@ -62,7 +63,7 @@ def text_map(run: RunRecord) -> dict[str, Any] | None:
 
 
 def plane(values: np.ndarray) -> tuple[np.ndarray, str] | None:
-    """Return points in the plane, (n, 2), by t-SNE on principal components, and the method; None if all are alike."""
+    """Return points (n, 2) by t-SNE on principal components, and the method; None if all are equal."""
     from sklearn.decomposition import PCA  # noqa: PLC0415 - slow to import
     from sklearn.manifold import TSNE  # noqa: PLC0415 - slow to import
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # noqa: PLC0415 - scikit-learn needs it
@@ -75,16 +76,16 @@ def plane(values: np.ndarray) -> tuple[np.ndarray, str] | None:
     components = reduced.fit_transform(values)
     if dimensions < 3:
         return np.pad(components, ((0, 0), (0, 2 - dimensions))), "PCA"
-    # About as many neighbours as a point has of its label: of few points fewer than the usual 30.
+    # About the number of points per label; fewer than the usual 30 for few points.
     perplexity = min(30.0, max(5.0, len(values) / 10), (len(values) - 1) / 3)
-    # One thread: several add up in any order, and t-SNE magnifies a difference in the last digit.
+    # One thread: several would add in varying order, and t-SNE amplifies rounding differences.
     with threadpool_limits(1, "openmp"):
         points = TSNE(2, perplexity=perplexity, init="pca", random_state=0).fit_transform(components)
     return points, f"t-SNE (perplexity {perplexity:.0f}) of {dimensions} principal components"
 
 
 def _pixels(points: np.ndarray) -> tuple[np.ndarray, int]:
-    """Scale points (n, 2) to pixels, the longer axis across; also return the height."""
+    """Scale points (n, 2) to pixels, with the longer axis horizontal; also return the height."""
     if np.ptp(points[:, 1]) > np.ptp(points[:, 0]):
         points = points[:, ::-1]
     scale = (WIDTH - 2 * EDGE) / (np.ptp(points[:, 0]) or 1.0)
@@ -93,7 +94,7 @@ def _pixels(points: np.ndarray) -> tuple[np.ndarray, int]:
 
 
 def _place_names(run: RunRecord, main: np.ndarray, xy: np.ndarray, height: int) -> list[dict[str, Any]]:
-    """Place label names where their texts are densest, moved up or down where they would overlap."""
+    """Place label names where their texts are densest, moved up or down to avoid overlap."""
     counts = np.bincount(main[main >= 0], minlength=len(run.names))
     placed: list[tuple[float, float, float]] = []
     names = []
@@ -104,7 +105,7 @@ def _place_names(run: RunRecord, main: np.ndarray, xy: np.ndarray, height: int) 
         half = 3.9 * len(name) + 3
         x, y = _densest(xy[main == label])
         x = min(max(x, half), WIDTH - half)
-        for step in range(24):  # a line up, a line down, two lines up, …
+        for step in range(24):  # one line up, one line down, two lines up, …
             moved = y + 8 * ((step + 1) // 2) * (1 if step % 2 else -1)
             free = all(abs(moved - v) >= 15 or abs(x - u) >= half + w for u, v, w in placed)
             if free and 12 <= moved <= height - 6:
@@ -115,7 +116,7 @@ def _place_names(run: RunRecord, main: np.ndarray, xy: np.ndarray, height: int) 
 
 
 def _densest(points: np.ndarray) -> tuple[float, float]:
-    """Return the point of (n, 2) whose nearest neighbours are nearest."""
+    """Return the point of (n, 2) with the nearest neighbours at the smallest distance."""
     distances = np.sort(np.linalg.norm(points[:, None] - points, axis=2), axis=1)
     x, y = points[int(distances[:, : max(len(points) // 4, 2)].mean(1).argmin())]
     return float(x), float(y)
