@@ -77,7 +77,7 @@ def test_audit_prints_tables_and_writes_its_folder(tmp_path: Path) -> None:
     done = fec("audit", "demo", "--no-label-errors", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "demo: 480 train, 80 valid, 80 test rows" in done.stdout
-    assert "Label errors were not looked for" in done.stdout
+    assert "Label errors were not searched for" in done.stdout
     assert (tmp_path / "audits" / "demo" / "audit.json").is_file()
 
 

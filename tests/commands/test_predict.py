@@ -86,7 +86,7 @@ def test_true_false_and_lists_in_a_csv_are_those_of_json(tmp_path: Path) -> None
 
 def test_a_column_of_several_types_does_not_fit_into_parquet(tmp_path: Path) -> None:
     with (
-        pytest.raises(DataError, match=r"end it in \.jsonl"),
+        pytest.raises(DataError, match=r"write to a \.jsonl file"),
         writer(tmp_path / "a.parquet", {"id": None}, {"label": "string"}) as write,
     ):
         write([{"id": 1, "label": "x"}, {"id": "b", "label": "y"}])
@@ -126,7 +126,7 @@ def test_all_columns_and_rows_are_kept_in_every_form(
     assert [{name: line[name] for name in ROWS[0]} for line in lines] == ROWS
     assert [line[answers[0]] for line in lines] == ["joy", None, "fear", None]
     assert "2 rows have no text; their answers are null" in said[0]
-    assert any("has label itself; the answers are in predicted_label" in one for one in said) == (top_k is None)
+    assert any("already has label; the answers are in predicted_label" in one for one in said) == (top_k is None)
     for ending in ("jsonl", "csv", "parquet"):
         out = tmp_path / f"out.{ending}"
         assert predictions.to_file(table, out, "comment", QUIET) == 4

@@ -315,7 +315,7 @@ def test_multilabel_run_has_curves_and_thresholds(several: Path) -> None:
                 (run / "metrics.json").read_text().replace('"seeds": [', '"seeds": [7, ')
             ),
             FecError,
-            "are not of the same run",
+            "belong to different runs",
         ),
     ],
 )

@@ -361,7 +361,11 @@ def test_a_taken_place_is_refused_before_training(
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").write_text("mine")
     (tmp_path / "empty").mkdir()
-    for name, message in (("file", "is a file"), ("full", "holds other files"), ("file/below", "can't be written")):
+    for name, message in (
+        ("file", "is a file"),
+        ("full", "contains other files"),
+        ("file/below", "can't be written"),
+    ):
         for overwrite in (False, True):
             with pytest.raises(FecError, match=message):
                 tune(bert_folder, name, overwrite=overwrite)

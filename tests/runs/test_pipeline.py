@@ -450,7 +450,7 @@ def test_labels_without_a_row_in_a_split_are_named(tmp_path: Path) -> None:
     said = console.export_text().splitlines()
     assert len(said) == len(without) == 2
     assert all(
-        f"without a row in {split} " in line and "'odd'" in line for split, line in zip(without, said, strict=True)
+        f"without rows in {split} " in line and "'odd'" in line for split, line in zip(without, said, strict=True)
     )
 
 

@@ -1,1 +1,1 @@
-"""The engine for more than one machine: Ray."""
+"""The engine for multiple machines: Ray."""

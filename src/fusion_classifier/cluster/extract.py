@@ -1,9 +1,9 @@
-"""Extraction by a pool of Ray workers: what `features.extract` does, on more cores, GPUs and machines.
+"""Extraction by a pool of Ray workers: like `features.extract`, on more cores, GPUs and machines.
 
-The driver plans as the local engine does, over the same windows of texts, so that every batch, and so every feature,
-is the same to the bit on like machines. Workers encode windows and write fragments of the dataset straight to the
-store; only the fragments' names come back. The driver commits them every few seconds: features become visible all or
-nothing, and what a killed worker or driver has not committed is encoded again.
+The driver plans like the local engine, over the same windows of texts, so that every batch and every feature is
+bit-identical on machines of the same kind. Workers encode windows and write fragments of the dataset directly to the
+store; only the fragments' names are returned. The driver commits them every few seconds, atomically; what a killed
+worker or driver has not committed is encoded again.
 """
 
 import time
@@ -35,9 +35,11 @@ from fusion_classifier.features.store import EncoderFeatures, FeatureStore
 from fusion_classifier.support.files import user_path
 from fusion_classifier.support.progress import Progress
 
-PARTS_PER_WORKER = 16  # at least: what a killed worker costs, and how evenly the last ones end
-MAX_WINDOWS = 16  # per part, whose fragment is one file
-MAX_PASSES = 3  # over texts that another extraction commits at the same time
+PARTS_PER_WORKER = (
+    16  # minimum: bounds the loss from a killed worker, and the difference between the last workers' end times
+)
+MAX_WINDOWS = 16  # windows per part; each part writes one file
+MAX_PASSES = 3  # over texts that a concurrent extraction commits
 
 
 def extract_features_ray(
@@ -47,7 +49,7 @@ def extract_features_ray(
     engine: RayEngine,
     progress: Progress,
 ) -> ExtractionReport:
-    """Make sure that the store holds the features of these texts. Can be stopped and run again like the local engine.
+    """Extract the missing features of these texts. Can be stopped and run again like the local engine.
 
     Raises:
         UsageError: Ray can't be used, or the encoder is a Python object.
@@ -88,7 +90,7 @@ def extract_features_ray(
 def _encoded(
     texts: list[str], missing: np.ndarray, identity: EncoderIdentity, store: FeatureStore, pool: Pool, device: Device
 ) -> Iterator[dict[str, Any]]:
-    """The results of the workers, part by part."""
+    """Yield the results of the workers, part by part."""
     import ray.data  # noqa: PLC0415 - an extra
 
     with_work = [window for window in windows(len(texts)) if missing[window.start : window.stop].any()]
@@ -107,7 +109,7 @@ def _encoded(
         batch_size=1,
         batch_format="pyarrow",
         fn_constructor_kwargs={
-            # A worker has another working directory, and computes in the precision that was decided here.
+            # Workers have another working directory, and use the precision determined here.
             "config": absolute(identity.config).model_dump(mode="json") | {"dtype": identity.dtype},
             "key": identity.key,
             "store": store.root.absolute(),
@@ -120,10 +122,10 @@ def _encoded(
 
 
 def absolute(config: EncoderConfig) -> EncoderConfig:
-    """The encoder with absolute paths where it has paths on this machine."""
+    """The encoder with absolute paths in place of local ones."""
     places = {"path": config.path, "projection": config.projection}
     if config.path is None and config.model not in PRESETS:
-        places["model"] = config.model  # else a name, even if a folder here is called so
+        places["model"] = config.model  # otherwise a name, even if a folder of that name exists here
     here = {name: user_path(place).absolute() for name, place in places.items() if place is not None}
     return config.model_copy(update={name: str(place) for name, place in here.items() if place.exists()})
 
@@ -137,7 +139,7 @@ class _Worker(Worker[tuple[TransformerEncoder, EncoderFeatures]]):
         super().__init__(lambda: _load(EncoderConfig.model_validate(config), key, store, device), threads)
 
     def __call__(self, part: pa.Table) -> pa.Table:
-        """Encode the windows of a part and write them; one row with what came of it."""
+        """Encode the windows of a part and write them; returns one row with the result."""
         (row,) = part.to_pylist()
         return self.row(lambda model: _encode(*model, row["windows"]))
 
@@ -147,7 +149,7 @@ def _load(config: EncoderConfig, key: str, store: str, device: Device) -> tuple[
     identity = identify(config, place)
     if identity.key != key:
         raise WeightsError(
-            f"{config.name}: a worker has other weights of this name than the machine that asked "
+            f"{config.name}: a worker has other weights of this name than the driver "
             f"({identity.weights.folder}); give all machines the same files"
         )
     return load_transformer(identity, place), FeatureStore(store).of(identity)

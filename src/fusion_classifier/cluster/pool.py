@@ -17,14 +17,14 @@ from fusion_classifier.config import Device
 from fusion_classifier.errors import FecError, UsageError, reason
 from fusion_classifier.support.extras import require
 
-# Ray is imported where it is used: it is an extra, and takes a second.
+# Ray is imported on use: it is an extra, and takes a second.
 # ruff: noqa: PLC0415
 
-OBJECT_STORE_BYTES = 512 * 2**20  # of a Ray that is started here: texts and results only, no features
-ANSWER_SECONDS = 10  # in which a cluster's address must be reached
+OBJECT_STORE_BYTES = 512 * 2**20  # for a Ray started here: texts and results only, no features
+ANSWER_SECONDS = 10  # timeout for reaching a cluster's address
 
-# No usage statistics; from Ray's C++ part only fatal errors; nothing of the workers' among the results on standard
-# output; a worker without a GPU of its own does not see those of others. Ray reads it when it is imported.
+# No usage statistics; only fatal errors from Ray's C++ code; no worker output among the results on standard output; a
+# worker without a GPU does not see other workers' GPUs. Ray reads it on import.
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_BACKEND_LOG_LEVEL": "fatal",
@@ -35,7 +35,8 @@ QUIET = {
 
 @dataclass(frozen=True)
 class RayEngine:
-    """Address of a cluster (default: Ray is started here), number of workers (one per GPU or core), their device."""
+    """Address of a cluster (default: start Ray here), number of workers (default: one per GPU or core), and their
+    device."""
 
     address: str | None = None
     workers: int | None = None
@@ -44,28 +45,28 @@ class RayEngine:
 
 @dataclass(frozen=True)
 class Pool:
-    """Number of workers, and the cores and GPUs of each."""
+    """Number of workers, and cores and GPUs per worker."""
 
     workers: int
     cores: int
     gpus: int
 
     def arguments(self) -> dict[str, Any]:
-        """Arguments of `ray.data.Dataset.map_batches` for a class of which each worker has one object."""
+        """Arguments of `ray.data.Dataset.map_batches` for a class with one instance per worker."""
         import ray.data
 
         wanted = {"num_gpus": self.gpus} if self.gpus else {"num_cpus": self.cores}
-        # A second part waits at each worker, so that none is idle in between.
+        # A second part is queued at each worker, so that none is idle in between.
         strategy = ray.data.ActorPoolStrategy(size=self.workers, max_tasks_in_flight_per_actor=2)
         return {"compute": strategy, **wanted}
 
 
 @contextmanager
 def connected(engine: RayEngine) -> Iterator[Pool]:
-    """Ray, started here or joined by its address, while the block runs.
+    """Start Ray here, or connect to a cluster by its address, for the duration of the block.
 
     Raises:
-        UsageError: Ray is not installed, can't be reached, or does not have that many GPUs or cores.
+        UsageError: Ray is not installed, can't be reached, or has too few GPUs or cores.
         FecError: Ray failed.
     """
     require("Ray", "ray", "ray")
@@ -93,7 +94,7 @@ def _start(address: str | None) -> None:
     try:
         _check_address(address)
         with _no_standard_error(), warnings.catch_warnings():
-            # Ray's own processes are started by a fork; none of them touches a store.
+            # Ray's own processes are forked; none of them accesses a store.
             warnings.filterwarnings("ignore", "lance is not fork-safe")
             ray.init(log_to_driver=False, logging_level=logging.ERROR, **settings)
     except (OSError, ValueError, RuntimeError) as error:
@@ -101,7 +102,7 @@ def _start(address: str | None) -> None:
 
 
 def _check_address(address: str | None) -> None:
-    """Raise OSError where nothing listens: Ray itself would go on trying for minutes."""
+    """Raise OSError if nothing listens there: Ray itself would retry for minutes."""
     host, sign, port = (address or "").rpartition("://")[2].rpartition(":")
     if sign and port.isdecimal():
         socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_SECONDS).close()
@@ -121,7 +122,7 @@ def _pool(engine: RayEngine, resources: Mapping[str, float]) -> Pool:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Ray without its output; environment, log level and settings are restored afterwards."""
+    """Suppress Ray's output; restore environment, log level and settings afterwards."""
     added = {name: value for name, value in QUIET.items() if name not in os.environ}
     os.environ.update(added)
     logger = logging.getLogger("ray.data")
@@ -129,7 +130,7 @@ def _quiet() -> Iterator[None]:
     try:
         from ray.data import DataContext
 
-        logger.setLevel(logging.CRITICAL)  # what fails is raised
+        logger.setLevel(logging.CRITICAL)  # failures are raised
         with changed(DataContext.get_current(), enable_progress_bars=False, print_on_execution_start=False):
             yield
     finally:
@@ -140,7 +141,7 @@ def _quiet() -> Iterator[None]:
 
 @contextmanager
 def changed(target: Any, **values: Any) -> Iterator[None]:
-    """Attributes of an object have other values while the block runs."""
+    """Change attributes of an object for the duration of the block."""
     before = {name: getattr(target, name) for name in values}
     try:
         for name, value in values.items():
@@ -153,7 +154,7 @@ def changed(target: Any, **values: Any) -> Iterator[None]:
 
 @contextmanager
 def _no_standard_error() -> Iterator[None]:
-    """Ray's C++ part reports on standard error that it was told to be silent."""
+    """Suppress the message on standard error by which Ray's C++ code confirms the log level."""
     sys.stderr.flush()
     kept = os.dup(2)
     with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - a device

@@ -1,6 +1,6 @@
 """Prediction by a pool of Ray workers, each with the whole classifier. Texts and probabilities are streamed.
 
-One task, on this machine, reads the file in blocks and waits when the workers are behind; probabilities come back in
+One task, on this machine, reads the file in blocks and waits if the workers are behind; probabilities are returned in
 the order of the texts. So neither this process nor Ray's object store holds more than a few blocks of the file.
 """
 
@@ -18,10 +18,10 @@ from fusion_classifier.cluster.worker import Worker, rows_of
 from fusion_classifier.support.files import user_path
 from fusion_classifier.tasks.readers import given_rows
 
-# Ray is imported within `connected`, which sets what Ray reads then.
+# Ray is imported within `connected`, which sets the variables that Ray reads on import.
 # ruff: noqa: PLC0415
 
-BLOCK_BYTES = 2**17  # of texts: about a thousand, so that a small file, too, is shared out among the workers
+BLOCK_BYTES = 2**17  # of texts: about a thousand, so that even a small file is distributed over the workers
 
 
 def predict_ray(
@@ -34,9 +34,9 @@ def predict_ray(
     scored: bool = False,
     encoding: str | None = None,
 ) -> Generator[tuple[np.ndarray, np.ndarray]]:
-    """The calibrated probabilities of a file's texts, in order, in parts of (n, C), and their unknown scores (n,).
+    """Yield the calibrated probabilities of a file's texts, in order, in parts (n, C), and their unknown scores (n,).
 
-    All are float32. Unknown scores are 0 unless they are to be `scored`.
+    All are float32. Unknown scores are 0 unless `scored`.
 
     Raises:
         UsageError: Ray can't be used.
@@ -55,7 +55,7 @@ def predict_ray(
                 batch_size=CHUNK_TEXTS,
                 batch_format="pyarrow",
                 fn_constructor_kwargs={
-                    # A worker stands in another folder.
+                    # Workers have another working directory.
                     "model": str(Path(model).resolve()) if Path(model).exists() else str(model),
                     "encoder_paths": {name: str(user_path(at).absolute()) for name, at in encoder_paths.items()},
                     "engine": engine,
@@ -70,7 +70,7 @@ def predict_ray(
 
 
 def _texts(file: Path, text_column: str, encoding: str | None) -> Any:
-    """A `ray.data.Dataset` of a file's texts, read by one task as they are needed."""
+    """A `ray.data.Dataset` of a file's texts, read on demand by one task."""
     import ray
     from ray.data import read_datasource
     from ray.data.block import BlockMetadata
@@ -91,7 +91,7 @@ def _texts(file: Path, text_column: str, encoding: str | None) -> Any:
             return [ReadTask(blocks, unknown)]
 
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    # Reading takes no core of its own: the workers have them all, and it would wait for one for ever.
+    # Reading reserves no core: the workers have all of them, and it would wait forever.
     resources = {"num_cpus": 0, "scheduling_strategy": here}
     return read_datasource(FileTexts(), override_num_blocks=1, ray_remote_args=resources)
 

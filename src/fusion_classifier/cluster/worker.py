@@ -1,6 +1,6 @@
-"""A process of the pool with a model loaded. Its errors travel to the driver as data, and are raised there again.
+"""A worker process with a loaded model. Its errors are sent to the driver as data and raised there.
 
-So the user reads the same message as without Ray. Ray restarts a worker that dies and repeats its part.
+So the user sees the same message as without Ray. Ray restarts a worker that dies and repeats its part.
 """
 
 import logging
@@ -19,7 +19,7 @@ ERROR = pa.field("error", pa.struct([("kind", pa.string()), ("message", pa.strin
 
 
 class Worker(Generic[Model]):
-    """One process of the pool; `result` are the columns of a part's result."""
+    """A worker process; `result` lists the columns of a part's result."""
 
     result: ClassVar[pa.Schema]
 
@@ -28,14 +28,14 @@ class Worker(Generic[Model]):
         self.model, self.error = as_data(load)
 
     def row(self, work: Callable[[Model], dict[str, Any]]) -> pa.Table:
-        """One row: what `work` gives for the model, or the error."""
+        """One row: the result of `work` for the model, or the error."""
         model = self.model
         found, error = (None, self.error) if model is None else as_data(lambda: work(model))
         return pa.Table.from_pylist([{**(found or {}), "error": error}], schema=self.result.append(ERROR))
 
 
 def rows_of(dataset: Any) -> Iterator[dict[str, Any]]:
-    """The rows that workers made of a `ray.data.Dataset`.
+    """Yield the rows that the workers return for a `ray.data.Dataset`.
 
     Raises:
         FecError: A worker's error.
@@ -47,9 +47,9 @@ def rows_of(dataset: Any) -> Iterator[dict[str, Any]]:
 
 
 def as_data(work: Callable[[], Result]) -> tuple[Result | None, dict[str, str] | None]:
-    """The result of a call, or its error in a form that every machine can read.
+    """The result of a call, or its error as data that any machine can read.
 
-    The traceback of an unexpected error goes to the worker's log.
+    The traceback of an unexpected error is written to the worker's log.
     """
     try:
         return work(), None
@@ -62,5 +62,5 @@ def as_data(work: Callable[[], Result]) -> tuple[Result | None, dict[str, str] |
 
 
 def raise_again(error: Mapping[str, str]) -> None:
-    """Raise the error that `as_data` has made data of, as what it was."""
+    """Raise the error that `as_data` converted to data."""
     raise getattr(errors, error["kind"], FecError)(error["message"])

@@ -1,1 +1,1 @@
-"""What the commands do, one module a verb."""
+"""The commands, one module per verb."""

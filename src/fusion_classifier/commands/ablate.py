@@ -2,13 +2,13 @@
 
 An ablation folder contains
 
-    ablation.json          every combination's scores, and the comparisons
+    ablation.json          the scores of every combination, and the comparisons
     ablation.png           accuracy by combination
     <head>/<encoders>/     one run folder per combination; finished ones are not trained again
 
-Features that the store lacks are extracted. Each encoder is judged by what is lost without it: all
-encoders against all but that one, by a paired bootstrap over the evaluated texts. The best single encoder is the one
-with the highest accuracy on validation, whichever split is evaluated.
+Missing features are extracted. Each encoder is measured by the loss without it: all encoders against all but that
+one, by a paired bootstrap over the evaluated texts. The best single encoder is the one with the highest accuracy on
+validation, whichever split is evaluated.
 """
 
 import json
@@ -43,7 +43,7 @@ Names = tuple[str, ...]  # of encoders
 
 
 def subsets(encoders: Sequence[EncoderConfig]) -> list[tuple[EncoderConfig, ...]]:
-    """Every non-empty subset, small ones first, each in the order given."""
+    """Every non-empty subset, small ones first, each in the given order."""
     return [chosen for size in range(1, len(encoders) + 1) for chosen in combinations(encoders, size)]
 
 
@@ -51,18 +51,18 @@ def ablate(configs: Sequence[RunConfig], task: LoadedTask, split: str, out: Path
     """Train and evaluate every subset of each configuration's encoders.
 
     Args:
-        configs: one per head, each with all its encoders.
-        task: texts and labels, one label per text.
-        split: evaluated split.
-        out: ablation folder.
-        work: store, device, progress.
+        configs: One per head, each with all its encoders.
+        task: Texts and labels, one label per text.
+        split: Evaluated split.
+        out: Ablation folder.
+        work: Store, device, progress.
 
     Returns:
         The content of `ablation.json`.
 
     Raises:
-        UsageError: too many combinations, or a multi-label task.
-        StoreError: features are missing from the store.
+        UsageError: Too many combinations, or a multi-label task.
+        StoreError: Features are missing from the store.
     """
     if task.multilabel:
         raise UsageError(f"{task.name}: fec ablate compares single labels per text; the task has several")
@@ -97,7 +97,7 @@ def ablate(configs: Sequence[RunConfig], task: LoadedTask, split: str, out: Path
 
 
 def slug(name: str) -> str:
-    """An encoder's name as part of a path."""
+    """An encoder's name in a form that is valid in a path."""
     return re.sub(r"[^A-Za-z0-9_.=-]+", "_", name)
 
 
@@ -115,7 +115,7 @@ def _train(
 
 
 def _compare(parts: dict[Names, SplitPredictions], valid: dict[Names, float], n_classes: int) -> list[dict[str, Any]]:
-    """What each encoder adds to the others, and what the others add to the one that is best on validation."""
+    """The gain from each encoder beyond the others, and from the others beyond the best one on validation."""
     everything = max(parts, key=len)
     if len(everything) == 1:
         return []

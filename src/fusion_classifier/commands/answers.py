@@ -1,11 +1,11 @@
-"""Answers as columns: what a prediction says of each text, on a line of JSON and in every file.
+"""Predictions as columns, for JSON lines and all file formats.
 
-One label per text: `label` and `score`; of the K best `label_1`, `score_1`, …, `label_K`, `score_K`. Any number of
-labels: `labels` and `scores`, lists with the best first. Where unknown texts are rejected also `unknown` and
+One label per text: `label` and `score`; for the K best, `label_1`, `score_1`, …, `label_K`, `score_K`. Any number of
+labels: `labels` and `scores`, lists with the best first. If unknown texts are rejected, also `unknown` and
 `unknown_score`.
 
-Where the best probability is below `abstain`, and where a text is rejected, the label is null and the score that of
-the best label. A text that is missing has null everywhere.
+If the best probability is below `abstain`, or the text is rejected, the label is null and the score is that of the
+best label. A missing text has null in all columns.
 """
 
 from collections.abc import Sequence
@@ -21,14 +21,14 @@ Answer = dict[str, Any]
 
 @dataclass(frozen=True)
 class Answers:
-    """What is answered for probabilities and unknown scores.
+    """Converts probabilities and unknown scores to columns.
 
     Attributes:
         names: Names of the C labels.
-        decision: How probabilities become labels.
-        top_k: Number of labels per text. Default: the best one, or all that a multi-label model gives.
-        abstain: Probability below which no label is given. Default: one is always given.
-        threshold: Unknown score above which a text is rejected. Default: none is.
+        decision: Converts probabilities to labels.
+        top_k: Number of labels per text. Default: the best one, or all predicted by a multi-label model.
+        abstain: Minimum probability for giving a label. Default: a label is always given.
+        threshold: Unknown score above which a text is rejected. Default: no text is rejected.
     """
 
     names: Sequence[str]
@@ -42,7 +42,7 @@ class Answers:
         return self.threshold is not None and bool(score > self.threshold)
 
     def of(self, row: np.ndarray, score: float = 0.0) -> Answer:
-        """The answer for a text with the probabilities `row`, (C,), and this unknown score."""
+        """The answer for a text with probabilities `row` (C,) and this unknown score."""
         order = np.argsort(-self.decision.ranks_by(row), kind="stable")
         unknown = self.is_unknown(score)
         said = {} if self.threshold is None else {"unknown": unknown, "unknown_score": float(score)}
@@ -58,11 +58,11 @@ class Answers:
         return dict(zip(self._ranked(), values, strict=True)) | said
 
     def missing(self) -> Answer:
-        """The answer for a text that is missing."""
+        """The answer for a missing text."""
         return dict.fromkeys(self.columns())
 
     def columns(self) -> dict[str, str]:
-        """The columns of an answer with their types in Parquet."""
+        """The columns of an answer with their Parquet types."""
         if self.top_k is None and self.decision.multilabel:
             kinds = {"labels": "list<string>", "scores": "list<float>"}
         else:
@@ -78,7 +78,7 @@ class Answers:
 
 
 def beside(columns: Sequence[str], given: Sequence[str]) -> dict[str, str]:
-    """A name for each column of an answer beside the columns of a file: its own, or with predicted_ before it.
+    """Names for the columns of an answer that are distinct from a file's: unchanged, or prefixed with predicted_.
 
     All have the prefix if one of them needs it.
     """

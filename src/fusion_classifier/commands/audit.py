@@ -1,15 +1,15 @@
-"""`fec audit`: what to know about a task's data before training on it.
+"""`fec audit`: checks a task's data before training.
 
 An audit folder contains
 
     audit.json         every figure
-    labels.csv         rows of each label by split
-    duplicates.csv     rows whose text is duplicated, group by group
+    labels.csv         number of rows per label and split
+    duplicates.csv     rows with duplicate texts, in groups
     label_words.csv    how often texts contain the names of labels
-    left_out.csv       rows without a text or label, and what is wrong with them
-    label_issues.csv   rows whose label is doubtful, worst first, to be looked at by a person
+    left_out.csv       rows without a text or label, and the problem
+    label_issues.csv   rows with a doubtful label, worst first, for manual review
 
-Texts are unchanged in the CSV files, so that they can be found in the data again.
+Texts are unchanged in the CSV files, so that they can be found in the data.
 """
 
 import csv
@@ -43,37 +43,37 @@ from fusion_classifier.tasks.quality import data_quality, label_indices, measure
 AUDIT_FILE = "audit.json"
 ISSUES_FILE = "label_issues.csv"
 PLACE = ("file", "row", "line")  # columns
-# Never test: nothing may be chosen or fixed by looking at its labels.
+# Never test: its labels must not be used for any choice or fix.
 ISSUE_SPLITS = ("train", "valid")
 FOLDS = 5
-# scikit-learn's C is this divided by the number of rows: one value suits small and large data (docs/decisions.md).
+# Divided by the number of rows, this is scikit-learn's C: one value suits small and large data (docs/decisions.md).
 INVERSE_PENALTY = 20
 MAX_ITERATIONS = 60
 MAX_PAIRS = 20
-BLOCK_TEXTS = 256  # averaged at once
+BLOCK_TEXTS = 256  # averaged in one batch
 
 
 class NotJudgedError(UsageError):
-    """Label errors can't be looked for here."""
+    """The task can't be searched for label errors."""
 
 
 def audit(
     task: LoadedTask, encoders: Sequence[EncoderConfig], out: Path, work: RunContext, *, label_errors: bool = True
 ) -> dict[str, Any]:
-    """Audit a task and write the folder.
+    """Audit a task and write the audit folder.
 
     Args:
-        task: texts and labels.
-        encoders: their tokenizers count tokens, and label errors are found with their features. May be empty.
-        out: audit folder.
-        work: store, device, progress.
-        label_errors: whether to look for label errors; missing features are extracted. Default: True.
+        task: Texts and labels.
+        encoders: Their tokenizers count tokens, and their features serve to find label errors. May be empty.
+        out: Audit folder.
+        work: Store, device, progress.
+        label_errors: Whether to search for label errors; missing features are extracted. Default: True.
 
     Returns:
         The content of `audit.json`.
 
     Raises:
-        UsageError: `out` is a folder of something else.
+        UsageError: `out` is not an audit folder.
     """
     _check_folder(out)
     notes = [*task.notes, *(f"{doubt}." for doubt in label_doubts(task))]
@@ -88,15 +88,15 @@ def audit(
     found, issues = None, None
     try:
         if not label_errors:
-            raise NotJudgedError("it was not asked for")
+            raise NotJudgedError("not requested")
         found, issues = find_label_errors(task, encoders, work)
         if found["left_out"]:
             notes.append(
-                f"Label errors: rows with the labels {', '.join(found['left_out'])} were left out, which have fewer "
-                f"than {FOLDS} different texts in {' and '.join(ISSUE_SPLITS)}."
+                f"Label errors: rows with the labels {', '.join(found['left_out'])} were not checked, since they "
+                f"have fewer than {FOLDS} different texts in {' and '.join(ISSUE_SPLITS)}."
             )
     except NotJudgedError as error:
-        notes.append(f"Label errors were not looked for: {error}.")
+        notes.append(f"Label errors were not searched for: {error}.")
     figures = {
         "task": task.name,
         "source": task.source,
@@ -114,7 +114,7 @@ def audit(
 
 
 def _check_folder(out: Path) -> None:
-    """Check that the folder contains nothing but an earlier audit, before minutes of work."""
+    """Check that the folder is empty or an earlier audit, before minutes of work."""
     user_path(str(out), "out")
     if out.is_file() or any(path.is_file() for path in out.parents):
         raise UsageError(f"{out}: is a file, or in one; choose another `out`")
@@ -139,20 +139,20 @@ def _token_figures(task: LoadedTask, config: EncoderConfig, work: RunContext) ->
 def find_label_errors(
     task: LoadedTask, encoders: Sequence[EncoderConfig], work: RunContext
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Rows of train and valid whose label is doubtful.
+    """Find rows of train and valid with a doubtful label.
 
-    Confident learning: each text gets probabilities from a model that was not trained on it or on a copy of it; where
-    another label is more probable than usual for it, the given one is doubtful.
+    Confident learning: each text gets probabilities from a model that was not trained on it or on a copy; if another
+    label is more probable than usual, the given one is doubtful.
 
     Source: Northcutt, Jiang, Chuang: Confident Learning: Estimating Uncertainty in Dataset Labels, JAIR 70, 2021,
     https://arxiv.org/abs/1911.00068; as implemented by `cleanlab`.
 
     Returns:
         Figures for `audit.json`, and the rows of `label_issues.csv`, worst first; `quality` is the probability of the
-        given label. Labels with too few different texts are `left_out`.
+        given label. Labels with too few distinct texts are `left_out`.
 
     Raises:
-        NotJudgedError: cleanlab is not installed, or encoders or rows are missing.
+        NotJudgedError: cleanlab is not installed, or there are no encoders or too few rows.
     """
     if importlib.util.find_spec("cleanlab") is None:
         raise NotJudgedError("cleanlab is not installed (pip install 'llm-fusion-classifier[audit]')")
@@ -162,14 +162,14 @@ def find_label_errors(
     rows = [(name, row) for name in splits for row in range(len(task.splits[name]))]
     given = [label_indices(task.splits[name].labels[row]) for name, row in rows]
     if any(len(labels) != 1 for labels in given):
-        raise NotJudgedError("that is for tasks with one label per text")
+        raise NotJudgedError("only available for tasks with one label per text")
     texts = [task.splits[name].texts[row] for name, row in rows]
     labels = np.array([one for (one,) in given], dtype=np.int64)
     groups = np.unique(np.array([same_key(text) for text in texts], dtype=object), return_inverse=True)[1]
     judged = [i for i in range(len(task.labels)) if len(set(groups[labels == i].tolist())) >= FOLDS]
     if len(judged) < 2:
         raise NotJudgedError(
-            f"that takes two labels with {FOLDS} different texts or more in {' and '.join(ISSUE_SPLITS)}"
+            f"two labels with at least {FOLDS} different texts are required in {' and '.join(ISSUE_SPLITS)}"
         )
     names = [task.labels[i] for i in judged]
     chosen = np.flatnonzero(np.isin(labels, judged))
@@ -204,13 +204,13 @@ def find_label_errors(
 
 
 def _suggestion(names: Sequence[str], probabilities: np.ndarray, quality: float) -> dict[str, Any]:
-    """The most probable label of a doubtful row, the probability of its own, and those of all."""
+    """The most probable label of a doubtful row, the probability of its given label, and those of all labels."""
     found: dict[str, Any] = {"suggested": names[int(probabilities.argmax())], "quality": quality}
     return found | {f"p({label})": p for label, p in zip(names, probabilities.tolist(), strict=True)}
 
 
 def pooled(features: Features) -> np.ndarray:
-    """One vector per text (N, D), float32: of token states their mean."""
+    """One vector per text (N, D), float32; token states are averaged."""
     blocks = np.array_split(np.arange(len(features)), len(features) // BLOCK_TEXTS + 1)
     batches = (features.batch(rows) for rows in blocks)
     vectors = [batch.mean() if isinstance(batch, TokenStates) else batch.float() for batch in batches]
@@ -221,10 +221,10 @@ def out_of_fold(matrix: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> n
     """Probabilities (N, K) of each row by logistic regression on the other folds.
 
     Args:
-        matrix: (N, D).
-        labels: (N,), 0 to K − 1, each of them at least once.
-        groups: (N,); rows of one group (copies of a text) are in one fold: else a wrong label would be learned by
-            heart from the copy.
+        matrix: Features (N, D).
+        labels: Label numbers (N,), 0 to K − 1, each at least once.
+        groups: Group of each row (N,). Copies of a text are one group and share a fold: otherwise a wrong label would
+            be learned from the copy.
     """
     # Slow to import.
     from sklearn.linear_model import LogisticRegression  # noqa: PLC0415
@@ -236,18 +236,18 @@ def out_of_fold(matrix: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> n
     model = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=MAX_ITERATIONS))
     folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=0)
     with warnings.catch_warnings():
-        # Of iterations (stopping early regularizes, too) and of rare labels (`find_label_errors` leaves them out).
+        # About iterations (early stopping also regularizes) and rare labels (`find_label_errors` excludes them).
         warnings.simplefilter("ignore")
         found: np.ndarray = cross_val_predict(model, matrix, labels, groups=groups, cv=folds, method="predict_proba")
     return found
 
 
 def _doubtful(labels: np.ndarray, probabilities: np.ndarray) -> tuple[list[int], np.ndarray]:
-    """Rows with a doubtful label, worst first, and the quality of every row's label, (N,)."""
+    """Rows with a doubtful label, worst first, and the label quality of every row (N,)."""
     from cleanlab.filter import find_label_issues  # noqa: PLC0415 - an extra, and slow to import
     from cleanlab.rank import get_label_quality_scores  # noqa: PLC0415
 
-    # In float64, rows that sum to 1: cleanlab refuses others.
+    # In float64, with rows that sum to 1: cleanlab rejects others.
     exact = probabilities.astype(np.float64)
     exact /= exact.sum(1, keepdims=True)
     rows = np.flatnonzero(find_label_issues(labels, exact, n_jobs=1))
@@ -265,7 +265,7 @@ def _write(
     issues: list[dict[str, Any]] | None,
     left_out: Sequence[LeftOut],
 ) -> None:
-    # First: it makes the folder an audit's, so that an audit that was stopped here can be repeated.
+    # Written first: it marks the folder as an audit, so that an interrupted audit can be repeated.
     atomic_write(out / AUDIT_FILE, json.dumps(figures, indent=2, ensure_ascii=False) + "\n")
     counts = figures["labels"]["rows"].items()
     _write_csv(out / "labels.csv", ["label", *figures["splits"]], ([label, *n.values()] for label, n in counts))
@@ -276,7 +276,7 @@ def _write(
     rows = ([*asdict(one.place).values(), one.problem] for one in left_out)
     _write_csv(out / "left_out.csv", [*PLACE, "problem"], rows)
     if issues is None:
-        (out / ISSUES_FILE).unlink(missing_ok=True)  # that of an earlier audit
+        (out / ISSUES_FILE).unlink(missing_ok=True)  # of an earlier audit
     else:
         labels = [f"p({label})" for label in figures["label_errors"]["by_label"]]
         header = ["split", *PLACE, "text", "given", "suggested", "quality", *labels]
@@ -284,7 +284,7 @@ def _write(
 
 
 def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A CSV file; every cell that is not a number is quoted."""
+    """Write a CSV file; every cell that is not a number is quoted."""
     text = io.StringIO()
     writer = csv.writer(text, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
     writer.writerow(header)

@@ -1,4 +1,4 @@
-"""Comparison of two run folders by their predictions."""
+"""Compares two run folders by their predictions."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,16 +17,16 @@ class RunComparison:
 
     runs: tuple[Path, Path]
     names: tuple[str, str]
-    """Names of the folders, A and B if they are the same."""
+    """Names of the folders; A and B if they are equal."""
     split: str
     found: Comparison
     sentence: str
     """The verdict in words."""
     notes: tuple[str, ...]
-    """What a reader of the figures has to know."""
+    """Notes for readers of the figures."""
 
     def figures(self) -> dict[str, Any]:
-        """Return all of it as JSON values."""
+        """Return the comparison as JSON values."""
         found, ensembles = self.found, asdict(self.found.ensembles)
         test = ensembles.pop("test")
         metrics = {name: asdict(one) for name, one in found.metrics.items()}
@@ -57,7 +57,7 @@ def compare_runs(a: Path, b: Path, split: str | None = None) -> RunComparison:
         split: test or valid. Default: test if both have it.
 
     Raises:
-        UsageError: No split of this name.
+        UsageError: Unknown split.
         FecError: A folder is not a run, has no predictions, or the two were not evaluated on the same texts.
     """
     parts = {folder: read_predictions(user_path(str(folder)) / PREDICTIONS_FILE) for folder in (a, b)}
@@ -69,16 +69,16 @@ def compare_runs(a: Path, b: Path, split: str | None = None) -> RunComparison:
     notes = []
     if split is None and chosen == "valid":
         notes.append(
-            "Validation is compared because not both runs have a test split. Where it chose the epoch, a run's "
-            "scores are a little too good."
+            "Validation is compared because not both runs have a test split. If it chose the epoch, a run's "
+            "scores are slightly optimistic."
         )
     counts = len(found.seeds_a), len(found.seeds_b)
     if min(counts) == 1:
-        notes.append("A run has a single seed: how far another seed would change its scores is unknown.")
+        notes.append("A run has a single seed: the variation between seeds is unknown.")
     if counts[0] != counts[1]:
         notes.append(
-            f"The runs have {counts[0]} and {counts[1]} seeds: McNemar's test by seed is of the first {min(counts)} "
-            "only, everything else of all seeds."
+            f"The runs have {counts[0]} and {counts[1]} seeds: McNemar's test by seed covers the first {min(counts)} "
+            "only, all other figures cover every seed."
         )
     names = a.resolve().name, b.resolve().name
     names = names if names[0] != names[1] else ("A", "B")

@@ -1,4 +1,4 @@
-"""Facts for a bug report: versions, machine, precision, encoders, store; no secrets."""
+"""Information for a bug report: versions, machine, precision, encoders, store; no secrets."""
 
 import os
 import platform
@@ -18,7 +18,7 @@ from fusion_classifier.errors import FecError
 from fusion_classifier.features.store import FeatureStore
 from fusion_classifier.version import DISTRIBUTION, __version__, source_commit
 
-# They decide what is computed where. Of all other variables not even the names are shown.
+# They affect the computation. Other variables are not shown, not even their names.
 VARIABLES = ("CUDA_VISIBLE_DEVICES", "FEC_MODELS", "FEC_STORE", "HF_HOME", "HF_HUB_OFFLINE", "OMP_NUM_THREADS")
 
 
@@ -53,7 +53,7 @@ def _device(device: torch.device) -> str:
 
 
 def _packages() -> dict[str, str]:
-    """Versions of the package's dependencies, then of those of its extras."""
+    """Versions of the package's dependencies, then of its extras'."""
     found: dict[str, str] = {}
     for requirement in requires(DISTRIBUTION) or []:
         name, _, condition = requirement.partition(";")

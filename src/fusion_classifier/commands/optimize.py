@@ -1,4 +1,4 @@
-"""Writes a trained model in its fastest form, measured on labelled texts."""
+"""Writes a trained model in its fastest form, as measured on labelled texts."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -33,14 +33,14 @@ def optimize_model(
         model: Run folder, model folder, model of the package, or Hub id.
         out: Folder to write.
         task: Task or file with labelled texts to measure on. Default: the validation split of the training.
-        data: Fields of `TaskConfig`; others are as the run has them.
-        max_loss: Points of accuracy that may be lost.
+        data: Fields of `TaskConfig`; the others are those of the run.
+        max_loss: Maximum loss of accuracy, in points.
         precisions: Forms to choose from. Default: all.
-        max_texts: Number of texts to measure on; of more a sample is drawn.
-        encoders: Whether to write the encoders, too. Without them nothing is measured.
-        encoder_paths: Places of the encoders' weights, by encoder name.
-        progress: Shows what is being done.
-        say: Called with what the user should know. Default: nothing is said.
+        max_texts: Maximum number of texts to measure on; a sample is drawn from more.
+        encoders: Whether to write the encoders, too. Otherwise nothing is measured.
+        encoder_paths: Paths of the encoders' weights, by encoder name.
+        progress: Progress bars.
+        say: Called with messages for the user. Default: no messages.
 
     Raises:
         FecError and its kinds: See the messages.
@@ -51,8 +51,8 @@ def optimize_model(
         texts, targets, known = judging_split(folder, evaluated_task(folder, task, data or {}))
         if known:
             say(
-                f"{folder}: was trained on all of its rows, and is measured on them: new texts may lose more; give "
-                "labelled texts that it was not trained on by `task`"
+                f"{folder}: was trained on all of its rows and is measured on them; the loss on new texts may be "
+                "larger; give labelled texts that it was not trained on by `task`"
             )
         rows = np.random.default_rng(0).permutation(len(texts))[:max_texts]
         judged = Judged([texts[row] for row in rows], targets[rows])

@@ -1,8 +1,8 @@
-"""Predictions as lines of JSON, as rows for a person, or as a file.
+"""Predictions as JSON lines, as rows for display, or as a file.
 
-A line, or a row of a file, has all columns of the given row and the answer's (commands/answers.py); a text that is
-given by itself is the column `text`. Rows are in the order of the input. Texts are read, encoded and written in
-blocks, so that memory does not grow with their number.
+Each line or row has all columns of the input row and of the answer (commands/answers.py); a text given as an argument
+is the column `text`. Rows are in input order. Texts are read, encoded and written in blocks, so that memory does not
+grow with their number.
 """
 
 import sys
@@ -30,20 +30,20 @@ if TYPE_CHECKING:
 
     from fusion_classifier.cluster.pool import RayEngine
 
-# Ray is imported where it is used: one text from the command line does not need it.
+# Ray is imported on use: a single text from the command line does not need it.
 # ruff: noqa: PLC0415
 
-Part = tuple[np.ndarray, np.ndarray]  # probabilities (n, C) and unknown scores (n,) of some texts
+Part = tuple[np.ndarray, np.ndarray]  # probabilities (n, C) and unknown scores (n,) for n texts
 Given = tuple[Mapping[str, Any], str | None]  # a row and its text, None if it is missing
 
 
 @dataclass(frozen=True)
 class GivenFile:
-    """A file of texts that was read to its end, so that a fault in it is found before a model is loaded.
+    """A file of texts that was read completely once, so that errors are found before a model is loaded.
 
     Attributes:
-        columns: Its columns with their types in Parquet; None: those of their values.
-        count: Number of rows. None: standard input, which is read once.
+        columns: Its columns with their Parquet types; None: inferred from the values.
+        count: Number of rows. None: standard input, which is read only once.
         missing: Number of rows without a text.
     """
 
@@ -59,7 +59,7 @@ class GivenFile:
         """Read a file.
 
         Raises:
-            DataError: The file can't be read, or a text is no string.
+            DataError: The file can't be read, or a text is not a string.
         """
         if str(path) == "-":
             return cls(path, "text", {"text": None}, None)
@@ -70,7 +70,7 @@ class GivenFile:
         return cls(path, text_column, columns, count, missing, encoding)
 
     def rows(self) -> Iterator[Given]:
-        """The rows and their texts."""
+        """Yield the rows and their texts."""
         if self.count is not None:
             yield from given_rows(self.path, self.text_column, self.encoding)
             return
@@ -81,17 +81,17 @@ class GivenFile:
 
 @dataclass(frozen=True)
 class Predictions:
-    """Predictions of a saved model, which is loaded once the texts are known to be readable.
+    """Predictions of a saved model, which is loaded after the texts have been checked.
 
     Attributes:
         model: Model folder, run folder, model of the package, or Hub id.
-        encoder_paths: Places of the encoders' weights, by encoder name.
+        encoder_paths: Paths of the encoders' weights, by encoder name.
         device: Device of the model.
-        top_k: Number of labels per text. Default: the best one, or all that a multi-label model gives.
-        abstain: Probability below which no label is given.
-        reject_unknown: Share of known texts that may be rejected as unknown by mistake. Default: none is rejected.
-        encoding: Encoding of a text file. Default: UTF-8, or UTF-16 where a byte order mark says so.
-        say: Called with what the user should know. Default: nothing is said.
+        top_k: Number of labels per text. Default: the best one, or all predicted by a multi-label model.
+        abstain: Minimum probability for giving a label.
+        reject_unknown: False-alarm rate: share of known texts that may be rejected as unknown. Default: no rejection.
+        encoding: Encoding of a text file. Default: UTF-8, or UTF-16 with a byte order mark.
+        say: Called with messages for the user. Default: no messages.
     """
 
     model: str | Path
@@ -104,7 +104,8 @@ class Predictions:
     say: Callable[[str], None] = lambda _: None
 
     def rows(self, texts: Sequence[str]) -> Iterator[tuple[str, list[tuple[str, float, bool]], bool]]:
-        """Each text with all labels and probabilities, the most probable first, and whether the label is given.
+        """Yield each text with all labels and probabilities, the most probable first, and whether each label is
+        predicted.
 
         The last value says whether the text is rejected as unknown.
 
@@ -125,10 +126,10 @@ class Predictions:
             yield text, [(names[i], float(row[i]), bool(given[i]) and not unknown) for i in order], unknown
 
     def lines(self, texts: Sequence[str], file: Path | None = None, text_column: str = "text") -> Iterator[str]:
-        """One line of JSON per text: those given, then those of the file, in order.
+        """Yield one JSON line per text: the given ones, then those of the file, in order.
 
         Raises:
-            FecError: No text is given, one is empty, or the file or the model can't be used.
+            FecError: There is no text, a text is empty, or the file or the model can't be used.
         """
         if not texts and file is None:
             raise UsageError("give one or more texts, or `file`")
@@ -140,7 +141,7 @@ class Predictions:
         rows: Iterator[Given] = chain(({"text": text}, text) for text in texts)
         if read is not None:
             rows = chain(rows, read.rows())
-        for_rows, encoded = tee(rows)  # never further apart than a block
+        for_rows, encoded = tee(rows)  # at most one block apart
         stream = self._stream(classifier, (text for _, text in encoded if text is not None))
         for part in _answered(for_rows, stream, answers, names):
             yield from map(as_line, part)
@@ -148,12 +149,12 @@ class Predictions:
     def to_file(
         self, file: Path, out: Path, text_column: str, progress: Progress, ray: "RayEngine | None" = None
     ) -> int:
-        """Write the rows of a file with their predictions as CSV, JSONL or Parquet; the number of rows.
+        """Write the rows of a file with their predictions as CSV, JSONL or Parquet; returns the number of rows.
 
-        The file is written whole or not at all; an earlier one is replaced.
+        The file is written atomically; an existing one is replaced.
 
         Raises:
-            UsageError: A place or an ending that can't be written.
+            UsageError: Invalid path or file name extension.
             FecError: The texts or the model can't be used.
         """
         check_out(out, file)
@@ -180,7 +181,7 @@ class Predictions:
                 encoding=self.encoding,
             )
         columns, done = {names[name]: kind for name, kind in answers.columns().items()}, 0
-        # The stream is closed when writing fails, too: Ray's workers must not wait for a reader that is gone.
+        # Also closed if writing fails: Ray's workers must not wait for a reader that is gone.
         with closing(stream), progress.bar("predicting", total=read.count) as bar, atomic_file(out) as temporary:
             with writer(temporary, read.columns, columns) as write:
                 for part in _answered(rows, stream, answers, names):
@@ -191,7 +192,7 @@ class Predictions:
         return done
 
     def _names(self, answers: Answers, read: GivenFile | None) -> dict[str, str]:
-        """The names of the answers' columns beside those of a file."""
+        """Names of the answer's columns that are distinct from those of a file."""
         columns = list(answers.columns())
         if read is None:
             return beside(columns, ())
@@ -200,14 +201,14 @@ class Predictions:
         names = beside(columns, list(read.columns))
         if columns[0] != names[columns[0]]:
             taken = ", ".join(name for name in columns if name in read.columns)
-            self.say(f"{read.path}: has {taken} itself; the answers are in {', '.join(names.values())}")
+            self.say(f"{read.path}: already has {taken}; the answers are in {', '.join(names.values())}")
         return names
 
     def _load(self) -> TextClassifier:
         classifier = load_classifier(self.model, self.device, self.encoder_paths)
         if classifier.config_.decision.multilabel and self.abstain is not None:
             raise UsageError(
-                f"`abstain`: {self.model} has a threshold for each label and may give none; leave it out"
+                f"`abstain`: {self.model} has a threshold per label and can already predict none; leave it out"
             )
         return classifier
 
@@ -219,7 +220,7 @@ class Predictions:
         return Answers(config.labels, config.decision, self.top_k, self.abstain, threshold)
 
     def _stream(self, classifier: TextClassifier, texts: Iterable[str]) -> Generator[Part]:
-        """Probabilities of some texts, and how unknown they are if that is asked for, else 0."""
+        """Probabilities of texts, and their unknown scores if requested, otherwise 0."""
         if self.reject_unknown is not None:
             yield from classifier.predict_scored_stream(texts)
             return
@@ -235,7 +236,7 @@ def explain_text(
     encoder_paths: Mapping[str, str],
     device: Device,
 ) -> Explanation:
-    """Which words of a text carry a label. Default: the most probable label.
+    """Explain a label by the words of a text. Default: the most probable label.
 
     Raises:
         UsageError: Not exactly one text, or a label that the model does not have.
@@ -257,7 +258,7 @@ def _check_given(texts: Sequence[str]) -> None:
 def _answered(
     rows: Iterator[Given], stream: Iterable[Part], answers: Answers, names: Mapping[str, str]
 ) -> Iterator[list[dict[str, Any]]]:
-    """The rows with their answers, in order, in parts."""
+    """Yield the rows with their answers, in order, in parts."""
     nothing = {names[name]: value for name, value in answers.missing().items()}
     for part in stream:
         found: list[dict[str, Any]] = []

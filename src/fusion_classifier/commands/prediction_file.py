@@ -12,11 +12,11 @@ from fusion_classifier.errors import DataError, UsageError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-# pyarrow is imported where it is used: one text from the command line does not need it.
+# pyarrow is imported on use: a single text from the command line does not need it.
 # ruff: noqa: PLC0415
 
 ENDINGS = (".csv", ".jsonl", ".parquet")
-PARQUET_ROWS = 16384  # per row group
+PARQUET_ROWS = 16384  # rows per row group
 Write = Callable[[list[dict[str, Any]]], None]
 
 
@@ -24,7 +24,7 @@ def check_out(out: Path, file: Path) -> None:
     """Check that a file can be written.
 
     Raises:
-        UsageError: Another ending, a folder, or the file that is read.
+        UsageError: Unsupported file name extension, a folder, or the input file itself.
     """
     if out.suffix.lower() not in ENDINGS:
         raise UsageError(f"`out`: {out} must end in {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}")
@@ -35,18 +35,18 @@ def check_out(out: Path, file: Path) -> None:
 
 
 def as_line(value: Any) -> str:
-    """A row, or a value of it, as a line of JSON."""
+    """A row, or one of its values, as a JSON line."""
     return json.dumps(value, ensure_ascii=False, default=str)
 
 
 @contextmanager
 def writer(path: Path, given: Mapping[str, "pa.DataType | None"], columns: Mapping[str, str]) -> Iterator[Write]:
-    """A function that writes rows into a new file, whose ending says the format.
+    """Yield a function that writes rows to a new file in the format given by its extension.
 
     Args:
         path: The file.
-        given: Columns of the texts' file with their types in Parquet; None: as its first values are.
-        columns: The answers' columns with their types.
+        given: Columns of the input file with their Parquet types; None: inferred from the first values.
+        columns: Columns of the answers with their types.
     """
     ending = path.suffix.lower()
     if ending == ".parquet":
@@ -63,7 +63,7 @@ def writer(path: Path, given: Mapping[str, "pa.DataType | None"], columns: Mappi
 
 
 def _cell(value: Any) -> Any:
-    """A value in a CSV: true, false and lists as JSON has them."""
+    """A value in a CSV file: true, false and lists in JSON notation."""
     return as_line(value) if isinstance(value, bool | list | dict) else value
 
 
@@ -94,7 +94,8 @@ def _parquet_writer(
             file.write_table(pa.Table.from_pylist(waiting, file.schema))
         except pa.ArrowException as error:
             raise DataError(
-                f"`out`: a column with values of several types does not fit into Parquet ({error}); end it in .jsonl"
+                f"`out`: a column with values of several types does not fit into Parquet ({error}); write to a "
+                ".jsonl file"
             ) from error
         waiting.clear()
 

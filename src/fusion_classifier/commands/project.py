@@ -14,7 +14,7 @@ from fusion_classifier.errors import UsageError
 from fusion_classifier.runs.context import RunContext
 from fusion_classifier.tasks.loaded import LoadedTask
 
-TEXTS_PER_STEP = 256  # of the progress bar
+TEXTS_PER_STEP = 256  # steps of the progress bar
 
 
 def project(
@@ -29,21 +29,21 @@ def project(
     texts: int = 2000,
     seed: int = 0,
 ) -> Projection:
-    """Fit a projection on the token states of some texts of the train split, and write it.
+    """Fit a projection on the token states of training texts, and write it.
 
     Args:
-        config: Encoder without a projection of its own.
-        task: Task whose train split is read.
+        config: Encoder without a projection.
+        task: Task with a train split.
         out: File to write, ending in .safetensors.
         work: Device and progress.
         kind: Kind of projection.
-        width: Width of the projected states. Default: that of the encoder.
-        int8: Whether they are kept in 8 bits.
-        texts: Largest number of texts.
-        seed: Seed of the choice of texts, and of a random projection.
+        width: Width of the projected states. Default: the encoder's width.
+        int8: Whether to store them in 8 bits.
+        texts: Maximum number of texts.
+        seed: Seed for the choice of texts, and for a random projection.
 
     Raises:
-        UsageError: Settings that don't go together.
+        UsageError: Incompatible settings.
         DataError, WeightsError: The texts or the encoder can't be read.
     """
     if config.projection is not None:
@@ -51,7 +51,7 @@ def project(
     if out.suffix != ".safetensors":
         raise UsageError(f"`out`: {out} must end in .safetensors")
     if kind == "none" and not int8:
-        raise UsageError("`kind`: none changes nothing; take another, or `int8`")
+        raise UsageError("`kind`: none changes nothing; choose another, or `int8`")
     tokens = config.model_copy(update={"pooling": "tokens"})
     identity = identify(tokens, work.device)
     with work.progress.bar(f"loading {config.name}", total=None):

@@ -41,14 +41,14 @@ def write_report(
         folder: Run folder.
         out: File to write. Default: report.html in the folder.
         split: test or valid. Default: test if the run has it.
-        texts: Whether the page shows texts of the data. Default: True.
-        task: Task of the run. Default: it is loaded again.
+        texts: Whether to show texts of the data. Default: True.
+        task: Task of the run. Default: loaded again.
 
     Returns:
         The file.
 
     Raises:
-        UsageError: No split of this name, or `out` is a folder.
+        UsageError: Unknown split, or `out` is a folder.
         FecError: The folder is not a finished run, or the file can't be written.
     """
     folder = user_path(str(folder))
@@ -61,9 +61,9 @@ def write_report(
     parts = read_predictions(folder / PREDICTIONS_FILE, multilabel=True)
     part, valid = parts[reported_split({folder: parts}, split)], parts.get("valid")
     if sorted(part.by_seed) != sorted(metrics["seeds"]) or not metrics.get(part.split):
-        raise FecError(f"{folder}: {PREDICTIONS_FILE} and {METRICS_FILE} are not of the same run; {AGAIN}")
+        raise FecError(f"{folder}: {PREDICTIONS_FILE} and {METRICS_FILE} belong to different runs; {AGAIN}")
     found, label_tree, no_texts = _texts(folder, part, task)
-    # The page shows many values of these files, and all are there in files that fec run wrote.
+    # The page shows many values of these files, all of which exist in files written by fec run.
     with library_errors(
         lambda why: FecError(
             f"{folder}: {METRICS_FILE}, config.yaml or a training.json is not as `fec run` writes it ({why}); {AGAIN}"
@@ -92,7 +92,9 @@ def _metrics(folder: Path) -> dict[str, Any]:
         raise FecError(f"{folder}: no such run folder; give a folder that `fec run` has written")
     path = folder / METRICS_FILE
     if not path.is_file():
-        raise FecError(f"{folder}: has no {METRICS_FILE}; `fec run` writes it at its end and resumes what is there")
+        raise FecError(
+            f"{folder}: has no {METRICS_FILE}; `fec run` writes it at the end and resumes an unfinished run"
+        )
     metrics = _json(path)
     if not isinstance(metrics.get("valid"), dict) or not isinstance(metrics.get("seeds"), list):
         raise FecError(f"{path}: can't be read; {AGAIN}")
@@ -100,12 +102,12 @@ def _metrics(folder: Path) -> dict[str, Any]:
 
 
 def _seed(folder: Path) -> dict[str, Any]:
-    """Return what training.json and config.json of a seed contain; runs of earlier versions have no config.json."""
+    """Return the contents of training.json and config.json of a seed; earlier versions wrote no config.json."""
     return _json(folder / MODEL_CONFIG) | _json(folder / "training.json")
 
 
 def _json(path: Path) -> dict[str, Any]:
-    """Return the content of a JSON file, empty if it can't be read: the report then leaves out what it is for."""
+    """Return the content of a JSON file; empty if it can't be read, so that the report omits that part."""
     try:
         found = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -116,7 +118,7 @@ def _json(path: Path) -> dict[str, Any]:
 def _texts(
     folder: Path, part: SplitPredictions, task: LoadedTask | None
 ) -> tuple[dict[str, str], Sequence[tuple[str, str]], str]:
-    """Return the texts of the split by hash, the label tree, and why there are no texts."""
+    """Return the texts of the split by hash, the label tree, and the reason if there are no texts."""
     if task is None:
         try:
             task = load_task(read_run_config(folder).task)

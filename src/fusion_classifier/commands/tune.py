@@ -1,4 +1,4 @@
-"""Fine-tunes an encoder on a task's train split, into a folder that is an encoder like any other.
+"""Fine-tunes an encoder on a task's train split and writes it as an ordinary encoder folder.
 
 The training is in `training.finetune` and `training.contrastive`, the folder in `commands.tuned_folder`.
 """
@@ -48,11 +48,11 @@ class Tuned:
     """Result of tuning.
 
     Attributes:
-        folder: The encoder.
+        folder: Encoder folder.
         history: Figures of every epoch.
         best_epoch: Number of the epoch that was kept, from 1.
-        valid_logits: The saved classifier's logits for the validation texts (N, C), float32; N is 0 where there are
-            none.
+        valid_logits: The saved classifier's logits for the validation texts (N, C), float32; N is 0 without
+            validation texts.
         record: Contents of tuning.json.
     """
 
@@ -74,13 +74,13 @@ def tune_encoder(
 ) -> Tuned:
     """Fine-tune an encoder on the train split and write it as an encoder folder.
 
-    Of objective `classification`, validation chooses the epoch, by weighted F1. `contrastive` needs no validation
-    split: where there is one, the result is measured on it, and nothing else. The test split is not read. The same
-    seed on the same machine gives the same weights, bit by bit. Nothing is written before training has succeeded.
+    With objective `classification`, validation chooses the epoch, by weighted F1. `contrastive` needs no validation
+    split: if there is one, it is used only to measure the result. The test split is not read. With the same seed on
+    the same machine, the weights are bit-identical. Nothing is written before training has succeeded.
 
     Args:
-        config: How to train.
-        encoder: Weights to start from; its pooling, template and max length are used in training. `layers` is
+        config: Training settings.
+        encoder: Initial weights; its pooling, template and max length are used in training. `layers` is
             ignored: the classifier reads the last layer.
         task: Texts and labels.
         out: Folder to write.
@@ -88,7 +88,7 @@ def tune_encoder(
         overwrite: Whether to replace a tuned folder.
 
     Raises:
-        UsageError: Settings that can't be tuned with, or packages that are missing, or `out` is taken.
+        UsageError: Settings that do not support tuning, missing packages, or `out` is taken.
         MissingSplitError, DataError: No texts to train or validate on.
         WeightsError: The encoder's files can't be found or used.
         NonFiniteError: Training diverged.
@@ -100,7 +100,7 @@ def tune_encoder(
         require("fine-tuning", "tune", *packages)
     _check_settings(encoder)
     splits = _splits(config, task)
-    # Trained in float32, whatever the computing precision: steps of 1e-5 are lost in bfloat16 weights.
+    # Weights are float32, whatever the precision of the computation: steps of 1e-5 are lost in bfloat16.
     weights = encoder.model_copy(update={"layers": (-1,), "dtype": "float32", "dense": False})
     base = identify(weights, work.device)
     _check_folder(out, base, overwrite=overwrite)
@@ -147,7 +147,7 @@ def _packages(config: TuneConfig) -> list[str]:
 
 
 def _splits(config: TuneConfig, task: LoadedTask) -> dict[str, Split]:
-    """The rows to train on, and those to validate or, of objective `contrastive`, to measure on, if there are any."""
+    """The training rows and, if any, those for validation or, with objective `contrastive`, for measuring."""
     splits = {"train": task.training}
     if config.objective == "classification" or "valid" in task.splits:
         splits["valid"] = task.split("valid")
@@ -155,9 +155,7 @@ def _splits(config: TuneConfig, task: LoadedTask) -> dict[str, Split]:
         if not len(split):
             raise DataError(f"the {name} split of {task.source} is empty")
     if config.objective == "contrastive" and task.multilabel:
-        raise UsageError(
-            "`objective` contrastive is for one label per text, as two texts have the same or not; use classification"
-        )
+        raise UsageError("`objective` contrastive requires one label per text; use classification")
     return splits
 
 
@@ -193,9 +191,9 @@ def _train(
 def _measure(
     folder: Path, encoder: EncoderConfig, config: TuneConfig, task: LoadedTask, valid: Split | None, work: RunContext
 ) -> tuple[np.ndarray, Decision, dict[str, float] | None]:
-    """Logits of the saved classifier for the validation texts, the decision fitted on them, and its metrics.
+    """Logits of the saved classifier for the validation texts, the fitted decision, and its metrics.
 
-    Without validation texts the decision is the plain one, and there are no metrics.
+    Without validation texts the decision is the default one, and there are no metrics.
     """
     settings, unit = kept_settings(encoder), config.objective == "contrastive"
     classifier = read_classifier(folder, encoder.name, settings, task.labels, Decision(), work.device, unit=unit)
@@ -208,15 +206,15 @@ def _measure(
 
 
 def _check_settings(encoder: EncoderConfig) -> None:
-    """Refuse settings with which an encoder can't be trained."""
+    """Reject settings with which an encoder can't be trained."""
     problems = {
-        f"pooling {encoder.pooling} can't be tuned with; give ENCODER?pooling=mean (or max, first, last). The tuned "
-        "encoder can then be read with pooling tokens, too": bool(set(encoder.poolings) & {"tokens", "pooler"}),
-        "several templates can't be tuned with; give one": len(encoder.templates) > 1,
+        f"pooling {encoder.pooling} does not support tuning; give ENCODER?pooling=mean (or max, first, last). The "
+        "tuned encoder can then be read with pooling tokens, too": bool(set(encoder.poolings) & {"tokens", "pooler"}),
+        "tuning does not support several templates; give one": len(encoder.templates) > 1,
         "a projection is fitted on fixed weights; tune first, then fec project": encoder.projection is not None,
-        "weights in 8 bits can't be tuned; tune without quantization, then read the tuned encoder with "
+        "8-bit weights can't be tuned; tune without quantization, then read the tuned encoder with "
         "TUNED?quantization=int8": encoder.quantization != "none",
-        "float16 overflows in training; give `dtype` bfloat16 or float32": encoder.dtype == "float16",
+        "float16 overflows during training; give `dtype` bfloat16 or float32": encoder.dtype == "float16",
     }
     for problem, applies in problems.items():
         if applies:
@@ -224,7 +222,7 @@ def _check_settings(encoder: EncoderConfig) -> None:
 
 
 def _check_folder(out: Path, base: EncoderIdentity, *, overwrite: bool) -> None:
-    """Refuse a place that can't be written before hours of training, not after."""
+    """Check that `out` can be written before hours of training."""
     user_path(str(out), "out")
     own_files = base.weights.folder.resolve()
     if out.exists() and not out.is_dir():
@@ -233,9 +231,9 @@ def _check_folder(out: Path, base: EncoderIdentity, *, overwrite: bool) -> None:
         raise UsageError(f"`out`: the encoder's own files are in {out}; choose another folder")
     if out.is_dir() and any(out.iterdir()):
         if not (out / TUNING_FILE).is_file():
-            raise UsageError(f"`out`: {out} holds other files; choose another folder")
+            raise UsageError(f"`out`: {out} contains other files; choose another folder")
         if not overwrite:
-            raise UsageError(f"`out`: {out} holds a tuned encoder; choose another folder, or `overwrite` it")
+            raise UsageError(f"`out`: {out} contains a tuned encoder; choose another folder, or `overwrite` it")
     existing = next(folder for folder in out.absolute().parents if folder.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK):
         raise FecError(f"`out`: {out} can't be written (in {existing}); choose another folder")

@@ -1,12 +1,12 @@
-"""The folder that `fec tune` writes: an encoder like any other, with the classifier that it was tuned with.
+"""The folder written by `fec tune`: an ordinary encoder, with the classifier that it was tuned with.
 
     config.json, model.safetensors, tokenizer files    the tuned model
     classifier/head.safetensors                        the linear layer
     tuning.json                                        base, data, settings, epochs, and the metrics on validation
-    README.md                                          the same in a paragraph
+    README.md                                          a summary
 
-The classifier is what `fec extract` takes from the last layer and one matrix product. Its linear layer is in a folder
-of its own, so that the encoder's fingerprint does not depend on it.
+The classifier is one matrix product on the features that `fec extract` reads from the last layer. Its linear layer is
+in a separate folder, so that the encoder's fingerprint does not depend on it.
 """
 
 import json
@@ -37,8 +37,8 @@ from fusion_classifier.training.decision import Decision
 
 TUNING_FILE = "tuning.json"
 HEAD_FILE = "classifier/head.safetensors"
-MIN_NORM = 1e-12  # of a vector that is divided by its norm
-# What decides the classifier beside the weights, which are in the folder, and the layer, which is the last.
+MIN_NORM = 1e-12  # for dividing a vector by its norm
+# Settings that affect the classifier, in addition to the weights in the folder.
 KEPT_SETTINGS = ("pooling", "template", "max_length", "dtype", "pool_special_tokens")
 
 
@@ -67,7 +67,7 @@ class TunedClassifier:
         return logits
 
     def predict_proba(self, texts: Sequence[str]) -> np.ndarray:
-        """Probabilities, calibrated on the validation split: (N, C), float32, columns as in `labels`."""
+        """Probabilities, calibrated on the validation split: (N, C), float32, in the order of `labels`."""
         return self.decision.probabilities(torch.from_numpy(self.logits(texts)))
 
     def predict(self, texts: Sequence[str]) -> np.ndarray:
@@ -79,7 +79,7 @@ def load_tuned_classifier(folder: Path, device: torch.device) -> TunedClassifier
     """The classifier of a tuned folder.
 
     Raises:
-        WeightsError: Not a folder of `fec tune`, or damaged.
+        WeightsError: The folder was not written by `fec tune`, or is damaged.
     """
     path = folder / TUNING_FILE
     try:
@@ -87,7 +87,7 @@ def load_tuned_classifier(folder: Path, device: torch.device) -> TunedClassifier
         settings = {name: record["encoder"][name] for name in KEPT_SETTINGS}
         labels = tuple(record["task"]["labels"])
         decision = Decision.model_validate(record["decision"])
-        unit = record["tuning"].get("objective") == "contrastive"  # folders of before it have no objective
+        unit = record["tuning"].get("objective") == "contrastive"  # folders from earlier versions have no objective
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ValidationError) as error:
         raise WeightsError(
             f"{path}: can't be read ({error.__class__.__name__}); was {folder} tuned by fec?"
@@ -105,7 +105,7 @@ def read_classifier(
     *,
     unit: bool = False,
 ) -> TunedClassifier:
-    """The classifier of a tuned folder that has no tuning.json yet."""
+    """The classifier of a tuned folder, before tuning.json is written."""
     fields = {"name": name, "model": str(folder), "path": str(folder), "layers": (-1,), **settings}
     try:
         config = EncoderConfig.model_validate(fields)
@@ -120,7 +120,7 @@ def read_classifier(
 
 
 def kept_settings(encoder: EncoderConfig) -> dict[str, Any]:
-    """The settings of an encoder that its classifier depends on."""
+    """The encoder settings that the classifier depends on."""
     return {name: getattr(encoder, name) for name in KEPT_SETTINGS}
 
 
@@ -147,7 +147,7 @@ def write_encoder(source: Path, encoder: TransformerEncoder, model: nn.Module, h
     for name in content_files(path.name for path in source.iterdir() if path.is_file()):
         if name != "config.json":
             shutil.copyfile(source / name, folder / name)
-    # Not model.save_pretrained: transformers refuses it for a model that came from GGUF.
+    # Not model.save_pretrained, which transformers does not support for GGUF models.
     _save(model, folder / "model.safetensors")
     (folder / HEAD_FILE).parent.mkdir()
     _save(head, folder / HEAD_FILE)
@@ -159,7 +159,7 @@ def _save(module: nn.Module, path: Path) -> None:
 
 
 def describe_base(encoder: EncoderConfig, base: EncoderIdentity) -> dict[str, Any]:
-    """Where the weights came from; without paths of this machine."""
+    """Origin of the weights, without local paths."""
     hub_id = PRESETS[encoder.model].hub_id if encoder.model in PRESETS else None
     if base.weights.source.startswith("Hub"):
         hub_id = hub_id or encoder.model
@@ -198,7 +198,7 @@ def _how(tuning: Mapping[str, Any]) -> str:
 
 
 def _reached(record: Mapping[str, Any]) -> str:
-    """A sentence of the metrics on validation, if they are known."""
+    """One sentence on the validation metrics, if any."""
     valid = record["valid"]
     if valid is None:
         return ""

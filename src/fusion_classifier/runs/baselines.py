@@ -1,4 +1,4 @@
-"""The baselines of a run: fitted to the training rows, measured on the splits that the run reports."""
+"""The baselines of a run: fitted to the training rows, evaluated on the splits that the run reports."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -22,18 +22,18 @@ from fusion_classifier.runs.features import features_of, rows_of, weighted
 from fusion_classifier.tasks.loaded import LoadedTask, Split
 from fusion_classifier.training.data import LabelledFeatures
 
-SHARE_OF_MEMORY = 4  # logistic regression may take a quarter of what features may
+SHARE_OF_MEMORY = 4  # logistic regression may use a quarter of the memory for features
 
 
 def fit_baselines(
     class_weight: ClassWeights, task: LoadedTask, identities: Sequence[EncoderIdentity], work: RunContext
 ) -> dict[str, Baseline]:
-    """Every baseline by name, weighted as the model is; the features of train are in the store."""
+    """Baselines by name, with the model's sample weights; the features of train must be in the store."""
     n_classes, training = len(task.labels), task.training
     labels = rows_of(training, task).targets
     shapes = [work.store.of(identity).shape() for identity in identities]
     columns = sum(shape.layers * shape.width for shape in shapes if shape is not None)
-    # Cross-validated, every row has to be judged; there are few enough of them.
+    # With cross-validation every row is evaluated; they are few enough.
     most = len(labels) if task.cross_validated else max_rows(columns, n_classes, work.memory / SHARE_OF_MEMORY)
     chosen = sample_rows(labels, most)
     if len(chosen) < len(labels):
@@ -57,7 +57,7 @@ def _weighted(data: LabelledFeatures, split: Split, task: LoadedTask, class_weig
 def baseline_figures(
     baselines: Mapping[str, Baseline], by_split: Mapping[str, Mapping[str, SplitPredictions]]
 ) -> dict[str, Any]:
-    """What `metrics.json` says of them; `by_split` are their predictions by split and name."""
+    """Their entries in `metrics.json`; `by_split` are their predictions by split and name."""
     figures = {name: {split: _scores(parts[name]) for split, parts in by_split.items()} for name in baselines}
     fits = {name: {"rows": one.rows} | ({} if one.C is None else {"C": one.C}) for name, one in baselines.items()}
     return {"baselines": figures, "baseline_fits": fits}

@@ -1,4 +1,4 @@
-"""`config.yaml` of a run: read without torch."""
+"""Reads `config.yaml` of a run, without importing torch."""
 
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,14 @@ CONFIG_FILE = "config.yaml"
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """Sections of a run's `config.yaml`: `run`, `data` and others. A bare run configuration is taken as `run`.
+    """Sections of a run's `config.yaml`: `run`, `data` and others. A bare run configuration is read as `run`.
 
     Args:
         path: The file, or the run folder.
 
     Raises:
-        UsageError: No usable path.
-        FecError: The file is missing, unreadable or something else.
+        UsageError: Not a valid path.
+        FecError: The file is missing, unreadable or not a run's configuration.
     """
     path = _file(path)
     try:
@@ -43,7 +43,7 @@ def read_run_config(path: Path) -> RunConfig:
         path: Its `config.yaml`, or the run folder.
 
     Raises:
-        FecError: The file can't be read, or a field has a value that can't be.
+        FecError: The file can't be read, or a field has an invalid value.
     """
     try:
         return RunConfig.model_validate(read_config(path)["run"])

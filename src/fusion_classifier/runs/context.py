@@ -1,4 +1,4 @@
-"""Where a command works, and what it prints about the task."""
+"""The context of a run: its resources, and its messages about the task."""
 
 import logging
 from dataclasses import dataclass, field
@@ -22,12 +22,13 @@ GAPS = {
     "valid": "have no part in the choice of epoch and seed",
     "test": "aren't measured",
 }
-MAX_SHOWN = 5  # labels in a sentence
+MAX_SHOWN = 5  # labels in a message
 
 
 @dataclass(frozen=True)
 class RunContext:
-    """Where a command works: store, device, progress bars, bytes that features may take, and the cluster, if any."""
+    """Resources of a run: store, device, progress bars, memory limit for features in bytes, and the cluster, if
+    any."""
 
     store: FeatureStore
     device: "torch.device"
@@ -37,18 +38,18 @@ class RunContext:
     _said: set[str] = field(default_factory=set, repr=False, compare=False)
 
     def say(self, message: str) -> None:
-        """Print a line for the user beside the progress bars."""
+        """Print a line for the user, above the progress bars."""
         self.progress.console.print(message, highlight=False, markup=False, soft_wrap=True)
 
     def say_once(self, message: str) -> None:
-        """`say` unless it was said before."""
+        """Print a line unless it was printed before."""
         if message not in self._said:
             self._said.add(message)
             self.say(message)
 
 
 def say_notes(task: LoadedTask, work: RunContext) -> None:
-    """Print what the user should know of how the task was read."""
+    """Print notes on how the task was read."""
     rows = {f"{name}_rows": len(split) for name, split in task.splits.items()}
     logger.info("task %s", task.name, extra={"source": task.source, "labels": len(task.labels)} | rows)
     for note in task.notes:
@@ -56,7 +57,7 @@ def say_notes(task: LoadedTask, work: RunContext) -> None:
 
 
 def say_gaps(task: LoadedTask, work: RunContext) -> None:
-    """Print the labels without a row in a split."""
+    """Print the labels without rows in a split."""
     for split, consequence in GAPS.items():
         if split not in task.splits:
             continue
@@ -65,4 +66,4 @@ def say_gaps(task: LoadedTask, work: RunContext) -> None:
         missing = [repr(label) for label, count in zip(task.labels, counts, strict=True) if not count]
         if missing:
             shown = ", ".join(missing[:MAX_SHOWN]) + (", …" if len(missing) > MAX_SHOWN else "")
-            work.say(f"labels without a row in {split} (they {consequence}): {shown}")
+            work.say(f"labels without rows in {split} (they {consequence}): {shown}")

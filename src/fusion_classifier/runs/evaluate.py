@@ -32,7 +32,7 @@ from fusion_classifier.training.loop import TrainingResult, predict_logits
 logger = logging.getLogger(__name__)
 
 
-Predicting = TrainingResult | SavedModel | Baseline  # all have a head and its decision
+Predicting = TrainingResult | SavedModel | Baseline  # all have a head and a decision
 
 
 def evaluate_split(
@@ -42,7 +42,7 @@ def evaluate_split(
     identities: Sequence[EncoderIdentity],
     work: RunContext,
 ) -> SplitPredictions:
-    """Predictions of every seed for a split whose features are in the store.
+    """Predictions of every seed for a split with features in the store.
 
     Raises:
         DataError: The split is empty.
@@ -57,7 +57,7 @@ def evaluate_groups(
     identities: Sequence[EncoderIdentity],
     work: RunContext,
 ) -> list[SplitPredictions]:
-    """`evaluate_split` of several groups of models, from features that are read once."""
+    """`evaluate_split` for several groups of models; features are read once."""
     split = task.split(name)
     if not len(split):
         raise DataError(f"the {name} split of {task.source} is empty")
@@ -78,13 +78,14 @@ def evaluate_groups(
 def out_of_fold_split(
     models: Mapping[int, Predicting], task: LoadedTask, weights: np.ndarray | None, training: TrainingConfig | None
 ) -> SplitPredictions:
-    """Predictions of every seed for the training rows of a cross-validated task, each by heads without that row.
+    """Out-of-fold predictions of every seed for the training rows of a cross-validated task.
 
     Args:
         models: Models by seed.
         task: The task.
-        weights: Weights of the rows (N,). None: all alike.
-        training: How a decision is fitted, here on the rows of other folds. None: the models' own is fitted to none.
+        weights: Weights of the rows (N,). None: uniform.
+        training: How a decision is fitted, here on the rows of other folds. None: the models' decisions are not
+            fitted.
     """
     split = task.split("valid")
     labels = rows_of(split, task).targets
@@ -106,10 +107,10 @@ def out_of_fold_split(
 
 
 def measure(part: SplitPredictions, task: LoadedTask, judge: SplitPredictions | None) -> dict[str, Any]:
-    """All metrics of a split: overall, per class, by coverage, and without the texts that are trained on, too.
+    """All metrics of a split: overall, per class, by coverage, and without texts that also occur in train.
 
-    `without_overlap` is None without such texts, or without a train split to compare with. `judge` are predictions of
-    validation, on which the thresholds of `risk_coverage` are chosen; without them it is None.
+    `without_overlap` is None if there are no such texts, or no train split. `judge` are the validation predictions on
+    which the thresholds of `risk_coverage` are chosen; without them it is None.
     """
     figures: dict[str, Any] = {
         "rows": len(part.labels),
@@ -133,18 +134,18 @@ def evaluated_task(folder: Path, name: str | None, given: Mapping[str, Any]) -> 
 
     Args:
         folder: Run or model folder.
-        name: Task, file or folder. Default: what it was trained on.
-        given: Fields of `TaskConfig`; others are as the run has them.
+        name: Task, file or folder. Default: the training task.
+        given: Fields of `TaskConfig`; the others are those of the run.
 
     Raises:
-        UsageError: Without `name`, a model of other data than a named task; or a value that can't be.
+        UsageError: No `name` for a model that was not trained on a named task, or an invalid value.
     """
     model = is_model(folder)
     trained_on = load_config(folder).task if model else read_run_config(folder).task.name
     if name is None or (not model and _same_file(name, trained_on)):
         if model and find_task(trained_on) is None:
             raise UsageError(
-                f"{folder}: was trained on {trained_on!r}, which is no named task; give `task` to evaluate on"
+                f"{folder}: was trained on {trained_on!r}, which is not a named task; give `task` to evaluate on"
             )
         base: dict[str, Any] = {"name": trained_on} if model else read_run_config(folder).task.model_dump()
     elif find_task(name) is not None:
@@ -162,7 +163,7 @@ def evaluated_task(folder: Path, name: str | None, given: Mapping[str, Any]) -> 
 
 
 def _same_file(name: str, other: str) -> bool:
-    """Whether two names of tasks are the same file or folder."""
+    """Whether two task names refer to the same file or folder."""
     paths = Path(name), Path(other)
     return all(path.exists() for path in paths) and paths[0].samefile(paths[1])
 
@@ -172,8 +173,8 @@ def evaluate_saved(
 ) -> dict[str, Any]:
     """Evaluate a run folder (all its seeds) or a model folder on a split; missing features are extracted.
 
-    Data of the user's own that the run was not trained on may have some of the model's labels only, and are not
-    split: a single file is its test split.
+    User data that the run was not trained on may have only some of the model's labels, and are not split: a single
+    file is the test split.
 
     Raises:
         FecError and its kinds: See the messages.
@@ -205,10 +206,10 @@ def evaluate_saved(
 
 
 def judging_split(folder: Path, config: TaskConfig) -> tuple[tuple[str, ...], np.ndarray, bool]:
-    """Texts to judge a run or model by, their targets in its labels, and whether it was trained on them.
+    """Texts for measuring a run or model, their targets in its labels, and whether it was trained on them.
 
-    They are the validation texts of a task, or the texts of a file. A cross-validated run has only texts that it was
-    trained on.
+    They are the validation texts of a task, or the texts of a file. A cross-validated run was trained on all its
+    texts.
 
     Raises:
         FecError and its kinds: See the messages.
@@ -221,12 +222,12 @@ def judging_split(folder: Path, config: TaskConfig) -> tuple[tuple[str, ...], np
 
 
 def _is_own(folder: Path, config: TaskConfig) -> bool:
-    """Whether these are the data that a run was trained on."""
+    """Whether these are the training data of a run."""
     return not is_model(folder) and config.name == read_run_config(folder).task.name
 
 
 def _models(folder: Path) -> tuple[ModelConfig, dict[int, Predicting]]:
-    """The model of a run or model folder, and its heads by seed."""
+    """The model in a run or model folder, and its heads by seed."""
     if is_model(folder):
         saved = load_model(folder)
         if not saved.config.encoders:
@@ -243,7 +244,7 @@ def _models(folder: Path) -> tuple[ModelConfig, dict[int, Predicting]]:
 
 
 def _validation(folder: Path, models: Mapping[int, Predicting]) -> SplitPredictions | None:
-    """The predictions of validation that a finished run has written, in the order of its labels."""
+    """The validation predictions written by a finished run, in the order of its labels."""
     if is_model(folder) or not (folder / PREDICTIONS_FILE).exists():
         return None
     valid = read_predictions(folder / PREDICTIONS_FILE, multilabel=True).get("valid")
@@ -258,13 +259,13 @@ def _check_labels(folder: Path, model: ModelConfig, task: LoadedTask) -> None:
         )
     if task.multilabel != model.decision.multilabel:
         kind = "any number of labels" if task.multilabel else "one label"
-        raise DataError(f"{task.source}: a text has {kind}, which is not so for the model in {folder}")
+        raise DataError(f"{task.source}: a text has {kind}, unlike in the model in {folder}")
 
 
 def _check_same_data(folder: Path, config: TaskConfig, task: LoadedTask) -> None:
-    """Refuse a run's own data that has changed: split again, training texts would be in the test split.
+    """Reject a run's data if they have changed: in a new split, training texts would be in the test split.
 
-    A split that was not there at the time of the run (a test split kept back) is accepted.
+    A split that did not exist at the time of the run (a test split that was held back) is accepted.
     """
     if is_model(folder):
         return

@@ -1,4 +1,4 @@
-"""The features of a task's texts: extracted, looked up, opened, exported."""
+"""The features of a task's texts: extraction, look-up and export."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -25,7 +25,7 @@ from fusion_classifier.training.data import LabelledFeatures
 def extract_task(
     task: LoadedTask, splits: Sequence[str], encoders: Sequence[EncoderConfig], work: RunContext
 ) -> list[ExtractionReport]:
-    """Extract the features of these splits that the store does not have, encoder by encoder."""
+    """Extract the missing features of these splits, encoder by encoder."""
     texts = [text for split in splits for text in _texts(task, split)]
     reports = []
     for config in encoders:
@@ -36,22 +36,22 @@ def extract_task(
             report = extract_features_ray(texts, identity, work.store, work.ray, work.progress)
         if report.truncated:
             work.say(
-                f"{report.encoder}: {report.truncated:,} texts were longer than {config.max_length} tokens and "
-                "lost their end; raise `max_length` to keep it"
+                f"{report.encoder}: {report.truncated:,} texts were longer than {config.max_length} tokens and were "
+                "truncated; raise `max_length` to keep their end"
             )
         reports.append(report)
     return reports
 
 
 def _texts(task: LoadedTask, split: str) -> tuple[str, ...]:
-    """The texts of a split that need features: for train those of the augmentation and the labels' names too."""
+    """The texts of a split that need features; for train, including augmentation and label names."""
     if split != "train":
         return task.split(split).texts
     return task.training.texts + tuple(label_texts(task.labels, len(task.training)))
 
 
 def training_rows(task: LoadedTask, head: HeadConfig, class_weight: ClassWeights = "none") -> Rows:
-    """The weighted rows to train on; for a head that cross-validates with the labels' names, where those may help."""
+    """The weighted training rows; with label names if the head cross-validates and they may help."""
     rows = weighted(rows_of(task.training, task), task.labels, class_weight)
     return with_names(rows, label_texts(task.labels, len(rows.texts))) if head.cross_validated_rows else rows
 
@@ -62,7 +62,7 @@ def rows_of(split: Split, task: LoadedTask) -> Rows:
 
 
 def weighted(rows: Rows, labels: Sequence[str], class_weight: ClassWeights) -> Rows:
-    """The rows with the weights that a run's `class_weight` gives them.
+    """The rows with weights according to `class_weight`.
 
     Raises:
         UsageError: A row may have several labels.
@@ -81,7 +81,7 @@ def features_of(
     store: FeatureStore,
     memory: int | None = None,
 ) -> LabelledFeatures:
-    """The features of a task's rows with their labels; left in the store if they need more than `memory` bytes."""
+    """The features and labels of a task's rows; features stay in the store if they exceed `memory` bytes."""
     return LabelledFeatures(open_features(split.texts, identities, store, memory), rows_of(split, task).targets)
 
 
@@ -94,9 +94,9 @@ def export_task(
     *,
     original: bool = False,
 ) -> list[Path]:
-    """Write the features of splits as safetensors, extracting those that are missing; returns the paths.
+    """Write the features of splits as safetensors, extracting missing ones; returns the paths.
 
-    With `original`: of a single encoder, in the files of LLM-FusionClassifier (`export_original`).
+    With `original`: for a single encoder, in the layout of LLM-FusionClassifier (`export_original`).
 
     Raises:
         UsageError: `original` with several encoders, or with token states.

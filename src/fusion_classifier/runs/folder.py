@@ -1,4 +1,4 @@
-"""The run folder: locked while it is written, and claimed by one configuration."""
+"""The run folder: locked while it is written, and bound to one configuration."""
 
 import platform
 import shutil
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 METRICS_FILE = "metrics.json"
 STAGES_FILE = "stages.json"
 REPORT_FILE = "report.html"
-WRITTEN = {  # by a run, beside hidden files
+WRITTEN = {  # by a run, apart from hidden files
     *(CONFIG_FILE, METRICS_FILE, STAGES_FILE, REPORT_FILE, PREDICTIONS_FILE, STATE_FILE, TENSORBOARD_FOLDER),
     *(TRAINING_CURVES, CONFUSION_MATRIX, RISK_COVERAGE, F1_BY_LABEL, "seeds", "model"),
 }
@@ -38,7 +38,7 @@ REPORTED_PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "scikit-lea
 
 @contextmanager
 def locked(out: Path) -> Iterator[None]:
-    """The run folder, locked against a second command that would write into it.
+    """Lock the run folder against other commands that write to it.
 
     Raises:
         FecError: Another command is writing there, or the folder can't be written.
@@ -70,10 +70,10 @@ def claim(
     *,
     overwrite: bool,
 ) -> None:
-    """Write `config.yaml`, or compare with the one that is there.
+    """Write `config.yaml`, or compare with the existing one.
 
     Raises:
-        UsageError: The folder holds a run with another configuration, or something else.
+        UsageError: The folder contains a run with another configuration, or other files.
     """
     parts = task.splits | ({"augmentation": task.augmentation} if task.augmentation else {})
     decides = {
@@ -88,7 +88,7 @@ def claim(
     }
     path = out / CONFIG_FILE
     if path.exists() and not overwrite:
-        # Read as a configuration, so that a field that came with a newer version has its default.
+        # Validated, so that a field added by a newer version has its default.
         there = read_config(out) | {"run": read_run_config(out).model_dump(mode="json")}
         for part, value in decides.items():
             difference = _difference(value, there.get(part), part)
@@ -111,17 +111,17 @@ def claim(
 
 
 def _discard(out: Path) -> None:
-    """Remove the seeds of a run that is replaced, their model, and results; all else is written again."""
+    """Remove seeds, model and results of a run to be replaced; everything else is overwritten."""
     with atomic_folder(out / "seeds"):
         pass
     for name in (METRICS_FILE, STAGES_FILE, REPORT_FILE, STATE_FILE):
         (out / name).unlink(missing_ok=True)
-    for name in ("model", TENSORBOARD_FOLDER):  # an old model would pass for that of the new seeds
+    for name in ("model", TENSORBOARD_FOLDER):  # an old model could be mistaken for that of the new seeds
         shutil.rmtree(out / name, ignore_errors=True)
 
 
 def _difference(new: Any, old: Any, where: str) -> str | None:
-    """The first place where two configurations differ."""
+    """The first difference between two configurations."""
     if isinstance(new, Mapping) and isinstance(old, Mapping):
         for key in [*new, *(key for key in old if key not in new)]:
             found = _difference(new.get(key), old.get(key), f"{where}.{key}")
@@ -135,7 +135,7 @@ def _difference(new: Any, old: Any, where: str) -> str | None:
 
 
 def environment(device: "torch.device") -> dict[str, Any]:
-    """Versions, platform and processor, on which a result may depend beside the configuration."""
+    """Versions, platform and processor, on which a result may depend in addition to the configuration."""
     import torch  # noqa: PLC0415 - report and compare read run folders without it
 
     return {

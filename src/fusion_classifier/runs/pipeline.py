@@ -1,19 +1,19 @@
-"""The main job: extract, train several seeds, evaluate. Every stage can be resumed.
+"""The main pipeline: extract, train several seeds, evaluate. Every stage can be resumed.
 
-A run folder holds
+A run folder contains
 
     config.yaml            resolved configuration, data hashes, encoder keys, versions
-    seeds/<seed>/          model folder of each seed with its training history (seeds.py), written when it is done
-    model/                 the seed with the best validation score, with the scores on its card
+    seeds/<seed>/          one model folder per seed with its training history (seeds.py), written when finished
+    model/                 the seed with the best validation score, with the scores in its card
     metrics.json           every metric: mean, standard deviation and values over seeds
     predictions.parquet    probabilities, one row per text and seed
     stages.json            seconds and memory of each stage, over all calls
-    report.html            all of it as a page (written by `fec run` and `fec report`)
+    report.html            the results as a page (written by `fec run` and `fec report`)
     training_curves.png, confusion_matrix.png, risk_coverage.png; f1_by_label.png in a multi-label task
-    tracking.json, tensorboard/   what was told to the tracker; TensorBoard's files
+    tracking.json, tensorboard/   what was logged to the tracker; TensorBoard's files
 
-Each is written in one step. The same command continues where an earlier one stopped; another configuration is
-refused, so that no folder mixes two.
+Each is written atomically. The same command continues where an earlier one stopped; another configuration is
+rejected, so that a folder never mixes two.
 """
 
 import json
@@ -85,9 +85,9 @@ def train_task(
     overwrite: bool = False,
     tracking: Tracking = NOT_TRACKED,
 ) -> dict[int, TrainingResult]:
-    """Train every seed on features that are in the store already; write `config.yaml`, `seeds/` and `model/`.
+    """Train every seed on features from the store; write `config.yaml`, `seeds/` and `model/`.
 
-    A run that is in `out` is continued, or with `overwrite` replaced.
+    An existing run in `out` is continued, or replaced with `overwrite`.
 
     Raises:
         MissingSplitError, StoreError, FecError: See the messages.
@@ -103,7 +103,7 @@ def train_task(
         if train_data.stored:
             work.say(
                 f"the features do not fit into {work.memory / 1e6:,.0f} MB: training reads them from the store in "
-                "blocks (`memory` sets how much they may take)"
+                "blocks (`memory` sets the limit)"
             )
         trained, complete = {}, is_model(out / "model")
         for seed in config.seeds:
@@ -112,7 +112,7 @@ def train_task(
             complete = complete and finished is not None
             trained[seed] = finished or _train_seed(out, model, config, train_data, valid_data, work, tracking)
             tracking.trained(trained[seed])
-        if not complete:  # else its card may have the scores already
+        if not complete:  # otherwise its card may already have the scores
             best = max(trained.values(), key=lambda one: (one.best.score(config.training.metric), -one.seed))
             with atomic_folder(out / "model") as folder:
                 shutil.copytree(seed_folder(out, best.seed), folder, dirs_exist_ok=True)
@@ -124,7 +124,7 @@ def train_task(
 
 
 def _rows(config: RunConfig, task: LoadedTask) -> list[Rows]:
-    """The rows to train on, and, unless every row is judged out of fold, those to validate on."""
+    """The training rows and, unless every row is predicted out of fold, the validation rows."""
     rows = [training_rows(task, config.head, config.class_weight)]
     if not task.cross_validated:
         rows.append(weighted(rows_of(task.split("valid"), task), task.labels, config.class_weight))
@@ -144,7 +144,7 @@ def _model(
 
 
 def _can_cross_validate(config: RunConfig, task: LoadedTask) -> bool:
-    """Whether the run could be cross-validated instead: one file of the user's own, and a head that does."""
+    """Whether the run could be cross-validated: a single file, and a head that supports it."""
     own = find_task(config.task.name) is None and user_path(config.task.name).is_file()
     return (
         own
@@ -156,7 +156,7 @@ def _can_cross_validate(config: RunConfig, task: LoadedTask) -> bool:
 
 
 def _check_cross_validation(config: RunConfig, task: LoadedTask) -> None:
-    """Check that a cross-validated task has a head that makes its choices out of fold."""
+    """Check that the head of a cross-validated task supports cross-validation."""
     if not task.cross_validated:
         return
     if not config.head.cross_validated_rows:
@@ -169,7 +169,7 @@ def _check_cross_validation(config: RunConfig, task: LoadedTask) -> None:
 
 
 def _check_labels(task: LoadedTask) -> None:
-    """Check that there are two labels to tell apart: with one, training would seem to go very well."""
+    """Check that there are two labels at least: with one, every prediction would be right."""
     seen = rows_of(task.training, task).targets
     there = np.flatnonzero(seen.any(0)) if task.multilabel else np.unique(seen)
     if len(there) < 2:
@@ -195,7 +195,7 @@ def _train_seed(
             model, config.training, train_data, valid_data, work.device, work.progress, on_epoch=told
         )
     if valid_data is not None:
-        trained = replace(trained, out_of_fold=None)  # it is not needed again
+        trained = replace(trained, out_of_fold=None)  # no longer needed
     save_seed(out, calibrated, trained, config.training, streamed=train_data.stored)
     return trained
 
@@ -210,11 +210,11 @@ def run(
     tracking: Tracking = NOT_TRACKED,
     unknown: Path | None = None,
 ) -> Result:
-    """Extract, train and evaluate; see the module's docstring for what it writes, `train_task` for the arguments.
+    """Extract, train and evaluate; see the module's docstring for the files and `train_task` for the arguments.
 
-    A task without a test split is reported on validation. `unknown` is a file of texts that belong to no class.
+    Without a test split, validation is reported. `unknown` is a file of texts that belong to no class.
     """
-    task.split("train"), task.split("valid")  # an error now, not after hours of work
+    task.split("train"), task.split("valid")  # fail now, not after hours of work
     splits = [name for name in SPLITS if name in task.splits]
     identities = [identify(encoder, work.device) for encoder in config.encoders]
     _check_labels(task)
@@ -308,7 +308,7 @@ def _warnings(
     parts: Sequence[SplitPredictions],
     of_baselines: Mapping[str, Mapping[str, SplitPredictions]],
 ) -> list[str]:
-    """What the user should know before trusting the figures of the reported split, the last one."""
+    """Warnings about the figures of the reported split, which is the last one."""
     part = parts[-1]
     judged = "macro_f1" if config.class_weight == "balanced" else config.training.metric
     histories = [[asdict(epoch) for epoch in one.history] for one in trained.values()]
@@ -326,7 +326,7 @@ def _metrics(
     trained: Mapping[int, TrainingResult],
     figures: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:
-    """What `metrics.json` says of the trained seeds; `figures` are what `measure` says of each split."""
+    """The contents of `metrics.json` for the trained seeds; `figures` are the results of `measure` by split."""
     without_overlap = {
         name: figure["without_overlap"] for name, figure in figures.items() if figure["without_overlap"]
     }
@@ -355,7 +355,7 @@ def _metrics(
 
 
 def _members(trained: Mapping[int, TrainingResult]) -> list[dict[str, Any]]:
-    """Parts of the head `ensemble`: the mean over seeds of their weights and scores; none of another head."""
+    """Members of the head `ensemble`, with weights and scores averaged over seeds; empty for other heads."""
     by_name = zip(*(one.members for one in trained.values()), strict=True)
     return [
         {"name": seeds[0].name}
@@ -380,7 +380,7 @@ def _card(config: RunConfig, task: LoadedTask, out: Path, metrics: Mapping[str, 
 
 
 def training_data(task: str, licence: str, hashes: Mapping[str, str]) -> TrainingData:
-    """What a card says about a task's texts."""
+    """A card's entries on a task's texts."""
     named = find_task(task)
     if named is None:
         return TrainingData(licence=licence, hashes=hashes)

@@ -1,8 +1,8 @@
-"""The trained seeds of a run: each is a model folder with the history of its training.
+"""The trained seeds of a run: each is a model folder with its training history.
 
-seeds/<seed>/config.json, model.safetensors, …              as `save_model` writes them
+seeds/<seed>/config.json, model.safetensors, …              written by `save_model`
 seeds/<seed>/training.json                                 best epoch, history
-seeds/<seed>/out_of_fold.json                              of a cross-validated run: out-of-fold logits
+seeds/<seed>/out_of_fold.json                              cross-validated runs: out-of-fold logits
 """
 
 import json
@@ -23,8 +23,8 @@ from fusion_classifier.training.loop import Epoch, TrainingResult
 
 TRAINING_FILE = "training.json"
 OUT_OF_FOLD_FILE = "out_of_fold.json"
-DECIMALS = 5  # of logits in it
-OLD_HEAD_FILE = "head.safetensors"  # in a seed's folder before it was a model folder
+DECIMALS = 5  # of logits in the file
+OLD_HEAD_FILE = "head.safetensors"  # in the folders of earlier versions, which were not model folders
 
 
 def seed_folder(out: Path, seed: int) -> Path:
@@ -35,7 +35,7 @@ def seed_folder(out: Path, seed: int) -> Path:
 def save_seed(
     out: Path, model: ModelConfig, trained: TrainingResult, training: TrainingConfig, *, streamed: bool
 ) -> None:
-    """Write a trained seed in one step; `streamed` says whether features were read from the store in blocks."""
+    """Write a trained seed atomically; `streamed` says whether features were read from the store in blocks."""
     card = model_card(model, training=training)
     files = {TRAINING_FILE: json.dumps(record_of(trained) | {"streamed": streamed}, indent=1)}
     if trained.out_of_fold is not None:
@@ -49,17 +49,17 @@ def record_of(trained: TrainingResult) -> dict[str, Any]:
 
 
 def finished_seed(out: Path, model: ModelConfig) -> TrainingResult | None:
-    """A seed that an earlier call has trained, if there is one; `model` is the same but for its calibration.
+    """A seed trained by an earlier call, if any; `model` is the same except for its calibration.
 
     Raises:
-        FecError: It can't be read, or is of another model.
+        FecError: It can't be read, or belongs to another model.
     """
     folder = seed_folder(out, model.seed)
     if not folder.exists():
         return None
     config, trained = read_seed(folder, model.seed)
     if (config.id2label, config.head, config.shapes) != (model.id2label, model.head, model.shapes):
-        raise FecError(f"{folder}: is of another run; delete it to train seed {model.seed} again")
+        raise FecError(f"{folder}: belongs to another run; delete it to train seed {model.seed} again")
     return trained
 
 

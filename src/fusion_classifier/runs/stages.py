@@ -1,6 +1,6 @@
-"""Seconds, peak memory and encoded texts of each stage of a run, over all calls.
+"""Time, peak memory and encoded texts of each stage of a run, over all calls.
 
-A run may be stopped and continued: the record is a file that grows with every call and is written every few seconds.
+A run may be stopped and continued: the record is a file that accumulates all calls and is written every few seconds.
 """
 
 import json
@@ -18,13 +18,13 @@ from pydantic import ConfigDict, Field, NonNegativeInt, TypeAdapter
 from fusion_classifier.errors import FecError
 from fusion_classifier.support.files import atomic_write
 
-SAMPLE_SECONDS = 0.1  # between measurements of the memory: a shorter peak may be missed
-WRITE_SECONDS = 5.0  # between writes of the record: what a kill can lose
+SAMPLE_SECONDS = 0.1  # interval of memory measurements: a shorter peak may be missed
+WRITE_SECONDS = 5.0  # interval of writes: the part of the record that a kill can lose
 
 
 @dataclass
 class Stage:
-    """One stage: seconds over all calls, their peak of memory in bytes (resident set), calls, texts encoded."""
+    """One stage: seconds over all calls, peak memory in bytes (resident set), number of calls, encoded texts."""
 
     __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
     seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
@@ -78,7 +78,7 @@ class Stages:
         return {name: asdict(stage) for name, stage in self.by_name.items()}
 
     def _write(self) -> None:
-        with suppress(FecError):  # the record must never stop the work
+        with suppress(FecError):  # the record must never interrupt the work
             atomic_write(self.path, json.dumps(self.figures(), indent=1) + "\n")
 
 

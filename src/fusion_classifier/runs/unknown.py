@@ -1,4 +1,4 @@
-"""Measures how well a run's heads tell texts of no class, which are given as a file."""
+"""Measures how well a run's heads detect texts of no class, which are given as a file."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,15 +24,17 @@ def read_unknown(path: Path, config: RunConfig, task: LoadedTask) -> list[str]:
     """The texts of no class in a file: the task's column of texts, or the lines of a .txt.
 
     Raises:
-        UsageError: The run can't tell such texts.
+        UsageError: The run can't detect such texts.
         DataError: The file can't be read, or has no text.
     """
     if task.multilabel:
-        raise UsageError("`unknown`: not with several labels per text: a text of no class gets none; leave it out")
+        raise UsageError(
+            "`unknown`: not available with several labels per text, where a text of no class gets none; leave it out"
+        )
     if not config.training.known_texts:
-        raise UsageError("`unknown`: needs `known_texts`, by which texts of no class are told")
+        raise UsageError("`unknown`: needs `known_texts` to detect texts of no class")
     if task.cross_validated and "test" not in task.splits:
-        raise UsageError("`unknown`: there are no known texts beside those of training; leave out `cross_validate`")
+        raise UsageError("`unknown`: there are no known texts except those of training; leave out `cross_validate`")
     texts = list(texts_of(path, config.task.text_column, config.task.encoding))
     if not texts:
         raise DataError(f"{path}: has no text; give texts that belong to no class")
@@ -50,7 +52,7 @@ def measure_unknown(
     """The section `unknown` of metrics.json: texts of no class against those of a split, at the default rate.
 
     Raises:
-        FecError: A seed was trained by an earlier version, which can't tell such texts.
+        FecError: A seed was trained by an earlier version, which can't detect such texts.
     """
     for identity in identities:
         extract_features(texts, identity, work.store, work.device, work.progress)
@@ -60,8 +62,8 @@ def measure_unknown(
     for seed, one in trained.items():
         if one.known is None:
             raise FecError(
-                f"seed {seed} was trained by an earlier version, which can't tell texts of no class; train it again: "
-                "`overwrite`, or leave `unknown` out"
+                f"seed {seed} was trained by an earlier version, which can't detect texts of no class; train it "
+                "again: `overwrite`, or leave `unknown` out"
             )
         known, unknown = (_scores(one, one.known, part, work) for part in parts)
         figures.append(unknown_figures(known, unknown, one.known.threshold(DEFAULT_RATE)))

@@ -1,9 +1,8 @@
-"""Trains the head `ensemble`: its members, and their weights, fitted on predictions of texts they were not trained
-on.
+"""Trains the head `ensemble`: its members, and their weights, fitted on out-of-sample predictions.
 
-    few texts five folds: each member predicts the texts of a fold after training on the other four; then every member
-                 is trained on all texts. With tens of texts the weights stay near the prior.
-    many texts members are trained once and evaluated on the validation split, used for no other choice.
+    few texts    five folds: each member predicts the texts of a fold after training on the other four; then every
+                 member is trained on all texts. With tens of texts the weights stay near the prior.
+    many texts   members are trained once and evaluated on the validation split, used for no other choice.
 
 Members with attention are trained to the end of their schedule: no epoch is chosen.
 """

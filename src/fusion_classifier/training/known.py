@@ -2,7 +2,7 @@
 
     doubt     −ln p/(1 − p) of the most probable label's calibrated probability p
     distance  −mean cosine to the NEIGHBOURS nearest training texts, on the pooled features as `Head.unit_vectors`
-    score the sum of both, each standardized over held-out texts; the sum is standardized, too
+    score     the sum of both, each standardized over held-out texts; the sum is standardized, too
 
 So 0 is an average known text, and 1 is one standard deviation stranger. No unknown text is needed: the threshold for
 a given share of rejected known texts is a quantile of the scores of the same held-out texts, as in split conformal
