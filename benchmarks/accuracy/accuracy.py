@@ -4,23 +4,23 @@
     python benchmarks/accuracy/accuracy.py --table runs/accuracy --plot accuracy.svg
     python benchmarks/accuracy/accuracy.py --list
 
-Each task, system and seed runs in a process of its own, so that its peak memory is its own, and ends with one
-folder `OUT/TASK/SYSTEM/SEED` with `result.json` and `predictions.parquet`, written in one step. What is finished is
-skipped: stop at any time and run the same command again. `OUT/TASK/SYSTEM/predictions.parquet` has all seeds, so
-that `fec compare OUT/TASK/A OUT/TASK/B` compares two systems.
+Each task, system and seed runs in a separate process, so that peak memory is measured per run, and ends with a folder
+`OUT/TASK/SYSTEM/SEED` with `result.json` and `predictions.parquet`, written atomically. Finished runs are skipped:
+stop at any time and run the same command again. `OUT/TASK/SYSTEM/predictions.parquet` has all seeds, so that `fec
+compare OUT/TASK/A OUT/TASK/B` compares two systems.
 
 Everything is chosen on the validation split. The test split is predicted and scored only with `--test`, after all
-choices are made; give it from the start if you want it, since systems without it are trained again.
+choices are made; pass it from the start if you need it, since systems without it are trained again.
 
-Seconds: `extract`, the features of the training and validation texts, measured where this run extracted them all,
-else at a rate measured on this machine (the result says which); `train`, the chosen setting alone; `search`, the
-other settings of its grid, once for all seeds; `infer`, the validation texts, features ready, and
-`infer_from_text`, with their extraction. Use an idle machine: all of them are wall-clock times; `processor` is the
-whole process's time on the processor, all cores. `peak_mb` is the most memory the process had resident; `start_mb` is
-that after imports and extraction, before training.
+Seconds: `extract`, extraction of the training and validation features, measured if this run extracted all of them,
+otherwise estimated from a rate measured on this machine (the result says which); `train`, the chosen setting only;
+`search`, the other settings of its grid, once for all seeds; `infer`, prediction of the validation texts with
+features ready; and `infer_from_text`, including extraction. Use an idle machine: these are wall-clock times;
+`processor` is the CPU time of the whole process over all cores. `peak_mb` is the peak resident memory; `start_mb` is
+the memory after imports and extraction, before training.
 
-`--quick` takes 2,000 training and 500 validation rows, one seed, one setting instead of a grid, and unless told
-otherwise the encoder minilm-l6 and the systems that end soon: some minutes on two cores.
+`--quick` uses 2,000 training and 500 validation rows, one seed, one setting instead of a grid and, by default, the
+encoder minilm-l6 and the fast systems: a few minutes on two cores.
 """
 
 import argparse
@@ -85,8 +85,8 @@ PACKAGES = (
 class System:
     """One row of the comparison.
 
-    `features` says what the system reads of its `encoders`: None for one that reads texts itself. `one_seed` says
-    why further seeds are not run, empty if they are. `needs` are libraries that the package itself does not need.
+    `features` is the kind of features that the system reads; None if it reads texts. `one_seed` is the reason for
+    running a single seed, empty otherwise. `needs` are libraries that the package itself does not need.
     """
 
     name: str
@@ -99,14 +99,14 @@ class System:
 
 
 def systems_of(encoders: Sequence[str], token_encoders: Sequence[str]) -> dict[str, System]:
-    """Every system, by name, for the encoders as the user writes them; cheapest first."""
+    """Every system by name, for the encoders as specified by the user; cheapest first."""
     several, same = tuple(encoders), "has no randomness"
     pooled = partial(System, features="pooled", encoders=several)
     listed = [
         System("majority", "Majority label", peers.majority, one_seed=same),
         System("tfidf", "TF-IDF (words, characters) + logistic regression", peers.tfidf, one_seed=same),
         pooled("lr", "Logistic regression, standardized features", peers.logistic, one_seed=same),
-        pooled("svm", "Linear SVM, standardized features", peers.svm, one_seed="has next to no randomness"),
+        pooled("svm", "Linear SVM, standardized features", peers.svm, one_seed="is practically deterministic"),
         pooled("knn", "k nearest neighbours, standardized features", peers.knn, one_seed=same),
         pooled("linear", "fec: head linear", partial(ours.head, name="linear")),
         pooled("llmembed", "fec: head llmembed, our recipe", partial(ours.head, name="llmembed")),
@@ -138,7 +138,7 @@ def systems_of(encoders: Sequence[str], token_encoders: Sequence[str]) -> dict[s
 
 def setfit(problem: Problem) -> Fitted:
     """See `peers_trained.setfit`."""
-    import peers_trained  # noqa: PLC0415 - its imports take seconds, and only two systems need them
+    import peers_trained  # noqa: PLC0415 - slow to import, and only two systems need it
 
     return peers_trained.setfit(problem)
 
@@ -153,18 +153,18 @@ def finetune(problem: Problem) -> Fitted:
 POOLED: FeatureKind = "pooled"
 TOKENS: FeatureKind = "tokens"
 OURS = partial(ours.head, name="fusion")
-MAIN_SYSTEM = "fusion"  # the one that all others are compared with
+MAIN_SYSTEM = "fusion"  # the system that all others are compared with
 
 
 def slug(encoder: str) -> str:
-    """What to call a system after its encoder: its name with settings but without its place, fit for a folder."""
+    """System name for an encoder: its name with settings but without its path, valid as a folder name."""
     name = parse_encoders([encoder], features="tokens")[0].name
     return re.sub(r"[^A-Za-z0-9.]+", "-", name).strip("-")
 
 
 @dataclass(frozen=True)
 class Setup:
-    """All that must agree for two results to stand in one table."""
+    """Everything that must agree for two results to be in one table."""
 
     task: str
     data: str | None
@@ -181,7 +181,7 @@ class Setup:
         return self.out / Path(self.task).name
 
     def arguments(self) -> list[str]:
-        """The command line of a process that works on the same."""
+        """The command line of a subprocess with the same setup."""
         given = ["--task", self.task, "--out", str(self.out), "--splits", ",".join(self.splits)]
         given += ["--encoders", *self.encoders, "--token-encoders", *self.token_encoders]
         for option, value in (("--data", self.data), ("--limit", self.limit), ("--store", self.store)):
@@ -191,21 +191,21 @@ class Setup:
 
 @dataclass(frozen=True)
 class Loaded:
-    """The task, and what identifies its data in a result."""
+    """The task, and the identification of its data in a result."""
 
     task: LoadedTask
     identity: Mapping[str, Any] = field(default_factory=dict)
 
 
 def load(setup: Setup) -> Loaded:
-    """The task with the splits that this run may see, cut down as asked.
+    """The task with the splits that this run may use, limited as requested.
 
     Raises:
-        FecError: it can't be read, lacks a split, or allows several labels a text.
+        FecError: It can't be read, lacks a split, or has several labels per text.
     """
     task = load_task(TaskConfig(name=setup.task, data=setup.data, limit=setup.limit))
     if task.multilabel:
-        raise UsageError(f"{task.name}: texts have several labels; this comparison is of one label a text")
+        raise UsageError(f"{task.name}: texts have several labels; this comparison requires one label per text")
     rows = {"train": QUICK_TRAIN, "valid": QUICK_VALID, "test": QUICK_VALID} if setup.quick else {}
     splits = {name: task.split(name) for name in ("train", *setup.splits)}
     cut = {name: Split(s.texts[: rows.get(name)], s.labels[: rows.get(name)]) for name, s in splits.items()}
@@ -218,7 +218,7 @@ def load(setup: Setup) -> Loaded:
     return Loaded(task, {"encoders": pooled, "token_encoders": tokens, "quick": setup.quick, **identity})
 
 
-# --- one system and seed, in a process of its own ----------------------------------------------------------
+# --- one system and seed, in a separate process ----------------------------------------------------------
 
 
 def run_one(system: System, seed: int, setup: Setup) -> None:
@@ -294,14 +294,14 @@ def run_one(system: System, seed: int, setup: Setup) -> None:
 
 
 def as_json(value: object) -> object:
-    """NumPy's numbers as Python's."""
+    """Convert NumPy numbers to Python numbers."""
     if isinstance(value, np.generic):
         return value.item()
     raise TypeError(f"{type(value).__name__} is not JSON")
 
 
 def settled(folder: Path, loaded: Loaded) -> Mapping[str, Any] | None:
-    """The hyper-parameters that an earlier seed of this system has chosen on the same data."""
+    """The hyper-parameters chosen by an earlier seed of this system on the same data."""
     for result in finished(folder, loaded).values():
         chosen = result["hyperparameters"]["chosen"]
         if chosen:
@@ -310,13 +310,13 @@ def settled(folder: Path, loaded: Loaded) -> Mapping[str, Any] | None:
 
 
 def peak_mb() -> float:
-    """Most memory that this process has had resident, in MB."""
+    """Peak resident memory of this process, in MB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (1e6 if sys.platform == "darwin" else 1e3 / 1.024)  # bytes there, KiB elsewhere
+    return peak / (1e6 if sys.platform == "darwin" else 1e3 / 1.024)  # bytes on macOS, KiB elsewhere
 
 
 def environment() -> dict[str, Any]:
-    """What times and figures may depend on."""
+    """Environment that times and figures may depend on."""
     versions = {}
     for name in PACKAGES:
         try:
@@ -332,12 +332,12 @@ def environment() -> dict[str, Any]:
     }
 
 
-# --- what extraction costs ---------------------------------------------------------------------------------
+# --- the cost of extraction ---------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Extraction:
-    """Seconds that the features of the training and validation texts cost, and how that is known."""
+    """Extraction time of the training and validation features in seconds, and how it was determined."""
 
     seconds: float
     how: str
@@ -347,10 +347,10 @@ NO_EXTRACTION = Extraction(0.0, "reads texts itself")
 
 
 def extract(task: LoadedTask, encoders: Sequence[EncoderConfig], setup: Setup, work: RunContext) -> Extraction:
-    """Make sure that all features are there; what those of the training and validation texts cost.
+    """Extract all missing features; the cost of the training and validation features.
 
-    Measured if this call encoded all of them. Else from a recorded rate: that of an earlier complete extraction, or
-    of a sample (`record_rate`). Features of further splits come last and are not counted.
+    Measured if this call encoded all of them. Otherwise estimated from a recorded rate: that of an earlier complete
+    extraction, or of a sample (`record_rate`). Features of other splits are extracted last and not counted.
     """
     counted = ["train", "valid"]
     unique = len({text for name in counted for text in task.split(name).texts})
@@ -358,7 +358,7 @@ def extract(task: LoadedTask, encoders: Sequence[EncoderConfig], setup: Setup, w
     for encoder in encoders:
         report = extract_task(task, counted, [encoder], work)[0]
         place = rate_file(setup, identify(encoder, work.device))
-        if report.encoded == report.texts:  # with the names of the labels
+        if report.encoded == report.texts:  # including label names
             keep_rate(place, report, "measured on all texts")
             seconds, source = report.seconds, "measured"
         else:
@@ -372,24 +372,24 @@ def extract(task: LoadedTask, encoders: Sequence[EncoderConfig], setup: Setup, w
 
 
 def rate_file(setup: Setup, identity: EncoderIdentity) -> Path:
-    """Where the rate of an encoder is kept: by task, because texts have other lengths in each."""
+    """File with the rate of an encoder, per task, since the lengths of texts differ."""
     return setup.task_folder() / "rates" / f"{identity.key}.json"
 
 
 def keep_rate(path: Path, report: ExtractionReport, how: str, load_seconds: float = 0.0) -> None:
-    """Record how fast an encoder is; its loading is in the rate unless given."""
+    """Record the rate of an encoder; including loading, unless its time is given."""
     rate = report.encoded / max(report.seconds - load_seconds, 1e-9)
     kept = {"encoder": report.encoder, "texts_per_second": rate, "load_seconds": load_seconds, "how": how}
     atomic_write(path, json.dumps(kept, indent=1) + "\n")
 
 
 def record_rate(spec: str, features: FeatureKind, setup: Setup) -> None:
-    """Measure an encoder's rate on a sample of the training texts, for features that are in the store already."""
+    """Measure an encoder's rate on a sample of the training texts, for features that are already in the store."""
     texts = load(setup).task.split("train").texts
     chosen = np.random.default_rng(0).permutation(len(texts))[:RATE_TEXTS]
     sample, device = [texts[i] for i in chosen], resolve_device("auto")
     identity = identify(parse_encoders([spec], features=features)[0], device)
-    load_transformer(identity, device)  # the disk's cache is warm from here on, as it is within an extraction
+    load_transformer(identity, device)  # warms up the disk cache, as during an extraction
     started = time.perf_counter()
     load_transformer(identity, device)
     load_seconds = time.perf_counter() - started
@@ -405,31 +405,31 @@ def finished(folder: Path, loaded: Loaded) -> dict[int, dict[str, Any]]:
     """The results of a system by seed.
 
     Raises:
-        UsageError: one is of other data or encoders.
+        UsageError: A result is from other data or encoders.
     """
     results = {}
-    # A killed process may leave a folder of another name: only numbers are seeds.
+    # A killed process may leave a folder with another name: only numbers are seeds.
     places = [path for path in folder.glob("*/result.json") if path.parent.name.isdecimal()]
     for path in sorted(places, key=lambda path: int(path.parent.name)):
         result = json.loads(path.read_text("utf-8"))
         if result["data"] != loaded.identity:
             what = next(key for key in loaded.identity if result["data"].get(key) != loaded.identity[key])
             raise UsageError(
-                f"{path.parent}: holds a result of another set-up ({what} differs); choose another --out"
+                f"{path.parent}: contains a result of another setup ({what} differs); choose another --out"
             )
         results[int(result["seed"])] = result
     return results
 
 
 def missing(system: System, setup: Setup, loaded: Loaded, seeds: Sequence[int]) -> list[int]:
-    """The seeds that are still to run: those without a result, or with one that lacks a split asked for."""
+    """The seeds to run: those without a result, or whose result lacks a requested split."""
     done = finished(setup.task_folder() / system.name, loaded)
     wanted = seeds[:1] if system.one_seed else seeds
     return [seed for seed in wanted if seed not in done or not set(setup.splits) <= set(done[seed]["metrics"])]
 
 
 def obstacle(system: System) -> str | None:
-    """Why a system can't run here, in a sentence, or None."""
+    """The reason why a system can't run here, or None."""
     for module in system.needs:
         if importlib.util.find_spec(module) is None:
             return f"{module} is not installed (pip install --constraint constraints.txt --group bench)"
@@ -443,7 +443,8 @@ def obstacle(system: System) -> str | None:
 
 
 def child(arguments: Sequence[str], log: Path) -> str | None:
-    """Run this script with other arguments; the last line of its errors if it fails. All output goes to `log`."""
+    """Run this script with other arguments; the last line of its errors if it fails. All output is written to
+    `log`."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w") as stream:
         command = [sys.executable, str(Path(__file__).resolve()), *arguments]
@@ -455,10 +456,10 @@ def child(arguments: Sequence[str], log: Path) -> str | None:
 
 
 def run_all(chosen: Sequence[System], seeds: Sequence[int], setup: Setup) -> list[str]:
-    """Run what is not finished, say a line for each; what failed."""
+    """Run everything unfinished, with a line of progress each; the failures."""
     loaded, failures, device = load(setup), [], resolve_device("auto")
     for folder in setup.task_folder().glob("*"):
-        finished(folder, loaded)  # results of another set-up are refused before hours of work, not after
+        finished(folder, loaded)  # reject results of another setup before hours of work
     for system in chosen:
         folder = setup.task_folder() / system.name
         todo = missing(system, setup, loaded, seeds)
@@ -485,7 +486,7 @@ def run_all(chosen: Sequence[System], seeds: Sequence[int], setup: Setup) -> lis
 
 
 def rates(system: System, features: FeatureKind, setup: Setup, task: LoadedTask, device: torch.device) -> None:
-    """Record the rates of those encoders whose features are in the store, wholly or in part."""
+    """Record the rates of the encoders whose features are in the store, completely or in part."""
     hashes = hash_texts([text for name in ("train", "valid") for text in task.split(name).texts])
     for spec in system.encoders:
         identity = identify(parse_encoders([spec], features=features)[0], device)
@@ -498,7 +499,7 @@ def rates(system: System, features: FeatureKind, setup: Setup, task: LoadedTask,
 
 
 def join_predictions(folder: Path) -> None:
-    """Write the system's predictions of all seeds; only the splits that every seed has."""
+    """Write the system's predictions for all seeds, for the splits that every seed has."""
     places = [path for path in folder.glob("*/predictions.parquet") if path.parent.name.isdecimal()]
     tables = [pq.read_table(path, partitioning=None) for path in places]
     if not tables:
@@ -507,7 +508,7 @@ def join_predictions(folder: Path) -> None:
     common = set.intersection(*(set(table["split"].to_pylist()) for table in tables))
     joined = pa.concat_tables(tables)
     joined = joined.filter(pc.is_in(joined["split"], pa.array(sorted(common))))
-    # Validation before test, as `fec run` has it.
+    # Validation before test, as in `fec run`.
     order = pa.array([("valid", "test").index(split) for split in joined["split"].to_pylist()])
     joined = joined.append_column("order", order).sort_by([(c, "ascending") for c in ("order", "seed", "row")])
     with atomic_file(folder / "predictions.parquet") as path:
@@ -515,29 +516,31 @@ def join_predictions(folder: Path) -> None:
 
 
 def say(message: str) -> None:
-    """A line of progress: standard output is for results."""
+    """Print a line of progress to standard error: standard output is for results."""
     print(message, file=sys.stderr, flush=True)
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--task", help="a named task, or the path of your data")
+    parser.add_argument("--task", help="named task, or path of your data")
     parser.add_argument("--data", help="folder with the named task's files")
-    parser.add_argument("--systems", help="names with commas between them; all unless given")
-    parser.add_argument("--seeds", type=int, default=5, help="how many, from 0 on")
-    parser.add_argument("--encoders", nargs="+", help="of one vector a text, as for fec run --encoder")
-    parser.add_argument("--token-encoders", nargs="+", help="of the head fusion; as --encoders unless given")
+    parser.add_argument("--systems", help="comma-separated names. Default: all")
+    parser.add_argument("--seeds", type=int, default=5, help="number of seeds, starting at 0")
+    parser.add_argument("--encoders", nargs="+", help="with one vector per text, as for fec run --encoder")
+    parser.add_argument("--token-encoders", nargs="+", help="for the head fusion. Default: --encoders")
     parser.add_argument("--out", type=Path, default=Path("runs/accuracy"))
-    parser.add_argument("--store", type=Path, help="the feature store; the user's cache unless given")
+    parser.add_argument("--store", type=Path, help="feature store. Default: in the user's cache")
     parser.add_argument("--splits", choices=["valid", "valid,test"], default="valid")
     parser.add_argument("--test", action="store_true", help="the same as --splits valid,test")
     parser.add_argument("--limit", type=int, help="only the first N rows of each split")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--list", action="store_true", help="name the systems")
-    parser.add_argument("--table", type=Path, metavar="OUT", help="print the results of OUT as a table")
+    parser.add_argument("--table", type=Path, metavar="OUT", help="print the results in OUT as a table")
     parser.add_argument("--json", action="store_true", help="with --table, or after a run: JSON instead of Markdown")
-    parser.add_argument("--plot", type=Path, metavar="FILE.svg", help="accuracy against time, of --table or the run")
+    parser.add_argument(
+        "--plot", type=Path, metavar="FILE.svg", help="plot of accuracy against time, with --table or after a run"
+    )
     for option in ("--one", "--rate", "--features"):
         parser.add_argument(option, help=argparse.SUPPRESS)
     parser.add_argument("--seed", type=int, help=argparse.SUPPRESS)
@@ -558,7 +561,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def report(out: Path, given: argparse.Namespace) -> None:
     """Print the table, or its JSON, and draw the plot."""
     for folder in out.glob("*/*"):
-        join_predictions(folder)  # a killed run may have ended seeds and not joined them
+        join_predictions(folder)  # a killed run may have finished seeds without joining them
     rows = accuracy_report.read(out, MAIN_SYSTEM)
     print(json.dumps([row.figures() for row in rows], indent=1) if given.json else accuracy_report.markdown(rows))
     if given.plot:
@@ -566,7 +569,7 @@ def report(out: Path, given: argparse.Namespace) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """What the command line asks for; the exit code."""
+    """Run the command line; returns the exit code."""
     given = parse(arguments)
     systems = systems_of(given.encoders, given.token_encoders)
     if given.list:

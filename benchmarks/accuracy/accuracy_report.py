@@ -22,7 +22,7 @@ SECONDS = ("extract", "search", "train", "infer", "infer_from_text")
 
 @dataclass(frozen=True)
 class Difference:
-    """Accuracy of the main system minus that of another, with the paired bootstrap over texts."""
+    """Accuracy of the main system minus that of another, with a paired bootstrap over texts."""
 
     value: float
     ci95: tuple[float, float] | None
@@ -31,7 +31,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Row:
-    """One system on one split. `scores` by metric a value a seed, empty where it does not apply."""
+    """One system on one split. `scores` has one value per seed by metric; empty if a metric does not apply."""
 
     task: str
     split: str
@@ -49,11 +49,11 @@ class Row:
 
     @property
     def total_seconds(self) -> float:
-        """From texts to a trained classifier: extraction and training of the chosen setting."""
+        """Time from texts to a trained classifier: extraction, and training of the chosen setting."""
         return self.seconds["extract"] + self.seconds["train"]
 
     def figures(self) -> dict[str, Any]:
-        """All of it as plain JSON values."""
+        """The row as plain JSON values."""
         scores = {
             metric: {"mean": statistics.mean(values), "std": _std(values), "values": values} if values else None
             for metric, values in self.scores.items()
@@ -85,13 +85,13 @@ def read(out: Path, main_system: str) -> list[Row]:
     """The rows of all tasks and splits, best accuracy first.
 
     Raises:
-        DataError: there are none, or some that can't stand in one table.
+        DataError: There are none, or they can't be in one table.
     """
     found: dict[tuple[str, str], list[Row]] = {}
     for task_folder in sorted(path for path in out.glob("*") if path.is_dir()):
         first: dict[str, Any] | None = None
         for folder in sorted(path for path in task_folder.glob("*") if any(path.glob("*/result.json"))):
-            # A killed process may leave a folder of another name: only numbers are seeds.
+            # A killed process may leave a folder with another name: only numbers are seeds.
             places = [path for path in folder.glob("*/result.json") if path.parent.name.isdecimal()]
             results = [json.loads(path.read_text("utf-8")) for path in places]
             results.sort(key=lambda result: result["seed"])
@@ -105,7 +105,7 @@ def read(out: Path, main_system: str) -> list[Row]:
                     row = _row(results, split, _difference(task_folder / main_system, folder, split))
                     found.setdefault((row.task, split), []).append(row)
     if not found:
-        raise DataError(f"{out}: holds no results of this benchmark; run it with --task first")
+        raise DataError(f"{out}: contains no results of this benchmark; run it with --task first")
     for rows in found.values():
         rows.sort(key=lambda row: -statistics.mean(row.scores["accuracy"]))
     return [row for rows in found.values() for row in rows]
@@ -118,7 +118,7 @@ def _row(results: Sequence[dict[str, Any]], split: str, difference: Difference |
         for metric in first["metrics"][split]
     }
     seconds = {name: statistics.mean(result["seconds"][name] for result in results) for name in SECONDS}
-    # A search is made by one seed only, for all.
+    # One seed searches for all seeds.
     seconds["search"] = max(result["seconds"]["search"] for result in results)
     return Row(
         task=first["task"],
@@ -138,7 +138,7 @@ def _row(results: Sequence[dict[str, Any]], split: str, difference: Difference |
 
 
 def _difference(main: Path, other: Path, split: str) -> Difference | None:
-    """None for the main system itself, and where it has no predictions."""
+    """Compare with the main system. None for itself, or without predictions."""
     if main == other or not (main / "predictions.parquet").is_file():
         return None
     a, b = (read_predictions(folder / "predictions.parquet") for folder in (main, other))
@@ -152,7 +152,7 @@ def _difference(main: Path, other: Path, split: str) -> Difference | None:
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """A table a task and split."""
+    """One table per task and split."""
     groups = dict.fromkeys((row.task, row.split) for row in rows)
     return "\n\n".join(_table([row for row in rows if (row.task, row.split) == group]) for group in groups)
 
@@ -215,7 +215,7 @@ def _against(difference: Difference | None) -> str:
 
 # --- plot --------------------------------------------------------------------------------------------------
 
-# Okabe and Ito's colours, which all eyes tell apart; each family also has a marker of its own.
+# Okabe and Ito's colour-blind-safe palette; each family also has its own marker.
 FAMILIES = {
     "fec": ("#0072B2", "o"),
     "published head": ("#D55E00", "s"),
@@ -223,11 +223,11 @@ FAMILIES = {
     "trains the encoder": ("#CC79A7", "D"),
     "texts only": ("#555555", "v"),
 }
-LABEL_GAP = 0.034  # of the axis' height, between two labels
+LABEL_GAP = 0.034  # minimum distance of two labels, as a share of the axis height
 
 
 def family(system: str) -> str:
-    """Which kind of system this is."""
+    """The family of a system."""
     if system.startswith("llmembed"):
         return "published head"
     if system.startswith(("setfit", "finetune")):
@@ -238,7 +238,7 @@ def family(system: str) -> str:
 
 
 def plot(rows: Sequence[Row], path: Path) -> None:
-    """Accuracy against seconds from texts to a trained classifier, a panel a task, on test where there is one."""
+    """Plot accuracy against seconds from texts to a trained classifier, one panel per task, on test if available."""
     groups: dict[str, dict[str, list[Row]]] = {}
     for row in rows:
         groups.setdefault(row.task, {}).setdefault(row.split, []).append(row)
@@ -252,7 +252,7 @@ def plot(rows: Sequence[Row], path: Path) -> None:
 
 def _panel(axes: Any, rows: Sequence[Row]) -> None:
     points = [(max(row.total_seconds, 0.1), 100 * statistics.mean(row.scores["accuracy"]), row) for row in rows]
-    # The majority label alone would press all others into the upper end.
+    # The majority label would compress all others into the upper end.
     shown = [point for point in points if point[2].system != "majority"] or points
     for x, y, row in shown:
         colour, marker = FAMILIES[family(row.system)]
@@ -263,7 +263,7 @@ def _panel(axes: Any, rows: Sequence[Row]) -> None:
     margin = max(0.08 * (high - low), 0.5)
     axes.set_ylim(low - margin, high + margin)
     left, right = min(x for x, _, _ in shown), max(x for x, _, _ in shown)
-    axes.set_xlim(left / 1.5, right * (right / left) ** 0.3 * 2)  # room for the labels at the right
+    axes.set_xlim(left / 1.5, right * (right / left) ** 0.3 * 2)  # space for the labels on the right
     _label(axes, shown)
     for name, (colour, marker) in FAMILIES.items():
         if any(family(row.system) == name for _, _, row in shown):
@@ -279,13 +279,13 @@ def _panel(axes: Any, rows: Sequence[Row]) -> None:
 
 
 def _label(axes: Any, points: Sequence[tuple[float, float, Row]]) -> None:
-    """A name beside each point, moved up or down where names would cover each other."""
+    """Place a name next to each point, moved up or down to avoid overlap."""
     bottom, top = axes.get_ylim()
     gap = LABEL_GAP * (top - bottom)
     places: list[tuple[float, float]] = []
     for x, y, row in sorted(points, key=lambda point: -point[1]):
         height = y
-        # Labels are about half a decade wide: only those near each other can meet.
+        # Labels are about half a decade wide: only nearby ones can overlap.
         while any(abs(np.log10(x / other)) < 0.6 and abs(height - taken) < gap for other, taken in places):
             height -= gap / 4
         places.append((x, height))

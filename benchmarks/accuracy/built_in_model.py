@@ -1,4 +1,4 @@
-"""Makes a run on GoEmotions the model that comes with the package: config, weights, card and scores, no text.
+"""Converts a run on GoEmotions to the model in the package: config, weights, card and scores, no text.
 
 make model DATA=data/go_emotion   # trains first; without DATA the texts come from the Hub
 python benchmarks/accuracy/built_in_model.py runs/go-emotions
@@ -19,7 +19,7 @@ from fusion_classifier.runs.pipeline import training_data
 
 
 def main(run: Path) -> None:
-    """Write the model folder into the package's sources."""
+    """Write the model folder to the package's sources."""
     saved, described = load_model(run / "model"), read_config(run)
     metrics = json.loads((run / METRICS_FILE).read_text("utf-8"))
     encoders = []

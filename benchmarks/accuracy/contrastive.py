@@ -4,12 +4,11 @@
 
 Each draw tunes the encoder from its original weights. Logistic regression (scikit-learn, C = 10) is fitted to the
 unit vectors of the draw's rows, and scored on the validation rows, or the test rows (`--split test`). `train_seconds`
-are those of tuning and of the regression, the encoder loaded; `processor_seconds` are the processor's for the same,
-which other programs on the machine change less. A row of the JSONL file each, as `learning_curve.py` writes them;
-what is finished is skipped. `--set FIELD=VALUE` changes a setting of `TuneConfig`.
+is the time for tuning and regression, with the encoder loaded; `processor_seconds` is the CPU time for the same,
+which depends less on other programs. Each result is one row of the JSONL file, in the format of `learning_curve.py`;
+finished ones are skipped. `--set FIELD=VALUE` changes a setting of `TuneConfig`.
 
-`--peers FILE` shows the mean of the same draws in the file of `learning_curve_peers.py` or `learning_curve.py` beside
-it.
+`--peers FILE` adds the mean of the same draws from the file of `learning_curve_peers.py` or `learning_curve.py`.
 """
 
 import argparse
@@ -41,7 +40,7 @@ C = 10.0
 
 
 def unit_vectors(encoder: TransformerEncoder, texts: tuple[str, ...], precision: torch.dtype) -> np.ndarray:
-    """(N, F), float32, computed as `fec extract` would with this precision."""
+    """Features (N, F), float32, computed like `fec extract` with this precision."""
     with torch.autocast(encoder.device.type, torch.bfloat16, enabled=precision == torch.bfloat16):
         vectors = np.stack([vector.reshape(-1) for vector in encode(encoder, texts)]).astype(np.float32)
     unit: np.ndarray = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -51,7 +50,7 @@ def unit_vectors(encoder: TransformerEncoder, texts: tuple[str, ...], precision:
 def run(
     cell: Cell, corpus: Corpus, split: str, encoder: TransformerEncoder, precision: torch.dtype, config: TuneConfig
 ) -> dict[str, Any]:
-    """Tune, fit and score a draw: its row."""
+    """Tune, fit and score a draw; returns its row."""
     rows = draw_rows(corpus.pool.labels, cell.size, cell.draw)
     part, judged = corpus.pool.take(rows), corpus.judged(split)
     started, processor = time.perf_counter(), time.process_time()
@@ -82,7 +81,7 @@ def run(
 
 
 def summary(rows: list[dict[str, Any]], peers: list[dict[str, Any]]) -> str:
-    """A line per data set and size: mean accuracy and seconds over the draws, with the peer's over the same draws."""
+    """Print one line per data set and size: mean accuracy and seconds over the draws, and the peer's."""
     lines = []
     for dataset, size in dict.fromkeys((row["dataset"], row["n"]) for row in rows):
         ours = {row["draw"]: row for row in rows if (row["dataset"], row["n"]) == (dataset, size)}
@@ -108,12 +107,12 @@ def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("--data", type=Path, required=True, help="Folder of the data sets.")
-    parser.add_argument("--encoder", required=True, help="Encoder as on fec's command line.")
+    parser.add_argument("--encoder", required=True, help="Encoder, as for fec.")
     parser.add_argument("--out", type=Path, required=True, help="JSONL file that rows are appended to.")
     parser.add_argument("--datasets", default=DATASETS, help=f"Default: {DATASETS}.")
-    parser.add_argument("--sizes", default=SIZES, help=f"Rows a class. Default: {SIZES}.")
+    parser.add_argument("--sizes", default=SIZES, help=f"Rows per class. Default: {SIZES}.")
     parser.add_argument("--draws", default=DRAWS, help=f"Default: {DRAWS}.")
-    parser.add_argument("--split", choices=("valid", "test"), default="valid", help="What is scored. Default: valid.")
+    parser.add_argument("--split", choices=("valid", "test"), default="valid", help="Split to score. Default: valid.")
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="May be repeated.")
     parser.add_argument("--peers", type=Path, help="JSONL file with rows of SetFit.")
     given = parser.parse_args()

@@ -1,6 +1,6 @@
-"""Data sets, draws and cells of the learning curves: NumPy and the standard library alone.
+"""Data sets, draws and cells of the learning curves; needs only NumPy and the standard library.
 
-A draw is a function of the labels, so that every system, on every machine, trains on the same rows.
+A draw depends only on the labels, so that every system on every machine trains on the same rows.
 """
 
 import csv
@@ -18,12 +18,12 @@ SIZES: tuple[int | str, ...] = (8, 16, 64, 256, "all")
 DRAWS = 5
 HELD_OUT = 2000
 SPLITS = ("train", "valid", "test")
-WITHOUT_TEST = frozenset({"ED"})  # its test split is held back: it is never read, wherever it may lie
+WITHOUT_TEST = frozenset({"ED"})  # its test split is held back and never read
 
 
 @dataclass(frozen=True)
 class Part:
-    """Texts and the numbers of their labels, (N,), int64."""
+    """Texts and their label numbers (N,), int64."""
 
     texts: tuple[str, ...]
     labels: np.ndarray
@@ -40,8 +40,8 @@ class Part:
 class Corpus:
     """A data set.
 
-    `pool` are the training rows that draws are made from: all of them where the data set has a validation split,
-    else all but those held out as `valid`. `test` is absent where there is none.
+    `pool` are the training rows for draws: all of them if the data set has a validation split, otherwise all but
+    those held out as `valid`. `test` is None if there is none.
     """
 
     name: str
@@ -63,11 +63,11 @@ def load_corpus(folder: Path, name: str) -> Corpus:
     """Read a data set.
 
     Args:
-        folder: has `small/NAME/train.csv` or `NAME/train.csv` (or `.csv.gz`), and the other splits beside it.
-        name: of `DATASETS`, or another folder of this layout.
+        folder: Contains `small/NAME/train.csv` or `NAME/train.csv` (or `.csv.gz`), with the other splits next to it.
+        name: One of `DATASETS`, or another folder with this layout.
 
     Raises:
-        ValueError: the files are not there, or lack a column `text` or `label`.
+        ValueError: Files are missing, or lack a column `text` or `label`.
     """
     place = next((at for at in (folder / name, folder / "small" / name) if _file(at, "train")), None)
     if place is None:
@@ -88,7 +88,7 @@ def load_corpus(folder: Path, name: str) -> Corpus:
 
 
 def hold_out(labels: np.ndarray, count: int) -> np.ndarray:
-    """Sorted numbers of about `count` rows (two fifths at most), stratified; a class keeps at least a row."""
+    """Sorted indices of about `count` rows (at most two fifths), stratified; each class keeps at least one row."""
     count = min(count, len(labels) * 2 // 5)
     share = count / len(labels)
     numbers = np.random.default_rng([20, 18]).permutation(len(labels))
@@ -100,9 +100,9 @@ def hold_out(labels: np.ndarray, count: int) -> np.ndarray:
 
 
 def draw_rows(labels: np.ndarray, per_class: int | str, draw: int) -> np.ndarray:
-    """Sorted numbers of the rows of a draw: at most `per_class` of each class, or "all".
+    """Sorted row indices of a draw: at most `per_class` per class, or "all".
 
-    Smaller sizes of a draw are parts of its larger ones, so that a curve differs by its rows alone.
+    Smaller sizes of a draw are subsets of larger ones.
     """
     if per_class == "all":
         return np.arange(len(labels))
@@ -112,12 +112,12 @@ def draw_rows(labels: np.ndarray, per_class: int | str, draw: int) -> np.ndarray
 
 
 def fingerprint(rows: np.ndarray) -> int:
-    """Of the rows of a draw, by which results of several machines show that they are of the same rows."""
+    """Digest of the rows of a draw, to check that results of several machines are for the same rows."""
     return zlib.crc32(rows.astype("<i8").tobytes())
 
 
 def same_as_all(labels: np.ndarray, per_class: int | str) -> bool:
-    """Whether a size draws every row, so that it is the point "all" again."""
+    """Whether a size draws every row, so that it equals "all"."""
     return per_class != "all" and int(np.bincount(labels).max()) <= int(per_class)
 
 
@@ -131,7 +131,7 @@ class Cell:
     system: str
 
     def key(self, split: str) -> tuple[str, str, str, int, str]:
-        """What a finished row is known by."""
+        """Key of a finished row."""
         return self.dataset, split, str(self.size), self.draw, self.system
 
 

@@ -1,4 +1,4 @@
-"""Rows of the learning curves' results: one JSON object a line, one per training and split scored."""
+"""Result rows of the learning curves: JSON Lines, one object per training run and scored split."""
 
 import json
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from curve_data import Cell, Corpus, fingerprint, key_of
 from sklearn.metrics import accuracy_score, f1_score
 
 ECE_BINS = 15
-PROCESSOR = "processor"  # `machine` of the rows whose seconds are compared: of `learning_curve.py`
+PROCESSOR = "processor"  # `machine` of the rows whose seconds are compared: those of `learning_curve.py`
 
 
 def row_of(
@@ -28,15 +28,15 @@ def row_of(
     """The result of a cell on a split.
 
     Args:
-        cell: what was trained.
-        split: what was scored, `valid` or `test`.
-        corpus: the data set.
-        probabilities: of the split's texts, (N, C).
-        rows: numbers of the pool's rows that were trained on.
-        train_seconds: of training, features ready.
-        predict_seconds: of predicting the split, features ready.
-        probabilistic: whether the system gives probabilities, so that they have a calibration error.
-        extra: anything else: settings, the machine.
+        cell: The trained cell.
+        split: Scored split, `valid` or `test`.
+        corpus: Data set.
+        probabilities: Probabilities of the split's texts (N, C).
+        rows: Indices of the training rows in the pool.
+        train_seconds: Time for training, with features ready.
+        predict_seconds: Time for predicting the split, with features ready.
+        probabilistic: Whether the system returns probabilities, so that the calibration error is defined.
+        extra: Further fields, such as settings and the machine.
     """
     labels, predicted = corpus.judged(split).labels, probabilities.argmax(1)
     return {
@@ -58,7 +58,7 @@ def row_of(
 
 
 def expected_calibration_error(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """Mean distance between confidence and accuracy over 15 bins of equal width, weighted by their texts."""
+    """Mean gap between confidence and accuracy over 15 bins of equal width, weighted by their texts."""
     confidence, right = probabilities.max(1), probabilities.argmax(1) == labels
     bins = np.clip(np.ceil(confidence * ECE_BINS).astype(int) - 1, 0, ECE_BINS - 1)
     distance = np.zeros(ECE_BINS)
@@ -67,7 +67,7 @@ def expected_calibration_error(labels: np.ndarray, probabilities: np.ndarray) ->
 
 
 def read_rows(file: Path) -> list[dict[str, Any]]:
-    """All whole rows of a file; a last line that a stop cut off is left out. No file: none."""
+    """All complete rows of a file, without a truncated last line. Empty if there is no file."""
     if not file.is_file():
         return []
     rows = []
@@ -85,7 +85,7 @@ def read_rows(file: Path) -> list[dict[str, Any]]:
 
 
 def append_row(file: Path, row: Mapping[str, Any]) -> None:
-    """Add a row, on a line of its own even after one that was cut off."""
+    """Append a row on a new line, even after a truncated one."""
     file.parent.mkdir(parents=True, exist_ok=True)
     line = (json.dumps(row, ensure_ascii=False) + "\n").encode()
     with file.open("ab+") as stream:

@@ -1,6 +1,6 @@
-"""The systems of `learning_curve.py`, one plain function each: a `Training` in, what predicts probabilities out.
+"""The systems of `learning_curve.py`: functions that take a `Training` and return a function for probabilities.
 
-No system sees the rows it is scored on. What a system chooses it chooses by cross-validation in its training rows.
+No system sees the rows that it is scored on. Systems make their choices by cross-validation on the training rows.
 """
 
 import warnings
@@ -29,9 +29,9 @@ Predict = Callable[[Sequence[str], np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class Training:
-    """What a system is trained on.
+    """Input for training a system.
 
-    `vectors` are the texts' L2-normalized mean-pooled vectors, (N, D); what predicts gets those of its texts too.
+    `vectors` are the texts' L2-normalized mean-pooled vectors (N, D); for prediction, vectors are passed, too.
     """
 
     texts: tuple[str, ...]
@@ -45,7 +45,7 @@ class Training:
 
 @dataclass(frozen=True)
 class System:
-    """A system. `seeded`: trained on the same rows with another seed it differs; `probabilistic`: it has an ECE."""
+    """A system. `seeded`: the result depends on the seed; `probabilistic`: it has an ECE."""
 
     title: str
     fit: Callable[[Training], Predict]
@@ -54,19 +54,19 @@ class System:
 
 
 def five_lines(training: Training, *, c: float) -> Predict:
-    """Logistic regression on the vectors, as anyone writes it."""
+    """Plain logistic regression on the vectors."""
     model = LogisticRegression(C=c, max_iter=1000).fit(training.vectors, training.labels)
     return lambda _, vectors: spread(model.predict_proba(vectors), model.classes_, training.n_classes)
 
 
 def svm(training: Training) -> Predict:
-    """Linear support vector machine on the vectors, scikit-learn's defaults."""
+    """Linear support vector machine on the vectors, with scikit-learn's defaults."""
     model = LinearSVC(random_state=0).fit(training.vectors, training.labels)
     return lambda _, vectors: decision_shares(model, vectors, training.n_classes)
 
 
 def knn(training: Training) -> Predict:
-    """Nearest neighbours by cosine, votes weighted by it; k by cross-validated accuracy, the smallest of the best."""
+    """Cosine-weighted nearest neighbours; k is chosen by cross-validated accuracy, the smallest of the best."""
 
     def neighbours(
         known: np.ndarray, of: np.ndarray, vectors: np.ndarray, most: int
@@ -93,7 +93,7 @@ def knn(training: Training) -> Predict:
 
 
 def folds(labels: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Rows to train and to judge on of each of five folds, stratified as far as classes have enough rows."""
+    """Training and validation rows of five folds, stratified if classes have enough rows."""
     most = int(np.bincount(labels).max())
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The least populated class", UserWarning)
@@ -110,9 +110,9 @@ def tfidf(training: Training) -> Predict:
 
 
 def static(training: Training) -> Predict:
-    """Static embeddings that model2vec distils from the same encoder, L2-normalized; logistic regression, C = 10.
+    """Static embeddings distilled by model2vec from the same encoder, L2-normalized; logistic regression, C = 10.
 
-    Distilling needs no labels: it is done once, before any training.
+    Distillation needs no labels and is done once, before training.
     https://github.com/MinishLab/model2vec#distillation
     """
     model = distilled(str(encoder_folder(training.encoder)))
@@ -127,14 +127,14 @@ def static(training: Training) -> Predict:
 
 @cache
 def distilled(folder: str) -> Any:
-    """model2vec's static model of an encoder, by its defaults: 256 dimensions, tokens weighted by their rank."""
+    """model2vec's static model of an encoder, with its defaults: 256 dimensions, tokens weighted by rank."""
     from model2vec.distill import distill  # noqa: PLC0415 - may not be installed
 
     return distill(folder)
 
 
 def ours(training: Training, *, head: str) -> Predict:
-    """`FusionClassifier` with a head and no other option; its features are in the store."""
+    """`FusionClassifier` with a head and default options; its features are in the store."""
     model = FusionClassifier(training.encoder, head, seed=training.seed, store=training.store)
     model.fit(list(training.texts), training.labels)
 
@@ -145,8 +145,8 @@ def ours(training: Training, *, head: str) -> Predict:
 
 
 def heavy(training: Training, *, system: str, folder: Callable[[str], Path]) -> Predict:
-    """SetFit or full fine-tuning as `learning_curve_peers.py` trains them."""
-    from learning_curve_peers import train_part  # noqa: PLC0415 - its libraries take seconds, or are not installed
+    """SetFit or full fine-tuning, as in `learning_curve_peers.py`."""
+    from learning_curve_peers import train_part  # noqa: PLC0415 - slow to import, and may not be installed
 
     predict, _ = train_part(
         system, training.texts, training.labels, training.n_classes, training.seed, folder(training.encoder)
@@ -174,10 +174,10 @@ PEERS: Mapping[str, System] = {
     "setfit": System("SetFit", partial(heavy, system="setfit", folder=encoder_folder), seeded=True),
     "finetune": System("full fine-tuning", partial(heavy, system="finetune", folder=encoder_folder), seeded=True),
 }
-CHEAP = ("lr-1", "lr-10", "lr-100", "svm", "knn", "tfidf")  # the default: no other library is needed
+CHEAP = ("lr-1", "lr-10", "lr-100", "svm", "knn", "tfidf")  # the default: needs no other library
 
 
 def system_of(name: str) -> System:
-    """A peer by its name; any other name is a head of the package."""
+    """A peer by name; any other name is a head of the package."""
     found: Any = PEERS.get(name)
     return found or System(f"head {name}", partial(ours, head=name), seeded=True)

@@ -1,7 +1,8 @@
-"""Are the words with the greatest weights those that the answer rests on?
+"""Does the prediction depend on the words with the largest weights?
 
-Of each test text of the demo corpus the k words with the greatest weights for its answer are left out together, and
-as many words at random. Weights come from leaving out one word at a time, so that k words together is a test.
+From each test text of the demo corpus, the k words with the largest weights for its label are removed together and,
+for comparison, k random words. Weights are computed by removing one word at a time, so that removing k words together
+is a test.
 
 python benchmarks/accuracy/explanations.py [--model MODEL_OR_RUN_FOLDER]
 """
@@ -16,7 +17,7 @@ from fusion_classifier.tasks.named.demo import Demo
 
 
 def left_out(text: str, spans: list[tuple[int, int]]) -> str:
-    """The text without these words; from behind, so that places stay right."""
+    """The text without these words, removed from the end so that offsets stay valid."""
     for span in sorted(spans, reverse=True):
         text = without(text, span)
     return text
@@ -25,7 +26,7 @@ def left_out(text: str, spans: list[tuple[int, int]]) -> str:
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", help="a model of the demo corpus; trained here on minilm-l6 unless given")
+    parser.add_argument("--model", help="model for the demo corpus. Default: trained here on minilm-l6")
     given = parser.parse_args().model
     task, random = Demo().load(), np.random.default_rng(0)
     if given:
@@ -39,7 +40,7 @@ def main() -> None:
     rows = np.arange(len(texts))
     explained = [classifier.explain(text) for text in texts]
     print(f"{len(texts)} texts, mean probability of the answer {before.max(1).mean():.3f}")
-    print("words left out | same answer, greatest weights | at random | its probability, greatest | at random")
+    print("words removed | same label, largest weights | random | its probability, largest weights | random")
     for k in (1, 2, 3):
         figures = []
         for greatest in (True, False):

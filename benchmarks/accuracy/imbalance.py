@@ -1,12 +1,12 @@
-"""Two classes, one of them rare: ours beside the majority class and logistic regression.
+"""Two classes, one of them rare: comparison with the majority class and logistic regression.
 
     python benchmarks/accuracy/imbalance.py --data DATA --out imbalance.jsonl
     python benchmarks/accuracy/imbalance.py --summary imbalance.jsonl
 
-One label of each data set against all others, in draws whose share of positives is given; scored on all rows of
-the validation split that can be had with the same share (`learning_curve.py` says what that split is). Logistic
-regression (C of 1, 10 and 100) is of the L2-normalized mean-pooled vectors of the same encoder. Every training is
-a row of the JSONL file; what is there is skipped.
+One label of each data set against all others, in draws with a given share of positives, scored on the largest subset
+of the validation split with the same share (the split is described in `learning_curve.py`). Logistic regression (C of
+1, 10 and 100) uses the L2-normalized mean-pooled vectors of the same encoder. Every training run is one row of the
+JSONL file; existing ones are skipped.
 """
 
 import argparse
@@ -34,14 +34,14 @@ REGRESSIONS = ("lr-1", "lr-10", "lr-100")
 
 @dataclass(frozen=True)
 class Draw:
-    """Training rows of a draw, (N,), and judged rows, (M,), with the same share of positives."""
+    """Training rows (N,) and scored rows (M,) of a draw, with the same share of positives."""
 
     train: np.ndarray
     judged: np.ndarray
 
 
 def positives(corpus: Corpus, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Whether each row of the pool and of the validation split has the label: (N,) and (M,), 0 or 1."""
+    """Labels of the pool and the validation split as 0 and 1: (N,) and (M,)."""
     if name not in corpus.classes:
         raise ValueError(f"{corpus.name} has no label {name!r}; it has {', '.join(corpus.classes)}")
     number = corpus.classes.index(name)
@@ -49,14 +49,14 @@ def positives(corpus: Corpus, name: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def draw_rows(pool: np.ndarray, valid: np.ndarray, size: int, share: int, draw: int) -> Draw | None:
-    """`size` rows with `share` % of positives; none where there are too few rows of either class."""
+    """`size` rows with `share` % positives; None if there are too few rows of either class."""
     order = np.random.default_rng([18, draw]).permutation(len(pool))
     wanted = {1: size * share // 100, 0: size - size * share // 100}
     if any((pool == label).sum() < count for label, count in wanted.items()):
         return None
     train = np.concatenate([order[pool[order] == label][:count] for label, count in wanted.items()])
     yes, no = np.flatnonzero(valid == 1), np.flatnonzero(valid == 0)
-    count = min(len(yes), len(no) * share // (100 - share))  # positives that the other rows suffice for
+    count = min(len(yes), len(no) * share // (100 - share))  # positives for which there are enough negatives
     judged = np.concatenate([yes[:count], no[: round(count * (100 - share) / share)]])
     return Draw(np.sort(train), np.sort(judged))
 
@@ -64,7 +64,7 @@ def draw_rows(pool: np.ndarray, valid: np.ndarray, size: int, share: int, draw: 
 def scores(
     prepared: Prepared, rows: np.ndarray, truth: np.ndarray, training: Training, system: str
 ) -> dict[str, float]:
-    """Train a system and score it on these rows of the validation split."""
+    """Train a system and score it on the scored rows."""
     predict = system_of(system).fit(training)
     answers = predict(prepared.corpus.valid.take(rows).texts, prepared.judged[rows]).argmax(1)
     return {
@@ -76,7 +76,7 @@ def scores(
 
 
 def run(given: argparse.Namespace) -> None:
-    """Train every cell that is not finished."""
+    """Train every unfinished cell."""
     from fusion_classifier.features.store import FeatureStore  # noqa: PLC0415 - --summary needs none of it
 
     done = {tuple(row[key] for key in CELL) for row in read_rows(given.out)}
@@ -99,7 +99,7 @@ def run(given: argparse.Namespace) -> None:
 
 
 def summary(file: Path) -> str:
-    """Table of means over draws; and the lowest differences."""
+    """Table of means over draws, and the lowest differences."""
     found: dict[tuple[str, int, int], dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
     for row in read_rows(file):
         found[row["dataset"], row["n"], row["share"]][row["system"]].append(row)
@@ -141,7 +141,7 @@ def main() -> int:
     parser.add_argument("--datasets", type=names, default=",".join(POSITIVE), help=f"Default: {','.join(POSITIVE)}.")
     parser.add_argument("--sizes", type=lambda t: [int(p) for p in names(t)], default=",".join(map(str, SIZES)))
     parser.add_argument("--draws", type=lambda t: [int(p) for p in names(t)], default="0,1,2,3,4")
-    parser.add_argument("--summary", type=Path, help="Print the table of this JSONL file instead.")
+    parser.add_argument("--summary", type=Path, help="Print the table for this JSONL file instead.")
     given = parser.parse_args()
     if given.summary:
         print(summary(given.summary))

@@ -1,10 +1,10 @@
-"""Which layer of an encoder knows most of a task: every hidden state, under every pooling, by itself.
+"""Which layer of an encoder is best for a task: every hidden state, with every pooling, separately.
 
     python benchmarks/accuracy/layers.py go_emotion --data DATA/go_emotion -e smollm2-135m -e mpnet-base --plot x.svg
 
-One pass of each model gives all layers and poolings: `mean` and the token that has seen the whole text (`first`, the
-[CLS] token, of an encoder; `last` of a decoder). On each the head `linear` is trained by its default recipe; figures
-are of the validation split. Layer 0 is the embedding output, the last one comes after the final norm.
+One pass of each model gives all layers and poolings: `mean` and the token that attends to the whole text (`first`,
+the [CLS] token, for an encoder; `last` for a decoder). The head `linear` is trained on each with its default recipe;
+figures are for the validation split. Layer 0 is the embedding output; the last one is after the final norm.
 """
 
 import argparse
@@ -43,7 +43,7 @@ HEAD = "linear"
 
 
 def all_layers(encoder: EncoderConfig, device: torch.device) -> EncoderConfig:
-    """The encoder with every hidden state, as a mean and as the token that has seen the whole text."""
+    """The encoder with every hidden state, as the mean and as the token that attends to the whole text."""
     loaded = load_transformer(identify(encoder, device), device)
     layers = tuple(range(loaded.model.config.num_hidden_layers + 1))
     whole = "last" if loaded.tokenizer.cls_token is None else "first"
@@ -51,7 +51,7 @@ def all_layers(encoder: EncoderConfig, device: torch.device) -> EncoderConfig:
 
 
 def accuracy(train_rows: LabelledFeatures, valid_rows: LabelledFeatures, labels: int, seed: int) -> float:
-    """On the validation split, of the head trained on one state."""
+    """Validation accuracy of the head trained on one state."""
     device = torch.device("cpu")
     trained = train(parse_head(HEAD), recipe("default", HEAD), train_rows, valid_rows, labels, seed, device, QUIET)
     logits = predict_logits(trained.head, valid_rows.features, len(valid_rows), device)
@@ -59,7 +59,7 @@ def accuracy(train_rows: LabelledFeatures, valid_rows: LabelledFeatures, labels:
 
 
 def measure(task: LoadedTask, encoder: EncoderConfig, seeds: int, work: RunContext) -> list[dict[str, Any]]:
-    """The accuracy of every layer under every pooling of one encoder."""
+    """The accuracy of every layer with every pooling of one encoder."""
     assert encoder.layers is not None
     extract_task(task, ["train", "valid"], [encoder], work)
     rows = {
@@ -81,7 +81,7 @@ def measure(task: LoadedTask, encoder: EncoderConfig, seeds: int, work: RunConte
 
 
 def table(found: list[dict[str, Any]]) -> str:
-    """A row an encoder and pooling: the best layer, the last, and the five last on average."""
+    """One row per encoder and pooling: the best layer, the last, and the mean of the last five."""
     lines = [
         "| encoder | pooling | best layer | accuracy | last layer | last five, mean |",
         "|---|---|---:|---:|---:|---:|",
@@ -102,7 +102,7 @@ def table(found: list[dict[str, Any]]) -> str:
 
 
 def plot(found: list[dict[str, Any]], title: str, path: Path) -> None:
-    """Accuracy by depth, a line an encoder and pooling."""
+    """Plot accuracy by depth, one line per encoder and pooling."""
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
     encoders = list(dict.fromkeys(row["encoder"] for row in found))
@@ -137,7 +137,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--store", type=Path)
     parser.add_argument("--plot", type=Path)
-    parser.add_argument("--json", type=Path, help="file for every figure")
+    parser.add_argument("--json", type=Path, help="JSON file for all figures")
     given = parser.parse_args()
     work = RunContext(FeatureStore(given.store), resolve_device("auto"), QUIET)
     task = load_task(TaskConfig(name=given.task, data=given.data, limit=given.limit))

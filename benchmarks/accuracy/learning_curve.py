@@ -1,27 +1,27 @@
-"""Learning curves: accuracy and training seconds from 8 rows a class to all, ours beside what anyone would try first.
+"""Learning curves: accuracy and training seconds from 8 rows per class to all, compared with simple classifiers.
 
     python benchmarks/accuracy/learning_curve.py --data DATA --out curve.jsonl
     python benchmarks/accuracy/learning_curve.py --summary curve.jsonl peers.jsonl --plots docs
 
 DATA has `small/NAME`, `ED` and `go_emotion` with `train.csv`, `valid.csv`, `test.csv` (columns text and label). A
-draw has at most n rows of each class, the same for every system; smaller draws are parts of larger ones. Scored is
-the validation split, where there is none 2,000 training rows that are held out before drawing, or with `--split
-test` the test split; the rows that draws are made from are the same for both. ED has no test split here.
+draw has at most n rows per class, the same for every system; smaller draws are subsets of larger ones. Scores are for
+the validation split (if there is none, 2,000 training rows that are held out before drawing) or, with `--split test`,
+the test split; the pool for draws is the same for both. ED has no test split here.
 
-Every training is a row of the JSONL file; what is there is skipped, so stop at any time and run the same command
-again. Where a size draws every row it is left out: it is the point `all`, on which systems without a seed are
-trained once.
+Every training run is one row of the JSONL file; existing ones are skipped, so stop at any time and run the same
+command again. A size that draws every row is omitted: it equals `all`, on which systems without a seed are trained
+once.
 
-Systems: each head of `--heads`, `FusionClassifier` with no other option, its seed the draw's number; logistic
+Systems: each head of `--heads`, as `FusionClassifier` with default options and the draw's number as seed; logistic
 regression on the L2-normalized mean-pooled vectors of the same encoder with C of 1, 10 and 100 (`lr-1`, `lr-10`,
-`lr-100`), scikit-learn's linear SVM, nearest neighbours with k by cross-validation, TF-IDF with logistic regression
-(C = 10); by name `static`, static embeddings that model2vec distils from the same encoder (C = 10); and by name
-`setfit` and `finetune`, which `learning_curve_peers.py` trains faster on a GPU. Its file can stand beside this one's
-in `--summary`. These three need `pip install setfit sentence-transformers 'model2vec[distill]'`.
+`lr-100`), scikit-learn's linear SVM, nearest neighbours with k chosen by cross-validation, TF-IDF with logistic
+regression (C = 10); on request `static`, static embeddings distilled by model2vec from the same encoder (C = 10), and
+`setfit` and `finetune`, which `learning_curve_peers.py` trains faster on a GPU. Its file can be added in `--summary`.
+These three need `pip install setfit sentence-transformers 'model2vec[distill]'`.
 
-`train_seconds` are wall-clock, with all features in the store. `extract_seconds`, apart, are those of the training
-rows' features at a rate measured on 512 of the data set's texts; SetFit, fine-tuning, TF-IDF and static embeddings
-need none.
+`train_seconds` is wall-clock time, with all features in the store. `extract_seconds` is the separate time for
+extracting the training features, at a rate measured on 512 of the data set's texts; SetFit, fine-tuning, TF-IDF and
+static embeddings need no extraction.
 """
 
 import argparse
@@ -56,7 +56,8 @@ WITHOUT_FEATURES = frozenset({"tfidf", "static", "setfit", "finetune"})
 
 @dataclass(frozen=True)
 class Prepared:
-    """A data set whose features are in the store: vectors of the pool and of the judged rows, seconds per text."""
+    """A data set with features in the store: vectors of the pool and of the scored rows, extraction seconds per
+    text."""
 
     corpus: Corpus
     pool: np.ndarray
@@ -65,7 +66,7 @@ class Prepared:
 
 
 def prepare(corpus: Corpus, split: str, encoder: str, heads: Sequence[str], store: FeatureStore) -> Prepared:
-    """Extract what the vectors and the heads need, and measure how long it takes."""
+    """Extract the features for vectors and heads, and measure the time."""
     device = resolve_device("auto")
     texts = [*corpus.pool.texts, *corpus.judged(split).texts]
     kinds = {"pooled", *(head_config(head).reads for head in heads)}
@@ -84,7 +85,7 @@ def prepare(corpus: Corpus, split: str, encoder: str, heads: Sequence[str], stor
 
 
 def seconds_per_text(texts: Sequence[str], identity: EncoderIdentity) -> float:
-    """Of extraction, the loading of the encoder taken off."""
+    """Extraction seconds per text, without loading the encoder."""
     device, spent = resolve_device("auto"), []
     some = np.random.default_rng(0).permutation(len(texts))
     for count in RATE_TEXTS:
@@ -120,16 +121,16 @@ def train_cell(cell: Cell, split: str, prepared: Prepared, encoder: str, store: 
 
 
 def run(given: argparse.Namespace) -> int:
-    """Train every cell that is asked for and not finished; the number of those that failed."""
+    """Train every requested unfinished cell; the number of failures."""
     systems = [*dict.fromkeys([*given.heads, *given.systems])]
     done = {key_of(row) for row in read_rows(given.out)}
     store, failed = FeatureStore(given.store), 0
-    if "static" in systems:  # here, so that no training's seconds have it
+    if "static" in systems:  # here, so that it is not included in training times
         distilled(str(encoder_folder(given.encoder)))
     for name in given.datasets:
         corpus = load_corpus(given.data, name)
         if given.split == "test" and corpus.test is None:
-            say(f"{name}: has no test split here; left out")
+            say(f"{name}: has no test split here; skipped")
             continue
         cells = [
             cell
@@ -167,11 +168,11 @@ def names(text: str) -> list[str]:
 
 
 def size(text: str) -> int | str:
-    """A number of rows a class, or all."""
+    """A number of rows per class, or all."""
     if text == "all":
         return text
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of rows a class, nor all")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of rows per class, or all")
     return int(text)
 
 
@@ -185,28 +186,31 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--store", type=Path, help="Folder of the feature store. Default: the user's cache.")
     parser.add_argument("--heads", type=names, default=heads, help=f"Heads of the package. Default: {heads}.")
     parser.add_argument(
-        "--systems", type=names, default=",".join(CHEAP), help=f"Of {', '.join(PEERS)}. Default: {','.join(CHEAP)}."
+        "--systems",
+        type=names,
+        default=",".join(CHEAP),
+        help=f"Peers among {', '.join(PEERS)}. Default: {','.join(CHEAP)}.",
     )
     parser.add_argument("--datasets", type=names, default=",".join(DATASETS), help=f"Default: {','.join(DATASETS)}.")
     parser.add_argument(
         "--sizes",
         type=lambda t: [size(p) for p in names(t)],
         default=",".join(map(str, SIZES)),
-        help="Rows a class, or all. Default: 8,16,64,256,all.",
+        help="Rows per class, or all. Default: 8,16,64,256,all.",
     )
     parser.add_argument(
         "--draws",
         type=lambda t: [int(p) for p in names(t)],
         default=",".join(map(str, range(DRAWS))),
-        help="Numbers of draws. Default: 0,1,2,3,4.",
+        help="Draws. Default: 0,1,2,3,4.",
     )
-    parser.add_argument("--split", choices=("valid", "test"), default="valid", help="What is scored. Default: valid.")
-    parser.add_argument("--summary", type=Path, nargs="+", help="Print the tables of these JSONL files instead.")
+    parser.add_argument("--split", choices=("valid", "test"), default="valid", help="Split to score. Default: valid.")
+    parser.add_argument("--summary", type=Path, nargs="+", help="Print the tables for these JSONL files instead.")
     parser.add_argument(
         "--main", default=DEFAULT_HEAD, help=f"System that the others are compared with. Default: {DEFAULT_HEAD}."
     )
-    parser.add_argument("--plots", type=Path, help="With --summary: folder that the plots are written into.")
-    parser.add_argument("--format", choices=("svg", "png"), default="svg", help="Of the plots. Default: svg.")
+    parser.add_argument("--plots", type=Path, help="With --summary: folder for the plots.")
+    parser.add_argument("--format", choices=("svg", "png"), default="svg", help="Format of the plots. Default: svg.")
     return parser
 
 

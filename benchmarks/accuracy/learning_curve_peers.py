@@ -1,15 +1,15 @@
-"""SetFit and full fine-tuning for the learning curves, several trainings at a time, on a GPU or on processors.
+"""SetFit and full fine-tuning for the learning curves, with parallel training runs on a GPU or CPUs.
 
     python benchmarks/accuracy/learning_curve_peers.py --data DATA --encoder minilm-l6 --out peers.jsonl
 
-Needs torch, transformers, sentence-transformers, datasets, setfit and scikit-learn, not this package: it runs on a
-machine that has nothing else. Each training is scored on the validation and on the test split (`--splits`), a row of
-the JSONL file each; what is finished is skipped. `learning_curve.py --summary` reads the file beside its own.
+Needs torch, transformers, sentence-transformers, datasets, setfit and scikit-learn, but not this package. Each
+training run is scored on the validation and the test split (`--splits`), one row of the JSONL file each; finished
+ones are skipped. `learning_curve.py --summary` reads the file along with its own.
 
-SetFit, 1.2, with its defaults, and these steps of 16 pairs: every pair once, which is the library's default, where
-that is at most 1,000 steps; else 20 pairs of each kind a text, as in SetFit's paper, but at least 1,000 steps and at
-most 3,000. Fine-tuning: 1e-4, batches of 32, 4 epochs, and more where rows are few: so many that there are 1,000
-steps, at most 30. Seconds are those of this machine with that many trainings beside each other.
+SetFit 1.2 with its defaults and the following number of steps of 16 pairs: every pair once, which is the library's
+default, if that is at most 1,000 steps; otherwise 20 pairs of each kind per text, as in SetFit's paper, but at least
+1,000 steps and at most 3,000. Fine-tuning: learning rate 1e-4, batches of 32, 4 epochs, or as many as are needed for
+1,000 steps, at most 30. Seconds are for this machine with that many parallel training runs.
 """
 
 import argparse
@@ -34,23 +34,25 @@ FINE_TUNING_RATE, FINE_TUNING_BATCH = 1e-4, 32
 FINE_TUNING_STEPS, FINE_TUNING_EPOCHS = 1000, (4, 30)
 SETFIT_SIZES: tuple[int | str, ...] = (8, 16, 64)
 FINE_TUNING_SIZES: tuple[int | str, ...] = (64, 256, "all")
-FEW_ONLY = frozenset({"ED", "go_emotion"})  # SetFit's pairs at 64 rows a class of 27 and 32 classes: left out
+FEW_ONLY = frozenset(
+    {"ED", "go_emotion"}
+)  # too many pairs for SetFit at 64 rows per class of 27 and 32 classes: skipped
 
 
 @dataclass(frozen=True)
 class Order:
-    """What a worker process is told once."""
+    """Settings of a worker process."""
 
     data: Path
     encoder: Path
     splits: tuple[str, ...]
     threads: int
-    until: float  # wall-clock time after which nothing new begins
+    until: float  # wall-clock time after which no new run starts
     done: frozenset[tuple[str, str, str, int, str]]
 
 
 def setfit_steps(labels: np.ndarray) -> int:
-    """Steps of SetFit by the rule above; -1: the library's default."""
+    """Number of SetFit steps by the rule above; -1: the library's default."""
     from trained import SETFIT_BATCH, setfit_default_steps  # noqa: PLC0415 - the parent needs no torch
 
     default = setfit_default_steps(labels)
@@ -61,7 +63,7 @@ def setfit_steps(labels: np.ndarray) -> int:
 
 
 def fine_tuning_epochs(rows: int) -> int:
-    """Epochs of fine-tuning by the rule above."""
+    """Number of fine-tuning epochs by the rule above."""
     least, most = FINE_TUNING_EPOCHS
     steps = -(-rows // FINE_TUNING_BATCH)
     return min(most, max(least, -(-FINE_TUNING_STEPS // steps)))
@@ -73,7 +75,7 @@ def train_part(
     """Train `setfit` or `finetune`.
 
     Returns:
-        What predicts probabilities (N, C) from texts, and the setting.
+        Function from texts to probabilities (N, C), and the setting.
     """
     import torch  # noqa: PLC0415
     from trained import FineTuningPlan, SetFitPlan, train_finetuned, train_setfit  # noqa: PLC0415
@@ -90,7 +92,7 @@ def train_cell(cell: Cell, corpus: Corpus, encoder: Path) -> tuple[Any, dict[str
     """Train a cell's system on its draw.
 
     Returns:
-        What predicts probabilities from texts, and the row's fields: rows, train_seconds, setting, machine.
+        Function from texts to probabilities, and the row's fields: rows, train_seconds, setting, machine.
     """
     import torch  # noqa: PLC0415
 
@@ -106,7 +108,7 @@ def train_cell(cell: Cell, corpus: Corpus, encoder: Path) -> tuple[Any, dict[str
 def planned(
     datasets: Sequence[str], sizes: Sequence[int | str], draws: Sequence[int], systems: Sequence[str]
 ) -> list[Cell]:
-    """The cells in the order of their weight: SetFit by size, then fine-tuning by size; every draw of all sets."""
+    """The cells in order of importance: SetFit by size, then fine-tuning by size; every draw of all data sets."""
     order: list[Cell] = []
     groups: tuple[tuple[str, tuple[int | str, ...]], ...] = (
         ("setfit", SETFIT_SIZES),
@@ -166,7 +168,7 @@ def _run(cell: Cell) -> tuple[Cell, list[dict[str, Any]]]:
 
 
 def as_float32(encoder: Path, folder: Path) -> Path:
-    """A copy of an encoder's folder with its weights in float32, whatever they are stored in."""
+    """A copy of an encoder's folder with float32 weights."""
     import torch  # noqa: PLC0415
     from safetensors.torch import load_file, save_file  # noqa: PLC0415
 
@@ -179,10 +181,10 @@ def as_float32(encoder: Path, folder: Path) -> Path:
 
 
 def run(cells: Sequence[Cell], order: Order, out: Path, workers: int, grace: float) -> int:
-    """Train the cells in worker processes; their rows are appended as they come.
+    """Train the cells in worker processes; their rows are appended as they finish.
 
     Returns:
-        How many trainings failed.
+        Number of failed training runs.
     """
     failed, started = 0, time.time()
     context = multiprocessing.get_context("spawn")
@@ -204,7 +206,7 @@ def run(cells: Sequence[Cell], order: Order, out: Path, workers: int, grace: flo
                 name = f"{cell.system} {cell.dataset} {cell.size} draw {cell.draw}"
                 print(f"{spent:6.0f} s  {name}: {scores}, {rows[0]['train_seconds']:.0f} s", flush=True)
     except TimeoutError:
-        print("the time is up: what had begun is given up", file=sys.stderr, flush=True)
+        print("time limit reached: running cells are aborted", file=sys.stderr, flush=True)
         for process in list(pool._processes.values()):
             process.kill()
     pool.shutdown(wait=True, cancel_futures=True)
@@ -221,16 +223,20 @@ def main() -> int:
     parser.add_argument("--data", type=Path, required=True, help="Folder of the data sets.")
     parser.add_argument("--encoder", type=Path, required=True, help="Folder of the sentence encoder.")
     parser.add_argument("--out", type=Path, required=True, help="JSONL file that rows are appended to.")
-    parser.add_argument("--done", type=Path, help="JSONL file whose cells are skipped, too.")
+    parser.add_argument("--done", type=Path, help="JSONL file with further cells to skip.")
     parser.add_argument("--datasets", default=",".join(DATASETS), help="Default: all.")
-    parser.add_argument("--sizes", type=_sizes, default=SIZES, help="Rows a class, or all. Default: 8,16,64,256,all.")
+    parser.add_argument(
+        "--sizes", type=_sizes, default=SIZES, help="Rows per class, or all. Default: 8,16,64,256,all."
+    )
     parser.add_argument("--draws", default=",".join(map(str, range(DRAWS))), help="Default: 0,1,2,3,4.")
     parser.add_argument("--systems", default="setfit,finetune", help="Default: setfit,finetune.")
-    parser.add_argument("--splits", default="valid,test", help="What is scored. Default: valid,test.")
-    parser.add_argument("--workers", type=int, default=1, help="Trainings at a time. Default: 1.")
-    parser.add_argument("--threads", type=int, default=1, help="Threads of each. Default: 1.")
-    parser.add_argument("--minutes", type=float, default=600.0, help="Nothing begins after them. Default: 600.")
-    parser.add_argument("--grace", type=float, default=60.0, help="Seconds to end what has begun. Default: 60.")
+    parser.add_argument("--splits", default="valid,test", help="Splits to score. Default: valid,test.")
+    parser.add_argument("--workers", type=int, default=1, help="Number of parallel training runs. Default: 1.")
+    parser.add_argument("--threads", type=int, default=1, help="Threads per run. Default: 1.")
+    parser.add_argument(
+        "--minutes", type=float, default=600.0, help="Minutes after which no run starts. Default: 600."
+    )
+    parser.add_argument("--grace", type=float, default=60.0, help="Seconds for running cells to finish. Default: 60.")
     given = parser.parse_args()
     os.environ.update(
         HF_HUB_OFFLINE="1",

@@ -1,4 +1,4 @@
-"""Tables and plots of `learning_curve.py`'s rows."""
+"""Tables and plots for `learning_curve.py`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,25 +25,25 @@ TITLES = {
     "setfit": "SetFit",
     "finetune": "full fine-tuning",
 }
-MARGIN = 0.5  # points of accuracy that the main system may lose at a point
+MARGIN = 0.5  # maximum loss of the main system at a point, in points of accuracy
 
 
 @dataclass(frozen=True)
 class Point:
-    """A system at a size of a data set: by draw its figures. `rows` is the mean number of training rows."""
+    """Figures of a system at one size of a data set, by draw. `rows` is the mean number of training rows."""
 
     rows: float
-    whole: bool  # whether it is the size "all", whose draws are the same rows
+    whole: bool  # whether the size is "all", where every draw has the same rows
     accuracy: Mapping[int, float]  # in %
     macro_f1: Mapping[int, float]  # in %
     ece: Mapping[int, float]  # in %; empty for a system without probabilities
-    seconds: Mapping[int, float]  # of training; empty for what other machines than `learning_curve.py`'s trained
-    extract: Mapping[int, float]  # seconds of the features of the training rows
+    seconds: Mapping[int, float]  # training time; empty for runs on other machines than `learning_curve.py`'s
+    extract: Mapping[int, float]  # extraction time of the training rows
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Main minus other in points of accuracy over the draws of both, with a paired t-test where there are several."""
+    """Main minus other, in points of accuracy, over the draws of both, with a paired t-test for several draws."""
 
     value: float
     half_width: float | None
@@ -62,7 +62,7 @@ Points = dict[Key, dict[str, Point]]  # by system
 
 
 def read(file: Path) -> list[dict[str, Any]]:
-    """The rows of a file, which must be there and have some."""
+    """The rows of a file, which must exist and not be empty."""
     rows = read_rows(file)
     if not rows:
         raise ValueError(f"{file} has no rows of learning curves")
@@ -70,9 +70,9 @@ def read(file: Path) -> list[dict[str, Any]]:
 
 
 def gather(rows: Sequence[Mapping[str, Any]], split: str) -> Points:
-    """The rows of a split by data set, size and system; of rows with one key the last, but seconds of a processor.
+    """The rows of a split by data set, size and system; the last one per key, with seconds from a CPU.
 
-    "lr" is added: at each point the C that has the best mean accuracy there, chosen in its favour.
+    "lr" is added: at each point the C with the best mean accuracy there, chosen in its favour.
     """
     here = {key_of(row): row for row in rows if row.get("machine") == PROCESSOR}
     timed = ("train_seconds", "extract_seconds")
@@ -125,12 +125,12 @@ def mean(values: Mapping[int, float]) -> float:
 
 
 def deviation(values: Mapping[int, float]) -> float:
-    """Standard deviation (n − 1) over draws; 0 of one."""
+    """Standard deviation (n − 1) over draws; 0 for a single draw."""
     return float(np.std(list(values.values()), ddof=1)) if len(values) > 1 else 0.0
 
 
 def difference(main: Point, other: Point) -> Difference:
-    """Main minus other over the draws that both have; a system trained once, on all rows, stands for each draw."""
+    """Main minus other over common draws; a system that was trained once, on all rows, counts for each draw."""
     accuracy = other.accuracy
     if len(accuracy) == 1 and other.whole:
         accuracy = dict.fromkeys(main.accuracy, mean(accuracy))
@@ -147,7 +147,7 @@ def difference(main: Point, other: Point) -> Difference:
 
 
 def best_peer(systems: Mapping[str, Point], main: str) -> str | None:
-    """The most accurate of the others that train no encoder: peers and other heads."""
+    """The most accurate of the other systems with a frozen encoder: peers and other heads."""
     others = {name: point for name, point in systems.items() if name not in (main, *TRAINED, *FIVE_LINES)}
     return max(others, key=lambda name: mean(others[name].accuracy)) if others else None
 
@@ -186,11 +186,11 @@ def _table(title: str, of_set: Mapping[str, Mapping[str, Point]], field: str, ma
 
 
 def _against(points: Points, main: str) -> str:
-    """The main system against the best of the others at every point, and against each that trains the encoder."""
+    """Compare the main system with the best of the others at every point, and with each that trains the encoder."""
     lines = [
         f"**`{main}` minus others, points of accuracy, with the 95 % interval of a paired t-test over draws**",
         "",
-        "| data set | rows a class | best other | − it | − five lines, best C | − SetFit | − fine-tuning |",
+        "| data set | rows per class | best other | − it | − five lines, best C | − SetFit | − fine-tuning |",
         "|---|---:|---|---:|---:|---:|---:|",
     ]
     found: dict[str, list[Difference]] = {}
@@ -220,7 +220,7 @@ def _against(points: Points, main: str) -> str:
 
 
 def _times(points: Points, main: str) -> str:
-    """How many times the main system's seconds SetFit and fine-tuning take on the same processor."""
+    """Training time of SetFit and fine-tuning relative to the main system, on the same CPU."""
     lines = []
     for name in TRAINED:
         plain, extracted = [], []

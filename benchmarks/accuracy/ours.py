@@ -1,4 +1,4 @@
-"""This project's own heads as systems of `benchmarks/accuracy/accuracy.py`, trained as `fec run` trains them."""
+"""This project's heads as systems of `benchmarks/accuracy/accuracy.py`, trained as in `fec run`."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ from fusion_classifier.training.train import train
 
 
 def head(problem: Problem, *, name: str, recipe_name: str = "default") -> Fitted:
-    """A head at one of its recipes: `fec run --head NAME --recipe RECIPE` on the features in the store."""
+    """A head with one of its recipes: `fec run --head NAME --recipe RECIPE` on the features in the store."""
     started = time.perf_counter()
     config = RunConfig(
         task=TaskConfig(name=problem.task.name),
@@ -43,9 +43,10 @@ LLMEMBED_ZSCORED = tuple(
 
 
 def llmembed_zscored(problem: Problem) -> Fitted:
-    """The published head on features standardized with the training texts' statistics; recipe on validation.
+    """The published head on features standardized with the training texts' statistics; the recipe is chosen on
+    validation.
 
-    The head itself takes raw features. This shows what it loses to their scale alone.
+    The head itself reads raw features. This shows the loss due to their scale.
     """
     started = time.perf_counter()
     identities = _identities(problem)
@@ -104,9 +105,9 @@ def _outcome(trained: TrainingResult) -> dict[str, Any]:
 
 
 def _statistics(features: Features) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of every number of a pooled feature; a constant one is only centred."""
+    """Mean and standard deviation of every dimension of a pooled feature; a constant one is only centred."""
     assert isinstance(features, PooledFeatures)
-    # Summed in float64: the raw states of a decoder would lose their digits.
+    # Summed in float64: the raw states of a decoder would lose precision.
     mean, std = features.values.mean(0, dtype=np.float64), features.values.std(0, dtype=np.float64)
     return mean.astype(np.float32), np.where(std > 0, std, 1.0).astype(np.float32)
 

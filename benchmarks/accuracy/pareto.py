@@ -1,13 +1,13 @@
-"""What a user gets for what they pay: accuracy against milliseconds per text and training seconds.
+"""Accuracy against cost: milliseconds per text and training seconds.
 
     python benchmarks/accuracy/pareto.py --data DATA --out pareto.jsonl
     python benchmarks/accuracy/pareto.py --latency latency.json
     python benchmarks/accuracy/pareto.py --summary pareto.jsonl --latency latency.json --plot docs/pareto.svg
 
 Encoders and heads of the package, and two peers, on the draws of `learning_curve.py`, scored on its validation
-splits. Training seconds have features ready. Milliseconds per text are of one text at a time: the median over the
-texts, of the systems in turns; measure them when nothing else runs. Every training is a row of the JSONL file; what
-is there is skipped.
+splits. Training seconds exclude extraction. Milliseconds per text are for one text at a time: the median over the
+texts, with the systems in turns; measure them on an idle machine. Every training run is one row of the JSONL file;
+existing ones are skipped.
 """
 
 import argparse
@@ -37,7 +37,7 @@ from fusion_classifier.tasks.named.demo import Demo
 
 SETS = {"trec": 64, "sst5": 64, "go_emotion": 16, "ED": 16, "banking77": 8}  # rows per label
 ENCODERS = {"MiniLM": "minilm-l6", "SmolLM2": "smollm2-135m", "MPNet": "mpnet-base"}
-TEXTS, TRAINED_ON = 60, 200  # of the measurement of latency: texts of the demo corpus
+TEXTS, TRAINED_ON = 60, 200  # number of texts for measuring latency, from the demo corpus
 
 Predict = Callable[[Sequence[str]], np.ndarray]
 
@@ -51,7 +51,7 @@ class System:
 
     @property
     def title(self) -> str:
-        """As it stands in the table."""
+        """Title in the table."""
         if not self.encoders:
             return "TF-IDF + logistic regression"
         read = " + ".join(self.encoders)
@@ -82,7 +82,7 @@ SYSTEMS = (
 
 
 def fit(system: System, given: Given, folders: Mapping[str, str], store: Path | None, *, keep: bool) -> Predict:
-    """Train a system; what it gives turns M texts into probabilities (M, C). `keep`: their features are stored."""
+    """Train a system; returns a function from M texts to probabilities (M, C). `keep`: store their features."""
     if not system.encoders:
         words = tfidf_of(given.texts, min_df=1)
         model = LogisticRegression(C=10.0, max_iter=300).fit(words(given.texts), given.labels)
@@ -100,7 +100,7 @@ def fit(system: System, given: Given, folders: Mapping[str, str], store: Path | 
 
 
 def extract(corpus: Corpus, rows: np.ndarray, folders: Mapping[str, str], store: Path | None) -> None:
-    """All features that the systems read, so that training seconds have none of it."""
+    """Extract all features that the systems read, so that training seconds exclude it."""
     texts = [*corpus.pool.take(rows).texts, *corpus.valid.texts]
     for folder in folders.values():
         for kind in ("pooled", "tokens"):
@@ -110,7 +110,7 @@ def extract(corpus: Corpus, rows: np.ndarray, folders: Mapping[str, str], store:
 
 
 def run(given: argparse.Namespace) -> None:
-    """Train every cell that is not finished."""
+    """Train every unfinished cell."""
     done = {(row["dataset"], row["draw"], row["system"]) for row in read_rows(given.out)}
     for name, size in SETS.items():
         corpus = load_corpus(given.data, name)
@@ -141,7 +141,7 @@ def run(given: argparse.Namespace) -> None:
 
 
 def latency(given: argparse.Namespace) -> dict[str, float]:
-    """Milliseconds of one text, the median of `TEXTS` texts, by system."""
+    """Milliseconds per text by system, the median of `TEXTS` texts."""
     task = Demo().load()
     texts = [*task.split("train").texts[:TRAINED_ON]]
     data = Given(texts, np.asarray(task.targets("train")[:TRAINED_ON]), len(task.labels), 0)
@@ -149,7 +149,7 @@ def latency(given: argparse.Namespace) -> dict[str, float]:
     spent: dict[str, list[float]] = {title: [] for title in predicts}
     for text in [*task.split("train").texts[TRAINED_ON : TRAINED_ON + TEXTS]]:
         for title, predict in predicts.items():
-            predict([text])  # weights of another system are in the caches
+            predict([text])  # the caches contain the weights of another system
             started = time.perf_counter()
             predict([text])
             spent[title].append(1000 * (time.perf_counter() - started))
@@ -173,7 +173,7 @@ class Point:
 
 
 def gather(file: Path, milliseconds: Mapping[str, float]) -> list[Point]:
-    """Points of the systems that have every data set; `best`: none is more accurate at no more milliseconds."""
+    """Points of the systems with results for every data set; `best`: no system is more accurate and as fast."""
     rows = read_rows(file)
     sets = [*dict.fromkeys(row["dataset"] for row in rows)]
     points = []
@@ -211,7 +211,7 @@ def table(points: Sequence[Point]) -> str:
 
 
 def plot(points: Sequence[Point], file: Path) -> None:
-    """Accuracy against milliseconds per text; the frontier as a line."""
+    """Plot accuracy against milliseconds per text, with the frontier as a line."""
     from matplotlib.figure import Figure  # noqa: PLC0415 - of the extra `report`
 
     figure = Figure(figsize=(8, 4.5), layout="constrained")
@@ -235,12 +235,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("--data", type=Path, help="Folder of the data sets.")
     parser.add_argument("--out", type=Path, help="JSONL file that rows are appended to.")
-    parser.add_argument("--encoders", type=names, help="Of MiniLM, SmolLM2 and MPNet. Default: the presets.")
+    parser.add_argument("--encoders", type=names, help="MiniLM, SmolLM2 and MPNet. Default: the presets.")
     parser.add_argument("--store", type=Path, help="Folder of the feature store. Default: the user's cache.")
     parser.add_argument("--draws", type=lambda t: [int(p) for p in names(t)], default="0,1,2,3,4")
-    parser.add_argument("--summary", type=Path, help="Print the table of this JSONL file instead.")
-    parser.add_argument("--latency", type=Path, help="JSON file of milliseconds, written without --summary.")
-    parser.add_argument("--plot", type=Path, help="With --summary: picture that is written.")
+    parser.add_argument("--summary", type=Path, help="Print the table for this JSONL file instead.")
+    parser.add_argument(
+        "--latency", type=Path, help="JSON file with milliseconds, written unless --summary is given."
+    )
+    parser.add_argument("--plot", type=Path, help="With --summary: picture file to write.")
     given = parser.parse_args()
     given.encoders = dict(zip(ENCODERS, given.encoders or ENCODERS.values(), strict=True))
     if given.summary:

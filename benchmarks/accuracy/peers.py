@@ -1,8 +1,8 @@
-"""The systems that `accuracy.py` compares with, one plain function each: a `Problem` in, a `Fitted` out.
+"""The peers of `accuracy.py`: functions from a `Problem` to a `Fitted`.
 
 Every choice is made by weighted F1 on the validation split. A function never sees the test split: it returns a
-`predict` from texts to probabilities, and the driver decides what to predict. Peers get all cores, bfloat16 where
-the processor computes in it, and settings from their own documentation (links beside them).
+`predict` from texts to probabilities, and the driver decides what to predict. Peers get all cores, bfloat16 if the
+CPU supports it, and settings from their own documentation (linked below).
 """
 
 import time
@@ -33,11 +33,11 @@ Predict = Callable[[Sequence[str]], np.ndarray]
 
 @dataclass(frozen=True)
 class Problem:
-    """What a system is given.
+    """Input of a system.
 
-    `task` has the splits train and valid, nothing else; `encoders` those whose features the system reads (or whose
-    weights it fine-tunes); `settled` the hyper-parameters that an earlier seed has chosen, so that a search is made
-    once; `quick` asks for a single setting instead of a grid; `folder` is the system's own place on disk.
+    `task` has only the splits train and valid; `encoders` are those whose features the system reads (or whose weights
+    it fine-tunes); `settled` are the hyper-parameters chosen by an earlier seed, so that the search is done once;
+    `quick` requests a single setting instead of a grid; `folder` is the system's working folder.
     """
 
     task: LoadedTask
@@ -66,8 +66,8 @@ class Problem:
 class Fitted:
     """A trained system.
 
-    `predict` gives probabilities (N, C); where a system has none, the softmax of its scores, and `probabilistic` is
-    false. `chosen` are the hyper-parameters chosen on validation, `fixed` the others that matter.
+    `predict` returns probabilities (N, C); if a system has none, the softmax of its scores, and `probabilistic` is
+    false. `chosen` are the hyper-parameters chosen on validation, `fixed` the other relevant ones.
     """
 
     predict: Predict
@@ -81,7 +81,7 @@ class Fitted:
 
 @dataclass(frozen=True)
 class Candidate:
-    """One setting of a grid, trained. `state` is whatever the caller needs to predict with it."""
+    """One trained setting of a grid. `state` is what the caller needs for prediction."""
 
     setting: Mapping[str, Any]
     state: Any
@@ -90,22 +90,22 @@ class Candidate:
 
 
 def weighted_f1(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """What every choice is made by."""
+    """Score for all choices."""
     return float(f1_score(labels, probabilities.argmax(1), average="weighted", zero_division=0))
 
 
 def search(
     problem: Problem, grid: Sequence[Mapping[str, Any]], fit: Callable[[Mapping[str, Any]], tuple[Any, np.ndarray]]
 ) -> tuple[Candidate, float]:
-    """Train every setting and keep the best on validation.
+    """Train every setting and keep the best one on validation.
 
     Args:
-        problem: the data; if it has a settled choice only that is trained, if it is quick only the middle one.
-        grid: settings, in an order in which the middle one is the most likely.
-        fit: from a setting to what predicts and the probabilities of the validation texts (N, C).
+        problem: Data. With a settled choice, only that is trained; with `quick`, only the middle one.
+        grid: Settings, ordered so that the middle one is the most likely.
+        fit: Function from a setting to a state and the probabilities of the validation texts (N, C).
 
     Returns:
-        The best candidate, and the seconds that the others took.
+        The best candidate, and the total seconds for the others.
     """
     settings = [problem.settled] if problem.settled else [grid[len(grid) // 2]] if problem.quick else list(grid)
     best: Candidate | None = None
@@ -124,7 +124,7 @@ def search(
 
 
 def spread(probabilities: np.ndarray, classes: np.ndarray, n_classes: int) -> np.ndarray:
-    """Columns for all C classes from those that occur in the training texts."""
+    """Expand columns to all C classes from those that occur in the training texts."""
     if probabilities.shape[1] == n_classes:
         return probabilities
     every = np.zeros((len(probabilities), n_classes), dtype=probabilities.dtype)
@@ -133,7 +133,7 @@ def spread(probabilities: np.ndarray, classes: np.ndarray, n_classes: int) -> np
 
 
 def majority(problem: Problem) -> Fitted:
-    """The most frequent training label, with the labels' shares as probabilities."""
+    """The most frequent training label, with the label frequencies as probabilities."""
     model = DummyClassifier(strategy="prior").fit(
         np.zeros((len(problem.labels("train")), 1)), problem.labels("train")
     )
@@ -143,7 +143,8 @@ def majority(problem: Problem) -> Fitted:
 
 
 def tfidf_of(texts: Sequence[str], min_df: int) -> Callable[[Sequence[str]], Any]:
-    """TF-IDF of word 1–2-grams and character 3–5-grams, fitted on these texts: from texts to a sparse matrix."""
+    """TF-IDF of word 1–2-grams and character 3–5-grams, fitted on these texts; returns a function to a sparse
+    matrix."""
     words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=min_df, dtype=np.float32).fit(texts)
     characters = TfidfVectorizer(
         analyzer="char_wb", ngram_range=(3, 5), sublinear_tf=True, min_df=min_df, dtype=np.float32
@@ -152,7 +153,7 @@ def tfidf_of(texts: Sequence[str], min_df: int) -> Callable[[Sequence[str]], Any
 
 
 def tfidf(problem: Problem) -> Fitted:
-    """TF-IDF of word 1–2-grams and character 3–5-grams, logistic regression, C chosen on validation.
+    """TF-IDF of word 1–2-grams and character 3–5-grams with logistic regression, C chosen on validation.
 
     https://scikit-learn.org/stable/modules/feature_extraction.html#text-feature-extraction
     """
@@ -176,7 +177,7 @@ def tfidf(problem: Problem) -> Fitted:
 
 @dataclass(frozen=True)
 class Standardized:
-    """The pooled features of all encoders side by side, each standardized with the training texts' statistics."""
+    """The concatenated pooled features of all encoders, each standardized with the training texts' statistics."""
 
     problem: Problem
     scaler: StandardScaler
@@ -188,7 +189,7 @@ class Standardized:
 
 
 def concatenated(problem: Problem, texts: Sequence[str]) -> np.ndarray:
-    """The pooled features of all encoders side by side, (N, D), float32; they are in the store already."""
+    """The concatenated pooled features of all encoders (N, D), float32, which must be in the store."""
     identities = [identify(encoder, problem.work.device) for encoder in problem.encoders]
     parts = []
     for features in read_features(texts, identities, problem.work.store).values():
@@ -198,7 +199,7 @@ def concatenated(problem: Problem, texts: Sequence[str]) -> np.ndarray:
 
 
 def standardized(problem: Problem) -> tuple[Standardized, np.ndarray, np.ndarray]:
-    """The transformation, and the training and validation features under it."""
+    """The transformation, and the transformed training and validation features."""
     train = concatenated(problem, problem.texts("train"))
     transform = Standardized(problem, StandardScaler().fit(train))
     return transform, transform.scaler.transform(train, copy=False), transform(problem.texts("valid"))
@@ -224,7 +225,7 @@ def logistic(problem: Problem) -> Fitted:
 
 
 def decision_shares(model: Any, matrix: np.ndarray, n_classes: int) -> np.ndarray:
-    """Softmax of a linear classifier's decision function, (N, C): it orders the labels but is no probability."""
+    """Softmax of a linear classifier's decision function (N, C): it ranks the labels but is not a probability."""
     scores = model.decision_function(matrix)
     every = np.full((len(matrix), n_classes), scores.min() - 1.0)
     every[:, model.classes_] = scores if scores.ndim == 2 else np.stack([-scores, scores], 1)
@@ -232,11 +233,11 @@ def decision_shares(model: Any, matrix: np.ndarray, n_classes: int) -> np.ndarra
 
 
 def svm(problem: Problem) -> Fitted:
-    """Linear support vector machine, one label against the rest, on the standardized features; alpha on validation.
+    """Linear support vector machine, one-vs-rest, on the standardized features; alpha chosen on validation.
 
-    By averaged stochastic gradient descent: liblinear's Newton steps (`LinearSVC`) had not ended four settings of
-    19,500 texts, 4,032 features and 32 labels after 55 minutes. The answer is the label with the largest decision
-    function; its softmax orders the labels but is no probability.
+    Averaged stochastic gradient descent: liblinear's Newton steps (`LinearSVC`) had not finished four settings with
+    19,500 texts, 4,032 features and 32 labels after 55 minutes. The prediction is the label with the largest decision
+    function; its softmax ranks the labels but is not a probability.
     https://scikit-learn.org/stable/modules/sgd.html#tips-on-practical-use
     """
     started = time.perf_counter()
@@ -269,7 +270,7 @@ NEIGHBOURS = (1, 3, 5, 10, 20, 40, 80)
 
 
 def neighbour_votes(weights: np.ndarray, labels: np.ndarray, n_classes: int) -> np.ndarray:
-    """Shares of the labels (N, C) among neighbours: `weights` and `labels` are (N, k)."""
+    """Label shares (N, C) among neighbours: `weights` and `labels` are (N, k)."""
     counts = np.zeros((len(weights), n_classes))
     np.add.at(counts, (np.arange(len(weights))[:, None], labels), weights)
     shares: np.ndarray = counts / counts.sum(1, keepdims=True)
@@ -277,7 +278,7 @@ def neighbour_votes(weights: np.ndarray, labels: np.ndarray, n_classes: int) -> 
 
 
 def knn(problem: Problem) -> Fitted:
-    """Nearest neighbours by cosine of the standardized features, votes weighted by it; k chosen on validation."""
+    """Cosine-weighted nearest neighbours on the standardized features; k chosen on validation."""
     started = time.perf_counter()
     transform, train, valid = standardized(problem)
     most = min(NEIGHBOURS[-1], len(train))
@@ -291,7 +292,7 @@ def knn(problem: Problem) -> Fitted:
     def votes(found: tuple[np.ndarray, np.ndarray], k: int) -> np.ndarray:
         return neighbour_votes(found[0][:, :k], found[1][:, :k], problem.n_classes)
 
-    of_valid = neighbours(valid)  # once for every k: there is no training to repeat
+    of_valid = neighbours(valid)  # once for all k: there is no training
     prepared = time.perf_counter() - started
     grid = [{"k": k} for k in NEIGHBOURS if k <= most]
     best, others = search(problem, grid, lambda setting: (None, votes(of_valid, setting["k"])))

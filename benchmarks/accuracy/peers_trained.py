@@ -1,7 +1,7 @@
-"""Peers of `accuracy.py` that train the encoder itself: SetFit, and full fine-tuning with transformers' Trainer.
+"""Peers of `accuracy.py` that train the encoder: SetFit, and full fine-tuning with transformers' Trainer.
 
-Apart from `peers.py` because their libraries take seconds to import, which the other systems need not wait for.
-How they train is in `trained.py`; here the number of steps, the rate and the epoch are chosen on validation.
+Separate from `peers.py`, since their libraries are slow to import. Training is in `trained.py`; here the number of
+steps, the learning rate and the epoch are chosen on validation.
 """
 
 from collections.abc import Mapping
@@ -19,13 +19,13 @@ SETFIT_PAIR_TEXTS = 8000
 
 
 def setfit(problem: Problem) -> Fitted:
-    """SetFit: a sentence encoder tuned on pairs of texts of the same or another label, then logistic regression.
+    """SetFit: a sentence encoder tuned on pairs of texts with equal or different labels, then logistic regression.
 
-    Defaults of the library (batch 16, rate 2e-5, cosine similarity loss, one epoch, logistic regression), with the
-    number of steps chosen on validation. SetFit is made for a few examples a label: all pairs of 20,000 texts would
-    not fit into memory, and its maintainer's advice for large data is a small `max_steps`
-    (https://github.com/huggingface/setfit/issues/472). Pairs, half of the same label, are drawn from 8,000
-    training texts at most; the logistic regression is fitted on all of them.
+    Defaults of the library (batch size 16, learning rate 2e-5, cosine similarity loss, one epoch, logistic
+    regression), with the number of steps chosen on validation. SetFit is designed for few examples per label: all
+    pairs of 20,000 texts would not fit into memory, and its maintainer recommends a small `max_steps` for large data
+    (https://github.com/huggingface/setfit/issues/472). Pairs, half of them with equal labels, are drawn from at most
+    8,000 training texts; the logistic regression is fitted on all texts.
     https://huggingface.co/docs/setfit/reference/trainer
     https://huggingface.co/docs/setfit/conceptual_guides/sampling_strategies
     """
@@ -60,15 +60,15 @@ def _bfloat16(problem: Problem) -> bool:
 
 @dataclass(frozen=True)
 class FineTuning:
-    """What fine-tuning of one model tries: every learning rate with linear decay over so many epochs."""
+    """Grid for fine-tuning one model: learning rates, with linear decay over this number of epochs."""
 
     learning_rates: tuple[float, ...]
     epochs: int
 
 
-# Around what the BERT paper says (2e-5 to 5e-5, 2 to 4 epochs, https://arxiv.org/abs/1810.04805, A.3), higher for the
-# six-layer model, which needs it (GoEmotions validation: 2e-4 ended a point of weighted F1 lower). The best epoch is
-# kept, so `epochs` is an upper bound. An epoch of MPNet takes half an hour on a core: one rate and two epochs.
+# Around the values in the BERT paper (2e-5 to 5e-5, 2 to 4 epochs, https://arxiv.org/abs/1810.04805, A.3), higher for
+# the six-layer model, which needs it (GoEmotions validation: 2e-4 was one point of weighted F1 lower). The best epoch
+# is kept, so `epochs` is an upper bound. An epoch of MPNet takes half an hour on one core: one rate and two epochs.
 FINE_TUNING = {
     "minilm-l6": FineTuning((1e-4,), epochs=4),
     "mpnet-base": FineTuning((5e-5,), epochs=2),
@@ -76,7 +76,7 @@ FINE_TUNING = {
 
 
 def finetune(problem: Problem) -> Fitted:
-    """All weights of one encoder and a linear layer trained; bfloat16 where the processor has it."""
+    """Fine-tune all weights of one encoder and a linear layer; bfloat16 if the CPU supports it."""
     (encoder,) = problem.encoders
     tried = FINE_TUNING.get(encoder.model, FINE_TUNING["mpnet-base"])
     folder = locate(encoder).folder

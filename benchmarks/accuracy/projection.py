@@ -1,10 +1,10 @@
-"""What smaller token states cost in accuracy: projections of several widths, 16 and 8 bits.
+"""Loss of accuracy with smaller token states: projections to several widths, in 16 and 8 bits.
 
     python benchmarks/accuracy/projection.py --task go_emotion --data DATA/go_emotion --encoder minilm-l6 --seeds 3
 
-The encoder's token states (`fec extract TASK -e ENCODER`) are projected in memory as `fec extract` projects them with
-`ENCODER?projection=FILE`, so that one extraction serves all settings. Each setting trains the default head; figures
-are of the validation split. "Points" is accuracy minus that of the states as they are, paired by seed.
+The encoder's token states (`fec extract TASK -e ENCODER`) are projected in memory, like `ENCODER?projection=FILE` in
+`fec extract`, so that one extraction is enough for all settings. Each setting trains the default head; figures are
+for the validation split. "Points" is accuracy minus that of the original states, paired by seed.
 """
 
 import argparse
@@ -46,12 +46,12 @@ SETTINGS: tuple[tuple[ProjectionKind, int, bool], ...] = (
     ("pca", 12, False),
     ("pca", 12, True),
 )
-SAMPLE_TEXTS = 2000  # as `fec project` takes unless told otherwise
+SAMPLE_TEXTS = 2000  # default of `fec project`
 CHUNK_TOKENS = 8192
 
 
 def projected(features: TokenFeatures, projection: Projection) -> TokenFeatures:
-    """All states projected, as the store would have them: float16 or int8."""
+    """All states projected, in the store's format: float16 or int8."""
 
     def parts() -> Iterator[np.ndarray]:
         for start in range(0, len(features.values), CHUNK_TOKENS):
@@ -63,7 +63,7 @@ def projected(features: TokenFeatures, projection: Projection) -> TokenFeatures:
 
 def table(rows: list[dict[str, Any]]) -> str:
     """The settings as Markdown, compared with the first."""
-    lines = ["| states | width | bytes a token | accuracy | points |", "|---|---:|---:|---:|---:|"]
+    lines = ["| states | width | bytes per token | accuracy | points |", "|---|---:|---:|---:|---:|"]
     plain = rows[0]["accuracy"]
     for row in rows:
         difference = 100 * statistics.mean(a - b for a, b in zip(row["accuracy"], plain, strict=True))
@@ -114,7 +114,7 @@ def main() -> None:
 
     size = states.values[0].nbytes
     rows: list[dict[str, Any]] = [
-        {"states": "as they are, 16 bits", "width": hidden, "bytes": size, "accuracy": accuracies(raw)}
+        {"states": "original, 16 bits", "width": hidden, "bytes": size, "accuracy": accuracies(raw)}
     ]
     for kind, share, int8 in SETTINGS:
         width = None if kind == "none" else hidden // share

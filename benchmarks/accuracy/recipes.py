@@ -2,9 +2,9 @@
 
     python benchmarks/accuracy/recipes.py --data DATA --store DIR --json recipes.json
 
-DATA holds `ED` and `go_emotion` as published; features that are missing in the store are extracted. Test splits are
-never read. Every setting trains with the same seeds and prints a line of JSON with mean and standard deviation of
-validation weighted F1 at the best epoch. `--quick` uses one seed and 3,000 rows.
+DATA contains `ED` and `go_emotion` as published; missing features are extracted. Test splits are never read. Every
+setting is trained with the same seeds and prints one line of JSON with mean and standard deviation of validation
+weighted F1 at the best epoch. `--quick` uses one seed and 3,000 rows.
 """
 
 import argparse

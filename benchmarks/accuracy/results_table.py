@@ -1,4 +1,4 @@
-"""The table of docs/results.md from run folders: a row a run and split.
+"""The table in docs/results.md from run folders: one row per run and split.
 
 python benchmarks/accuracy/results_table.py runs/go_emotion-linear runs/go_emotion-llmembed
 """
@@ -20,7 +20,7 @@ COLUMNS = {
 
 
 def cell(metric: str, figure: dict[str, Any]) -> str:
-    """Mean ± standard deviation, with the interval where there is one."""
+    """Mean ± standard deviation, with the interval if any."""
     if metric == "nll":
         return f"{figure['mean']:.3f}"
     text = f"{100 * figure['mean']:.2f} ± {100 * figure['std']:.2f}"

@@ -1,11 +1,11 @@
-"""How much of the co-occurrence features is saturated: as published, and with cosines and a signed root.
+"""Saturation of the co-occurrence features: as published, and with cosines and a signed root.
 
     python benchmarks/accuracy/saturation.py RUN --data DIR --store DIR --plot docs/saturation.svg
 
-RUN is a finished run with the head `llmembed`. Of its validation texts it takes the vectors X that the trained
-head pools, and looks at the entries of pairs of different vectors: the dot products through 2·sigmoid(x) − 1, as
-published, and the cosines of the same vectors through x / √(|x| + ε). An entry counts as saturated above 0.995 in
-absolute value, which a dot product of more than 6 gives.
+RUN is a finished run with the head `llmembed`. For its validation texts, the vectors X that the trained head pools
+give the entries for pairs of different vectors: 2·sigmoid(x) − 1 of the dot products, as published, and x / √(|x| +
+ε) of the cosines. An entry counts as saturated above 0.995 in absolute value, which corresponds to a dot product of
+more than 6.
 """
 
 import argparse
@@ -32,7 +32,7 @@ SATURATED = 0.995
 
 @torch.inference_mode()
 def entries(run: Path, store: FeatureStore, data: str | None) -> tuple[np.ndarray, np.ndarray]:
-    """Normalized co-occurrence of different vectors, published and by cosines: (N · pairs,) each."""
+    """Normalized co-occurrence of different vectors, as published and with cosines: (N · pairs,) each."""
     saved = load_model(run / "model")
     if not isinstance(saved.head, LlmEmbedHead):
         raise SystemExit(f"{run}: its head is {saved.config.head.name}, not llmembed")
@@ -73,7 +73,7 @@ def plot(published: np.ndarray, cosines: np.ndarray, path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
-    parser.add_argument("--data", help="folder of the task's data; that of the run unless given")
+    parser.add_argument("--data", help="folder of the task's data. Default: that of the run")
     parser.add_argument("--store", type=Path)
     parser.add_argument("--plot", type=Path)
     arguments = parser.parse_args()

@@ -1,6 +1,6 @@
-"""Systems that train the encoder itself, as plain functions of texts and labels: SetFit and full fine-tuning.
+"""Systems that train the encoder, as functions of texts and labels: SetFit and full fine-tuning.
 
-Nothing here imports the package, so it runs where only torch, transformers and the peers' own libraries are.
+Nothing here imports the package, so it needs only torch, transformers and the peers' libraries.
 """
 
 import math
@@ -35,10 +35,10 @@ PREDICTED_BATCH = 64
 
 @dataclass(frozen=True)
 class SetFitPlan:
-    """Which texts make pairs and how many steps (of 16 pairs) train on them; -1 is the library's default.
+    """Sampling strategy for pairs and number of steps (of 16 pairs); -1 is the library's default.
 
-    The default draws every pair of two training texts, the rarer kind (same label or not) repeated until there
-    are as many of it.
+    The default uses every pair of training texts, with the rarer kind (equal or different labels) repeated to balance
+    both.
     """
 
     max_steps: int = -1
@@ -46,7 +46,8 @@ class SetFitPlan:
 
 
 def setfit_default_steps(labels: np.ndarray) -> int:
-    """The steps of the library's default: every pair once, a text with itself too, both kinds equally often."""
+    """Number of steps by the library's default: every pair once, including a text with itself, both kinds equally
+    often."""
     counts = np.bincount(labels)
     same = int((counts * (counts + 1) // 2).sum())
     pairs = len(labels) * (len(labels) + 1) // 2
@@ -63,7 +64,7 @@ def train_setfit(
     *,
     pair_rows: np.ndarray | None = None,
 ) -> Predict:
-    """SetFit 1.2 with its defaults: cosine similarity loss on pairs, rate 2e-5, then logistic regression.
+    """SetFit 1.2 with its defaults: cosine similarity loss on pairs, learning rate 2e-5, then logistic regression.
 
     Args:
         folder: the sentence encoder.
@@ -71,11 +72,11 @@ def train_setfit(
         labels: their labels, (N,), integers below `n_classes`.
         n_classes: columns of the probabilities.
         plan: how many steps.
-        seed: of the pairs' order and of dropout.
-        pair_rows: the rows that pairs are made of. Default: all.
+        seed: Seed for the order of pairs and for dropout.
+        pair_rows: Rows from which pairs are formed. Default: all.
 
     Returns:
-        From texts to probabilities, (N, n_classes).
+        Function from texts to probabilities (N, n_classes).
     """
     from setfit import SetFitModel  # noqa: PLC0415 - may not be installed
     from setfit import Trainer as SetFitTrainer  # noqa: PLC0415
@@ -99,7 +100,7 @@ def train_setfit(
         )
         trainer = SetFitTrainer(model=model, args=arguments)
         trainer.st_trainer.remove_callback(ProgressCallback)
-        # Without its cache: a context around many steps would go on using the weights of the first.
+        # Without autocast's cache: a context around many steps would keep using the weights of the first.
         kind = "cuda" if torch.cuda.is_available() else "cpu"
         with torch.autocast(kind, torch.bfloat16, enabled=plan.bfloat16, cache_enabled=False):
             trainer.train_embeddings([texts[int(i)] for i in rows], labels[rows].tolist(), args=arguments)
@@ -115,7 +116,7 @@ def train_setfit(
 
 
 class MeanPooledClassifier(nn.Module):
-    """A transformer, the mean over its tokens' states (as these encoders were trained), dropout, one linear layer."""
+    """A transformer, mean pooling (as these encoders were trained), dropout, one linear layer."""
 
     def __init__(self, encoder: nn.Module, width: int, n_classes: int) -> None:
         super().__init__()
@@ -124,7 +125,7 @@ class MeanPooledClassifier(nn.Module):
         self.linear = nn.Linear(width, n_classes)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
-        """Logits (B, C), and with labels the mean cross-entropy."""
+        """Logits (B, C) and, with labels, the mean cross-entropy."""
         states = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state  # (B, L, H)
         mask = attention_mask[:, :, None].to(states.dtype)
         logits = self.linear(self.dropout((states * mask).sum(1) / mask.sum(1))).float()
@@ -135,7 +136,7 @@ class MeanPooledClassifier(nn.Module):
 
 @dataclass(frozen=True)
 class FineTuningPlan:
-    """Hyper-parameters of fine-tuning: linear decay of the rate over so many epochs."""
+    """Hyper-parameters of fine-tuning, with linear decay of the learning rate over `epochs`."""
 
     learning_rate: float
     epochs: int
@@ -149,7 +150,7 @@ class FineTuningPlan:
 
 @dataclass(frozen=True)
 class FineTuned:
-    """A fine-tuned encoder. `best_epoch` is the last where no validation texts chose one."""
+    """A fine-tuned encoder. `best_epoch` is the last one without validation texts."""
 
     trainer: Trainer
     tokenizer: Any
@@ -172,7 +173,7 @@ def train_finetuned(
     valid: tuple[Sequence[str], np.ndarray] | None = None,
     metrics: Callable[[np.ndarray, np.ndarray], float] | None = None,
 ) -> FineTuned:
-    """All weights of an encoder and a linear layer trained with transformers' Trainer.
+    """Fine-tune all weights of an encoder and a linear layer with transformers' Trainer.
 
     Batches of similar length with padding to the longest of the batch.
     https://huggingface.co/docs/transformers/tasks/sequence_classification
@@ -183,9 +184,9 @@ def train_finetuned(
         labels: their labels, (N,), integers below `n_classes`.
         n_classes: columns of the probabilities.
         plan: hyper-parameters.
-        seed: of the new layer, the order of batches and dropout.
-        valid: texts and labels that choose the epoch that is kept. Default: the last epoch is kept.
-        metrics: from labels and logits to the score that they choose by; needed with `valid`.
+        seed: Seed for the new layer, the order of batches and dropout.
+        valid: Texts and labels for choosing the epoch. Default: keep the last epoch.
+        metrics: Function from labels and logits to the score for that choice; required with `valid`.
     """
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     train = _rows(tokenizer, plan, texts, labels)
@@ -201,7 +202,7 @@ def train_finetuned(
             num_train_epochs=plan.epochs,
             per_device_train_batch_size=plan.batch_size,
             per_device_eval_batch_size=PREDICTED_BATCH,
-            warmup_steps=plan.warmup,  # below 1: a share of all steps
+            warmup_steps=plan.warmup,  # values below 1 are a share of all steps
             weight_decay=plan.weight_decay,
             lr_scheduler_type="linear",
             train_sampling_strategy="group_by_length",
@@ -245,9 +246,9 @@ def _rows(tokenizer: Any, plan: FineTuningPlan, texts: Sequence[str], labels: np
 
 @torch.inference_mode()
 def _softmax_of(trainer: Trainer, rows: Dataset) -> np.ndarray:
-    """Probabilities in the order of the rows, which are predicted by length: little padding.
+    """Probabilities in row order; predicted in order of length to reduce padding.
 
-    Not by `Trainer.predict`: with batches by length it returns them in the order of its batches.
+    Not `Trainer.predict`: with batches by length, it returns them in batch order.
     """
     model = trainer.model
     assert model is not None

@@ -1,17 +1,17 @@
-"""Which score tells texts of no class best: the AUROC of candidates, and of what the product does.
+"""Which score best detects texts of no class: the AUROC of candidates, and of the package's score.
 
     python benchmarks/accuracy/unknown.py --data DATA --encoder minilm-l6
 
 DATA has `small/clinc150` (`train.csv`, `valid.csv`, `oos_valid.csv` of texts of no class), `small/banking77` and
-`small/trec` (`train.csv`); columns text and label. On clinc150 known texts are those of `valid.csv`. On the others a
-fifth of the labels (trec: one label) is left out of training, and a fifth of the training rows is held out: its rows
-with a label left out are the texts of no class. Each is measured with all rows, and with 16 of each class; no text of
-no class is ever fitted to, and no test split is read.
+`small/trec` (`train.csv`); columns text and label. On clinc150 known texts are those of `valid.csv`. On the others, a
+fifth of the labels (trec: one label) is excluded from training, and a fifth of the training rows is held out: its
+rows with an excluded label are the texts of no class. Each data set is measured with all rows and with 16 per class;
+texts of no class are never used for fitting, and no test split is read.
 
 Candidates are computed by numpy and scikit-learn on the pooled features of the encoder, each layer's vector scaled
 to unit length: logistic regression (C = 10), class means, and distances. The last rows are the head given by
-`--head`, with `training/unknown.py` as `fec run` uses it: half of the held-out known texts choose the epoch and the
-threshold, the AUROC is that of the other half, and so is the share that is rejected at a rate of 0.05.
+`--head`, with `training/unknown.py` as in `fec run`: half of the held-out known texts choose the epoch and the
+threshold; the AUROC, and the share that is rejected at a rate of 0.05, are measured on the other half.
 """
 
 import argparse
@@ -45,7 +45,7 @@ from fusion_classifier.training.unknown import fit_known
 CPU = torch.device("cpu")
 FEW = 16
 DRAWS = 2
-SHRINKAGE = 0.3  # of the shared covariance
+SHRINKAGE = 0.3  # shrinkage of the shared covariance
 RATE = 0.05
 SUMS = (
     ("max logit", "kNN 3"),
@@ -69,13 +69,13 @@ class Case:
 
 
 def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Texts and labels of a file; without labels they are empty."""
+    """Texts and labels of a file; labels are empty if there are none."""
     rows = [row.values for row in read_rows(path, ("text", "label"))]
     return np.array([row["text"] for row in rows], object), np.array([row.get("label", "") for row in rows], object)
 
 
 def cases(folder: Path, name: str) -> Iterator[Case]:
-    """The ways in which a data set is cut."""
+    """The known and unknown parts of a data set."""
     texts, labels = read(folder / name / "train.csv")
     if name == "clinc150":
         known, unknown = (read(folder / name / f"{split}.csv") for split in ("valid", "oos_valid"))
@@ -93,7 +93,7 @@ def cases(folder: Path, name: str) -> Iterator[Case]:
 
 
 def fewer(case: Case, seed: int) -> Case:
-    """At most FEW rows of each class to train on."""
+    """At most FEW training rows per class."""
     order = np.random.default_rng(seed)
     rows = np.concatenate([order.permutation(np.flatnonzero(case.labels == one))[:FEW] for one in set(case.labels)])
     rows.sort()
@@ -101,7 +101,7 @@ def fewer(case: Case, seed: int) -> Case:
 
 
 def candidates(x: np.ndarray, y: np.ndarray, queries: np.ndarray) -> dict[str, np.ndarray]:
-    """Scores of queries (N, D), higher for stranger ones, from unit vectors (M, D) and their labels (M,)."""
+    """Scores of queries (N, D), higher for stranger texts, from unit vectors (M, D) and their labels (M,)."""
     fitted = LogisticRegression(C=10, max_iter=300).fit(x, y)
     logits = np.log(np.maximum(fitted.predict_proba(queries), 1e-12))
     top = logits.max(1)
@@ -147,7 +147,7 @@ def neighbour_distances(x: np.ndarray, queries: np.ndarray) -> dict[str, np.ndar
 
 
 def vectors(texts: tuple[str, ...], identity: EncoderIdentity, store: FeatureStore) -> np.ndarray:
-    """Pooled features of texts, each layer at unit length, side by side: (N, D)."""
+    """Concatenated pooled features of texts, each layer scaled to unit norm: (N, D)."""
     parts = []
     for start in range(0, len(texts), 512):
         features = read_features(texts[start : start + 512], [identity], store)[identity.config.name]
@@ -159,7 +159,7 @@ def vectors(texts: tuple[str, ...], identity: EncoderIdentity, store: FeatureSto
 
 
 def of_candidates(case: Case, identity: EncoderIdentity, store: FeatureStore) -> dict[str, float]:
-    """AUROC of each candidate, and of some sums of two, standardized over known texts."""
+    """AUROC of each candidate, and of some sums of two candidates standardized over known texts."""
     x, known, unknown = (vectors(texts, identity, store) for texts in (case.train, case.known, case.unknown))
     truth = np.repeat([0, 1], [len(known), len(unknown)])
     found = candidates(x, case.labels.astype(str), np.concatenate([known, unknown]))
@@ -169,7 +169,7 @@ def of_candidates(case: Case, identity: EncoderIdentity, store: FeatureStore) ->
 
 
 def of_product(case: Case, head: str, identity: EncoderIdentity, store: FeatureStore) -> dict[str, float]:
-    """AUROC of a head's unknown score, and the share of rejected texts at the rate."""
+    """AUROC of a head's unknown score, and the share of rejected texts at this rate."""
     names = np.unique(case.labels.astype(str))
 
     def data(texts: tuple[str, ...], labels: np.ndarray) -> LabelledFeatures:
@@ -198,7 +198,7 @@ def of_product(case: Case, head: str, identity: EncoderIdentity, store: FeatureS
 
 
 def show(columns: Mapping[str, Mapping[str, float]]) -> None:
-    """Print the figures in percent, a column for each data set."""
+    """Print the figures in percent, one column per data set."""
     sys.stdout.write(f"{'':42}" + "".join(f"{name:>15}" for name in columns) + f"{'mean':>9}\n")
     for name in next(iter(columns.values())):
         values = [100 * one[name] for one in columns.values()]
@@ -213,7 +213,7 @@ def main() -> int:
     parser.add_argument("--encoder", default="minilm-l6")
     parser.add_argument("--head", nargs="+", default=["linear"], choices=list(HEAD_CONFIGS))
     parser.add_argument("--store")
-    parser.add_argument("--no-few", action="store_true", help=f"not with {FEW} rows of each class")
+    parser.add_argument("--no-few", action="store_true", help=f"skip the runs with {FEW} rows per class")
     given = parser.parse_args()
     try:
         tokens = any(HEAD_CONFIGS[head].reads == "tokens" for head in given.head)

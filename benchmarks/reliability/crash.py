@@ -1,18 +1,18 @@
-"""Commands killed by SIGKILL at random moments, then run again: do they end as if nothing had happened?
+"""Kills commands with SIGKILL at random moments and runs them again: is the result the same as without a kill?
 
     python benchmarks/reliability/crash.py --kills 200 --json
     python benchmarks/reliability/crash.py --kills 12 --only run
 
 Scenarios: `extract` (this process encodes), `ray` (workers encode), `train`, `run`, `predict` (a file) and `serve`.
-A command is run once undisturbed; that run's time is the range from which the moments of kills are drawn, so that
-start, work and the writing of results are all hit. Then: up to three kills in a row in one folder, the same command
-again to its end, and what is there is compared with what the undisturbed run left: features bit by bit, every file
-of a run folder (times and pictures of them apart), answers. A server that is killed must leave nothing that keeps
-the next one from answering right. All with real weights (MiniLM) and texts of the demo corpus.
+A command is run once undisturbed; kills are drawn from the duration of that run, so that they hit start, work and
+writing of results. Then: up to three consecutive kills in one folder, the same command again to the end, and a
+comparison with the undisturbed run: features bit by bit, every file of a run folder (except times and plots of them),
+answers. A killed server must leave nothing that prevents the next one from answering correctly. All with real weights
+(MiniLM) and texts of the demo corpus.
 
-A process is forked from this one after its imports, which would otherwise be most of each run; Ray's are started
-anew. Prints, as JSON, by scenario: kills, kills that found the command at work, comparisons, differences (must be
-0), files that a kill has left behind.
+Processes are forked from this one after its imports, which would otherwise take most of each run; Ray's are started
+from scratch. Prints, as JSON, by scenario: kills, kills that hit a running command, comparisons, differences (must be
+0), files left behind by kills.
 """
 
 import argparse
@@ -45,7 +45,7 @@ from fusion_classifier.serving import server
 assert all((classifier, report, run, server)), "imported once, before the forks"
 
 IN_A_ROW = 3
-# They hold times, or what depends on them.
+# They contain times, or depend on them.
 WITH_TIMES = ("stages.json", "report.html", ".lock", "training_curves.png")
 TIMES = ("seconds", "stages", "encoded_texts")
 SHARES = {"extract": 0.25, "ray": 0.05, "train": 0.25, "run": 0.25, "predict": 0.1, "serve": 0.1}
@@ -55,7 +55,7 @@ HEAD = ("--head", "fusion", "--width", "32", "--epochs", "3", "--seeds", "2")
 
 @dataclass
 class Found:
-    """What a scenario came to."""
+    """Result of a scenario."""
 
     kills: int = 0
     at_work: int = 0
@@ -65,16 +65,16 @@ class Found:
 
 
 def free_port() -> int:
-    """A port that nobody listens at."""
+    """A free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def started(arguments: Sequence[str], said: Path = Path(os.devnull)) -> int:
-    """The process of a command, forked; it leads a group of its own, so that its children are killed with it.
+    """A forked process for a command; it leads a process group, so that its children are killed with it.
 
-    What it says on standard error goes into the file `said`.
+    Its standard error is written to the file `said`.
     """
     pid = os.fork()
     if pid:
@@ -95,12 +95,12 @@ def started(arguments: Sequence[str], said: Path = Path(os.devnull)) -> int:
 
 
 def ended(pid: int) -> int:
-    """Its exit code; minus the signal's number if one ended it."""
+    """Its exit code; the negative signal number if it was killed."""
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def killed(pid: int, after: float) -> bool:
-    """Kill it and all it has started after so many seconds; whether it was still at work."""
+    """Kill it and its children after this many seconds; whether it was still running."""
     time.sleep(after)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(pid, signal.SIGKILL)
@@ -108,7 +108,7 @@ def killed(pid: int, after: float) -> bool:
 
 
 def in_child(work: Callable[[Path], Any], folder: Path) -> Any:
-    """The result of some work, done in a fork: threads of Arrow and Lance would not survive forks of this process."""
+    """Run a function in a fork and return its result: threads of Arrow and Lance would not survive later forks."""
     reading, writing = os.pipe()
     pid = os.fork()
     if not pid:
@@ -124,7 +124,7 @@ def in_child(work: Callable[[Path], Any], folder: Path) -> Any:
 
 
 def features(store: Path) -> dict[str, str]:
-    """By text, the digest of its feature, and what `verify` finds."""
+    """Digest of each text's feature, and the findings of `verify`."""
     import lance  # noqa: PLC0415 - only in a fork
 
     from fusion_classifier.features.store import FeatureStore  # noqa: PLC0415
@@ -142,7 +142,7 @@ def features(store: Path) -> dict[str, str]:
 
 
 def files(folder: Path) -> dict[str, str]:
-    """By name, the digest of each file of a run folder without its times; of what a kill left behind, nothing."""
+    """Digest of each file of a run folder by name, without times and leftovers of kills."""
     found = {}
     for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))
@@ -151,7 +151,7 @@ def files(folder: Path) -> dict[str, str]:
         content = path.read_bytes()
         if path.suffix == ".json":
             content = json.dumps(without_times(json.loads(content)), sort_keys=True).encode()
-        if path.name == "config.yaml":  # the source may be worked on while the campaign runs
+        if path.name == "config.yaml":  # the source may change during the campaign
             content = re.sub(rb"\n  commit: .*", b"", content)
         if path.suffix == ".md":
             content = b"\n".join(line for line in content.splitlines() if not re.search(rb" s | minutes", line))
@@ -160,7 +160,7 @@ def files(folder: Path) -> dict[str, str]:
 
 
 def without_times(value: Any) -> Any:
-    """The same without the entries that hold times."""
+    """The same without the entries with times."""
     if isinstance(value, dict):
         return {key: without_times(one) for key, one in value.items() if key not in TIMES}
     return [without_times(one) for one in value] if isinstance(value, list) else value
@@ -179,7 +179,7 @@ def repeated(
     root: Path,
     prepare: Callable[[Path], None] = lambda _: None,
 ) -> Found:
-    """Kills and comparisons of one command, each series in a folder of its own."""
+    """Kills and comparisons of one command, one folder per series."""
     found = Found()
     reference = root / "undisturbed"
     reference.mkdir(parents=True)
@@ -209,7 +209,7 @@ def repeated(
 
 
 def serving(kills: int, draw: random.Random, root: Path) -> Found:
-    """Servers killed under load; the next one on the same port answers as the first did."""
+    """Kill servers under load; the next one on the same port must give the same answers."""
     found = Found()
     root.mkdir()
     port = free_port()
@@ -237,7 +237,7 @@ def serving(kills: int, draw: random.Random, root: Path) -> Found:
             if answer() != expected:
                 found.different.append(f"kill {found.kills}: another answer")
         asking = os.fork()
-        if not asking:  # a client in the middle of a request: a broken connection or the right answer
+        if not asking:  # a client during a request: a broken connection or the right answer
             try:
                 while True:
                     if answer() != expected:
@@ -257,7 +257,7 @@ def serving(kills: int, draw: random.Random, root: Path) -> Found:
 
 
 def scenarios(root: Path, draw: random.Random) -> dict[str, Callable[[int], Found]]:
-    """By name, what runs so many kills."""
+    """Scenarios by name, as functions of the number of kills."""
     encoder = ("--head", "fusion", "--store")
 
     def extracted(folder: Path) -> None:

@@ -1,15 +1,15 @@
-"""Commands on a disk that gets full in the middle of their work: is it said, is nothing lost, do they go on?
+"""Runs commands on a disk that fills up: is it reported, is nothing lost, do they resume?
 
     python benchmarks/reliability/full_disk.py --disks 100
     python benchmarks/reliability/full_disk.py --disks 10 --only run
 
-Each command is run once on a file system of its own with room, which tells what it writes. Then on others, of a size
-drawn between nothing and that: it must end with exit code 1 and one sentence (or well, if it fits); then the file
-system is made larger, and the same command must end as the first did: features bit by bit, every file but for times.
-What it writes besides, such as its store, is not on that disk unless the command is about it.
+Each command is run once on a file system with enough space, to determine its size. Then on others, of a random
+smaller size: it must exit with code 1 and a one-sentence error (or succeed, if the output fits); then the file system
+is enlarged, and the same command must give the same result: features bit by bit, and every file except times. Other
+output, such as the store, is not on that disk unless the command is about it.
 
-File systems are in memory (tmpfs), which takes root. Prints, as JSON, by command: `disks`, `full` (how many were too
-small), `different` (must be empty).
+File systems are in memory (tmpfs), which requires root. Prints, as JSON, by command: `disks`, `full` (number that
+were too small), `different` (must be empty).
 """
 
 import argparse
@@ -36,7 +36,7 @@ PAGE = 4096
 
 @dataclass(frozen=True)
 class Command:
-    """What is run on a disk: its arguments for a folder there, and what it needs to be there before."""
+    """A command for a disk: its arguments for a folder there, and its prerequisites."""
 
     arguments: Callable[[Path], list[str]]
     before: tuple[str, ...] = ()
@@ -44,7 +44,7 @@ class Command:
 
 @dataclass
 class Found:
-    """What a command came to."""
+    """Result of a command."""
 
     disks: int = 0
     full: int = 0
@@ -53,7 +53,7 @@ class Found:
 
 @contextmanager
 def disk(place: Path) -> Iterator[Path]:
-    """A file system with room."""
+    """A file system with enough space."""
     place.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={ROOM}", "tmpfs", place], check=True)
     try:
@@ -63,19 +63,19 @@ def disk(place: Path) -> Iterator[Path]:
 
 
 def resize(place: Path, size: int | str) -> None:
-    """Make a file system so large, in bytes."""
+    """Resize a file system, in bytes."""
     subprocess.run(["mount", "-o", f"remount,size={size}", place], check=True)
 
 
 def contents(folder: Path) -> dict[str, str]:
-    """By name, the digest of each file, and of each feature of a store."""
+    """Digest of each file, and of each feature of a store, by name."""
     store = folder / "store"
     there = {name: digest for name, digest in files(folder).items() if not name.startswith("store/")}
     return there | (features(store) if store.is_dir() else {})
 
 
 def wrong(code: int, said: str) -> str:
-    """What is not as it should be in how a command ended on a disk that may be too small."""
+    """Problems in how a command ended on a disk that may be too small."""
     sentences = [line for line in said.splitlines() if line.startswith("error: ")]
     if code not in (0, 1) or "Traceback" in said or len(sentences) != code:
         return f"exit code {code}: {said[-300:]!r}"
@@ -83,7 +83,7 @@ def wrong(code: int, said: str) -> str:
 
 
 def tried(name: str, commands: dict[str, Command], disks: int, draw: random.Random, root: Path) -> Found:
-    """A command on so many disks."""
+    """Run a command on this number of disks."""
     found, command = Found(), commands[name]
 
     def prepared(folder: Path) -> int:
@@ -121,7 +121,7 @@ def tried(name: str, commands: dict[str, Command], disks: int, draw: random.Rand
 
 
 def commands_of(root: Path) -> dict[str, Command]:
-    """By name, what is tried."""
+    """Commands by name."""
     texts, store = root / "texts.csv", root / "store"
     texts.write_text("text\n" + "\n".join(f"a lovely day number {i}" for i in range(300)) + "\n", "utf-8")
     here = [*TASK, "--head", "fusion", "--store", str(store)]
@@ -173,7 +173,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     if os.geteuid():
-        raise FecError("mounting file systems takes root")
+        raise FecError("mounting file systems requires root")
     result: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         commands = commands_of(Path(folder))

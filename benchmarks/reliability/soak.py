@@ -1,19 +1,19 @@
-"""A server of `fec serve` under good, bad, slow and vanishing clients: is every answer right, does it hold its size?
+"""`fec serve` with good, bad, slow and vanishing clients: is every answer correct, is memory stable?
 
     python benchmarks/reliability/soak.py --json
     python benchmarks/reliability/soak.py --requests 10000 --clients 64 --json
     python benchmarks/reliability/soak.py --minutes 20 --rate 40 --json
 
-A classifier with real weights (MiniLM) is trained on the demo corpus and served in a process of its own, with an
-API key. First `--requests` requests from `--clients` clients, of which a share are bad in one of the ways of `BAD`:
-a good one is right if its scores are those that the model gives offline, up to the rounding of another batch
-(`TOLERANCE`); a bad one if it has its documented status and error type. Meanwhile other clients send a byte a
-second, or go away before their answer. Then as many clients as the server does not take at once (429), and after
-them it must answer right again. Then, for `--minutes`, a steady rate of the same mix, while memory, threads and
-open files are noted every second. At the end the server is told to stop under load, must answer what it accepted
-and exit with 0; its log is searched for what was sent. Prints, as JSON: requests, wrong answers by kind (must be
-empty), the greatest difference of a score, and the growth of memory an hour by a straight line through the second
-half of the samples.
+A classifier with real weights (MiniLM) is trained on the demo corpus and served in a separate process, with an API
+key. First, `--requests` requests from `--clients` clients, some of them invalid in one of the ways in `BAD`: the
+answer to a valid request is correct if its scores equal the model's offline scores, up to rounding in another batch
+(`TOLERANCE`); that to an invalid one, if it has the documented status and error type. Meanwhile other clients send
+one byte per second, or disconnect before the answer. Then more clients than the server accepts at once (429), after
+which it must answer correctly again. Then, for `--minutes`, a steady rate of the same mix, while memory, threads and
+open files are sampled every second. Finally, the server is stopped under load: it must answer the accepted requests
+and exit with 0, and its log must not contain the texts. Prints, as JSON: requests, wrong answers by kind (must be
+empty), the largest difference in a score, and the growth of memory per hour, from a linear fit to the second half of
+the samples.
 """
 
 import argparse
@@ -44,13 +44,13 @@ from fusion_classifier.errors import FecError
 from fusion_classifier.tasks.registry import load_task
 
 KEY = "a key of the soak"
-MARK = "zebrafish"  # stands in every text, so that a text in a log is found
+MARK = "zebrafish"  # part of every text, to find texts in a log
 BATCH, CHARACTERS, PAYLOAD, AT_ONCE = 8, 2000, 20_000, 128  # limits that the server is started with
-TOLERANCE = 0.01  # of a score: in bfloat16 a text's feature depends on its batch in the last digits
+TOLERANCE = 0.01  # for scores: in bfloat16 the last digits of a feature depend on the batch
 JSON_TYPE = {"content-type": "application/json"}
-LONG = f"{MARK} " + "a " * 900  # over the model's tokens, under the limit of characters
+LONG = f"{MARK} " + "a " * 900  # more tokens than the model's limit, but within the limit of characters
 
-# What, body, status, error type.
+# Description, body, status, error type.
 BAD: list[tuple[str, Any, int, str]] = [
     ("empty text", {"inputs": ""}, 400, "Empty"),
     ("no texts", {"inputs": []}, 400, "Empty"),
@@ -92,18 +92,18 @@ class Seen:
 
 @dataclass(frozen=True)
 class Expected:
-    """The offline answers: text to probability by label."""
+    """Offline answers: probabilities by label, for each text."""
 
     scores: dict[str, dict[str, float]]
 
     def good(self, draw: random.Random) -> tuple[dict[str, Any], list[str]]:
-        """A request that is right, and its texts."""
+        """A valid request, and its texts."""
         texts = draw.choices(list(self.scores), k=draw.choice([1, 1, 1, 2, BATCH]))
         inputs: Any = texts[0] if len(texts) == 1 else [[text] for text in texts]
         return {"inputs": inputs, "truncate": draw.random() < 0.5}, texts
 
     def difference(self, texts: Sequence[str], answer: Any) -> float:
-        """The greatest of a score; infinite where the form is not the documented one."""
+        """The largest difference in a score; infinite if the format is not the documented one."""
         answers = [answer] if len(texts) == 1 else answer
         if len(answers) != len(texts):
             return math.inf
@@ -119,7 +119,7 @@ class Expected:
 
 
 async def ask(client: httpx.AsyncClient, expected: Expected, draw: random.Random, bad: float, seen: Seen) -> None:
-    """One request, good or bad, and what is wrong with its answer."""
+    """Send one request, valid or invalid, and check its answer."""
     try:
         if draw.random() < bad:
             await ask_badly(client, draw, seen)
@@ -158,7 +158,7 @@ async def ask_badly(client: httpx.AsyncClient, draw: random.Random, seen: Seen) 
 
 
 async def slow(port: int, until: asyncio.Event) -> None:
-    """A client that sends a byte a second, of headers or of a body, and begins again when it is thrown out."""
+    """A client that sends headers or a body at one byte per second, and reconnects when it is disconnected."""
     head = b"POST /predict HTTP/1.1\r\nhost: here\r\nauthorization: Bearer x\r\ncontent-length: 5000\r\n\r\n"
     for start in (0, len(head)) * 1000:
         try:
@@ -178,7 +178,7 @@ async def slow(port: int, until: asyncio.Event) -> None:
 
 
 async def vanishing(port: int, draw: random.Random, until: asyncio.Event) -> None:
-    """A client that asks and goes away before it is answered."""
+    """A client that disconnects before the answer."""
     body = json.dumps({"inputs": f"{MARK} {draw.random()}"}).encode()
     lines = ["POST /predict HTTP/1.1", "host: here", "content-type: application/json", f"content-length: {len(body)}"]
     head = "\r\n".join([*lines, f"authorization: Bearer {KEY}", "", ""]).encode()
@@ -195,7 +195,7 @@ async def vanishing(port: int, draw: random.Random, until: asyncio.Event) -> Non
 
 
 def connected(port: int) -> httpx.AsyncClient:
-    """A client with the key."""
+    """A client with the API key."""
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
     return httpx.AsyncClient(
         base_url=f"http://127.0.0.1:{port}", headers={"authorization": f"Bearer {KEY}"}, limits=limits, timeout=120
@@ -203,7 +203,7 @@ def connected(port: int) -> httpx.AsyncClient:
 
 
 async def mixed(port: int, expected: Expected, requests: int, clients: int, seed: int) -> Seen:
-    """So many requests from so many clients, with slow and vanishing ones beside them."""
+    """Requests from concurrent clients, along with slow and vanishing ones."""
     seen, left, until = Seen(), iter(range(requests)), asyncio.Event()
 
     async def worker(number: int) -> None:
@@ -221,7 +221,7 @@ async def mixed(port: int, expected: Expected, requests: int, clients: int, seed
 
 
 async def overload(port: int, expected: Expected) -> dict[str, Any]:
-    """More requests at once than are taken, then as many as are."""
+    """More concurrent requests than the server accepts, then an acceptable number."""
     flood, after = Seen(), Seen()
     async with connected(port) as client:
         await asyncio.gather(*(ask(client, expected, random.Random(i), 0, flood) for i in range(4 * AT_ONCE)))
@@ -236,7 +236,7 @@ async def overload(port: int, expected: Expected) -> dict[str, Any]:
 
 
 async def steady(port: int, expected: Expected, minutes: float, rate: float, pid: int) -> dict[str, Any]:
-    """A constant rate of requests, and what the server takes meanwhile."""
+    """A constant rate of requests, and the server's resources meanwhile."""
     process, seen, until = psutil.Process(pid), Seen(), asyncio.Event()
     samples: list[tuple[float, int, int, int]] = []
     began, running = time.monotonic(), set()
@@ -278,7 +278,7 @@ async def steady(port: int, expected: Expected, minutes: float, rate: float, pid
 
 
 async def stopped(port: int, expected: Expected, server: subprocess.Popen[bytes]) -> dict[str, Any]:
-    """SIGTERM while requests are being answered."""
+    """Send SIGTERM while requests are being answered."""
     seen = Seen()
     async with connected(port) as client:
         tasks = [asyncio.create_task(ask(client, expected, random.Random(i), 0, seen)) for i in range(64)]
@@ -286,7 +286,7 @@ async def stopped(port: int, expected: Expected, server: subprocess.Popen[bytes]
         server.send_signal(signal.SIGTERM)
         await asyncio.gather(*tasks)
     code = await asyncio.to_thread(server.wait, 90)
-    # What came after the signal finds no server, which is not a wrong answer.
+    # Requests after the signal find no server, which is not a wrong answer.
     refused = sum(count for what, count in seen.wrong.items() if what == "no answer: ConnectError")
     wrong = {what: count for what, count in seen.wrong.items() if what != "no answer: ConnectError"}
     return {"exit_code": code, "answered": seen.right, "not_accepted": refused, "wrong": wrong}
@@ -298,7 +298,7 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=1000)
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--minutes", type=float, default=0.2)
-    parser.add_argument("--rate", type=float, default=40.0, help="requests a second in those minutes")
+    parser.add_argument("--rate", type=float, default=40.0, help="requests per second in those minutes")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
@@ -355,7 +355,7 @@ def main() -> None:
 
 
 def httpx_fails(port: int) -> bool:
-    """Whether nobody answers there yet."""
+    """Whether the server does not answer yet."""
     try:
         return httpx.get(f"http://127.0.0.1:{port}/health").status_code != 200
     except httpx.HTTPError:

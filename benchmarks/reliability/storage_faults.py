@@ -1,14 +1,14 @@
-"""Faults planted in the files of a feature store: are they found, and is a wrong feature ever read?
+"""Injects faults into the files of a feature store: are they detected, and is a wrong feature ever read?
 
     python benchmarks/reliability/storage_faults.py --faults 400 --json
 
-Stores of pooled features and of token states are written; then, one at a time and each in a fresh copy: a bit
-flipped or a run of bytes zeroed at a random place of a random file, a file cut short, a file that is gone. Every
-feature is read, and the store verified, in a process of its own, since a damaged file may end it. Prints, as JSON,
-by kind of fault: `tried`, `found` by `fec store verify`, `refused` by reading, `harmless` (everything reads as it
-was written), `missing` (a commit is undone: texts are said not to be there, and the next extraction encodes them
-again), `ended the process` (by an error that is not the store's own), `wrong` (another feature was read without an
-error) and `missed` (reading is refused, but verification finds nothing). The last three must be 0.
+Stores of pooled features and of token states are written; then, one at a time and each in a fresh copy: a flipped bit
+or a block of zeros at a random position in a random file, a truncated file, a missing file. Every feature is read,
+and the store verified, in a separate process, since a damaged file may crash it. Prints, as JSON, by kind of fault:
+`tried`, `found` by `fec store verify`, `refused` by reading, `harmless` (everything is read as written), `missing` (a
+commit is undone: texts are reported as missing, and the next extraction encodes them again), `ended the process` (by
+an error other than the store's), `wrong` (another feature was read without an error) and `missed` (reading is
+refused, but verification finds nothing). The last three must be 0.
 """
 
 import argparse
@@ -38,14 +38,14 @@ TEXTS = [f"text number {i}" for i in range(ROWS)]
 
 
 def flip(file: Path, draw: random.Random) -> None:
-    """One bit is another."""
+    """Flip one bit."""
     data = bytearray(file.read_bytes())
     data[draw.randrange(len(data))] ^= 1 << draw.randrange(8)
     file.write_bytes(data)
 
 
 def zero(file: Path, draw: random.Random) -> None:
-    """A block that was never written."""
+    """Zero a block, as if it had not been written."""
     data = bytearray(file.read_bytes())
     start = draw.randrange(len(data))
     end = min(len(data), start + draw.choice([8, 64, 512]))
@@ -54,12 +54,12 @@ def zero(file: Path, draw: random.Random) -> None:
 
 
 def cut(file: Path, draw: random.Random) -> None:
-    """A file that ends early."""
+    """Truncate a file."""
     file.write_bytes(file.read_bytes()[: draw.randrange(file.stat().st_size)])
 
 
 def remove(file: Path, _: random.Random) -> None:
-    """A file that is gone."""
+    """Delete a file."""
     file.unlink()
 
 
@@ -67,7 +67,7 @@ KINDS: dict[str, Callable[[Path, random.Random], None]] = {"bit": flip, "zeros":
 
 
 def write(root: Path, identity: EncoderIdentity, *, ragged: bool) -> None:
-    """A store of two commits; one feature of each does not fit into float16."""
+    """A store with two commits; one feature of each does not fit into float16."""
     draw = np.random.default_rng(0)
     shape = FeatureShape((LAYERS, WIDTH) if ragged else (WIDTH,), ragged)
     features = []
@@ -81,13 +81,13 @@ def write(root: Path, identity: EncoderIdentity, *, ragged: bool) -> None:
 
 
 def content(root: Path, identity: EncoderIdentity) -> list[np.ndarray]:
-    """Every text's feature by itself."""
+    """Each text's feature, read separately."""
     store, hashes = FeatureStore(root).of(identity), hash_texts(TEXTS)
     return [store.read(hashes[row : row + 1]).values for row in range(ROWS)]
 
 
 def examine(root: Path, identity: EncoderIdentity, expected: list[np.ndarray], answer: Any) -> None:
-    """In a process of its own: what verification finds, and what reading gives."""
+    """Verify and read in a separate process; the findings and the features."""
     found = bool(list(FeatureStore(root).verify(identity.key)))
     refused = wrong = False
     store, hashes = FeatureStore(root).of(identity), hash_texts(TEXTS)
@@ -106,7 +106,7 @@ def examine(root: Path, identity: EncoderIdentity, expected: list[np.ndarray], a
 
 
 def judged(root: Path, identity: EncoderIdentity, expected: list[np.ndarray]) -> str:
-    """How one fault came out."""
+    """Outcome of one fault."""
     context = multiprocessing.get_context("forkserver")
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=examine, args=(root, identity, expected, theirs))
@@ -128,7 +128,7 @@ def judged(root: Path, identity: EncoderIdentity, expected: list[np.ndarray]) ->
 
 
 def plant(root: Path, identity: EncoderIdentity, kind: str, draw: random.Random) -> Path:
-    """A fault in a random file of the dataset; of a larger file more often."""
+    """Inject a fault into a random file of the dataset, weighted by size."""
     files = [file for file in sorted((root / f"{identity.key}.lance").rglob("*")) if file.is_file()]
     file = draw.choices(files, [file.stat().st_size for file in files])[0]
     KINDS[kind](file, draw)

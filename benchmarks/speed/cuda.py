@@ -1,13 +1,13 @@
-"""CUDA against the CPU of the same machine: features, extraction rate, training of the head.
+"""Compares CUDA with the CPU of the same machine: features, extraction rate, training of the head.
 
     python benchmarks/speed/cuda.py --encoder minilm-l6 --texts data/go_emotion/train.csv
 
-- `features`: largest distance between the two devices' token states of the first 256 texts in float32, relative to
-  the largest state, and the smallest cosine of their mean-pooled vectors; of their own precision (bfloat16) too.
-- `texts_per_second`: token states of all texts, without the store, the best of three rounds.
+- `features`: largest difference between the two devices' token states for the first 256 texts in float32, relative to
+  the largest state, and the smallest cosine of their mean-pooled vectors; also in their default precision (bfloat16).
+- `texts_per_second`: token states of all texts, without the store, best of three rounds.
 - `training`: seconds and out-of-fold accuracy of the default head on the first rows.
 
-The store is not used, so that Lance need not be installed. Texts are a CSV (or .csv.gz) with `text` and `label`.
+The store is not used, so Lance need not be installed. Texts are a CSV (or .csv.gz) with `text` and `label`.
 """
 
 import argparse
@@ -48,12 +48,12 @@ def rows(path: Path, count: int) -> tuple[list[str], list[str]]:
 
 
 def encoder_config(path: str, dtype: Dtype) -> EncoderConfig:
-    """The encoder as the default head reads it."""
+    """The encoder with the features of the default head."""
     return EncoderConfig(name="encoder", model=path, path=path, layers=(2, 4, 6), pooling="tokens", dtype=dtype)
 
 
 def compare(path: str, texts: list[str], dtype: Dtype) -> dict[str, float]:
-    """Distance of the two devices' features."""
+    """Difference between the two devices' features."""
     config = encoder_config(path, dtype)
     cpu, cuda = (encode(load_encoder(config, torch.device(device)), texts[:COMPARED]) for device in ("cpu", "cuda"))
     largest = max(float(np.abs(one).max()) for one in cpu)
@@ -76,7 +76,7 @@ def rate(path: str, texts: list[str], device: str) -> float:
 
 
 def training(path: str, texts: list[str], labels: list[str]) -> dict[str, dict[str, float]]:
-    """Seconds and out-of-fold accuracy on each device, from the same features."""
+    """Seconds and out-of-fold accuracy on each device, with the same features."""
     arrays = encode(load_encoder(encoder_config(path, "auto"), torch.device("cuda")), texts)
     names = sorted(set(labels))
     targets = np.array([names.index(label) for label in labels])
@@ -97,7 +97,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--encoder", required=True, help="folder of the encoder, such as MiniLM's")
     parser.add_argument("--texts", type=Path, required=True, help="CSV with text and label")
-    parser.add_argument("--trained", type=int, default=2000, help="rows of the training. Default: 2000")
+    parser.add_argument("--trained", type=int, default=2000, help="number of training rows. Default: 2000")
     parser.add_argument("--count", type=int, default=20000, help="number of texts. Default: 20000")
     options = parser.parse_args()
     texts, labels = rows(options.texts, options.count)

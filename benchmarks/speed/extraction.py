@@ -1,18 +1,18 @@
-"""Extraction against the original's way, against sentence-transformers, and against the machine's limit.
+"""Compares extraction with the original code, with sentence-transformers, and with the machine's limit.
 
     python benchmarks/speed/extraction.py --task go_emotion --data DATA/go_emotion
     python benchmarks/speed/extraction.py --task go_emotion --data DATA/go_emotion --quick --json
 
-Each figure is a ratio of two sides measured in turns on the same texts in this run, the median over the rounds:
+Each figure is a ratio of two sides, measured in turns on the same texts in this run, as the median over rounds:
 
-- `vs_original`: SmolLM2, five layers, mean over tokens, as the published code extracts them (batches of 2 texts, each
-  padded to 200 tokens, float32 on a CPU, all hidden states kept and the logits of the vocabulary computed, mean over
-  the padding too), against `fec extract` with its store.
+- `vs_original`: SmolLM2, five layers, mean over tokens, as extracted by the published code (batches of 2 texts, each
+  padded to 200 tokens, float32 on a CPU, all hidden states kept, vocabulary logits computed, mean including padding),
+  against `fec extract` with its store.
 - `vs_sentence_transformers`: MiniLM and MPNet sentence vectors by `SentenceTransformer.encode` at the best batch size
   and precision found here, against `fec extract` with its store. The smaller of the two counts. Vectors are compared.
-- `share_of_gemm`: SmolLM2; multiplications of the weights with real tokens, a second, over the rate of a large
-  bfloat16 matrix product. Attention, normalization and the rest count as nothing.
-- `overhead`: share of `fec extract`'s time that is not the model's: tokenizing, pooling, storing.
+- `share_of_gemm`: SmolLM2; rate of multiplications of weights with real tokens, divided by the rate of a large
+  bfloat16 matrix product. Attention, normalization and the rest are not counted.
+- `overhead`: share of `fec extract`'s time outside the model: tokenizing, pooling, storing.
 
 Needs: pip install --group bench. Use an idle machine.
 """
@@ -63,7 +63,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def sampled(texts: Sequence[str], count: int, seed: int = 0) -> list[str]:
-    """Different texts, drawn at random."""
+    """A random sample of distinct texts."""
     unique = sorted(set(texts))
     return [unique[i] for i in np.random.default_rng(seed).permutation(len(unique))[:count]]
 
@@ -74,7 +74,7 @@ def identity_of(spec: str) -> EncoderIdentity:
 
 
 class Ours:
-    """`fec extract` of some texts into an empty store; the time to load the model is measured and left out."""
+    """`fec extract` into an empty store; the time to load the model is measured and excluded."""
 
     def __init__(self, spec: str, texts: Sequence[str]) -> None:
         self.identity, self.texts = identity_of(spec), texts
@@ -87,7 +87,7 @@ class Ours:
         return report.seconds - self.load_seconds
 
     def vectors(self) -> np.ndarray:
-        """What is stored, (N, …)."""
+        """The stored features (N, …)."""
         with tempfile.TemporaryDirectory() as folder:
             store = FeatureStore(folder)
             extract_features(self.texts, self.identity, store, CPU, QUIET)
@@ -97,7 +97,7 @@ class Ours:
 
 
 def original(texts: Sequence[str]) -> Callable[[], float]:
-    """The published extraction loop, by its description."""
+    """The published extraction loop, implemented from its description."""
     encoder = load_transformer(identity_of(LLM), CPU, plain=True)  # for its tokenizer
     tokenizer, weights = encoder.tokenizer, locate(encoder.config)
     source: dict[str, Any] = {"gguf_file": weights.gguf_file} if weights.gguf_file else {}
@@ -122,7 +122,7 @@ def original(texts: Sequence[str]) -> Callable[[], float]:
 
 
 def peer(spec: str, texts: Sequence[str], dtype: torch.dtype, batch_size: int) -> Callable[[], np.ndarray]:
-    """`SentenceTransformer.encode` at these settings."""
+    """`SentenceTransformer.encode` with these settings."""
     from sentence_transformers import SentenceTransformer  # noqa: PLC0415 - may not be installed
 
     folder = locate(parse_encoders([spec], features="pooled")[0]).folder
@@ -136,7 +136,7 @@ def peer(spec: str, texts: Sequence[str], dtype: torch.dtype, batch_size: int) -
 
 
 def best_peer(spec: str, texts: Sequence[str]) -> tuple[str, Callable[[], np.ndarray]]:
-    """The fastest of several settings, on these texts."""
+    """The fastest of several settings on these texts."""
     tried: dict[str, Callable[[], np.ndarray]] = {}
     for dtype, batch_size in itertools.product((torch.bfloat16, torch.float32), PEER_BATCHES):
         if dtype == torch.float32 and batch_size != PEER_BATCHES[0]:
@@ -149,27 +149,27 @@ def best_peer(spec: str, texts: Sequence[str]) -> tuple[str, Callable[[], np.nda
 
 
 def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Of the rows of two matrices."""
+    """Cosines of the rows of two matrices."""
     a, b = a.astype(np.float64), b.astype(np.float64)
     result: np.ndarray = (a * b).sum(1) / np.sqrt((a**2).sum(1) * (b**2).sum(1))
     return result
 
 
 def gemm_rate() -> float:
-    """Multiplications and additions a second of a large bfloat16 matrix product, all cores."""
+    """Floating-point operations per second of a large bfloat16 matrix product, on all cores."""
     a, b = (torch.randn(GEMM_SIZE, GEMM_SIZE, dtype=torch.bfloat16) for _ in range(2))
     a @ b
     return 2 * GEMM_SIZE**3 / min(seconds(lambda: a @ b) for _ in range(3))
 
 
 def weight_operations(encoder: TransformerEncoder) -> int:
-    """Multiplications and additions a token with the weights of the blocks; embeddings are looked up."""
+    """Floating-point operations per token with the weights of the blocks; embeddings are looked up."""
     linear = (module for module in encoder.model.modules() if isinstance(module, torch.nn.Linear))
     return 2 * sum(module.weight.numel() for module in linear)
 
 
 class ModelAlone:
-    """The model over the same batches by the same number of threads: nothing tokenized, pooled or stored."""
+    """The model alone, on the same batches with the same number of threads: no tokenizing, pooling or storing."""
 
     def __init__(self, spec: str, texts: Sequence[str]) -> None:
         self.encoder = load_transformer(identity_of(spec), CPU)
@@ -195,14 +195,14 @@ class ModelAlone:
 
 
 def padded_share(encoder: TransformerEncoder, texts: Sequence[str], batch_size: int) -> float:
-    """Padding among the tokens of batches of this size, of texts by length, as sentence-transformers makes them."""
+    """Share of padding in batches of this size, sorted by length as in sentence-transformers."""
     lengths = sorted((len(ids) for ids in encoder.tokenizer(list(texts))["input_ids"]), reverse=True)
     batches = [lengths[start : start + batch_size] for start in range(0, len(lengths), batch_size)]
     return 1 - sum(lengths) / sum(len(batch) * batch[0] for batch in batches)
 
 
 def measure(texts: Sequence[str], *, quick: bool, only: str | None = None) -> dict[str, Any]:
-    """All figures, or those against one side."""
+    """All figures, or those for one comparison."""
     rounds = 1 if quick else 3
     result: dict[str, Any] = {"texts": len(texts), "threads": torch.get_num_threads(), "rounds": rounds}
     if only != "sentence-transformers":
@@ -215,7 +215,7 @@ def measure(texts: Sequence[str], *, quick: bool, only: str | None = None) -> di
 
 
 def against_original(texts: Sequence[str], rounds: int, *, quick: bool) -> dict[str, Any]:
-    """SmolLM2 as the original extracts it, and the machine's limit."""
+    """SmolLM2: the original's extraction, and the machine's limit."""
     few = texts[: 12 if quick else 48]
     some = texts[: 1024 if quick else 2048]
     theirs, ours, alone = original(few), Ours(LLM, some), ModelAlone(LLM, some)
@@ -240,7 +240,7 @@ def against_original(texts: Sequence[str], rounds: int, *, quick: bool) -> dict[
 
 
 def against_sentence_transformers(texts: Sequence[str], rounds: int, *, quick: bool) -> dict[str, Any]:
-    """By encoder; `share_of_gemm` of our multiplications with real tokens, `padding` among the tokens of theirs."""
+    """Figures by encoder; `share_of_gemm` for our multiplications with real tokens, `padding` for their batches."""
     peers: dict[str, Any] = {}
     for spec, count in zip(SENTENCE_ENCODERS, (2048, 512) if quick else (4096, 2048), strict=True):
         some = texts[:count]

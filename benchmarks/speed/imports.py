@@ -1,14 +1,14 @@
-"""Processor time of starting: commands that print a table, the import of `FusionClassifier`, and a cold prediction.
+"""CPU time at startup: commands that print a table, the import of `FusionClassifier`, and a cold prediction.
 
     python benchmarks/speed/imports.py
     python benchmarks/speed/imports.py --source ../before/src --source src --rounds 5
 
-Each subject runs in a process of its own, all of them in turns; the median of user plus system seconds is printed.
-Tables are compared with `fec --help` (at most 2 times). `FusionClassifier` and `fec predict TEXT` are compared
-(at most 1.2 times) with a program that does only what nobody can do without: `import torch`, `from transformers
-import AutoModel`, and loading the weights of the same encoders. `--source` gives folders to measure side by side.
+Each subject runs in a separate process, in turns; the median of user plus system seconds is printed. Tables are
+compared with `fec --help` (at most 2 times). `FusionClassifier` and `fec predict TEXT` are compared (at most 1.2
+times) with a program that does only the unavoidable: `import torch`, `from transformers import AutoModel`, and
+loading the weights of the same encoders. `--source` gives folders to compare.
 
-The caches of files and of digests are warm: one round is not counted. One thread.
+The file and digest caches are warm: the first round is not counted. One thread.
 """
 
 import argparse
@@ -49,14 +49,14 @@ def reference() -> list[str]:
     for saved in json.loads((HERE / MODEL).read_text("utf-8"))["encoders"]:
         identity = identify(EncoderConfig.model_validate(saved["config"]), device)
         folder = identity.weights.folder
-        if identity.weights.gguf_file is not None:  # both sides read the safetensors that the first use has written
+        if identity.weights.gguf_file is not None:  # both sides read the safetensors written on first use
             folder = unpacked(identity.weights, identity.fingerprint, identity.dtype) or folder
         program.append(f"AutoModel.from_pretrained({str(folder)!r}, dtype=torch.{identity.dtype})")
     return ["-c", "\n".join(program)]
 
 
 def seconds(arguments: list[str], source: Path) -> float:
-    """User plus system seconds of a process, its children's included."""
+    """User plus system seconds of a process, including its children."""
     environment = os.environ | {"PYTHONPATH": str(source), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     with tempfile.TemporaryFile() as said:
         process = subprocess.Popen([sys.executable, *arguments], env=environment, stdout=said, stderr=said)
@@ -69,7 +69,7 @@ def seconds(arguments: list[str], source: Path) -> float:
 
 
 def measure(sources: list[Path], rounds: int) -> dict[str, dict[str, float]]:
-    """Median seconds of every subject, for every source folder."""
+    """Median seconds for every subject and source folder."""
     with tempfile.TemporaryDirectory() as place:
         store = str(Path(place) / "store")
         extract = ["extract", "demo", "--split", "test", "--encoder", "minilm-l6", "--store", store]
@@ -93,7 +93,7 @@ def measure(sources: list[Path], rounds: int) -> dict[str, dict[str, float]]:
 
 
 def table(result: dict[str, dict[str, float]]) -> str:
-    """One line per subject and source folder: seconds, and how many times its reference that is."""
+    """Print one line per subject and source folder: seconds, and their ratio to the reference."""
     base = result[""][REFERENCE]
     lines = [f"{'seconds':>8}  {'ratio':>5}  subject", f"{base:8.2f}         {REFERENCE}"]
     for where, subjects in result.items():
@@ -113,7 +113,7 @@ def main() -> None:
         "--source",
         type=Path,
         action="append",
-        help="Source folder, may be repeated. Default: that of this repository.",
+        help="Source folder; may be repeated. Default: that of this repository.",
     )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", action="store_true")

@@ -1,18 +1,18 @@
-"""Are encoders with weights of 8 bits (torchao) smaller, as fast and the same as in bfloat16?
+"""Compares encoders with 8-bit weights (torchao) with bfloat16 in size, speed and features.
 
     pip install torchao==0.18.0
     OMP_NUM_THREADS=1 python benchmarks/speed/int8.py --task go_emotion --data DATA/go_emotion
     OMP_NUM_THREADS=1 python benchmarks/speed/int8.py --json
 
-Two ways: `weights`, 8 bits for weights only, products in bfloat16; `dynamic`, inputs too, a scale a token, products
-of whole numbers. For each, and on the same texts in turns with bfloat16:
+Two methods: `weights`, with 8-bit weights only and products in bfloat16; `dynamic`, with 8-bit inputs, too, one scale
+per token and integer products. For each, on the same texts and in turns with bfloat16:
 
-- real encoders through extraction's own engine: rate over bfloat16's (`rate`, of the processor's time, on which other
-  work has less effect; above 1 is faster), the least and the mean cosine of a text's feature (`cosine_least`,
-  `cosine_mean`: of all layers that the preset takes, flat), and the bytes of linear layers' weights over bfloat16's
+- real encoders through the extraction engine: rate relative to bfloat16 (`rate`, in CPU time, which is less affected
+  by other work; above 1 is faster), the minimum and mean cosine of a text's feature (`cosine_least`, `cosine_mean`:
+  over all layers of the preset, flattened), and the size of the linear layers' weights relative to bfloat16
   (`bytes`).
-- one layer of Llama-2-7b's true shape with random weights on 512 tokens, a batch of extraction: its rate. Random
-  weights say nothing of the cosine.
+- one layer in the shape of Llama-2-7b, with random weights, on 512 tokens, as in extraction: its rate. With random
+  weights the cosine is meaningless.
 """
 
 import argparse
@@ -48,25 +48,25 @@ TOKENS = 512
 
 
 def processor_seconds(work: Callable[[], object]) -> float:
-    """Seconds of the processor, all threads together, of a call."""
+    """CPU seconds of a call, over all threads."""
     started = time.process_time()
     work()
     return time.process_time() - started
 
 
 def linear_bytes(model: nn.Module) -> int:
-    """Bytes of the linear layers' weights, scales and all."""
+    """Bytes of the linear layers' weights, including scales."""
     return sum(tensor_bytes(part.weight) for part in model.modules() if isinstance(part, nn.Linear))
 
 
 def tensor_bytes(weight: Tensor) -> int:
-    """Bytes of a tensor, of its parts where torchao made it of several."""
+    """Bytes of a tensor, or of its parts for torchao's composite tensors."""
     names = getattr(weight, "tensor_data_names", None)
     return sum(getattr(weight, name).nbytes for name in names) if names else weight.nbytes
 
 
 def in_turns(sides: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Rates over the first side's, medians."""
+    """Median rates relative to the first side."""
     ratios: dict[str, list[float]] = {}
     for _ in range(rounds):
         taken = {name: processor_seconds(work) for name, work in sides.items()}
@@ -77,7 +77,7 @@ def in_turns(sides: dict[str, Callable[[], object]], rounds: int) -> dict[str, f
 
 
 def quantized(model: nn.Module, way: str) -> nn.Module:
-    """The model itself, its linear layers with weights of 8 bits."""
+    """The model with 8-bit weights in its linear layers, modified in place."""
     quantize_(model, WAYS[way]())
     return model
 
@@ -105,7 +105,7 @@ def real(name: str, texts: Sequence[str], rounds: int) -> dict[str, Any]:
 
 
 def llama(rounds: int) -> dict[str, Any]:
-    """The rate of one true-sized layer."""
+    """The rate of one layer in original size."""
     plain = LlamaModel(LlamaConfig(vocab_size=8, **LLAMA)).to(torch.bfloat16).eval()
     models = {"bfloat16": plain} | {way: quantized(copy.deepcopy(plain), way) for way in WAYS}
     states = torch.randn(1, TOKENS, LLAMA["hidden_size"], dtype=torch.bfloat16)

@@ -1,11 +1,11 @@
-"""What bounding the number of compiled kernels costs a server in time, and what it saves in memory.
+"""Cost in time, and savings in memory, of limiting the number of compiled kernels in a server.
 
     python benchmarks/speed/kernel_caches.py
 
-MiniLM with a linear head answers texts of 3 to 60 words one at a time, in a process each: `bounded` as `fec serve`
-does (64 kernels a cache, numbers of tokens rounded up to a multiple of 8), `not rounded` the same without the
-rounding, `unbounded` with the 1,024 kernels that oneDNN and ideep keep by themselves, not rounded. In turns; prints,
-as JSON, milliseconds a text of each round and megabytes of memory at the end. Use an idle machine.
+MiniLM with a linear head answers texts of 3 to 60 words one at a time, in a separate process per variant: `bounded`
+like `fec serve` (64 kernels per cache, numbers of tokens rounded up to a multiple of 8), `not rounded` the same
+without rounding, `unbounded` with 1,024 kernels, the default of oneDNN and ideep, without rounding. In turns; prints,
+as JSON, milliseconds per text for each round and megabytes of memory at the end. Use an idle machine.
 """
 
 import argparse

@@ -1,16 +1,15 @@
-"""Extract features of a model of Llama-2-7b's true shape, with random weights, and report the peak of memory.
+"""Extracts features with a model in the size of Llama-2-7b, with random weights, and reports peak memory.
 
     python benchmarks/speed/large_model.py --folder /disk/with/14-GB
     python benchmarks/speed/large_model.py --folder /disk/with/14-GB --int8
     python benchmarks/speed/large_model.py --folder /disk/with/4-GB --gguf Q4_0
 
-The weights (13.5 GB, bfloat16, safetensors in shards as on the Hub) are written to the folder once and used again.
-A process of its own loads them and extracts a few texts into an empty store: five layers, mean over tokens. It
-prints the peak of its resident memory, which must stay near the size of the weights: no second copy; and the peak of
-what is its own, without pages of the weights' files, which the system can take back. Random weights
-say nothing about accuracy; memory and time are those of the real model. `--layers` makes it smaller; `--gguf` writes
-one quantized file as llama.cpp does (Q4_0: 3.8 GB, Q8_0: 7.2 GB), which is unpacked to bfloat16 when it is loaded.
-"""
+The weights (13.5 GB, bfloat16, safetensors in shards as on the Hub) are written to the folder once and reused. A
+separate process loads them and extracts a few texts into an empty store: five layers, mean over tokens. It prints its
+peak resident memory, which must stay near the size of the weights (no second copy), and its peak private memory,
+without pages of the weight files, which the system can reclaim. Random weights say nothing about accuracy; memory and
+time are those of the real model. `--layers` makes it smaller; `--gguf` writes one quantized file like llama.cpp
+(Q4_0: 3.8 GB, Q8_0: 7.2 GB), which is unpacked to bfloat16 when it is loaded."""
 
 import argparse
 import json
@@ -42,11 +41,11 @@ from fusion_classifier.tasks.registry import load_task
 
 LAYERS = 32
 WIDTH, INNER, HEADS, VOCABULARY, CONTEXT = 4096, 11008, 32, 32000, 4096
-QUANTIZED_SCALE = 0.003  # of a block's whole numbers, so that weights are as small as a trained model's
+QUANTIZED_SCALE = 0.003  # scale of a block's integers, so that weights are as small as a trained model's
 
 
 def write_model(folder: Path, layers: int) -> None:
-    """Random weights in shards of one layer each, an index, a configuration and a tokenizer of words."""
+    """Write random weights in shards of one layer each, an index, a configuration and a word tokenizer."""
     config = LlamaConfig(
         vocab_size=VOCABULARY,
         hidden_size=WIDTH,
@@ -86,13 +85,13 @@ def write_model(folder: Path, layers: int) -> None:
     PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, unk_token="<unk>", bos_token="<s>", eos_token="</s>"
     ).save_pretrained(folder)
-    config.save_pretrained(folder)  # last: what says that all is there
+    config.save_pretrained(folder)  # written last, as a mark of completeness
 
 
 def write_gguf(path: Path, layers: int, kind: GGMLQuantizationType) -> None:
-    """Random weights in one file: matrices in blocks of a scale and small whole numbers, norms as they are."""
+    """Write random weights in one file: matrices in blocks of a scale and small integers, norms unquantized."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    writer = GGUFWriter(path, "llama", use_temp_file=True)  # tensors wait on the disk, not in memory
+    writer = GGUFWriter(path, "llama", use_temp_file=True)  # tensors are buffered on disk, not in memory
     writer.add_block_count(layers)
     writer.add_context_length(CONTEXT)
     writer.add_embedding_length(WIDTH)
@@ -171,7 +170,7 @@ def extract(model: Path, texts: int, quantization: str) -> None:
 
 
 def peak_own_memory(done: Event) -> int:
-    """The most bytes that were the process's own until then: pages of files are not among them."""
+    """Peak private memory of the process in bytes, without pages of files."""
     process, most = psutil.Process(), 0
     while not done.wait(0.05):
         memory = process.memory_info()
@@ -182,11 +181,11 @@ def peak_own_memory(done: Event) -> int:
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=Path, required=True, help="where the weights are, or are to be written")
+    parser.add_argument("--folder", type=Path, required=True, help="folder with the weights, written if missing")
     parser.add_argument("--layers", type=int, default=LAYERS)
     parser.add_argument("--texts", type=int, default=32)
     parser.add_argument("--gguf", choices=["Q4_0", "Q8_0"], help="one quantized file instead of bfloat16")
-    parser.add_argument("--int8", action="store_true", help="weights of linear layers in 8 bits")
+    parser.add_argument("--int8", action="store_true", help="8-bit weights in linear layers")
     parser.add_argument("--extract", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.extract:

@@ -1,23 +1,22 @@
-"""How fast a fused classifier answers: one text at a time, and in bulk; and what the fusion adds to its encoders.
+"""Speed of a fused classifier, for one text at a time and in bulk, and the overhead of fusion.
 
     python benchmarks/speed/prediction.py --task go_emotion --data DATA/go_emotion
     python benchmarks/speed/prediction.py --quick --json
     python benchmarks/speed/prediction.py --rows 1000000
     python benchmarks/speed/prediction.py --profile --task go_emotion --data DATA/go_emotion
 
-A classifier of the three small encoders is trained on a few texts (its size matters here, its answers don't), then:
+A classifier on the three small encoders is trained on a few texts (its size matters here, not its accuracy), then:
 
 - `p50_ms`, `p99_ms`: `predict_proba` of one text, texts of all lengths in turn.
 - `rows_per_second`: `predict_proba_stream` over many texts, as `fec predict --file` calls it.
-- `fusion_overhead`: its time in bulk over that of the encoders alone on the same texts, less 1; both sides in turns,
-  the median of the rounds. `fusion_overhead_processor` is the same of the processor's time, on which other work
-  has less effect.
+- `fusion_overhead`: its time in bulk relative to the encoders alone on the same texts, minus 1; both sides in turns,
+  median over rounds. `fusion_overhead_processor` is the same in CPU time, which is less affected by other work.
 
-`--rows` measures something else: the peak memory of `fec predict --file … --out …`, each in a process of its own, for
-a hundredth, a tenth and all of so many rows of about 60 characters, from and to Parquet and JSONL. The model is a
-BERT of one layer with random weights: it is about reading, batching and writing. Linux only.
+`--rows` instead measures the peak memory of `fec predict --file … --out …`, in separate processes, for a hundredth, a
+tenth and all of this number of rows of about 60 characters, from and to Parquet and JSONL. The model is a one-layer
+BERT with random weights: this is about reading, batching and writing. Linux only.
 
-`--profile` prints what the time of the head is made of, by torch's profiler, and its seconds.
+`--profile` prints torch's profile of the head, and its total time.
 
 Use an idle machine.
 """
@@ -52,24 +51,24 @@ from fusion_classifier.training.loop import predict_logits
 
 ENCODERS = ("smollm2-135m", "minilm-l6", "mpnet-base")
 TRAINED_TEXTS = 400
-# Runs the command line and prints the most memory it had, in KiB. (What the system says of an ended child may be the
-# memory of the parent that it was forked from.)
+# Runs the command line and prints its peak memory in KiB. (The system's figure for a child may include the memory of
+# the parent that it was forked from.)
 MEASURED = """
 import atexit, re, runpy
 atexit.register(lambda: print(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]))
 runpy.run_module("fusion_classifier", run_name="__main__")
 """
-WRITTEN_ROWS = 16384  # of a file at once
+WRITTEN_ROWS = 16384  # rows written at once
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *(f"word{number:04}" for number in range(1000))]
 
 
 def now() -> np.ndarray:
-    """Seconds on the clock, and of the processor, all threads together: (2,)."""
+    """Wall-clock seconds, and CPU seconds over all threads: (2,)."""
     return np.array([time.perf_counter(), time.process_time()])
 
 
 def encoded_alone(classifier: FusionClassifier, texts: Sequence[str]) -> np.ndarray:
-    """Seconds of the encoders, chunk by chunk as the classifier calls them, as `now` counts them."""
+    """Seconds (see `now`) of the encoders, called in the same chunks as by the classifier."""
     started = now()
     for start in range(0, len(texts), CHUNK_TEXTS):
         for encoder in classifier.load_encoders():
@@ -79,7 +78,7 @@ def encoded_alone(classifier: FusionClassifier, texts: Sequence[str]) -> np.ndar
 
 
 def predicted(classifier: FusionClassifier, texts: Sequence[str]) -> np.ndarray:
-    """Seconds of the whole prediction, as `now` counts them."""
+    """Seconds (see `now`) of the whole prediction."""
     started = now()
     for _ in classifier.predict_proba_stream(texts):
         pass
@@ -90,9 +89,7 @@ def predicted(classifier: FusionClassifier, texts: Sequence[str]) -> np.ndarray:
 def measure(texts: list[str], labels: list[str], *, quick: bool) -> dict[str, Any]:
     """All figures."""
     classifier = FusionClassifier(encoders=list(ENCODERS)).fit(texts[:TRAINED_TEXTS], labels[:TRAINED_TEXTS])
-    classifier.keep_features = (
-        False  # as `from_pretrained` sets it: through the store, a second round encodes nothing
-    )
+    classifier.keep_features = False  # as set by `from_pretrained`: with a store, a second round would encode nothing
     others = texts[TRAINED_TEXTS:]
     single, bulk, rounds = others[: 60 if quick else 300], others[: 512 if quick else 2048], 2 if quick else 3
     classifier.predict_proba(single[:5])
@@ -117,7 +114,7 @@ def measure(texts: list[str], labels: list[str], *, quick: bool) -> dict[str, An
 
 
 def profile(texts: list[str], labels: list[str]) -> None:
-    """Prints what the head's time is made of."""
+    """Print a profile of the head."""
     classifier = FusionClassifier(encoders=list(ENCODERS)).fit(texts[:TRAINED_TEXTS], labels[:TRAINED_TEXTS])
     bulk = texts[TRAINED_TEXTS : TRAINED_TEXTS + 512]
     encoded = [(encoder.config, encode(encoder, bulk)) for encoder in classifier.load_encoders()]
@@ -125,8 +122,8 @@ def profile(texts: list[str], labels: list[str]) -> None:
         started = now()
         classifier._logits(encoded)
         took = now() - started
-        print(f"head, {len(bulk)} texts: {took[0]:.3f} s, of the processor's time {took[1]:.3f} s")
-    torch.set_num_threads(1)  # the profiler sees this thread only
+        print(f"head, {len(bulk)} texts: {took[0]:.3f} s, CPU time {took[1]:.3f} s")
+    torch.set_num_threads(1)  # the profiler covers only this thread
     features = {config.name: from_arrays(arrays, ragged=True) for config, arrays in encoded}
     with torch.profiler.profile() as profiler:
         predict_logits(classifier.head_, features, len(bulk), torch.device("cpu"))
@@ -134,7 +131,7 @@ def profile(texts: list[str], labels: list[str]) -> None:
 
 
 def small_model(folder: Path) -> Path:
-    """A trained classifier on a BERT of one layer with random weights."""
+    """A trained classifier on a one-layer BERT with random weights."""
     tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer.post_processor = processors.TemplateProcessing(
@@ -151,7 +148,7 @@ def small_model(folder: Path) -> Path:
 
 
 def random_texts() -> Iterator[str]:
-    """Texts of seven words, without an end."""
+    """Yield texts of seven words, endlessly."""
     generator = np.random.default_rng(0)
     while True:
         for row in generator.integers(4, len(WORDS), (1024, 7)):
@@ -159,7 +156,7 @@ def random_texts() -> Iterator[str]:
 
 
 def write_texts(path: Path, rows: int) -> None:
-    """A file of texts, written a part at a time."""
+    """Write a file of texts in parts."""
     texts, schema = islice(random_texts(), rows), pa.schema([("text", pa.string())])
     if path.suffix == ".parquet":
         with pq.ParquetWriter(path, schema) as file:
@@ -171,7 +168,7 @@ def write_texts(path: Path, rows: int) -> None:
 
 
 def memory(rows: int) -> list[dict[str, Any]]:
-    """Peak memory of prediction in a process of its own, by rows and file format."""
+    """Peak memory of prediction in separate processes, by number of rows and file format."""
     result = []
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
@@ -199,7 +196,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--rows", type=int, metavar="N", help="measure the peak memory of `fec predict` up to N rows")
-    parser.add_argument("--profile", action="store_true", help="print what the head's time is made of")
+    parser.add_argument("--profile", action="store_true", help="print a profile of the head")
     given = parser.parse_args()
     if given.rows:
         figures = memory(given.rows)

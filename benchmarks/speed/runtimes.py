@@ -1,12 +1,12 @@
-"""Other runtimes for the encoders: ONNX Runtime and OpenVINO against `fec extract`, on the same texts.
+"""Compares ONNX Runtime and OpenVINO with `fec extract` for the encoders, on the same texts.
 
     python benchmarks/speed/runtimes.py --task go_emotion --data DATA/go_emotion
     python benchmarks/speed/runtimes.py --quick --json
 
 Each encoder is exported to ONNX once (float32) and run by ONNX Runtime, in float32 and with weights and activations
-quantized to 8 bits, and by OpenVINO, in float32 and in bfloat16; texts sorted by length, batches of 32 and of 64, the
-better counts. `fec extract` with its store against each, in turns, the median over the rounds; sentence vectors are
-compared (`least_cosine`). A ratio above 1 means that the other runtime is faster.
+quantized to 8 bits, and by OpenVINO, in float32 and in bfloat16; texts are sorted by length, in batches of 32 or 64,
+whichever is faster. `fec extract` with its store is compared with each, in turns, by the median over rounds; sentence
+vectors are compared, too (`least_cosine`). A ratio above 1 means that the other runtime is faster.
 
 Needs: pip install onnx onnxruntime openvino. Use an idle machine.
 """
@@ -36,14 +36,14 @@ from fusion_classifier.tasks.registry import load_task
 
 ENCODERS = ("minilm-l6", "mpnet-base")
 BATCHES = (32, 64)
-TRIED_TEXTS = 512  # on which the batch size is chosen
+TRIED_TEXTS = 512  # for choosing the batch size
 THREADS = os.cpu_count() or 1
 
 Session = Callable[[np.ndarray, np.ndarray], np.ndarray]  # ids and mask (B, L) to states (B, L, H)
 
 
 class LastLayer(nn.Module):
-    """The last hidden states alone, as a graph gives them."""
+    """Only the last hidden states, as a graph output."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ class LastLayer(nn.Module):
 
 
 def exported(encoder: TransformerEncoder, path: Path) -> None:
-    """The encoder as an ONNX file, float32, for any batch and length."""
+    """Export the encoder as an ONNX file, float32, for any batch size and length."""
     encoder.model.set_attn_implementation("eager")
     example = encoder.tokenizer(["a text", "a longer text than that"], padding=True, return_tensors="pt")
     axes = {name: {0: "batch", 1: "length"} for name in ("input_ids", "attention_mask", "states")}
@@ -84,7 +84,7 @@ def onnx_session(path: Path) -> Session:
 
 
 def openvino_session(path: Path, precision: str) -> Session:
-    """By OpenVINO; `precision` is what it computes in."""
+    """Run with OpenVINO in this precision."""
     settings = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "THROUGHPUT", "NUM_STREAMS": "1"}
     model = openvino.Core().compile_model(path, "CPU", settings)
 
@@ -96,7 +96,7 @@ def openvino_session(path: Path, precision: str) -> Session:
 
 
 def encoded(session: Session, encoder: TransformerEncoder, texts: Sequence[str], batch_size: int) -> np.ndarray:
-    """Mean vectors of texts, (N, H), in batches of like lengths."""
+    """Mean vectors of texts (N, H), in batches of similar lengths."""
     order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
     vectors: list[np.ndarray] = [np.empty(0)] * len(texts)
     for start in range(0, len(texts), batch_size):
@@ -115,7 +115,7 @@ def encoded(session: Session, encoder: TransformerEncoder, texts: Sequence[str],
 def against(
     session: Session, encoder: TransformerEncoder, ours: Ours, expected: np.ndarray, rounds: int
 ) -> dict[str, Any]:
-    """One runtime against ours, in turns."""
+    """Compare one runtime with ours, in turns."""
     texts = ours.texts
 
     def theirs(some: Sequence[str], batch_size: int) -> float:
@@ -135,7 +135,7 @@ def against(
 
 
 def measure(name: str, texts: Sequence[str], rounds: int) -> list[dict[str, Any]]:
-    """Every runtime against ours for one encoder."""
+    """Compare every runtime with ours for one encoder."""
     ours = Ours(name, texts)
     expected = ours.vectors().astype(np.float32)
     encoder = load_transformer(ours.identity, CPU, plain=True)

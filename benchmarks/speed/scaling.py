@@ -1,21 +1,21 @@
-"""What extraction costs against rows, length of texts and workers, and what a killed worker costs.
+"""Cost of extraction by number of rows, text length and number of workers, and the cost of a killed worker.
 
     python benchmarks/speed/scaling.py --task go_emotion_multilabel --data DATA/go_emotion_multilabel --plot out.svg
     python benchmarks/speed/scaling.py --quick --json
 
-All with one encoder (MiniLM unless told otherwise), each time into an empty store:
+All with one encoder (default: MiniLM), each time into an empty store:
 
-- `rows`: seconds of the local engine from 1,000 to 50,000 texts, its model loaded; `rows_exponent` is the slope of
-  log(seconds) against log(rows), 1 is linear.
-- `lengths`: tokens a second for texts of 8 to 256 tokens.
-- `workers`: texts a second of Ray with one and with two workers of one core each, from the difference between two
-  sizes, so without its start, which is a figure of its own (`start_seconds`: processes, imports, model).
-- `ray_vs_local`: Ray with two single-core workers over the local engine on two cores, by these rates, in turns, the
-  median over three rounds. `ray_vs_local_with_start`: of the larger size, 20,000 texts, with all that it takes.
-- `killed`: one of two workers is killed by SIGKILL half-way; seconds more than undisturbed, and the texts that are in
-  the store at the end.
+- `rows`: seconds of the local engine for 1,000 to 50,000 texts, with the model loaded; `rows_exponent` is the slope
+  of log(seconds) against log(rows); 1 is linear.
+- `lengths`: tokens per second for texts of 8 to 256 tokens.
+- `workers`: texts per second of Ray with one and two workers of one core each, from the difference between two sizes,
+  so without startup, which is reported separately (`start_seconds`: processes, imports, model).
+- `ray_vs_local`: rate of Ray with two single-core workers relative to the local engine on two cores, in turns, median
+  over three rounds. `ray_vs_local_with_start`: the same for the larger size, 20,000 texts, including startup.
+- `killed`: one of two workers is killed with SIGKILL half-way; seconds compared with an undisturbed run, and the
+  number of texts in the store at the end.
 
-Needs: pip install -e '.[ray]'. Use an idle machine of two cores.
+Needs: pip install -e '.[ray]'. Use an idle machine with two cores.
 """
 
 import argparse
@@ -50,15 +50,15 @@ from fusion_classifier.support.progress import QUIET
 from fusion_classifier.tasks.registry import load_task
 
 ROWS, QUICK_ROWS = (1000, 2000, 5000, 10_000, 20_000, 50_000), (500, 1000, 2000, 4000)
-RAY_ROWS, RAY_PART = 20_000, 5  # and a fifth of them, for the difference
+RAY_ROWS, RAY_PART = 20_000, 5  # and a fifth of them, to compute the difference
 LENGTHS = (8, 16, 32, 64, 128, 256)
-TOKENS, QUICK_TOKENS = 100_000, 40_000  # of each length
+TOKENS, QUICK_TOKENS = 100_000, 40_000  # texts per length
 CORES = 2
 OBJECT_STORE_BYTES = 512 * 2**20
 
 
 def texts_of(task: str, data: str | None, count: int) -> list[str]:
-    """So many different texts of a task; numbered copies where it has fewer."""
+    """This number of distinct texts of a task; with numbered copies if it has fewer."""
     loaded = load_task(TaskConfig(name=task, data=data))
     texts = [text for split in ("train", "valid") for text in loaded.split(split).texts]
     found = sampled(texts, count)
@@ -69,11 +69,11 @@ def texts_of(task: str, data: str | None, count: int) -> list[str]:
     return found
 
 
-# --- this machine alone ------------------------------------------------------------------------------------
+# --- this machine ------------------------------------------------------------------------------------
 
 
 def by_rows(encoder: str, texts: Sequence[str], sizes: Sequence[int]) -> dict[str, Any]:
-    """Seconds of the local engine, and how they grow."""
+    """Seconds of the local engine, and their growth."""
     Ours(encoder, texts[: sizes[0]])()  # warm-up
     found = [{"rows": size, "seconds": Ours(encoder, texts[:size])()} for size in sizes]
     slope, _ = np.polyfit(np.log([one["rows"] for one in found]), np.log([one["seconds"] for one in found]), 1)
@@ -81,7 +81,7 @@ def by_rows(encoder: str, texts: Sequence[str], sizes: Sequence[int]) -> dict[st
 
 
 def by_length(encoder: str, texts: Sequence[str], tokens: int) -> list[dict[str, Any]]:
-    """Tokens a second, for texts that are all of one length."""
+    """Tokens per second for texts of equal length."""
     tokenizer = load_transformer(Ours(encoder, texts[:1]).identity, CPU).tokenizer
     ids = tokenizer(" ".join(texts), add_special_tokens=False, truncation=False, verbose=False)["input_ids"]
     special = tokenizer.num_special_tokens_to_add()
@@ -101,9 +101,9 @@ def by_length(encoder: str, texts: Sequence[str], tokens: int) -> list[dict[str,
 
 @contextmanager
 def ray_of(cores: int) -> Iterator[RayEngine]:
-    """A Ray with so many cores, a worker each."""
+    """Start Ray with this number of cores, one worker per core."""
     os.environ.update(pool.QUIET)
-    import ray  # noqa: PLC0415 - reads its environment now
+    import ray  # noqa: PLC0415 - reads its environment on import
 
     ray.init(
         num_cpus=cores,
@@ -119,7 +119,7 @@ def ray_of(cores: int) -> Iterator[RayEngine]:
 
 
 def ray_seconds(ours: Ours, engine: RayEngine) -> float:
-    """Of one extraction into an empty store: workers' start, model and all."""
+    """Seconds of one extraction into an empty store, including startup of workers and model."""
     with tempfile.TemporaryDirectory() as folder:
         store = FeatureStore(folder)
         seconds = extract_features_ray(ours.texts, ours.identity, store, engine, QUIET).seconds
@@ -128,7 +128,7 @@ def ray_seconds(ours: Ours, engine: RayEngine) -> float:
 
 
 def by_workers(encoder: str, texts: Sequence[str], rounds: int) -> dict[str, Any]:
-    """Rates with one worker and with two, and of the local engine in turns with the latter."""
+    """Rates with one and two workers, and of the local engine in turns with the latter."""
     small, large = len(texts) // RAY_PART, len(texts)
     few, many = Ours(encoder, texts[:small]), Ours(encoder, texts)
 
@@ -166,7 +166,7 @@ def by_workers(encoder: str, texts: Sequence[str], rounds: int) -> dict[str, Any
 
 
 def killed(encoder: str, texts: Sequence[str]) -> dict[str, Any]:
-    """What it costs that a worker dies half-way."""
+    """Cost of a worker that dies half-way."""
     ours = Ours(encoder, texts)
     victims: list[int] = []
 

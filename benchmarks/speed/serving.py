@@ -1,23 +1,23 @@
-"""How fast `fec serve` answers many clients, with batching and without, and beside a plain server of its encoder.
+"""Speed of `fec serve` with many clients, with and without batching, compared with a plain server.
 
     python benchmarks/speed/serving.py
     python benchmarks/speed/serving.py --quick --json
     python benchmarks/speed/serving.py --only model
 
-Classifiers are trained on a few texts (their size matters here, their answers don't) and served on the loopback, one
-server after the other, each a process of its own. Another process is 1, 8 or 32 clients, each of which sends a text,
-waits for its answer and sends the next.
+Classifiers are trained on a few texts (their size matters here, not their accuracy) and served on the loopback
+interface, one server after the other, each in a separate process. Another process runs 1, 8 or 32 clients, each of
+which sends a text, waits for the answer and sends the next.
 
-- `batched`: `fec serve` as it is.
+- `batched`: `fec serve` with its defaults.
 - `single`: the same with batches of one text.
-- `plain`: FastAPI and transformers' text-classification pipeline, as one writes it in ten lines: MiniLM with a linear
-  head of random weights, in the same precision; it is compared with the classifier on MiniLM alone.
+- `plain`: FastAPI and transformers' text-classification pipeline, in ten lines of code: MiniLM with a linear head and
+  random weights, in the same precision; compared only with the classifier on MiniLM.
 
-For each: requests a second, and the latency's median, 95th and 99th percentile in milliseconds; the median of the
-rounds, the servers taking turns. Use an idle machine.
+For each: requests per second, and the median, 95th and 99th percentile of the latency in milliseconds; median over
+rounds, with the servers in turns. Use an idle machine.
 
-`--only model` tells, in seconds and without a server, how much batching can bring: the processor's time a text that
-the model takes in batches of 1 to 32, MiniLM alone. Time in which others run does not count.
+`--only model` estimates the gain from batching within seconds and without a server: CPU time per text of the model in
+batches of 1 to 32, for MiniLM. Time used by other processes does not count.
 """
 
 import argparse
@@ -57,7 +57,7 @@ MODELS = {
 
 
 def serve_plain(folder: str, dtype: str, labels: int, port: int) -> None:
-    """What one writes without this package."""
+    """A plain server without this package."""
     import torch  # noqa: PLC0415 - only this process needs them
     import uvicorn  # noqa: PLC0415
     from fastapi import Body, FastAPI  # noqa: PLC0415
@@ -80,8 +80,8 @@ def serve_plain(folder: str, dtype: str, labels: int, port: int) -> None:
 
 @contextmanager
 def running(command: Sequence[str], port: int) -> Iterator[None]:
-    """A server from when it is healthy on."""
-    # Not a pipe: nobody reads it meanwhile, and a server whose log is full waits.
+    """Run a server; yields when it is healthy."""
+    # Not a pipe: nobody would read it meanwhile, and the server would block.
     with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen([sys.executable, *command], stderr=log)
         try:
@@ -103,19 +103,19 @@ def running(command: Sequence[str], port: int) -> Iterator[None]:
 
 
 def free_port() -> int:
-    """A port that nobody listens at."""
+    """A free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
-# --- the clients, in a process of their own ----------------------------------------------------------------
+# --- the clients, in a separate process ----------------------------------------------------------------
 
 
 async def client(
     port: int, bodies: Sequence[bytes], start: int, until: float, seen: list[tuple[float, float]]
 ) -> None:
-    """Requests one after another over one connection; appends when each ended and what it took."""
+    """Send requests one after another over one connection; appends end time and duration of each."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     position = start
     while (began := time.perf_counter()) < until:
@@ -136,12 +136,12 @@ async def client(
 
 
 async def load(port: int, clients: int, seconds: float, bodies: Sequence[bytes]) -> dict[str, float]:
-    """What so many clients see."""
+    """Figures for this number of clients."""
     begin = time.perf_counter() + WARM_UP_SECONDS
     seen: list[tuple[float, float]] = []
     await asyncio.gather(*(client(port, bodies, 37 * i, begin + seconds, seen) for i in range(clients)))
     latencies = [1000 * took for ended, took in seen if ended >= begin]
-    # Those under way at the end are waited for, and counted with the time that they took.
+    # Pending requests at the end are awaited and counted with their duration.
     elapsed = max(ended for ended, _ in seen) - begin
     p50, p95, p99 = np.percentile(latencies, [50, 95, 99])
     return {"rps": len(latencies) / elapsed, "p50_ms": float(p50), "p95_ms": float(p95), "p99_ms": float(p99)}
@@ -197,7 +197,7 @@ def measure(texts: list[str], labels: list[str], folder: Path, *, seconds: float
 
 
 def by_batch(texts: list[str], labels: list[str], folder: Path) -> dict[str, float]:
-    """The processor's milliseconds a text by the size of the batch; median of several batches of different texts."""
+    """CPU milliseconds per text by batch size; median of several batches of different texts."""
     encoders, head = MODELS["minilm-l6"]
     trained = FusionClassifier(encoders=encoders, head=head, store=folder / "store", training={"max_epochs": 1})
     trained.fit(texts[:TRAINED_TEXTS], labels[:TRAINED_TEXTS])

@@ -1,19 +1,19 @@
-"""Reading features from the store against a plain memory map of the same numbers.
+"""Compares reading features from the store with a plain memory map of the same numbers.
 
     python benchmarks/speed/store.py
     python benchmarks/speed/store.py --quick --json
     python benchmarks/speed/store.py --profile
 
-Features of Llama-2-7b's size, (5, 4096) in float16, 40 KB a text, are written to a store and to one `.npy` file. Each
-figure is the memory map's time over the store's, on the same rows, in turns, the median over the rounds; 1 is as fast
-as a memory map. Both are in the page cache, and every value that is read is used once (a sum), so that a memory map's
-pages count too.
+Features of Llama-2-7b's size, (5, 4096) in float16, 40 KB per text, are written to a store and to one `.npy` file.
+Each figure is the memory map's time divided by the store's, on the same rows, in turns, as the median over rounds; 1
+is as fast as a memory map. Both are in the page cache, and every value read is used once (in a sum), so that a memory
+map's pages are really read.
 
-- `sequential`: all rows in the order of the store.
-- `shuffled_blocks`: all rows as training beyond memory reads them: blocks of neighbours from all over the store,
-  against the same rows gathered from the memory map.
-- `random_rows`: batches of 256 rows from anywhere, what no part of the software does.
-- `write`: rows into the store, features checked and hashes indexed, against writing the memory map.
+- `sequential`: all rows in store order.
+- `shuffled_blocks`: all rows as read by training on data larger than memory: blocks of consecutive rows from the
+  whole store, against the same rows gathered from the memory map.
+- `random_rows`: batches of 256 random rows, which no part of the package does.
+- `write`: writing rows to the store, with features checked and hashes indexed, against writing the memory map.
 """
 
 import argparse
@@ -44,7 +44,7 @@ from fusion_classifier.training.data import in_blocks
 SHAPE = (5, 4096)
 COMMITTED_ROWS = 2048
 RANDOM_ROWS = 256
-MEMORY_PART = 5  # of the features, what shuffled reading may take
+MEMORY_PART = 5  # shuffled reading may use this fraction (1/n) of the features' size
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -55,14 +55,14 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def processor_seconds(work: Callable[[], object]) -> float:
-    """Seconds of the processor, all threads together, of a call; other work has less effect on them."""
+    """CPU seconds of a call, over all threads; less affected by other work."""
     started = time.process_time()
     work()
     return time.process_time() - started
 
 
 def withchecksums_timed(work: Callable[[], object]) -> tuple[float, float]:
-    """The processor's time for it, and that for the checksums in it."""
+    """CPU time of a call, and its part for checksums."""
     checked, plain = 0.0, codec.checksums
 
     def timed(*given: Any) -> np.ndarray:
@@ -77,12 +77,12 @@ def withchecksums_timed(work: Callable[[], object]) -> tuple[float, float]:
 
 
 def used(values: np.ndarray) -> None:
-    """Reads every value once, as bytes, at the memory's speed."""
+    """Read every value once, as bytes, at memory speed."""
     torch.from_numpy(values.view(np.int32).reshape(-1)).sum()
 
 
 def measure(rows: int, rounds: int, folder: Path, *, profile: bool = False) -> dict[str, Any]:
-    """All figures; with `profile` only how reading all rows depends on how many are fetched at once, printed."""
+    """All figures; with `profile`, only print the speed of reading by the number of rows fetched at once."""
     generator = np.random.default_rng(0)
     values = generator.standard_normal((rows, *SHAPE), dtype=np.float32).astype(np.float16)
     hashes = hash_texts([f"text {row}" for row in range(rows)])
@@ -159,8 +159,10 @@ def measure(rows: int, rounds: int, folder: Path, *, profile: bool = False) -> d
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=Path, help="on the disk to be measured; a temporary one unless given")
-    parser.add_argument("--profile", action="store_true", help="reading by the rows fetched at once, and checksums")
+    parser.add_argument("--folder", type=Path, help="folder on the disk to measure. Default: a temporary folder")
+    parser.add_argument(
+        "--profile", action="store_true", help="profile reading by the number of rows fetched at once, and checksums"
+    )
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()

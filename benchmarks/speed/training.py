@@ -1,24 +1,24 @@
-"""Training against the original's loop, in memory and from a store that memory does not hold.
+"""Compares training with the original's loop, in memory and from a store larger than memory.
 
     python benchmarks/speed/training.py --data DATA/go_emotion
     python benchmarks/speed/training.py --data DATA/go_emotion --quick --json
 
 Both sides of each figure are measured in this run:
 
-- `vs_original`: rows a second of the published classifier at its true sizes, (5, 4096) + 1024 + 1024 numbers a text
-  and 25.49 M parameters: the original's loop (DataLoader with 4 workers, batches of 10, Adam, float32), against
-  `train` with batches of 1,024 in bfloat16. In turns, the median over the rounds. `default_head_vs_original`: the
-  same with the head `fusion` on the same features; `recipes_vs_original`: both heads at their default recipes, as
-  `fec train` runs them.
-- `measures`: the head `fusion` at those sizes and batches; its rate with torch's dropout, and with glibc's habit of
-  giving freed memory back, over its rate as it is.
-- `time_to_accuracy`: on real features of GoEmotions (SmolLM2 and MiniLM, one vector a layer) the original's loop
-  trains by its recipe (rate 1e-4, at most 200 epochs, patience 10); then how long `fec train`'s default takes, from
-  its start, to reach the best validation accuracy of that, over how long the original's loop took to reach it.
-- `streamed`: rows a second of `train` on features five times larger than the memory they may take, read from the
-  store in blocks, over those of `train` on the same features in memory.
+- `vs_original`: rows per second of the published classifier in its original size, (5, 4096) + 1024 + 1024 numbers per
+  text and 25.49 M parameters: the original's loop (DataLoader with 4 workers, batches of 10, Adam, float32), against
+  `train` with batches of 1,024 in bfloat16. In turns, median over rounds. `default_head_vs_original`: the same with
+  the head `fusion` on the same features; `recipes_vs_original`: both heads with their default recipes, as in `fec
+  train`.
+- `measures`: the head `fusion` with those sizes and batches; its rate with torch's dropout, and with glibc returning
+  freed memory to the system, relative to its actual rate.
+- `time_to_accuracy`: on real features of GoEmotions (SmolLM2 and MiniLM, one vector per layer), the original's loop
+  is trained with its recipe (learning rate 1e-4, at most 200 epochs, patience 10); the figure is the time that it
+  takes to reach its best validation accuracy, divided by the time for `fec train`'s default to reach it.
+- `streamed`: rows per second of `train` on features five times larger than the memory limit, read from the store in
+  blocks, relative to the same features in memory.
 
-Use an idle machine. The features of the real texts are extracted first where the store lacks them.
+Use an idle machine. Missing features of the real texts are extracted first.
 """
 
 import argparse
@@ -73,14 +73,14 @@ REAL_ENCODERS = ("smollm2-135m", "minilm-l6")
 ORIGINAL_BATCH, ORIGINAL_WORKERS, ORIGINAL_RATE = 10, 4, 1e-4
 ORIGINAL_EPOCHS, ORIGINAL_PATIENCE = 200, 10
 LARGE_BATCH = 1024
-STREAMED_PART = 5  # the features are so many times larger than the memory for them
+STREAMED_PART = 5  # ratio of the features' size to the memory limit
 
 
-# --- the original's loop, by its description ---------------------------------------------------------------
+# --- the original's loop, from its description ---------------------------------------------------------------
 
 
 class OriginalRows(Dataset[dict[str, Tensor]]):
-    """The features in float32, a row at a time."""
+    """The features in float32, row by row."""
 
     def __init__(self, data: LabelledFeatures) -> None:
         self.labels = torch.from_numpy(data.labels)
@@ -109,9 +109,9 @@ class Original:
         )
 
     def steps(self, most: int | None = None) -> tuple[int, float]:
-        """An epoch, or its first steps: rows and seconds."""
+        """Run an epoch, or its first steps; rows and seconds."""
         self.model.train()
-        rows, batches = 0, iter(self.loader)  # the workers' start is not counted
+        rows, batches = 0, iter(self.loader)  # startup of the workers is not counted
         started = time.perf_counter()
         for batch in islice(batches, most):
             labels = batch.pop("label")
@@ -124,7 +124,7 @@ class Original:
 
     @torch.inference_mode()
     def accuracy(self, data: LabelledFeatures) -> float:
-        """Share of right answers."""
+        """Accuracy."""
         self.model.eval()
         rows = DataLoader(OriginalRows(data), batch_size=ORIGINAL_BATCH, num_workers=ORIGINAL_WORKERS)
         right = 0
@@ -138,7 +138,7 @@ class Original:
 
 
 def random_features(rows: int, seed: int = 0) -> LabelledFeatures:
-    """Features of the published trio's sizes; the time of a step does not depend on their values."""
+    """Features in the sizes of the published trio; the time per step does not depend on their values."""
     generator = np.random.default_rng(seed)
     features = {
         name: PooledFeatures(generator.standard_normal((rows, *shape), dtype=np.float32).astype(np.float16))
@@ -148,7 +148,7 @@ def random_features(rows: int, seed: int = 0) -> LabelledFeatures:
 
 
 def stored_in(root: Path, data: LabelledFeatures) -> tuple[list[str], list[EncoderIdentity], FeatureStore]:
-    """The same features in a store: the texts they are kept for, the encoders, the store."""
+    """The same features in a store: their texts, the encoders, the store."""
     texts = [f"text {row}" for row in range(len(data))]
     hashes, store, identities = hash_texts(texts), FeatureStore(root), []
     for name, values in data.features.items():
@@ -173,7 +173,7 @@ def few(data: LabelledFeatures, rows: int) -> LabelledFeatures:
 
 
 def rate_of(head: str, config: TrainingConfig, data: LabelledFeatures, valid: LabelledFeatures, epochs: int) -> float:
-    """Rows a second of `train`, validation on a few rows included, the first epoch left out."""
+    """Rows per second of `train`, including validation on a few rows, without the first epoch."""
     config = config.model_copy(update={"max_epochs": epochs + 1, "min_steps": 0, "patience": epochs + 1})
     with kept_memory():  # as in a run
         history = train(parse_head(head), config, data, valid, TRUE_LABELS, 0, CPU, QUIET).history
@@ -181,7 +181,7 @@ def rate_of(head: str, config: TrainingConfig, data: LabelledFeatures, valid: La
 
 
 def large_batches(head: str) -> TrainingConfig:
-    """The head's recipe with batches and precision for speed."""
+    """The head's recipe with batch size and precision for speed."""
     return recipe("default", head, batch_size=LARGE_BATCH).model_copy(update={"precision": "bfloat16"})
 
 
@@ -205,7 +205,7 @@ def measure_rates(*, quick: bool) -> dict[str, Any]:
         rates["original"].append(rows / seconds)
         for head in ("llmembed", "fusion"):
             rates[head].append(rate_of(head, large_batches(head), data, valid, 1 if quick else 2))
-            part = data if head == "fusion" else few(data, 2048)  # many small steps: enough rows for a rate
+            part = data if head == "fusion" else few(data, 2048)  # many small steps: enough rows to measure a rate
             rates[f"{head}, recipe"].append(rate_of(head, recipe("default", head), part, valid, 1))
         for name, modules, attribute, instead in WITHOUT:
             with ExitStack() as patched:
@@ -274,7 +274,7 @@ def measure_time(given: argparse.Namespace) -> dict[str, Any]:
                 parse_head(head), recipe("default", head), data, valid, len(task.labels), 0, CPU, QUIET
             ).history
         whole = time.perf_counter() - started
-        before = whole - sum(epoch.seconds for epoch in history)  # what is not an epoch: counted as start
+        before = whole - sum(epoch.seconds for epoch in history)  # everything but epochs: counted as startup
         until = np.cumsum([epoch.seconds for epoch in history]) + before
         first = next((i for i, epoch in enumerate(history) if epoch.valid_accuracy >= best), None)
         result[head] = {
@@ -288,7 +288,7 @@ def measure_time(given: argparse.Namespace) -> dict[str, Any]:
 
 
 def profile() -> None:
-    """Prints what a large step of the published classifier takes, against a large matrix product, on one core."""
+    """Print the cost of a large step of the published classifier and of a large matrix product, on one core."""
     torch.set_num_threads(1)
     shapes = {name: FeatureShape(shape, ragged=False) for name, shape in TRUE_SIZES.items()}
     head = build_head(LlmEmbedConfig(), shapes, TRUE_LABELS)
@@ -304,7 +304,7 @@ def profile() -> None:
         optimizer.step()
 
     def rate(work: Callable[[], object], operations: float) -> float:
-        """GFLOP a second of the processor, on which other work on the machine has less effect."""
+        """GFLOP per CPU second, which is less affected by other work."""
         taken = []
         for _ in range(5):
             started = time.process_time()
@@ -325,17 +325,17 @@ def profile() -> None:
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", help="folder of GoEmotions; else from the Hub")
-    parser.add_argument("--store", type=Path, help="the feature store; the user's cache unless given")
+    parser.add_argument("--data", help="folder of GoEmotions. Default: from the Hub")
+    parser.add_argument("--store", type=Path, help="feature store. Default: in the user's cache")
     parser.add_argument("--only", choices=["rates", "streamed", "time"], help="one of the three figures")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--profile", action="store_true", help="what a step takes, against a matrix product")
+    parser.add_argument("--profile", action="store_true", help="compare the cost of a step with a matrix product")
     given = parser.parse_args()
     if given.profile:
         profile()
         return
-    # The original starts 4 workers whatever the machine; they only index tensors, and never touch a store.
+    # The original always starts 4 workers; they only index tensors, and never access a store.
     warnings.filterwarnings("ignore", "This DataLoader will create|lance is not fork-safe")
     figures: Mapping[str, Callable[[], dict[str, Any]]] = {
         "rates": lambda: measure_rates(quick=given.quick),

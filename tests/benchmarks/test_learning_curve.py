@@ -181,7 +181,7 @@ def test_curves_resume_and_are_summed_up(
     first = curve(*order)
     assert first.returncode == 0, first.stderr
     rows = [json.loads(line) for line in out.read_text("utf-8").splitlines()]
-    # 64 rows a class are all of the 30: the point is left out. All rows: without a seed once, ours with both.
+    # 64 rows per class are all of the 30: the point is left out. All rows: without a seed once, ours with both.
     assert {(row["n"], row["rows"]) for row in rows} == {(8, 24), ("all", 90)}
     assert len(rows) == 2 * (2 * 5 + 4 + 2)
     assert all(row["split"] == "valid" and 0 <= row["accuracy"] <= 1 for row in rows)
@@ -207,7 +207,7 @@ def test_curves_resume_and_are_summed_up(
         (["--data", "DATA", "--out", "OUT", "--systems", "svm2"], "svm2"),
         (["--data", "DATA", "--out", "OUT", "--heads", "fussion"], "fussion"),
         (["--data", "DATA", "--out", "OUT", "--datasets", "nothing"], "nothing"),
-        (["--data", "DATA", "--out", "OUT", "--sizes", "0"], "rows a class"),
+        (["--data", "DATA", "--out", "OUT", "--sizes", "0"], "rows per class"),
         (["--summary", "OUT"], "no rows"),
         ([], "--summary"),
     ],
