@@ -1,12 +1,12 @@
-"""Which score best detects texts of no class: the AUROC of candidates, and of the package's score.
+"""Which score best detects unknown texts: the AUROC of candidates, and of the package's score.
 
     python benchmarks/accuracy/unknown.py --data DATA --encoder minilm-l6
 
-DATA has `small/clinc150` (`train.csv`, `valid.csv`, `oos_valid.csv` of texts of no class), `small/banking77` and
+DATA has `small/clinc150` (`train.csv`, `valid.csv`, `oos_valid.csv` of unknown texts), `small/banking77` and
 `small/trec` (`train.csv`); columns text and label. On clinc150 known texts are those of `valid.csv`. On the others, a
 fifth of the labels (trec: one label) is excluded from training, and a fifth of the training rows is held out: its
-rows with an excluded label are the texts of no class. Each data set is measured with all rows and with 16 per class;
-texts of no class are never used for fitting, and no test split is read.
+rows with an excluded label are the unknown texts. Each data set is measured with all rows and with 16 per class;
+unknown texts are never used for fitting, and no test split is read.
 
 Candidates are computed by numpy and scikit-learn on the pooled features of the encoder, each layer's vector scaled
 to unit length: logistic regression (C = 10), class means, and distances. The last rows are the head given by
@@ -59,7 +59,7 @@ SUMS = (
 
 @dataclass(frozen=True)
 class Case:
-    """Texts and labels to train on, held-out known texts with their labels, and texts of no class."""
+    """Texts and labels to train on, held-out known texts with their labels, and unknown texts."""
 
     train: tuple[str, ...]
     labels: np.ndarray
@@ -193,7 +193,7 @@ def of_product(case: Case, head: str, identity: EncoderIdentity, store: FeatureS
     return {
         f"{head}: AUROC": float(roc_auc_score(truth, np.concatenate([low, high]))),
         f"{head}: known texts rejected": float((low > threshold).mean()),
-        f"{head}: texts of no class rejected": float((high > threshold).mean()),
+        f"{head}: unknown texts rejected": float((high > threshold).mean()),
     }
 
 

@@ -215,14 +215,14 @@ def plot(result: dict[str, Any], encoder: str, path: Path) -> None:
         base=2,
     )
     lengths.set_title("length")
-    lengths.set_xlabel("tokens a text")
-    lengths.set_ylabel("tokens a second")
+    lengths.set_xlabel("tokens per text")
+    lengths.set_ylabel("tokens per second")
     lengths.set_ylim(0)
     names = [f"Ray,\n{one['workers']} × 1 core" for one in result["workers"]] + [f"local,\n{CORES} cores"]
     rates = [one["texts_per_second"] for one in result["workers"]] + [result["local_texts_per_second"]]
     workers.bar(names, rates, color=["C0"] * len(result["workers"]) + ["gray"])
     workers.set_title("workers")
-    workers.set_ylabel("texts a second")
+    workers.set_ylabel("texts per second")
     for axes in (rows, lengths, workers):
         axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path)

@@ -212,7 +212,7 @@ def measure_rates(*, quick: bool) -> dict[str, Any]:
                 for module in modules:
                     patched.enter_context(patch.object(module, attribute, instead))
                 rates[name].append(rate_of("fusion", large_batches("fusion"), data, valid, 1))
-        print(f"rows a second: { ({name: round(found[-1]) for name, found in rates.items()}) }", file=sys.stderr)
+        print(f"rows per second: { ({name: round(found[-1]) for name, found in rates.items()}) }", file=sys.stderr)
 
     def ratio(name: str, base: str = "original") -> float:
         return statistics.median(a / b for a, b in zip(rates[name], rates[base], strict=True))
@@ -241,7 +241,7 @@ def measure_streamed(*, quick: bool) -> dict[str, Any]:
             for name, features in (("memory", data), ("store", left)):
                 rates[name] = rate_of("llmembed", config, features, valid, 1 if quick else 2)
             ratios.append(rates["store"] / rates["memory"])
-            print(f"rows a second: { ({name: round(rate) for name, rate in rates.items()}) }", file=sys.stderr)
+            print(f"rows per second: { ({name: round(rate) for name, rate in rates.items()}) }", file=sys.stderr)
     return {"streamed": statistics.median(ratios), "streamed_bytes": size, "streamed_rows_per_second": rates}
 
 
@@ -351,7 +351,7 @@ def main() -> None:
         return
     if "vs_original" in result:
         rates = {name: round(rate) for name, rate in result["rows_per_second"].items()}
-        print(f"rows a second, {result['parameters']:,} parameters: {rates}")
+        print(f"rows per second, {result['parameters']:,} parameters: {rates}")
         print(f"ours / original, the published head: {result['vs_original']:.1f} x")
         print(f"ours / original, head fusion: {result['default_head_vs_original']:.1f} x")
         print(f"at the default recipes: {result['recipes_vs_original']}")

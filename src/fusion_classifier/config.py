@@ -287,7 +287,7 @@ class TrainingConfig(FrozenModel):
     calibrate: bool = True
     """Whether to calibrate probabilities on the validation split, by a temperature and an exponent."""
     known_texts: bool = True
-    """Whether the model keeps vectors of training texts (up to 2 MB) to recognize texts that belong to no class."""
+    """Whether the model keeps vectors of training texts (up to 2 MB) to detect texts with none of the labels."""
 
 
 class TrainingChanges(TypedDict, total=False):

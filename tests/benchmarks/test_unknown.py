@@ -1,4 +1,4 @@
-"""The benchmark of scores for texts of no class, from outside on small data sets."""
+"""The benchmark of scores for unknown texts, from outside on small data sets."""
 
 import csv
 import subprocess

@@ -1,4 +1,4 @@
-"""Texts of no class, by both estimators, and in a model folder."""
+"""Unknown texts, by both estimators, and in a model folder."""
 
 import pickle
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Figures for texts of no class, against scikit-learn's."""
+"""Figures for unknown texts, against scikit-learn's."""
 
 import numpy as np
 import pytest

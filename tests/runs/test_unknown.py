@@ -1,4 +1,4 @@
-"""`fec run --unknown`: figures of texts of no class, and what is refused before any work."""
+"""`fec run --unknown`: figures of unknown texts, and what is refused before any work."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Texts of no class: the score against its definition, its threshold against the wanted rate, its file."""
+"""Unknown texts: the score against its definition, its threshold against the wanted rate, its file."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The score for texts of no class, fitted: what it tells apart, and what it costs."""
+"""The score for unknown texts, fitted: what it tells apart, and what it costs."""
 
 import numpy as np
 import pytest

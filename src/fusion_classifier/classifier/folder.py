@@ -86,7 +86,7 @@ class SavedModel:
         config: Content of `config.json`.
         head: Trained head.
         made_of: What a new head like it is made of: the object that was given, or the configuration.
-        known: What tells texts of no class; None where the folder has none of it.
+        known: Statistics for detecting unknown texts; None if the folder has none.
     """
 
     config: ModelConfig
@@ -136,7 +136,7 @@ def save_model(
         head: Trained head.
         card: Content of `README.md`.
         files: Further text files by name.
-        known: What tells texts of no class.
+        known: Statistics for detecting unknown texts.
 
     Raises:
         FecError: It can't be written.

@@ -39,7 +39,7 @@ class PretrainedClassifier(UnknownTexts, ModelHubMixin):
         config_: Content of `config.json`.
         head_: Trained head, a torch module.
         card_: Model card, Markdown.
-        known_: What tells texts of no class; None where it is not fitted.
+        known_: Statistics for detecting unknown texts; None if not fitted.
     """
 
     # With a value the mixin keeps no copy of the parameters in each instance, which would disturb sklearn's clone.

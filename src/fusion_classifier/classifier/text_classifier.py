@@ -54,12 +54,12 @@ class TokenCounter:
 
 
 class UnknownTexts:
-    """Tells texts of no class by what was kept of the training texts.
+    """Detects unknown texts by vectors of training texts.
 
     Attributes:
         classes_: Labels, (C,).
         config_: Content of `config.json`.
-        known_: What tells texts of no class; None where it is not fitted.
+        known_: Statistics for detecting unknown texts; None if not fitted.
     """
 
     classes_: np.ndarray
@@ -87,7 +87,7 @@ class UnknownTexts:
         return self._known().threshold(rate)
 
     def _known(self) -> KnownTexts:
-        """What tells texts of no class.
+        """Statistics for detecting unknown texts.
 
         Raises:
             UsageError: The classifier does not have it.
@@ -95,7 +95,7 @@ class UnknownTexts:
         self._check_fitted()
         if self.config_.decision.multilabel:
             raise UsageError(
-                "`reject_unknown`: not with several labels per text: a text of no class gets none by the labels' own "
+                "`reject_unknown`: not with several labels per text: an unknown text gets none by the labels' own "
                 "thresholds; leave it out"
             )
         if self.known_ is None:

@@ -46,7 +46,7 @@ def run_(
     place: PlaceOptions,
     unknown: Annotated[
         Path | None,
-        option("File of texts that belong to no class, to measure how well they are told.", metavar="FILE"),
+        option("File of texts with none of the labels, to measure how well they are detected.", metavar="FILE"),
     ] = None,
     report: Annotated[bool, option("Whether to write report.html, the run as a page.", hidden=True)] = True,
     as_json: Json = False,

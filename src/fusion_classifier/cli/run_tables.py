@@ -91,9 +91,9 @@ def _show_baselines(metrics: Mapping[str, Any]) -> None:
 
 
 def _show_unknown(found: Mapping[str, Any]) -> None:
-    """How well texts of no class are told."""
+    """How well unknown texts are detected."""
     cells = [str(format_metric(name, found["metrics"][name])) for name in UNKNOWN_TITLES]
-    title = f"Texts of no class: {found['texts']:,}, against {found['known_texts']:,} of {found['split']}"
+    title = f"Unknown texts: {found['texts']:,}, against {found['known_texts']:,} of {found['split']}"
     show(title, UNKNOWN_TITLES.values(), [cells], right=0)
     wanted = max(found["false_alarm_rate"], found["least_rate"])
     say(f"In %; the last three at the threshold for {percent(wanted)} % of known texts rejected.", "dim")

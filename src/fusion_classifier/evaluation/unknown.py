@@ -1,8 +1,8 @@
-"""How well texts of no class are detected by a score that is higher for stranger texts."""
+"""How well unknown texts are detected by a score that is higher for stranger texts."""
 
 import numpy as np
 
-# Titles of the figures: AUROC and AUPR over all thresholds, the others at one threshold; texts of no class are
+# Titles of the figures: AUROC and AUPR over all thresholds, the others at one threshold; unknown texts are
 # positive.
 UNKNOWN_TITLES = {
     "auroc": "AUROC",
@@ -18,7 +18,7 @@ def unknown_figures(known: np.ndarray, unknown: np.ndarray, threshold: float) ->
 
     Args:
         known: Scores of known texts (N,).
-        unknown: Scores of texts of no class (M,).
+        unknown: Scores of unknown texts (M,).
         threshold: Score above which a text is rejected.
     """
     from sklearn.metrics import average_precision_score, roc_auc_score  # noqa: PLC0415  # slow to import

@@ -1,6 +1,6 @@
 """Writes a classifier in a fast form, without torch: measured on labelled texts, the fastest that loses little.
 
-    head.onnx            the head with its calibration, and the vectors by which texts of no class are told
+    head.onnx            the head with its calibration, and the vectors by which unknown texts are detected
     encoder-0.onnx, …    each encoder with its pooling, in the precision that was chosen
     tokenizer-0/, …      its tokenizer
     known.safetensors    what was kept of the training texts, where the model has it

@@ -217,7 +217,7 @@ Trained on {task} by LLM-FusionClassifier. Labels: {labels}.
   `counted_mask`, 1 for the tokens that pooling and head count: all, or without the special tokens
   (`pool_special_tokens` in config.json). Output: `features`, float32.
 - Inputs of the head: {inputs}; token states are padded. Outputs: `logits` and calibrated `probabilities`,
-  (B, C), and `vectors`, by which texts of no class are told. The
+  (B, C), and `vectors`, by which unknown texts are detected. The
   answer is the most probable label (with `decision.offsets` that of the largest ln p + offset), or every label
   that reaches its threshold (`decision.thresholds`).
 

@@ -212,7 +212,7 @@ def run(
 ) -> Result:
     """Extract, train and evaluate; see the module's docstring for the files and `train_task` for the arguments.
 
-    Without a test split, validation is reported. `unknown` is a file of texts that belong to no class.
+    Without a test split, validation is reported. `unknown` is a file of texts with none of the labels.
     """
     task.split("train"), task.split("valid")  # fail now, not after hours of work
     splits = [name for name in SPLITS if name in task.splits]

@@ -1,4 +1,4 @@
-"""Measures how well a run's heads detect texts of no class, which are given as a file."""
+"""Measures how well a run's heads detect unknown texts, which are given as a file."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,7 +21,7 @@ from fusion_classifier.training.loop import TrainingResult, predict_logits, pred
 
 
 def read_unknown(path: Path, config: RunConfig, task: LoadedTask) -> list[str]:
-    """The texts of no class in a file: the task's column of texts, or the lines of a .txt.
+    """The unknown texts in a file: the task's column of texts, or the lines of a .txt.
 
     Raises:
         UsageError: The run can't detect such texts.
@@ -29,15 +29,15 @@ def read_unknown(path: Path, config: RunConfig, task: LoadedTask) -> list[str]:
     """
     if task.multilabel:
         raise UsageError(
-            "`unknown`: not available with several labels per text, where a text of no class gets none; leave it out"
+            "`unknown`: not available with several labels per text, where an unknown text gets none; leave it out"
         )
     if not config.training.known_texts:
-        raise UsageError("`unknown`: needs `known_texts` to detect texts of no class")
+        raise UsageError("`unknown`: needs `known_texts` to detect unknown texts")
     if task.cross_validated and "test" not in task.splits:
         raise UsageError("`unknown`: there are no known texts except those of training; leave out `cross_validate`")
     texts = list(texts_of(path, config.task.text_column, config.task.encoding))
     if not texts:
-        raise DataError(f"{path}: has no text; give texts that belong to no class")
+        raise DataError(f"{path}: has no text; give texts with none of the labels")
     return texts
 
 
@@ -49,7 +49,7 @@ def measure_unknown(
     identities: Sequence[EncoderIdentity],
     work: RunContext,
 ) -> dict[str, Any]:
-    """The section `unknown` of metrics.json: texts of no class against those of a split, at the default rate.
+    """The section `unknown` of metrics.json: unknown texts against those of a split, at the default rate.
 
     Raises:
         FecError: A seed was trained by an earlier version, which can't detect such texts.
@@ -62,7 +62,7 @@ def measure_unknown(
     for seed, one in trained.items():
         if one.known is None:
             raise FecError(
-                f"seed {seed} was trained by an earlier version, which can't detect texts of no class; train it "
+                f"seed {seed} was trained by an earlier version, which can't detect unknown texts; train it "
                 "again: `overwrite`, or leave `unknown` out"
             )
         known, unknown = (_scores(one, one.known, part, work) for part in parts)

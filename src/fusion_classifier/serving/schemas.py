@@ -72,9 +72,7 @@ class Prediction(BaseModel):
     """A label with its score."""
 
     score: float = Field(description="Calibrated probability, or with raw_scores the logit.", examples=[0.5])
-    label: str | None = Field(
-        description="Null with reject_unknown, for a text of no class.", examples=["admiration"]
-    )
+    label: str | None = Field(description="Null with reject_unknown, for an unknown text.", examples=["admiration"])
     unknown: bool | None = Field(
         default=None, description="With reject_unknown: whether the text seems to belong to no class."
     )
@@ -122,7 +120,7 @@ class Info(BaseModel):
     id2label: dict[str, str]
     multilabel: bool = Field(description="Whether a text may have any number of labels")
     thresholds: dict[str, float] | None = Field(description="Multi-label: probability from which a label is given")
-    rejects_unknown: bool = Field(description="Whether the model can tell texts of no class")
+    rejects_unknown: bool = Field(description="Whether the model can detect unknown texts")
     head: str
     encoders: list[EncoderInfo]
     max_input_length: int = Field(description="Tokens of a text, special tokens included, that all encoders read")

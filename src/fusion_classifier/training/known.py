@@ -1,4 +1,4 @@
-"""Vectors of training texts that a classifier keeps to detect texts that belong to no class.
+"""Vectors of training texts that a classifier keeps to detect unknown texts.
 
     doubt     −ln p/(1 − p) of the most probable label's calibrated probability p
     distance  −mean cosine to the NEIGHBOURS nearest training texts, on the pooled features as `Head.unit_vectors`

@@ -72,7 +72,7 @@ class TrainingResult:
         seed: Seed of the training.
         best_epoch: Number of the epoch that was kept, from 1.
         history: Figures of every epoch; a single one for heads that are fitted in one step, such as scikit-learn's.
-        known: Statistics for detecting texts of no class (unknown.py); None if not fitted.
+        known: Statistics for detecting unknown texts (unknown.py); None if not fitted.
         members: Members of the head `ensemble`, with their weights.
         out_of_fold: Predictions of training texts by heads trained without them, if any.
     """

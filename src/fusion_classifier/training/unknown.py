@@ -1,4 +1,4 @@
-"""Fits the score for texts that belong to no class (known.py) after training, on known texts only.
+"""Fits the score for unknown texts (known.py) after training, on known texts only.
 
 At most MAX_TEXTS training texts are kept, each projected on WIDTH directions, in 8 bits. Only these are compared, so
 memory and time do not grow with the data.
