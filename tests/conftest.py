@@ -1,6 +1,7 @@
 """Fixtures for all tests. Nothing heavy is imported before a fixture needs it: pure tests start at once."""
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,14 @@ if TYPE_CHECKING:
     from fusion_classifier.classifier.estimator import FusionClassifier
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test asks the Hub, nor a process that it starts
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what this system can't do."""
+    if os.name != "posix" and item.get_closest_marker("posix"):
+        pytest.skip("needs POSIX")
+    if sys.platform != "linux" and item.get_closest_marker("linux"):
+        pytest.skip("needs Linux")
 
 
 @pytest.fixture(autouse=True, scope="session")

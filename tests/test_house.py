@@ -9,6 +9,9 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "fusion_classifier"
 LONGEST = {"module": 400, "class": 250, "function": 60}  # lines, of a function without its docstring
 OTHER_TOOLS = re.compile(r"pip install|^--(always|dirty|abbrev|exclude)")  # pip and git, whose options may be named
+POSIX = re.compile(
+    r"SIGKILL|SIGTERM|send_signal|\"/(dev|proc)/|symlink_to|\bresource\.|setrlimit|geteuid|mkfifo|umask|killpg|fcntl"
+)
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
 
 
@@ -66,3 +69,18 @@ def test_names_of_tests_are_short() -> None:
         if isinstance(node, ast.FunctionDef) and re.match(r"test_.{55}", node.name)
     ]
     assert names == []
+
+
+def test_tests_that_need_posix_say_so() -> None:
+    """Their function or module bears the mark `posix` or `linux`, so that they are skipped elsewhere."""
+    unmarked = []
+    for path in sorted((ROOT / "tests").rglob("test_*.py")):
+        text = path.read_text("utf-8")
+        if path == Path(__file__) or re.search(r"^pytestmark = .*(linux|posix|skipif)", text, re.MULTILINE):
+            continue
+        for node in ast.parse(text).body:
+            if isinstance(node, ast.FunctionDef) and POSIX.search(ast.get_source_segment(text, node) or ""):
+                marks = " ".join(map(ast.unparse, node.decorator_list))
+                if "linux" not in marks and "posix" not in marks:
+                    unmarked.append(f"{path.relative_to(ROOT)}: {node.name}")
+    assert unmarked == []

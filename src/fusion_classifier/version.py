@@ -4,7 +4,8 @@ import json
 import subprocess
 from functools import cache
 from importlib.metadata import PackageNotFoundError, distribution, version
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 DISTRIBUTION = "llm-fusion-classifier"
 
@@ -33,7 +34,7 @@ def source_commit() -> str | None:
         return None
     try:
         said = subprocess.run(
-            ["git", "-C", unquote(place.path), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+            ["git", "-C", url2pathname(place.path), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
             capture_output=True,
             text=True,
             timeout=10,

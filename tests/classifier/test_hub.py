@@ -268,6 +268,7 @@ def test_the_card_says_what_the_model_is(fitted: tuple[FusionClassifier, Path, P
     assert str(bert_folder.parent) not in card  # nobody else's business
 
 
+@pytest.mark.posix
 def test_the_card_tells_a_local_folder_from_a_hub_id(
     fitted: tuple[FusionClassifier, Path, Path], bert_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

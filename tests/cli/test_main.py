@@ -318,6 +318,15 @@ def test_a_bad_row_is_named_before_anything_is_written(bert_folder: Path, tmp_pa
     assert not (tmp_path / "run").exists()
 
 
+def test_redirected_output_is_utf8_whatever_the_system_uses(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "fusion_classifier", "encoders"]
+    environment = os.environ | {"PYTHONIOENCODING": "cp1252"}
+    done = subprocess.run(command, capture_output=True, check=False, env=environment, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "…" in done.stdout.decode("utf-8")
+
+
+@pytest.mark.posix
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_it_with_a_word_on_how_to_go_on(
     number: signal.Signals, bert_folder: Path, tmp_path: Path

@@ -77,6 +77,7 @@ def test_ray_continues_the_local_engine_and_back(bert_folder: Path, tmp_path: Pa
     assert not list(store.verify(identity.key))
 
 
+@pytest.mark.posix
 def test_a_killed_worker_costs_only_its_part(
     bert_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

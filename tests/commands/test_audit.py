@@ -157,6 +157,7 @@ def test_without_cleanlab_the_rest_is_done(
     assert not (tmp_path / "store").exists()
 
 
+@pytest.mark.linux
 def test_a_folder_that_can_not_be_written_is_an_error(task: LoadedTask, work: RunContext, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="is a file, or in one"):

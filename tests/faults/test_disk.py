@@ -9,6 +9,8 @@ import pytest
 
 from fusion_classifier.features.store import FeatureStore
 
+pytestmark = pytest.mark.linux
+
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:

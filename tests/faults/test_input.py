@@ -7,7 +7,6 @@ import gzip
 import json
 import os
 import random
-import resource
 import shutil
 import subprocess
 import sys
@@ -29,7 +28,8 @@ from fusion_classifier.runs.config_file import read_run_config
 from fusion_classifier.tasks.readers import texts_of
 from fusion_classifier.tasks.registry import describe_tasks, load_task
 
-pytestmark = pytest.mark.slow  # many commands or trainings
+resource = pytest.importorskip("resource", reason="POSIX only")
+pytestmark = [pytest.mark.linux, pytest.mark.slow]  # many commands or trainings
 
 ENDINGS = ["csv", "tsv", "jsonl", "parquet", "txt", "csv.gz", "json", ""]
 

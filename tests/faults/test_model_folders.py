@@ -5,7 +5,6 @@ FEC_FUZZ_EXAMPLES=2000 pytest tests/faults/test_model_folders.py tries more.
 
 import json
 import random
-import resource
 import shutil
 import struct
 from pathlib import Path
@@ -19,7 +18,8 @@ from fusion_classifier.encoders.encode import encode
 from fusion_classifier.encoders.loading import load_encoder
 from fusion_classifier.encoders.spec import parse_encoder
 
-pytestmark = pytest.mark.slow  # many commands or trainings
+resource = pytest.importorskip("resource", reason="POSIX only")
+pytestmark = [pytest.mark.linux, pytest.mark.slow]  # many commands or trainings
 
 CPU = torch.device("cpu")
 TEXTS = ["we won", "it is dark"]

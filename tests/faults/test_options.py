@@ -15,7 +15,7 @@ from hypothesis import settings
 
 from fusion_classifier.cli import main as cli
 
-pytestmark = pytest.mark.slow  # many commands or trainings
+pytestmark = [pytest.mark.linux, pytest.mark.slow]  # many commands or trainings
 
 WORDS = ["", " ", "a,b", "=", "x=", "=x", "?layers=", "NAME=PATH", "-", "--", "{}", "{text}", "%s", "[bold]", "none"]
 NUMBERS = ["-1", "0", "1", "3", "1e309", "nan", "inf", "-inf", "1_0", "0x10", "٣", str(2**63), "9" * 5000]

@@ -5,7 +5,6 @@ FEC_FUZZ_EXAMPLES=2000 pytest tests/faults/test_run_folders.py tries more.
 
 import json
 import random
-import resource
 import shutil
 from pathlib import Path
 
@@ -20,7 +19,8 @@ from fusion_classifier.classifier.folder import load_model
 from fusion_classifier.evaluation.predictions import read_predictions
 from fusion_classifier.runs.seeds import read_seed
 
-pytestmark = pytest.mark.slow  # many commands or trainings
+resource = pytest.importorskip("resource", reason="POSIX only")
+pytestmark = [pytest.mark.linux, pytest.mark.slow]  # many commands or trainings
 
 TASK = ["data.csv", "--head", "linear", "--epochs", "2", "--seeds", "2", "--store", "store", "--out", "run"]
 

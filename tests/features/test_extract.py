@@ -99,6 +99,7 @@ def test_a_failure_keeps_what_was_encoded_before_it(
     assert extract_features(texts, identity, store, CPU, QUIET).encoded == len(texts) - kept
 
 
+@pytest.mark.posix
 @pytest.mark.slow
 def test_kills_lose_no_commit_and_change_no_feature(bert_folder: Path, tmp_path: Path) -> None:
     """SIGKILL at random moments; then the same bits as without, and nothing committed was encoded again."""

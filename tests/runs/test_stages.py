@@ -53,6 +53,7 @@ def test_the_peak_is_that_of_the_stage(tmp_path: Path) -> None:
     assert peaks["small again"] < peaks["large"] - 100 * 2**20
 
 
+@pytest.mark.posix
 def test_a_kill_loses_no_more_than_the_last_seconds(tmp_path: Path) -> None:
     code = (
         "import sys, time; from pathlib import Path; from fusion_classifier.runs import stages as s\n"

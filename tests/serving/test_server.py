@@ -56,6 +56,7 @@ def serving(*arguments: object) -> Iterator[Serving]:
         one.process.wait()
 
 
+@pytest.mark.posix
 @pytest.mark.slow
 def test_sigterm_answers_accepted_requests_and_logs_no_text(saved_model: Path) -> None:
     # One text a batch: the request takes long enough to be at work when the signal comes.

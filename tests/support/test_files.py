@@ -74,6 +74,7 @@ def test_written_text_is_utf8_to_the_letter(shared: Path, text: str) -> None:
     assert path.read_bytes() == text.encode()
 
 
+@pytest.mark.posix
 @pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])
 def test_files_have_the_permissions_of_any_new_file(tmp_path: Path, umask: int) -> None:
     before = os.umask(umask)
@@ -175,6 +176,7 @@ def test_folder_over_a_file_leaves_no_hidden_rest(tmp_path: Path) -> None:
     assert names(tmp_path) == ["model"]
 
 
+@pytest.mark.posix
 def test_folder_over_a_link_leaves_no_hidden_rest(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "model").symlink_to(tmp_path / "real")

@@ -4,6 +4,7 @@ Results go to standard output, progress and messages to standard error. Exit cod
 message that says what to do; 2: used wrongly; 128 + signal number: stopped, what is committed is kept.
 """
 
+import io
 import logging
 import os
 import signal
@@ -62,6 +63,13 @@ def _stop(number: int, _frame: object) -> NoReturn:
     raise _Stopped(number)
 
 
+def _use_utf8() -> None:
+    """Let redirected output and input be UTF-8 on every system; Windows would use its own code page."""
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.encoding.lower() != "utf-8":
+            stream.reconfigure(encoding="utf-8", errors=stream.errors)
+
+
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run `fec` and exit."""
     signal.signal(signal.SIGINT, _stop)
@@ -69,7 +77,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     for name in ("torchao", "torch.utils._pytree"):  # it warns of every kernel that this machine can't use
         logging.getLogger(name).setLevel(logging.ERROR)
     if sys.stdout is None:  # a service may be started without
-        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
+    _use_utf8()
     try:
         try:
             app(args=None if arguments is None else list(arguments), prog_name="fec")

@@ -196,7 +196,7 @@ def _candidate(folder: Path, place: Path, described: Mapping[str, Any], precisio
         if path.name in quantized:
             quantize_encoder(path, place / path.name, precision)
         elif path.name != place.parent.name and path.name.removesuffix(".data") not in quantized:
-            (place / path.name).symlink_to(path.absolute())
+            (place / path.name).hardlink_to(path)  # Windows lets only administrators make symbolic links
     (place / "config.json").unlink()
     write_config(place, {**described, "precision": precision})
     return place

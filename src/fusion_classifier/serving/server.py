@@ -1,6 +1,7 @@
 """Runs the application under uvicorn: socket, signals, logs."""
 
 import logging
+import os
 import signal
 import socket
 import sys
@@ -104,7 +105,8 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listening = socket.socket(family, kind)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if os.name == "posix":  # a port can be taken again at once; on Windows the option would share a port in use
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
     except (OSError, OverflowError) as error:
         raise UsageError(f"`port`: can't listen at {host}:{port} ({error}); choose another") from error

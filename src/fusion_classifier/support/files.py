@@ -66,7 +66,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
 def atomic_write(path: Path, text: str) -> None:
     """Write a text file atomically; raises `FecError` if it can't be written."""
     with atomic_file(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", newline="\n")  # the same bytes on every system
 
 
 @contextmanager
