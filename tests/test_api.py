@@ -1,6 +1,7 @@
 """The public names: all there, found by tools, and imported only when they are used."""
 
 import ast
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,8 @@ from pathlib import Path
 import pytest
 
 import fusion_classifier
+
+ROOT = Path(__file__).parents[1]
 
 # What neither building a classifier nor loading one needs.
 HEAVY = ("sklearn.metrics", "sklearn.model_selection", "matplotlib", "datasets", "lance", "jinja2", "torch._dynamo")
@@ -29,6 +32,13 @@ def test_every_name_is_there(name: str) -> None:
 def test_another_name_is_not() -> None:
     with pytest.raises(AttributeError, match="FusionClasifier"):
         fusion_classifier.FusionClasifier  # noqa: B018
+
+
+def test_no_public_name_or_parameter_changed_by_accident() -> None:
+    """What changes on purpose is written down by `python docs/public_api.py > docs/reference/public-api.txt`."""
+    pytest.importorskip("griffe")
+    found = runpy.run_path(str(ROOT / "docs" / "public_api.py"))["public_api"]()
+    assert found.splitlines() == (ROOT / "docs" / "reference" / "public-api.txt").read_text("utf-8").splitlines()
 
 
 def test_type_checkers_see_the_names() -> None:

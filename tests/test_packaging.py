@@ -10,6 +10,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src"
@@ -75,3 +76,43 @@ def test_all_that_is_needed_is_pinned() -> None:
     assert len(core) <= 18
     assert len(pinned) == len(set(pinned))
     assert named <= {name.lower().replace("_", "-") for name in pinned}
+
+
+def test_the_lock_of_uv_has_the_pinned_versions_from_public_places() -> None:
+    """`uv sync` and make install the same (make lock writes both)."""
+    text = (ROOT / "uv.lock").read_text("utf-8")
+    locked = {package["name"]: package["version"] for package in tomllib.loads(text)["package"]}
+    lines = (ROOT / "constraints.txt").read_text("utf-8").splitlines()
+    pinned = {name.lower().replace("_", "-"): version for name, version in (line.split("==") for line in lines)}
+    tools = {"editables", "hatchling", "pip", "trove-classifiers", "uv"}  # what builds and installs
+    assert {name: locked.get(name) for name in pinned.keys() - tools} == {
+        name: version for name, version in pinned.items() if name not in tools
+    }
+    assert set(re.findall(r"https?://([^/\"]+)", text)) == {"pypi.org", "files.pythonhosted.org"}
+
+
+def test_one_version_everywhere() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["version"]
+    lock = {
+        package["name"]: package["version"] for package in tomllib.loads((ROOT / "uv.lock").read_text())["package"]
+    }
+    citation = re.search(r"^version: (.+)$", (ROOT / "CITATION.cff").read_text("utf-8"), re.MULTILINE)
+    assert citation
+    assert citation.group(1) == project == lock["llm-fusion-classifier"]
+    assert f"## {project}" in (ROOT / "CHANGELOG.md").read_text("utf-8")
+
+
+def test_the_conda_recipe_has_the_dependencies_and_the_version() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    recipe = yaml.safe_load((ROOT / "deploy" / "conda" / "recipe.yaml").read_text("utf-8"))
+    renamed = {"torch": "pytorch", "huggingface-hub": "huggingface_hub", "xxhash": "python-xxhash"}
+    needed = [re.fullmatch(r"([a-z-]+)(.+)", line) for line in project["dependencies"]]
+    expected = [f"{renamed.get(found[1], found[1])} {found[2]}" for found in needed if found]
+    assert recipe["requirements"]["run"][1:] == expected
+    assert recipe["context"]["version"] == project["version"]
+
+
+def test_every_link_of_llms_txt_is_there() -> None:
+    places = re.findall(r"\]\(([^)]+)\)", (ROOT / "llms.txt").read_text("utf-8"))
+    assert len(places) > 10
+    assert [place for place in places if not (ROOT / place).is_file()] == []

@@ -17,7 +17,7 @@ regression on the L2-normalized mean-pooled vectors of the same encoder with C o
 `lr-100`), scikit-learn's linear SVM, nearest neighbours with k chosen by cross-validation, TF-IDF with logistic
 regression (C = 10); on request `static`, static embeddings distilled by model2vec from the same encoder (C = 10), and
 `setfit` and `finetune`, which `learning_curve_peers.py` trains faster on a GPU. Its file can be added in `--summary`.
-These three need `pip install setfit sentence-transformers 'model2vec[distill]'`.
+These three need `pip install --group bench`.
 
 `train_seconds` is wall-clock time, with all features in the store. `extract_seconds` is the separate time for
 extracting the training features, at a rate measured on 512 of the data set's texts; SetFit, fine-tuning, TF-IDF and

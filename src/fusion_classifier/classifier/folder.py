@@ -27,6 +27,8 @@ from fusion_classifier.support.validation import first_problem
 from fusion_classifier.training.decision import Decision, Member
 from fusion_classifier.training.known import KnownTexts
 
+FORMAT: Literal[1] = 1  # raised when an older version would misread the folder; this version reads all up to it
+
 
 class SavedEncoder(FrozenModel):
     """An encoder of a saved model."""
@@ -50,8 +52,8 @@ class ModelConfig(LabelledConfig):
 
     model_type: Literal["fusion-classifier"] = "fusion-classifier"
     """Always fusion-classifier."""
-    format: Literal[1] = 1
-    """Version of the folder's layout."""
+    format: Literal[1] = FORMAT
+    """Version of the folder's layout; docs/reference/model-folder.md describes it."""
     head: AnyHeadConfig
     """Configuration of the head."""
     encoders: tuple[SavedEncoder, ...] = ()
@@ -189,6 +191,7 @@ def load_config(folder: Path) -> ModelConfig:
         described = json.loads(path.read_text("utf-8"))
         if isinstance(described, dict):
             described.pop("label2id", None)
+            _check_format(described.get("format"), path)
         config = ModelConfig.model_validate(described)
         config.classes  # noqa: B018 - labels of another type than label_type
     except ValidationError as error:
@@ -197,6 +200,15 @@ def load_config(folder: Path) -> ModelConfig:
     except (OSError, ValueError, RecursionError) as error:
         raise FecError(f"{path}: can't be read ({error})") from error
     return config.model_copy(update={"encoders": tuple(_with_projection(saved, folder) for saved in config.encoders)})
+
+
+def _check_format(number: object, path: Path) -> None:
+    """Raise `FecError` for a layout that only a newer version reads."""
+    if isinstance(number, int) and number > FORMAT:
+        raise FecError(
+            f"{path}: format {number} is newer than this version reads (up to {FORMAT}); "
+            "pip install --upgrade llm-fusion-classifier"
+        )
 
 
 def _with_projection(saved: SavedEncoder, folder: Path) -> SavedEncoder:
