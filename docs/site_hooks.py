@@ -23,8 +23,13 @@ Made from the program itself. `fec COMMAND --help` shows the main options, `--he
 def on_files(files: Files, *, config: MkDocsConfig) -> Files:
     """Add the generated pages."""
     files.append(File.generated(config, "reference/cli.md", content=command_line()))
-    files.append(File.generated(config, "changelog.md", content=(ROOT / "CHANGELOG.md").read_text("utf-8")))
+    files.append(File.generated(config, "changelog.md", content=changes()))
     return files
+
+
+def changes() -> str:
+    """The change log, with its links as seen from docs/."""
+    return (ROOT / "CHANGELOG.md").read_text("utf-8").replace("](docs/", "](")
 
 
 def command_line() -> str:

@@ -78,7 +78,7 @@ def test_all_that_is_needed_is_pinned() -> None:
     assert named <= {name.lower().replace("_", "-") for name in pinned}
 
 
-def test_the_lock_of_uv_has_the_pinned_versions_from_public_places() -> None:
+def test_uv_locks_the_pinned_versions() -> None:
     """`uv sync` and make install the same (make lock writes both)."""
     text = (ROOT / "uv.lock").read_text("utf-8")
     locked = {package["name"]: package["version"] for package in tomllib.loads(text)["package"]}
@@ -106,7 +106,7 @@ def test_the_conda_recipe_has_the_dependencies_and_the_version() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     recipe = yaml.safe_load((ROOT / "deploy" / "conda" / "recipe.yaml").read_text("utf-8"))
     renamed = {"torch": "pytorch", "huggingface-hub": "huggingface_hub", "xxhash": "python-xxhash"}
-    needed = [re.fullmatch(r"([a-z-]+)(.+)", line) for line in project["dependencies"]]
+    needed = [re.fullmatch(r"([a-z0-9-]+)(.+)", line) for line in project["dependencies"]]
     expected = [f"{renamed.get(found[1], found[1])} {found[2]}" for found in needed if found]
     assert recipe["requirements"]["run"][1:] == expected
     assert recipe["context"]["version"] == project["version"]
