@@ -43,12 +43,12 @@ def main() -> None:
     print("words removed | same label, largest weights | random | its probability, largest weights | random")
     for k in (1, 2, 3):
         figures = []
-        for greatest in (True, False):
+        for largest in (True, False):
             parts = []
             for one in explained:
                 words = sorted(one.words, key=lambda word: -word.weight)
                 spans = [(word.start, word.end) for word in words[:k]]
-                if not greatest:
+                if not largest:
                     every = word_spans(one.text)
                     spans = [every[i] for i in random.choice(len(every), min(k, len(every)), replace=False)]
                 parts.append(left_out(one.text, spans))

@@ -227,7 +227,7 @@ def against_original(texts: Sequence[str], rounds: int, *, quick: bool) -> dict[
         overheads.append(1 - t_alone / t_ours)
         taken.append(t_ours)
         print(
-            f"{LLM}: original {t_original:.4f} s a text, ours {t_ours:.5f}, model alone {t_alone:.5f}",
+            f"{LLM}: original {t_original:.4f} s per text, ours {t_ours:.5f}, model alone {t_alone:.5f}",
             file=sys.stderr,
         )
     return {

@@ -315,8 +315,8 @@ def profile() -> None:
     with FlopCounterMode(display=False) as counter:
         step()
     print(f"{counter.get_total_flops() / LARGE_BATCH / 1e6:.0f} MFLOP a row in matrix products")
-    print(f"step: {rate(step, counter.get_total_flops()):.0f} GFLOP/s a core")
-    print(f"product of 4096 x 4096: {rate(lambda: square @ square, 2 * 4096**3):.0f} GFLOP/s a core")
+    print(f"step: {rate(step, counter.get_total_flops()):.0f} GFLOP/s per core")
+    print(f"product of 4096 x 4096: {rate(lambda: square @ square, 2 * 4096**3):.0f} GFLOP/s per core")
     with torch.profiler.profile() as profiler:
         step()
     print(profiler.key_averages().table(sort_by="self_cpu_time_total", row_limit=10, max_name_column_width=40))

@@ -35,7 +35,7 @@ class Rows:
     Attributes:
         texts: N texts.
         targets: Label indices (N,), or an indicator matrix (N, C); int64.
-        weights: Weights (N,). None: all alike.
+        weights: Weights (N,). None: uniform.
         names: Number of rows at the end whose texts are the labels' names.
     """
 

@@ -108,7 +108,7 @@ def tune_(
 ) -> None:
     """Fine-tune a small encoder on a task's train split, into a folder that works as any other --encoder.
 
-    Validation chooses the epoch; the test split is never read. With few rows a class: --objective contrastive, which
+    Validation chooses the epoch; the test split is never read. With few rows per label: --objective contrastive, which
     needs no validation.
     """
     if "lora_rank" in training and not lora:

@@ -88,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         typer.echo(f"error: {in_options(str(error))}", err=True)
         sys.exit(error.exit_code)
     except _Stopped as stopped:
-        typer.echo("\nstopped; what was committed is kept: run the same command again to go on", err=True)
+        typer.echo("\nstopped; what was committed is kept: run the same command again to continue", err=True)
         sys.exit(128 + stopped.number)
     except MemoryError as error:
         typer.echo(f"error: out of memory ({reason(error)}); give fewer or shorter texts", err=True)

@@ -53,7 +53,7 @@ def run_(
 ) -> None:
     """Extract, train and evaluate; the result is a folder with metrics, predictions, a report and the model.
 
-    Stopped at any moment, the same command goes on where it was.
+    If stopped, the same command continues where it stopped.
     """
     task_config = options.task(task)
     if task_config.cross_validate is None and unknown is not None:  # known texts that are not trained on are needed
@@ -96,7 +96,7 @@ def extract_(
 ) -> None:
     """Encode the texts of a task and keep the features in the store.
 
-    Stopped at any moment, the same command goes on where it was.
+    If stopped, the same command continues where it stopped.
     """
     loaded, splits = load(options.task(task), split)
     configs = options.encoders(reads(head or DEFAULT_HEAD) if head or options.file is None else None)

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 MAX_ROWS = 15  # of a list by label on the screen; the files have all
 BAR_WIDTH = 30
 SHOWN_FROM = 0.01  # less probable labels are summed up in one line
-# Backgrounds of a word, black on them: at the greatest weight of the text for and against, and at weight 0.
+# Backgrounds of a word, black on them: at the largest weight of the text for and against, and at weight 0.
 FOR, AGAINST, BLANK = (255, 176, 66), (120, 170, 255), (245, 245, 245)
-MIN_SHADE = 0.05  # share of the greatest weight below which a word is not shaded
+MIN_SHADE = 0.05  # share of the largest weight below which a word is not shaded
 
 
 def console() -> Console:
@@ -201,7 +201,7 @@ def _show_duplicates(found: Mapping[str, Any]) -> None:
     counts["same texts with different labels"] = found["conflicting_texts"]
     counts["rows of same texts with different labels"] = found["conflicting_rows"]
     rows = [[what, n["exact"], n["normalized"]] for what, n in counts.items()]
-    show("Duplicates", ["rows whose text stands", "to the letter", "up to case and punctuation"], rows, right=1)
+    show("Duplicates", ["rows with a duplicate text", "exact", "ignoring case and punctuation"], rows, right=1)
 
 
 def _show_label_counts(figures: Mapping[str, Any]) -> None:
@@ -303,11 +303,11 @@ def print_prediction(
 
 
 def print_explanation(explained: "Explanation") -> None:
-    """The text with its words shaded by weight, and the greatest weights as bars."""
-    greatest = max((abs(word.weight) for word in explained.words), default=0.0) or 1.0
+    """The text with its words shaded by weight, and the largest weights as bars."""
+    largest = max((abs(word.weight) for word in explained.words), default=0.0) or 1.0
     shaded = Text(explained.text)
     for word in explained.words:
-        share = abs(word.weight) / greatest
+        share = abs(word.weight) / largest
         if share >= MIN_SHADE:
             full = FOR if word.weight > 0 else AGAINST
             colour = Color.from_rgb(*(b + share * (f - b) for f, b in zip(full, BLANK, strict=True)))
@@ -318,7 +318,7 @@ def print_explanation(explained: "Explanation") -> None:
     order = sorted(explained.words, key=lambda word: -abs(word.weight))
     for word in order[:MAX_ROWS]:
         colour_name = "dark_orange" if word.weight > 0 else "blue"
-        bar = Bar(1, 0, abs(word.weight) / greatest, width=BAR_WIDTH, color=colour_name)
+        bar = Bar(1, 0, abs(word.weight) / largest, width=BAR_WIDTH, color=colour_name)
         name = word.text if len(word.text) <= 40 else f"{word.text[:39]}…"
         bars.add_row(Text(name), f"{word.weight:+.2f}", bar)
     console().print(bars)

@@ -106,7 +106,7 @@ def _bounded(receive: Receive, limit: int) -> Receive:
 class Connection(H11Protocol):
     """uvicorn's HTTP/1.1, with a time limit for a request's line and headers.
 
-    uvicorn bounds their size, not their time: a client that sends a byte a second would hold its connection for ever,
+    uvicorn bounds their size, not their time: a client that sends one byte per second would hold its connection forever,
     and a thousand of them all that a process may open ("slowloris").
     """
 

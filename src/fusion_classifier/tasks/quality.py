@@ -46,7 +46,7 @@ def measure_lengths(lengths: Iterable[int]) -> dict[str, float]:
 
 
 def find_duplicates(task: LoadedTask) -> tuple[dict[str, Any], list[Row]]:
-    """Counts of duplicated texts, each `exact` and `normalized` (up to case and punctuation), and their rows.
+    """Counts of duplicated texts, each `exact` and `normalized` (ignoring case and punctuation), and their rows.
 
     `within`: rows of each split that repeat an earlier one of it. `across`: for "test in train" and so on, rows of
     the first split whose text is also in the second. `conflicting_texts`: texts with different labels, in
@@ -115,7 +115,7 @@ def count_labels(task: LoadedTask) -> dict[str, Any]:
 
 
 def find_label_words(task: LoadedTask) -> dict[str, Any]:
-    """Which texts contain label names, as whole words and up to case and punctuation.
+    """Which texts contain label names, as whole words, ignoring case and punctuation.
 
     `own` and `other`: rows of each split that contain the name of one of their labels, and of another label.
     `by_label`: over all splits, `rows` with the label, of these the `own` that contain its name, and all texts where

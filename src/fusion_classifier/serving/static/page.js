@@ -7,7 +7,7 @@ const EXAMPLES = [
   "Every Sunday the kitchen smelled of cinnamon, and Grandpa hummed along to the radio.",
 ];
 const SHOWN = 6; // labels at first
-const LEAST = 0.08; // share of the greatest weight below which a word is left unshaded
+const LEAST = 0.08; // share of the largest weight below which a word is left unshaded
 
 const at = (id) => document.getElementById(id);
 const percent = (p) => `${(100 * p).toFixed(1)} %`;
@@ -234,13 +234,13 @@ function shade() {
   at("words-label").textContent = label;
   if (!words) return;
   const letters = Array.from(shownText); // offsets count code points
-  const greatest = Math.max(...words.map((word) => Math.abs(word.weight)), 1e-9);
+  const largest = Math.max(...words.map((word) => Math.abs(word.weight)), 1e-9);
   const parts = [];
   let position = 0;
   for (const word of words) {
     parts.push(letters.slice(position, word.start).join(""));
     position = word.end;
-    const share = Math.abs(word.weight) / greatest;
+    const share = Math.abs(word.weight) / largest;
     if (share < LEAST) {
       parts.push(word.text);
       continue;
