@@ -22,14 +22,15 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from fusion_classifier import FusionClassifier
+from fusion_classifier.classifier.models import find_run_or_model
+from fusion_classifier.classifier.prediction import TextPredictor
 from fusion_classifier.cli.main import app
 from fusion_classifier.commands.tune import Tuned, tune_encoder
-from fusion_classifier.commands.tuned_folder import load_tuned_classifier
 from fusion_classifier.encoders.encode import encode
 from fusion_classifier.encoders.identity import identify
 from fusion_classifier.encoders.loading import load_encoder
 from fusion_classifier.encoders.spec import parse_encoder
-from fusion_classifier.errors import DataError, FecError, MissingSplitError, NonFiniteError, UsageError, WeightsError
+from fusion_classifier.errors import DataError, FecError, MissingSplitError, NonFiniteError, UsageError
 from fusion_classifier.features.store import FeatureStore
 from fusion_classifier.runs.context import RunContext
 from fusion_classifier.support.progress import QUIET
@@ -106,10 +107,10 @@ def test_the_head_reads_what_extraction_gives(
     settings: str, bert_folder: Path, tune: Callable[..., Tuned], tmp_path: Path
 ) -> None:
     tuned = tune(f"{bert_folder}?dtype=float32{settings}")
-    classifier = load_tuned_classifier(tuned.folder, CPU)
-    valid = task_of().split("valid")
-    np.testing.assert_array_equal(classifier.logits(valid.texts), tuned.valid_logits)
-    accuracy = float((classifier.predict(valid.texts) == task_of().targets("valid")).mean())
+    classifier = TextPredictor.from_pretrained(tuned.folder)
+    valid, labels = task_of().split("valid"), np.array(task_of().labels)
+    np.testing.assert_array_equal(classifier.predict_logits(valid.texts).numpy(), tuned.valid_logits)
+    accuracy = float((classifier.predict(valid.texts) == labels[task_of().targets("valid")]).mean())
     assert accuracy == tuned.record["valid"]["accuracy"] == pytest.approx(best_of(tuned).valid_accuracy)
     assert tuned.record["valid"]["weighted_f1"] == pytest.approx(best_of(tuned).valid_weighted_f1)
     probabilities = classifier.predict_proba(["we won", "it is dark"])
@@ -177,7 +178,7 @@ def test_several_labels_a_text_are_tuned_too(bert_folder: Path, tune: Callable[.
     tuned = tune(bert_folder, task=replace(task, splits=several, multilabel=True))
     assert best_of(tuned).valid_weighted_f1 > 0.9
     assert tuned.record["valid"]["subset_accuracy"] > 0.8
-    classifier = load_tuned_classifier(tuned.folder, CPU)
+    classifier = TextPredictor.from_pretrained(tuned.folder)
     assert classifier.predict(["we won 3", "it is dark 4"]).shape == (2, 3)
 
 
@@ -242,6 +243,7 @@ def test_contrastive_needs_neither_validation_nor_an_extra(
     assert [type(epoch) for epoch in tuned.history] == [Pass] * 4
     assert tuned.best_epoch == 4
     assert tuned.record["valid"] is None
+    assert set(tuned.record["out_of_fold"]) == {"tuned", "frozen"}
     assert tuned.valid_logits.shape == (0, 3)
     assert tuned.record["tuning"]["objective"] == "contrastive"
     assert set(tuned.record["task"]["data"]) == {"train"}
@@ -259,13 +261,59 @@ def test_contrastive_is_measured_on_validation_if_there_is_one(bert_folder: Path
     tuned = tune(bert_folder, "b", task=few(task_of(24), "train", "valid"), **settings)
     assert digest(tuned.folder) == digest(without.folder)
     valid, truth = task_of(24).split("valid"), task_of(24).targets("valid")
-    classifier = load_tuned_classifier(tuned.folder, CPU)
-    np.testing.assert_array_equal(classifier.logits(valid.texts), tuned.valid_logits)
-    accuracy = float((classifier.predict(valid.texts) == truth).mean())
+    classifier = TextPredictor.from_pretrained(tuned.folder)
+    np.testing.assert_array_equal(classifier.predict_logits(valid.texts).numpy(), tuned.valid_logits)
+    accuracy = float((classifier.predict(valid.texts) == np.array(task_of(24).labels)[truth]).mean())
     assert accuracy == tuned.record["valid"]["accuracy"] > 0.8
-    vectors = np.stack(encode(classifier.encoder, valid.texts))
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    np.testing.assert_allclose(classifier.logits(valid.texts), vectors @ classifier.weight.T + classifier.bias, 1e-4)
+    vectors = np.stack(encode(load_encoder(parse_encoder(f"{tuned.folder}?dtype=float32"), CPU), valid.texts))
+    vectors = vectors.reshape(len(vectors), -1) / np.linalg.norm(vectors, axis=-1).reshape(-1, 1)
+    head = load_file(tuned.folder / "model" / "model.safetensors")
+    expected = vectors @ head["linear.weight"].numpy().T + head["linear.bias"].numpy()
+    np.testing.assert_allclose(tuned.valid_logits, expected, 1e-3, 1e-4)
+
+
+def test_few_rows_are_judged_by_encoders_that_did_not_see_them(
+    bert_folder: Path, tune: Callable[..., Tuned], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Labels that say nothing: tuned on its own rows an encoder knows them all, out of fold it can only guess."""
+    task = few(task_of(24), "train")
+    labels = tuple(np.random.default_rng(0).permutation(task.targets("train")).tolist())
+    random_task = replace(task, splits={"train": Split(task.split("train").texts, labels)})
+    settings = {"objective": "contrastive", "epochs": 15, "label_names": False}
+    guessed = tune(bert_folder, "random", task=random_task, **settings | {"epochs": 40})
+    known = TextPredictor.from_pretrained(guessed.folder).predict(random_task.split("train").texts)
+    assert (known == np.array(task.labels)[np.array(labels)]).mean() > 0.6
+    assert guessed.record["out_of_fold"]["tuned"]["accuracy"] < 0.5
+    learned = tune(bert_folder, "true", task=task, **settings)
+    assert learned.record["out_of_fold"]["tuned"]["accuracy"] > 0.8
+    # The folds leave nothing behind: the encoder is the same without them.
+    monkeypatch.setattr("fusion_classifier.commands.tune.FEW_ROWS", 10)
+    unmeasured = tune(bert_folder, "unmeasured", task=task, **settings)
+    assert unmeasured.record["out_of_fold"] is None
+    assert digest(unmeasured.folder) == digest(learned.folder)
+
+
+def test_a_folder_that_was_moved_is_still_a_model(
+    bert_folder: Path, tune: Callable[..., Tuned], tmp_path: Path
+) -> None:
+    tuned = tune(bert_folder)
+    texts = ["we won", "it is dark"]
+    expected = TextPredictor.from_pretrained(tuned.folder).predict_proba(texts)
+    moved = tuned.folder.rename(tmp_path / "elsewhere")
+    np.testing.assert_array_equal(TextPredictor.from_pretrained(moved).predict_proba(texts), expected)
+    assert find_run_or_model(moved) == moved / "model"
+
+
+def test_a_run_says_that_its_encoder_knows_its_texts(
+    bert_folder: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call(["tune", bert_folder, data, "--objective", "contrastive", "--epochs", 2, "--out", tmp_path / "tuned"])
+    assert "cross-validation: accuracy" in capsys.readouterr().out
+    out = tmp_path / "run"
+    call(["run", data, "-e", tmp_path / "tuned", "--head", "linear", "--store", tmp_path / "s", "--out", out])
+    (warning,) = [w for w in json.loads((out / "metrics.json").read_text())["warnings"] if "tuned" in w]
+    rows = len(data.read_text().splitlines()) - 1
+    assert f"tuned on {rows} of the {rows} texts" in warning
 
 
 def test_a_classifier_takes_the_folder_as_any_encoder(
@@ -286,7 +334,7 @@ def test_a_label_that_has_a_name_only_can_be_answered(bert_folder: Path, tune: C
     found = {}
     for label_names in (True, False):
         tuned = tune(bert_folder, str(label_names), objective="contrastive", task=two, label_names=label_names)
-        found[label_names] = load_tuned_classifier(tuned.folder, CPU).predict_proba(["it is dark"])[0, 2]
+        found[label_names] = TextPredictor.from_pretrained(tuned.folder).predict_proba(["it is dark"])[0, 2]
     assert found[True] > 0.2
     assert found[False] < 1e-6
 
@@ -391,18 +439,13 @@ def test_a_learning_rate_that_diverges_leaves_nothing(
     assert [path.name for path in tmp_path.iterdir()] == []
 
 
-def test_a_classifier_needs_a_folder_of_tune(bert_folder: Path, tune: Callable[..., Tuned]) -> None:
-    with pytest.raises(WeightsError, match=r"was .* tuned by fec"):
-        load_tuned_classifier(bert_folder, CPU)
+def test_the_encoder_does_without_the_classifier(bert_folder: Path, tune: Callable[..., Tuned]) -> None:
+    with pytest.raises(FecError, match="model of type bert, not a classifier"):
+        TextPredictor.from_pretrained(bert_folder)
     tuned = tune(bert_folder)
-    head = tuned.folder / "classifier" / "head.safetensors"
-    head.write_bytes(head.read_bytes()[:50])
-    with pytest.raises(WeightsError, match="tune again"):
-        load_tuned_classifier(tuned.folder, CPU)
-    shutil.rmtree(head.parent)  # whoever wants the encoder only may throw the head away
     before = load_encoder(parse_encoder(str(tuned.folder)), CPU).identity.key
-    tune(bert_folder, "again")
-    assert load_encoder(parse_encoder(str(tuned.folder.parent / "again")), CPU).identity.key == before
+    shutil.rmtree(tuned.folder / "model")
+    assert load_encoder(parse_encoder(str(tuned.folder)), CPU).identity.key == before
 
 
 # --- the command -------------------------------------------------------------------------------------------
@@ -427,7 +470,7 @@ def test_the_command_tells_the_epochs_and_what_comes_next(bert_folder: Path, dat
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False, timeout=240)
     assert done.returncode == 0, done.stderr
     assert "epoch 2: loss" in done.stdout
-    assert "Next: fec run" in done.stdout
+    assert "a model (fec predict tuned TEXT), and an encoder for fec run" in done.stdout
     (split, bar) = done.stderr.strip().splitlines()
     assert "split into" in split
     assert bar.startswith("tuning small-bert · epoch 2")
@@ -440,8 +483,8 @@ def test_the_command_tunes_contrastively(
     call(["tune", bert_folder, data, "--objective", "contrastive", "--epochs", 2, "--out", tmp_path / "tuned"])
     printed = capsys.readouterr().out
     assert "epoch 2: loss" in printed
-    assert "validation: accuracy" in printed
-    assert "Next: fec run" in printed
+    assert "cross-validation: accuracy" in printed
+    assert "fec predict" in printed
 
 
 def test_as_json_it_prints_the_record(

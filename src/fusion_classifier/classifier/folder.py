@@ -28,6 +28,8 @@ from fusion_classifier.training.decision import Decision, Member
 from fusion_classifier.training.known import KnownTexts
 
 FORMAT: Literal[1] = 1  # raised when an older version would misread the folder; this version reads all up to it
+MODEL_TYPE: Literal["fusion-classifier"] = "fusion-classifier"
+ENCODER_ABOVE = ".."  # `path` of an encoder whose folder has the model folder in it, as `fec tune` writes it
 
 
 class SavedEncoder(FrozenModel):
@@ -50,7 +52,7 @@ class SavedEncoder(FrozenModel):
 class ModelConfig(LabelledConfig):
     """`config.json` of a model folder."""
 
-    model_type: Literal["fusion-classifier"] = "fusion-classifier"
+    model_type: Literal["fusion-classifier"] = MODEL_TYPE
     """Always fusion-classifier."""
     format: Literal[1] = FORMAT
     """Version of the folder's layout; docs/reference/model-folder.md describes it."""
@@ -192,6 +194,8 @@ def load_config(folder: Path) -> ModelConfig:
         if isinstance(described, dict):
             described.pop("label2id", None)
             _check_format(described.get("format"), path)
+            if (kind := described.get("model_type", MODEL_TYPE)) != MODEL_TYPE:
+                raise FecError(f"{folder}: holds a model of type {kind}, not a classifier; fec run trains one on it")
         config = ModelConfig.model_validate(described)
         config.classes  # noqa: B018 - labels of another type than label_type
     except ValidationError as error:
@@ -199,7 +203,7 @@ def load_config(folder: Path) -> ModelConfig:
         raise FecError(f"{path}: {f'{field}: ' if field else ''}{message}") from error
     except (OSError, ValueError, RecursionError) as error:
         raise FecError(f"{path}: can't be read ({error})") from error
-    return config.model_copy(update={"encoders": tuple(_with_projection(saved, folder) for saved in config.encoders)})
+    return config.model_copy(update={"encoders": tuple(_with_places(saved, folder) for saved in config.encoders)})
 
 
 def _check_format(number: object, path: Path) -> None:
@@ -211,8 +215,11 @@ def _check_format(number: object, path: Path) -> None:
         )
 
 
-def _with_projection(saved: SavedEncoder, folder: Path) -> SavedEncoder:
-    """The encoder with its projection in the model folder, and nowhere else."""
+def _with_places(saved: SavedEncoder, folder: Path) -> SavedEncoder:
+    """The encoder with its projection in the model folder, and nowhere else; and its own folder if it is above."""
+    if saved.config.path == ENCODER_ABOVE:
+        above = saved.config.model_copy(update={"path": str(folder.resolve().parent)})
+        saved = saved.model_copy(update={"config": above})
     if saved.config.projection is None:
         return saved
     path = user_path(str(folder / Path(saved.config.projection).name))

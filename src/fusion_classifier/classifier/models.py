@@ -77,4 +77,5 @@ def find_run_or_model(name: str | os.PathLike[str]) -> Path:
         FecError: There is none.
     """
     path = user_path(os.fspath(name))
-    return path if path.exists() else find_model(name)
+    has_encoder = is_model(path) and (path / "model").is_dir()  # config.json and weights, as `fec tune` writes them
+    return path if path.exists() and not has_encoder else find_model(name)

@@ -19,6 +19,7 @@ from fusion_classifier.cli.options import (
     PlaceOptions,
     SplitNames,
     TaskName,
+    TrainingDataOptions,
     as_words,
     load,
     option,
@@ -97,7 +98,7 @@ def tune_(
     task: TaskName,
     out: Annotated[Path, option("Folder for the tuned encoder.", metavar="DIR")],
     overwrite: Annotated[bool, option("Replace a tuned encoder in that folder.", "--overwrite")] = False,
-    data: DataOptions,
+    data: TrainingDataOptions,
     training: Annotated[Given, Options("Training", {"": TuneConfig})],
     lora: Annotated[bool, option("Train LoRA adapters, not all weights; needs the extra tune.", "--lora")] = False,
     settings: Annotated[
@@ -106,16 +107,21 @@ def tune_(
     place: PlaceOptions,
     as_json: Json = False,
 ) -> None:
-    """Fine-tune a small encoder on a task's train split, into a folder that works as any other --encoder.
+    """Fine-tune a small encoder on a task's train split, into a folder that is a model and works as any --encoder.
 
-    Validation chooses the epoch; the test split is never read. With few rows per label: --objective contrastive, which
-    needs no validation.
+    Validation chooses the epoch; the test split is never read. With few rows per label: --objective contrastive,
+    which needs no validation split; a file of up to 1,000 rows is cross-validated.
     """
     if "lora_rank" in training and not lora:
         raise UsageError("--lora-rank: goes with --lora")
     config = checked(TuneConfig, ({"lora_rank": DEFAULT_LORA_RANK} if lora else {}) | training)
-    needed = ["train"] if config.objective == "contrastive" else ["train", "valid"]
-    loaded, _ = load(checked(TaskConfig, data | {"name": task}), needed)
+    contrastive = config.objective == "contrastive"
+    if not contrastive and data.get("cross_validate"):
+        raise UsageError("--cross-validate: goes with --objective contrastive")
+    by_folds = {"cross_validate": None if contrastive else False}
+    loaded, _ = load(
+        checked(TaskConfig, by_folds | data | {"name": task}), ["train"] if contrastive else ["train", "valid"]
+    )
     from fusion_classifier.encoders.spec import parse_encoder
 
     start = parse_encoder(encoder, as_words(settings))
@@ -132,8 +138,15 @@ def tune_(
                 figures += f", weighted F1 {100 * epoch.valid_weighted_f1:.2f}"
             kept = "  (kept)" if epoch.epoch == tuned.best_epoch else ""
             typer.echo(f"{figures} ({epoch.seconds:.0f} s){kept}")
-        if config.objective == "contrastive" and (valid := tuned.record["valid"]):
+        if contrastive and (valid := tuned.record["valid"]):
             typer.echo(f"validation: accuracy {100 * valid['accuracy']:.2f}")
-        typer.echo(f"Written to {tuned.folder}. Next: fec run {task} --encoder {tuned.folder}")
+        if measured := tuned.record["out_of_fold"]:
+            typer.echo(
+                f"cross-validation: accuracy {100 * measured['tuned']['accuracy']:.2f}; logistic regression on the "
+                f"frozen encoder {100 * measured['frozen']['accuracy']:.2f}"
+            )
+        typer.echo(
+            f"Written to {tuned.folder}: a model (fec predict {tuned.folder} TEXT), and an encoder for fec run"
+        )
 
     answer(tuned.record, as_json, show)

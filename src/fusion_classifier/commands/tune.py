@@ -15,11 +15,10 @@ import numpy as np
 import torch
 
 from fusion_classifier.commands.tuned_folder import (
-    TUNING_FILE,
+    TunedClassifier,
     describe_base,
     kept_settings,
     model_folder,
-    read_classifier,
     write_encoder,
     write_record,
 )
@@ -32,11 +31,13 @@ from fusion_classifier.errors import DataError, FecError, UsageError, WeightsErr
 from fusion_classifier.evaluation.metrics import score
 from fusion_classifier.runs.context import RunContext
 from fusion_classifier.runs.folder import environment
+from fusion_classifier.runs.tuned import TUNING_FILE
 from fusion_classifier.support.extras import require
 from fusion_classifier.support.files import atomic_folder, user_path
 from fusion_classifier.tasks.loaded import LoadedTask, Split, targets
+from fusion_classifier.tasks.split import FEW_ROWS
 from fusion_classifier.training.calibration import fit_decision
-from fusion_classifier.training.contrastive import tune_contrastively, with_label_names
+from fusion_classifier.training.contrastive import out_of_fold, tune_contrastively, with_label_names
 from fusion_classifier.training.decision import Decision
 from fusion_classifier.training.finetuned import Finetuned, Pass
 from fusion_classifier.training.loop import Epoch
@@ -72,11 +73,12 @@ def tune_encoder(
     *,
     overwrite: bool = False,
 ) -> Tuned:
-    """Fine-tune an encoder on the train split and write it as an encoder folder.
+    """Fine-tune an encoder on the train split and write it as a folder that is an encoder and a classifier.
 
     With objective `classification`, validation chooses the epoch, by weighted F1. `contrastive` needs no validation
-    split: if there is one, it is used only to measure the result. The test split is not read. With the same seed on
-    the same machine, the weights are bit-identical. Nothing is written before training has succeeded.
+    split: if there is one, it is used only to measure the result; up to 1,000 rows without one are measured by
+    5-fold cross-validation, which tunes five times more. The test split is not read. With the same seed on the same
+    machine, the weights are bit-identical. Nothing is written before training has succeeded.
 
     Args:
         config: Training settings.
@@ -111,11 +113,21 @@ def tune_encoder(
     what = f"{encoder.name}: can't be trained in {precision}"
     advice = "" if precision == "float32" else "; give `dtype` float32"
     with library_errors(lambda why: WeightsError(f"{what} ({why}){advice}")):
-        tuned = _train(config, loaded, precision, task, splits, work)
+        tuned, held_out = _train(config, loaded, precision, task, splits, work)
 
     with atomic_folder(out) as folder, work.progress.bar("writing and measuring", total=None):
-        write_encoder(source, loaded, tuned.model, tuned.head, folder)
-        logits, decision, figures = _measure(folder, encoder, config, task, splits.get("valid"), work)
+        write_encoder(source, loaded, tuned.model, splits["train"].texts, folder)
+        classifier = TunedClassifier(
+            folder,
+            encoder,
+            task,
+            tuned.head,
+            unit=config.objective == "contrastive",
+            seed=config.seed,
+            device=work.device,
+        )
+        logits, decision, figures = _measure(classifier, task, splits, held_out)
+        classifier.save(decision)
         record = {
             "base": describe_base(encoder, base),
             "encoder": kept_settings(encoder),
@@ -131,7 +143,7 @@ def tune_encoder(
             "best_epoch": tuned.best_epoch,
             "history": [asdict(epoch) for epoch in tuned.history],
             "decision": decision.model_dump(),
-            "valid": figures,
+            **figures,
             "environment": environment(work.device) | {name: version(name) for name in packages},
             "seconds": time.perf_counter() - started,
         }
@@ -149,7 +161,7 @@ def _packages(config: TuneConfig) -> list[str]:
 def _splits(config: TuneConfig, task: LoadedTask) -> dict[str, Split]:
     """The training rows and, if any, those for validation or, with objective `contrastive`, for measuring."""
     splits = {"train": task.training}
-    if config.objective == "classification" or "valid" in task.splits:
+    if config.objective == "classification" or ("valid" in task.splits and not task.cross_validated):
         splits["valid"] = task.split("valid")
     for name, split in splits.items():
         if not len(split):
@@ -166,8 +178,8 @@ def _train(
     task: LoadedTask,
     splits: Mapping[str, Split],
     work: RunContext,
-) -> Finetuned:
-    """Tokenize and train."""
+) -> tuple[Finetuned, tuple[np.ndarray, np.ndarray] | None]:
+    """Tokenize and train; of few rows without a validation split also the logits of `out_of_fold`."""
     contrastive, dtype, n_labels = config.objective == "contrastive", torch_dtype(precision), len(task.labels)
     trained_on = {name: split.texts for name, split in splits.items() if name == "train" or not contrastive}
     labels = targets(splits["train"].labels, n_labels)
@@ -181,28 +193,45 @@ def _train(
             "cut; raise `max_length` to keep their end"
         )
     if contrastive:
-        return tune_contrastively(loaded, config, dtype, texts["train"], labels, n_labels, work.progress)
+        arguments = (loaded, config, dtype, texts["train"], labels, n_labels)
+        held_out, rows = None, len(splits["train"])
+        if "valid" not in splits and rows <= FEW_ROWS:
+            held_out = out_of_fold(*arguments, len(labels) - rows, work.progress)
+        return tune_contrastively(*arguments, work.progress), held_out
     from fusion_classifier.training.finetune import finetune, rows_of  # noqa: PLC0415 - an extra
 
-    rows = {name: rows_of(of_split, splits[name], n_labels) for name, of_split in texts.items()}
-    return finetune(loaded, config, dtype, rows, n_labels, work.progress)
+    tokenized = {name: rows_of(of_split, splits[name], n_labels) for name, of_split in texts.items()}
+    return finetune(loaded, config, dtype, tokenized, n_labels, work.progress), None
 
 
 def _measure(
-    folder: Path, encoder: EncoderConfig, config: TuneConfig, task: LoadedTask, valid: Split | None, work: RunContext
-) -> tuple[np.ndarray, Decision, dict[str, float] | None]:
-    """Logits of the saved classifier for the validation texts, the fitted decision, and its metrics.
+    classifier: TunedClassifier,
+    task: LoadedTask,
+    splits: Mapping[str, Split],
+    held_out: tuple[np.ndarray, np.ndarray] | None,
+) -> tuple[np.ndarray, Decision, dict[str, Any]]:
+    """Logits of the saved classifier for the validation texts, the decision, and the metrics in tuning.json.
 
-    Without validation texts the decision is the default one, and there are no metrics.
+    The decision is fitted on validation or out-of-fold logits; with neither, it is the default one.
     """
-    settings, unit = kept_settings(encoder), config.objective == "contrastive"
-    classifier = read_classifier(folder, encoder.name, settings, task.labels, Decision(), work.device, unit=unit)
-    if valid is None:
-        return classifier.logits([]), Decision(), None
-    logits, truth = classifier.logits(valid.texts), targets(valid.labels, len(task.labels))
-    decision = fit_decision(torch.from_numpy(logits), truth)
-    probabilities = decision.probabilities(torch.from_numpy(logits))
-    return logits, decision, score(truth, probabilities, decision.labels(probabilities))
+    classifier.save(Decision())
+    judged = splits.get("valid", splits["train"])
+    truth = targets(judged.labels, len(task.labels))
+
+    def measured(logits: np.ndarray) -> tuple[Decision, dict[str, float]]:
+        decision = fit_decision(torch.from_numpy(logits), truth)
+        probabilities = decision.probabilities(torch.from_numpy(logits))
+        return decision, score(truth, probabilities, decision.labels(probabilities))
+
+    if "valid" in splits:
+        logits = classifier.logits(judged.texts)
+        decision, figures = measured(logits)
+        return logits, decision, {"valid": figures, "out_of_fold": None}
+    logits = classifier.logits([])
+    if held_out is None:
+        return logits, Decision(), {"valid": None, "out_of_fold": None}
+    (decision, tuned), (_, frozen) = map(measured, held_out)
+    return logits, decision, {"valid": None, "out_of_fold": {"tuned": tuned, "frozen": frozen}}
 
 
 def _check_settings(encoder: EncoderConfig) -> None:

@@ -1,122 +1,44 @@
 """The folder written by `fec tune`: an ordinary encoder, with the classifier that it was tuned with.
 
-    config.json, model.safetensors, tokenizer files    the tuned model
-    classifier/head.safetensors                        the linear layer
-    tuning.json                                        base, data, settings, epochs, and the metrics on validation
-    README.md                                          a summary
-
-The classifier is one matrix product on the features that `fec extract` reads from the last layer. Its linear layer is
-in a separate folder, so that the encoder's fingerprint does not depend on it.
+config.json, model.safetensors, tokenizer files    the tuned encoder
+model/                                             the classifier, an ordinary model folder
+tuning.json                                        base, data, settings, epochs, and the metrics
+train-texts.bin                                    hashes of the training texts, 16 bytes each
+README.md                                          a summary
 """
 
 import json
-import math
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
-from pydantic import ValidationError
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 from transformers import AutoConfig
 
-from fusion_classifier.config import EncoderConfig
-from fusion_classifier.encoders.encode import encode
+from fusion_classifier.classifier.card import model_card
+from fusion_classifier.classifier.folder import ENCODER_ABOVE, ModelConfig, labels_of, save_model
+from fusion_classifier.classifier.prediction import TextPredictor
+from fusion_classifier.classifier.saved_encoders import saved_encoders
+from fusion_classifier.config import Device, EncoderConfig, LinearConfig
 from fusion_classifier.encoders.gguf import unpacked
-from fusion_classifier.encoders.identity import EncoderIdentity
-from fusion_classifier.encoders.loading import TransformerEncoder, load_encoder
+from fusion_classifier.encoders.identity import EncoderIdentity, identify
+from fusion_classifier.encoders.loading import TransformerEncoder
 from fusion_classifier.encoders.presets import PRESETS
 from fusion_classifier.encoders.weights import content_files
 from fusion_classifier.errors import WeightsError
+from fusion_classifier.features.arrays import FeatureShape
+from fusion_classifier.fusion.linear import LinearHead
+from fusion_classifier.runs.tuned import TUNING_FILE, write_tuned_texts
+from fusion_classifier.tasks.loaded import LoadedTask
 from fusion_classifier.training.decision import Decision
 
-TUNING_FILE = "tuning.json"
-HEAD_FILE = "classifier/head.safetensors"
-MIN_NORM = 1e-12  # for dividing a vector by its norm
+MODEL_FOLDER = "model"
 # Settings that affect the classifier, in addition to the weights in the folder.
 KEPT_SETTINGS = ("pooling", "template", "max_length", "dtype", "pool_special_tokens")
-
-
-@dataclass(frozen=True)
-class TunedClassifier:
-    """A tuned encoder with its linear layer: `weight` (C, F) and `bias` (C,), float32.
-
-    `unit`: whether the layer reads vectors of unit length, as after contrastive tuning.
-    """
-
-    encoder: TransformerEncoder
-    weight: np.ndarray
-    bias: np.ndarray
-    labels: tuple[str, ...]
-    decision: Decision
-    unit: bool = False
-
-    def logits(self, texts: Sequence[str]) -> np.ndarray:
-        """(N, C), float32."""
-        if not texts:
-            return np.empty((0, len(self.labels)), dtype=np.float32)
-        features = np.stack([feature.reshape(-1) for feature in encode(self.encoder, texts)])  # (N, F)
-        if self.unit:
-            features /= np.maximum(np.linalg.norm(features, axis=1, keepdims=True), MIN_NORM)
-        logits: np.ndarray = features @ self.weight.T + self.bias
-        return logits
-
-    def predict_proba(self, texts: Sequence[str]) -> np.ndarray:
-        """Probabilities, calibrated on the validation split: (N, C), float32, in the order of `labels`."""
-        return self.decision.probabilities(torch.from_numpy(self.logits(texts)))
-
-    def predict(self, texts: Sequence[str]) -> np.ndarray:
-        """Label numbers (N,), int64; in a multi-label task (N, C) of 0 and 1."""
-        return self.decision.labels(self.predict_proba(texts))
-
-
-def load_tuned_classifier(folder: Path, device: torch.device) -> TunedClassifier:
-    """The classifier of a tuned folder.
-
-    Raises:
-        WeightsError: The folder was not written by `fec tune`, or is damaged.
-    """
-    path = folder / TUNING_FILE
-    try:
-        record = json.loads(path.read_text("utf-8"))
-        settings = {name: record["encoder"][name] for name in KEPT_SETTINGS}
-        labels = tuple(record["task"]["labels"])
-        decision = Decision.model_validate(record["decision"])
-        unit = record["tuning"].get("objective") == "contrastive"  # folders from earlier versions have no objective
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ValidationError) as error:
-        raise WeightsError(
-            f"{path}: can't be read ({error.__class__.__name__}); was {folder} tuned by fec?"
-        ) from error
-    return read_classifier(folder, folder.resolve().name, settings, labels, decision, device, unit=unit)
-
-
-def read_classifier(
-    folder: Path,
-    name: str,
-    settings: Mapping[str, Any],
-    labels: Sequence[str],
-    decision: Decision,
-    device: torch.device,
-    *,
-    unit: bool = False,
-) -> TunedClassifier:
-    """The classifier of a tuned folder, before tuning.json is written."""
-    fields = {"name": name, "model": str(folder), "path": str(folder), "layers": (-1,), **settings}
-    try:
-        config = EncoderConfig.model_validate(fields)
-        head = load_file(folder / HEAD_FILE)
-        weight, bias = head["weight"].numpy(), head["bias"].numpy()
-    except (OSError, KeyError, SafetensorError, ValidationError) as error:
-        raise WeightsError(f"{folder}: its classifier can't be read; tune again") from error
-    encoder = load_encoder(config, device, plain=True)
-    if weight.shape != (len(labels), math.prod(encoder.shape)) or bias.shape != (len(labels),):
-        raise WeightsError(f"{folder}: its classifier does not fit its encoder and labels; tune again")
-    return TunedClassifier(encoder, weight, bias, tuple(labels), decision, unit)
 
 
 def kept_settings(encoder: EncoderConfig) -> dict[str, Any]:
@@ -138,8 +60,10 @@ def model_folder(base: EncoderIdentity) -> Path:
     return folder
 
 
-def write_encoder(source: Path, encoder: TransformerEncoder, model: nn.Module, head: nn.Module, folder: Path) -> None:
-    """Write model, tokenizer files (unchanged, from `source`) and head."""
+def write_encoder(
+    source: Path, encoder: TransformerEncoder, model: nn.Module, texts: Sequence[str], folder: Path
+) -> None:
+    """Write model, tokenizer files (unchanged, from `source`) and hashes of the texts that it was tuned on."""
     config = AutoConfig.from_pretrained(source, trust_remote_code=False, local_files_only=True)
     config.architectures = [type(encoder.model).__name__]
     config.dtype = "float32"
@@ -148,14 +72,63 @@ def write_encoder(source: Path, encoder: TransformerEncoder, model: nn.Module, h
         if name != "config.json":
             shutil.copyfile(source / name, folder / name)
     # Not model.save_pretrained, which transformers does not support for GGUF models.
-    _save(model, folder / "model.safetensors")
-    (folder / HEAD_FILE).parent.mkdir()
-    _save(head, folder / HEAD_FILE)
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    write_tuned_texts(texts, folder)
 
 
-def _save(module: nn.Module, path: Path) -> None:
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
-    save_file(state, path, metadata={"format": "pt"})
+class TunedClassifier:
+    """The linear layer on the vectors of a tuned encoder, as the model folder `model` beside it.
+
+    Args:
+        folder: Folder of the tuned encoder.
+        encoder: The encoder that was tuned: its name and settings.
+        task: Texts and labels.
+        layer: Linear layer (F to C).
+        unit: Whether the layer reads vectors of unit length, as after contrastive tuning.
+        seed: Seed of the training.
+        device: Device that computes.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        encoder: EncoderConfig,
+        task: LoadedTask,
+        layer: nn.Linear,
+        *,
+        unit: bool,
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        name = f"{encoder.name}-tuned"
+        place = {"name": name, "model": name, "path": str(folder)}
+        self.device = device
+        config = EncoderConfig.model_validate(place | {"layers": (-1,)} | kept_settings(encoder))
+        vectors = len(config.poolings)
+        width = layer.in_features // vectors
+        shapes = {name: FeatureShape((vectors, width) if vectors > 1 else (width,), ragged=False)}
+        (saved,) = saved_encoders([identify(config, device)], shapes)
+        saved = saved.model_copy(update={"config": config.model_copy(update={"path": ENCODER_ABOVE})})
+        self.head = LinearHead(LinearConfig(scaling="unit" if unit else "standardize"), shapes, len(task.labels))
+        self.head.linear.load_state_dict(layer.state_dict())
+        self.folder = folder / MODEL_FOLDER
+        self.config = ModelConfig(
+            **labels_of(np.array(task.labels)), task=task.name, head=self.head.config, encoders=(saved,), seed=seed
+        )
+
+    def save(self, decision: Decision) -> None:
+        """Write the model folder."""
+        config = self.config.model_copy(update={"decision": decision})
+        save_model(self.folder, config, self.head, model_card(config))
+
+    def logits(self, texts: Sequence[str]) -> np.ndarray:
+        """Logits of the saved classifier: (N, C), float32."""
+        if not texts:
+            return np.empty((0, len(self.config.labels)), dtype=np.float32)
+        predictor = TextPredictor.from_pretrained(self.folder, device=cast("Device", self.device.type))
+        logits: np.ndarray = predictor.predict_logits(texts).numpy()
+        return logits
 
 
 def describe_base(encoder: EncoderConfig, base: EncoderIdentity) -> dict[str, Any]:
@@ -198,13 +171,19 @@ def _how(tuning: Mapping[str, Any]) -> str:
 
 
 def _reached(record: Mapping[str, Any]) -> str:
-    """One sentence on the validation metrics, if any."""
-    valid = record["valid"]
+    """One sentence on the metrics, if any."""
+    valid, held_out = record["valid"], record["out_of_fold"]
+    if held_out is not None:
+        tuned, frozen = (100 * held_out[name]["accuracy"] for name in ("tuned", "frozen"))
+        return (
+            f"Cross-validated, with an encoder tuned for each fold, the classifier in `{MODEL_FOLDER}` reaches "
+            f"accuracy {tuned:.2f}, and logistic regression on the original encoder {frozen:.2f}. "
+        )
     if valid is None:
         return ""
     accuracy = "subset_accuracy" if record["task"]["multilabel"] else "accuracy"
     chose = "" if record["tuning"]["objective"] == "contrastive" else ", which also chose the epoch"
     return (
-        f"With its own linear classifier it reaches {accuracy.replace('_', ' ')} {100 * valid[accuracy]:.2f} and "
+        f"The classifier in `{MODEL_FOLDER}` reaches {accuracy.replace('_', ' ')} {100 * valid[accuracy]:.2f} and "
         f"weighted F1 {100 * valid['weighted_f1']:.2f} on validation{chose}. "
     )

@@ -23,6 +23,7 @@ from fusion_classifier.encoders.loading import TransformerEncoder
 from fusion_classifier.encoders.pooling import pooled
 from fusion_classifier.encoders.tokenization import TokenizedText
 from fusion_classifier.errors import DataError, FecError, NonFiniteError
+from fusion_classifier.fusion.folds import fold_numbers
 from fusion_classifier.support.progress import Progress
 from fusion_classifier.tasks.label_names import name_as_text
 from fusion_classifier.training.finetuned import Finetuned, Pass
@@ -43,6 +44,7 @@ def tune_contrastively(
     labels: np.ndarray,
     n_labels: int,
     progress: Progress,
+    title: str = "tuning",
 ) -> Finetuned:
     """Train all weights but the token embeddings, then fit logistic regression on the unit vectors.
 
@@ -57,18 +59,18 @@ def tune_contrastively(
         labels: Label numbers (N,).
         n_labels: Number of labels of the task.
         progress: Progress bars.
+        title: Text before the encoder's name in the bar. Default: tuning.
 
     Raises:
         DataError: Fewer than two labels, or no label with two texts, so that there are no pairs.
         NonFiniteError: Training diverged.
         FecError: Out of memory.
     """
-    counts = np.bincount(labels)
-    if np.count_nonzero(counts) < 2 or counts.max() < 2:
+    if not has_pairs(labels):
         raise DataError("contrastive tuning needs at least two labels, one of them with two texts or more")
     try:
         with deterministic(config.seed):
-            history = _train(encoder, config, precision, texts, labels, progress)
+            history = _train(encoder, config, precision, texts, labels, progress, f"{title} {encoder.config.name}")
             head = _logistic_regression(_unit_vectors(encoder, texts, precision), labels, n_labels)
     except torch.OutOfMemoryError as error:
         raise FecError(
@@ -81,6 +83,52 @@ def tune_contrastively(
         "trained": sum(size for p, size in sizes.items() if p.requires_grad),
     }
     return Finetuned(encoder.model, head, history, len(history), rate(config), parameters)
+
+
+def has_pairs(labels: np.ndarray) -> bool:
+    """Whether there are texts of two labels, and a label with two texts."""
+    counts = np.bincount(labels)
+    return bool(np.count_nonzero(counts) >= 2 and counts.max() >= 2)
+
+
+def out_of_fold(
+    encoder: TransformerEncoder,
+    config: TuneConfig,
+    precision: torch.dtype,
+    texts: Sequence[TokenizedText],
+    labels: np.ndarray,
+    n_labels: int,
+    names: int,
+    progress: Progress,
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Out-of-fold logits of tuned encoders, and of logistic regression on the frozen encoder.
+
+    For each of five folds, the encoder is tuned on the other four, starting from its original weights, which are
+    restored at the end. Equal texts are in the same fold. Other arguments as in `tune_contrastively`.
+
+    Args:
+        names: Number of label names at the end of `texts`: always trained on, never judged.
+
+    Returns:
+        Two arrays (N, C), float32: the tuned encoders' logits, and those of logistic regression on the frozen vectors
+        with the same folds and penalty. None if some training folds have no pairs to learn from.
+    """
+    original = {name: tensor.detach().clone() for name, tensor in encoder.model.state_dict().items()}
+    frozen = _unit_vectors(encoder, texts, precision)
+    folds = fold_numbers(frozen, labels, config.seed, names)
+    numbers = [int(fold) for fold in np.unique(folds[folds >= 0])]
+    if not all(has_pairs(labels[folds != fold]) for fold in numbers):
+        return None
+    tuned, plain = (np.zeros((len(texts) - names, n_labels), dtype=np.float32) for _ in range(2))
+    for fold in numbers:
+        held, others = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
+        trained = [texts[int(i)] for i in others]
+        title = f"cross-validating, {fold + 1} of {len(numbers)}: tuning"
+        found = tune_contrastively(encoder, config, precision, trained, labels[others], n_labels, progress, title)
+        tuned[held] = _logits(found.head, _unit_vectors(encoder, [texts[int(i)] for i in held], precision))
+        plain[held] = _logits(_logistic_regression(frozen[others], labels[others], n_labels), frozen[held])
+        encoder.model.load_state_dict(original)
+    return tuned, plain
 
 
 def with_label_names(
@@ -103,13 +151,13 @@ def _train(
     texts: Sequence[TokenizedText],
     labels: np.ndarray,
     progress: Progress,
+    title: str,
 ) -> tuple[Pass, ...]:
-    model, title = encoder.model, f"tuning {encoder.config.name}"
+    model = encoder.model
     model.eval()  # without dropout
     model.requires_grad_(True)
-    model.get_input_embeddings().requires_grad_(
-        False
-    )  # half of a small model's parameters, of which few rows use few
+    # Half of a small model's parameters, of which few rows use few.
+    model.get_input_embeddings().requires_grad_(False)
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = _optimizer(trained, config)
     steps_a_pass = math.ceil(len(labels) / config.batch_size)
@@ -225,8 +273,15 @@ def _vectors(encoder: TransformerEncoder, texts: Sequence[TokenizedText]) -> Ten
 def _unit_vectors(encoder: TransformerEncoder, texts: Sequence[TokenizedText], precision: torch.dtype) -> np.ndarray:
     with torch.autocast(encoder.device.type, torch.bfloat16, enabled=precision == torch.bfloat16):
         vectors = _vectors(encoder, texts)
-    found: np.ndarray = nn.functional.normalize(vectors.float(), dim=1).cpu().numpy()
+    each = vectors.float().reshape(len(vectors), len(encoder.config.poolings), -1)  # (N, poolings, H)
+    found: np.ndarray = nn.functional.normalize(each, dim=-1).flatten(1).cpu().numpy()
     return found
+
+
+@torch.no_grad()
+def _logits(head: nn.Linear, vectors: np.ndarray) -> np.ndarray:
+    logits: np.ndarray = head(torch.from_numpy(vectors)).numpy()
+    return logits
 
 
 def _logistic_regression(vectors: np.ndarray, labels: np.ndarray, n_labels: int) -> nn.Linear:

@@ -1,0 +1,43 @@
+"""Tuned encoders: which texts they were tuned on, and so can't be judged on."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from fusion_classifier.encoders.identity import EncoderIdentity
+from fusion_classifier.features.hashing import from_bytes, hash_texts
+from fusion_classifier.tasks.loaded import LoadedTask
+
+TUNING_FILE = "tuning.json"
+TEXTS_FILE = "train-texts.bin"
+
+
+def write_tuned_texts(texts: Sequence[str], folder: Path) -> None:
+    """Write hashes of the texts that the encoder in this folder was tuned on, 16 bytes each."""
+    (folder / TEXTS_FILE).write_bytes(hash_texts(texts).tobytes())
+
+
+def tuned_texts(folder: Path) -> np.ndarray:
+    """Hashes of the texts that an encoder was tuned on: (N,), dtype S16; none if `fec tune` has not written it."""
+    file = folder / TEXTS_FILE
+    written = file.is_file() and (folder / TUNING_FILE).is_file()
+    return from_bytes(file.read_bytes() if written else b"")
+
+
+def tuned_on(identities: Sequence[EncoderIdentity], task: LoadedTask, splits: Sequence[str]) -> list[str]:
+    """A sentence for each encoder that was tuned on texts that it is judged on."""
+    found = []
+    for identity in identities:
+        known = np.empty(0) if identity.is_object else tuned_texts(identity.weights.folder)
+        for name in splits if len(known) else ():
+            texts = task.split(name).texts
+            seen = int(np.isin(hash_texts(texts), known).sum())
+            if name != "train" and seen:
+                judged = "texts" if task.cross_validated else f"{name} texts"
+                found.append(
+                    f"{identity.config.name} was tuned on {seen:,} of the {len(texts):,} {judged} that this run is "
+                    "judged on: its scores and probabilities are too high. Judge it on other texts, or use the tuned "
+                    f"classifier itself, which {TUNING_FILE} has honest scores of."
+                )
+    return found
