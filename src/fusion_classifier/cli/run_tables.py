@@ -53,8 +53,8 @@ def _advise_tuning(metrics: Mapping[str, Any]) -> None:
     few = metrics["rows"]["train"] <= FEW_ROWS * labels
     if members and few and max(one["accuracy"] for one in members) < POOR_ACCURACY:
         say(
-            "Few rows, and the frozen encoders are not sure of them: an encoder tuned on these rows may be better; "
-            "see fec tune --objective contrastive."
+            "Few rows, and the frozen encoders are not sure of them: an encoder tuned on these rows may be better. "
+            "fec tune ENCODER TASK --objective contrastive tunes one and measures both by cross-validation."
         )
 
 
