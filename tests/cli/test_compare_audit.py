@@ -96,6 +96,9 @@ def test_labels_with_brackets_are_shown_as_they_are(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "[red]" in done.stdout
     assert "[/x]" in done.stdout
+    # So few rows are cross-validated; that is said once.
+    assert "odd: 30 train rows" in done.stdout
+    assert (done.stdout + done.stderr).count("all 30 rows are trained on") == 1
 
 
 @pytest.mark.parametrize(

@@ -270,3 +270,12 @@ def test_pooled_token_states_are_the_mean_of_each_text() -> None:
     values = rng.normal(size=(4, 2, 3)).astype(np.float16)
     assert pooled(PooledFeatures(values)) == pytest.approx(values.reshape(4, -1).astype(np.float32))
     assert pooled(PooledFeatures(values)).dtype == np.float32
+
+
+def test_rows_of_a_cross_validation_are_audited_once(task: LoadedTask, work: RunContext, tmp_path: Path) -> None:
+    train = task.splits["train"]
+    judged = replace(task, splits={"train": train, "valid": train}, cross_validated=True)
+    figures = audit(judged, [], tmp_path / "out", work, label_errors=False)
+    assert list(figures["splits"]) == ["train"]
+    assert figures["duplicates"]["across"] == {}
+    assert figures["labels"]["rows"]["fear"] == {"train": 12}

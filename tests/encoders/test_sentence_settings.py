@@ -4,22 +4,25 @@ Each kind of model is compared with its modules written out in torch, and with s
 installed.
 """
 
+import errno
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import architectures
+import httpx
 import numpy as np
 import pytest
 import torch
+from huggingface_hub import errors
 from safetensors.torch import save_file
 from transformers import AutoModel, AutoTokenizer
 
 from fusion_classifier.encoders.encode import encode
 from fusion_classifier.encoders.identity import identify
 from fusion_classifier.encoders.loading import load_encoder
-from fusion_classifier.encoders.sentence_settings import folder_reader, sentence_settings
+from fusion_classifier.encoders.sentence_settings import folder_reader, hub_reader, sentence_settings
 from fusion_classifier.encoders.spec import parse_encoder
 from fusion_classifier.errors import UsageError, WeightsError
 
@@ -262,3 +265,33 @@ def test_pickled_dense_layers_are_not_read(tmp_path: Path) -> None:
     (folder / "2_Dense" / "model.safetensors").rename(folder / "2_Dense" / "pytorch_model.bin")
     with pytest.raises(WeightsError, match="pickled weights are not read"):
         identify(parse_encoder(str(folder)), CPU)
+
+
+def refused(status: int) -> errors.HfHubHTTPError:
+    return errors.HfHubHTTPError("no", response=httpx.Response(status, request=httpx.Request("GET", "https://hub")))
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (errors.LocalEntryNotFoundError("no network"), None),
+        (errors.OfflineModeIsEnabled("offline"), None),
+        (refused(500), "HTTP 500"),
+        (refused(403), "refuses the token"),
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left"),
+    ],
+    ids=["no network", "offline", "500", "403", "full disk"],
+)
+def test_only_a_missing_file_or_network_is_no_file(
+    error: Exception, said: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def download(*_: object, **__: object) -> str:
+        raise error
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    read = hub_reader("some/model", f"revision of {said}")  # answers are kept by revision
+    if said is None:
+        assert read("modules.json") is None
+    else:
+        with pytest.raises(WeightsError, match=f"some/model: .*{said}"):
+            read("modules.json")

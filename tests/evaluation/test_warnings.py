@@ -154,3 +154,20 @@ def test_few_rows_are_pointed_to_cross_validation(*, possible: bool) -> None:
     metrics = {"test": {"accuracy": {"mean": 0.8, "ci95": [0.7, 0.9]}}}
     (said,) = wide_interval(metrics, "test", 60, can_cross_validate=possible)
     assert ("`cross_validate`" in said) == possible
+
+
+@pytest.mark.parametrize(
+    ("theirs", "interval", "said"),
+    [
+        ([1, *LABELS[1:]], (0.8, 1.0), "100 texts of test can't tell the model from logistic regression"),
+        ([1, *LABELS[1:]], (0.98, 1.0), "no significant difference on these texts"),
+        ([1 - label for label in LABELS], (0.8, 1.0), "The model is not better than logistic regression"),
+    ],
+    ids=["few texts", "many texts", "told apart"],
+)
+def test_few_texts_are_no_verdict(theirs: list[int], interval: tuple[float, float], said: str) -> None:
+    metrics = metrics_of({"accuracy": 0.9}, {"accuracy": 0.9})
+    metrics["test"]["accuracy"]["ci95"] = interval
+    (sentence,) = not_better(metrics, {"logistic_regression": part_of(theirs, LABELS)}, RIGHT, "accuracy")
+    assert said in sentence
+    assert "accuracy 90.0 % against 90.0 % (McNemar's test p" in sentence

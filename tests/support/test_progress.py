@@ -47,3 +47,10 @@ def test_what_fails_is_not_reported_as_done() -> None:
     with pytest.raises(ValueError, match="broken"):
         fail()
     assert stream.getvalue() == ""
+
+
+@pytest.mark.parametrize(
+    ("speed", "said"), [(0, ""), (0.0333, "0.03/s"), (0.52, "0.5/s"), (3.456, "3.5/s"), (1234.5, "1,234/s")]
+)
+def test_a_slow_rate_is_not_zero(speed: float, said: str) -> None:
+    assert progress.rate(speed) == said

@@ -81,7 +81,7 @@ def test_hub_rows_without_a_text_are_left_out_and_counted(tmp_path: Path, monkey
     )
     task = EmpatheticDialogues().load()
     assert (len(task.split("train")), task.split("test").texts) == (2, ("a",))
-    assert task.notes[-1] == "2 rows without a text or label were left out"
+    assert task.notes[-1] == "2 rows without a text or label left out"
 
 
 def test_hub_data_without_a_validation_split_gets_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -546,7 +546,7 @@ def test_unknown_labels_can_be_left_out(tmp_path: Path) -> None:
     assert task.split("test").texts == ("test one",)
     place = Place(str(folder / "test.csv"), 1, 3)
     assert task.left_out == (LeftOut(place, "unknown label 'fear'"),)
-    assert task.notes == (f"{folder / 'test.csv'}: 1 rows were left out (line 3): unknown label 'fear' (1)",)
+    assert task.notes == (f"{folder / 'test.csv'}: 1 row left out (line 3): unknown label 'fear' (1)",)
 
 
 def test_numbers_whose_order_nothing_says_are_refused(tmp_path: Path) -> None:
@@ -705,7 +705,7 @@ def test_folder_without_valid_holds_out_a_tenth_of_train(tmp_path: Path) -> None
     assert len(task.split("valid")) == 4
     assert set(task.split("valid").texts) | set(task.split("train").texts) == {text for text, _ in TRAIN}
     assert task.split("test").texts == ("test one",)
-    assert task.notes == (f"{folder} has no validation split: 4 rows of train were held out by seed 5, stratified",)
+    assert task.notes == (f"{folder} has no validation split: 4 rows of train held out by seed 5, stratified",)
     whole = to_split(labelled(folder / "train.csv"), task.labels)
     assert {name: task.splits[name] for name in ("train", "valid")} == hold_out({"train": whole}, 5)[0]
 
@@ -770,7 +770,7 @@ def test_file_too_small_to_split_is_an_error_that_names_it(tmp_path: Path) -> No
     path = write_csv(tmp_path / "mine.csv", [(f"text {number}", "ab"[number % 2]) for number in range(6)])
     said = message(lambda: load_table(path))
     assert str(path) in said
-    assert "6 different texts are too few" in said
+    assert "6 different texts, too few" in said
     folder = write_splits(tmp_path / "d", train=[(f"text {number}", "ab"[number % 2]) for number in range(6)])
     assert str(folder) in message(lambda: load_table(folder))
 
@@ -833,7 +833,7 @@ def test_rows_without_a_text_or_label_can_be_left_out(tmp_path: Path) -> None:
     assert sum(map(len, task.splits.values())) == len(TRAIN)
     first, second = (Place(str(path), row, row + 2) for row in (len(TRAIN), len(TRAIN) + 1))
     assert task.left_out == (LeftOut(first, "the text is empty"), LeftOut(second, "the label is ''"))
-    assert f"2 rows were left out (lines {first.line}, {second.line}): the text is empty (1)" in task.notes[0]
+    assert f"2 rows left out (lines {first.line}, {second.line}): the text is empty (1)" in task.notes[0]
 
 
 def test_leaving_out_does_not_cover_other_faults(tmp_path: Path) -> None:

@@ -48,6 +48,7 @@ from fusion_classifier.features.extract import extract_features, memory_for_feat
 from fusion_classifier.features.store import FeatureStore
 from fusion_classifier.fusion.head import Head
 from fusion_classifier.fusion.registry import head_config
+from fusion_classifier.support.text import counted
 from fusion_classifier.tasks.split import MIN_ROWS
 from fusion_classifier.training.data import feature_batch
 
@@ -185,8 +186,8 @@ class FusionClassifier(
         held = validation_rows(rows.texts, rows.targets, self.seed)
         if count < MIN_ROWS or not held.any():
             raise DataError(
-                f"`X`: {count} different texts are too few to hold some out for early stopping; give at least "
-                f"{MIN_ROWS}, with two or more per label, or give `X_valid` and `y_valid`"
+                f"`X`: {counted(count, 'different text')}, too few to hold some out for early stopping; give at "
+                f"least {MIN_ROWS}, with two or more per label, or give `X_valid` and `y_valid`"
             )
         return rows.take(~held), rows.take(held), classes
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from fusion_classifier.errors import DataError, UsageError
+from fusion_classifier.support.text import counted
 from fusion_classifier.tasks.labels import is_list
 from fusion_classifier.tasks.split import VALID_FRACTION, held_out
 
@@ -92,7 +93,7 @@ def encode_labels(y: Any, name: str, count: int, classes: np.ndarray | None = No
         values = np.array(values)
     found = np.shape(values)[0] if hasattr(values, "shape") else len(values)
     if found != count:
-        raise DataError(f"`{name}`: {found} labels for {count} rows of `X`")
+        raise DataError(f"`{name}`: {counted(found, 'label')} for {counted(count, 'row')} of `X`")
     if isinstance(values, np.ndarray) and values.ndim == 2:
         labels, targets = _from_matrix(values, name, None if names is None else [str(one) for one in names], classes)
     elif any(isinstance(value, (list, tuple, set, frozenset, np.ndarray)) for value in values):

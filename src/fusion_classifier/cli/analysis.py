@@ -9,7 +9,7 @@ import typer
 
 from fusion_classifier.cli.fields import Commands
 from fusion_classifier.cli.messages import answer, progress
-from fusion_classifier.cli.options import FeatureOptions, Json, OptionalTaskName, PlaceOptions, load, option
+from fusion_classifier.cli.options import Json, OptionalTaskName, PlaceOptions, SplitOptions, load, option
 from fusion_classifier.evaluation.formats import size
 
 commands = Commands(panel="Look closer")
@@ -53,7 +53,7 @@ def report_(
 def audit_(
     *,
     task: OptionalTaskName = None,
-    options: FeatureOptions,
+    options: SplitOptions,
     label_errors: Annotated[
         bool, option("Search for doubtful labels with the encoders' features; needs the extra audit.")
     ] = True,
@@ -73,5 +73,5 @@ def audit_(
     from fusion_classifier.commands.audit import audit
 
     folder = out or Path("audits") / loaded.name
-    figures = audit(loaded, configs, folder, place.workspace(loaded), label_errors=label_errors)
+    figures = audit(loaded, configs, folder, place.workspace(), label_errors=label_errors)
     answer(figures, as_json, lambda: tables.print_audit(figures, folder))

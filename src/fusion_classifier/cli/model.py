@@ -26,6 +26,7 @@ from fusion_classifier.config import DEFAULT_MODEL, Precision, ServerSettings
 from fusion_classifier.errors import UsageError
 from fusion_classifier.support.extras import require
 from fusion_classifier.support.hub import COMMIT_MESSAGE
+from fusion_classifier.support.text import counted
 from fusion_classifier.support.validation import checked
 
 commands = Commands(panel="Use a model")
@@ -94,7 +95,7 @@ def predict_(
         if file is None or texts:
             raise UsageError("--out: goes with --file and without further texts")
         count = predictions.to_file(file, out, text_column, progress(), ray)
-        typer.echo(f"{out}: {count:,} rows")
+        typer.echo(f"{out}: {counted(count, 'row')}")
     elif ray is not None:
         raise UsageError("--engine ray: goes with --file and --out")
     elif texts and file is None and not as_json and sys.stdout.isatty():

@@ -75,7 +75,8 @@ StoreName = Annotated[
 DeviceName = Annotated[Device, option("auto: CUDA where there is one, then MPS, then the CPU.")]
 Json = Annotated[bool, option("Print the result as JSON.", "--json")]
 
-# Only a training can be judged out of fold: other commands would take rows that were trained on for others.
+# Only a training can be judged out of fold: other commands would take rows that were trained on for others. An audit
+# shows the rows of a training.
 DataOptions = Annotated[Given, Options("Data", {"": TaskConfig}, without=("name", "cross_validate"))]
 TrainingDataOptions = Annotated[Given, Options("Data", {"": TaskConfig})]
 # The pooling of an encoder given by name follows from the head.
@@ -178,10 +179,20 @@ class FeatureOptions(FrozenModel):
         return changed_encoders(self.file.encoders, settings, read=read, features=features or read)
 
 
-class RunOptions(FeatureOptions):
-    """Everything that decides the result of a run, and its folder."""
+class SplitOptions(FeatureOptions):
+    """Texts, encoders, and how the texts are split to train on."""
 
     data: TrainingDataOptions
+
+    def task(self, name: str | None) -> TaskConfig:
+        """See `FeatureOptions`. Few rows are cross-validated where nothing else is given."""
+        judged = None if self.file is None else self.file.task.cross_validate
+        return checked(TaskConfig, super().task(name).model_dump() | {"cross_validate": judged} | self.data)
+
+
+class RunOptions(SplitOptions):
+    """Everything that decides the result of a run, and its folder."""
+
     head: Annotated[str | None, Field(description=f"{' or '.join(HEAD_CONFIGS)}. Default: {DEFAULT_HEAD}.")] = None
     head_settings: HeadSettings
     recipe: Literal["default", "published"] | None = None
@@ -197,9 +208,8 @@ class RunOptions(FeatureOptions):
     """Replace a run with another configuration in that folder."""
 
     def task(self, name: str | None) -> TaskConfig:
-        """See `FeatureOptions`. Few rows are cross-validated where nothing else is given and the head can."""
-        judged = None if self.file is None else self.file.task.cross_validate
-        task = checked(TaskConfig, super().task(name).model_dump() | {"cross_validate": judged} | self.data)
+        """See `SplitOptions`, where the head can."""
+        task = super().task(name)
         head = HEAD_CONFIGS.get(self.head_name)
         if task.cross_validate is None and not (head and head.cross_validated_rows):
             return task.model_copy(update={"cross_validate": False})

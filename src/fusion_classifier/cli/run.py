@@ -29,6 +29,7 @@ from fusion_classifier.cli.options import (
 )
 from fusion_classifier.config import DEFAULT_HEAD
 from fusion_classifier.errors import UsageError
+from fusion_classifier.support.text import counted
 
 if TYPE_CHECKING:
     from fusion_classifier.features.extract import ExtractionReport
@@ -110,7 +111,7 @@ def extract_(
 def _show_extracted(reports: "Sequence[ExtractionReport]") -> None:
     for report in reports:
         typer.echo(
-            f"{report.encoder}: {report.texts:,} texts, {report.encoded:,} encoded now, "
+            f"{report.encoder}: {counted(report.texts, 'text')}, {report.encoded:,} encoded now, "
             f"{report.texts - report.encoded:,} were there ({report.seconds:.1f} s)"
         )
 

@@ -8,6 +8,7 @@ from fusion_classifier.cli.messages import in_options
 from fusion_classifier.cli.tables import percent, say, show, show_metrics
 from fusion_classifier.evaluation.formats import BASELINE_METRICS, BASELINE_TITLES, METRIC_TITLES, format_metric
 from fusion_classifier.evaluation.unknown import UNKNOWN_TITLES
+from fusion_classifier.support.text import counted
 
 # Rows per label and out-of-fold accuracy of the best member up to which tuning an encoder is worth a trial.
 FEW_ROWS, POOR_ACCURACY = 64, 0.8
@@ -16,7 +17,7 @@ FEW_ROWS, POOR_ACCURACY = 64, 0.8
 def print_run(metrics: Mapping[str, Any], folder: Path) -> None:
     """The result of `fec run`, and what to do next."""
     seeds, apart = len(metrics["seeds"]), metrics["test_without_overlap"]
-    title = [metrics["task"], " + ".join(metrics["encoders"]), metrics["head"], f"{seeds} seed{'s'[: seeds > 1]}"]
+    title = [metrics["task"], " + ".join(metrics["encoders"]), metrics["head"], counted(seeds, "seed")]
     valid = _valid_title(metrics)
     columns = {valid: metrics["valid"], "test": metrics["test"], "test without overlap": apart}
     show_metrics(" · ".join(title), columns)

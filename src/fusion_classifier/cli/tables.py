@@ -13,6 +13,7 @@ from rich.text import Text
 
 from fusion_classifier.cli.messages import in_options
 from fusion_classifier.evaluation.formats import METRIC_TITLES, format_metric, size
+from fusion_classifier.support.text import counted
 
 if TYPE_CHECKING:
     from fusion_classifier.classifier.explanation import Explanation
@@ -108,7 +109,7 @@ def print_evaluation(figures: Mapping[str, Any]) -> None:
     split = figures["split"]
     found, apart = figures[split], figures[split]["without_overlap"]
     columns = {split: found["metrics"], f"{split} without overlap": apart and apart["metrics"]}
-    show_metrics(f"{figures['task']} · {split}: {found['rows']:,} texts", columns)
+    show_metrics(f"{figures['task']} · {split}: {counted(found['rows'], 'text')}", columns)
     rows = [
         [label, *(percent(scores[key]) for key in ("precision", "recall", "f1")), int(scores["support"])]
         for label, scores in sorted(found["per_class"].items(), key=lambda item: -item[1]["f1"])
@@ -124,7 +125,7 @@ def print_comparison(figures: Mapping[str, Any], names: tuple[str, str]) -> None
         [METRIC_TITLES[metric], *(format_metric(metric, found[side]) for side in ("a", "b")), *_difference(found)]
         for metric, found in figures["metrics"].items()
     ]
-    show(f"{figures['split']}: {figures['texts']:,} texts", ["", a, b, "A − B", "p"], rows, right=1)
+    show(f"{figures['split']}: {counted(figures['texts'], 'text')}", ["", a, b, "A − B", "p"], rows, right=1)
     say(
         "In %; mean ± sample standard deviation over seeds; in brackets the 95 % interval of a paired bootstrap over "
         "texts.",
@@ -153,7 +154,8 @@ def print_ablation(figures: Mapping[str, Any], folder: Path) -> None:
     for one in sorted(figures["combinations"], key=lambda one: -one["valid_accuracy"]):
         scores = [format_metric(metric, one["metrics"][metric]) for metric in ("accuracy", "weighted_f1")]
         rows.append([one["head"], " + ".join(one["encoders"]), *scores, f"{one['training_seconds']:.0f} s"])
-    title = f"{figures['task']} · {figures['split']}: {figures['texts']:,} texts, {len(figures['seeds'])} seeds"
+    counts = f"{counted(figures['texts'], 'text')}, {counted(len(figures['seeds']), 'seed')}"
+    title = f"{figures['task']} · {figures['split']}: {counts}"
     show(title, ["head", "encoders", "accuracy", "weighted F1", "training"], rows, right=2)
     say("The best on validation first.", "dim")
     rows = []
@@ -245,7 +247,7 @@ def _show_label_errors(found: Mapping[str, Any]) -> None:
     if rows:
         show("Doubtful labels, most first", ["given", "suggested", "rows"], rows, right=2)
     say(
-        f"The labels of {_share(found['issues'], found['rows'])} of {found['rows']:,} rows in "
+        f"The labels of {_share(found['issues'], found['rows'])} of {counted(found['rows'], 'row')} in "
         f"{' and '.join(found['splits'])} are doubtful: by confident learning on {' + '.join(found['encoders'])}, "
         f"each text predicted from the others, {percent(found['out_of_fold_accuracy'])} % as labelled. These are "
         "rows to look at, worst first in label_issues.csv, not errors: where a model often errs, its doubt does too."

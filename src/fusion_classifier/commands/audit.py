@@ -19,7 +19,7 @@ import json
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,8 @@ from fusion_classifier.features.extract import read_features
 from fusion_classifier.runs.context import RunContext
 from fusion_classifier.runs.features import extract_task
 from fusion_classifier.support.files import atomic_write, user_path
-from fusion_classifier.tasks.label_doubts import label_doubts
+from fusion_classifier.support.text import counted
+from fusion_classifier.tasks.doubts import data_doubts
 from fusion_classifier.tasks.loaded import LeftOut, LoadedTask
 from fusion_classifier.tasks.normalize import same_key
 from fusion_classifier.tasks.quality import data_quality, label_indices, measure_lengths
@@ -76,7 +77,9 @@ def audit(
         UsageError: `out` is not an audit folder.
     """
     _check_folder(out)
-    notes = [*task.notes, *(f"{doubt}." for doubt in label_doubts(task))]
+    if task.cross_validated:  # the rows of validation are those of train
+        task = replace(task, splits={name: part for name, part in task.splits.items() if name != "valid"})
+    notes = [*task.notes, *(f"{doubt}." for doubt in data_doubts(task))]
     with work.progress.bar("reading texts and labels", total=None):
         quality, copies = data_quality(task)
     tokens = {}
@@ -93,7 +96,7 @@ def audit(
         if found["left_out"]:
             notes.append(
                 f"Label errors: rows with the labels {', '.join(found['left_out'])} were not checked, since they "
-                f"have fewer than {FOLDS} different texts in {' and '.join(ISSUE_SPLITS)}."
+                f"have fewer than {FOLDS} different texts in {' and '.join(found['splits'])}."
             )
     except NotJudgedError as error:
         notes.append(f"Label errors were not searched for: {error}.")
@@ -169,7 +172,7 @@ def find_label_errors(
     judged = [i for i in range(len(task.labels)) if len(set(groups[labels == i].tolist())) >= FOLDS]
     if len(judged) < 2:
         raise NotJudgedError(
-            f"two labels with at least {FOLDS} different texts are required in {' and '.join(ISSUE_SPLITS)}"
+            f"two labels with at least {FOLDS} different texts are required in {' and '.join(splits)}"
         )
     names = [task.labels[i] for i in judged]
     chosen = np.flatnonzero(np.isin(labels, judged))
@@ -178,7 +181,7 @@ def find_label_errors(
     features = read_features([texts[i] for i in chosen], identities, work.store)
     matrix = np.concatenate([pooled(one) for one in features.values()], axis=1)
     number = np.searchsorted(judged, labels[chosen])  # 0 to K − 1
-    with work.progress.bar(f"predicting {len(chosen):,} texts from the others", total=None):
+    with work.progress.bar(f"predicting {counted(len(chosen), 'text')} from the others", total=None):
         probabilities = out_of_fold(matrix, number, groups[chosen])
         doubtful, quality = _doubtful(number, probabilities)
     issues: list[dict[str, Any]] = []
@@ -191,7 +194,7 @@ def find_label_errors(
     pairs = Counter((issue["given"], issue["suggested"]) for issue in issues)
     figures = {
         "rows": len(chosen),
-        "splits": list(ISSUE_SPLITS),
+        "splits": splits,
         "encoders": [config.name for config in encoders],
         "folds": FOLDS,
         "out_of_fold_accuracy": float((probabilities.argmax(1) == number).mean()),

@@ -23,6 +23,7 @@ from fusion_classifier.config import Device
 from fusion_classifier.errors import DataError, UsageError
 from fusion_classifier.support.files import atomic_file
 from fusion_classifier.support.progress import Progress
+from fusion_classifier.support.text import counted
 from fusion_classifier.tasks.readers import given_columns, given_rows, given_text
 
 if TYPE_CHECKING:
@@ -197,7 +198,7 @@ class Predictions:
         if read is None:
             return beside(columns, ())
         if read.missing:
-            self.say(f"{read.path}: {read.missing:,} rows have no text; their answers are null")
+            self.say(f"{read.path}: {counted(read.missing, 'row')} without a text; answers there are null")
         names = beside(columns, list(read.columns))
         if columns[0] != names[columns[0]]:
             taken = ", ".join(name for name in columns if name in read.columns)

@@ -34,6 +34,7 @@ from fusion_classifier.runs.folder import environment
 from fusion_classifier.runs.tuned import TUNING_FILE
 from fusion_classifier.support.extras import require
 from fusion_classifier.support.files import atomic_folder, user_path
+from fusion_classifier.support.text import counted
 from fusion_classifier.tasks.loaded import LoadedTask, Split, targets
 from fusion_classifier.tasks.split import FEW_ROWS
 from fusion_classifier.training.calibration import fit_decision
@@ -189,8 +190,8 @@ def _train(
     truncated = sum(text.truncated for of_split in texts.values() for text in of_split)
     if truncated:
         work.say(
-            f"{loaded.config.name}: {truncated:,} texts were longer than {loaded.config.max_length} tokens and were "
-            "cut; raise `max_length` to keep their end"
+            f"{loaded.config.name}: {counted(truncated, 'text')} longer than {loaded.config.max_length} tokens lost "
+            "the end; raise `max_length` to keep it"
         )
     if contrastive:
         arguments = (loaded, config, dtype, texts["train"], labels, n_labels)

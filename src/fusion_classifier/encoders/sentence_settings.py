@@ -12,7 +12,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from fusion_classifier.errors import UsageError, WeightsError, library_errors
+from fusion_classifier.errors import FecError, UsageError, WeightsError, library_errors
+from fusion_classifier.support.hub import hub_errors
 
 # In the order in which sentence-transformers joins the vectors of several.
 POOLINGS = {
@@ -66,12 +67,18 @@ def hub_reader(repo: str, revision: str | None) -> Reader:
 
 @lru_cache(maxsize=256)
 def _from_hub(repo: str, revision: str | None, name: str) -> str | None:
-    from huggingface_hub import hf_hub_download  # noqa: PLC0415 - most encoders are on this machine
+    from huggingface_hub import errors, hf_hub_download  # noqa: PLC0415 - most encoders are on this machine
 
+    # No network is a LocalEntryNotFoundError. Without a model or a connection, `locate` says why.
+    no_model = (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.HFValidationError)
     try:
-        return Path(hf_hub_download(repo, name, revision=revision)).read_text("utf-8")
-    except Exception:  # no such file or no Hub; without its weights, `locate` says why
-        return None
+        with hub_errors(repo, revision, kind=WeightsError):
+            path = hf_hub_download(repo, name, revision=revision)
+    except FecError as error:
+        if isinstance(error.__cause__, (errors.EntryNotFoundError, errors.OfflineModeIsEnabled, *no_model)):
+            return None
+        raise
+    return Path(path).read_text("utf-8")
 
 
 def sentence_settings(read: Reader, name: str) -> dict[str, Any]:

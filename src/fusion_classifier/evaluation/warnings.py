@@ -9,6 +9,7 @@ from fusion_classifier.evaluation.formats import METRIC_TITLES
 from fusion_classifier.evaluation.metrics import CONFIDENCE
 from fusion_classifier.evaluation.predictions import SplitPredictions
 from fusion_classifier.evaluation.significance import ensembles, p_text
+from fusion_classifier.support.text import counted
 
 WIDEST = 0.1  # 95 % interval of a score that is worth quoting: ± 5 points
 MIN_GAIN = 0.005  # minimum gain of the last epoch over earlier ones that indicates that training was cut off
@@ -20,7 +21,7 @@ SAME = 0.005  # difference between a head that is a logistic regression and the 
 def not_better(
     metrics: Mapping[str, Any], baselines: Mapping[str, SplitPredictions], part: SplitPredictions, metric: str
 ) -> list[str]:
-    """One sentence for each baseline that the model does not beat on the reported split.
+    """One sentence for each baseline that the model does not beat on the reported split, or can't be told from.
 
     Args:
         metrics: `metrics.json`, with `baselines`.
@@ -42,9 +43,24 @@ def not_better(
                 f"{METRIC_TITLES[one]} {100 * own[one]['mean']:.1f} % against {100 * theirs[one]:.1f} %"
                 for one in lost
             )
-            place = _place(metrics, part.split)
-            found.append(f"The model is not better than {WHAT[name]} on {place}: {figures}{_test(part, base)}.")
+            found.append(_not_better(metrics, part, base, WHAT[name], figures))
     return found
+
+
+def _not_better(
+    metrics: Mapping[str, Any], part: SplitPredictions, base: SplitPredictions, what: str, figures: str
+) -> str:
+    """The sentence for one baseline: whether the model is worse, or the texts are too few to tell."""
+    place, test, p = _place(metrics, part.split), "", None
+    if part.labels.ndim == 1:
+        p = ensembles(part, base).test.p
+        test = f" (McNemar's test {p_text(p)})"
+    told = p is not None and p < 1 - CONFIDENCE
+    interval = _interval(metrics, part.split, len(part.labels))
+    if not told and interval is not None and interval[1] - interval[0] > WIDEST:
+        return f"{counted(len(part.labels), 'text')} of {place} can't tell the model from {what}: {figures}{test}."
+    unsure = "" if told or p is None else "; no significant difference on these texts"
+    return f"The model is not better than {what} on {place}: {figures}{test}{unsure}."
 
 
 def _place(metrics: Mapping[str, Any], split: str) -> str:
@@ -58,12 +74,20 @@ def _ahead(own: float, theirs: float, margin: float) -> bool:
     return own > theirs or (theirs == 1 and own == 1) or (margin > 0 and own > theirs - margin)
 
 
-def _test(part: SplitPredictions, base: SplitPredictions) -> str:
-    if part.labels.ndim > 1:
-        return ""
-    test = ensembles(part, base).test
-    unsure = "" if test.p < 1 - CONFIDENCE else ": no significant difference on these texts"
-    return f" (McNemar's test {p_text(test.p)}{unsure})"
+def _score_name(metrics: Mapping[str, Any], split: str) -> str:
+    return "accuracy" if "accuracy" in metrics[split] else "weighted_f1"
+
+
+def _interval(metrics: Mapping[str, Any], split: str, texts: int) -> tuple[float, float] | None:
+    """The 95 % interval of the split's accuracy, or multi-label weighted F1; None for a single text."""
+    interval = metrics[split][_score_name(metrics, split)].get("ci95")
+    if interval is None:
+        return None
+    low, high = interval
+    if low == high:  # all resamples are equal; use the exact interval of a share of 0 or 1 (Clopper and Pearson)
+        other = ((1 - CONFIDENCE) / 2) ** (1 / texts)
+        low, high = (other, 1.0) if low > other else (0.0, 1 - other)
+    return low, high
 
 
 def cut_off(histories: Sequence[Sequence[Mapping[str, Any]]], metric: str) -> list[str]:
@@ -126,15 +150,11 @@ def wide_interval(metrics: Mapping[str, Any], split: str, texts: int, *, can_cro
         texts: Number of its texts.
         can_cross_validate: Whether the same data and head could be cross-validated.
     """
-    name = "accuracy" if "accuracy" in metrics[split] else "weighted_f1"
-    interval = metrics[split][name].get("ci95")
+    name, interval = _score_name(metrics, split), _interval(metrics, split, texts)
     place = _place(metrics, split)
     if interval is None:
         return [f"{place.capitalize()} has one text: its scores are meaningless."] if texts == 1 else []
     low, high = interval
-    if low == high:  # all resamples are equal; use the exact interval of a share of 0 or 1 (Clopper and Pearson)
-        other = ((1 - CONFIDENCE) / 2) ** (1 / texts)
-        low, high = (other, 1.0) if low > other else (0.0, 1 - other)
     if high - low <= WIDEST:
         return []
     way_out = "; `cross_validate` evaluates all rows" if can_cross_validate else ""

@@ -44,6 +44,7 @@ from fusion_classifier.features.codec import (
 from fusion_classifier.features.dataset import ENDING, FORMAT, FeatureDataset
 from fusion_classifier.features.place import Place
 from fusion_classifier.features.stored import StoredFeatures
+from fusion_classifier.support.text import counted
 from fusion_classifier.version import __version__, source_commit
 
 CLEANED_AFTER = timedelta(days=7)  # Lance's own limit for files that belong to no version
@@ -316,7 +317,7 @@ class EncoderFeatures:
             hashes, _ = self._indexed(dataset)
             duplicated = int((hashes[1:] == hashes[:-1]).sum())
             if duplicated:
-                yield f"{duplicated:,} texts are stored twice"
+                yield f"{counted(duplicated, 'text')} stored twice"
             with self.data.reading():
                 for batch in dataset.to_batches(columns=COLUMNS, batch_size=READ_ROWS):
                     yield from find_faults(pa.Table.from_batches([batch]), shape_in(dataset.schema))

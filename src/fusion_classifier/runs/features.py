@@ -18,6 +18,7 @@ from fusion_classifier.features.extract import ExtractionReport, extract_feature
 from fusion_classifier.features.hashing import hash_texts, hexadecimal
 from fusion_classifier.features.store import FeatureStore
 from fusion_classifier.runs.context import RunContext
+from fusion_classifier.support.text import counted
 from fusion_classifier.tasks.loaded import LoadedTask, Split, targets
 from fusion_classifier.training.data import LabelledFeatures
 
@@ -25,8 +26,12 @@ from fusion_classifier.training.data import LabelledFeatures
 def extract_task(
     task: LoadedTask, splits: Sequence[str], encoders: Sequence[EncoderConfig], work: RunContext
 ) -> list[ExtractionReport]:
-    """Extract the missing features of these splits, encoder by encoder."""
-    texts = [text for split in splits for text in _texts(task, split)]
+    """Extract the missing features of these splits, encoder by encoder; for train, including augmentation and label
+    names.
+    """
+    texts = [text for split in splits for text in (task.training if split == "train" else task.split(split)).texts]
+    names = label_texts(task.labels, len(task.training)) if "train" in splits else []
+    texts += names
     reports = []
     for config in encoders:
         identity = identify(config, work.device)
@@ -36,18 +41,13 @@ def extract_task(
             report = extract_features_ray(texts, identity, work.store, work.ray, work.progress)
         if report.truncated:
             work.say(
-                f"{report.encoder}: {report.truncated:,} texts were longer than {config.max_length} tokens and were "
+                f"{report.encoder}: {counted(report.truncated, 'text')} longer than {config.max_length} tokens "
                 "truncated; raise `max_length` to keep their end"
             )
+        if report.encoded and names:
+            work.say_once(f"the names of the {len(names)} labels are among the encoded texts")
         reports.append(report)
     return reports
-
-
-def _texts(task: LoadedTask, split: str) -> tuple[str, ...]:
-    """The texts of a split that need features; for train, including augmentation and label names."""
-    if split != "train":
-        return task.split(split).texts
-    return task.training.texts + tuple(label_texts(task.labels, len(task.training)))
 
 
 def training_rows(task: LoadedTask, head: HeadConfig, class_weight: ClassWeights = "none") -> Rows:

@@ -61,7 +61,7 @@ from fusion_classifier.runs.tuned import tuned_on
 from fusion_classifier.runs.unknown import measure_unknown, read_unknown
 from fusion_classifier.support.files import atomic_file, atomic_folder, atomic_write, user_path
 from fusion_classifier.support.heap import kept_memory
-from fusion_classifier.tasks.label_doubts import label_doubts
+from fusion_classifier.tasks.doubts import data_doubts
 from fusion_classifier.tasks.loaded import SPLITS, LoadedTask
 from fusion_classifier.tasks.registry import find_task
 from fusion_classifier.training.data import LabelledFeatures
@@ -224,7 +224,7 @@ def run(
     strange = [] if unknown is None else read_unknown(unknown, config, task)
     with locked(out):
         claim(out, config, task, identities, work.device, overwrite=overwrite)
-    doubts = [*label_doubts(task), *tuned_on(identities, task, splits)]
+    doubts = [*data_doubts(task), *tuned_on(identities, task, splits)]
     for doubt in doubts:
         work.say(f"Warning: {doubt}")
     stages, times = Stages(out / STAGES_FILE), [time.perf_counter()]

@@ -48,8 +48,8 @@ class Bar:
         assert self.rich is not None
         self.printed = time.monotonic()
         task, seconds = self.rich.tasks[0], self.printed - self.started
-        done = f"{task.completed:,.0f} of {task.total or 0:,.0f}"
-        line = f"{task.description}: {done} in {seconds:.0f} s, {task.completed / max(seconds, 1e-9):,.0f}/s"
+        done = f"{task.completed:,.0f} of {task.total or 0:,.0f} in {seconds:,.{int(seconds < 10)}f} s"
+        line = ", ".join(filter(None, (f"{task.description}: {done}", rate(task.completed / max(seconds, 1e-9)))))
         self.rich.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
@@ -96,6 +96,13 @@ class Progress:
                 bar.print_line()
 
 
+def rate(speed: float) -> str:
+    """Steps per second as text; nothing before the first step."""
+    if not speed:
+        return ""
+    return f"{speed:,.0f}/s" if speed >= 10 else f"{speed:.1g}/s" if speed < 0.1 else f"{speed:.1f}/s"
+
+
 def _rate_column() -> "progress.ProgressColumn":
     from rich import progress
     from rich.text import Text
@@ -105,8 +112,7 @@ def _rate_column() -> "progress.ProgressColumn":
 
         def render(self, task: progress.Task) -> Text:
             """The rate; empty before the first item."""
-            speed = task.finished_speed or task.speed
-            return Text("" if not speed else f"{speed:,.0f}/s" if speed >= 10 else f"{speed:.1f}/s", style="magenta")
+            return Text(rate(task.finished_speed or task.speed or 0), style="magenta")
 
     return RateColumn()
 

@@ -1,4 +1,4 @@
-"""Checks of texts for encodability."""
+"""Checks of texts for encodability, and numbers in sentences."""
 
 
 def surrogate_position(text: str) -> int | None:
@@ -8,3 +8,8 @@ def surrogate_position(text: str) -> int | None:
     except UnicodeEncodeError as error:
         return error.start + 1
     return None
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun: "1 row", "1,234 rows"."""
+    return f"{number:,} {noun}{'s'[: number != 1]}"

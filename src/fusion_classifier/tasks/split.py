@@ -10,6 +10,7 @@ from collections.abc import Hashable, Mapping, Sequence
 import numpy as np
 
 from fusion_classifier.errors import DataError
+from fusion_classifier.support.text import counted
 from fusion_classifier.tasks.loaded import Label, Split
 
 VALID_FRACTION = 0.1
@@ -32,7 +33,9 @@ def hold_out(splits: dict[str, Split], seed: int, source: str = "the data") -> t
     """The same splits with a tenth of train held out as valid, and a note for the user."""
     check_enough(splits["train"], source)
     train, valid = _divide(splits["train"], VALID_FRACTION, seed)
-    note = f"{source} has no validation split: {len(valid):,} rows of train were held out by seed {seed}, stratified"
+    note = (
+        f"{source} has no validation split: {counted(len(valid), 'row')} of train held out by seed {seed}, stratified"
+    )
     return {"train": train, "valid": valid} | {name: s for name, s in splits.items() if name != "train"}, note
 
 
@@ -67,7 +70,7 @@ def check_enough(whole: Split, source: str) -> None:
         )
     if by_label.total() < MIN_ROWS:
         raise DataError(
-            f"{source}: {by_label.total()} different texts are too few to hold out a split; "
+            f"{source}: {counted(by_label.total(), 'different text')}, too few to hold out a split; "
             f"give at least {MIN_ROWS}, with three or more per label"
         )
 

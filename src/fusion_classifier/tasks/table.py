@@ -11,6 +11,7 @@ from pathlib import Path
 
 from fusion_classifier.config import TaskConfig
 from fusion_classifier.errors import DataError, UsageError
+from fusion_classifier.support.text import counted
 from fusion_classifier.tasks.labels import (
     Labelled,
     is_multilabel,
@@ -110,9 +111,8 @@ def _left_out_notes(left_out: Sequence[LeftOut]) -> list[str]:
         problems = Counter(one.problem for one in rows).most_common()
         counts = ", ".join(f"{problem} ({count:,})" for problem, count in problems[:MAX_SHOWN])
         more = ", …" if len(problems) > MAX_SHOWN else ""
-        notes.append(
-            f"{file}: {len(rows):,} rows were left out ({shown_places([one.place for one in rows])}): {counts}{more}"
-        )
+        where = shown_places([one.place for one in rows])
+        notes.append(f"{file}: {counted(len(rows), 'row')} left out ({where}): {counts}{more}")
     return notes
 
 

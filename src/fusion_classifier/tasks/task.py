@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from fusion_classifier.config import TaskConfig
 from fusion_classifier.errors import UsageError
+from fusion_classifier.support.text import counted
 from fusion_classifier.tasks.hub_dataset import HubDataset
 from fusion_classifier.tasks.labels import all_labelled
 from fusion_classifier.tasks.loaded import LoadedTask, Place, Split
@@ -90,7 +91,7 @@ class Task:
             splits[split], empty = to_split(reading.rows, self.labels, self.labels), empty + len(reading.left_out)
         notes = [self.hub.note] if self.hub.note else []
         if empty:
-            notes.append(f"{empty} rows without a text or label were left out")
+            notes.append(f"{counted(empty, 'row')} without a text or label left out")
         if "valid" not in splits:
             splits, note = hold_out(splits, config.split_seed, repo)
             notes.append(note)

@@ -23,6 +23,7 @@ from fusion_classifier.evaluation.report.record import RunRecord
 from fusion_classifier.evaluation.report.text_map import text_map
 from fusion_classifier.evaluation.selective import at_coverages
 from fusion_classifier.evaluation.unknown import UNKNOWN_TITLES
+from fusion_classifier.support.text import counted
 
 FOLDER = Path(__file__).parent
 COLUMNS = {"valid": "validation", "test": "test", "test_without_overlap": "test without overlap"}
@@ -165,7 +166,7 @@ def configuration(run: RunRecord) -> dict[str, dict[str, str]]:
     config, described = run.config["run"], run.config
     data, task, head = described.get("data", {}), config["task"], config["head"]
     splits = {
-        f"{name}, SHA-256": f"{one['rows']:,} rows · {one['sha256'][:16]}…"
+        f"{name}, SHA-256": f"{counted(one['rows'], 'row')} · {one['sha256'][:16]}…"
         for name, one in data.get("splits", {}).items()
     }
     sections = {

@@ -1,9 +1,11 @@
-"""Labels that look like ids, dates or quantities are doubted; those of usual data are not."""
+"""Labels that look like ids, dates, quantities or several labels are doubted; those of usual data are not."""
+
+from dataclasses import replace
 
 import pytest
 
-from fusion_classifier.tasks.label_doubts import label_doubts
-from fusion_classifier.tasks.loaded import LoadedTask, Split
+from fusion_classifier.tasks.doubts import data_doubts
+from fusion_classifier.tasks.loaded import LoadedTask, Place, Split
 
 
 def task_of(labels: list[str]) -> LoadedTask:
@@ -26,14 +28,14 @@ def task_of(labels: list[str]) -> LoadedTask:
     ],
 )
 def test_what_is_no_class_is_doubted(labels: list[str], said: str) -> None:
-    (doubt,) = label_doubts(task_of(labels))
+    (doubt,) = data_doubts(task_of(labels))
     assert said in doubt
     assert "`label_column`" in doubt
 
 
 @pytest.mark.parametrize("other", ["Billing", "billing ", "BILLING", "b\uff49lling"])
 def test_labels_that_are_written_in_two_ways_are_doubted(other: str) -> None:
-    (doubt,) = label_doubts(task_of(["billing", "praise"] * 20 + [other]))
+    (doubt,) = data_doubts(task_of(["billing", "praise"] * 20 + [other]))
     assert f"'billing' and {other!r}" in doubt
 
 
@@ -52,18 +54,42 @@ def test_labels_that_are_written_in_two_ways_are_doubted(other: str) -> None:
     ],
 )
 def test_usual_labels_are_not(labels: list[str]) -> None:
-    assert label_doubts(task_of(labels)) == []
+    assert data_doubts(task_of(labels)) == []
 
 
 @pytest.mark.parametrize(
     ("labels", "said"),
     [
-        (["['Billing'", "'refund']"] * 20, "2 labels have brackets or quotes at their ends, such as \"['Billing'\""),
-        (["joy", "anger)"] * 20, "1 labels have brackets or quotes at their ends, such as 'anger)'"),
+        (["['Billing'", "'refund']"] * 20, "2 labels with brackets or quotes at the ends, such as \"['Billing'\""),
+        (["joy", "anger)"] * 20, "1 label with brackets or quotes at the ends, such as 'anger)'"),
         (["joy", "None"] * 20, "The label 'None' looks like a missing value"),
         (["joy", "joy|anger"] * 20, "No text has several labels, and 'joy|anger' looks like several"),
     ],
 )
 def test_notation_within_labels_is_doubted(labels: list[str], said: str) -> None:
-    (doubt,) = label_doubts(task_of(labels))
+    (doubt,) = data_doubts(task_of(labels))
     assert said in doubt
+
+
+@pytest.mark.parametrize("both", ["billing/shipping", "Shipping ; billing", "billing|shipping", "billing + shipping"])
+def test_two_labels_in_one_cell_are_doubted_by_line(both: str) -> None:
+    task = task_of(["billing", "shipping"] * 3 + [both])
+    train = task.splits["train"]
+    places = tuple(Place("tickets.csv", row, row + 2) for row in range(len(train)))
+    (doubt,) = data_doubts(replace(task, splits={"train": replace(train, places=places)}))
+    assert f"Several labels in one cell, by the look of {both!r} (tickets.csv, line 8)" in doubt
+    assert "`label_separator`" in doubt
+
+
+@pytest.mark.parametrize("text", ["NaN", " nan ", "<NA>"])
+def test_a_text_like_a_missing_value_is_doubted_and_kept(text: str) -> None:
+    split = Split(("nice", text), (0, 1))
+    (doubt,) = data_doubts(LoadedTask("some", ("a", "b"), {"train": split}, "some.csv"))
+    assert "1 text like 'nan'" in doubt
+    assert "row 1" in doubt
+
+
+def test_rows_of_a_cross_validation_are_counted_once() -> None:
+    split = Split(("nice", "nan"), (0, 1))
+    task = LoadedTask("some", ("a", "b"), {"train": split, "valid": split}, "some.csv", cross_validated=True)
+    assert data_doubts(task)[0].startswith("1 text")

@@ -1,11 +1,16 @@
-"""Whether labels look like something else: ids, dates, quantities, parts of lists. Said before any extraction."""
+"""Whether labels look like something else: ids, dates, quantities, parts of lists, two labels in one; and whether
+texts look like missing values. Said before any extraction.
+"""
 
+import re
 import unicodedata
 from collections import Counter
 from datetime import datetime
 
-from fusion_classifier.tasks.labels import is_number
-from fusion_classifier.tasks.loaded import LoadedTask
+from fusion_classifier.support.text import counted
+from fusion_classifier.tasks.labels import MISSING as AS_PANDAS
+from fusion_classifier.tasks.labels import is_number, shown_places
+from fusion_classifier.tasks.loaded import LoadedTask, Place, Split
 from fusion_classifier.tasks.quality import label_indices
 
 MIN_LABELS = 5  # with fewer, rare labels say little
@@ -27,13 +32,19 @@ DATES = (
 BRACKETS = tuple("[]{}\"'")  # at the ends of a label
 MISSING = {"None", "null", "NULL", "NA", "N/A"}  # as programs write a missing value
 SEPARATORS = "|;"  # between labels
+JOINTS = re.compile(r"[/;|+]")  # between two labels in one cell
+MAX_SHOWN = 4  # labels in a sentence
 WAY_OUT = "is `label_column` the right one?"
 
 
-def label_doubts(task: LoadedTask) -> list[str]:
-    """Sentences about labels that are hardly classes, of rows of all splits; none for most data."""
+def data_doubts(task: LoadedTask) -> list[str]:
+    """Sentences about labels that are hardly classes and texts that are hardly texts; none for most data."""
     # Cross-validated, the rows of validation are those of train.
     parts = [part for name, part in task.splits.items() if not (task.cross_validated and name == "valid")]
+    return _label_doubts(task, parts) + _joined(task, parts) + _missing_texts(parts)
+
+
+def _label_doubts(task: LoadedTask, parts: list[Split]) -> list[str]:
     counts = Counter(i for part in parts for label in part.labels for i in label_indices(label))
     names = [task.labels[i] for i in counts]
     doubts = _notation(names, several=any(len(label_indices(label)) > 1 for part in parts for label in part.labels))
@@ -53,7 +64,7 @@ def _notation(names: list[str], *, several: bool) -> list[str]:
     ]
     if ends:
         found.append(
-            f"{len(ends):,} labels have brackets or quotes at their ends, such as {ends[0]!r}; "
+            f"{counted(len(ends), 'label')} with brackets or quotes at the ends, such as {ends[0]!r}; "
             "was a list of labels cut? (several per text: `multilabel` and `label_separator`)"
         )
     if missing := [name for name in names if name in MISSING]:
@@ -62,18 +73,75 @@ def _notation(names: list[str], *, several: bool) -> list[str]:
         )
     written: dict[str, list[str]] = {}
     for name in names:
-        written.setdefault(" ".join(unicodedata.normalize("NFKC", name).casefold().split()), []).append(name)
+        written.setdefault(_alike(name), []).append(name)
     if alike := [forms for forms in written.values() if len(forms) > 1]:
         more = f", and {len(alike) - 1:,} more labels" if len(alike) > 1 else ""
         shown = " and ".join(map(repr, alike[0]))
         found.append(f"The labels {shown}{more} differ only in case, spaces or form of letters; are they one label?")
-    joined = next((name for name in names if not several and any(mark in name.strip() for mark in SEPARATORS)), None)
-    if joined is not None:
+    whole = set(map(_alike, names))
+    joined = [name for name in names if any(mark in name for mark in SEPARATORS) and not _halves(name, whole)]
+    if joined and not several:
         found.append(
-            f"No text has several labels, and {joined!r} looks like several; "
+            f"No text has several labels, and {joined[0]!r} looks like several; "
             "if it is, set `multilabel` and `label_separator`"
         )
     return found
+
+
+def _alike(name: str) -> str:
+    """A label up to case, spaces and form of letters."""
+    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+
+
+def _halves(name: str, whole: set[str]) -> bool:
+    """Whether a label is several other labels with a mark between them, such as billing/shipping."""
+    parts = [_alike(part) for part in JOINTS.split(name)]
+    return len(parts) > 1 and all(part in whole for part in parts)
+
+
+def _joined(task: LoadedTask, parts: list[Split]) -> list[str]:
+    """A doubt about labels that are several other labels in one cell."""
+    whole = set(map(_alike, task.labels))
+    both = {i for i, name in enumerate(task.labels) if _halves(name, whole)}
+    places = [
+        place
+        for part in parts
+        for label, place in zip(part.labels, part.places, strict=True)
+        if both & set(label_indices(label))
+    ]
+    if not places:
+        return []
+    shown = ", ".join(repr(task.labels[i]) for i in sorted(both)[:MAX_SHOWN]) + (", …" * (len(both) > MAX_SHOWN))
+    return [
+        f"Several labels in one cell, by the look of {shown} "
+        f"({_by_file(places)}); write one label there, or set `multilabel` and `label_separator`"
+    ]
+
+
+def _missing_texts(parts: list[Split]) -> list[str]:
+    """A doubt about texts that are a missing value as pandas writes it."""
+    places = [
+        place
+        for part in parts
+        for text, place in zip(part.texts, part.places, strict=True)
+        if text.strip().casefold() in AS_PANDAS
+    ]
+    if not places:
+        return []
+    return [
+        f"{counted(len(places), 'text')} like 'nan', as programs write a missing value ({_by_file(places)}), kept as "
+        "text; if nothing was written there, empty the cells or remove the rows"
+    ]
+
+
+def _by_file(places: list[Place]) -> str:
+    """Files and lines in a few words."""
+    files: dict[str, list[Place]] = {}
+    for place in places:
+        files.setdefault(place.file, []).append(place)
+    return "; ".join(
+        f"{file}, {shown_places(there)}" if file else shown_places(there) for file, there in files.items()
+    )
 
 
 def _doubt(names: list[str], rows: int, single: int) -> str | None:
