@@ -51,7 +51,8 @@ def _not_better(
     metrics: Mapping[str, Any], part: SplitPredictions, base: SplitPredictions, what: str, figures: str
 ) -> str:
     """The sentence for one baseline: whether the model is worse, or the texts are too few to tell."""
-    place, test, p = _place(metrics, part.split), "", None
+    place, test = _place(metrics, part.split), ""
+    p: float | None = None
     if part.labels.ndim == 1:
         p = ensembles(part, base).test.p
         test = f" (McNemar's test {p_text(p)})"
