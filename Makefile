@@ -36,9 +36,10 @@ MINIMUM := tests/encoders tests/evaluation tests/features tests/fusion tests/tas
 test-minimum: $(VENV)/minimum/.installed  ## run the main tests with the oldest versions that are allowed
 	OMP_NUM_THREADS=1 $(VENV)/minimum/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal $(MINIMUM)
 
-check: docs  ## format, lint, layers, types, documentation
+check: docs  ## format, lint, spelling, layers, types, documentation
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/codespell
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/mypy
 

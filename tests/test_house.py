@@ -84,3 +84,28 @@ def test_tests_that_need_posix_say_so() -> None:
                 if "linux" not in marks and "posix" not in marks:
                     unmarked.append(f"{path.relative_to(ROOT)}: {node.name}")
     assert unmarked == []
+
+
+COUNTED = r"texts?|rows?|tokens?|requests?|[KMG]?B|GFLOP/s|m?s|(?:milli)?seconds|vectors?|trainings?"
+UNITS = r"text|row|token|second|minute|hour|label|class|batch|seed|core|thread|worker|step|layer|encoder|file|line"
+BANNED = re.compile(
+    r"\b(anew|afresh|mends?|mended|heeds?|heeded|greatest|unless (?:given|told)|(?:can|can't|cannot) be had"
+    r"|not at hand|stands? twice|up to case and|for ever|goes? on where|to go on|belongs? into"
+    r"|a little too good|all alike"
+    rf"|(?:{COUNTED}) a (?:{UNITS}))\b"
+)
+NOTEBOOKS = {"CONTRIBUTING.md", "docs/decisions.md", "docs/results.md"}  # the first lists the phrases
+
+
+def test_prose_is_plain_english() -> None:
+    """Phrases that the style guide (CONTRIBUTING.md) replaces; "per" instead of "a" between a figure and its unit."""
+    files = [path for name in ("benchmarks", "docs", "examples", "src") for path in (ROOT / name).rglob("*")]
+    found = []
+    for path in sorted([*files, *ROOT.glob("*.md")]):
+        name = path.relative_to(ROOT).as_posix()
+        if path.suffix in {".html", ".j2", ".js", ".md", ".py"} and not name.startswith(
+            (*NOTEBOOKS, "docs/notebook")
+        ):
+            for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+                found += [f"{name}:{number}: {phrase}" for phrase in BANNED.findall(line)]
+    assert found == []

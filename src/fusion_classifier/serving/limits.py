@@ -106,8 +106,8 @@ def _bounded(receive: Receive, limit: int) -> Receive:
 class Connection(H11Protocol):
     """uvicorn's HTTP/1.1, with a time limit for a request's line and headers.
 
-    uvicorn bounds their size, not their time: a client that sends one byte per second would hold its connection forever,
-    and a thousand of them all that a process may open ("slowloris").
+    uvicorn bounds their size, not their time: a client that sends one byte per second would hold its connection
+    forever, and a thousand of them all that a process may open ("slowloris").
     """
 
     _deadline: asyncio.TimerHandle | None = None
