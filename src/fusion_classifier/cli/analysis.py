@@ -68,7 +68,7 @@ def audit_(
     """
     loaded, _ = load(options.task(task).model_copy(update={"skip_empty": True, "unknown_labels": "skip"}))
     # Without features and without --encoder no model's files are needed.
-    configs = options.encoders("pooled") if label_errors or options.encoder else ()
+    configs = options.encoders("pooled") if label_errors or options.encoder or options.preset else ()
     from fusion_classifier.cli import tables
     from fusion_classifier.commands.audit import audit
 

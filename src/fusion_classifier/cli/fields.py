@@ -57,6 +57,7 @@ FIRST = {
     *(
         "metric",
         "class_weight",
+        "preset",
         "objective",
         "epochs",
         "seeds",

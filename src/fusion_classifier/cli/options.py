@@ -17,6 +17,7 @@ from fusion_classifier.config import (
     DEFAULT_ENCODERS,
     DEFAULT_HEAD,
     HEAD_CONFIGS,
+    RUN_PRESETS,
     ClassWeights,
     Device,
     EncoderConfig,
@@ -140,6 +141,9 @@ class FeatureOptions(FrozenModel):
     """config.yaml of a run, or its folder, to start from. Other options override it; --head and --recipe also its
     hyper-parameters."""
     data: DataOptions
+    preset: Literal["fast", "balanced", "best"] | None = None
+    """Encoders by what a text may cost, instead of --encoder: fast is minilm-l6, balanced mpnet-base, best these two
+    and smollm2-135m."""
     encoder: Annotated[tuple[str, ...], Field(description=ENCODER_HELP)] = ()
     settings: EncoderSettings
 
@@ -169,12 +173,18 @@ class FeatureOptions(FrozenModel):
         Args:
             features: What to take from an encoder whose pooling is not given. Default: what the file's head reads,
                 or pooled features.
+
+        Raises:
+            UsageError: Both a preset and encoders, or an encoder or setting that can't be.
         """
         from fusion_classifier.encoders.spec import changed_encoders, parse_encoders
 
+        if self.preset and self.encoder:
+            raise UsageError("--preset: names the encoders itself; leave it or --encoder out")
         settings = as_words(self.settings)
-        if self.encoder or self.file is None:
-            return parse_encoders(list(self.encoder or DEFAULT_ENCODERS), settings, features=features or "pooled")
+        given = RUN_PRESETS[self.preset] if self.preset else self.encoder
+        if given or self.file is None:
+            return parse_encoders(list(given or DEFAULT_ENCODERS), settings, features=features or "pooled")
         read = self.file.head.reads
         return changed_encoders(self.file.encoders, settings, read=read, features=features or read)
 
