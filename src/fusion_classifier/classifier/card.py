@@ -29,7 +29,7 @@ HUB_METRICS = {"accuracy": "accuracy", "weighted_f1": "f1", "macro_f1": "f1", "m
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What a card says about the texts (none is in it): title, licence, Hub id, language, SHA-256 by split."""
+    """Information on the data (without texts): title, licence, Hub id, language, SHA-256 by split."""
 
     source: str | None = None
     licence: str = "not known"
@@ -132,7 +132,7 @@ def _layers(encoder: EncoderConfig) -> str:
 
 
 def _hub_id(saved: SavedEncoder) -> str | None:
-    """The model's name on the Hub; None for a place on this machine, which is nobody else's business."""
+    """The model's name on the Hub; None for a local path, which is private."""
     model = saved.config.model
     if saved.is_object:
         return None

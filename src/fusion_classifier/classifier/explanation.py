@@ -1,4 +1,4 @@
-"""Explanations by occlusion: how far a label's log-odds fall when a word is left out of the text.
+"""Explanations by occlusion: the decrease of a label's log-odds when a word is removed from the text.
 
     w_i = logit p(c | text) − logit p(c | text without word i),    logit p = ln p − ln(1 − p)
 
@@ -61,8 +61,8 @@ class Explanation:
 class Occlusion:
     """A text's parts, and the texts to evaluate: the whole one, then one without each part.
 
-    A text that all encoders truncate is used up to its last complete word; the rest is a last part that is never left
-    out.
+    A text that all encoders truncate is used up to its last complete word; the rest is a last part that is never
+    removed.
     """
 
     text: str
@@ -71,7 +71,7 @@ class Occlusion:
 
 
 def word_spans(text: str) -> list[Span]:
-    """Where the words of a text are: in order, disjoint, with only white space between them.
+    """Spans of the words of a text: in order, disjoint, with only white space between them.
 
     Words keep inner apostrophes, points and hyphens (`can't`, `3.5`, `well-known`). A run of punctuation is a word of
     its own, and so is a run of emoji: both may carry a label.
@@ -147,7 +147,7 @@ def without(text: str, span: Span) -> str:
 
 
 def occlude(text: str, cut: Callable[[str], bool], most_spans: int = MAX_SPANS) -> Occlusion:
-    """Leave each part of a text out in turn; `cut` tells whether all encoders truncate a text.
+    """Remove each part of a text in turn; `cut` returns whether all encoders truncate a text.
 
     Raises:
         DataError: An empty text.
@@ -161,7 +161,7 @@ def occlude(text: str, cut: Callable[[str], bool], most_spans: int = MAX_SPANS) 
     read = _read(text, words, cut)
     spans = grouped(words[:read], most_spans)
     beyond = [(words[read][0], words[-1][1])] if read < len(words) else []
-    # Otherwise words beyond the limit would move into the place of one that is left out.
+    # Otherwise words beyond the limit would take the place of a removed one.
     head = text[: spans[-1][1]] if beyond else text
     return Occlusion(text, (*spans, *beyond), (head, *(without(head, span) for span in spans)))
 
@@ -196,7 +196,7 @@ def explanations(
     weights[: len(log_odds) - 1] = log_odds[:1] - log_odds[1:]
     with np.errstate(over="ignore"):
         probabilities = 1 / (1 + np.exp(-log_odds[0]))
-    # Log-odds tell apart probabilities that round to 1.
+    # Log-odds distinguish probabilities that round to 1.
     ranks_by = log_odds[0] if decision is None or decision.offsets is None else decision.ranks_by(probabilities)
     return tuple(
         Explanation(

@@ -89,7 +89,7 @@ class SavedModel:
     Attributes:
         config: Content of `config.json`.
         head: Trained head.
-        made_of: What a new head like it is made of: the object that was given, or the configuration.
+        made_of: Specification for a new head of this kind: the given object, or the configuration.
         known: Statistics for detecting unknown texts; None if the folder has none.
     """
 
@@ -132,10 +132,10 @@ def save_model(
     files: Mapping[str, str] | None = None,
     known: KnownTexts | None = None,
 ) -> None:
-    """Write a model folder in one step.
+    """Write a model folder atomically.
 
     Args:
-        folder: Place; a folder that is there is replaced.
+        folder: Folder to write; an existing one is replaced.
         config: Content of `config.json`.
         head: Trained head.
         card: Content of `README.md`.
@@ -166,7 +166,7 @@ def load_model(folder: Path, head: object = None) -> SavedModel:
 
     Args:
         folder: Model folder.
-        head: The torch module, or what makes it, of a model whose head was such an object.
+        head: The torch module, or a function or class that returns it, if the head was given as an object.
 
     Raises:
         FecError: It is missing, or not as `save_model` writes it.
@@ -216,7 +216,7 @@ def _check_format(number: object, path: Path) -> None:
 
 
 def _with_places(saved: SavedEncoder, folder: Path) -> SavedEncoder:
-    """The encoder with its projection in the model folder, and nowhere else; and its own folder if it is above."""
+    """The encoder with the projection in the model folder; and its own folder if that contains the model folder."""
     if saved.config.path == ENCODER_ABOVE:
         above = saved.config.model_copy(update={"path": str(folder.resolve().parent)})
         saved = saved.model_copy(update={"config": above})

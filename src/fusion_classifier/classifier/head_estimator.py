@@ -49,8 +49,8 @@ class FusionHeadClassifier(
 ):
     """A head on features of your own: from `fec export`, sentence-transformers, or any other source.
 
-    Equal rows with the same label are one row of their total weight, and none is both trained on and held out. So a
-    row of weight 2 is the same as the row twice, and the order of rows does not matter.
+    Equal rows with the same label are merged, with the sum of their weights, and are never both trained on and held
+    out. So a row with weight 2 equals the same row twice, and the order of rows does not matter.
 
     Args:
         head: `linear`, `ensemble`, `fusion`, `llmembed` or the name of a registered head, a `HeadConfig`, a
@@ -172,7 +172,8 @@ class FusionHeadClassifier(
         return self.config_.decision.probabilities(logits)
 
     def unknown_score(self, X: np.ndarray) -> np.ndarray:
-        """How little each row resembles those of the training: (N,), float32, as of `FusionClassifier`."""
+        """Unknown score of each row, higher for rows unlike the training data: (N,), float32, as in
+        `FusionClassifier`."""
         check_is_fitted(self)
         known = self._known()
         x = self._run(X, partial(predict_transform, unit=True)).numpy()
@@ -230,7 +231,7 @@ def _in_blocks(X: np.ndarray, shapes: Mapping[str, tuple[int, ...]]) -> dict[str
 
 
 def _encoded(y: Any, name: str, count: int, classes: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Labels (C,) and targets (N,) or (N, C), as `encode_labels`, with what scikit-learn expects of a classifier."""
+    """Labels (C,) and targets (N,) or (N, C), like `encode_labels`, with the checks that scikit-learn expects."""
     values = column(y)
     if np.ndim(values) == 2 and np.shape(values)[1] == 1:
         y = column_or_1d(values, warn=True)
@@ -243,7 +244,7 @@ def _encoded(y: Any, name: str, count: int, classes: np.ndarray | None = None) -
 def _distinct(
     X: np.ndarray, targets: np.ndarray, weights: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Each different pair of row and label once, with the sum of its weights, ordered by content.
+    """Each distinct pair of row and label once, with the sum of its weights, ordered by content.
 
     Returns:
         Features, targets and weights of the pairs, and a number for each different row of features.

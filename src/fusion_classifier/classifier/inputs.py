@@ -1,4 +1,4 @@
-"""Texts, labels and weights as `fit` and `predict` take them: checked, and turned into arrays."""
+"""Checks texts, labels and weights given to `fit` and `predict`, and converts them to arrays."""
 
 import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""The labels and the decision of a trained model, as its `config.json` says them; imports no torch."""
+"""The labels and the decision of a trained model in its `config.json`; does not import torch."""
 
 from typing import Literal, Self
 
@@ -13,7 +13,7 @@ LABEL_TYPES = {"str": str, "int": np.int64, "float": np.float64, "bool": np.bool
 
 
 class LabelledConfig(FrozenModel):
-    """What every model's `config.json` has."""
+    """Fields of every model's `config.json`."""
 
     version: str = __version__
     """Version of the package that wrote it."""

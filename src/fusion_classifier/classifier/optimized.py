@@ -1,4 +1,4 @@
-"""`OptimizedClassifier`: a model that `fec optimize` has written, computed by ONNX Runtime, without torch.
+"""`OptimizedClassifier`: a model written by `fec optimize`, run with ONNX Runtime, without torch.
 
 classifier = OptimizedClassifier(Path("my-model-fast"))
 classifier.predict(["what a day!"])
@@ -51,15 +51,15 @@ class EncoderGraphConfig(FrozenModel):
     templates: tuple[str, ...]
     """Templates in which it reads a text; their features are averaged."""
     max_length: int
-    """Tokens that it reads of a text."""
+    """Maximum number of tokens per text."""
     layers: int
-    """Number of layers that it gives."""
+    """Number of layers in its output."""
     width: int
     """Width of a layer."""
     token_states: bool
     """Whether features are token states."""
     hidden_states: tuple[int, ...] = ()
-    """Layers of the model that it gives."""
+    """Layers of the model in its output."""
     pool_special_tokens: bool = True
     """Whether special tokens count in pooling and head."""
     pad_token_id: int = 0
@@ -88,16 +88,16 @@ class OptimizedConfig(LabelledConfig):
     encoders: tuple[EncoderGraphConfig, ...]
     """The encoders, in the head's order."""
     agreement: dict[str, Any] | None = None
-    """How far the float32 graphs are from PyTorch."""
+    """Differences between the float32 graphs and PyTorch."""
     candidates: tuple[dict[str, Any], ...] = ()
-    """What was measured of each precision."""
+    """Measurements of each precision."""
 
 
 class OptimizedClassifier(TextClassifier):
     """A trained classifier as ONNX graphs.
 
     Args:
-        folder: Folder that `fec optimize` has written.
+        folder: Folder written by `fec optimize`.
         device: auto or cpu.
 
     Raises:
@@ -174,7 +174,7 @@ def load_config(folder: Path) -> OptimizedConfig:
     """Read `config.json` of an optimized model.
 
     Raises:
-        FecError: It is not as `fec optimize` writes it.
+        FecError: It was not written by `fec optimize`, or is damaged.
     """
     path = folder / CONFIG_FILE
     try:

@@ -1,8 +1,8 @@
-"""The one pipeline from features to a trained classifier.
+"""The pipeline from features to a trained classifier.
 
     rows of texts and labels ─► open_rows: features and labels ─► train_classifier: config.json, head, history
 
-`fec run` and `fec train` (runs/pipeline.py), `FusionClassifier.fit` and `FusionHeadClassifier.fit` are made of it.
+`fec run` and `fec train` (runs/pipeline.py), `FusionClassifier.fit` and `FusionHeadClassifier.fit` are built on it.
 """
 
 from collections.abc import Callable, Sequence
@@ -51,7 +51,7 @@ class Rows:
 
 
 def label_texts(labels: Sequence[str], rows: int) -> list[str]:
-    """The labels' names as texts; none where a name is no word, or the labels have many of these rows anyway.
+    """The label names as texts; empty if a name is not a word, or if there are many rows per label.
 
     Whether they help is decided out of fold (fusion/linear.py).
     """
@@ -60,7 +60,7 @@ def label_texts(labels: Sequence[str], rows: int) -> list[str]:
 
 
 def with_names(rows: Rows, names: Sequence[str]) -> Rows:
-    """The rows, and the labels' names as further rows, each of mean weight."""
+    """The rows, with the label names as additional rows of mean weight."""
     if not names:
         return rows
     own = np.arange(len(names))
@@ -74,7 +74,7 @@ def with_names(rows: Rows, names: Sequence[str]) -> Rows:
 def open_rows(
     parts: Sequence[Rows], identities: Sequence[EncoderIdentity], store: FeatureStore, memory: int
 ) -> list[LabelledFeatures]:
-    """The features of rows from the store; left there if all together need more than `memory` bytes.
+    """The features of rows from the store; they stay there if they exceed `memory` bytes in all.
 
     Raises:
         StoreError: Features are missing.
@@ -102,13 +102,13 @@ def train_classifier(
     """Train the head of a model; other arguments and errors as of `train`.
 
     Args:
-        model: The model but for its calibration: labels, head, encoders or blocks, and seed.
+        model: The model except for its calibration: labels, head, encoders or blocks, and seed.
         training: Hyper-parameters.
         train_data: Features and labels to train on.
         valid_data: Features and labels for early stopping and calibration. None: see `train`.
         device: Device that computes.
         progress: Progress bars.
-        head: Object that the head is made of. Default: the configuration in `model`.
+        head: Object from which the head is built. Default: the configuration in `model`.
         on_epoch: Function called after each epoch.
 
     Returns:

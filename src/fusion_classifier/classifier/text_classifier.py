@@ -1,4 +1,4 @@
-"""What every trained classifier of texts answers, whatever computes its logits; imports no torch.
+"""Base class of trained text classifiers, independent of the runtime; does not import torch.
 
 `TextPredictor` computes them with torch, `OptimizedClassifier` with ONNX Runtime; `load_classifier` opens either.
 """
@@ -34,15 +34,15 @@ Scored = tuple[Logits, np.ndarray | None]  # logits (N, C), and unknown scores (
 
 @dataclass(frozen=True)
 class TokenCounter:
-    """How an encoder of a loaded classifier reads texts.
+    """Properties of an encoder of a loaded classifier.
 
     Attributes:
         name: Name of the encoder.
-        max_length: Tokens that it reads of a text.
+        max_length: Maximum number of tokens per text.
         templates: Its templates.
         dtype: Precision in which it computes.
-        fingerprint: That of its files.
-        count: Numbers of tokens of rendered texts, uncut. For one thread, which need not be that of the model.
+        fingerprint: Fingerprint of its files.
+        count: Function that counts the tokens of rendered texts, without truncation. For use in one thread.
     """
 
     name: str
@@ -82,7 +82,7 @@ class UnknownTexts:
             rate: Share of known texts that may be rejected by mistake, between 0 and 1. Default: 0.05.
 
         Raises:
-            UsageError: The rate can't be, or the classifier can't tell.
+            UsageError: Invalid rate, or a classifier without unknown scores.
         """
         return self._known().threshold(rate)
 
@@ -157,12 +157,12 @@ class TextClassifier(UnknownTexts):
             yield self.config_.decision.probabilities(self._scored_texts(texts, unknown=False)[0])
 
     def unknown_score(self, X: Iterable[str]) -> np.ndarray:
-        """How little each text resembles those of the training: (N,), float32.
+        """Unknown score of each text, higher for texts unlike the training texts: (N,), float32.
 
-        0 is an average known text, 1 a standard deviation stranger; see docs/unknown.md.
+        0 is an average known text, 1 is one standard deviation stranger; see docs/unknown.md.
 
         Raises:
-            UsageError: The classifier can't tell: it is multi-label, or of an earlier version.
+            UsageError: The classifier has no unknown scores: it is multi-label, or from an earlier version.
             DataError: As of `predict_proba`.
         """
         parts = [scores for _, scores in self.predict_scored_stream(X)]
@@ -177,12 +177,12 @@ class TextClassifier(UnknownTexts):
             yield self.config_.decision.probabilities(logits), unknown
 
     def explain(self, text: str, label: str | float | None = None, *, most_spans: int = MAX_SPANS) -> Explanation:
-        """Weight of each word for a label, from leaving each out in turn (docs/explain.md).
+        """Weight of each word for a label, by removing each in turn (docs/explain.md).
 
         Args:
             text: Text.
             label: One of `classes_`. Default: the most probable.
-            most_spans: Number of parts of the text at most; of more words neighbours are left out together.
+            most_spans: Maximum number of parts; in longer texts, neighbouring words are removed together.
 
         Raises:
             DataError: An empty text.
@@ -217,7 +217,7 @@ class TextClassifier(UnknownTexts):
 
         Args:
             X: N texts.
-            side: Side at which a text that is too long for an encoder is truncated. Default: right, its end.
+            side: End at which long texts are truncated. Default: right.
 
         Raises:
             DataError: An empty text, or something that is not a text.
@@ -225,15 +225,15 @@ class TextClassifier(UnknownTexts):
 
     @abstractmethod
     def predict_scored_logits(self, X: Sequence[str], side: TruncationSide = "right") -> Scored:
-        """`predict_logits` with `unknown_score`, or None where the classifier can't tell it."""
+        """`predict_logits` with `unknown_score`, or None if the classifier has none."""
 
     @abstractmethod
     def token_counters(self) -> list[TokenCounter]:
-        """How each encoder reads texts; the encoders are loaded."""
+        """Properties of each encoder; loads the encoders."""
 
     @abstractmethod
     def _scored_texts(self, texts: list[str], *, unknown: bool) -> Scored:
-        """`predict_scored_logits` of checked texts, with unknown scores only where they are wanted."""
+        """`predict_scored_logits` of checked texts, with unknown scores only if requested."""
 
     @abstractmethod
     def _is_cut(self, text: str) -> bool:

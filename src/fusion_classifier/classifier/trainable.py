@@ -1,4 +1,4 @@
-"""What both estimators share: parameters of the training, in scikit-learn's terms, and the training itself."""
+"""Base class of both estimators: training and its parameters, with scikit-learn's interface."""
 
 from collections.abc import Mapping
 from typing import Any, Self
@@ -35,7 +35,7 @@ class TrainableClassifier(PretrainedClassifier):
         """Parameters by name.
 
         Args:
-            deep: Whether to list the fields of `training` too, as `training__…`; None where the recipe's value holds.
+            deep: Whether to include the fields of `training`, as `training__…`; None for the recipe's value.
         """
         parameters: dict[str, Any] = super().get_params(deep)  # type: ignore[misc]  # of BaseEstimator
         if deep:
@@ -50,7 +50,7 @@ class TrainableClassifier(PretrainedClassifier):
         """Set parameters, the fields of `training` as `training__…`; None restores the recipe's value.
 
         Raises:
-            ValueError: A parameter that does not exist.
+            ValueError: Unknown parameter.
         """
         fields = {key.removeprefix(PREFIX): params.pop(key) for key in list(params) if key.startswith(PREFIX)}
         super().set_params(**params)  # type: ignore[misc]  # of BaseEstimator

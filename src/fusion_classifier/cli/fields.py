@@ -1,4 +1,4 @@
-"""Options made of the fields of configurations: the docstring is the help, the default the default.
+"""Command-line options built from the fields of configurations: docstrings are help texts, defaults are defaults.
 
 A parameter of a command is one of these:
 - annotated with typer's own `Option` or `Argument`;

@@ -201,7 +201,7 @@ class SplitOptions(FeatureOptions):
 
 
 class RunOptions(SplitOptions):
-    """Everything that decides the result of a run, and its folder."""
+    """All settings that determine the result of a run, and its folder."""
 
     head: Annotated[str | None, Field(description=f"{' or '.join(HEAD_CONFIGS)}. Default: {DEFAULT_HEAD}.")] = None
     head_settings: HeadSettings

@@ -74,7 +74,7 @@ def _show_members(members: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _show_baselines(metrics: Mapping[str, Any]) -> None:
-    """The scores of the model beside those of the baselines, by split."""
+    """The scores of the model and the baselines, by split."""
     rows: list[list[str]] = []
     for split, title in (("test", "test"), ("valid", _valid_title(metrics))):
         if metrics[split] is None:

@@ -1,4 +1,4 @@
-"""Results on standard output, for a person: tables, bars, sentences."""
+"""Human-readable results on standard output: tables, bars, sentences."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path

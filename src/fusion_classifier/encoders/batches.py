@@ -1,4 +1,4 @@
-"""Which texts go through the model together."""
+"""Groups texts into batches."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ Tag = TypeVar("Tag")
 class Job(Generic[Tag]):
     """A batch to encode."""
 
-    tag: Tag  # returned with the batch's features
+    tag: Tag  # returned with the features of the batch
     by_template: Sequence[Sequence[TokenizedText]]  # the tokenized texts, once per template
 
 
@@ -57,7 +57,7 @@ def batches(tokenized: Sequence[TokenizedText], token_budget: int, *, packed: bo
 
 
 def _of_one_length(batch: Sequence[int], by_template: Sequence[Sequence[TokenizedText]]) -> list[list[int]]:
-    """A batch cut into batches whose texts have the same number of tokens, in every template."""
+    """Split a batch into batches with the same number of tokens per text, for every template."""
     parts: dict[tuple[int, ...], list[int]] = {}
     for i in batch:
         parts.setdefault(tuple(len(of_template[i]) for of_template in by_template), []).append(i)

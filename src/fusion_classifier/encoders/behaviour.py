@@ -1,4 +1,4 @@
-"""What a loaded model does with positions, padding and the batches before: found by looking at it, not by its name.
+"""How a loaded model treats positions, padding and earlier batches, determined from the model, not from its name.
 
 Where a name decides, as in `PADS`, a model that is not named is treated with more care, not with less.
 """
@@ -34,7 +34,7 @@ def first_position(model: "PreTrainedModel") -> int:
 
 
 def max_tokens(model: "PreTrainedModel") -> int | None:
-    """Number of tokens that the model has positions for; None where it has no limit."""
+    """Maximum number of tokens by the model's positions; None if there is no limit."""
     claimed = getattr(model.config, "max_position_embeddings", None)
     if not isinstance(claimed, int) or claimed <= 0:  # XLNet: -1
         return None
@@ -52,7 +52,7 @@ def _position_table(model: "PreTrainedModel") -> Any:
 
 
 def changed_by_batches(model: "PreTrainedModel") -> bool:
-    """Whether a batch leaves the model in another state: BigBird, and rotary embeddings that follow the length."""
+    """Whether a batch changes the model's state: BigBird, and rotary embeddings that depend on the length."""
     rope = getattr(model.config, "rope_parameters", None) or {}
     kinds = {rope.get("rope_type"), *(one.get("rope_type") for one in rope.values() if isinstance(one, dict))}
     return hasattr(model, "set_attention_type") or bool(kinds & {"dynamic", "longrope"})
@@ -70,7 +70,7 @@ def widths(model: "PreTrainedModel", layers: Sequence[int]) -> list[int]:
 
     Raises:
         ValueError: The hidden states are not one per token and layer.
-        Exception: Whatever a model raises that can't be run.
+        Exception: Any exception of a model that can't be run.
     """
     ids = torch.arange(PROBE_TOKENS, device=model.device)[None] % model.config.vocab_size
     output = model(input_ids=ids, attention_mask=torch.ones_like(ids), output_hidden_states=list(layers))

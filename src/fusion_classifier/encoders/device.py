@@ -1,5 +1,5 @@
 # ruff: noqa: PLC0415 - torch takes seconds to import, and `fec encoders` does not need it
-"""The device that computes, and its precision."""
+"""Choice of device and precision."""
 
 from typing import TYPE_CHECKING
 
@@ -28,9 +28,9 @@ def resolve_device(device: Device) -> "torch.device":
 
 
 def resolve_dtype(dtype: Dtype, device: "torch.device") -> str:
-    """Name of the computing precision; `auto` is bfloat16 where the processor computes in it, else float32.
+    """Name of the precision; `auto` is bfloat16 if the processor supports it, otherwise float32.
 
-    Never float16 unless asked for: Llama-2 overflows in it.
+    Never float16 by default, since Llama-2 overflows in it.
     """
     if dtype != "auto":
         return dtype

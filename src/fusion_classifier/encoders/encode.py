@@ -1,4 +1,4 @@
-"""Texts to features: tokenize, batch, run the model, pool."""
+"""Encodes texts: tokenize, batch, run the model, pool."""
 
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -18,7 +18,7 @@ from fusion_classifier.encoders.tokenization import TokenizedText
 from fusion_classifier.encoders.workers import batch_workers
 from fusion_classifier.errors import NonFiniteError
 
-AHEAD = 2  # batches a worker may be behind
+AHEAD = 2  # maximum number of queued batches per worker
 
 
 def encode(encoder: LoadedEncoder, texts: Sequence[str], side: TruncationSide = "right") -> list[np.ndarray]:
@@ -27,7 +27,7 @@ def encode(encoder: LoadedEncoder, texts: Sequence[str], side: TruncationSide = 
     Args:
         encoder: A model, or an encoder that is an object.
         texts: N texts.
-        side: Where a model's texts that are too long are cut. Default: right.
+        side: End at which long texts are truncated. Default: right.
 
     Returns:
         N arrays, float32 or int8: `encoder.shape`, or (L, layers, H) with pooling `tokens`.
@@ -38,7 +38,7 @@ def encode(encoder: LoadedEncoder, texts: Sequence[str], side: TruncationSide = 
     if isinstance(encoder, ObjectEncoder):
         return encoder.encode(list(texts))
     jobs = jobs_of(encoder, texts, side)
-    # One batch by itself has all cores: the fastest answer for a single text.
+    # A single batch uses all cores, for the lowest latency with a single text.
     done = (
         encode_jobs(encoder, jobs) if len(jobs) > 1 else ((j.tag, encode_batch(encoder, j.by_template)) for j in jobs)
     )
@@ -53,7 +53,7 @@ def encode(encoder: LoadedEncoder, texts: Sequence[str], side: TruncationSide = 
 def encode_jobs(encoder: TransformerEncoder, jobs: Iterable[Job[Tag]]) -> Generator[tuple[Tag, list[np.ndarray]]]:
     """Features of batches, in their order; on a CPU several batches run at the same time.
 
-    Meanwhile this thread makes the next jobs and works on what was yielded.
+    Meanwhile this thread prepares the next jobs and processes the results.
     """
     running: deque[tuple[Tag, Future[list[np.ndarray]]]] = deque()
     with batch_workers(encoder.device) as (executor, workers):

@@ -1,4 +1,4 @@
-"""SHA-256 of a model's files, remembered in the user's cache: 13 GB are not read at every start."""
+"""SHA-256 of a model's files, cached per user, so that 13 GB are not read at every start."""
 
 import hashlib
 import json
@@ -22,7 +22,7 @@ def fingerprint(weights: Weights) -> str:
 
 
 def file_digests(paths: Iterable[Path]) -> list[str]:
-    """SHA-256 of each file, remembered by path, size, time of change and inode.
+    """SHA-256 of each file, cached by path, size, modification time and inode.
 
     Raises:
         WeightsError: A file can't be read.

@@ -1,7 +1,7 @@
-"""What makes two encoders the same: the key under which features are stored.
+"""The identity of an encoder: the key under which its features are stored.
 
-The key hashes the contents of the model's files and every setting that decides a feature; of an encoder that is a
-Python object, its name and version. Where the files are and what the encoder is called does not matter.
+The key is a hash of the contents of the model's files and every setting that affects a feature; for an encoder that
+is a Python object, of its name and version. The location of the files and the name of the encoder do not matter.
 """
 
 import hashlib
@@ -53,7 +53,7 @@ class EncoderIdentity:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """All that decides a feature, as JSON values."""
+        """Everything that affects a feature, as JSON values."""
         if self.encoder is not None:
             named = {"name": self.config.name, "fingerprint": self.fingerprint}
             return {"feature_version": FEATURE_VERSION, "kind": "object", **named}

@@ -1,5 +1,5 @@
 # ruff: noqa: PLC0415 - transformers takes seconds to import: only when a model is loaded
-"""Loads a model and its tokenizer, checked: every weight that a feature needs comes from the files."""
+"""Loads a model and its tokenizer, and checks that every weight needed for a feature comes from the files."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -54,7 +54,7 @@ class TransformerEncoder:
 
     @property
     def config(self) -> EncoderConfig:
-        """The configuration it was loaded from."""
+        """The configuration from which it was loaded."""
         return self.identity.config
 
     @contextmanager
@@ -83,7 +83,7 @@ class TransformerEncoder:
 
 @dataclass
 class ObjectEncoder:
-    """An encoder that is a Python object; what it returns is checked."""
+    """An encoder that is a Python object; its output is checked."""
 
     identity: EncoderIdentity
     shape: tuple[int, ...] | None = None  # of one text's feature; None until the first text is encoded
@@ -139,7 +139,7 @@ def load_transformer(identity: EncoderIdentity, device: torch.device, *, plain: 
 
     Raises:
         WeightsError: The files can't be read, or lack weights that the feature needs.
-        UsageError: A setting that this model can't have, or an encoder that is a Python object.
+        UsageError: A setting that this model does not support, or an encoder that is a Python object.
     """
     name = identity.config.name
     if identity.is_object:
@@ -219,7 +219,7 @@ def _int8(config: EncoderConfig) -> Any:
 
 
 def _check_complete(identity: EncoderIdentity, model: "PreTrainedModel", info: dict[str, Any]) -> None:
-    """Check that the files had every weight: transformers fills what they lack with random numbers."""
+    """Check that the files contain every weight: transformers initializes missing ones randomly."""
     config = identity.config
     missing = sorted(info["missing_keys"]) + sorted(str(key) for key in info["mismatched_keys"])
     if missing:
@@ -240,7 +240,7 @@ def _prepared(
     *,
     plain: bool,
 ) -> TransformerEncoder:
-    """The encoder of a loaded model, its settings checked."""
+    """The encoder for a loaded model; its settings are checked."""
     config = identity.config
     model.eval().requires_grad_(False)
     model.config.use_cache = False
@@ -303,7 +303,7 @@ def _width(identity: EncoderIdentity, model: "PreTrainedModel", layers: tuple[in
 
 
 def _dense(identity: EncoderIdentity, layers: int, width: int) -> torch.nn.Sequential | None:
-    """The dense layers of a sentence-transformers model, if they are wanted."""
+    """The dense layers of a sentence-transformers model, if requested."""
     config = identity.config
     if not config.dense:
         return None

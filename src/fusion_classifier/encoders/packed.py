@@ -1,7 +1,7 @@
 """A model's forward pass over concatenated texts, without padding.
 
-Everything in a transformer but attention looks at one token at a time, so a batch of B texts can be one sequence of T
-tokens in all, (1, T, H): padding costs nothing, and a text's states do not depend on the length of its neighbours.
+Every part of a transformer except attention processes one token at a time, so a batch of B texts can be one sequence
+of T tokens, (1, T, H): there is no padding, and a text's states do not depend on the length of the other texts.
 Attention is computed for each group of texts of equal length as a dense (n, heads, L, L), without a mask; batches are
 sorted by length, so there are few groups.
 
@@ -64,7 +64,7 @@ def by_text(values: Tensor, group: Group) -> Tensor:
 
 
 def prepare(model: "PreTrainedModel", max_length: int) -> bool:
-    """Prepare a loaded model for `states`; False for one that can't be run so, which is left as it was."""
+    """Prepare a loaded model for `states`; False, without changes, if it can't be run this way."""
     config = model.config
     if config.model_type == "mpnet":
         _prepare_mpnet(model)
@@ -88,7 +88,7 @@ def prepare(model: "PreTrainedModel", max_length: int) -> bool:
 def drop_layers(model: Any, deepest: int) -> None:
     """Remove the layers beyond hidden state `deepest`, and with them a decoder's norm after the last one.
 
-    Models of types that are not known here keep all.
+    Models of unknown types keep all layers.
     """
     if model.config.model_type not in (*BY_INTERFACE, "mpnet"):
         return

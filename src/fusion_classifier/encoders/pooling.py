@@ -2,7 +2,7 @@
 
 A new one is a function here, an entry in `VECTORS`, and its name in `fusion_classifier.config.VECTOR_POOLINGS`.
 
-Padding never takes part, so a feature does not depend on its neighbours in the batch. Sums are in float32.
+Padding is ignored, so a feature does not depend on the other texts of the batch. Sums are in float32.
 """
 
 from collections.abc import Callable, Sequence

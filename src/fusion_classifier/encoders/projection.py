@@ -1,4 +1,4 @@
-"""Smaller states: standardized, projected and, if wanted, stored in 8 bits.
+"""Smaller states: standardized, projected and, optionally, stored in 8 bits.
 
 Token states of a large model are big: 8 KB per token and layer for Llama-2-7b in float16. A projection is fitted once
 on the states of a sample of training texts and then belongs to the encoder, as its weights do:
@@ -133,7 +133,7 @@ def load_projection(path: Path) -> Projection:
     """Read what `save_projection` wrote.
 
     Raises:
-        WeightsError: The file does not exist, or is something else.
+        WeightsError: The file does not exist, or is not a projection.
     """
     if not path.is_file():
         raise WeightsError(f"{path}: no such projection file; `fec project` makes one")

@@ -4,7 +4,7 @@
     PrecomputedEncoder(texts, features)                              features computed elsewhere
     SentenceTransformer("...")                                       wrapped by SentenceTransformerEncoder
 
-They are accepted wherever the name of an encoder is. Features are stored under the name and the version.
+They are accepted wherever the name of an encoder is. Features are stored by name and version.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ class Encoder(Protocol):
 
     @property
     def version(self) -> str:
-        """Any string, another one whenever the features of a text change."""
+        """Any string; must change whenever the features of a text change."""
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """Features of N texts: (N, H), or (N, layers, H)."""
@@ -115,7 +115,7 @@ class SentenceTransformerEncoder:
     """A SentenceTransformer of the package sentence-transformers.
 
     Args:
-        model: The SentenceTransformer, on the device that shall compute.
+        model: The SentenceTransformer, on the device for the computation.
         name: Name of the encoder. Default: that of the model.
     """
 
@@ -125,7 +125,7 @@ class SentenceTransformerEncoder:
 
     @property
     def version(self) -> str:
-        """Hash of weights, modules, prompts and tokenizer; another one after further training."""
+        """Hash of weights, modules, prompts and tokenizer; changes with further training."""
         import torch  # noqa: PLC0415 - imported by the model's own package
 
         settings = [getattr(self.model, name, None) for name in ("prompts", "default_prompt_name")]
@@ -158,7 +158,7 @@ def as_encoder(given: Any) -> Encoder:
     """An object as an encoder: an `Encoder`, a SentenceTransformer, or a callable with `name` and `version`.
 
     Raises:
-        UsageError: It is none of these.
+        UsageError: Unsupported object.
     """
     if isinstance(given, Encoder):
         check_names(given)

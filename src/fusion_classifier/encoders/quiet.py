@@ -1,4 +1,4 @@
-"""Keeps transformers silent while it loads a model, and leaves its settings as they were."""
+"""Silences transformers while it loads a model, and restores its settings."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -13,7 +13,7 @@ _lock = RLock()  # the settings are the process's: two loads at a time would res
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """No warnings and no progress bars of transformers, torchao and the GGUF reader; errors are raised as ever."""
+    """Suppress warnings and progress bars of transformers, torchao and the GGUF reader, but not exceptions."""
     import transformers.utils.logging as library  # noqa: PLC0415 - takes seconds; sets its logger's level when imported
 
     with _lock:

@@ -1,7 +1,7 @@
-"""Linear layers whose weights lie in memory as oneDNN's matrix products read them.
+"""Linear layers with weights in the memory layout of oneDNN's matrix products.
 
-torch keeps a weight row by row, and oneDNN copies it into blocks at every product, which counts where a product is of
-few tokens. Here the copy is made once, when a model is loaded; the results are the same to the bit.
+torch stores a weight row by row, and oneDNN copies it into blocks for every product, which is costly for products
+with few tokens. Here the copy is made once, when a model is loaded; the results are bit-identical.
 """
 
 import torch
@@ -12,7 +12,7 @@ BATCH = 64  # tokens for which the blocks are chosen; other numbers read the sam
 
 
 class ReorderedLinear(nn.Module):
-    """A linear layer in bfloat16 on a CPU, for inference alone."""
+    """A linear layer in bfloat16 on a CPU, for inference only."""
 
     def __init__(self, original: nn.Linear) -> None:
         super().__init__()
@@ -27,7 +27,7 @@ class ReorderedLinear(nn.Module):
 
 
 def reorder(model: nn.Module) -> None:
-    """Replace a loaded model's linear layers; a model that is too large, or not in bfloat16, is left as it was."""
+    """Replace a loaded model's linear layers; no change if the model is too large or not in bfloat16."""
     layers = [
         (parent, name, child)
         for parent in model.modules()

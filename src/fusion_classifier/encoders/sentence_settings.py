@@ -1,8 +1,8 @@
-"""What a model of sentence-transformers says of how it is to be read.
+"""Reads the settings of sentence-transformers models.
 
-Such a model is an ordinary one with `modules.json` beside it: a transformer, a pooling, and perhaps dense layers.
-Pooling, maximum length, prompt and dense layers are the defaults of pooled features. Normalization is left out: it
-changes no direction, and heads scale their features. A model of other modules is another function of the states.
+Such a model is an ordinary one with a `modules.json`: a transformer, a pooling, and possibly dense layers. Its
+pooling, maximum length, prompt and dense layers are the defaults for pooled features. Normalization is omitted: it
+changes no direction, and heads scale their features. Models with other modules are rejected.
 """
 
 import json
@@ -82,7 +82,7 @@ def _from_hub(repo: str, revision: str | None, name: str) -> str | None:
 
 
 def sentence_settings(read: Reader, name: str) -> dict[str, Any]:
-    """Fields of an `EncoderConfig` that a model of sentence-transformers sets; of another model at most a prompt.
+    """Fields of an `EncoderConfig` set by a model of sentence-transformers; for other models, at most a prompt.
 
     Args:
         read: Reads the model's files.
@@ -149,7 +149,7 @@ def _check_modules(name: str, kinds: list[str]) -> None:
 
 
 def _length(read: Reader, name: str, place: str) -> dict[str, Any]:
-    """The maximum length, which new versions keep in the tokenizer's configuration."""
+    """The maximum length, which new versions store in the tokenizer's configuration."""
     at = f"{place}/" if place else ""
     there = [at + file for file in LENGTH_FILES if read(at + file) is not None]
     config = _json(read, there[0]) if there else {}
@@ -196,7 +196,7 @@ def _check_dense(name: str, config: Mapping[str, Any]) -> None:
 
 
 def _prompt(read: Reader, name: str) -> str:
-    """The prompt for classification, else the default one, else that of the table."""
+    """The prompt for classification, otherwise the default one, otherwise that of the table."""
     config = _json(read, "config_sentence_transformers.json")
     prompts = config.get("prompts") or {}
     for prompt_name, prompt in prompts.items():

@@ -1,4 +1,4 @@
-"""Encoders as the user gives them.
+"""Parses encoders given by the user.
 
     NAME                     a preset, a Hub id, a local folder or a GGUF file
     NAME=PATH                a preset with its weights from a folder or file
@@ -67,7 +67,7 @@ def parse_encoder(
     Args:
         spec: See the module's docstring.
         defaults: Settings for encoders that do not set their own, as strings; None means not given.
-        features: What to take from the encoder where no pooling is given. Default: pooled.
+        features: Kind of features if no pooling is given. Default: pooled.
         where: Name of the parameter in errors. Default: encoders.
 
     Raises:
@@ -103,10 +103,10 @@ def as_encoders(specs: Any, *, features: FeatureKind = "pooled") -> tuple[Encode
 
     Args:
         specs: An encoder, or a sequence of encoders.
-        features: What to take from an encoder where no pooling is given. Default: pooled.
+        features: Kind of features if no pooling is given. Default: pooled.
 
     Raises:
-        UsageError: One that is no encoder, none at all, or two of one name.
+        UsageError: Not an encoder, no encoder at all, or two with the same name.
     """
     encoders: list[EncoderConfig | Encoder] = []
     for number, spec in enumerate([specs] if is_encoder(specs) else list(specs)):
@@ -138,8 +138,8 @@ def changed_encoders(
     Args:
         encoders: Encoders of a head that reads `read`.
         settings: Changed settings, as strings.
-        read: What was taken from an encoder with no pooling given.
-        features: What is taken now.
+        read: Previous kind of features if no pooling is given.
+        features: New kind of features.
 
     Raises:
         UsageError: A setting or value that does not exist, or two encoders that are the same now.
@@ -158,7 +158,7 @@ def changed_encoders(
 
 
 def _from_words(given: Mapping[str, str]) -> dict[str, Any]:
-    """Settings as a configuration has them."""
+    """Settings as values of a configuration."""
     fields: dict[str, Any] = dict(given)
     if "layers" in given:
         fields["layers"] = parse_layers(given["layers"])
@@ -199,7 +199,7 @@ def _usual(
 
 
 def _sentence_settings(model: str, path: str | None, revision: str | None) -> dict[str, Any]:
-    """What a model of sentence-transformers says, in a folder or on the Hub."""
+    """Settings of a sentence-transformers model, in a folder or on the Hub."""
     local = user_path(path or model)
     if path is None and not local.exists() and is_hub_id(model):
         return sentence_settings(hub_reader(model, revision), model)

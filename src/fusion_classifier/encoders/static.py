@@ -1,4 +1,4 @@
-"""Static models, as model2vec makes them: a vector per token, averaged. No forward pass, and no torch.
+"""Static models, such as model2vec's: one vector per token, averaged. No forward pass, and no torch.
 
 https://github.com/MinishLab/model2vec; sentence-transformers has the same as its module StaticEmbedding, which counts
 unknown tokens, too.
@@ -42,7 +42,7 @@ def load_static(identity: EncoderIdentity) -> StaticModel:
     """Load a static model.
 
     Raises:
-        UsageError: A setting that such a model can't have.
+        UsageError: A setting that such a model does not support.
         WeightsError: Its files can't be read.
     """
     config, folder = identity.config, identity.weights.folder

@@ -1,7 +1,7 @@
 """Mean and standard deviation of states with massive activations.
 
 A few states of a language model are thousands of times larger than the rest, in a few tokens. They inflate mean and
-standard deviation until all other values look alike.
+standard deviation so much that all other values look equal.
 
 Source: Sun et al.: Massive Activations in Large Language Models, COLM 2024, https://arxiv.org/abs/2402.17762.
 """

@@ -1,10 +1,10 @@
-"""Texts to token ids: the template around the text, special tokens, and texts that are too long.
+"""Tokenizes texts: template, special tokens and truncation.
 
 Special tokens: the tokenizer adds its own ([CLS] … [SEP] for BERT, `<s>` … `</s>` for RoBERTa, `<s>` for Llama-2,
 none for SmolLM2) and the model always reads them. `first` and `last` take the first and last token, special or not.
-`mean`, `max` and `tokens` count them only where `pool_special_tokens` says so: by default for BERT-like models, which
-were trained that way; not for decoders, because the start token's state is the same for all texts and hundreds of
-times larger than any other.
+`mean`, `max` and `tokens` include them only with `pool_special_tokens`: by default for BERT-like models, which were
+trained that way; not for decoders, because the start token's state is the same for all texts and hundreds of times
+larger than any other.
 """
 
 from collections.abc import Sequence
@@ -36,14 +36,14 @@ class TokenizedText:
 def tokenize(
     encoder: TransformerEncoder, texts: Sequence[str], template: str | None = None, side: TruncationSide = "right"
 ) -> list[TokenizedText]:
-    """Token ids of each text in a template, cut to the encoder's `max_length`.
+    """Token ids of each text in a template, truncated to the encoder's `max_length`.
 
-    A text that is too long loses its end (`side` left: its start), never the template around it, which is the
-    encoder's first one by default.
+    Long texts are truncated at the end (`side` left: at the start), but never the template, which is the encoder's
+    first one by default.
 
     Raises:
         DataError: A text that is not valid Unicode.
-        UsageError: The template alone leaves no room for a text.
+        UsageError: The template leaves no room for a text.
     """
     limit = encoder.config.max_length
     template = encoder.config.templates[0] if template is None else template

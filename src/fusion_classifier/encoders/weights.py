@@ -120,7 +120,7 @@ class Weights:
 
     @property
     def is_static(self) -> bool:
-        """Whether the model is a vector per token, as model2vec makes them."""
+        """Whether the model is static, such as model2vec's."""
         return self.gguf_file is None and (
             self.model_type == "model2vec" or not (self.folder / "config.json").is_file()
         )
@@ -159,7 +159,7 @@ def locate(config: EncoderConfig, *, download: bool = True) -> Weights:
 
     Raises:
         WeightsError: Not found, gated, or in a format that can contain code; the message says what to do.
-        UsageError: The name can't be a model's.
+        UsageError: Not a valid model name.
     """
     if config.path is not None:
         return _local(user_path(config.path), "path")
@@ -189,7 +189,7 @@ def locate(config: EncoderConfig, *, download: bool = True) -> Weights:
 def describe_presets(
     language: str | None = None, licence: str | None = None, most_parameters: float | None = None
 ) -> list[dict[str, Any]]:
-    """Presets with their settings, what they are, and where their weights are, without asking the Hub.
+    """Presets with their settings, properties and the location of their weights, without access to the Hub.
 
     Args:
         language: Code of a language that the encoder was trained on, such as de. Default: any.
@@ -267,7 +267,7 @@ def _way_out(config: EncoderConfig) -> str:
 
 
 def hub_files(names: Iterable[str]) -> list[str]:
-    """Those of a Hub repository's files that are downloaded: weights, architecture, tokenizer, settings."""
+    """The files of a Hub repository to download: weights, architecture, tokenizer, settings."""
     wanted: set[str] = set()
     places: dict[str, list[str]] = {}
     for name in names:

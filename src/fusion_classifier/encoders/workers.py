@@ -1,7 +1,7 @@
-"""Threads that compute one batch each.
+"""Worker threads, each of which computes one batch at a time.
 
-On a CPU a batch's operations are too small to be shared well between cores, so batches run at the same time, each on
-cores of its own.
+On a CPU a batch's operations are too small to use many cores efficiently, so several batches run in parallel, each on
+its own cores.
 """
 
 from collections.abc import Iterator

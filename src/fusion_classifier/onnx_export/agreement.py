@@ -1,4 +1,4 @@
-"""Measures how far the answers of exported graphs, run by the folder's predict.py, are from the classifier's."""
+"""Compares the predictions of exported graphs, run by the folder's predict.py, with the classifier's."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -35,7 +35,7 @@ def measure_agreement(
         folder: The exported folder.
 
     Raises:
-        FecError: They differ by more than float32 explains.
+        FecError: They differ by more than the rounding of float32.
     """
     decision, shapes = classifier.config_.decision, classifier.config_.shapes
     features = {name: from_arrays(value, ragged=shapes[name].ragged) for name, value in arrays.items()}

@@ -1,4 +1,4 @@
-"""Writes a classifier in a fast form, without torch: measured on labelled texts, the fastest that loses little.
+"""Writes a classifier in its fastest form, without torch, that loses little accuracy on labelled texts.
 
     head.onnx            the head with its calibration, and the vectors by which unknown texts are detected
     encoder-0.onnx, …    each encoder with its pooling, in the precision that was chosen
@@ -8,7 +8,7 @@
     predict.py           classifies texts with these files, without this package
     README.md            how to use it
 
-The graphs are checked as they are used: by the folder's own predict.py, before the folder is there.
+The graphs are checked with the folder's own predict.py, before the folder is written.
 """
 
 import shutil
@@ -42,7 +42,7 @@ ORDINARY = "ordinary"  # the model itself, beside the candidates
 
 @dataclass(frozen=True)
 class Measured:
-    """What was measured of a form of a model on the same texts.
+    """Measurements of one form of a model on the same texts.
 
     Attributes:
         precision: Its precision, or `ordinary`: the model itself, by torch.
@@ -75,7 +75,7 @@ class Optimized:
 
 @dataclass(frozen=True)
 class Judged:
-    """Labelled texts, not of the training: N texts, and labels (N,), or (N, C) of 0 and 1."""
+    """Labelled texts that were not trained on: N texts, and labels (N,), or (N, C) of 0 and 1."""
 
     texts: Sequence[str]
     targets: np.ndarray

@@ -1,7 +1,7 @@
 """The HTTP application: the interface of text-embeddings-inference for classifiers, explanations, and a web page.
 
 A request goes through `RequestLog` (a log line), CORS, `limits.Guard` (key, sizes, number of requests) to a route;
-the routes share a `Service`, which gathers the texts of all clients into batches.
+the routes share a `Service`, which collects the texts of all clients in batches.
 """
 
 from fastapi import FastAPI, Security

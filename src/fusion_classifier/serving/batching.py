@@ -1,8 +1,8 @@
-"""Gathers the texts of all clients into batches for one model.
+"""Collects the texts of all clients in batches for one model.
 
-While the model works on a batch, texts gather for the next: the busier the server, the fuller its batches. Clients
-that were answered together come back together, so a batch waits a moment for as many texts as the last one had; a
-single client never waits. Batches are limited by tokens, because their cost grows with them.
+While the model processes a batch, texts for the next one are queued: the busier the server, the larger its batches.
+Clients that were answered together send their next requests together, so a batch waits briefly to reach the size of
+the last one; a single client never waits. Batches are limited by tokens, which determine their cost.
 """
 
 import asyncio
@@ -37,8 +37,8 @@ class Batcher:
 
     Args:
         run: Takes texts and the side where they are cut, returns one result per text; called in the model's thread.
-        max_tokens: Most tokens per batch; a longer text is a batch of its own.
-        max_wait: Seconds for which a batch waits for as many texts as the last one had.
+        max_tokens: Maximum number of tokens per batch; a longer text is a separate batch.
+        max_wait: Maximum time in seconds for which a batch waits to reach the size of the last one.
         observe: Called after each batch with its number of texts and tokens, the seconds that its oldest text waited,
             and the seconds of the model.
     """
@@ -113,8 +113,8 @@ class Batcher:
     async def _results(self, batch: Sequence[Waiting]) -> list[Any]:
         """The result of each text, or its exception.
 
-        Texts of different clients share a batch: if it fails, each is tried by itself, so that only the one at fault
-        fails.
+        Texts of different clients share a batch: if it fails, each text is retried separately, so that only the
+        faulty one fails.
         """
         loop = asyncio.get_running_loop()
         try:

@@ -1,4 +1,4 @@
-"""Errors over HTTP, as text-embeddings-inference answers them: {"error": "…", "error_type": "…"}.
+"""Errors over HTTP, in the format of text-embeddings-inference: {"error": "…", "error_type": "…"}.
 
 No answer repeats a text, a path or a stack trace.
 """

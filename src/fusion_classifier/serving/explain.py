@@ -1,4 +1,4 @@
-"""POST /explain: which words of a text carry a label. The words are left out in turn, in one batch of the queue.
+"""POST /explain: weights of words for a label. The words are removed in turn, in one batch of the queue.
 
 {"inputs": "a text", "labels": ["joy"]}    [{"label", "probability", "words": [{"text", "start", "end", "weight"}]}]
 """

@@ -1,7 +1,7 @@
-"""Guards against strangers: the key, the size of headers, the number of requests, the size and time of a body.
+"""Limits for untrusted clients: API key, size of headers, number of requests, size and time of a body.
 
-Nothing here knows what the server is for. `Guard` stands before the application; `Connection` is uvicorn's HTTP/1.1
-protocol with a time limit for headers.
+Independent of the application. `Guard` is its outer middleware; `Connection` is uvicorn's HTTP/1.1 protocol with a
+time limit for headers.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ BEARER = HTTPBearer(auto_error=False)
 
 
 class Guard:
-    """ASGI middleware that refuses a request before any of its body is kept.
+    """ASGI middleware that rejects requests before any of their body is stored.
 
     Not a dependency of the routes: FastAPI reads a body before it asks for a key, so that clients without one could
     take up the memory and the number of requests that are allowed.

@@ -1,4 +1,4 @@
-"""A classifier as the server uses it: texts are counted in one thread and classified in another."""
+"""The server's classifier: tokens are counted in one thread and texts classified in another."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple

@@ -1,4 +1,4 @@
-"""What all routes share: the model behind its queue, the settings and the metrics."""
+"""State shared by all routes: the model with its queue, the settings and the metrics."""
 
 import asyncio
 import logging
@@ -22,7 +22,7 @@ Result = TypeVar("Result")
 
 
 class Service:
-    """A model that many clients ask, with limits."""
+    """A model shared by many clients, with limits."""
 
     batcher: Batcher
     tokenizer_thread: ThreadPoolExecutor

@@ -12,7 +12,7 @@ SPLITS = {"train": "train", "valid": "validation", "test": "test"}
 
 @dataclass(frozen=True)
 class HubDataset:
-    """A data set on the Hub and where its texts and labels are."""
+    """A data set on the Hub, and the columns with its texts and labels."""
 
     repo: str
     """Id on the Hub."""
@@ -25,7 +25,7 @@ class HubDataset:
     label_column: str = "label"
     """Column with the labels: names or indices, in a multi-label task lists of them. Default: "label"."""
     note: str | None = None
-    """What to know before its scores are compared with others. Default: None."""
+    """Note on comparing its scores with others. Default: None."""
 
     def read(self, task: str) -> dict[str, Sequence[Mapping[str, Any]]]:
         """Rows of each split.

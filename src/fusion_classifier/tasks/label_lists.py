@@ -1,4 +1,4 @@
-"""Lists of labels in cells of text: as JSON, Python, numpy and PostgreSQL write them."""
+"""Lists of labels in text cells, in the notation of JSON, Python, numpy and PostgreSQL."""
 
 import ast
 import json
@@ -48,7 +48,7 @@ def _flat(found: list[object]) -> list[object]:
 
 
 def _elements(inner: str) -> list[object] | None:
-    """Strings in quotes and numbers with commas (Python) or spaces (numpy) between; None if it is something else."""
+    """Quoted strings and numbers separated by commas (Python) or spaces (numpy); None for anything else."""
     found: list[object] = []
     separators = set()
     position = 0
@@ -67,7 +67,7 @@ def _elements(inner: str) -> list[object] | None:
 
 
 def _postgres(inner: str) -> list[object] | None:
-    """Words, in double quotes where they need them, with commas between; None if it is something else."""
+    """Words separated by commas, in double quotes if necessary; None for anything else."""
     found: list[object] = []
     position = 0
     while position < len(inner):

@@ -1,4 +1,4 @@
-"""Names of labels as texts: with a few texts per label its name, `card_not_working`, is worth several of them."""
+"""Label names as texts: with few texts per label, a name such as `card_not_working` is worth several of them."""
 
 import re
 
@@ -7,5 +7,5 @@ SEPARATORS = re.compile(r"[_\-./|+]+")
 
 
 def name_as_text(label: str) -> str:
-    """A label's name as a text, "card not working"; empty if it is no word."""
+    """A label's name as a text, such as "card not working"; empty if it is not a word."""
     return " ".join(SEPARATORS.sub(" ", label).split()) if WORD.search(label) else ""

@@ -41,7 +41,7 @@ def is_multilabel(config: TaskConfig) -> bool:
 
 @dataclass(frozen=True)
 class Reading:
-    """The rows of a file that are used, and those that are left out."""
+    """The rows of a file that are used, and the skipped ones."""
 
     rows: list[Labelled]
     left_out: list[LeftOut]
@@ -62,7 +62,7 @@ def read_labelled(path: Path, config: TaskConfig, header: Sequence[str] | None =
 
 
 def all_labelled(rows: Iterable[Row], config: TaskConfig) -> Reading:
-    """Texts and labels of rows; with `skip_empty` those without are left out.
+    """Texts and labels of rows; with `skip_empty`, rows without a text or label are skipped.
 
     Raises:
         DataError: Rows that can't be used; the message has all of them.
@@ -105,7 +105,7 @@ def _short(text: str) -> str:
 
 
 def shown_places(places: Sequence[Place]) -> str:
-    """Places within one file in few words: "lines 3, 9"; of more than 20 the first."""
+    """Short description of places in one file, such as "lines 3, 9"; at most 20 are listed."""
     unit = "row" if places[0].line is None else "line"
     numbers = [place.row if place.line is None else place.line for place in places[:MAX_ROWS]]
     more = ", …" if len(places) > MAX_ROWS else ""
@@ -147,7 +147,7 @@ def _several_labels(row: Row, config: TaskConfig) -> tuple[str, ...]:
 
 
 def _written(cell: str, separator: str, place: Place) -> list[object] | None:
-    """The labels of a cell of text: a list, or names with the separator between."""
+    """The labels in a text cell: a list, or names joined by the separator."""
     try:
         found = parse_list(cell)
     except ValueError:
@@ -160,7 +160,7 @@ def _written(cell: str, separator: str, place: Place) -> list[object] | None:
 
 
 def is_list(cell: str) -> bool:
-    """Whether a text is a list, as JSON, Python, numpy or PostgreSQL write it."""
+    """Whether a text is a list in the notation of JSON, Python, numpy or PostgreSQL."""
     try:
         return parse_list(cell) is not None
     except ValueError:  # such as [laughs]
@@ -190,7 +190,7 @@ def _indicated(row: Row, name: str) -> bool:
 
 
 def label_order(rows: Iterable[Labelled]) -> tuple[str, ...]:
-    """The labels that occur: numbers by size, names by alphabet."""
+    """The labels that occur, sorted: numbers by value, names alphabetically."""
     labels = {label for row in rows for label in row.labels}
     if all(map(is_number, labels)):
         return tuple(sorted(labels, key=lambda label: (int(label), label)))

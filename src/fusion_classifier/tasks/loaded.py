@@ -1,4 +1,4 @@
-"""Texts and labels of a task, split: what every later stage starts from."""
+"""Texts and labels of a task, by split: the input of every later stage."""
 
 import hashlib
 from collections.abc import Iterable, Sequence
@@ -16,10 +16,10 @@ Label = int | tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a row was read."""
+    """Location of a row."""
 
     file: str
-    """File as it was given, or Hub data set and split; empty if a task did not say."""
+    """File as given, or Hub data set and split; empty if the task does not provide it."""
     row: int
     """Row, from 0, as pandas and datasets count."""
     line: int | None = None
@@ -37,7 +37,7 @@ class Place:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A row that is not used, and why."""
+    """A skipped row, and the reason."""
 
     place: Place
     problem: str
@@ -45,7 +45,7 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Split:
-    """Texts, unchanged, their labels, and where they were read (default: their positions)."""
+    """Unchanged texts, their labels, and their locations (default: their positions)."""
 
     texts: tuple[str, ...]
     labels: tuple[Label, ...]

@@ -1,4 +1,4 @@
-"""What makes two texts the same."""
+"""Normalization for comparing texts."""
 
 import unicodedata
 
@@ -15,5 +15,6 @@ def _is_part_of_a_word(character: str) -> bool:
 
 
 def same_key(text: str) -> str:
-    """Equal for texts that are the same; a text without any letter or digit (only emoji, say) is its own key."""
+    """Comparison key, equal for equivalent texts; a text without letters or digits (such as emoji only) is its own
+    key."""
     return normalized(text) or text

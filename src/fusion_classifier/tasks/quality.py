@@ -34,7 +34,7 @@ def data_quality(task: LoadedTask) -> tuple[dict[str, Any], list[Row]]:
 
 
 def label_indices(label: Label) -> tuple[int, ...]:
-    """The labels of a text as a tuple, also where a text has one."""
+    """The labels of a text as a tuple, even for a single label."""
     return (label,) if isinstance(label, int) else label
 
 

@@ -1,4 +1,4 @@
-"""Rows and texts of files, whatever their format."""
+"""Rows and texts of files in any format."""
 
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence

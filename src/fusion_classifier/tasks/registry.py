@@ -27,7 +27,7 @@ _registered: dict[str, Task] = {}
 
 
 def register_task(task: AnyTask) -> AnyTask:
-    """Make a task class known by its name in this process; usable as a decorator.
+    """Register a task class by its name in this process; also a decorator.
 
     A task that was registered before under the same name is replaced.
 
@@ -54,7 +54,7 @@ def find_task(name: str) -> Task | None:
 def describe_tasks() -> list[dict[str, Any]]:
     """Name, title, number of labels, source and licence of each named task.
 
-    What a package offers and can't be loaded is left out, with a warning.
+    Tasks of other packages that can't be loaded are skipped with a warning.
     """
     known = _built_in() | _registered
     for point in _offered():

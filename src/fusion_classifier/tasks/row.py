@@ -1,4 +1,4 @@
-"""A row of a table, whatever the format."""
+"""A row of a table in any format."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """Stratified splits by seed.
 
-Equal texts stay together: a text in both train and test would be graded on what was memorized. A text with several
-labels is stratified by the rarest of them, so that rare labels reach every split.
+Equal texts stay in the same split: otherwise a memorized text could be in test. A text with several labels is
+stratified by the rarest one, so that rare labels reach every split.
 """
 
 from collections import Counter
@@ -83,7 +83,7 @@ def _divide(whole: Split, fraction: float, seed: int) -> tuple[Split, Split]:
 
 
 def held_out(rows: Sequence[Hashable], strata: Sequence[int], fraction: float, seed: int) -> set[Hashable]:
-    """About `fraction` of the distinct rows, stratified; none if no stratum has two distinct rows.
+    """About `fraction` of the distinct rows, stratified; empty if no stratum has two distinct rows.
 
     A stratum with fewer than two distinct rows is never held out: it can't be in both parts.
     """

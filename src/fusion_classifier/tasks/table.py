@@ -1,7 +1,7 @@
 """Reads labelled texts from one file or a folder of splits.
 
-Whatever can't be used as it is, is a `DataError` with file and row, never a guess: a wrongly decoded or silently
-dropped row would change the result without a trace. Texts are kept unchanged.
+Anything that can't be used raises a `DataError` with file and row; nothing is guessed, since a wrongly decoded or
+silently dropped row would change the result unnoticed. Texts are kept unchanged.
 """
 
 from collections import Counter
@@ -102,7 +102,7 @@ def load_table(
 
 
 def _left_out_notes(left_out: Sequence[LeftOut]) -> list[str]:
-    """Which rows are not used, a note for each file."""
+    """Notes on skipped rows, one per file."""
     by_file: dict[str, list[LeftOut]] = {}
     for one in left_out:
         by_file.setdefault(one.place.file, []).append(one)
@@ -147,7 +147,7 @@ def _to_train_on(
 
 
 def _is_cross_validated(config: TaskConfig, splits: Mapping[str, Split], *, is_folder: bool) -> bool:
-    """Whether all rows of train are trained on, and judged out of fold."""
+    """Whether the task is cross-validated."""
     if config.cross_validate is None:
         few = "train" in splits and len(splits["train"]) <= FEW_ROWS
         return few and not is_folder and config.augment_column is None

@@ -44,7 +44,7 @@ class Task:
 
     @property
     def source(self) -> str:
-        """Where the data comes from unless a folder is given."""
+        """Source of the data if no folder is given."""
         return self.hub.repo if self.hub else "in the package"
 
     def load(self, data: Path | None = None, config: TaskConfig | None = None) -> LoadedTask:

@@ -1,1 +1,1 @@
-"""Looks at files from strangers before their contents are believed."""
+"""Checks untrusted files before their contents are used."""

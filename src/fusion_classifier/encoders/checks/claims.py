@@ -1,8 +1,8 @@
 # ruff: noqa: PLC0415 - transformers is imported when a model is loaded
-"""What a model's configuration claims, checked before a model of that size is made.
+"""Checks the size claimed by a model's configuration before a model of that size is created.
 
-What the files lack is filled in by transformers, at the size that the configuration claims, before it can be found to
-be missing: a file of a kilobyte could take all memory.
+transformers creates missing weights at the size that the configuration claims before they can be found to be missing:
+a file of a kilobyte could use up all memory.
 """
 
 from typing import Any
