@@ -195,7 +195,9 @@ def _candidate(folder: Path, place: Path, described: Mapping[str, Any], precisio
     for path in folder.iterdir():
         if path.name in quantized:
             quantize_encoder(path, place / path.name, precision)
-        elif path.name != place.parent.name and path.name.removesuffix(".data") not in quantized:
+        elif path.is_dir() and path.name != place.parent.name:
+            shutil.copytree(path, place / path.name)  # a tokenizer
+        elif path.is_file() and path.name.removesuffix(".data") not in quantized:
             (place / path.name).hardlink_to(path)  # Windows lets only administrators make symbolic links
     (place / "config.json").unlink()
     write_config(place, {**described, "precision": precision})
