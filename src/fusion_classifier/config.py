@@ -1,7 +1,6 @@
 """Configurations: immutable settings that determine a result.
 
-They are compared, hashed, written to `config.yaml` and read back. Each field is a command-line option: its docstring
-is the help text and its default the option's default (cli/fields.py).
+Each field is a command-line option: its docstring is the help text, its default the option's (cli/fields.py).
 """
 
 import math
@@ -78,8 +77,7 @@ class EncoderConfig(FrozenModel):
     vector per layer, or several, joined by + (mean+last); pooler: the model's own; tokens: the states of all tokens.
     Default for encoders given by name: what the head reads."""
     template: Annotated[str, AfterValidator(_check_template)] = "{text}"
-    """Prompt template; must contain {text}. Line breaks are written \\n. The features of several templates,
-    separated by ||, are averaged."""
+    """Prompt template; must contain {text}. \\n: line break. Features of several, separated by ||, are averaged."""
     max_length: Annotated[int, Field(ge=4)] = 256
     """Maximum number of tokens, including special tokens and template; longer texts are truncated at the end."""
     dtype: Dtype = "auto"
@@ -187,8 +185,7 @@ class EnsembleConfig(HeadConfig):
     attention: FusionConfig = FusionConfig()
     """Configuration of the members with attention over tokens."""
     repeats: Annotated[int, Field(ge=1)] | None = None
-    """Number of attention members per encoder, trained with different seeds and averaged. Default: 3 up to 5,000
-    training texts, 1 beyond."""
+    """Number of attention members (seeds) per encoder. Default: 3 up to 5,000 training texts, 1 beyond."""
 
 
 class SklearnConfig(HeadConfig):
@@ -268,8 +265,7 @@ class TrainingConfig(FrozenModel):
     max_epochs: Annotated[int, Field(ge=1)]
     """Maximum number of passes over the training split."""
     min_steps: Annotated[int, Field(ge=0)] = 0
-    """Minimum number of training steps: on a small training split `max_epochs` is raised to reach it, and `patience`
-    does not stop training earlier. 0 if `max_epochs` is given."""
+    """Minimum number of training steps, whatever the recipe's epochs and patience. 0 if `max_epochs` is given."""
     patience: Annotated[int, Field(ge=1)]
     """Number of epochs without progress on validation after which training stops, but not before `min_steps`."""
     stopping: Literal["score", "loss_or_score"] = "score"
@@ -376,8 +372,7 @@ class RunConfig(FrozenModel):
     seeds: Annotated[tuple[int, ...], Field(min_length=1)]
     """Seeds; one head is trained per seed."""
     class_weight: ClassWeights = "none"
-    """balanced: texts are weighted inversely to the frequency of their label, in the loss, the validation score and
-    the calibration."""
+    """balanced: texts are weighted inversely to their label's frequency in loss, validation score and calibration."""
 
 
 class ServerSettings(FrozenModel):
