@@ -100,7 +100,7 @@ class UnknownTexts:
             )
         if self.known_ is None:
             raise UsageError(
-                "`reject_unknown`: this model has kept nothing of its training texts (an earlier version has trained "
+                "`reject_unknown`: this model has no data on its training texts (an earlier version has trained "
                 "it, or `known_texts` was off); train it again"
             )
         return self.known_

@@ -19,7 +19,7 @@ commands = Commands(panel="Look closer")
 def compare_(
     run_a: Annotated[Path, typer.Argument(metavar="RUN_A", help="Folder that fec run has written.")],
     run_b: Annotated[Path, typer.Argument(metavar="RUN_B", help="Another, on the same texts.")],
-    split: Annotated[str | None, option("test or valid. Default: test where both have it.")] = None,
+    split: Annotated[str | None, option("test or valid. Default: test if both have it.")] = None,
     as_json: Json = False,
 ) -> None:
     """Test whether one run is better than another: intervals, tests and effect sizes, paired by text."""
@@ -35,7 +35,7 @@ def compare_(
 def report_(
     run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder that fec run has written.")],
     out: Annotated[Path | None, option("Page to write. Default: report.html there.", metavar="FILE")] = None,
-    split: Annotated[str | None, option("test or valid. Default: test where the run has it.")] = None,
+    split: Annotated[str | None, option("test or valid. Default: test if the run has it.")] = None,
     texts: Annotated[bool, option("Whether the page shows texts of the data.")] = True,
 ) -> None:
     """Write a run as one HTML page: results, confusion, confidence, mistakes, a map of the texts, time and memory.

@@ -70,9 +70,9 @@ def project_(
     out: Annotated[Path, option("The .safetensors file to write.", metavar="FILE")],
     width: Annotated[int | None, option("Numbers kept per token and layer.", min=1)] = None,
     kind: Annotated[ProjectionKind, option("pca, random, or none: all numbers, with --int8.")] = "pca",
-    int8: Annotated[bool, option("Keep them in 8 bits instead of 16.", "--int8")] = False,
+    int8: Annotated[bool, option("Store them in 8 bits instead of 16.", "--int8")] = False,
     texts: Annotated[int, option("Number of training texts to fit on.", min=1)] = 2000,
-    seed: Annotated[int, option("Seed of their choice.", min=0, max=2**32 - 1)] = 0,
+    seed: Annotated[int, option("Seed for choosing them.", min=0, max=2**32 - 1)] = 0,
     data: DataOptions,
     place: PlaceOptions,
 ) -> None:

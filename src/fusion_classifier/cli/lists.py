@@ -25,9 +25,11 @@ def tasks(as_json: Json = False) -> None:
 
 @commands.command("encoders", example="fec encoders --language de --most-parameters 200")
 def encoders(
-    language: Annotated[str | None, typer.Option(help="Only those for a language, such as de. Default: all.")] = None,
+    language: Annotated[
+        str | None, typer.Option(help="Only encoders for this language, such as de. Default: all.")
+    ] = None,
     licence: Annotated[
-        str | None, typer.Option(help="Only those whose licence begins so, such as apache. Default: all.")
+        str | None, typer.Option(help="Only encoders whose licence starts with this, such as apache. Default: all.")
     ] = None,
     most_parameters: Annotated[
         float | None, typer.Option(help="Maximum number of parameters, in millions. Default: any.", min=0)

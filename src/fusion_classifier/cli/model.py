@@ -64,7 +64,7 @@ def predict_(
         ),
     ] = None,
     reject_unknown: Annotated[
-        bool, option("Answer null, and unknown: true, where a text seems to belong to no class.")
+        bool, option("Answer null, and unknown: true, for texts that seem to have none of the labels.")
     ] = False,
     false_alarm_rate: Annotated[
         float | None,
@@ -74,7 +74,7 @@ def predict_(
         Path | None,
         option("Write the rows of --file and their answers to a .csv, .jsonl or .parquet.", metavar="FILE"),
     ] = None,
-    as_json: Annotated[bool, option("Lines of JSON also on a terminal.", "--json")] = False,
+    as_json: Annotated[bool, option("Print JSON lines even on a terminal.", "--json")] = False,
     encoder: EncoderPaths = None,
     device: DeviceName = "auto",
     engine: EngineOptions,
@@ -117,7 +117,7 @@ def _rate(reject_unknown: bool, false_alarm_rate: float | None) -> float | None:
     from fusion_classifier.training.known import DEFAULT_RATE
 
     if false_alarm_rate in (0, 1):
-        raise UsageError("--false-alarm-rate: must lie between 0 and 1, such as 0.05")
+        raise UsageError("--false-alarm-rate: must be between 0 and 1, such as 0.05")
     return DEFAULT_RATE if false_alarm_rate is None else false_alarm_rate
 
 
@@ -127,14 +127,16 @@ def explain_(
     words: ModelAndText,
     model: ModelOption = None,
     label: Annotated[str | None, option("The label to explain. Default: the most probable.")] = None,
-    spans: Annotated[int, option("Number of parts; words of longer texts are joined.", min=1, metavar="N")] = 64,
+    spans: Annotated[
+        int, option("Maximum number of parts; in longer texts, words are joined.", min=1, metavar="N")
+    ] = 64,
     encoder: EncoderPaths = None,
     device: DeviceName = "auto",
     as_json: Json = False,
 ) -> None:
-    """Print which words of a text speak for a label: each is left out in turn.
+    """Print which words of a text support a label: each word is removed in turn.
 
-    A weight is what the label's log-odds lose without the word; below 0 it speaks against the label.
+    A weight is the decrease of the label's log-odds without the word; below 0 it is evidence against the label.
     """
     paths = encoder_paths(encoder)
     from fusion_classifier.cli import tables
@@ -150,12 +152,12 @@ def explain_(
 def serve_(
     *,
     model: ModelName = DEFAULT_MODEL,
-    host: Annotated[str, option("Address to listen at; 0.0.0.0: all.")] = "127.0.0.1",
+    host: Annotated[str, option("Address to listen on; 0.0.0.0: all interfaces.")] = "127.0.0.1",
     port: Annotated[int, option("Port; 0: a free one.", min=0, max=65535)] = 8080,
     server: Annotated[Given, Options("Server", {"": ServerSettings})],
     encoder: EncoderPaths = None,
     device: DeviceName = "auto",
-    json_output: Annotated[bool, option("Logs as lines of JSON.", "--json-output", hidden=True)] = False,
+    json_output: Annotated[bool, option("Log as JSON lines.", "--json-output", hidden=True)] = False,
 ) -> None:
     """Serve a classifier over HTTP, as text-embeddings-inference does, with a web page at /."""
     paths, settings = encoder_paths(encoder), checked(ServerSettings, server)
@@ -176,12 +178,12 @@ def optimize_(
     task: Annotated[
         str | None, option("Task or file with labelled texts to measure on. Default: validation of the training.")
     ] = None,
-    max_loss: Annotated[float, option("Points of accuracy that may be lost.", min=0, max=100)] = 0.5,
+    max_loss: Annotated[float, option("Maximum loss of accuracy, in points.", min=0, max=100)] = 0.5,
     precision: Annotated[
         Precision | None, option("Precision of the encoders. Default: the fastest within --max-loss.")
     ] = None,
     texts: Annotated[int, option("Number of texts to measure on.", min=1, metavar="N")] = 1000,
-    encoders: Annotated[bool, option("Whether to write the encoders, too, not the head alone.")] = True,
+    encoders: Annotated[bool, option("Whether to write the encoders in addition to the head.")] = True,
     encoder: EncoderPaths = None,
     data: DataOptions,
     as_json: Json = False,
@@ -220,7 +222,7 @@ def optimize_(
 @commands.command("push", example="fec push runs/reviews my-name/reviews-mood --private")
 def push_(
     model: ModelName,
-    repo_id: Annotated[str, typer.Argument(metavar="REPO_ID", help="owner/model on the Hub; made if not there.")],
+    repo_id: Annotated[str, typer.Argument(metavar="REPO_ID", help="owner/model on the Hub; created if missing.")],
     private: Annotated[bool | None, option("Visibility of a new repository.", "--private/--public")] = None,
     revision: Annotated[str | None, option("Branch. Default: main.")] = None,
     message: Annotated[str, option("Message of the commit.")] = COMMIT_MESSAGE,

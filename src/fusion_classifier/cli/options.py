@@ -63,9 +63,9 @@ OptionalTaskName = Annotated[
 ]
 EncoderName = Annotated[str, typer.Argument(metavar="ENCODER", help="Encoder, as with --encoder of fec run.")]
 ModelName = Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)]
-SplitNames = Annotated[list[str] | None, option("train, valid or test; may be repeated. Default: all there are.")]
+SplitNames = Annotated[list[str] | None, option("train, valid or test; may be repeated. Default: all.")]
 EncoderPaths = Annotated[
-    list[str] | None, option("Place of an encoder's weights.", "--encoder", "-e", metavar="NAME=PATH")
+    list[str] | None, option("Path of an encoder's weights.", "--encoder", "-e", metavar="NAME=PATH")
 ]
 StoreName = Annotated[
     str | None,
@@ -73,7 +73,7 @@ StoreName = Annotated[
         "Feature store: a folder or s3://BUCKET/PREFIX. Default: in your cache.", envvar="FEC_STORE", metavar="DIR"
     ),
 ]
-DeviceName = Annotated[Device, option("auto: CUDA where there is one, then MPS, then the CPU.")]
+DeviceName = Annotated[Device, option("auto: CUDA if available, then MPS, then the CPU.")]
 Json = Annotated[bool, option("Print the result as JSON.", "--json")]
 
 # Only a training can be judged out of fold: other commands would take rows that were trained on for others. An audit
@@ -211,7 +211,7 @@ class RunOptions(SplitOptions):
     seeds: Annotated[int, Field(ge=1, le=1000)] | None = None
     """Train N times, with the seeds 0 to N − 1. Default: 1."""
     class_weight: ClassWeights | None = None
-    """balanced: a text weighs inversely to the frequency of its label. Default: none, all texts alike."""
+    """balanced: texts are weighted inversely to their label's frequency. Default: none."""
     out: Path | None = None
     """Folder to write. Default: by task and head."""
     overwrite: bool = False
@@ -289,9 +289,10 @@ class PlaceOptions(FrozenModel, title="Where"):
     store: str | None = None
     """Feature store: a folder or s3://BUCKET/PREFIX. Default: in your cache."""
     device: Device = "auto"
-    """auto: CUDA where there is one, then MPS, then the CPU."""
+    """auto: CUDA if available, then MPS, then the CPU."""
     memory: Annotated[ByteSize, Field(gt=0)] | None = None
-    """Memory for features, such as 4GB; larger ones are read from the store in blocks. Default: half of the free."""
+    """Memory for features, such as 4GB; larger ones are read from the store in blocks. Default: half of the free
+    memory."""
 
     def workspace(self, task: "LoadedTask | None" = None) -> "RunContext":
         """Store, device, progress and memory; the notes on a task are printed."""

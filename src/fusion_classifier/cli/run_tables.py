@@ -45,7 +45,7 @@ def print_run(metrics: Mapping[str, Any], folder: Path) -> None:
     say(f'  fec predict {folder} "a text of yours" --top-k 3')
     if metrics["task"] == "demo":
         say("  fec run yours.csv --text-column … --label-column …")
-        say("The demo corpus is small and easy: its scores are no result.", "dim")
+        say("The demo corpus is small and easy: do not quote its scores.", "dim")
 
 
 def _advise_tuning(metrics: Mapping[str, Any]) -> None:
