@@ -268,7 +268,8 @@ def test_pickled_dense_layers_are_not_read(tmp_path: Path) -> None:
 
 
 def refused(status: int) -> errors.HfHubHTTPError:
-    return errors.HfHubHTTPError("no", response=httpx.Response(status, request=httpx.Request("GET", "https://hub")))
+    response: Any = httpx.Response(status, request=httpx.Request("GET", "https://hub"))
+    return errors.HfHubHTTPError("no", response=response)
 
 
 @pytest.mark.parametrize(
