@@ -17,7 +17,10 @@ def test_results_are_those_of_the_plain_layer(tokens: int, bias: bool) -> None:
     expected = model(x)
     reordered.reorder(model)
     assert all(isinstance(layer, reordered.ReorderedLinear) for layer in model)
-    torch.testing.assert_close(model(x), expected, atol=0.01, rtol=0.01)
+    first, second = model(x), model(x)
+    assert all(layer.plain is None for layer in model)  # from the second product on the blocks are used
+    assert torch.equal(first, second)
+    torch.testing.assert_close(second, expected, atol=0.01, rtol=0.01)
 
 
 def test_layers_of_other_precision_or_of_a_large_model_stay(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,6 +26,18 @@ def test_losses_are_torchs(seed: int, smoothing: float) -> None:
     assert torch.isfinite(loss_of(logits, several, smoothing))
 
 
+def test_certain_probabilities_are_labels_and_others_their_mixture() -> None:
+    logits = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
+    labels, others = torch.tensor([0, 1, 2, 3, 0, 1]), torch.tensor([1, 1, 0, 2, 3, 0])
+    weights = torch.tensor([0.5, 1.5, 1.0, 1.0, 1.0, 1.0])
+    certain, doubted = torch.eye(4)[labels], 0.25 * torch.eye(4)[labels] + 0.75 * torch.eye(4)[others]
+    loss = loss_of(logits, labels, 0.1, weights)
+    torch.testing.assert_close(loss_of(logits, certain, 0.1, weights, multilabel=False), loss)
+    mixture = 0.25 * loss_of(logits, labels) + 0.75 * loss_of(logits, others)
+    torch.testing.assert_close(loss_of(logits, doubted, multilabel=False), mixture)
+    assert loss_of(logits, doubted) != loss_of(logits, doubted, multilabel=False)  # several labels per text
+
+
 @settings(deadline=None, max_examples=25)
 @given(seed=SEEDS, n=st.integers(1, 60), several=st.booleans(), weighted=st.booleans())
 def test_no_scale_on_a_grid_has_a_lower_loss(seed: int, n: int, several: bool, weighted: bool) -> None:

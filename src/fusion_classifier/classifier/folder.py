@@ -49,6 +49,29 @@ class SavedEncoder(FrozenModel):
     """Whether it is a Python object, which is not in the folder."""
 
 
+class Distillation(FrozenModel):
+    """How a model was distilled from another, its teacher. Shares are of the validation texts."""
+
+    head: str
+    """Head of the teacher."""
+    encoders: tuple[str, ...]
+    """Encoders of the teacher."""
+    labelled_texts: int
+    """Number of texts with labels that were trained on."""
+    further_texts: int
+    """Number of texts without labels that were trained on."""
+    valid_texts: int
+    """Number of validation texts."""
+    accuracy: float
+    """Share of right answers."""
+    teacher_accuracy: float
+    """Share of right answers of the teacher."""
+    agreement: float
+    """Share of answers that are those of the teacher."""
+    teacher_knew: bool
+    """Whether the validation texts may be among those that the teacher was trained on."""
+
+
 class ModelConfig(LabelledConfig):
     """`config.json` of a model folder."""
 
@@ -68,6 +91,8 @@ class ModelConfig(LabelledConfig):
     """Random seed of the training."""
     members: tuple[Member, ...] = ()
     """Parts of the head `ensemble`, with their weights."""
+    distilled: Distillation | None = None
+    """How it was distilled, if it was."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

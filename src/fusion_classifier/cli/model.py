@@ -1,4 +1,4 @@
-"""`fec predict`, `explain`, `serve`, `optimize`, `push`: what a trained model is used for."""
+"""`fec predict`, `explain`, `serve`, `optimize`, `distill`, `push`: what a trained model is used for."""
 
 # ruff: noqa: PLC0415 - imported where used: --help must not wait for torch
 
@@ -19,6 +19,7 @@ from fusion_classifier.cli.options import (
     EngineOptions,
     Json,
     ModelName,
+    PlaceOptions,
     encoder_paths,
     option,
 )
@@ -217,6 +218,41 @@ def optimize_(
         "agreement": done.config["agreement"],
     }
     answer(described, as_json, lambda: tables.print_optimized(done))
+
+
+@commands.command(
+    "distill", example="fec distill runs/demo-ensemble --into minilm-l6 --texts more.txt --out demo-small"
+)
+def distill_(
+    *,
+    model: ModelName,
+    into: Annotated[str, option("Encoder of the student, as with --encoder of fec run.", metavar="ENCODER")],
+    out: Annotated[Path, option("Folder to write.", metavar="DIR")],
+    texts: Annotated[
+        Path | None, option("Further texts, unlabelled: a table, or .txt (a text per line).", metavar="FILE")
+    ] = None,
+    task: Annotated[
+        str | None, option("Task or file with labelled texts. Default: what the teacher was trained on.")
+    ] = None,
+    seed: Annotated[int, option("Random seed of the student.", min=0)] = 0,
+    encoder: EncoderPaths = None,
+    data: DataOptions,
+    place: PlaceOptions,
+    as_json: Json = False,
+) -> None:
+    """Train a small, fast model on the answers of a trained classifier, its teacher.
+
+    The student is an ordinary model on one encoder, with the head fusion. Its texts are those of the task, and
+    --texts: the more of these, and the more like those it will meet, the better.
+    """
+    paths = encoder_paths(encoder)
+    from fusion_classifier.cli import tables
+    from fusion_classifier.commands.distill import distill_model
+
+    done = distill_model(
+        model, into, out, place.workspace(), texts=texts, task=task, data=data, encoder_paths=paths, seed=seed
+    )
+    answer({"folder": str(done.folder)} | done.figures.model_dump(), as_json, lambda: tables.print_distilled(done))
 
 
 @commands.command("push", example="fec push runs/reviews my-name/reviews-mood --private")

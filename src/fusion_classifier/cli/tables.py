@@ -17,6 +17,7 @@ from fusion_classifier.support.text import counted
 
 if TYPE_CHECKING:
     from fusion_classifier.classifier.explanation import Explanation
+    from fusion_classifier.commands.distill import Distilled
     from fusion_classifier.features.store import StoreEntry
     from fusion_classifier.onnx_export.optimize import Optimized
 
@@ -277,6 +278,24 @@ def print_optimized(done: "Optimized") -> None:
     say(f"Written to {done.folder}: {', '.join(name for name in done.files if '/' not in name)}")
     if rows:
         say(f"Next: fec predict {done.folder} 'a text'")
+
+
+def print_distilled(done: "Distilled") -> None:
+    """What was measured of a student, and what to do with it."""
+    one = done.figures
+    rows = [
+        ["right answers", percent(one.accuracy)],
+        ["right answers of the teacher", percent(one.teacher_accuracy)],
+        ["same answer as the teacher", percent(one.agreement)],
+    ]
+    show(None, [f"of {one.valid_texts:,} validation texts", "%"], rows, right=1)
+    if one.teacher_knew:
+        say("The teacher may have been trained on them: it may be less good on new texts.")
+    say(
+        f"Trained on {one.labelled_texts:,} texts with labels and {one.further_texts:,} without, written to "
+        f"{done.folder}"
+    )
+    say(f"Next: fec optimize {done.folder} --out {done.folder}-fast")
 
 
 def print_prediction(

@@ -279,7 +279,9 @@ def _prepared(
 
 
 def _width(identity: EncoderIdentity, model: "PreTrainedModel", layers: tuple[int, ...]) -> int:
-    """Width of the hidden states, found by running the model on a few tokens: before any text is encoded."""
+    """Width of the hidden states; of a model that is not well known found by running it on a few tokens."""
+    if packed.is_known(model) and identity.config.quantization == "none":
+        return int(model.config.hidden_size)
     what, dtype = f"{identity.config.name}: the model in {identity.weights.folder} can't be run", identity.dtype
 
     def explain(why: str) -> FecError:

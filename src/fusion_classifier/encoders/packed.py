@@ -85,12 +85,17 @@ def prepare(model: "PreTrainedModel", max_length: int) -> bool:
     return True
 
 
+def is_known(model: "PreTrainedModel") -> bool:
+    """Whether a model is of a type that `prepare` may prepare."""
+    return model.config.model_type in (*BY_INTERFACE, "mpnet")
+
+
 def drop_layers(model: Any, deepest: int) -> None:
     """Remove the layers beyond hidden state `deepest`, and with them a decoder's norm after the last one.
 
     Models of unknown types keep all layers.
     """
-    if model.config.model_type not in (*BY_INTERFACE, "mpnet"):
+    if not is_known(model):
         return
     layers = model.encoder.layer if hasattr(model, "encoder") else model.layers
     if deepest < len(layers):

@@ -1,11 +1,13 @@
 """Linear layers with weights in the memory layout of oneDNN's matrix products.
 
 torch stores a weight row by row, and oneDNN copies it into blocks for every product, which is costly for products
-with few tokens. Here the copy is made once, when a model is loaded; the results are bit-identical.
+with few tokens. Here the copy is made once, at the second product: a command that classifies one text does not need
+it. The results are bit-identical.
 """
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
 MAX_BYTES = 2**30  # larger models keep their weights mapped from the file instead of copied
 BATCH = 64  # tokens for which the blocks are chosen; other numbers read the same
@@ -18,10 +20,19 @@ class ReorderedLinear(nn.Module):
         super().__init__()
         self.in_features, self.out_features = original.in_features, original.out_features
         self.bias = original.bias
-        self.blocks = torch.ops.mkldnn._reorder_linear_weight(original.weight.data, BATCH)
+        self.plain: Tensor | None = original.weight.data
+        self.blocks: Tensor | None = None
+        self.used = False
 
     def forward(self, x: Tensor) -> Tensor:
         """(…, in) to (…, out)."""
+        plain = self.plain  # another thread may set it to None
+        if plain is not None:
+            if not self.used:
+                self.used = True
+                return linear(x, plain, self.bias)
+            self.blocks = torch.ops.mkldnn._reorder_linear_weight(plain, BATCH)
+            self.plain = None
         result: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.blocks, self.bias, "none", [], "")
         return result
 

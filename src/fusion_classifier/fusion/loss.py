@@ -10,24 +10,34 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 MAX_LOG_SCALE = 5.0  # e⁵ ≈ 148: beyond it, probabilities are practically uniform, or 0 and 1
 
 
-def loss_of(logits: Tensor, targets: Tensor, smoothing: float = 0.0, weights: Tensor | None = None) -> Tensor:
+def loss_of(
+    logits: Tensor,
+    targets: Tensor,
+    smoothing: float = 0.0,
+    weights: Tensor | None = None,
+    *,
+    multilabel: bool | None = None,
+) -> Tensor:
     """Mean cross-entropy in nats, of a softmax or (multi-label) of a sigmoid per label.
 
     Args:
         logits: Logits (N, C).
-        targets: Label numbers (N,), int64, or multi-label (N, C) of 0 and 1.
+        targets: Label numbers (N,), int64; multi-label (N, C) of 0 and 1; or a probability for each label (N, C),
+            float32.
         smoothing: Share of the target spread over all labels (multi-label: moved towards 1/2).
         weights: Weight of each text (N,), mean 1. Default: 1.
+        multilabel: Whether a text may have several labels. Default: where targets are (N, C).
     """
     reduction = "mean" if weights is None else "none"
-    if targets.ndim == 1:
+    softmax = targets.ndim == 1 if multilabel is None else not multilabel
+    if softmax:
         losses = cross_entropy(logits, targets, label_smoothing=smoothing, reduction=reduction)
     else:
         soft = targets.to(logits.dtype) * (1 - smoothing) + smoothing / 2
         losses = binary_cross_entropy_with_logits(logits, soft, reduction=reduction)
     if weights is None:
         return losses
-    return ((losses if targets.ndim == 1 else losses.mean(1)) * weights).mean()
+    return ((losses if softmax else losses.mean(1)) * weights).mean()
 
 
 def cautious(targets: Tensor, n_classes: int) -> float:

@@ -205,6 +205,18 @@ def evaluate_saved(
     }
 
 
+def labelled_task(folder: Path, config: TaskConfig) -> LoadedTask:
+    """A task with the labels of a run or model. Data that the run was not trained on are not split.
+
+    Raises:
+        FecError and its kinds: See the messages.
+    """
+    model = load_config(folder if is_model(folder) else folder / "model")
+    task = load_task(config, None if _is_own(folder, config) else tuple(model.labels))
+    _check_labels(folder, model, task)
+    return task
+
+
 def judging_split(folder: Path, config: TaskConfig) -> tuple[tuple[str, ...], np.ndarray, bool]:
     """Texts for measuring a run or model, their targets in its labels, and whether it was trained on them.
 
@@ -214,9 +226,7 @@ def judging_split(folder: Path, config: TaskConfig) -> tuple[tuple[str, ...], np
     Raises:
         FecError and its kinds: See the messages.
     """
-    model = load_config(folder if is_model(folder) else folder / "model")
-    task = load_task(config, None if _is_own(folder, config) else tuple(model.labels))
-    _check_labels(folder, model, task)
+    task = labelled_task(folder, config)
     name = "valid" if "valid" in task.splits else "test"
     return task.split(name).texts, task.targets(name), task.cross_validated
 

@@ -26,12 +26,15 @@ class LabelledFeatures:
         labels: Label numbers (N,), int64, or multi-label (N, C) of 0 and 1, int64.
         weights: Weight of each text in losses and scores (N,), float32, mean 1. None: uniform.
         names: Number of texts at the end that are label names; they may be used for training, but not for evaluation.
+        soft: Soft targets: a probability for each label (N, C), float32, used by the loss of gradient steps instead of
+            the labels. None: the labels.
     """
 
     features: Mapping[str, Features | StoredFeatures]
     labels: np.ndarray
     weights: np.ndarray | None = None
     names: int = 0
+    soft: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -42,7 +45,8 @@ class LabelledFeatures:
             name: replace(values, rows=values.rows[rows]) if isinstance(values, StoredFeatures) else values.take(rows)
             for name, values in self.features.items()
         }
-        return LabelledFeatures(features, self.labels[rows], self.weights_of(rows))
+        soft = None if self.soft is None else self.soft[rows]
+        return LabelledFeatures(features, self.labels[rows], self.weights_of(rows), soft=soft)
 
     def weights_of(self, rows: np.ndarray) -> np.ndarray | None:
         """Weights of the selected texts."""
@@ -57,6 +61,16 @@ class LabelledFeatures:
     def texts(self) -> "LabelledFeatures":
         """The texts without label names."""
         return self.take(np.arange(self.n_texts)) if self.names else self
+
+    @property
+    def targets(self) -> np.ndarray:
+        """Targets of the loss: `soft`, or the labels."""
+        return self.labels if self.soft is None else self.soft
+
+    @property
+    def multilabel(self) -> bool:
+        """Whether a text may have several labels."""
+        return self.labels.ndim > 1
 
     @property
     def stored(self) -> bool:

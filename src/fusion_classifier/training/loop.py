@@ -159,7 +159,7 @@ def start(head: Head, data: LabelledFeatures, device: torch.device) -> None:
     frequencies."""
     with closing(in_random_order(data, device)) as batches:
         head.fit_statistics(batches)
-    if data.labels.ndim > 1:
+    if data.multilabel:
         head.start_at(log_odds_of(data.labels).to(device))
     elif data.weights is not None:
         head.start_at(log_shares_of(data, head.n_classes).to(device))
@@ -174,9 +174,9 @@ def train_epoch(
 ) -> float:
     """Train on one pass over the texts; returns the mean loss. `advance` is called with the size of each batch."""
     total = torch.zeros((), device=device)
-    for batch, labels, weights in shuffled_epoch(data, steps.config.batch_size, order, device):
-        total += steps.take(batch, labels, weights) * len(labels)
-        advance(len(labels))
+    for batch, targets, weights in shuffled_epoch(data, steps.config.batch_size, order, device):
+        total += steps.take(batch, targets, weights, multilabel=data.multilabel) * len(targets)
+        advance(len(targets))
     return float(total) / len(data)
 
 
@@ -204,13 +204,13 @@ def log_shares_of(data: LabelledFeatures, n_classes: int) -> Tensor:
 def shuffled_epoch(
     data: LabelledFeatures, size: int, order: np.random.Generator, device: torch.device
 ) -> Iterator[tuple[Batch, Tensor, Tensor | None]]:
-    """Every text once in random batches: features, labels, weights."""
+    """Every text once in random batches: features, targets, weights."""
     for block in in_blocks(data.features, len(data), order, size):
         for chosen in shuffled_batches(block.features, len(block), size, order):
             rows = block.rows[chosen]
-            labels = torch.from_numpy(data.labels[rows]).to(device)
+            targets = torch.from_numpy(data.targets[rows]).to(device)
             weights = None if data.weights is None else torch.from_numpy(data.weights[rows]).to(device)
-            yield feature_batch(block.features, chosen, device), labels, weights
+            yield feature_batch(block.features, chosen, device), targets, weights
 
 
 def in_random_order(data: LabelledFeatures, device: torch.device) -> Generator[Batch]:
@@ -258,14 +258,17 @@ class Steps:
         )
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda step: _course(config, step / steps))
 
-    def take(self, batch: Batch, labels: Tensor, weights: Tensor | None) -> Tensor:
+    def take(self, batch: Batch, targets: Tensor, weights: Tensor | None, *, multilabel: bool) -> Tensor:
         """One step on a batch; returns its mean loss."""
         config = self.config
         self.head.train()
-        with torch.autocast(labels.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
+        with torch.autocast(targets.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
             objectives = self.head.objectives(batch)
         smoothing = config.label_smoothing
-        losses = [share * loss_of(logits.float(), labels, smoothing, weights) for share, logits in objectives]
+        losses = [
+            share * loss_of(logits.float(), targets, smoothing, weights, multilabel=multilabel)
+            for share, logits in objectives
+        ]
         loss = torch.stack(losses).sum()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]  # torch has no type for it

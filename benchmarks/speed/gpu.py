@@ -1,6 +1,6 @@
 """Compares CUDA with the CPU of the same machine: features, extraction rate, training of the head.
 
-    python benchmarks/speed/cuda.py --encoder minilm-l6 --texts data/go_emotion/train.csv
+    python benchmarks/speed/gpu.py --encoder minilm-l6 --texts data/go_emotion/train.csv
 
 - `features`: largest difference between the two devices' token states for the first 256 texts in float32, relative to
   the largest state, and the smallest cosine of their mean-pooled vectors; also in their default precision (bfloat16).
