@@ -58,6 +58,7 @@ def kinds_of_targets(
     kinds: dict[str, Callable[[], LabelledFeatures]] = {
         "labels alone": lambda: both.take(np.arange(labelled)),
         "label and teacher half and half": lambda: soft(0.5, answers[:labelled]),
+        "the same without the further texts": lambda: soft(0.5, answers[:labelled]).take(np.arange(labelled)),
         "label; teacher where there is none": lambda: soft(1.0, answers[:labelled]),
         "teacher alone": lambda: soft(0.0, answers[:labelled]),
         "the teacher's answers as labels": lambda: replace(both, labels=guessed),

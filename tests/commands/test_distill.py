@@ -9,11 +9,13 @@ import torch
 from typer.testing import CliRunner
 
 from fusion_classifier import FusionClassifier
-from fusion_classifier.classifier.folder import load_config
+from fusion_classifier.classifier.folder import load_config, load_model
+from fusion_classifier.classifier.pipeline import Rows
 from fusion_classifier.cli.main import app
 from fusion_classifier.commands import distill as module
 from fusion_classifier.commands.distill import Distilled, distill_model
 from fusion_classifier.errors import DataError, UsageError
+from fusion_classifier.features.extract import extract_features
 from fusion_classifier.features.store import FeatureStore
 from fusion_classifier.runs.context import RunContext
 from fusion_classifier.support.progress import QUIET
@@ -55,12 +57,12 @@ def student(saved_model: Path, bert_folder: Path, files: tuple[Path, Path], work
         )
 
 
-def test_the_student_learns_a_label_from_the_teacher_alone(student: Distilled) -> None:
+def test_a_label_is_learned_from_the_teacher_alone(student: Distilled) -> None:
     found = FusionClassifier.from_pretrained(student.folder)
     assert found.predict(["it is dark 99", "we won 99", "he broke it 99"]).tolist() == ["fear", "joy", "anger"]
 
 
-def test_the_folder_and_its_card_say_what_it_was_distilled_from(student: Distilled, saved_model: Path) -> None:
+def test_folder_and_card_say_what_it_was_distilled_from(student: Distilled, saved_model: Path) -> None:
     figures = student.figures
     assert load_config(student.folder).distilled == figures
     assert (figures.head, figures.encoders) == (
@@ -75,23 +77,21 @@ def test_the_folder_and_its_card_say_what_it_was_distilled_from(student: Distill
     assert f"| same answer as the teacher | {100 * figures.agreement:.1f} |" in card
 
 
-def test_targets_are_half_the_label_and_half_the_teacher(
+def test_targets_are_half_label_half_teacher(
     saved_model: Path, bert_folder: Path, files: tuple[Path, Path], work: RunContext
 ) -> None:
-    given = module.Texts(
-        module.Rows(["we won"], np.array([2])), ["it is dark"], module.Rows(["he broke it"], np.array([0])), False
-    )
+    given = module.Texts(Rows(["we won"], np.array([2])), ["it is dark"], Rows(["he broke it"], np.array([0])), False)
     identity = module._identified(f"{bert_folder}?dtype=float32", work.device)
-    module.extract_features(given.all, identity, work.store, work.device, QUIET)
+    extract_features(given.all, identity, work.store, work.device, QUIET)
     probabilities = np.array([[0.2, 0.2, 0.6], [0.1, 0.7, 0.2]], np.float32)
-    train, valid = module._data(given, module.load_model(saved_model), probabilities, identity, work)
+    train, valid = module._data(given, load_model(saved_model), probabilities, identity, work)
     assert train.soft is not None
     np.testing.assert_allclose(train.soft, [[0.1, 0.1, 0.8], [0.1, 0.7, 0.2]], atol=1e-6)
     assert train.labels.tolist() == [2, 1]
     assert valid.soft is None
 
 
-def test_what_can_not_be_is_said_before_anything_is_written(
+def test_errors_come_before_anything_is_written(
     saved_model: Path, bert_folder: Path, files: tuple[Path, Path], work: RunContext, tmp_path: Path
 ) -> None:
     task, _ = files

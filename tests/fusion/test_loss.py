@@ -26,7 +26,7 @@ def test_losses_are_torchs(seed: int, smoothing: float) -> None:
     assert torch.isfinite(loss_of(logits, several, smoothing))
 
 
-def test_certain_probabilities_are_labels_and_others_their_mixture() -> None:
+def test_soft_targets_are_mixtures_of_labels() -> None:
     logits = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
     labels, others = torch.tensor([0, 1, 2, 3, 0, 1]), torch.tensor([1, 1, 0, 2, 3, 0])
     weights = torch.tensor([0.5, 1.5, 1.0, 1.0, 1.0, 1.0])

@@ -26,8 +26,8 @@ class LabelledFeatures:
         labels: Label numbers (N,), int64, or multi-label (N, C) of 0 and 1, int64.
         weights: Weight of each text in losses and scores (N,), float32, mean 1. None: uniform.
         names: Number of texts at the end that are label names; they may be used for training, but not for evaluation.
-        soft: Soft targets: a probability for each label (N, C), float32, used by the loss of gradient steps instead of
-            the labels. None: the labels.
+        soft: Soft targets (N, C), float32: a probability for each label, for the loss of gradient steps. None: the
+            labels.
     """
 
     features: Mapping[str, Features | StoredFeatures]
