@@ -116,3 +116,10 @@ def test_every_link_of_llms_txt_is_there() -> None:
     places = re.findall(r"\]\(([^)]+)\)", (ROOT / "llms.txt").read_text("utf-8"))
     assert len(places) > 10
     assert [place for place in places if not (ROOT / place).is_file()] == []
+
+
+def test_actions_are_pinned_by_commit() -> None:
+    files = list((ROOT / ".github" / "workflows").glob("*.yml"))
+    used = [line for file in files for line in re.findall(r"uses: .*", file.read_text("utf-8"))]
+    assert len(used) > 10
+    assert [line for line in used if not re.fullmatch(r"uses: [\w/-]+@[0-9a-f]{40} # v[\d.]+", line)] == []
