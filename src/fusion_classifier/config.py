@@ -380,6 +380,8 @@ class ServerSettings(FrozenModel):
 
     max_concurrent_requests: Annotated[int, Field(ge=1)] = 512
     """Maximum number of requests in progress or waiting; further ones are rejected with status 429."""
+    max_connections: Annotated[int, Field(ge=1)] = 800
+    """Maximum number of open connections, idle ones included; further ones are closed immediately."""
     max_client_batch_size: Annotated[int, Field(ge=1)] = 32
     """Maximum number of texts per request."""
     max_batch_tokens: Annotated[int, Field(ge=1)] = 2048

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -78,14 +78,14 @@ class Gated(ServedModel):
         self.gate, self.begun = threading.Event(), threading.Event()
         self.texts: list[str] = []
 
-    def run(self, texts: Sequence[str], side: TruncationSide) -> list[Scores]:
+    def run(self, texts: Sequence[str], side: TruncationSide, unknown: bool) -> list[Scores]:
         if self.gate is not None:
             self.texts += texts
             self.begun.set()
             assert self.gate.wait(60)
             if SECRET in texts:
                 raise NonFiniteError(f"NaN in the feature of {SECRET!r}")
-        return super().run(texts, side)
+        return super().run(texts, side, unknown)
 
 
 @pytest.fixture
@@ -456,7 +456,36 @@ def test_metrics_have_teis_names(server: str) -> None:
     assert {
         *("te_queue_size", "te_request_duration_sum", "te_request_queue_duration_sum"),
         *("te_request_inference_duration_sum", "te_batch_next_tokens_sum"),
+        *(f'te_request_stage_duration_sum{{stage="{stage}"}}' for stage in ("queue", "tokenize", "encode", "head")),
     } <= set(found)
+    assert found["te_workers"] == 1
+    assert found["te_connections"] >= 1
+
+
+def test_connections_over_the_limit_are_closed_at_once(served: Served, gated: Gated) -> None:
+    with served(gated, max_connections=2) as address, ExitStack() as opened:
+        at = urlsplit(address)
+        assert at.hostname is not None
+
+        def healthy() -> socket.socket | None:
+            """A new connection that was answered."""
+            connection = opened.enter_context(socket.create_connection((at.hostname, at.port), timeout=60))
+            with suppress(ConnectionError):
+                connection.sendall(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n")
+                if connection.recv(65536).startswith(b"HTTP/1.1 200"):
+                    return connection
+            return None
+
+        first, second = healthy(), healthy()
+        assert first is not None
+        assert second is not None
+        assert healthy() is None
+        first.close()
+        second.close()
+        until(lambda: healthy() is not None)
+        found = metrics_of(address)
+        assert found["te_connections"] <= 2
+        assert found["te_connections_refused_total"] >= 1
 
 
 def test_the_description_in_docs_is_the_servers(served: Served, gated: Gated, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ class Recorder:
         self.batches: list[list[str]] = []
         self.begun, self.gate = threading.Event(), threading.Event()
 
-    def __call__(self, texts: Sequence[str], _side: TruncationSide) -> list[str]:
+    def __call__(self, texts: Sequence[str], _side: TruncationSide, _unknown: bool) -> list[str]:
         self.batches.append(list(texts))
         self.begun.set()
         assert self.gate.wait(30)
@@ -148,11 +148,31 @@ def test_closing_answers_what_waits_and_takes_no_more() -> None:
     within(work)
 
 
+def test_unknown_scores_are_computed_where_a_text_of_the_batch_wants_one() -> None:
+    seen: list[tuple[list[str], bool]] = []
+
+    def model(texts: Sequence[str], _side: TruncationSide, unknown: bool) -> list[str]:
+        seen.append((list(texts), unknown))
+        return list(texts)
+
+    async def run() -> None:
+        batcher = Batcher(model, 100, 0)
+        batcher.start()
+        await batcher.submit(["a"], [1], ["right"])
+        await asyncio.gather(
+            *(batcher.submit([text], [1], ["right"], unknown=wanted) for text, wanted in (("b", False), ("c", True)))
+        )
+        await batcher.close()
+
+    asyncio.run(run())
+    assert seen == [(["a"], False), (["b", "c"], True)]
+
+
 def test_every_batch_is_observed() -> None:
     seen: list[tuple[int, int, float, float]] = []
 
     async def run() -> None:
-        batcher = Batcher(lambda texts, _: list(texts), 100, 0, lambda *done: seen.append(done))
+        batcher = Batcher(lambda texts, *_: list(texts), 100, 0, lambda *done: seen.append(done))
         batcher.start()
         await batcher.submit(["a", "b"], [3, 4], ["right", "right"])
         await batcher.close()

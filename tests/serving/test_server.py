@@ -86,6 +86,21 @@ def test_sigterm_answers_accepted_requests_and_logs_no_text(saved_model: Path) -
     assert "Traceback" not in "".join(server.lines)
 
 
+@pytest.mark.slow
+def test_metrics_are_those_of_all_workers(saved_model: Path) -> None:
+    with serving(saved_model, "--workers", 2) as server:
+        for _ in range(8):  # each over a connection of its own
+            assert requests.post(f"{server.address}/predict", json={"inputs": TEXT}, timeout=60).status_code == 200
+        found = requests.get(f"{server.address}/metrics", timeout=60).text
+        assert 'te_request_success_total{method="single"} 8.0' in found
+        assert "te_workers 2.0" in found
+        assert "te_queue_size 0.0" in found
+        server.process.send_signal(signal.SIGTERM)
+        assert server.ended() == 0
+    assert "by 2 workers" in "".join(server.lines)
+    assert "Traceback" not in "".join(server.lines)
+
+
 def test_wrong_options_are_one_sentence(saved_model: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -129,9 +129,13 @@ class OptimizedClassifier(TextClassifier):
         """See `TextClassifier`."""
         return self._graphs.outputs(check_texts(X, "X"), side)["logits"]
 
-    def predict_scored_logits(self, X: Sequence[str], side: TruncationSide = "right") -> Scored:
+    def encode_texts(self, X: Sequence[str], side: TruncationSide = "right") -> Any:
         """See `TextClassifier`."""
-        return self._scored(check_texts(X, "X"), side, unknown=self.known_ is not None)
+        return list(self._graphs.encoded(check_texts(X, "X"), side))
+
+    def score_encoded(self, encoded: Any, *, unknown: bool) -> Scored:
+        """See `TextClassifier`."""
+        return self._scored(self._graphs.head_outputs(encoded), unknown=unknown)
 
     def token_counters(self) -> list[TokenCounter]:
         """See `TextClassifier`."""
@@ -150,10 +154,9 @@ class OptimizedClassifier(TextClassifier):
         return counters
 
     def _scored_texts(self, texts: list[str], *, unknown: bool) -> Scored:
-        return self._scored(texts, "right", unknown=unknown)
+        return self._scored(self._graphs.outputs(texts), unknown=unknown)
 
-    def _scored(self, texts: list[str], side: TruncationSide, *, unknown: bool) -> Scored:
-        found = self._graphs.outputs(texts, side)
+    def _scored(self, found: dict[str, np.ndarray], *, unknown: bool) -> Scored:
         if not unknown:
             return found["logits"], None
         return found["logits"], self._known().score(found["vectors"], self.config_.decision.log_odds(found["logits"]))

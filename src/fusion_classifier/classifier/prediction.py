@@ -50,24 +50,19 @@ class TextPredictor(TextClassifier, PretrainedClassifier):
 
     def predict_logits(self, X: Sequence[str], side: TruncationSide = "right") -> torch.Tensor:
         """See `TextClassifier`; on the CPU."""
-        return self._scored(self._encoded_whole(X, side), unknown=False)[0]
+        return self.score_encoded(self.encode_texts(X, side), unknown=False)[0]
 
-    def predict_scored_logits(
-        self, X: Sequence[str], side: TruncationSide = "right"
-    ) -> tuple[torch.Tensor, np.ndarray | None]:
-        """See `TextClassifier`; on the CPU."""
-        return self._scored(self._encoded_whole(X, side), unknown=self.known_ is not None)
-
-    def _encoded_whole(self, X: Sequence[str], side: TruncationSide) -> Encoded:
+    def encode_texts(self, X: Sequence[str], side: TruncationSide = "right") -> Encoded:
+        """See `TextClassifier`."""
         self._check_fitted()
         texts = check_texts(X, "X")
         return [(encoder.config, encode(encoder, texts, side)) for encoder in self.load_encoders()]
 
     def _scored_texts(self, texts: list[str], *, unknown: bool) -> tuple[torch.Tensor, np.ndarray | None]:
-        return self._scored(self._encoded(texts), unknown=unknown)
+        return self.score_encoded(self._encoded(texts), unknown=unknown)
 
-    def _scored(self, encoded: Encoded, *, unknown: bool) -> tuple[torch.Tensor, np.ndarray | None]:
-        """Logits of encoded texts, with their unknown scores (N,) if requested."""
+    def score_encoded(self, encoded: Encoded, *, unknown: bool) -> tuple[torch.Tensor, np.ndarray | None]:
+        """See `TextClassifier`; on the CPU."""
         logits = self._run(encoded, predict_logits)
         if not unknown:
             return logits, None
@@ -137,9 +132,11 @@ class TextPredictor(TextClassifier, PretrainedClassifier):
             }
             return call(head, features, len(rows), device)
 
-        with batch_workers(device) as (executor, _):
-            # A single batch has all cores, as with the encoders.
-            parts = list(executor.map(computed, batches) if len(batches) > 1 else map(computed, batches))
+        if len(batches) == 1:  # it has all cores, as with the encoders
+            parts = [computed(batches[0])]
+        else:
+            with batch_workers(device) as (executor, _):
+                parts = list(executor.map(computed, batches))
         result = parts[0].new_empty(count, *parts[0].shape[1:])
         for rows, part in zip(batches, parts, strict=True):
             result[torch.from_numpy(rows)] = part

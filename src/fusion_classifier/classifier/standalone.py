@@ -9,7 +9,7 @@ In Python:  from predict import Classifier;  Classifier(FOLDER).predict_proba(te
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,12 +70,23 @@ class Classifier:
             texts: N texts.
             side: Side at which texts that are too long are cut, left or right.
         """
-        names = self.config["head"]["outputs"]
-        if not texts:
-            return {name: np.empty((0, len(self.labels)), np.float32) for name in names}
+        return self.head_outputs(self.encoded(texts, side))
+
+    def encoded(self, texts: Sequence[str], side: str = "right") -> Iterator[tuple[list[int], dict[str, np.ndarray]]]:
+        """The inputs of the head's graph in batches, each with the indices of its texts."""
         order = sorted(range(len(texts)), key=lambda i: len(texts[i]))  # little padding
-        blocks = [order[i : i + self.batch] for i in range(0, len(order), self.batch)]
-        parts = [self.head.run(names, self.features([texts[i] for i in block], side)) for block in blocks]
+        for start in range(0, len(order), self.batch):
+            block = order[start : start + self.batch]
+            yield block, self.features([texts[i] for i in block], side)
+
+    def head_outputs(self, batches: Iterable[tuple[list[int], dict[str, np.ndarray]]]) -> dict[str, np.ndarray]:
+        """`outputs` of what `encoded` gives."""
+        names, order, parts = self.config["head"]["outputs"], list[int](), []
+        for block, inputs in batches:
+            order += block
+            parts.append(self.head.run(names, inputs))
+        if not parts:
+            return {name: np.empty((0, len(self.labels)), np.float32) for name in names}
         back = np.argsort(order)
         return {name: np.concatenate(part)[back] for name, part in zip(names, zip(*parts, strict=True), strict=True)}
 

@@ -9,7 +9,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -224,8 +224,12 @@ class TextClassifier(UnknownTexts):
         """
 
     @abstractmethod
-    def predict_scored_logits(self, X: Sequence[str], side: TruncationSide = "right") -> Scored:
-        """`predict_logits` with `unknown_score`, or None if the classifier has none."""
+    def encode_texts(self, X: Sequence[str], side: TruncationSide = "right") -> Any:
+        """Features of texts for `score_encoded`; arguments and errors as in `predict_logits`."""
+
+    @abstractmethod
+    def score_encoded(self, encoded: Any, *, unknown: bool) -> Scored:
+        """Uncalibrated logits of the result of `encode_texts`, and unknown scores (N,) if requested."""
 
     @abstractmethod
     def token_counters(self) -> list[TokenCounter]:
@@ -233,7 +237,7 @@ class TextClassifier(UnknownTexts):
 
     @abstractmethod
     def _scored_texts(self, texts: list[str], *, unknown: bool) -> Scored:
-        """`predict_scored_logits` of checked texts, with unknown scores only if requested."""
+        """Uncalibrated logits of checked texts, and unknown scores (N,) if requested."""
 
     @abstractmethod
     def _is_cut(self, text: str) -> bool:

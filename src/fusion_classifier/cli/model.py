@@ -155,6 +155,9 @@ def serve_(
     model: ModelName = DEFAULT_MODEL,
     host: Annotated[str, option("Address to listen on; 0.0.0.0: all interfaces.")] = "127.0.0.1",
     port: Annotated[int, option("Port; 0: a free one.", min=0, max=65535)] = 8080,
+    workers: Annotated[
+        int, option("Number of processes, each with a model of its own; they share the cores and the port.", min=1)
+    ] = 1,
     server: Annotated[Given, Options("Server", {"": ServerSettings})],
     encoder: EncoderPaths = None,
     device: DeviceName = "auto",
@@ -168,7 +171,16 @@ def serve_(
     keep_few_kernels()
     from fusion_classifier.serving.server import serve
 
-    serve(model, settings, host=host, port=port, device=device, encoder_paths=paths, json_output=json_output)
+    serve(
+        model,
+        settings,
+        host=host,
+        port=port,
+        device=device,
+        encoder_paths=paths,
+        json_output=json_output,
+        workers=workers,
+    )
 
 
 @commands.command("optimize", example="fec optimize runs/demo-fusion --out demo-fast")

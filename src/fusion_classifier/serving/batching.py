@@ -24,11 +24,12 @@ class Waiting:
     text: str
     tokens: int
     side: TruncationSide
+    unknown: bool
     result: "asyncio.Future[Any]" = field(repr=False)
     since: float = field(default_factory=time.perf_counter)
 
 
-Run = Callable[[Sequence[str], TruncationSide], Sequence[Any]]
+Run = Callable[[Sequence[str], TruncationSide, bool], Sequence[Any]]
 Observe = Callable[[int, int, float, float], None]
 
 
@@ -36,15 +37,25 @@ class Batcher:
     """The queue, and the one thread in which the model runs.
 
     Args:
-        run: Takes texts and the side where they are cut, returns one result per text; called in the model's thread.
+        run: Takes texts, the side where they are cut, and whether an unknown score is requested; returns one result
+            per text; called in the model's thread.
         max_tokens: Maximum number of tokens per batch; a longer text is a separate batch.
         max_wait: Maximum time in seconds for which a batch waits to reach the size of the last one.
         observe: Called after each batch with its number of texts and tokens, the seconds that its oldest text waited,
             and the seconds of the model.
+        queued: Called with the number of waiting texts whenever it changes.
     """
 
-    def __init__(self, run: Run, max_tokens: int, max_wait: float, observe: Observe = lambda *_: None) -> None:
-        self.run, self.max_tokens, self.max_wait, self.observe = run, max_tokens, max_wait, observe
+    def __init__(
+        self,
+        run: Run,
+        max_tokens: int,
+        max_wait: float,
+        observe: Observe = lambda *_: None,
+        queued: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        self.run, self.max_tokens, self.max_wait = run, max_tokens, max_wait
+        self.observe, self.queued = observe, queued
         self.waiting: deque[Waiting] = deque()
         self.tokens = 0  # of all waiting texts
         self.last_size = 1  # texts of the last batch
@@ -70,7 +81,9 @@ class Batcher:
             await self.task
         await asyncio.to_thread(self.executor.shutdown)
 
-    async def submit(self, texts: Sequence[str], tokens: Sequence[int], sides: Sequence[TruncationSide]) -> list[Any]:
+    async def submit(
+        self, texts: Sequence[str], tokens: Sequence[int], sides: Sequence[TruncationSide], *, unknown: bool = False
+    ) -> list[Any]:
         """The results of texts, in order. When it is cancelled, texts that still wait are never computed.
 
         Raises:
@@ -81,11 +94,12 @@ class Batcher:
             raise ServiceError("Unhealthy", "unhealthy")
         loop = asyncio.get_running_loop()
         mine = [
-            Waiting(text, count, side, loop.create_future())
+            Waiting(text, count, side, unknown, loop.create_future())
             for text, count, side in zip(texts, tokens, sides, strict=True)
         ]
         self.waiting.extend(mine)
         self.tokens += sum(tokens)
+        self.queued(len(self.waiting))
         self.changed.set()
         try:
             return list(await asyncio.gather(*(one.result for one in mine)))
@@ -118,8 +132,8 @@ class Batcher:
         """
         loop = asyncio.get_running_loop()
         try:
-            texts = [one.text for one in batch]
-            return list(await loop.run_in_executor(self.executor, self.run, texts, batch[0].side))
+            texts, unknown = [one.text for one in batch], any(one.unknown for one in batch)
+            return list(await loop.run_in_executor(self.executor, self.run, texts, batch[0].side, unknown))
         except Exception as error:  # whatever it is, the waiting requests get it
             if len(batch) == 1:
                 return [error]
@@ -161,4 +175,5 @@ class Batcher:
     def _take(self) -> Waiting:
         one = self.waiting.popleft()
         self.tokens -= one.tokens
+        self.queued(len(self.waiting))
         return one

@@ -6,6 +6,7 @@ time limit for headers.
 
 import asyncio
 import hmac
+from collections.abc import Callable
 
 import h11
 from fastapi.security import HTTPBearer
@@ -104,17 +105,27 @@ def _bounded(receive: Receive, limit: int) -> Receive:
 
 
 class Connection(H11Protocol):
-    """uvicorn's HTTP/1.1, with a time limit for a request's line and headers.
+    """uvicorn's HTTP/1.1, with limits for the number of connections and for the time of a request's headers.
 
     uvicorn bounds their size, not their time: a client that sends one byte per second would hold its connection
     forever, and a thousand of them all that a process may open ("slowloris").
     """
 
+    max_connections = 1024
+    """Maximum number of open connections; further ones are closed at once."""
+    opened: Callable[[int], None] = staticmethod(lambda _: None)
+    """Called with the number of open connections whenever it changes."""
+    refused: Callable[[], None] = staticmethod(lambda: None)
+    """Called for each connection that is over the limit."""
     _deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A new client."""
         super().connection_made(transport)
+        if len(self.connections) > self.max_connections:  # those of this server, the new one among them
+            self.refused()
+            transport.close()
+        self.opened(len(self.connections))
         self._watch()
 
     def data_received(self, data: bytes) -> None:
@@ -125,6 +136,7 @@ class Connection(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone."""
         super().connection_lost(exc)
+        self.opened(len(self.connections))
         self._watch()
 
     def _watch(self) -> None:

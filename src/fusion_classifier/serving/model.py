@@ -1,6 +1,7 @@
 """The server's classifier: tokens are counted in one thread and texts classified in another."""
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,7 +26,7 @@ class Length(NamedTuple):
 class Scores(NamedTuple):
     """The model's output for a text: logits and calibrated probabilities, (C,) each, float32, and how unknown it is.
 
-    `unknown` is None where the model can't tell.
+    `unknown` is None where the model can't tell, or nobody asked.
     """
 
     logits: np.ndarray
@@ -34,13 +35,18 @@ class Scores(NamedTuple):
 
 
 class ServedModel:
-    """A fitted classifier with its encoders loaded; `/info` tells its name."""
+    """A fitted classifier with its encoders loaded; `/info` tells its name.
+
+    Attributes:
+        observe: Called with a stage, `tokenize`, `encode` or `head`, and its seconds.
+    """
 
     def __init__(self, classifier: TextClassifier, name: str) -> None:
+        self.observe: Callable[[str, float], None] = lambda *_: None
         self.classifier, self.name = classifier, name
         self.encoders = classifier.token_counters()
         self.labels: list[str] = classifier.config_.labels
-        self.run([WARM_UP], "right")
+        self.run([WARM_UP], "right", True)
 
     @property
     def max_input_length(self) -> int:
@@ -60,7 +66,7 @@ class ServedModel:
         Raises:
             ServiceError: A text is too long for an encoder and may not be cut, or has no token.
         """
-        lengths = [Length(0, cut=False)] * len(texts)
+        started, lengths = time.perf_counter(), [Length(0, cut=False)] * len(texts)
         for name, limit, counts in self._counts(texts):
             if 0 in counts:
                 raise ServiceError("Tokenizer", f"`inputs` has a text in which {name} finds no token")
@@ -74,24 +80,33 @@ class ServedModel:
                 Length(max(before.tokens, min(count, limit)), before.cut or count > limit)
                 for before, count in zip(lengths, counts, strict=True)
             ]
+        self.observe("tokenize", time.perf_counter() - started)
         return lengths
 
     def is_cut(self, text: str) -> bool:
         """Whether a text is too long for all encoders; in the tokenizers' thread."""
         return all(count > limit for _, limit, (count,) in self._counts([text]))
 
-    def run(self, texts: Sequence[str], side: TruncationSide) -> list[Scores]:
-        """The scores of N texts; in the model's thread.
+    def run(self, texts: Sequence[str], side: TruncationSide, unknown: bool) -> list[Scores]:
+        """The scores of N texts, `Scores.unknown` only where it is wanted; in the model's thread.
 
         Raises:
             ServiceError: A score is NaN.
         """
-        tensor, unknown = self.classifier.predict_scored_logits(texts, side)
-        logits = np.asarray(tensor)
+        started = time.perf_counter()
+        encoded = self.classifier.encode_texts(texts, side)
+        then = time.perf_counter()
+        # Two passes of the head where an unknown score is wanted, too.
+        found, distances = self.classifier.score_encoded(
+            encoded, unknown=unknown and self.classifier.known_ is not None
+        )
+        self.observe("encode", then - started)
+        self.observe("head", time.perf_counter() - then)
+        logits = np.asarray(found)
         if not np.isfinite(logits).all():
             raise ServiceError("Backend", "score is NaN")
         probabilities = self.classifier.config_.decision.probabilities(logits)
-        scores = [None] * len(texts) if unknown is None else unknown.tolist()
+        scores = [None] * len(texts) if distances is None else distances.tolist()
         return [Scores(*one) for one in zip(logits, probabilities, scores, strict=True)]
 
     def unknown_threshold(self, rate: float) -> float:

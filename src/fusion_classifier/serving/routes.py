@@ -9,7 +9,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 
 from fusion_classifier.serving.errors import RESPONSES, ServiceError
 from fusion_classifier.serving.schemas import Info, PredictRequest, PredictResponse
@@ -28,7 +28,12 @@ async def predict(body: PredictRequest, request: Request, service: ServiceDep) -
         raise ServiceError("Validation", message, 413)
     threshold = service.model.unknown_threshold(body.false_alarm_rate) if body.reject_unknown else None
     scores = await service.scores(
-        request, texts, truncate=service.truncates(body.truncate), side=body.side, batch=body.is_batch
+        request,
+        texts,
+        truncate=service.truncates(body.truncate),
+        side=body.side,
+        unknown=body.reject_unknown,
+        batch=body.is_batch,
     )
     answers = [service.model.ranked(one, raw=body.raw_scores, threshold=threshold) for one in scores]
     read = {"characters": sum(map(len, texts)), "tokens": read_by(request)["tokens"]}
@@ -63,4 +68,4 @@ async def health(service: ServiceDep) -> Response:
 )
 async def prometheus(service: ServiceDep) -> Response:
     """Metrics for Prometheus."""
-    return Response(generate_latest(service.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+    return Response(service.metrics.exposition(), media_type=CONTENT_TYPE_LATEST)

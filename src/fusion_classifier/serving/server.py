@@ -5,8 +5,10 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 
 import uvicorn
 from fastapi import FastAPI
@@ -18,6 +20,8 @@ from fusion_classifier.errors import FecError, UsageError
 from fusion_classifier.serving.app import create_app
 from fusion_classifier.serving.limits import HEADER_BYTES, Connection
 from fusion_classifier.serving.model import ServedModel
+from fusion_classifier.serving.service import Service
+from fusion_classifier.serving.workers import SIGNALS, run_workers
 from fusion_classifier.support import logs
 
 LOGGERS = ("fusion_classifier.serving", "uvicorn.error")
@@ -36,8 +40,8 @@ class _Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        signals = (signal.SIGINT, signal.SIGTERM)
-        before = {number: signal.signal(number, self.handle_exit) for number in signals}
+        obeyed = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        before = {number: signal.signal(number, self.handle_exit) for number in obeyed}
         try:
             yield
         finally:
@@ -54,6 +58,7 @@ def serve(
     device: Device,
     encoder_paths: Mapping[str, str],
     json_output: bool,
+    workers: int = 1,
 ) -> None:
     """Serve a model until SIGINT or SIGTERM; requests accepted by then are answered first.
 
@@ -64,6 +69,7 @@ def serve(
         device: Device of the model.
         encoder_paths: Places of the encoders' weights, by encoder name.
         json_output: Log lines of JSON instead of text.
+        workers: Number of processes, each with a model of its own.
 
     Raises:
         UsageError: The address can't be listened at.
@@ -72,12 +78,37 @@ def serve(
     folder = find_model(name)
     listening = _listen(host, port)
     shown = folder.parent.name if folder.name == "model" else folder.name  # not its path
-    classifier = load_classifier(folder, device, encoder_paths)
-    app = create_app(ServedModel(classifier, shown), settings)
-    _log_to_stderr(json_output)
     at, number = listening.getsockname()[:2]
-    shown_at = f"[{at}]" if ":" in at else at
-    logging.getLogger(LOGGERS[0]).info("%s is served at http://%s:%d (Ctrl-C stops)", shown, shown_at, number)
+    address = f"http://{f'[{at}]' if ':' in at else at}:{number}"
+    work = partial(_run, folder, shown, settings, device, dict(encoder_paths), json_output)
+
+    def on_ready() -> None:
+        _log_to_stderr(json_output)
+        by = f" by {workers} workers" if workers > 1 else ""
+        logging.getLogger(LOGGERS[0]).info("%s is served at %s%s (Ctrl-C stops)", shown, address, by)
+
+    with listening:
+        if workers == 1:
+            work(listening, on_ready)
+        else:
+            run_workers(work, workers, listening, on_ready)
+
+
+def _run(
+    folder: Path,
+    name: str,
+    settings: ServerSettings,
+    device: Device,
+    encoder_paths: Mapping[str, str],
+    json_output: bool,
+    listening: socket.socket,
+    on_ready: Callable[[], None],
+) -> None:
+    """Load the model and serve it in this process."""
+    classifier = load_classifier(folder, device, encoder_paths)
+    app = create_app(ServedModel(classifier, name), settings)
+    _log_to_stderr(json_output)
+    on_ready()
     server = _Server(configuration(app))
     server.run(sockets=[listening])
     if not server.started:
@@ -86,13 +117,20 @@ def serve(
 
 def configuration(app: FastAPI) -> uvicorn.Config:
     """uvicorn's settings."""
+    service: Service = app.state.service
+    limits = {
+        "max_connections": service.settings.max_connections,
+        "opened": staticmethod(service.metrics.connections.set),
+        "refused": staticmethod(service.metrics.refused.inc),
+    }
     return uvicorn.Config(
         app,
         log_config=None,
         access_log=False,
         server_header=False,
         headers=list(SECURITY_HEADERS.items()),
-        http=Connection,  # httptools, used where it is installed, has no limit for headers
+        # httptools, used where it is installed, has no limit for headers.
+        http=type("LimitedConnection", (Connection,), limits),
         ws="none",
         h11_max_incomplete_event_size=HEADER_BYTES,
         timeout_keep_alive=30,

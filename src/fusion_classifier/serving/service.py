@@ -35,9 +35,13 @@ class Service:
         """Take texts while the block runs; what was taken by its end is answered first."""
         settings, metrics = self.settings, self.metrics
         self.batcher = Batcher(
-            self.model.run, settings.max_batch_tokens, settings.max_wait_ms / 1000, metrics.observe_batch
+            self.model.run,
+            settings.max_batch_tokens,
+            settings.max_wait_ms / 1000,
+            metrics.observe_batch,
+            metrics.queue.set,
         )
-        metrics.queue.set_function(lambda: len(self.batcher.waiting))
+        self.model.observe = metrics.observe_stage
         with ThreadPoolExecutor(1, thread_name_prefix="tokenizers") as self.tokenizer_thread:
             self.batcher.start()
             yield
@@ -72,6 +76,7 @@ class Service:
         *,
         truncate: bool,
         side: TruncationSide = "right",
+        unknown: bool = False,
         batch: bool = True,
     ) -> list[Scores]:
         """The scores of a request's texts, computed together with those of other clients.
@@ -81,6 +86,7 @@ class Service:
             texts: N texts.
             truncate: Cut texts that are too long on `side`, instead of refusing them.
             side: Where they are cut.
+            unknown: Whether their unknown scores are wanted.
             batch: Whether the client sent a batch, for the metrics.
 
         Raises:
@@ -97,7 +103,7 @@ class Service:
             read_by(request).update(texts=len(texts), tokens=sum(tokens))
             # Texts that are cut at different sides can't share a batch; those that are not cut at all can.
             sides: list[TruncationSide] = [side if length.cut else "right" for length in lengths]
-            found: list[Scores] = await self.batcher.submit(texts, tokens, sides)
+            found: list[Scores] = await self.batcher.submit(texts, tokens, sides, unknown=unknown)
             return found
 
         try:
