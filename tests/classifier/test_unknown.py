@@ -94,7 +94,7 @@ def test_texts_of_no_class_get_no_label(saved_model: Path) -> None:
     scores = classifier.unknown_score(known + STRANGE)
     assert scores.dtype == np.float32
     assert scores[: len(known)].max() < scores[len(known) :].min()
-    logits, same = classifier.score_encoded(classifier.encode_texts(known + STRANGE), unknown=True)
+    logits, same = classifier.predict_scored_logits(known + STRANGE)
     assert same is not None
     assert len(logits) == len(scores)
     np.testing.assert_allclose(same, scores, atol=0.01)

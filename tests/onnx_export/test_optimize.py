@@ -109,9 +109,9 @@ def test_from_pretrained_and_unknown_texts_and_explanations(fast: Optimized, mod
     assert found.predict(["zzz qqq"], reject_unknown=0.05).dtype == object
     words = [word.text for word in found.explain("we won again").words]
     assert words == ["we", "won", "again"]
-    left = found.predict_logits(["z " * 400 + "we won"], "left")
-    right = found.predict_logits(["z " * 400 + "we won"], "right")
-    expected = model.predict_logits(["z " * 400 + "we won"], "left")
+    left, _ = found.predict_scored_logits(["z " * 400 + "we won"], "left")
+    right, _ = found.predict_scored_logits(["z " * 400 + "we won"], "right")
+    expected, _ = model.predict_scored_logits(["z " * 400 + "we won"], "left")
     assert not np.allclose(left, right)
     assert np.asarray(left).argmax() == np.asarray(expected).argmax()
     with pytest.raises(UsageError, match="reads texts"):

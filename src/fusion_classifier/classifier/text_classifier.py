@@ -223,6 +223,10 @@ class TextClassifier(UnknownTexts):
             DataError: An empty text, or something that is not a text.
         """
 
+    def predict_scored_logits(self, X: Sequence[str], side: TruncationSide = "right") -> Scored:
+        """`predict_logits` with `unknown_score`, or None if the classifier has none."""
+        return self.score_encoded(self.encode_texts(X, side), unknown=self.known_ is not None)
+
     @abstractmethod
     def encode_texts(self, X: Sequence[str], side: TruncationSide = "right") -> Any:
         """Features of texts for `score_encoded`; arguments and errors as in `predict_logits`."""
