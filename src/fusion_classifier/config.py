@@ -57,8 +57,7 @@ class FrozenModel(BaseModel):
 class EncoderConfig(FrozenModel):
     """One frozen encoder: a model and the features taken from it.
 
-    Two encoders are the same if their model files and the fields from `layers` to `dense` are
-    (encoders/identity.py); `name`, `model`, `revision` and `path` only name and find the files.
+    Two encoders are the same if their model files and the fields from `layers` to `dense` are (encoders/identity.py).
     """
 
     name: str
@@ -87,8 +86,7 @@ class EncoderConfig(FrozenModel):
     projection: str | None = None
     """File written by fec project, which reduces states to fewer dimensions or to 8 bits."""
     pool_special_tokens: bool | None = None
-    """Whether `mean` and `tokens` include the special tokens of the tokenizer. Default: only for models with a [CLS]
-    token; the start token of decoders such as Llama has the same huge state in all texts."""
+    """Whether `mean` and `tokens` include the tokenizer's special tokens. Default: only with a [CLS] token."""
     dense: bool = False
     """Whether to apply a sentence-transformers model's dense layers. Default: if no `pooling` is given."""
 

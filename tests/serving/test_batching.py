@@ -148,7 +148,7 @@ def test_closing_answers_what_waits_and_takes_no_more() -> None:
     within(work)
 
 
-def test_unknown_scores_are_computed_where_a_text_of_the_batch_wants_one() -> None:
+def test_unknown_scores_are_computed_where_one_is_wanted() -> None:
     seen: list[tuple[list[str], bool]] = []
 
     def model(texts: Sequence[str], _side: TruncationSide, unknown: bool) -> list[str]:

@@ -86,6 +86,7 @@ def test_sigterm_answers_accepted_requests_and_logs_no_text(saved_model: Path) -
     assert "Traceback" not in "".join(server.lines)
 
 
+@pytest.mark.posix
 @pytest.mark.slow
 def test_metrics_are_those_of_all_workers(saved_model: Path) -> None:
     with serving(saved_model, "--workers", 2) as server:

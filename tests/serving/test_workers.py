@@ -14,6 +14,9 @@ from fusion_classifier.errors import FecError, UsageError
 from fusion_classifier.serving.workers import run_workers
 
 
+pytestmark = pytest.mark.posix
+
+
 @pytest.fixture
 def listening() -> Iterator[socket.socket]:
     with socket.socket() as one:
@@ -29,7 +32,7 @@ def gone(pid: int) -> bool:
     return False
 
 
-def test_all_share_the_port_and_the_cores_and_end_by_one_signal(
+def test_all_share_port_and_cores_and_end_by_one_signal(
     listening: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
