@@ -13,7 +13,6 @@ import worker_tasks
 from fusion_classifier.errors import FecError, UsageError
 from fusion_classifier.serving.workers import run_workers
 
-
 pytestmark = pytest.mark.posix
 
 
