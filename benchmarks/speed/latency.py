@@ -156,28 +156,31 @@ def trained(name: str, place: Path, paths: Mapping[str, str], precisions: Sequen
     from fusion_classifier.tasks.registry import load_task
 
     names, head = MODELS[name]
+    model = place / name
     task = load_task(TaskConfig(name="demo"))
     texts, targets = task.split("train").texts[:TRAINED_TEXTS], task.targets("train")[:TRAINED_TEXTS]
     encoders = [f"{one}={paths[one]}" if one in paths else one for one in names]
-    classifier = FusionClassifier(encoders=encoders, head=head, store=place / "store", training={"max_epochs": 1})
-    classifier.fit(texts, [task.labels[target] for target in targets]).save_pretrained(place / name)
-    folders = {"floor": place / name, "ours": place / name}
+    if not model.exists():
+        classifier = FusionClassifier(encoders=encoders, head=head, store=place / "store", training={"max_epochs": 1})
+        classifier.fit(texts, [task.labels[target] for target in targets]).save_pretrained(model)
+    folders = {"floor": model, "ours": model}
     for precision in precisions if find_spec("onnxruntime") else ():
         side = f"onnx-{precision}"
         folders[side] = place / f"{name}-{precision}"
-        optimize(
-            place / name,
-            folders[side],
-            Judged(list(texts[:20]), targets[:20]),
-            max_loss=100,
-            precisions=(precision,),
-            encoder_paths=paths,
-            progress=QUIET,
-        )
+        if not folders[side].exists():
+            optimize(
+                model,
+                folders[side],
+                Judged(list(texts[:20]), targets[:20]),
+                max_loss=100,
+                precisions=(precision,),
+                encoder_paths=paths,
+                progress=QUIET,
+            )
     if name == "minilm-l6":
-        folders["pipeline"] = place / name
+        folders["pipeline"] = model
         if find_spec("sentence_transformers"):
-            folders["sentence-transformers"] = place / name
+            folders["sentence-transformers"] = model
     return folders
 
 
@@ -191,8 +194,9 @@ def measure(folders: Mapping[str, Path], paths: Mapping[str, str], threads: int,
             processes[side] = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
             )
+        for process in processes.values():
             for tokens in TOKENS:
-                ask(processes[side], text_of(tokens, 0))  # compiles what each length needs
+                ask(process, text_of(tokens, 0))  # compiles what each length needs
         return {str(tokens): in_turns(processes, tokens, rounds) for tokens in TOKENS}
     finally:
         for process in processes.values():
@@ -253,6 +257,7 @@ def main() -> None:
     parser.add_argument("--encoder", action="append", default=[], metavar="NAME=PATH", help="place of its weights")
     parser.add_argument("--only", choices=MODELS, help="measure this model alone")
     parser.add_argument("--precision", action="append", choices=PRECISIONS, help="of ONNX Runtime; default: all")
+    parser.add_argument("--folder", type=Path, help="keep the trained and optimized models here for the next run")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--json", action="store_true")
@@ -264,9 +269,9 @@ def main() -> None:
         return
     paths = dict(one.split("=", 1) for one in given.encoder)
     result: dict[str, Any] = {"threads": given.threads, "product_gflops": product(given.threads), "models": {}}
-    with tempfile.TemporaryDirectory() as place:
+    with tempfile.TemporaryDirectory() as temporary:
         for name in [given.only] if given.only else MODELS:
-            folders = trained(name, Path(place), paths, given.precision or PRECISIONS)
+            folders = trained(name, given.folder or Path(temporary), paths, given.precision or PRECISIONS)
             result["models"][name] = measure(folders, paths, given.threads, 8 if given.quick else 40)
     if given.json:
         print(json.dumps(result, indent=1))
