@@ -1,4 +1,4 @@
-"""The table in docs/results.md from run folders: one row per run and split.
+"""The table in docs/notebook/accuracy.md from run folders: one row per run and split.
 
 python benchmarks/accuracy/results_table.py runs/go_emotion-linear runs/go_emotion-llmembed
 """

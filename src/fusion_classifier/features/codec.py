@@ -18,7 +18,7 @@ MAX_SHOWN = 5  # damaged rows per block
 READ_ROWS = 4096  # rows read at once: bounds the additional memory of a read
 READ_BYTES = (
     2**24
-)  # of features read at once: the system zeroes the memory of larger reads each time (docs/results.md)
+)  # of features read at once: the system zeroes the memory of larger reads each time (docs/notebook/speed.md)
 
 
 def bytes_on_disk(dataset: Any) -> int:

@@ -1,7 +1,7 @@
 """Default hyper-parameters per head. A recipe is a complete set of them.
 
 `published` is the recipe of LLM-FusionClassifier. The recipes `default` of the three heads were chosen on the
-validation splits of go_emotion and ED (docs/results.md, benchmarks/accuracy/recipes.py).
+validation splits of go_emotion and ED (docs/notebook/accuracy.md, benchmarks/accuracy/recipes.py).
 """
 
 from collections.abc import Mapping
