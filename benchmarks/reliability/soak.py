@@ -307,7 +307,7 @@ def main() -> None:
     texts, names = train.texts, [task.labels[int(i)] for i in train.labels]  # type: ignore[arg-type]  # one label each
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        model = FusionClassifier(encoders=["minilm-l6"], head="linear", store=folder / "store", progress=False)
+        model = FusionClassifier(encoders=["minilm-l6"], head="linear", store=folder / "store", verbose=False)
         model.fit(texts[:400], names[:400]).save_pretrained(folder / "model")
         asked = [f"{MARK} {text}" for text in texts[400:600]]
         labels = [str(label) for label in model.classes_]

@@ -398,3 +398,7 @@ class ServerSettings(FrozenModel):
     """Origins whose web pages may call the server (CORS); may be repeated."""
     page: bool = True
     """Whether to serve a web page at /."""
+    docs: bool = False
+    """Whether to serve a page at /docs that describes the HTTP interface, to read and to try."""
+    example: tuple[str, ...] = ()
+    """Example text on the web page; may be repeated. Default: those of the task, if it has some."""

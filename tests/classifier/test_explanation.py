@@ -10,9 +10,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fusion_classifier import FusionClassifier
-from fusion_classifier.classifier.explanation import NOTHING, explanations, grouped, occlude, without, word_spans
+from fusion_classifier.classifier.explanation import (
+    NOTHING,
+    Explanation,
+    Word,
+    explanations,
+    grouped,
+    occlude,
+    without,
+    word_spans,
+)
 from fusion_classifier.cli.main import app
-from fusion_classifier.config import DEFAULT_HEAD
+from fusion_classifier.config import DEFAULT_HEAD, DEFAULT_MODEL
 from fusion_classifier.errors import DataError, UsageError
 from fusion_classifier.tasks.named.demo import Demo
 from fusion_classifier.training.decision import Decision
@@ -191,3 +200,25 @@ def test_the_default_head_is_explained(bert_folder: Path, tmp_path: Path) -> Non
     log_odds = np.log(p) - np.log1p(-p)
     np.testing.assert_allclose([word.weight for word in found.words], log_odds[0] - log_odds[1:], atol=1e-2)
     assert found.probability == pytest.approx(p[0], abs=1e-4)
+
+    # In a notebook.
+    html = classifier._repr_mimebundle_()["text/html"]
+    assert "3: anger, fear, joy" in html
+    assert DEFAULT_HEAD in html
+    assert f"{100 * classifier.config_.members[0].accuracy:.1f}" in html
+    assert "text/html" in FusionClassifier()._repr_mimebundle_(), "scikit-learn's, before it is fitted"
+
+
+def test_an_explanation_in_a_notebook_shades_words_and_escapes_them() -> None:
+    found = Explanation("so <b> sad", "a&b", 0.5, (Word("<b>", 3, 6, 2.0), Word("sad", 7, 10, -1.0)))
+    html = found._repr_html_()
+    assert "<b>a&amp;b</b> 50.0 %" in html
+    assert 'so <span style="background:rgba(255, 140, 0, 0.60)" title="+2.00">&lt;b&gt;</span> ' in html
+    assert 'rgba(60, 120, 255, 0.30)" title="-1.00">sad</span></p>' in html
+
+
+def test_a_model_with_a_card_shows_its_scores() -> None:
+    html = FusionClassifier.from_pretrained(DEFAULT_MODEL)._repr_html_()
+    assert "27: admiration" in html
+    assert "test, %" in html
+    assert "weighted F1" in html

@@ -43,6 +43,9 @@ def test_test_is_compared_where_both_have_it(tmp_path: Path) -> None:
     assert found.split == "test"
     assert found.notes == ()
     assert found.sentence.startswith("a is better than b by ")
+    html = found._repr_html_()  # in a notebook
+    assert "<th>a</th><th>b</th>" in html
+    assert found.sentence in html
 
 
 def test_validation_is_compared_where_one_has_no_test(tmp_path: Path) -> None:

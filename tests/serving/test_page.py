@@ -26,6 +26,7 @@ ARGUMENTS = [
     "--disable-sync",
     "--no-first-run",
 ]
+EXAMPLE = "I opened the door and there they all were, even my sister from Lisbon."
 TEXT = "After the long meeting on Tuesday I was so grateful 🙏 to the driver."
 KEY = "a-key-of-the-tests"
 Served = Callable[..., AbstractContextManager[str]]
@@ -43,7 +44,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def url(demo_classifier: FusionClassifier, served: Served) -> Iterator[str]:
-    with served(ServedModel(demo_classifier, "demo-emotions"), payload_limit=50_000) as found:
+    with served(ServedModel(demo_classifier, "demo-emotions"), payload_limit=50_000, example=[EXAMPLE]) as found:
         yield found
 
 
@@ -152,6 +153,7 @@ def test_the_keyboard_alone_is_enough(page: Page) -> None:
     page.locator("#examples button").first.focus()
     press("Enter")
     expect(page.locator("#reading")).to_contain_text("Lisbon")
+    expect(page.locator("#headline")).to_have_text("Which one of 10 labels?")
 
 
 def test_a_phone_needs_no_scrolling_sideways(browser: Browser, url: str) -> None:
@@ -208,7 +210,14 @@ def test_a_file_comes_back_with_labels(page: Page, demo_classifier: FusionClassi
         {"name": "b.jsonl", "mimeType": "", "buffer": b'{"text": "a"}\n{"text": ""}\n'}
     )
     page.get_by_role("button", name="Classify the file").click()
-    expect(page.locator("#file-said")).to_have_text("Line 2: the text is empty; fix or remove the row")
+    expect(page.locator("#file-said")).to_have_text("1 text classified.")
+    page.locator("#file").set_input_files(
+        {"name": "d.csv", "mimeType": "", "buffer": "text\nschön\n".encode("cp1252")}
+    )
+    expect(page.locator("#file-said")).to_contain_text("not UTF-8")
+    page.get_by_label("Encoding").select_option("cp1252")
+    page.get_by_role("button", name="Classify the file").click()
+    expect(page.locator("#file-said")).to_have_text("1 text classified.")
     page.locator("#file").set_input_files({"name": "c.txt", "mimeType": "", "buffer": b"a\n" * 30_000})
     expect(page.locator("#file-said")).to_have_text("That is more than the server takes at once. It takes 50 KB.")
 

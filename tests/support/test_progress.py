@@ -1,6 +1,8 @@
 """Progress where there is no terminal: lines for a batch job's log, and nothing for a library's caller."""
 
 import io
+import sys
+import types
 
 import pytest
 from rich.console import Console
@@ -54,3 +56,46 @@ def test_what_fails_is_not_reported_as_done() -> None:
 )
 def test_a_slow_rate_is_not_zero(speed: float, said: str) -> None:
     assert progress.rate(speed) == said
+
+
+@pytest.mark.parametrize("description", ["encoding with all-MiniLM-L6-v2?layers=2,4,6&pooling=tokens", "predicting"])
+def test_a_bar_fits_into_80_columns(description: str) -> None:
+    stream = io.StringIO()
+    console = Console(file=stream, force_terminal=True, width=80, legacy_windows=False, color_system=None)
+    with Progress(console).bar(description, total=123_456) as bar:
+        bar.advance(61_728)
+        bar.describe(f"{description} · epoch 12 · valid weighted F1 0.912")
+        assert bar.rich is not None
+        bar.rich.refresh()
+    last = stream.getvalue().splitlines()[-1]
+    line = [part for part in last.split("\r") if "61728/123456" in part][-1]
+    assert description[:19] in line
+    assert "━" in line
+
+
+def test_a_notebook_gets_one_line_per_bar_that_is_updated(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[list[str]] = []
+
+    class Handle:
+        def __init__(self) -> None:
+            shown.append([])
+
+        def update(self, html: str) -> None:
+            shown[-1].append(html)
+
+    display = types.ModuleType("IPython.display")
+    display.HTML = str  # type: ignore[attr-defined]
+    display.display = lambda _, display_id: Handle()  # type: ignore[attr-defined]  # noqa: ARG005
+    monkeypatch.setitem(sys.modules, "IPython", types.ModuleType("IPython"))
+    monkeypatch.setitem(sys.modules, "IPython.display", display)
+    monkeypatch.setattr(progress, "HTML_SECONDS", 0.0)
+    stream = io.StringIO()
+    bars = Progress(Console(file=stream, force_jupyter=True))
+    with bars.bar("loading <b>", total=None):
+        pass
+    with bars.bar("encoding", total=4) as bar:
+        bar.advance(4)
+    assert shown[0] == ["loading &lt;b&gt; …", ""], "gone when it is done"
+    assert shown[1][0].startswith('<progress value="0" max="4"></progress> encoding: 0 of 4')
+    assert shown[1][-1].startswith("encoding: 4 of 4 in ")
+    assert stream.getvalue() == ""

@@ -16,6 +16,7 @@ from fusion_classifier.config import EncoderConfig, TrainingConfig
 from fusion_classifier.encoders.presets import PRESETS
 from fusion_classifier.evaluation.formats import BASELINE_METRICS, BASELINE_TITLES, METRIC_TITLES, format_metric
 from fusion_classifier.support.hub import LIBRARY, is_hub_id
+from fusion_classifier.tasks.registry import task_of_model
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
@@ -91,6 +92,7 @@ def model_card(
         recipe=None if training is None else _recipe(training),
         parameters=None if metrics is None else f"{metrics['parameters']:,}",
         processor=processor or "an unknown machine",
+        caveat=task.caveat if (task := task_of_model(config.task, config.labels)) else "",
         seconds={name: f"{value:,.0f}" for name, value in seconds.items()},
         minutes=f"{sum(seconds.values()) / 60:,.1f}",
     )

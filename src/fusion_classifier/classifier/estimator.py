@@ -78,7 +78,7 @@ class FusionClassifier(
         store: Folder of the feature store. Default: the user's cache.
         keep_features: Whether the texts of `predict`, too, go through the store, so that cross-validation and a grid
             search encode each text once. Default: True; `from_pretrained` sets it to False.
-        progress: Whether to show progress bars on a terminal. Default: False.
+        verbose: Whether to show progress, on a terminal or in a notebook. Default: False.
 
     Attributes:
         classes_: Labels, sorted, (C,); of a table of indicator columns its column names.
@@ -100,7 +100,7 @@ class FusionClassifier(
         device: Device = "auto",
         store: str | os.PathLike[str] | None = None,
         keep_features: bool = True,
-        progress: bool = False,
+        verbose: bool = False,
     ) -> None:
         self.encoders = encoders
         self.head = head
@@ -111,7 +111,7 @@ class FusionClassifier(
         self.device = device
         self.store = store
         self.keep_features = keep_features
-        self.progress = progress
+        self.verbose = verbose
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

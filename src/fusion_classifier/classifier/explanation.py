@@ -20,6 +20,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from fusion_classifier.classifier.notebook import explanation_html
 from fusion_classifier.errors import DataError, UsageError
 from fusion_classifier.training.decision import Decision
 
@@ -55,6 +56,10 @@ class Explanation:
     label: str
     probability: float
     words: tuple[Word, ...]
+
+    def _repr_html_(self) -> str:
+        """For notebooks."""
+        return explanation_html(self)
 
 
 @dataclass(frozen=True)

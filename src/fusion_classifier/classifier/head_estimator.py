@@ -58,7 +58,7 @@ class FusionHeadClassifier(
         blocks: Columns of X by their source: a width (384) or a shape ((5, 576): five layers of width 576, flattened)
             for each, by name or in order. Heads `fusion` and `llmembed` treat each block as an encoder. Default: one
             block of all columns.
-        recipe, training, class_weight, seed, device, progress: As of `FusionClassifier`.
+        recipe, training, class_weight, seed, device, verbose: As of `FusionClassifier`.
 
     Attributes:
         n_features_in_: Number of columns D of X.
@@ -76,7 +76,7 @@ class FusionHeadClassifier(
         class_weight: ClassWeight = None,
         seed: int = 0,
         device: Device = "auto",
-        progress: bool = False,
+        verbose: bool = False,
     ) -> None:
         self.head = head
         self.blocks = blocks
@@ -85,7 +85,7 @@ class FusionHeadClassifier(
         self.class_weight = class_weight
         self.seed = seed
         self.device = device
-        self.progress = progress
+        self.verbose = verbose
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

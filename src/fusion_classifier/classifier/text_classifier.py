@@ -16,6 +16,7 @@ import numpy as np
 from fusion_classifier.classifier.explanation import MAX_SPANS, Explanation, explanations, occlude
 from fusion_classifier.classifier.inputs import check_texts, one_column
 from fusion_classifier.classifier.models import find_model, is_optimized
+from fusion_classifier.classifier.notebook import classifier_html
 from fusion_classifier.config import Device, TruncationSide
 from fusion_classifier.errors import UsageError
 from fusion_classifier.training.decision import Logits
@@ -65,6 +66,17 @@ class UnknownTexts:
     classes_: np.ndarray
     config_: "ModelConfig | OptimizedConfig"
     known_: KnownTexts | None = None
+
+    def _repr_mimebundle_(self, **options: Any) -> dict[str, str]:
+        """For notebooks; not fitted yet, as scikit-learn shows its estimators."""
+        if self.__sklearn_is_fitted__():
+            return {"text/plain": repr(self), "text/html": classifier_html(self)}
+        of_estimator = getattr(super(), "_repr_mimebundle_", None)
+        return of_estimator(**options) if of_estimator else {"text/plain": repr(self)}
+
+    def _repr_html_(self) -> str:
+        """For notebooks."""
+        return self._repr_mimebundle_().get("text/html", "")
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "config_")

@@ -28,7 +28,7 @@ class TrainableClassifier(PretrainedClassifier):
     training: TrainingChanges | TrainingConfig | None
     seed: int
     device: Device
-    progress: bool
+    verbose: bool
     history_: tuple[Epoch, ...]
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
@@ -62,7 +62,7 @@ class TrainableClassifier(PretrainedClassifier):
         return self
 
     def _bars(self) -> Progress:
-        return Progress() if self.progress else QUIET
+        return Progress() if self.verbose else QUIET
 
     def _training_config(self, head: HeadConfig) -> TrainingConfig:
         if not isinstance(self.training, Mapping | TrainingConfig | None):

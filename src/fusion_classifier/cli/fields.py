@@ -35,6 +35,7 @@ DETAILS: dict[str, dict[str, Any]] = {
     "config": {"metavar": "FILE"},
     "cors_allow_origin": {"metavar": "ORIGIN"},
     "data": {"metavar": "DIR"},
+    "example": {"metavar": "TEXT"},
     "encoder": {"metavar": "NAME", "rich_help_panel": "Encoders"},
     "head": {"rich_help_panel": "Head"},
     "label_columns": {"metavar": "A,B,…"},

@@ -1,14 +1,18 @@
 """Compares two run folders by their predictions."""
 
 from dataclasses import asdict, dataclass
+from html import escape
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
 from fusion_classifier.errors import DataError
+from fusion_classifier.evaluation.formats import METRIC_TITLES, format_metric
 from fusion_classifier.evaluation.predictions import PREDICTIONS_FILE, read_predictions, reported_split
 from fusion_classifier.evaluation.significance import Comparison, compare, in_words
 from fusion_classifier.support.files import user_path
+from fusion_classifier.support.html import html_table
+from fusion_classifier.support.text import counted
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,20 @@ class RunComparison:
     """The verdict in words."""
     notes: tuple[str, ...]
     """Notes for readers of the figures."""
+
+    def _repr_html_(self) -> str:
+        """For notebooks."""
+        figures, sides = self.figures(), ("a", "b")
+        rows = []
+        for metric, found in figures["metrics"].items():
+            low, high = found["ci95"] or (None, None)
+            interval = (
+                "" if low is None else f"{100 * found['difference']:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
+            )
+            rows.append([METRIC_TITLES[metric], *(format_metric(metric, found[side]) for side in sides), interval])
+        header = ["", *self.names, "difference with 95 % interval, points"]
+        notes = "".join(f"<p>{escape(note)}</p>" for note in (self.sentence, *self.notes))
+        return f"<b>{self.split}: {counted(figures['texts'], 'text')}</b>{html_table(header, rows)}{notes}"
 
     def figures(self) -> dict[str, Any]:
         """Return the comparison as JSON values."""

@@ -144,7 +144,7 @@ class Predictions:
             rows = chain(rows, read.rows())
         for_rows, encoded = tee(rows)  # at most one block apart
         stream = self._stream(classifier, (text for _, text in encoded if text is not None))
-        for part in _answered(for_rows, stream, answers, names):
+        for part in answered(for_rows, stream, answers, names):
             yield from map(as_line, part)
 
     def to_file(
@@ -185,7 +185,7 @@ class Predictions:
         # Also closed if writing fails: Ray's workers must not wait for a reader that is gone.
         with closing(stream), progress.bar("predicting", total=read.count) as bar, atomic_file(out) as temporary:
             with writer(temporary, read.columns, columns) as write:
-                for part in _answered(rows, stream, answers, names):
+                for part in answered(rows, stream, answers, names):
                     write(part)
                     done += len(part)
                     bar.advance(len(part))
@@ -256,7 +256,7 @@ def _check_given(texts: Sequence[str]) -> None:
             raise DataError(f"text {position} is empty")
 
 
-def _answered(
+def answered(
     rows: Iterator[Given], stream: Iterable[Part], answers: Answers, names: Mapping[str, str]
 ) -> Iterator[list[dict[str, Any]]]:
     """Yield the rows with their answers, in order, in parts."""

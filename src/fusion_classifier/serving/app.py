@@ -26,7 +26,7 @@ def create_app(model: ServedModel, settings: ServerSettings) -> FastAPI:
         version=__version__,
         lifespan=lambda _: service.running(),
         exception_handlers=HANDLERS,
-        docs_url=None,  # its page would load scripts from elsewhere
+        docs_url=None,  # its page would load scripts from elsewhere; ours is page.docs
         redoc_url=None,
         separate_input_output_schemas=False,
     )
@@ -39,7 +39,10 @@ def create_app(model: ServedModel, settings: ServerSettings) -> FastAPI:
     app.include_router(routes.health_router)
     if settings.page:
         app.include_router(page.router)
-        app.mount("/static", page.static_files)
+    if settings.docs:
+        app.include_router(page.docs_router)
+    if settings.page or settings.docs:
+        app.include_router(page.static_router)
 
     # The last added is the first to see a request.
     app.add_middleware(Guard, settings=settings)

@@ -21,7 +21,7 @@ HEADER_BYTES = 32768  # of a request's line and headers
 HEADER_SECONDS = 10.0  # from the connection, or from a further request's first byte, to the end of its headers
 BODY_SECONDS = 30  # in which a body must arrive
 DRAINED = 4  # times its limit that a body which is too large is read before it is refused
-OPEN_PATHS = ("/health", "/", "/favicon.ico")  # need no key
+OPEN_PATHS = ("/health", "/", "/docs", "/favicon.ico")  # need no key
 OPEN_PREFIX = "/static/"
 
 BEARER = HTTPBearer(auto_error=False)

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool
 from fusion_classifier.config import ServerSettings, TruncationSide
 from fusion_classifier.serving.errors import ServiceError
 from fusion_classifier.serving.model import ServedModel
+from fusion_classifier.tasks.registry import task_of_model
 from fusion_classifier.training.known import DEFAULT_RATE
 from fusion_classifier.version import __version__
 
@@ -120,6 +121,9 @@ class Info(BaseModel):
     id2label: dict[str, str]
     multilabel: bool = Field(description="Whether a text may have any number of labels")
     thresholds: dict[str, float] | None = Field(description="Multi-label: probability from which a label is given")
+    task: str = Field(description="Name of the data it was trained on")
+    examples: list[str] = Field(description="Texts to try it on: those of the server's settings, else of the task")
+    caveat: str = Field(description="What the labels do not say; empty if the task has nothing")
     rejects_unknown: bool = Field(description="Whether the model can detect unknown texts")
     head: str
     encoders: list[EncoderInfo]
@@ -136,6 +140,7 @@ class Info(BaseModel):
     def of(cls, model: ServedModel, settings: ServerSettings) -> "Info":
         """What a server says of itself."""
         config = model.classifier.config_
+        task = task_of_model(config.task, model.labels)
         id2label = {str(index): label for index, label in enumerate(model.labels)}
         thresholds = config.decision.thresholds
         encoders = [
@@ -158,6 +163,9 @@ class Info(BaseModel):
             id2label=id2label,
             multilabel=config.decision.multilabel,
             thresholds=None if thresholds is None else dict(zip(model.labels, thresholds, strict=True)),
+            task=config.task,
+            examples=list(settings.example or (task.examples if task else ())),
+            caveat=task.caveat if task else "",
             rejects_unknown=model.classifier.known_ is not None,
             head=config.head.name,
             encoders=encoders,

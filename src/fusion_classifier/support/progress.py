@@ -1,12 +1,14 @@
-"""Progress on standard error: bars on a terminal; elsewhere, optionally, one line per minute.
+"""Progress on standard error: bars on a terminal, lines that are updated in place in a notebook; elsewhere, if asked
+for, a line per minute.
 
 Standard output is for results only. rich is imported when something is shown.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
+from html import escape
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -16,22 +18,45 @@ if TYPE_CHECKING:
 # ruff: noqa: PLC0415
 
 LINE_SECONDS = 60.0  # interval between lines without a terminal
+HTML_SECONDS = 0.3  # minimum interval between updates in a notebook
+WIDE = 110  # columns of a terminal that has room for a long bar
+NARROW_COLUMNS = 48  # that a short bar, counts, rate and time take
+MIN_DESCRIPTION = 20  # characters
 
 
 class Bar:
-    """A running progress bar; without a rich bar, it shows nothing."""
+    """A running progress bar; without a rich bar, it shows nothing.
 
-    def __init__(self, rich: "progress.Progress | None" = None, *, lines: bool = False) -> None:
+    Args:
+        rich: The bar.
+        lines: Whether to print a line per minute.
+        update: Called with the HTML of the state, now and then.
+        room: Maximum number of characters of the text next to the bar.
+    """
+
+    def __init__(
+        self,
+        rich: "progress.Progress | None" = None,
+        *,
+        lines: bool = False,
+        update: Callable[[str], None] | None = None,
+        room: int = 1000,
+    ) -> None:
         self.rich = rich
         self.lines = lines
+        self.update = update
+        self.room = room
         self.started = self.printed = time.monotonic()
 
     def advance(self, steps: float = 1) -> None:
         """Count finished steps."""
         if self.rich:
             self.rich.advance(self.rich.task_ids[0], steps)
-        if self.lines and time.monotonic() - self.printed >= LINE_SECONDS:
+        passed = time.monotonic() - self.printed
+        if self.lines and passed >= LINE_SECONDS:
             self.print_line()
+        if self.update and passed >= HTML_SECONDS:
+            self.show_html()
 
     def finish(self) -> None:
         """Fill the bar: the work ended in fewer steps than expected."""
@@ -41,16 +66,31 @@ class Bar:
     def describe(self, text: str) -> None:
         """Change the text next to the bar."""
         if self.rich:
-            self.rich.update(self.rich.task_ids[0], description=text)
+            self.rich.update(self.rich.task_ids[0], description=shortened(text, self.room))
 
-    def print_line(self) -> None:
-        """Print the state as a line."""
+    def show_html(self) -> None:
+        """Show the state in a notebook; work without a total only while it runs."""
+        assert self.rich is not None
+        assert self.update is not None
+        task = self.rich.tasks[0]
+        if task.total is None:
+            self.update(f"{escape(task.description)} …")
+            return
+        bar = f'<progress value="{task.completed}" max="{task.total}"></progress> '
+        self.update(bar + escape(self.line()))
+
+    def line(self) -> str:
+        """The state as a line."""
         assert self.rich is not None
         self.printed = time.monotonic()
         task, seconds = self.rich.tasks[0], self.printed - self.started
         done = f"{task.completed:,.0f} of {task.total or 0:,.0f} in {seconds:,.{int(seconds < 10)}f} s"
-        line = ", ".join(filter(None, (f"{task.description}: {done}", rate(task.completed / max(seconds, 1e-9)))))
-        self.rich.console.print(line, highlight=False, markup=False, soft_wrap=True)
+        return ", ".join(filter(None, (f"{task.description}: {done}", rate(task.completed / max(seconds, 1e-9)))))
+
+    def print_line(self) -> None:
+        """Print the state as a line."""
+        assert self.rich is not None
+        self.rich.console.print(self.line(), highlight=False, markup=False, soft_wrap=True)
 
 
 class Progress:
@@ -82,18 +122,38 @@ class Progress:
             return
         from rich import progress
 
+        narrow, shown = self.console.width < WIDE, self.console.is_terminal
+        room = max(self.console.width - NARROW_COLUMNS, MIN_DESCRIPTION) if narrow and shown else 1000
         columns: list[progress.ProgressColumn] = [progress.SpinnerColumn(), progress.TextColumn("{task.description}")]
         if total is not None:
-            columns += [progress.BarColumn(), progress.MofNCompleteColumn(), _rate_column()]
-            columns.append(progress.TimeRemainingColumn())
-        columns.append(progress.TimeElapsedColumn())
-        shown = self.console.is_terminal
+            columns.append(progress.BarColumn(10 if narrow else 40))
+            columns += [progress.MofNCompleteColumn(), _rate_column(), progress.TimeRemainingColumn(compact=narrow)]
+        if total is None or not narrow:
+            columns.append(progress.TimeElapsedColumn())
         with progress.Progress(*columns, console=self.console, disable=not shown, transient=total is None) as rich:
-            rich.add_task(description, total=total)
-            bar = Bar(rich, lines=self.lines and not shown and total is not None)
+            rich.add_task(shortened(description, room), total=total)
+            update = _notebook_line() if self.console.is_jupyter else None
+            bar = Bar(rich, lines=self.lines and not shown and total is not None, update=update, room=room)
+            if update:
+                bar.show_html()
             yield bar
             if bar.lines:
                 bar.print_line()
+            if update:
+                update("" if total is None else escape(bar.line()))
+
+
+def shortened(text: str, room: int) -> str:
+    """A text in at most `room` characters: without its end."""
+    return text if len(text) <= room else f"{text[: room - 1]}…"
+
+
+def _notebook_line() -> Callable[[str], None]:
+    """A new line of a notebook's output; the function replaces its HTML."""
+    from IPython.display import HTML, display
+
+    shown = display(HTML(""), display_id=True)
+    return lambda html: shown.update(HTML(html))
 
 
 def rate(speed: float) -> str:

@@ -51,6 +51,15 @@ def find_task(name: str) -> Task | None:
     return known.get(name)
 
 
+def task_of_model(name: str, labels: Sequence[str]) -> Task | None:
+    """The task that a model was trained on, or None: a file may have the name of a task, and other labels."""
+    try:
+        task = find_task(name)
+    except UsageError:  # a package whose task can't be loaded any more
+        return None
+    return task if task is not None and set(task.labels) == set(labels) else None
+
+
 def describe_tasks() -> list[dict[str, Any]]:
     """Name, title, number of labels, source and licence of each named task.
 

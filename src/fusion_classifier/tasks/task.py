@@ -37,6 +37,10 @@ class Task:
     """Licence of the data. Default: "unknown"."""
     language: ClassVar[str | None] = None
     """Language code for model cards, such as "en". Default: None."""
+    examples: ClassVar[tuple[str, ...]] = ()
+    """Texts to try a model on, written for that, on the web page of `fec serve`. Default: none."""
+    caveat: ClassVar[str] = ""
+    """What the labels do not say, in a sentence, for model cards and the web page. Default: none."""
     header: ClassVar[tuple[str, ...] | None] = None
     """Column names of a folder's CSV and TSV files. Default: None, their first line."""
     hub: ClassVar[HubDataset | None] = None

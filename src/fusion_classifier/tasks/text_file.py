@@ -45,7 +45,7 @@ def utf8_lines(path: Path, newline: str | None = None, encoding: str | None = No
         DataError: the file can't be read.
     """
     try:
-        with _opened(path) as raw, io.TextIOWrapper(raw, _encoding(path, encoding), newline=newline) as file:
+        with opened(path) as raw, io.TextIOWrapper(raw, _encoding(path, encoding), newline=newline) as file:
             yield from file
     except UnicodeError:
         if encoding is not None:
@@ -57,8 +57,8 @@ def utf8_lines(path: Path, newline: str | None = None, encoding: str | None = No
         raise DataError(f"{path}: can't be read ({error.strerror or reason(error)})") from error
 
 
-def _opened(path: Path) -> Any:
-    """The file's bytes, unpacked."""
+def opened(path: Path) -> Any:
+    """The file's bytes as a stream, unpacked."""
     kind = COMPRESSED.get(path.suffix.lower())
     if kind is None:
         return path.open("rb")
@@ -70,19 +70,19 @@ def _opened(path: Path) -> Any:
 def _encoding(path: Path, encoding: str | None) -> str:
     if encoding is not None:
         return "utf-8-sig" if encoding.lower() in ("utf-8", "utf8") else encoding
-    with _opened(path) as raw:
+    with opened(path) as raw:
         beginning = raw.read(4)
     return "utf-16" if beginning[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
 
 
 def _not_utf8(path: Path) -> DataError:
-    with _opened(path) as raw:
+    with opened(path) as raw:
         beginning = raw.read(4)
         for bytes_, (what, way_out) in OTHER_FILES.items():
             if beginning.startswith(bytes_):
                 return DataError(f"{path}: is {what}, not text in UTF-8; {way_out}")
     # Opened again: a compressed file can't be wound back.
-    with _opened(path) as raw, io.BufferedReader(raw) as file:  # pyarrow's streams have no lines
+    with opened(path) as raw, io.BufferedReader(raw) as file:  # pyarrow's streams have no lines
         # The error that was caught names the position in a block of the file only.
         for number, line in enumerate(file, start=1):
             try:

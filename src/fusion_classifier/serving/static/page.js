@@ -1,12 +1,7 @@
 // The page of `fec serve`: asks POST /predict, POST /explain and GET /info of its own server, nothing else.
 
-const EXAMPLES = [
-  "I opened the door and there they all were, even my sister from Lisbon. Nobody had told me a thing!",
-  "The bus left thirty seconds early again and the driver looked right at me while I ran.",
-  "You stayed up all night to help me finish it. I won’t forget that.",
-  "Every Sunday the kitchen smelled of cinnamon, and Grandpa hummed along to the radio.",
-];
 const SHOWN = 6; // labels at first
+const HEADLINE = 60; // characters of labels that make a headline
 const LEAST = 0.08; // share of the largest weight below which a word is left unshaded
 
 const at = (id) => document.getElementById(id);
@@ -84,9 +79,14 @@ async function learn() {
     return;
   }
   at("key-form").hidden = true;
-  const labels = Object.keys(info.id2label).length;
+  const names = Object.values(info.id2label);
+  const labels = names.length;
   at("model").textContent = info.model_id;
   document.title = `${info.model_id} · LLM-FusionClassifier`;
+  const either = `${names.slice(0, -1).join(", ")} or ${names.at(-1)}?`;
+  at("headline").textContent = either.length <= HEADLINE ? either : `${info.multilabel ? "Which" : "Which one"} of ${labels} labels?`;
+  at("caveat").textContent = info.caveat;
+  offer(info.examples, names);
   at("lead").textContent =
     `Write a text: you see which of ${labels} labels it ${info.multilabel ? "may have" : "most likely has"}, ` +
     "how sure the model is of each, and the words that carry them.";
@@ -97,6 +97,7 @@ async function learn() {
     ["Encoders, frozen", info.encoders.map((one) => one.name).join(" + ")],
     ["Head", info.head],
     ["Labels", labels],
+    ["Trained on", info.task],
     ["Longest text", `${info.max_input_length} tokens`],
     ["Version", info.version],
   ];
@@ -284,17 +285,25 @@ at("text").addEventListener("keydown", (event) => {
   }
 });
 at("bars").addEventListener("change", shade);
-at("examples").append(...EXAMPLES.map((text) => {
-  const item = document.createElement("li");
-  const button = Object.assign(made("button", text), { type: "button" });
-  button.addEventListener("click", () => {
-    at("text").value = text;
-    classify();
-    at("form").scrollIntoView({ block: "nearest" });
-  });
-  item.append(button);
-  return item;
-}));
+function offer(examples, labels) {
+  at("examples-title").textContent = examples.length ? "Or try one of these" : "Its labels";
+  at("examples").replaceChildren(...(examples.length ? examples : labels).map((text) => {
+    const item = document.createElement("li");
+    if (!examples.length) {
+      item.textContent = text;
+      return item;
+    }
+    const button = Object.assign(made("button", text), { type: "button" });
+    button.addEventListener("click", () => {
+      at("text").value = text;
+      classify();
+      at("form").scrollIntoView({ block: "nearest" });
+    });
+    item.append(button);
+    return item;
+  }));
+}
+
 if (/Mac|iPhone|iPad/.test(navigator.platform)) at("hint").querySelector("kbd").textContent = "⌘";
 
 // --- a file -------------------------------------------------------------------------------------------------
@@ -314,18 +323,27 @@ function forget() {
   ready = null;
 }
 
+const isTable = (file) => /\.(parquet|xlsx)$/i.test(file.name);
+
+function fileQuery(file) {
+  const query = new URLSearchParams({ name: file.name });
+  if (at("encoding").value && !isTable(file)) query.set("encoding", at("encoding").value);
+  return query;
+}
+
 async function look() {
   const [file] = at("file").files;
   working?.abort();
   forget();
   tell("");
   at("file-options").hidden = true;
+  at("encoding-field").hidden = !file || isTable(file);
   at("file-name").textContent = file ? file.name : "Choose a file";
   at("file-size").textContent = file ? size(file.size) : "or drop it here";
   if (!file) return;
   try {
     if (info && file.size > info.payload_limit) throw explainedProblem(413, "", "");
-    const answer = await call(`/file/columns?${new URLSearchParams({ name: file.name })}`, file, { json: false });
+    const answer = await call(`/file/columns?${fileQuery(file)}`, file, { json: false });
     const { columns } = await answer.json();
     if (at("file").files[0] !== file) return;
     at("column-field").hidden = columns.length === 0;
@@ -356,7 +374,8 @@ async function classifyFile() {
   tell(`Classifying ${file.name} …`);
   const ticking = setInterval(() => { at("file-said").setAttribute("aria-live", "off"); clock(); }, 1000);
   try {
-    const query = new URLSearchParams({ name: file.name, format: at("format").value });
+    const query = fileQuery(file);
+    query.set("format", at("format").value);
     if (at("column").value && !at("column-field").hidden) query.set("text_column", at("column").value);
     const answer = await call(`/file/predict?${query}`, file, { json: false, signal: working.signal });
     const count = Number(answer.headers.get("fec-texts"));
@@ -379,6 +398,7 @@ async function classifyFile() {
 }
 
 at("file").addEventListener("change", look);
+at("encoding").addEventListener("change", look);
 at("file-form").addEventListener("submit", (event) => {
   event.preventDefault();
   classifyFile();

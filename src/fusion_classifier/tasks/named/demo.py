@@ -6,6 +6,7 @@ It lets every command be tried without a download. It is small and clean: never 
 from pathlib import Path
 
 from fusion_classifier.config import TaskConfig
+from fusion_classifier.tasks.emotions import CAVEAT, EXAMPLES
 from fusion_classifier.tasks.loaded import LoadedTask
 from fusion_classifier.tasks.task import Task
 
@@ -19,6 +20,8 @@ class Demo(Task):
     title = "Demo corpus written for this project, 10 emotions; not a benchmark"
     licence = "Apache-2.0"
     language = "en"
+    examples = EXAMPLES
+    caveat = CAVEAT
     labels = (
         "anger", "anxiety", "boredom", "disgust", "gratitude", "joy", "loneliness", "nostalgia", "pride", "surprise",
     )  # fmt: skip

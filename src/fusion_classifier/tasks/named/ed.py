@@ -9,6 +9,7 @@ come from a Parquet copy of the official release, which has more rows: its score
 published split, but not comparable with them.
 """
 
+from fusion_classifier.tasks.emotions import CAVEAT, EXAMPLES
 from fusion_classifier.tasks.hub_dataset import HubDataset
 from fusion_classifier.tasks.task import Task
 
@@ -20,6 +21,8 @@ class EmpatheticDialogues(Task):
     title = "Empathetic Dialogues: situations, 32 emotions"
     licence = "CC BY-NC 4.0"
     language = "en"
+    examples = EXAMPLES
+    caveat = CAVEAT
     # In the order of the published label2idx.txt.
     labels = (
         "sad", "trusting", "terrified", "caring", "disappointed", "faithful", "joyful", "jealous", "disgusted",

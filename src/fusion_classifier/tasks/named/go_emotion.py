@@ -10,6 +10,7 @@ release restricted to rows with exactly one label that is not neutral, lower-cas
 from collections.abc import Mapping
 from typing import Any
 
+from fusion_classifier.tasks.emotions import CAVEAT, EXAMPLES
 from fusion_classifier.tasks.hub_dataset import HubDataset
 from fusion_classifier.tasks.task import Task
 
@@ -24,6 +25,8 @@ class GoEmotion(Task):
     title = "GoEmotions: Reddit comments with one of 27 emotions"
     licence = "CC BY 4.0"
     language = "en"
+    examples = EXAMPLES
+    caveat = CAVEAT
     # In the order of the official release, where number 27 is neutral.
     labels = (
         "admiration", "amusement", "anger", "annoyance", "approval", "caring", "confusion", "curiosity", "desire",

@@ -9,6 +9,7 @@ separated by commas, comment id; fields are quoted as in CSV.
 
 from dataclasses import replace
 
+from fusion_classifier.tasks.emotions import CAVEAT, EXAMPLES
 from fusion_classifier.tasks.named.go_emotion import HUB, GoEmotion
 from fusion_classifier.tasks.task import Task
 
@@ -20,6 +21,8 @@ class GoEmotionMultilabel(Task):
     title = "GoEmotions as released: Reddit comments with any of 28 emotions"
     licence = GoEmotion.licence
     language = "en"
+    examples = EXAMPLES
+    caveat = CAVEAT
     labels = (*GoEmotion.labels, "neutral")
     multilabel = True
     header = ("text", "label", "id")
