@@ -38,10 +38,10 @@ def _scores(classifier: Any) -> str:
     from huggingface_hub import ModelCard  # noqa: PLC0415 - slow to import
 
     card = getattr(classifier, "card_", "")
-    results = (ModelCard(card).data.eval_results if card.startswith("---\n") else None) or []
+    results = getattr(ModelCard(card).data, "eval_results", None) if card.startswith("---\n") else None
     if results:
-        rows = [(one.metric_name, f"{100 * one.metric_value:.1f}") for one in results]
-        return html_table(["", f"{results[0].dataset_split}, %"], rows)
+        scores = [(one.metric_name, f"{100 * one.metric_value:.1f}") for one in results]
+        return html_table(["", f"{results[0].dataset_split}, %"], scores)
     if members := getattr(classifier.config_, "members", ()):
         rows = [
             (one.name, f"{one.weight:.2f}", f"{100 * one.accuracy:.1f}", f"{100 * one.weighted_f1:.1f}")

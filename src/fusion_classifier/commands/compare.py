@@ -34,10 +34,10 @@ class RunComparison:
         figures, sides = self.figures(), ("a", "b")
         rows = []
         for metric, found in figures["metrics"].items():
-            low, high = found["ci95"] or (None, None)
-            interval = (
-                "" if low is None else f"{100 * found['difference']:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
-            )
+            interval = ""
+            if found["ci95"] is not None:
+                low, high = found["ci95"]
+                interval = f"{100 * found['difference']:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
             rows.append([METRIC_TITLES[metric], *(format_metric(metric, found[side]) for side in sides), interval])
         header = ["", *self.names, "difference with 95 % interval, points"]
         notes = "".join(f"<p>{escape(note)}</p>" for note in (self.sentence, *self.notes))
