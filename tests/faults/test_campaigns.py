@@ -42,7 +42,7 @@ def test_a_server_stands_good_bad_slow_and_vanishing_clients() -> None:
     assert not any(found["in_log"].values())
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="mounting file systems takes root")
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="mounting file systems requires root")
 def test_a_full_disk_is_reported_and_survived() -> None:
     found = campaign("full_disk.py", "--disks", "1", "--only", "extract")
     assert found["all"]["disks"] == 1
