@@ -112,14 +112,19 @@ def main() -> None:
     print(f"teacher: {100 * (of_judge == judge.labels).mean():.2f}, {given.labelled} labelled texts")
     both, valid, judge = (of_encoders(part, students) for part in (both, valid, judge))
     for name, targets in kinds_of_targets(both, given.labelled, found, out_of_fold).items():
-        data, right, same = targets(), [], []
+        data, right, same, nll = targets(), [], [], []
         training = recipe("default", HEAD.name) if data.soft is None else TRAINING
         for seed in range(given.seeds):
-            answers = probabilities(train(HEAD, training, data, valid, classes, seed, CPU, QUIET), judge).argmax(1)
+            scores = probabilities(train(HEAD, training, data, valid, classes, seed, CPU, QUIET), judge)
+            answers = scores.argmax(1)
+            nll.append(-np.log(scores[np.arange(len(judge)), judge.labels] + 1e-9).mean())
             right.append(100 * (answers == judge.labels).mean())
             same.append(100 * (answers == of_judge).mean())
         spread = statistics.stdev(right) if given.seeds > 1 else 0.0
-        print(f"{statistics.mean(right):6.2f} ± {spread:.2f}  same as teacher {statistics.mean(same):.1f}  {name}")
+        print(
+            f"{statistics.mean(right):6.2f} ± {spread:.2f}  same as teacher {statistics.mean(same):.1f}  "
+            f"negative log-likelihood {np.mean(nll):.3f}  {name}"
+        )
 
 
 if __name__ == "__main__":

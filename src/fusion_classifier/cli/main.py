@@ -55,7 +55,7 @@ def _fec(
 
 # Number of new objects after which garbage is looked for. With Python's 700 a fifth of the time of a cold prediction
 # goes into looking through the objects that torch and transformers make when they are imported, none of them garbage.
-COLLECT_AFTER = 20_000
+COLLECT_AFTER = 100_000
 
 
 class _Stopped(BaseException):

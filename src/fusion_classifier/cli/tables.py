@@ -295,7 +295,7 @@ def print_distilled(done: "Distilled") -> None:
         f"Trained on {one.labelled_texts:,} texts with labels and {one.further_texts:,} without, written to "
         f"{done.folder}"
     )
-    say(f"Next: fec optimize {done.folder} --out {done.folder}-fast")
+    say(f"Next: fec predict {done.folder} 'a text'")
 
 
 def print_prediction(
