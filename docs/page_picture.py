@@ -15,9 +15,10 @@ from playwright.sync_api import sync_playwright
 
 from fusion_classifier import FusionClassifier
 from fusion_classifier.classifier.models import find_model
-from fusion_classifier.config import DEFAULT_MODEL, ServerSettings
+from fusion_classifier.config import DEFAULT_MODEL
 from fusion_classifier.serving.app import create_app
 from fusion_classifier.serving.model import ServedModel
+from fusion_classifier.serving.settings import ServerSettings
 
 TEXT = "After the long night shift I was so grateful to the driver who waited for me in the rain."
 OUT = Path(__file__).parent / "page.png"

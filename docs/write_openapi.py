@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 from typing import cast
 
-from fusion_classifier.config import ServerSettings
 from fusion_classifier.serving.app import create_app
 from fusion_classifier.serving.model import ServedModel
+from fusion_classifier.serving.settings import ServerSettings
 
 if __name__ == "__main__":
     # The same for every model; no route is called. With a key, so that the key is described.

@@ -37,6 +37,13 @@ def _check_template(value: str) -> str:
     return value
 
 
+def _check_columns(value: str | tuple[str, ...]) -> str | tuple[str, ...]:
+    if isinstance(value, tuple) and len(set(value)) < max(len(value), 1):
+        raise ValueError("name one or more columns, each once")
+    return value[0] if isinstance(value, tuple) and len(value) == 1 else value
+
+
+TextColumns = Annotated[tuple[str, ...] | str, AfterValidator(_check_columns)]
 Dtype = Literal["auto", "bfloat16", "float16", "float32"]
 Quantization = Literal["none", "int8"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -319,8 +326,11 @@ class TaskConfig(FrozenModel):
     """Folder with the files of a named task, as published. Default: from the Hub."""
     encoding: str | None = None
     """Encoding of text files, such as cp1252. Default: UTF-8, or UTF-16 with a byte order mark."""
-    text_column: str = "text"
-    """Column with the texts."""
+    subset: str | None = None
+    """Configuration (subset) of a data set on the Hub, such as simplified."""
+    text_column: TextColumns = "text"
+    """Column with the texts; a field within a column is written message.body. May be repeated: the texts of a row are
+    joined with line breaks."""
     label_column: str = "label"
     """Column with the labels: names or numbers."""
     multilabel: bool = False
@@ -371,34 +381,3 @@ class RunConfig(FrozenModel):
     """Seeds; one head is trained per seed."""
     class_weight: ClassWeights = "none"
     """balanced: texts are weighted inversely to their label's frequency in loss, validation score and calibration."""
-
-
-class ServerSettings(FrozenModel):
-    """Settings of `fec serve`; names follow text-embeddings-inference where it has the same setting."""
-
-    max_concurrent_requests: Annotated[int, Field(ge=1)] = 512
-    """Maximum number of requests in progress or waiting; further ones are rejected with status 429."""
-    max_connections: Annotated[int, Field(ge=1)] = 800
-    """Maximum number of open connections, idle ones included; further ones are closed immediately."""
-    max_client_batch_size: Annotated[int, Field(ge=1)] = 32
-    """Maximum number of texts per request."""
-    max_batch_tokens: Annotated[int, Field(ge=1)] = 2048
-    """Maximum number of tokens per batch; a batch may hold texts of several requests."""
-    max_wait_ms: Annotated[float, Field(ge=0, le=1000)] = 2.0
-    """Maximum wait, in milliseconds, for a batch to reach the size of the last one; a single client never waits."""
-    payload_limit: Annotated[int, Field(ge=1024)] = 2_000_000
-    """Maximum size of a request body, in bytes."""
-    max_text_characters: Annotated[int, Field(ge=1)] = 100_000
-    """Maximum number of characters per text; longer texts are rejected, even with `auto_truncate`."""
-    auto_truncate: bool = False
-    """Whether to truncate texts with too many tokens instead of rejecting them; a request can override it."""
-    api_key: Annotated[str, Field(min_length=8)] | None = None
-    """API key, to be sent as Authorization: Bearer KEY; /health and the page need none."""
-    cors_allow_origin: tuple[str, ...] = ()
-    """Origins whose web pages may call the server (CORS); may be repeated."""
-    page: bool = True
-    """Whether to serve a web page at /."""
-    docs: bool = False
-    """Whether to serve a page at /docs that describes the HTTP interface, to read and to try."""
-    example: tuple[str, ...] = ()
-    """Example text on the web page; may be repeated. Default: those of the task, if it has some."""

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from fusion_classifier.cli.fields import MAX_SHOWN, Commands, Given, Options
 from fusion_classifier.cli.messages import in_options
-from fusion_classifier.config import FrozenModel
+from fusion_classifier.config import FrozenModel, TaskConfig
 from fusion_classifier.errors import UsageError
 
 
@@ -151,3 +151,15 @@ def test_a_value_of_the_environment_is_given(secret: str, monkeypatch: pytest.Mo
     serve.__annotations__["values"] = Annotated[Given, Options("", {"": Server})]
     monkeypatch.setenv("FEC_API_KEY", secret)
     assert secret in ran(serve)
+
+
+def test_names_of_columns_are_taken_whole() -> None:
+    """A column may have a comma in its name; other lists are split there."""
+
+    def read(*, data: Given) -> None:
+        typer.echo(data)
+
+    read.__annotations__["data"] = Annotated[Given, Options("Data", {"": TaskConfig})]
+    said = ran(read, "--text-column", "Subject, short", "--text-column", "body", "--label-columns", "joy,anger")
+    assert said == "{'text_column': ('Subject, short', 'body'), 'label_columns': ('joy', 'anger')}\n"
+    assert TaskConfig(name="a", text_column=("body",)) == TaskConfig(name="a", text_column="body")

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -116,8 +117,8 @@ def test_all_columns_and_rows_are_kept_in_every_form(
 ) -> None:
     """A line on standard output, JSONL, CSV and Parquet say the same; a missing text has null."""
     said: list[str] = []
-    predictions = Predictions(saved_model, top_k=top_k, say=said.append)
-    lines = [json.loads(line) for line in predictions.lines([], table, "comment")]
+    predictions = Predictions(saved_model, top_k=top_k, text_column="comment", say=said.append)
+    lines = [json.loads(line) for line in predictions.lines([], table)]
     ranks = [""] if top_k is None else ["_1", "_2"]
     # The file has a column `label` itself; of label_1 it has none.
     prefix = "predicted_" if top_k is None else ""
@@ -129,7 +130,7 @@ def test_all_columns_and_rows_are_kept_in_every_form(
     assert any("already has label; the answers are in predicted_label" in one for one in said) == (top_k is None)
     for ending in ("jsonl", "csv", "parquet"):
         out = tmp_path / f"out.{ending}"
-        assert predictions.to_file(table, out, "comment", QUIET) == 4
+        assert predictions.to_file(table, out, QUIET) == 4
         if ending == "jsonl":
             assert [json.loads(line) for line in out.read_text("utf-8").splitlines()] == lines
         elif ending == "parquet":
@@ -145,7 +146,7 @@ def test_all_columns_and_rows_are_kept_in_every_form(
 def test_columns_of_parquet_keep_their_types(saved_model: Path, tmp_path: Path) -> None:
     given = pa.table({"id": pa.array([1, 2], pa.int32()), "text": ["we won", None], "tags": [["a"], []]})
     pq.write_table(given, tmp_path / "new.parquet")
-    Predictions(saved_model).to_file(tmp_path / "new.parquet", tmp_path / "out.parquet", "text", QUIET)
+    Predictions(saved_model).to_file(tmp_path / "new.parquet", tmp_path / "out.parquet", QUIET)
     found = pq.read_table(tmp_path / "out.parquet")
     assert found.select(given.column_names).equals(given)
     assert found["label"].to_pylist() == ["joy", None]
@@ -154,6 +155,20 @@ def test_columns_of_parquet_keep_their_types(saved_model: Path, tmp_path: Path) 
 def test_lines_of_different_keys_make_one_table(saved_model: Path, tmp_path: Path) -> None:
     path = tmp_path / "new.jsonl"
     path.write_text('{"text": "we won"}\n{"text": "it is dark", "id": 3}\n', "utf-8")
-    Predictions(saved_model).to_file(path, tmp_path / "out.csv", "text", QUIET)
+    Predictions(saved_model).to_file(path, tmp_path / "out.csv", QUIET)
     with (tmp_path / "out.csv").open(encoding="utf-8", newline="") as file:
         assert [row["id"] for row in csv.DictReader(file)] == ["", "3"]
+
+
+def test_a_model_remembers_the_columns_that_it_was_trained_on(saved_model: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(saved_model, folder)
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    (folder / "config.json").write_text(json.dumps(config | {"text_column": ["subject", "body"]}), "utf-8")
+    path = tmp_path / "new.jsonl"
+    path.write_text('{"subject": "we won", "body": "the cup"}\n{"subject": null, "body": "a noise"}\n', "utf-8")
+    lines = [json.loads(line) for line in Predictions(folder).lines([], path)]
+    same = [json.loads(line) for line in Predictions(folder).lines(["we won\nthe cup", "a noise"])]
+    assert [line["score"] for line in lines] == pytest.approx([line["score"] for line in same], abs=1e-4)
+    only = [json.loads(line) for line in Predictions(folder, text_column=("subject",)).lines([], path)]
+    assert [line["label"] is None for line in only] == [False, True]

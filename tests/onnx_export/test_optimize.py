@@ -132,7 +132,7 @@ assert done.exit_code == 0, done.output
 from pathlib import Path
 from fastapi.testclient import TestClient
 from fusion_classifier.classifier.text_classifier import load_classifier
-from fusion_classifier.config import ServerSettings
+from fusion_classifier.serving.settings import ServerSettings
 from fusion_classifier.serving.app import create_app
 from fusion_classifier.serving.model import ServedModel
 served = ServedModel(load_classifier(Path({str(fast.folder)!r})), "m")

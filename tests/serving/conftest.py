@@ -21,9 +21,9 @@ def served() -> "Served":
     """Starts the server of a model on a free port; yields its address."""
     import uvicorn
 
-    from fusion_classifier.config import ServerSettings
     from fusion_classifier.serving.app import create_app
     from fusion_classifier.serving.server import configuration
+    from fusion_classifier.serving.settings import ServerSettings
 
     @contextmanager
     def start(model: "ServedModel", **settings: object) -> Iterator[str]:

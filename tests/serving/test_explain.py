@@ -18,11 +18,11 @@ from fastapi.testclient import TestClient
 from spreadsheets import write_xlsx
 
 from fusion_classifier import FusionClassifier
-from fusion_classifier.config import ServerSettings
 from fusion_classifier.serving import uploads
 from fusion_classifier.serving.app import create_app
 from fusion_classifier.serving.model import ServedModel
 from fusion_classifier.serving.schemas import Info
+from fusion_classifier.serving.settings import ServerSettings
 from fusion_classifier.tasks.emotions import EXAMPLES
 
 TEXT = "After the long meeting on Tuesday I was so grateful to the driver."

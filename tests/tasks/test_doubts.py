@@ -93,3 +93,14 @@ def test_rows_of_a_cross_validation_are_counted_once() -> None:
     split = Split(("nice", "nan"), (0, 1))
     task = LoadedTask("some", ("a", "b"), {"train": split, "valid": split}, "some.csv", cross_validated=True)
     assert data_doubts(task)[0].startswith("1 text")
+
+
+def test_rows_that_a_stray_quote_has_joined_are_doubted() -> None:
+    joined = "i am so happy,joy\nwhat a day,anger\nlove this song"
+    mail = "Dear Bob,\nI am full of anger,\nand joy.\n\nYours, Al"
+    names = ("joy", "anger")
+    texts = tuple(f"text {i}" for i in range(20))
+    task = LoadedTask("some", names, {"train": Split((*texts, mail), (0, 1) * 10 + (0,))}, "some.csv")
+    assert data_doubts(task) == []
+    task = LoadedTask("some", names, {"train": Split((*texts, joined), (0, 1) * 10 + (0,))}, "some.csv")
+    assert "1 text with lines that end in a label, such as 'i am so happy,joy'" in data_doubts(task)[0]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from spreadsheets import write_xlsx
 
@@ -14,7 +15,7 @@ from fusion_classifier.config import TaskConfig
 from fusion_classifier.errors import DataError, FecError, UsageError
 from fusion_classifier.tasks.labels import read_labelled
 from fusion_classifier.tasks.loaded import Place
-from fusion_classifier.tasks.readers import read_rows, texts_of
+from fusion_classifier.tasks.readers import given_rows, read_rows, texts_of
 from fusion_classifier.tasks.table import load_table
 
 PAIRS = [("Größe, bitte", "joy"), ("404", "anger"), ("two\nlines", "joy")]
@@ -39,6 +40,18 @@ def test_compressed_files(tmp_path: Path, packed: str) -> None:
     assert pairs_of(path) == PAIRS
     (tmp_path / f"t.txt{packed}").write_bytes(PACKERS[packed](b"one\ntwo\n"))
     assert list(texts_of(tmp_path / f"t.txt{packed}", "text")) == ["one", "two"]
+
+
+def test_quotation_marks_of_a_tsv_without_quoting(tmp_path: Path) -> None:
+    """As GLUE and SST are published: a quotation may begin in one row and end in another."""
+    lines = ['"i am so happy\tjoy', "what a day\tanger", 'love this song"\tjoy', '"so" he said\tanger', '"all"\tjoy']
+    path = tmp_path / "a.tsv"
+    path.write_text("text\tlabel\n" + "\n".join(lines), "utf-8")
+    assert pairs_of(path) == [tuple(line.split("\t")) for line in lines]
+    path.write_text('text\tlabel\n"a ""b""\nc\td"\tjoy\n"e"\tanger\n', "utf-8")  # as pandas and Excel write it
+    assert pairs_of(path) == [('a "b"\nc\td', "joy"), ("e", "anger")]
+    path.write_text('text\n"two\nlines"\n', "utf-8")
+    assert list(texts_of(path, "text")) == ["two\nlines"]
 
 
 @pytest.mark.parametrize("packed", PACKERS)
@@ -145,3 +158,32 @@ def test_what_is_no_spreadsheet_is_an_error(tmp_path: Path) -> None:
     write_xlsx(path, Data=[])
     with pytest.raises(FecError, match=r"a\.xlsx: is empty"):
         pairs_of(path)
+
+
+def test_fields_within_columns_and_several_columns(tmp_path: Path) -> None:
+    """The same from JSONL and Parquet; a part that is missing is left out."""
+    mails = [
+        {"mail": {"subject": "Hi", "body": "all well"}, "about": {"mood": "joy"}},
+        {"mail": {"subject": None, "body": "no"}, "about": {"mood": "anger"}},
+    ]
+    pq.write_table(pa.Table.from_pylist(mails), tmp_path / "a.parquet")
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(mail) + "\n" for mail in mails), "utf-8")
+    for name in ("a.parquet", "a.jsonl"):
+        path, columns = tmp_path / name, ("mail.subject", "mail.body")
+        assert pairs_of(path, text_column=columns, label_column="about.mood") == [
+            ("Hi\nall well", "joy"),
+            ("no", "anger"),
+        ]
+        assert pairs_of(path, text_column=["mail.body"], label_column="about.mood")[0] == ("all well", "joy")
+        assert [text for _, text in given_rows(path, columns)] == ["Hi\nall well", "no"]
+        with pytest.raises(DataError, match=r"no column 'body' \(there: 'mail', 'mail.subject', 'mail.body'"):
+            list(given_rows(path, "body"))
+
+
+def test_several_columns_need_a_text(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"a": " ", "b": null, "label": "joy"}\n{"a": 3, "b": "x", "label": "joy"}\n', "utf-8")
+    with pytest.raises(DataError, match=r"the text is None, not a string \(line 1\); column 'a' is 3, not a string"):
+        pairs_of(path, text_column=("a", "b"))
+    with pytest.raises(ValueError, match="each once"):
+        TaskConfig(name="a", text_column=("a", "a"))

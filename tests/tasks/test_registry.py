@@ -37,7 +37,7 @@ def test_unknown_name_is_a_usage_error_with_the_names_there_are() -> None:
         load_task(TaskConfig(name="no-such-task"))
     assert str(caught.value) == (
         "no task and no file 'no-such-task'; tasks: demo, ED, go_emotion, go_emotion_multilabel; "
-        "or give the path of your data"
+        "or give the path of your data, or of a data set on the Hub (hf://OWNER/NAME)"
     )
     assert caught.value.exit_code == 2
 

@@ -5,7 +5,7 @@ from typing import Literal, Self
 import numpy as np
 from pydantic import Field, model_validator
 
-from fusion_classifier.config import FrozenModel
+from fusion_classifier.config import FrozenModel, TextColumns
 from fusion_classifier.training.decision import Decision
 from fusion_classifier.version import __version__
 
@@ -23,6 +23,8 @@ class LabelledConfig(FrozenModel):
     """Label of each output."""
     label_type: Literal["str", "int", "float", "bool"] = "str"
     """Type of the labels that `fit` was given."""
+    text_column: TextColumns = "text"
+    """Columns that the training's texts were read from, joined by line breaks where they are several."""
     decision: Decision = Decision()
     """Calibration, offsets of the labels if there are any, and for a multi-label task thresholds."""
 

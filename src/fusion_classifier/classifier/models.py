@@ -2,9 +2,11 @@
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from fusion_classifier.config import TextColumns
 from fusion_classifier.errors import FecError
 from fusion_classifier.support.files import user_path
 from fusion_classifier.support.hub import download_model, is_hub_id
@@ -68,6 +70,18 @@ def find_model(name: str | os.PathLike[str], **hub: Any) -> Path:
         return download_model(str(name), **hub)
     there = ", ".join(built_in_models())
     raise FecError(f"{name}: no such model folder or run folder, nor a model of the package ({there})")
+
+
+def text_column_of(name: str | os.PathLike[str]) -> TextColumns:
+    """The columns that a model's training texts were read from; "text" where its `config.json` says none.
+
+    Raises:
+        FecError: There is no such model.
+    """
+    with suppress(OSError, ValueError, AttributeError):  # the model's own reader says what is wrong
+        found = json.loads((find_model(name) / CONFIG_FILE).read_text("utf-8")).get("text_column", "text")
+        return found if isinstance(found, str) else tuple(found)
+    return "text"
 
 
 def find_run_or_model(name: str | os.PathLike[str]) -> Path:

@@ -48,8 +48,10 @@ DETAILS: dict[str, dict[str, Any]] = {
     "projection": {"metavar": "FILE"},
     "recipe": {"rich_help_panel": "Training"},
     "seeds": {"metavar": "N", "rich_help_panel": "Training"},
+    "text_column": {"metavar": "NAME"},
     "store": {"metavar": "DIR", "envvar": "FEC_STORE"},
 }
+WHOLE = {"text_column"}  # a list whose values may contain commas
 LETTERS = {"encoder": ("-e",), "verbose": ("-v",)}
 # The help of a command with more options than MAX_SHOWN shows these fields only, and --help-all the others.
 MAX_SHOWN = 16
@@ -128,7 +130,9 @@ class Options:
                 found[name] = inner.given(given)
             elif name in given:
                 found[name] = given[name]
-                if self.layered and isinstance(given[name], list):
+                if isinstance(given[name], list) and name in WHOLE:
+                    found[name] = tuple(given[name])
+                elif self.layered and isinstance(given[name], list):
                     found[name] = tuple(word.strip() for part in given[name] for word in part.split(","))
         return found
 
@@ -165,7 +169,7 @@ def _parameter(
     return inspect.Parameter(
         name,
         inspect.Parameter.KEYWORD_ONLY,
-        default=None if default == () else default,
+        default=None if default == () else [default] if isinstance(default, str) and kind == list[str] else default,
         annotation=Annotated[kind | None, option],
     )
 

@@ -23,8 +23,9 @@ from fusion_classifier.cli.options import (
     encoder_paths,
     option,
 )
-from fusion_classifier.config import DEFAULT_MODEL, Precision, ServerSettings
+from fusion_classifier.config import DEFAULT_MODEL, Precision
 from fusion_classifier.errors import UsageError
+from fusion_classifier.serving.settings import ServerSettings
 from fusion_classifier.support.extras import require
 from fusion_classifier.support.hub import COMMIT_MESSAGE
 from fusion_classifier.support.text import counted
@@ -53,7 +54,13 @@ def predict_(
         Path | None,
         option("Table, such as .csv, .xlsx or .parquet, or .txt (a text per line); - reads lines.", "--file", "-f"),
     ] = None,
-    text_column: Annotated[str, option("Column with the texts.")] = "text",
+    text_column: Annotated[
+        list[str] | None,
+        option(
+            "Column with the texts of --file; may be repeated, and is then joined. Default: that of the training.",
+            metavar="NAME",
+        ),
+    ] = None,
     encoding: Annotated[
         str | None, option("Encoding of a text file, such as cp1252. Default: UTF-8 or UTF-16.")
     ] = None,
@@ -91,11 +98,12 @@ def predict_(
 
     found, texts = model_and_texts(words or [], model, has_file=file is not None)
     rate = _rate(reject_unknown, false_alarm_rate)
-    predictions = Predictions(found, paths, device, top_k, abstain, rate, encoding, progress().console.print)
+    columns = tuple(text_column) if text_column else None
+    predictions = Predictions(found, paths, device, top_k, abstain, rate, encoding, columns, progress().console.print)
     if out is not None:
         if file is None or texts:
             raise UsageError("--out: goes with --file and without further texts")
-        count = predictions.to_file(file, out, text_column, progress(), ray)
+        count = predictions.to_file(file, out, progress(), ray)
         typer.echo(f"{out}: {counted(count, 'row')}")
     elif ray is not None:
         raise UsageError("--engine ray: goes with --file and --out")
@@ -105,7 +113,7 @@ def predict_(
         for text, row, unknown in predictions.rows(texts):
             tables.print_prediction(text, row, top_k, unknown=unknown)
     else:
-        for line in predictions.lines(texts, file, text_column):
+        for line in predictions.lines(texts, file):
             typer.echo(line)
 
 

@@ -15,6 +15,7 @@ import pyarrow as pa
 from fusion_classifier.classifier.text_classifier import CHUNK_TEXTS, TextClassifier, load_classifier
 from fusion_classifier.cluster.pool import RayEngine, changed, connected
 from fusion_classifier.cluster.worker import Worker, rows_of
+from fusion_classifier.config import TextColumns
 from fusion_classifier.support.files import user_path
 from fusion_classifier.tasks.readers import given_rows
 
@@ -27,7 +28,7 @@ BLOCK_BYTES = 2**17  # of texts: about a thousand, so that even a small file is 
 def predict_ray(
     model: str | Path,
     file: Path,
-    text_column: str,
+    text_column: TextColumns,
     encoder_paths: Mapping[str, str],
     engine: RayEngine,
     *,
@@ -69,7 +70,7 @@ def predict_ray(
                 yield probabilities.reshape(row["texts"], -1), scores
 
 
-def _texts(file: Path, text_column: str, encoding: str | None) -> Any:
+def _texts(file: Path, text_column: TextColumns, encoding: str | None) -> Any:
     """A `ray.data.Dataset` of a file's texts, read on demand by one task."""
     import ray
     from ray.data import read_datasource

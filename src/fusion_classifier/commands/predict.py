@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fusion_classifier.classifier.explanation import Explanation
+from fusion_classifier.classifier.models import text_column_of
 from fusion_classifier.classifier.text_classifier import TextClassifier, load_classifier
 from fusion_classifier.commands.answers import Answers, beside
 from fusion_classifier.commands.prediction_file import as_line, check_out, writer
-from fusion_classifier.config import Device
+from fusion_classifier.config import Device, TextColumns
 from fusion_classifier.errors import DataError, UsageError
 from fusion_classifier.support.files import atomic_file
 from fusion_classifier.support.progress import Progress
@@ -49,14 +50,14 @@ class GivenFile:
     """
 
     path: Path
-    text_column: str
+    text_column: TextColumns
     columns: Mapping[str, "pa.DataType | None"]
     count: int | None
     missing: int = 0
     encoding: str | None = None
 
     @classmethod
-    def read(cls, path: Path, text_column: str, encoding: str | None = None) -> "GivenFile":
+    def read(cls, path: Path, text_column: TextColumns, encoding: str | None = None) -> "GivenFile":
         """Read a file.
 
         Raises:
@@ -92,6 +93,7 @@ class Predictions:
         abstain: Minimum probability for giving a label.
         reject_unknown: False-alarm rate: share of known texts that may be rejected as unknown. Default: no rejection.
         encoding: Encoding of a text file. Default: UTF-8, or UTF-16 with a byte order mark.
+        text_column: Columns of a file's texts. Default: those that the model was trained on.
         say: Called with messages for the user. Default: no messages.
     """
 
@@ -102,6 +104,7 @@ class Predictions:
     abstain: float | None = None
     reject_unknown: float | None = None
     encoding: str | None = None
+    text_column: TextColumns | None = None
     say: Callable[[str], None] = lambda _: None
 
     def rows(self, texts: Sequence[str]) -> Iterator[tuple[str, list[tuple[str, float, bool]], bool]]:
@@ -126,7 +129,7 @@ class Predictions:
                 given = (np.arange(len(row)) == order[0]) & (row >= (self.abstain or 0))
             yield text, [(names[i], float(row[i]), bool(given[i]) and not unknown) for i in order], unknown
 
-    def lines(self, texts: Sequence[str], file: Path | None = None, text_column: str = "text") -> Iterator[str]:
+    def lines(self, texts: Sequence[str], file: Path | None = None) -> Iterator[str]:
         """Yield one JSON line per text: the given ones, then those of the file, in order.
 
         Raises:
@@ -135,7 +138,7 @@ class Predictions:
         if not texts and file is None:
             raise UsageError("give one or more texts, or `file`")
         _check_given(texts)
-        read = None if file is None else GivenFile.read(file, text_column, self.encoding)
+        read = None if file is None else self._read(file)
         classifier = self._load()
         answers = self._answers(classifier)
         names = self._names(answers, read)
@@ -147,9 +150,7 @@ class Predictions:
         for part in answered(for_rows, stream, answers, names):
             yield from map(as_line, part)
 
-    def to_file(
-        self, file: Path, out: Path, text_column: str, progress: Progress, ray: "RayEngine | None" = None
-    ) -> int:
+    def to_file(self, file: Path, out: Path, progress: Progress, ray: "RayEngine | None" = None) -> int:
         """Write the rows of a file with their predictions as CSV, JSONL or Parquet; returns the number of rows.
 
         The file is written atomically; an existing one is replaced.
@@ -159,7 +160,7 @@ class Predictions:
             FecError: The texts or the model can't be used.
         """
         check_out(out, file)
-        read = GivenFile.read(file, text_column, self.encoding)
+        read = self._read(file)
         classifier = self._load()
         answers = self._answers(classifier)
         names = self._names(answers, read)
@@ -175,7 +176,7 @@ class Predictions:
             stream = predict_ray(
                 self.model,
                 file,
-                text_column,
+                read.text_column,
                 self.encoder_paths,
                 ray,
                 scored=self.reject_unknown is not None,
@@ -204,6 +205,10 @@ class Predictions:
             taken = ", ".join(name for name in columns if name in read.columns)
             self.say(f"{read.path}: already has {taken}; the answers are in {', '.join(names.values())}")
         return names
+
+    def _read(self, file: Path) -> GivenFile:
+        """A file with texts, before the model is loaded."""
+        return GivenFile.read(file, self.text_column or text_column_of(self.model), self.encoding)
 
     def _load(self) -> TextClassifier:
         classifier = load_classifier(self.model, self.device, self.encoder_paths)

@@ -107,6 +107,7 @@ def _described(config: ModelConfig) -> dict[str, Any]:
         "task": config.task,
         "id2label": {str(index): label for index, label in config.id2label.items()},
         "label_type": config.label_type,
+        "text_column": config.text_column,
         "decision": config.decision.model_dump(mode="json"),
         "head": {"name": config.head.name},
         "encoders": [

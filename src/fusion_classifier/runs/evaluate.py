@@ -151,7 +151,8 @@ def evaluated_task(folder: Path, name: str | None, given: Mapping[str, Any]) -> 
     elif find_task(name) is not None:
         base = {"name": name}
     elif model:
-        base = {"name": name, "multilabel": load_config(folder).decision.multilabel}
+        saved = load_config(folder)
+        base = {"name": name, "multilabel": saved.decision.multilabel, "text_column": saved.text_column}
     else:
         read = read_run_config(folder).task
         base = {"name": name} | {field: getattr(read, field) for field in READING}

@@ -140,6 +140,7 @@ def _model(
         **labels_of(np.array(task.labels)),
         head=sized(config.head, data.n_texts),
         encoders=saved_encoders(identities, data.shapes),
+        text_column=config.task.text_column,
         seed=seed,
     )
 

@@ -7,13 +7,13 @@ the routes share a `Service`, which collects the texts of all clients in batches
 from fastapi import FastAPI, Security
 from fastapi.middleware.cors import CORSMiddleware
 
-from fusion_classifier.config import ServerSettings
 from fusion_classifier.serving import explain, page, routes
 from fusion_classifier.serving.errors import HANDLERS
 from fusion_classifier.serving.limits import BEARER, Guard
 from fusion_classifier.serving.model import ServedModel
 from fusion_classifier.serving.request_log import RequestLog
 from fusion_classifier.serving.service import Service
+from fusion_classifier.serving.settings import ServerSettings
 from fusion_classifier.version import __version__
 
 

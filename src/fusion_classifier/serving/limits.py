@@ -14,8 +14,8 @@ from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from fusion_classifier.config import ServerSettings
 from fusion_classifier.serving.errors import CLIENT_GONE, ServiceError, error_response
+from fusion_classifier.serving.settings import ServerSettings
 
 HEADER_BYTES = 32768  # of a request's line and headers
 HEADER_SECONDS = 10.0  # from the connection, or from a further request's first byte, to the end of its headers

@@ -23,6 +23,7 @@ from fusion_classifier.commands.predict import answered
 from fusion_classifier.commands.prediction_file import writer
 from fusion_classifier.serving.service import ServiceDep
 from fusion_classifier.serving.uploads import columns_of, read_upload, rows_of
+from fusion_classifier.tasks.readers import names_of
 
 STATIC = Path(__file__).parent / "static"
 MEDIA_TYPES = {"csv": "text/csv; charset=utf-8", "jsonl": "application/x-ndjson"}
@@ -65,9 +66,10 @@ async def icon() -> Response:
 
 @router.post("/file/columns")
 async def columns(request: Request, name: FileName, service: ServiceDep, encoding: Encoding = None) -> Any:
-    """The columns of a table."""
+    """The columns of a table, and those that the model was trained on."""
     limit = service.settings.payload_limit
-    return {"columns": await read_upload(request, name, limit, lambda path: columns_of(path, encoding))}
+    found = await read_upload(request, name, limit, lambda path: columns_of(path, encoding))
+    return {"columns": found, "text_columns": names_of(service.model.classifier.config_.text_column)}
 
 
 @router.post("/file/predict")
@@ -75,16 +77,15 @@ async def predict(
     request: Request,
     name: FileName,
     service: ServiceDep,
-    text_column: Annotated[str, Query(max_length=1000)] = "text",
+    text_column: Annotated[str | None, Query(max_length=1000)] = None,
     kind: Annotated[Literal["csv", "jsonl"], Query(alias="format")] = "csv",
     encoding: Encoding = None,
 ) -> Response:
     """The rows of a file with their labels, as `fec predict --file` writes them."""
     model, settings = service.model, service.settings
     answers = Answers(model.labels, model.classifier.config_.decision)
-    upload = await read_upload(
-        request, name, settings.payload_limit, lambda path: rows_of(path, text_column, encoding)
-    )
+    columns = text_column or model.classifier.config_.text_column
+    upload = await read_upload(request, name, settings.payload_limit, lambda path: rows_of(path, columns, encoding))
     texts = [text for _, text in upload.rows if text is not None]
     scores = []
     # A request's worth at a time: other clients' texts come in between.

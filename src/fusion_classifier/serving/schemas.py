@@ -7,9 +7,10 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
-from fusion_classifier.config import ServerSettings, TruncationSide
+from fusion_classifier.config import TruncationSide
 from fusion_classifier.serving.errors import ServiceError
 from fusion_classifier.serving.model import ServedModel
+from fusion_classifier.serving.settings import ServerSettings
 from fusion_classifier.tasks.registry import task_of_model
 from fusion_classifier.training.known import DEFAULT_RATE
 from fusion_classifier.version import __version__

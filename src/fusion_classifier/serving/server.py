@@ -15,12 +15,13 @@ from fastapi import FastAPI
 
 from fusion_classifier.classifier.models import find_model
 from fusion_classifier.classifier.text_classifier import load_classifier
-from fusion_classifier.config import Device, ServerSettings
+from fusion_classifier.config import Device
 from fusion_classifier.errors import FecError, UsageError
 from fusion_classifier.serving.app import create_app
 from fusion_classifier.serving.limits import HEADER_BYTES, Connection
 from fusion_classifier.serving.model import ServedModel
 from fusion_classifier.serving.service import Service
+from fusion_classifier.serving.settings import ServerSettings
 from fusion_classifier.serving.workers import SIGNALS, run_workers
 from fusion_classifier.support import logs
 

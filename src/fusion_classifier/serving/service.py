@@ -10,11 +10,12 @@ from typing import Annotated, TypeVar
 
 from fastapi import Depends, Request
 
-from fusion_classifier.config import ServerSettings, TruncationSide
+from fusion_classifier.config import TruncationSide
 from fusion_classifier.serving.batching import Batcher
 from fusion_classifier.serving.errors import CLIENT_GONE, ServiceError
 from fusion_classifier.serving.model import Scores, ServedModel
 from fusion_classifier.serving.prometheus import Metrics
+from fusion_classifier.serving.settings import ServerSettings
 from fusion_classifier.support.text import surrogate_position
 
 logger = logging.getLogger("fusion_classifier.serving")

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from fastapi import Request
 
 from fusion_classifier.commands.predict import Given, GivenFile
+from fusion_classifier.config import TextColumns
 from fusion_classifier.errors import DataError, UsageError
 from fusion_classifier.serving.errors import ServiceError, in_json_terms
 from fusion_classifier.tasks.readers import TEXT_ENDINGS, read_rows
@@ -148,7 +149,7 @@ def columns_of(path: Path, encoding: str | None = None) -> list[str]:
     return [str(name) for name in first.columns]
 
 
-def rows_of(path: Path, text_column: str, encoding: str | None = None) -> Upload:
+def rows_of(path: Path, text_column: TextColumns, encoding: str | None = None) -> Upload:
     """The rows of a file with all their columns, as `fec predict --file` reads them."""
     given = GivenFile.read(path, text_column, encoding)
     if not given.count:

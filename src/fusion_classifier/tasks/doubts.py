@@ -5,6 +5,7 @@ texts look like missing values. Said before any extraction.
 import re
 import unicodedata
 from collections import Counter
+from collections.abc import Collection, Iterable
 from datetime import datetime
 
 from fusion_classifier.support.text import counted
@@ -34,6 +35,7 @@ MISSING = {"None", "null", "NULL", "NA", "N/A"}  # as programs write a missing v
 SEPARATORS = "|;"  # between labels
 JOINTS = re.compile(r"[/;|+]")  # between two labels in one cell
 MAX_SHOWN = 4  # labels in a sentence
+END = re.compile(r"[,;\t|]([^,;\t|]+)$")  # the last cell of a line
 WAY_OUT = "is `label_column` the right one?"
 
 
@@ -41,7 +43,8 @@ def data_doubts(task: LoadedTask) -> list[str]:
     """Sentences about labels that are hardly classes and texts that are hardly texts; none for most data."""
     # Cross-validated, the rows of validation are those of train.
     parts = [part for name, part in task.splits.items() if not (task.cross_validated and name == "valid")]
-    return _label_doubts(task, parts) + _joined(task, parts) + _missing_texts(parts)
+    doubts = _label_doubts(task, parts) + _joined(task, parts) + _missing_texts(parts)
+    return doubts + _joined_rows([text for part in parts for text in part.texts], set(task.labels))
 
 
 def _label_doubts(task: LoadedTask, parts: list[Split]) -> list[str]:
@@ -142,6 +145,22 @@ def _by_file(places: list[Place]) -> str:
     return "; ".join(
         f"{file}, {shown_places(there)}" if file else shown_places(there) for file, there in files.items()
     )
+
+
+def _joined_rows(texts: Iterable[str], names: Collection[str]) -> list[str]:
+    """A doubt about texts of several lines of which at least half end in a separator and a label."""
+    found = []
+    for text in texts:
+        lines = text.split("\n")[:-1]
+        ends = [END.search(line.rstrip()) for line in lines]
+        if lines and sum(end is not None and end[1].strip("\"' ") in names for end in ends) * 2 >= len(lines):
+            found.append(lines[0])
+    if not found:
+        return []
+    return [
+        f"{counted(len(found), 'text')} with lines that end in a label, such as {found[0][:60]!r}; "
+        "has a stray quotation mark joined rows of the file?"
+    ]
 
 
 def _doubt(names: list[str], rows: int, single: int) -> str | None:

@@ -8,7 +8,15 @@ from fusion_classifier.config import TaskConfig
 from fusion_classifier.errors import DataError, RowError
 from fusion_classifier.tasks.label_lists import parse_list
 from fusion_classifier.tasks.loaded import LeftOut, Place
-from fusion_classifier.tasks.readers import checked_text, column, encodable, is_missing, read_rows
+from fusion_classifier.tasks.readers import (
+    checked_text,
+    column,
+    encodable,
+    is_missing,
+    names_of,
+    read_rows,
+    row_text,
+)
 from fusion_classifier.tasks.row import Row
 from fusion_classifier.tasks.text_file import utf8_lines
 
@@ -54,7 +62,7 @@ def read_labelled(path: Path, config: TaskConfig, header: Sequence[str] | None =
         DataError: The file can't be read, or rows of it can't be used; the message has all of these.
     """
     more = (config.augment_column,) if config.augment_column else ()
-    columns = (config.text_column, *(config.label_columns or (config.label_column,)), *more)
+    columns = (*names_of(config.text_column), *(config.label_columns or (config.label_column,)), *more)
     reading = all_labelled(read_rows(path, columns, header, config.encoding), config)
     if not reading.rows:
         raise DataError(f"{path}: has no rows" + (" with a text and a label" if reading.left_out else ""))
@@ -114,7 +122,7 @@ def shown_places(places: Sequence[Place]) -> str:
 
 def labelled(row: Row, config: TaskConfig) -> Labelled:
     """Text and label of a row."""
-    text = checked_text(column(row, config.text_column, "text_column"), row.place)
+    text = checked_text(row_text(row, config.text_column), row.place)
     label: str | tuple[str, ...]
     if is_multilabel(config):
         label = _several_labels(row, config)

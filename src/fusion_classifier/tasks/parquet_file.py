@@ -6,13 +6,14 @@ from typing import Any
 
 from fusion_classifier.errors import DataError
 from fusion_classifier.tasks.loaded import Place
-from fusion_classifier.tasks.row import Row, check_unique
+from fusion_classifier.tasks.row import Row, check_unique, has_field
+from fusion_classifier.tasks.saved_dataset import class_names, with_names
 
 PARQUET_BATCH = 4096  # rows converted to Python values at once; pyarrow's own 65,536 take tens of megabytes
 
 
 def parquet_rows(path: Path, columns: Collection[str] | None) -> Iterator[Row]:
-    """The rows with these columns, by default with all."""
+    """The rows with these columns, classes by their names; by default with all columns, as they are stored."""
     import pyarrow as pa  # noqa: PLC0415 - slow to import, and only this format needs it
     import pyarrow.parquet as pq  # noqa: PLC0415
 
@@ -27,8 +28,9 @@ def parquet_rows(path: Path, columns: Collection[str] | None) -> Iterator[Row]:
             most = max_bytes(path)
             check_claims(path, table.metadata)
             check_unique(schema.names, str(path))
+            classes = {} if columns is None else class_names(schema)
             # Not more columns than are needed: another may hold what Python can't (a time beyond its calendar).
-            chosen = [name for name in schema.names if columns is None or name in columns]
+            chosen = [name for name in schema.names if columns is None or has_field(name, columns)]
             # One row group per call: Arrow first reads the compressed columns of all that it is asked for.
             for group in range(table.num_row_groups):
                 for batch in table.iter_batches(PARQUET_BATCH, row_groups=[group], columns=chosen):
@@ -39,7 +41,7 @@ def parquet_rows(path: Path, columns: Collection[str] | None) -> Iterator[Row]:
                         if taken > most:
                             raise too_large(path, f"rows up to {number:,} make {taken:,} characters")
                         row = dict(zip(batch.schema.names, cells, strict=True))
-                        yield Row(Place(str(path), number), row, schema.names)
+                        yield Row(Place(str(path), number), with_names(row, classes), schema.names)
                         number += 1
     except DataError:
         raise

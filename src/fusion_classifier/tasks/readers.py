@@ -5,12 +5,14 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from fusion_classifier.config import TextColumns
 from fusion_classifier.errors import DataError, RowError
 from fusion_classifier.support.files import user_path
 from fusion_classifier.support.text import surrogate_position
 from fusion_classifier.tasks.loaded import Place
 from fusion_classifier.tasks.parquet_file import parquet_rows
 from fusion_classifier.tasks.row import Row
+from fusion_classifier.tasks.saved_dataset import is_saved_dataset, saved_columns, saved_rows, saved_splits
 from fusion_classifier.tasks.sheet_file import sheet_rows
 from fusion_classifier.tasks.text_file import COMPRESSED, csv_rows, ending_of, json_rows, jsonl_rows, utf8_lines
 
@@ -26,11 +28,13 @@ def read_rows(
     """The rows of a table in order, with at least the values of these columns.
 
     Args:
-        path: the file; its ending says the format.
+        path: the file, whose ending says the format, or a folder that `datasets` has saved.
         columns: names of the columns that are needed; None: all.
         header: names of a CSV's columns. Default: None, its first line.
         encoding: encoding of a text file. Default: UTF-8, or UTF-16 where a byte order mark says so.
     """
+    if is_saved_dataset(path):
+        return saved_rows(path, columns)
     _check_file(path)
     ending = ending_of(path)
     compressed = path.suffix.lower() in COMPRESSED
@@ -53,16 +57,65 @@ def read_rows(
 def _check_file(path: Path) -> None:
     if not user_path(str(path)).exists():
         raise DataError(f"{path}: no such file")
+    if splits := saved_splits(path):
+        raise DataError(f"{path}: has the splits {', '.join(splits)}; give one of them, such as {path / splits[0]}")
     if not path.is_file():  # files are read more than once, and reading a pipe would block
         raise DataError(f"{path}: is a folder, a pipe or a device, not a file")
 
 
 def column(row: Row, name: str, parameter: str) -> object:
-    """The value of a column, or an error that names the existing ones and the parameter that chooses it."""
-    if name in row.values:
-        return row.values[name]
-    where = row.place if row.header is None else row.place.file
-    raise DataError(f"{where}: no column {name!r} (there: {', '.join(map(repr, row.columns))}); set `{parameter}`")
+    """The value of a column, or of a field within one (`message.body`); None in a column that is missing.
+
+    Raises:
+        DataError: There is none; the message names the existing ones and the parameter that chooses it.
+    """
+    try:
+        return _value(row.values, name)
+    except KeyError:
+        where = row.place if row.header is None else row.place.file
+        there = ", ".join(map(repr, _names(row.columns, row.values)))
+        raise DataError(f"{where}: no column {name!r} (there: {there}); set `{parameter}`") from None
+
+
+def _value(values: Mapping[str, object], name: str) -> object:
+    if name in values:
+        return values[name]
+    outer, _, inner = name.partition(".")
+    within = values[outer]
+    if within is None:
+        return None
+    if not isinstance(within, dict):
+        raise KeyError(name)
+    return _value(within, inner)
+
+
+def _names(columns: Collection[str], values: Mapping[str, object]) -> list[str]:
+    """Names of columns; of those with fields also the fields."""
+    found = []
+    for name in map(str, columns):
+        found.append(name)
+        within = values.get(name)
+        if isinstance(within, dict):
+            found += [f"{name}.{field}" for field in _names(within, within)]
+    return found
+
+
+def row_text(row: Row, columns: TextColumns) -> object:
+    """The value of the column with the texts; of several the texts joined by line breaks, None if all are missing."""
+    if isinstance(columns, str):
+        return column(row, columns, "text_column")
+    parts = []
+    for name in columns:
+        value = column(row, name, "text_column")
+        if not isinstance(value, str) and not is_missing(value):
+            raise RowError(row.place, f"column {name!r} is {value!r}, not a string", REMOVE)
+        parts.append(value)
+    return "\n".join(part for part in parts if isinstance(part, str) and part.strip()) or None
+
+
+def names_of(columns: TextColumns) -> tuple[str, ...]:
+    """The columns as a tuple."""
+    return (columns,) if isinstance(columns, str) else tuple(columns)
 
 
 def checked_text(value: object, place: object) -> str:
@@ -94,16 +147,17 @@ def given_text(value: object, place: object) -> str | None:
 
 
 def given_rows(
-    path: Path, text_column: str, encoding: str | None = None
+    path: Path, text_column: TextColumns, encoding: str | None = None
 ) -> Iterator[tuple[Mapping[str, object], str | None]]:
     """The rows of a file with all their columns, and their texts: a column of a table, or the lines of a .txt."""
     for row in _all_rows(path, None, encoding):
-        name = "text" if ending_of(path) == ".txt" else text_column
-        yield row.values, given_text(column(row, name, "text_column"), row.place)
+        yield row.values, given_text(row_text(row, _columns_in(path, text_column)), row.place)
 
 
 def given_columns(path: Path, encoding: str | None = None) -> dict[str, Any]:
     """The columns of a file that has the same in all rows, with their types in Parquet; None: those of the values."""
+    if is_saved_dataset(path):
+        return saved_columns(path)
     if path.suffix.lower() == ".parquet":
         import pyarrow.parquet as pq  # noqa: PLC0415 - slow to import, and only this format needs it
 
@@ -114,15 +168,18 @@ def given_columns(path: Path, encoding: str | None = None) -> dict[str, Any]:
     return {} if first is None else dict.fromkeys(map(str, first.columns))
 
 
-def texts_of(path: Path, text_column: str, encoding: str | None = None) -> Iterator[str]:
+def texts_of(path: Path, text_column: TextColumns, encoding: str | None = None) -> Iterator[str]:
     """The texts of a file one by one: a column of a table, or the lines of a .txt.
 
     Raises:
         DataError: The file can't be read, or a text is missing.
     """
-    for row in _all_rows(path, (text_column,), encoding):
-        name = "text" if ending_of(path) == ".txt" else text_column
-        yield checked_text(column(row, name, "text_column"), row.place)
+    for row in _all_rows(path, names_of(text_column), encoding):
+        yield checked_text(row_text(row, _columns_in(path, text_column)), row.place)
+
+
+def _columns_in(path: Path, text_column: TextColumns) -> TextColumns:
+    return "text" if ending_of(path) == ".txt" else text_column
 
 
 def _all_rows(path: Path, columns: Collection[str] | None, encoding: str | None = None) -> Iterator[Row]:

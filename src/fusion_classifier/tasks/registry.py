@@ -16,6 +16,7 @@ from fusion_classifier.config import TaskConfig
 from fusion_classifier.errors import DataError, UsageError, reason
 from fusion_classifier.support.files import user_path
 from fusion_classifier.tasks import named
+from fusion_classifier.tasks.hub_table import hub_address, load_hub
 from fusion_classifier.tasks.loaded import SPLITS, LoadedTask
 from fusion_classifier.tasks.table import load_table
 from fusion_classifier.tasks.task import Task
@@ -91,14 +92,25 @@ def load_task(config: TaskConfig, known: tuple[str, ...] | None = None) -> Loade
     """
     task = find_task(config.name)
     if task is None:
-        path = user_path(config.name)
-        if not path.exists():
+        path, address = user_path(config.name), hub_address(config.name)
+        from_hub = address is not None and not path.exists()
+        if not path.exists() and not from_hub:
             names = ", ".join(row["name"] for row in describe_tasks())
-            raise UsageError(f"no task and no file {config.name!r}; tasks: {names}; or give the path of your data")
+            raise UsageError(
+                f"no task and no file {config.name!r}; tasks: {names}; or give the path of your data, or of a data "
+                "set on the Hub (hf://OWNER/NAME)"
+            )
         if config.data is not None:
             raise UsageError(f"`data`: is for a named task; {config.name} is itself the data")
-        loaded = load_table(path, config, known=known)
+        if config.subset is not None and not from_hub:
+            raise UsageError(f"`subset`: is for a data set on the Hub; {config.name} is on this machine")
+        if address is not None and from_hub:
+            loaded = load_hub(address, config, known)
+        else:
+            loaded = load_table(path, config, known=known)
     else:
+        if config.subset is not None:
+            raise UsageError(f"`subset`: is for a data set on the Hub by its id; {task.name} has its own")
         if config.cross_validate:
             raise UsageError(f"`cross_validate`: is for your own data; {task.name} has a validation split")
         if config.multilabel or config.label_columns:

@@ -21,6 +21,11 @@ class Row:
         return self.values if self.header is None else self.header
 
 
+def has_field(name: str, columns: Collection[str]) -> bool:
+    """Whether a column is one of these, or one of these is a field within it (`message.body`)."""
+    return name in columns or any(column.startswith(f"{name}.") for column in columns)
+
+
 def check_unique(columns: Sequence[str], where: str) -> None:
     """Check that no column is there twice.
 

@@ -1,4 +1,4 @@
-"""Reads labelled texts from one file or a folder of splits.
+"""Labelled texts from one table, or from one for each split: files, folders and data sets on the Hub.
 
 Anything that can't be used raises a `DataError` with file and row; nothing is guessed, since a wrongly decoded or
 silently dropped row would change the result unnoticed. Texts are kept unchanged.
@@ -14,6 +14,7 @@ from fusion_classifier.errors import DataError, UsageError
 from fusion_classifier.support.text import counted
 from fusion_classifier.tasks.labels import (
     Labelled,
+    Reading,
     is_multilabel,
     is_number,
     label_order,
@@ -24,6 +25,7 @@ from fusion_classifier.tasks.labels import (
 )
 from fusion_classifier.tasks.loaded import Label, LeftOut, LoadedTask, Split
 from fusion_classifier.tasks.readers import ENDINGS, TEXT_ENDINGS
+from fusion_classifier.tasks.saved_dataset import is_saved_dataset, saved_splits
 from fusion_classifier.tasks.split import FEW_ROWS, check_enough, hold_out, rare_labels_note, split_rows
 from fusion_classifier.tasks.text_file import COMPRESSED
 
@@ -31,6 +33,7 @@ SPLIT_STEMS = {"train": ("train",), "valid": ("valid", "validation", "val", "dev
 SPLIT_ENDINGS = (*ENDINGS, *(text + packed for text in TEXT_ENDINGS for packed in COMPRESSED))
 LABEL_ORDER_FILE = "label2idx.txt"
 LABEL_TREE_FILE = "label_tree.tsv"
+WHOLE = "whole"  # a single table, which has no splits yet
 MAX_SHOWN = 8  # labels in a message
 
 
@@ -66,38 +69,78 @@ def load_table(
     config = config or TaskConfig(name=str(path))
     if not path.exists():
         raise UsageError(f"{path}: no such file or folder")
-    is_folder = path.is_dir()
-    name = name or (path.resolve().name if is_folder else path.stem)
-    files = find_splits(path) if is_folder else {"train" if known is None else "test": path}
-    # Only train's paraphrases may be used.
-    plain = config.model_copy(update={"augment_column": None})
-    reading = {
-        split: read_labelled(file, config if split == "train" else plain, header) for split, file in files.items()
-    }
-    rows, left_out = {split: one.rows for split, one in reading.items()}, []
-    given = _order(path, labels or config.label_columns, name)
+    is_folder = path.is_dir() and not is_saved_dataset(path)
+    name = name or (path.resolve().name if path.is_dir() else path.stem)
+    files = find_splits(path) if is_folder else {WHOLE: path}
+    readings = {split: read_labelled(file, in_split(config, split), header) for split, file in files.items()}
+    tree = path / LABEL_TREE_FILE
+    return table_task(
+        readings,
+        config,
+        name=name,
+        source=str(path),
+        licence=licence,
+        given=_order(path, labels or config.label_columns, name),
+        known=known,
+        label_tree=read_label_tree(tree) if tree.is_file() else (),
+    )
+
+
+def in_split(config: TaskConfig, split: str) -> TaskConfig:
+    """How a split is read: only train's paraphrases may be used."""
+    return config if split in ("train", WHOLE) else config.model_copy(update={"augment_column": None})
+
+
+def table_task(
+    readings: Mapping[str, Reading],
+    config: TaskConfig,
+    *,
+    name: str,
+    source: str,
+    licence: str = "unknown",
+    given: tuple[str, ...] = (),
+    known: tuple[str, ...] | None = None,
+    label_tree: tuple[tuple[str, str], ...] = (),
+) -> LoadedTask:
+    """A task of tables that were read.
+
+    Args:
+        readings: rows of each split, or of `WHOLE`, a single table, which is split.
+        config: columns and seed of the split.
+        name: name of the task.
+        source: where the tables are.
+        licence: licence of the data. Default: "unknown".
+        given: label names in the order of their numbers. Default: none are given.
+        known: as of `load_table`.
+        label_tree: as of `LoadedTask`.
+
+    Raises:
+        DataError: a row can't be used.
+    """
+    is_single = WHOLE in readings
+    if is_single:
+        readings = {"train" if known is None else "test": readings[WHOLE]}
+    rows, left_out = {split: one.rows for split, one in readings.items()}, []
     trained = rows.get("train") or [row for part in rows.values() for row in part]
     order = known or given or label_order(trained)
     splits = {}
     for split, part in rows.items():
         used, unknown = known_rows(part, order, given, skip=config.unknown_labels == "skip")
-        left_out += [*reading[split].left_out, *unknown]
+        left_out += [*readings[split].left_out, *unknown]
         if not used:
-            raise DataError(f"{files[split]}: all rows have unknown labels, such as {part[0].labels}")
+            raise DataError(f"{part[0].place.file}: all rows have unknown labels, such as {part[0].labels}")
         rows[split], splits[split] = used, to_split(used, order, given)
     notes = _left_out_notes(left_out)
     cross_validated = False
     if known is None:
-        splits, about, cross_validated = _to_train_on(path, config, splits, order)
+        splits, about, cross_validated = _to_train_on(source, config, splits, order, is_single=is_single)
         notes += about
     more = None
     if config.augment_column is not None and "train" in rows:
         train = set(splits["train"].texts)
         worded = [replace(row, text=row.paraphrase) for row in rows["train"] if row.paraphrase and row.text in train]
         more = to_split(worded, order, given)
-    tree = path / LABEL_TREE_FILE
-    pairs = read_label_tree(tree) if tree.is_file() else ()
-    loaded = LoadedTask(name, order, splits, str(path), licence, tuple(notes), is_multilabel(config), more, pairs)
+    loaded = LoadedTask(name, order, splits, source, licence, tuple(notes), is_multilabel(config), more, label_tree)
     return replace(loaded, cross_validated=cross_validated, left_out=tuple(left_out))
 
 
@@ -117,40 +160,38 @@ def _left_out_notes(left_out: Sequence[LeftOut]) -> list[str]:
 
 
 def _to_train_on(
-    path: Path, config: TaskConfig, splits: dict[str, Split], order: Sequence[str]
+    source: str, config: TaskConfig, splits: dict[str, Split], order: Sequence[str], *, is_single: bool
 ) -> tuple[dict[str, Split], list[str], bool]:
     """Splits to train on and to validate on, notes about them, and whether the task is cross-validated."""
-    is_folder = path.is_dir()
-    if _is_cross_validated(config, splits, is_folder=is_folder):
+    short = Path(source).name
+    if _is_cross_validated(config, splits, is_single=is_single):
         train = splits["train"]
-        note = f"{path.name}: all {len(train):,} rows are trained on; validation is a cross-validation"
+        note = f"{short}: all {len(train):,} rows are trained on; validation is a cross-validation"
         if config.cross_validate is None:
             note += " (few rows; `cross_validate=False` holds out a tenth each for validation and test)"
         splits = {"train": train, "valid": train} | splits
-        if is_folder:
+        if not is_single:
             return splits, [note], True
-        check_enough(train, str(path))
+        check_enough(train, source)
         rare = rare_labels_note({"train": train}, order)
         return splits, [note, rare] if rare else [note], True
-    if not is_folder:
-        splits = split_rows(splits["train"], config.split_seed, str(path))
+    if is_single:
+        splits = split_rows(splits["train"], config.split_seed, source)
         sizes = " / ".join(f"{len(part):,}" for part in splits.values())
-        note = (
-            f"{path.name} was split into train / valid / test by seed {config.split_seed}, stratified: {sizes} rows"
-        )
+        note = f"{short} was split into train / valid / test by seed {config.split_seed}, stratified: {sizes} rows"
     elif "train" in splits and "valid" not in splits:
-        splits, note = hold_out(splits, config.split_seed, str(path))
+        splits, note = hold_out(splits, config.split_seed, source)
     else:
         return splits, [], False
     rare = rare_labels_note(splits, order)
     return splits, [note, rare] if rare else [note], False
 
 
-def _is_cross_validated(config: TaskConfig, splits: Mapping[str, Split], *, is_folder: bool) -> bool:
+def _is_cross_validated(config: TaskConfig, splits: Mapping[str, Split], *, is_single: bool) -> bool:
     """Whether the task is cross-validated."""
     if config.cross_validate is None:
         few = "train" in splits and len(splits["train"]) <= FEW_ROWS
-        return few and not is_folder and config.augment_column is None
+        return few and is_single and config.augment_column is None
     return config.cross_validate and "train" in splits and "valid" not in splits
 
 
@@ -167,6 +208,8 @@ def _order(path: Path, given: tuple[str, ...], name: str) -> tuple[str, ...]:
 
 def find_splits(folder: Path) -> dict[str, Path]:
     """The file of each split that a folder has, by its name: train, valid (validation, val, dev), test."""
+    if saved := saved_splits(folder):
+        return {split: folder / name for split, name in split_names(saved, str(folder)).items()}
     found: dict[str, Path] = {}
     for split, stems in SPLIT_STEMS.items():
         paths = [folder / f"{stem}{ending}" for stem in stems for ending in SPLIT_ENDINGS]
@@ -177,6 +220,26 @@ def find_splits(folder: Path) -> dict[str, Path]:
             found[split] = there[0]
     if not found:
         raise DataError(f"{folder}: no train, valid or test file with one of the endings {', '.join(ENDINGS)}")
+    return found
+
+
+def split_names(names: Sequence[str], source: str) -> dict[str, str]:
+    """Which of these names is which split; a single one of another name is the whole.
+
+    Raises:
+        DataError: None is the name of a split, or two are of the same.
+    """
+    found: dict[str, str] = {}
+    for split, stems in SPLIT_STEMS.items():
+        there = [name for name in names if name in stems]
+        if len(there) > 1:
+            raise DataError(f"{source}: {there[0]} and {there[1]} are both the {split} split; keep one")
+        if there:
+            found[split] = there[0]
+    if list(found) == ["train"] or (len(names) == 1 and not found):
+        return {WHOLE: found.get("train", names[0])}
+    if not found:
+        raise DataError(f"{source}: has the splits {', '.join(names)}; rename one to train")
     return found
 
 

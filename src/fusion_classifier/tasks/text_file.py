@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -21,6 +22,7 @@ OTHER_FILES = {
     b"\x28\xb5\x2f\xfd": ("compressed by zstd", "end its name in .zst"),
     b"PK\x03\x04": ("a zip archive or a spreadsheet", "unpack it, or end the name of a spreadsheet in .xlsx"),
 }
+QUOTED = re.compile(r'"(?:[^"]|"")*"')  # a whole cell in quotes
 _csv_limit = threading.Lock()
 
 
@@ -97,7 +99,11 @@ def _not_utf8(path: Path) -> DataError:
 
 def _csv_lines(path: Path, delimiter: str, encoding: str | None) -> Iterator[tuple[int, list[str]]]:
     """The first line's number and the fields of each row; blank lines are skipped."""
-    reader = csv.reader(utf8_lines(path, "", encoding), delimiter=delimiter, strict=True)
+    lines = utf8_lines(path, "", encoding)
+    if delimiter == "\t" and _has_no_quoting(path, encoding):
+        reader = csv.reader(lines, delimiter=delimiter, quoting=csv.QUOTE_NONE)
+    else:
+        reader = csv.reader(lines, delimiter=delimiter, strict=True)
     line = 1
     try:
         while (cells := _next_row(reader)) is not None:
@@ -106,6 +112,24 @@ def _csv_lines(path: Path, delimiter: str, encoding: str | None) -> Iterator[tup
             line = reader.line_num + 1
     except csv.Error as error:
         raise DataError(f"{path}, line {line}: {error}; look for a stray quote") from error
+
+
+def _has_no_quoting(path: Path, encoding: str | None) -> bool:
+    """Whether quotation marks in a TSV are characters like others.
+
+    Most published collections have them so. It shows where every line has all columns, and a cell begins with a
+    quotation mark that does not end it: read as quoting, it would join the line with later ones.
+    """
+    columns, stray = 0, False
+    for line in utf8_lines(path, "", encoding):
+        cells = line.rstrip("\r\n").split("\t")
+        if cells == [""]:
+            continue
+        columns = columns or len(cells)
+        if len(cells) != columns or columns == 1:
+            return False
+        stray = stray or any(cell.startswith('"') and not QUOTED.fullmatch(cell) for cell in cells)
+    return stray
 
 
 def _next_row(reader: Iterator[list[str]]) -> list[str] | None:

@@ -344,10 +344,11 @@ async function look() {
   try {
     if (info && file.size > info.payload_limit) throw explainedProblem(413, "", "");
     const answer = await call(`/file/columns?${fileQuery(file)}`, file, { json: false });
-    const { columns } = await answer.json();
+    const { columns, text_columns: trained } = await answer.json();
+    const own = trained.every((name) => columns.includes(name)) ? trained : [];
     if (at("file").files[0] !== file) return;
-    at("column-field").hidden = columns.length === 0;
-    const likely = columns.find((name) => /^(text|comment|review|content|message|sentence|body)s?$/i.test(name)) ?? columns[0];
+    at("column-field").hidden = columns.length === 0 || own.length > 1;
+    const likely = own[0] ?? columns.find((name) => /^(text|comment|review|content|message|sentence|body)s?$/i.test(name)) ?? columns[0];
     at("column").replaceChildren(...columns.map((name) =>
       Object.assign(made("option", name), { value: name, selected: name === likely })));
     at("file-options").hidden = false;
