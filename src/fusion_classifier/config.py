@@ -85,7 +85,10 @@ class EncoderConfig(FrozenModel):
     template: Annotated[str, AfterValidator(_check_template)] = "{text}"
     """Prompt template; must contain {text}. \\n: line break. Features of several, separated by ||, are averaged."""
     max_length: Annotated[int, Field(ge=4)] = 256
-    """Maximum number of tokens, including special tokens and template; longer texts are truncated at the end."""
+    """Maximum number of tokens, including special tokens and template; see `long`."""
+    long: Literal["cut", "window"] = "cut"
+    """Longer texts: cut, they lose their end; window, they are read in parts of up to `max_length` tokens, whose
+    states stand one after another or, as vectors, are averaged by numbers of tokens."""
     dtype: Dtype = "auto"
     """Precision of the encoder. auto: bfloat16 where the processor supports it, else float32."""
     quantization: Quantization = "none"

@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from fusion_classifier.classifier.inputs import (
@@ -21,10 +22,14 @@ class Frame:
 
     def __init__(self, columns: dict[Any, list[Any]]) -> None:
         self.columns = list(columns)
+        self._of = columns
         self._values = np.array(list(columns.values())).T
 
     def to_numpy(self) -> np.ndarray:
         return self._values
+
+    def __getitem__(self, name: Any) -> list[Any]:
+        return self._of[name]
 
 
 @pytest.mark.parametrize(
@@ -80,13 +85,12 @@ def test_missing_values_of_pandas_are_named() -> None:
         (["a", b"b", "c"], r"y\[1\]`: .*bytes"),
         (["a", "b"], "2 labels for 3 rows"),
         (["a", "a", "a"], "two different labels"),
-        (np.array([["a"], ["b"], ["c"]]), r"y\[0\]"),
         ([["a"], "b", ["c"]], r"y\[1\]`: 'b' is not a list"),
         ([["a"], [1], ["c"]], r"y\[1\]"),
         (np.array([[0, 1], [1, 0], [2, 0]]), r"y\[2\]`: 2 in column 0"),
         (np.array([[0, 1], [1, np.nan], [1, 0]]), r"y\[1\]`: nan in column 1"),
         (Frame({"joy": [0, 1, 1], "fear": [0, 5, 1]}), r"y\[1\]`: 5 in column fear"),
-        (Frame({"joy": [0, 1, 1]}), "two different labels"),
+        (Frame({"joy": [1, 1, 1]}), "two different labels"),
     ],
 )
 def test_labels_that_can_not_be_used(labels: Any, message: str) -> None:
@@ -178,3 +182,61 @@ def test_validation_rows_are_stratified_equal_rows_together() -> None:
 def test_a_list_written_as_a_string_is_no_label() -> None:
     with pytest.raises(DataError, match=r"`y\[1\]`.*is a list written as a string"):
         encode_labels(["joy", "['joy', 'calm']"], "y", 2)
+
+
+TEXTS, NAMES = ["one", "two", "three"], ["b", "a", "b"]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        np.array(TEXTS),
+        np.array(TEXTS, dtype=object),
+        np.array(TEXTS, dtype="S"),
+        np.array(TEXTS)[:, None],
+        [text.encode() for text in TEXTS],
+        {"text": TEXTS},
+        Frame({0: TEXTS}),
+        pa.array(TEXTS),
+        pa.array(TEXTS, pa.large_string()),
+        pa.array(TEXTS).dictionary_encode(),
+        pa.chunked_array([TEXTS[:1], TEXTS[1:]]),
+        pa.table({"text": TEXTS}),
+    ],
+)
+def test_texts_and_labels_as_libraries_have_them(given: Any) -> None:
+    assert check_texts(given, "X") == TEXTS
+    classes, targets = encode_labels(given, "y", 3)
+    assert [classes[i] for i in targets] == TEXTS
+
+
+def test_labels_of_arrow() -> None:
+    assert encode_labels(pa.array([True, False, True]), "y", 3)[1].tolist() == [1, 0, 1]
+    classes, targets = encode_labels(pa.table({"joy": [0, 1, 1], "calm": [1, 0, 0]}), "y", 3)
+    assert (classes.tolist(), targets.tolist()) == (["joy", "calm"], [[0, 1], [1, 0], [1, 0]])
+    assert encode_labels(pa.array([["b"], [], ["a", "b"]]), "y", 3)[1].tolist() == [[0, 1], [0, 0], [1, 1]]
+    with pytest.raises(DataError, match=r"y\[1\]`: is missing"):
+        encode_labels(pa.array([1, None, 2]), "y", 3)
+    with pytest.raises(DataError, match=r"X\[1\]`: is missing"):
+        check_texts(pa.array(["a", None]), "X")
+
+
+def test_pandas_and_datasets() -> None:
+    pandas, datasets = pytest.importorskip("pandas"), pytest.importorskip("datasets")
+    table = pandas.DataFrame({"text": TEXTS, "label": NAMES})
+    for kind in ("object", "string", "category"):
+        assert check_texts(table["text"].astype(kind), "X") == TEXTS
+        assert encode_labels(table[["label"]].astype(kind), "y", 3)[1].tolist() == [1, 0, 1]
+    rows = datasets.Dataset.from_pandas(table)
+    for given in (rows["text"], rows.select_columns("text"), rows.with_format("numpy")["text"]):
+        assert check_texts(given, "X") == TEXTS
+    for several in (table, rows, pa.table({"text": TEXTS, "label": NAMES})):
+        with pytest.raises(DataError, match=r"one column of texts, as X\['text'\], not a table with 'text', 'label'"):
+            check_texts(several, "X")
+
+
+def test_what_is_no_text_is_named() -> None:
+    with pytest.raises(DataError, match=r"X\[1\]`: bytes that are not UTF-8"):
+        check_texts([b"a", b"\xff"], "X")
+    with pytest.raises(DataError, match="not one string"):
+        check_texts(b"abc", "X")  # type: ignore[arg-type]  # what users do

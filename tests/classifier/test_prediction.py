@@ -30,3 +30,13 @@ def test_a_text_has_the_same_probabilities_in_any_batch(classifier: FusionClassi
     np.testing.assert_allclose(alone, together, atol=1e-5)
     np.testing.assert_allclose(few, together, atol=1e-5)
     assert np.ptp(together, axis=0).max() > 1e-3, "texts must differ for this to tell anything"
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_texts_that_lose_their_end_are_told(classifier: FusionClassifier, keep: bool) -> None:
+    before, classifier.keep_features = classifier.keep_features, keep
+    try:
+        with pytest.warns(UserWarning, match=r"1 text longer than 200 tokens.*`max_length`.*`long` window"):
+            classifier.predict(["we won", f"{keep} and on " * 40])
+    finally:
+        classifier.keep_features = before

@@ -1,6 +1,7 @@
 """Texts to token ids: templates, special tokens, texts that are too long, and their lengths."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ from fusion_classifier.encoders.encode import encode
 from fusion_classifier.encoders.identity import identify
 from fusion_classifier.encoders.loading import TransformerEncoder, load_encoder, load_transformer
 from fusion_classifier.encoders.spec import parse_encoder
-from fusion_classifier.encoders.tokenization import token_lengths, tokenize
+from fusion_classifier.encoders.tokenization import is_truncated, token_lengths, tokenize, tokenize_windows
 from fusion_classifier.errors import FecError, UsageError, WeightsError
 
 CPU = torch.device("cpu")
@@ -173,3 +174,45 @@ def test_a_broken_tokenizer_is_an_error_that_names_the_folder(bert_folder: Path,
     (tmp_path / "tokenizer.json").write_text("{", "utf-8")
     with pytest.raises(WeightsError, match=r"the tokenizer in .* can't be loaded"):
         token_lengths(identify(parse_encoder(str(tmp_path)), CPU), LENGTHS_OF)
+
+
+LONG = " ".join(f"ab{i} cde" for i in range(30))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("template", ["{text}", "x {text} - "])
+def test_all_of_a_long_text_is_read_in_windows(folders: dict[str, Path], kind: str, template: str) -> None:
+    """Each window is read as a text of its own; a short text as ever."""
+    encoder = load(folders[kind], f"&max_length=20&pooling=tokens&long=window&template={template}")
+    long, short = tokenize_windows(encoder, [LONG, "abc"], template)
+    assert (short.windows, long.truncated) == ((), False)
+    assert all(8 < len(window) <= 20 for window in long.windows)
+    assert sum(map(len, long.windows)) == len(long)
+    assert not is_truncated(encoder, LONG)
+    own = [token for window in long.windows for token, mine in zip(window.ids, window.own, strict=True) if mine]
+    if template == "{text}":
+        letters = "".join(encoder.tokenizer.convert_ids_to_tokens(own))
+        assert re.sub(r"[^a-z0-9]", "", letters) == LONG.replace(" ", "")
+    whole, alone = encode(encoder, [LONG, "abc"])
+    np.testing.assert_allclose(
+        alone, encode(load(folders[kind], f"&pooling=tokens&template={template}"), ["abc"])[0], atol=1e-5
+    )
+    counted = len(long) if encoder.pool_special_tokens else len(own)
+    assert whole.shape == (counted, *encoder.shape)
+    mean = load(folders[kind], f"&max_length=20&long=window&layers=-1&template={template}")
+    last = whole[:, encoder.layers.index(max(encoder.layers))]
+    np.testing.assert_allclose(encode(mean, [LONG])[0], last.mean(0), atol=1e-5)
+
+
+def test_windows_have_a_key_of_their_own(folders: dict[str, Path]) -> None:
+    plain, windows = (parse_encoder(f"{folders['bert']}{more}") for more in ("", "?long=window"))
+    assert windows.name.endswith("?long=window")
+    cut, read = identify(plain, CPU), identify(windows, CPU)
+    assert cut.key != read.key
+    assert "long" not in cut.settings  # features from before the setting keep their key
+
+
+def test_a_text_without_spaces_is_read_in_windows(folders: dict[str, Path]) -> None:
+    encoder = load(folders["bert"], "&max_length=10&long=window")
+    (text,) = tokenize_windows(encoder, ["abcdefgh" * 20], "{text}")
+    assert sum(map(sum, (window.own for window in text.windows))) == 160

@@ -112,7 +112,7 @@ def _encoder(saved: SavedEncoder) -> dict[str, Any]:
         "origin": origin,
         "layers": _layers(config),
         "pooling": _pooling(config),
-        "max_length": f"{config.max_length} tokens",
+        "max_length": f"{config.max_length} tokens" + ("" if config.long == "cut" else " in a window"),
     }
 
 

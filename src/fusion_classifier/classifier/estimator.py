@@ -19,8 +19,8 @@ from fusion_classifier.classifier.inputs import (
     ClassWeight,
     Labels,
     check_texts,
-    column,
     encode_labels,
+    label_values,
     row_weights,
     used_rows,
     validation_rows,
@@ -160,7 +160,9 @@ class FusionClassifier(
         parts = [train_rows] if valid_rows is None else [train_rows, valid_rows]
         for identity in identities:
             texts = [text for part in parts for text in part.texts]
-            extract_features(texts, identity, store, device, self._bars())
+            report = extract_features(texts, identity, store, device, self._bars())
+            if report.truncated:
+                self._say_cut(identity.config, report.truncated)
         train_data, *rest = open_rows(parts, identities, store, memory_for_features())
         valid_data = rest[0] if rest else None
         saved = saved_encoders(identities, train_data.shapes)
@@ -195,7 +197,7 @@ class FusionClassifier(
         """Accuracy on N texts and their labels as `fit` takes them; multi-label: of all labels of a text."""
         answers = self.predict(X)
         if answers.ndim == 1:
-            labels = np.asarray(column(y))
+            labels = np.array(label_values(y, "y"))
             if labels.shape != answers.shape:
                 raise DataError(f"`y`: labels of shape {labels.shape} for {len(answers)} texts")
             right = labels == answers

@@ -12,40 +12,70 @@ from fusion_classifier.support.text import counted
 from fusion_classifier.tasks.labels import is_list
 from fusion_classifier.tasks.split import VALID_FRACTION, held_out
 
+MAX_NAMES = 8  # columns in a message
 Labels = Sequence[Any] | np.ndarray
 ClassWeight = Mapping[Any, float] | Literal["balanced"] | None
 
 
 def column(values: Any) -> Any:
     """A column or table of pandas, polars or Arrow, or a tensor, as a numpy array; other values unchanged."""
+    if hasattr(values, "null_count") and hasattr(values, "to_pylist"):  # a column of Arrow
+        return values.to_numpy(zero_copy_only=False)
     if hasattr(values, "to_numpy"):
         return values.to_numpy()
     return np.asarray(values) if hasattr(values, "__array__") else values
+
+
+def column_names(values: Any) -> list[Any] | None:
+    """The names of the columns of a table of pandas, polars, Arrow or datasets, or of a mapping; None: no table."""
+    if isinstance(values, Mapping):
+        return list(values)
+    names = getattr(values, "column_names", None)  # Arrow's `columns` are the values
+    names = getattr(values, "columns", None) if names is None else names
+    return None if names is None or callable(names) else list(names)
+
+
+def _only_column(values: Any, name: str) -> Any:
+    """The column of a table that has one; what is no table unchanged.
+
+    Raises:
+        DataError: A table that is not computed yet.
+    """
+    if hasattr(values, "collect") and not hasattr(values, "to_numpy"):
+        raise DataError(f"`{name}`: give a table with its values; `collect()` makes one of a {type(values).__name__}")
+    names = column_names(values)
+    return values[names[0]] if names is not None and len(names) == 1 else values
 
 
 def one_column(texts: Any, name: str) -> Iterable[object]:
     """Texts to iterate over.
 
     Raises:
-        DataError: One string, or a table: iterating would give letters, column names or rows.
+        DataError: One string, or a table of several columns: iterating would give letters, column names or rows.
     """
-    if isinstance(texts, str):
+    if isinstance(texts, str | bytes):
         raise DataError(f"`{name}`: give a list of texts, not one string")
-    values: Iterable[object] = column(texts)
-    shape = np.shape(values) if isinstance(values, np.ndarray) else (0,)
-    if len(shape) != 1:
-        raise DataError(f"`{name}`: give one column of texts, as X['text'] of a table, not an array of shape {shape}")
-    return values
+    texts = _only_column(texts, name)
+    names = column_names(texts)
+    if names is not None:
+        shown = ", ".join(map(repr, names[:MAX_NAMES])) + (", …" if len(names) > MAX_NAMES else "")
+        raise DataError(f"`{name}`: give one column of texts, as {name}['text'], not a table with {shown}")
+    values: Any = _flat(column(texts))
+    if isinstance(values, np.ndarray) and values.ndim != 1:
+        raise DataError(f"`{name}`: give one column of texts, not an array of shape {values.shape}")
+    found: Iterable[object] = values
+    return found
 
 
 def check_texts(texts: Iterable[object], name: str, start: int = 0) -> list[str]:
-    """The texts as a list.
+    """The texts as a list; bytes are read as UTF-8.
 
     Raises:
         DataError: An element that is not a string, or empty; the message has its index, counted from `start`.
     """
     result: list[str] = []
-    for position, text in enumerate(one_column(texts, name), start):
+    for position, value in enumerate(one_column(texts, name), start):
+        text = decoded(value, f"{name}[{position}]")
         if not isinstance(text, str):
             problem = "is missing" if is_missing(text) else "is not a string"
             raise DataError(f"`{name}[{position}]`: {problem} ({text!r})")
@@ -53,6 +83,20 @@ def check_texts(texts: Iterable[object], name: str, start: int = 0) -> list[str]
             raise DataError(f"`{name}[{position}]`: is empty")
         result.append(text)
     return result
+
+
+def decoded(value: Any, where: str) -> Any:
+    """Bytes as a string; other values unchanged.
+
+    Raises:
+        DataError: They are not UTF-8.
+    """
+    if not isinstance(value, bytes):
+        return value
+    try:
+        return value.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(f"`{where}`: bytes that are not UTF-8 ({value[:40]!r}); decode them first") from error
 
 
 def is_missing(value: object) -> bool:
@@ -86,7 +130,7 @@ def encode_labels(y: Any, name: str, count: int, classes: np.ndarray | None = No
     """
     if y is None:
         raise DataError(f"`{name}`: requires y to be passed, but the target y is None")
-    values, names = column(y), getattr(y, "columns", None)
+    values, names = _label_column(y, name), column_names(y)
     if hasattr(values, "toarray"):  # a sparse matrix
         values = values.toarray()
     if isinstance(values, (list, tuple)) and _are_numbers(values):
@@ -95,7 +139,7 @@ def encode_labels(y: Any, name: str, count: int, classes: np.ndarray | None = No
     if found != count:
         raise DataError(f"`{name}`: {counted(found, 'label')} for {counted(count, 'row')} of `X`")
     if isinstance(values, np.ndarray) and values.ndim == 2:
-        labels, targets = _from_matrix(values, name, None if names is None else [str(one) for one in names], classes)
+        labels, targets = _from_matrix(values, name, None if names is None else list(map(str, names)), classes)
     elif any(isinstance(value, (list, tuple, set, frozenset, np.ndarray)) for value in values):
         labels, targets = _from_lists(values, name, classes)
     else:
@@ -115,7 +159,7 @@ def _from_column(values: Any, name: str, classes: np.ndarray | None) -> tuple[np
     """One label per row."""
     if np.ndim(values) != 1:
         raise DataError(f"`{name}`: give one column of labels, not an array of shape {np.shape(values)}")
-    flat = values.tolist() if isinstance(values, np.ndarray) else list(values)
+    flat = label_values(values, name)
     kind = None
     for position, value in enumerate(flat):
         if is_missing(value):
@@ -138,6 +182,23 @@ def _from_column(values: Any, name: str, classes: np.ndarray | None) -> tuple[np
     return classes, np.array(
         [_position(index, value, f"{name}[{i}]") for i, value in enumerate(flat)], dtype=np.int64
     )
+
+
+def _label_column(y: Any, name: str) -> Any:
+    return _flat(column(_only_column(y, name)))
+
+
+def _flat(values: Any) -> Any:
+    """An array of one column as a vector; other values unchanged."""
+    is_column = isinstance(values, np.ndarray) and values.ndim == 2 and values.shape[1] == 1
+    return values[:, 0] if is_column else values
+
+
+def label_values(y: Any, name: str) -> list[Any]:
+    """A column of labels as Python's values."""
+    values = _label_column(y, name)
+    flat = values.tolist() if isinstance(values, np.ndarray) else list(values)
+    return [decoded(value, f"{name}[{position}]") for position, value in enumerate(flat)]
 
 
 def _kind(value: object) -> str | None:

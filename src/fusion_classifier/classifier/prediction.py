@@ -23,7 +23,7 @@ from fusion_classifier.config import Device, EncoderConfig, TruncationSide
 from fusion_classifier.encoders.device import resolve_device
 from fusion_classifier.encoders.encode import encode
 from fusion_classifier.encoders.loading import LoadedEncoder, load_identified, only_transformers
-from fusion_classifier.encoders.tokenization import is_truncated
+from fusion_classifier.encoders.tokenization import cut_note, is_truncated
 from fusion_classifier.encoders.workers import batch_workers
 from fusion_classifier.errors import UsageError
 from fusion_classifier.features.arrays import Features, from_arrays
@@ -31,6 +31,7 @@ from fusion_classifier.features.hashing import hash_texts
 from fusion_classifier.support.progress import QUIET
 from fusion_classifier.training.loop import inference_batches, predict_logits, predict_transform
 
+UNLIMITED = 1_000_000  # tokens of a text that is read in windows
 Encoded = list[tuple[EncoderConfig, list[np.ndarray]]]  # for each encoder one array per text
 
 
@@ -90,7 +91,7 @@ class TextPredictor(TextClassifier, PretrainedClassifier):
         return [
             TokenCounter(
                 encoder.config.name,
-                encoder.config.max_length,
+                encoder.config.max_length if encoder.config.long == "cut" else UNLIMITED,
                 encoder.config.templates,
                 encoder.identity.dtype,
                 encoder.identity.fingerprint,
@@ -103,16 +104,24 @@ class TextPredictor(TextClassifier, PretrainedClassifier):
     def _encoded(self, texts: list[str]) -> Encoded:
         """Features of each encoder; through the store if they are to be kept."""
         if not self.keep_features:
-            return [(encoder.config, encode(encoder, texts)) for encoder in self.load_encoders()]
+            return [
+                (encoder.config, encode(encoder, texts, on_cut=partial(self._say_cut, encoder.config)))
+                for encoder in self.load_encoders()
+            ]
         from fusion_classifier.features.extract import extract_features  # noqa: PLC0415 - the store is slow to import
         from fusion_classifier.features.store import FeatureStore  # noqa: PLC0415
 
         device, store = resolve_device(self.device), FeatureStore(self.store)
         encoded: Encoded = []
         for number, identity in enumerate(checked_identities(self.config_.encoders, device, self._objects)):
-            extract_features(texts, identity, store, device, QUIET, load=partial(self._encoder, number))
+            report = extract_features(texts, identity, store, device, QUIET, load=partial(self._encoder, number))
+            if report.truncated:
+                self._say_cut(identity.config, report.truncated)
             encoded.append((identity.config, store.of(identity).read(hash_texts(texts)).arrays))
         return encoded
+
+    def _say_cut(self, config: EncoderConfig, count: int) -> None:
+        self.say(cut_note(config, count))
 
     def _encoder(self, number: int, *_: object) -> LoadedEncoder:
         return self.load_encoders()[number]

@@ -126,13 +126,20 @@ class UnknownTexts:
         return labels
 
 
+def _warn(message: str) -> None:
+    warnings.warn(message, UserWarning, stacklevel=2)
+
+
 class TextClassifier(UnknownTexts):
     """A trained classifier on texts.
 
     Attributes:
         classes_: Labels, (C,).
         config_: Content of `config.json`: labels, decision and encoders.
+        say: Function that is called where texts of `predict` were cut. Default: a warning.
     """
+
+    say: Callable[[str], None] = staticmethod(_warn)
 
     def predict(self, X: Iterable[str], *, reject_unknown: float | None = None) -> np.ndarray:
         """The most probable label of each text: (N,), in the type that `fit` was given.

@@ -132,7 +132,9 @@ def _token_figures(task: LoadedTask, config: EncoderConfig, work: RunContext) ->
     counts, splits = iter(token_lengths(identify(config, work.device), texts).tolist()), {}
     for name, part in task.splits.items():
         lengths = list(islice(counts, len(part)))
-        splits[name] = measure_lengths(lengths) | {"too_long": sum(n > config.max_length for n in lengths)}
+        splits[name] = measure_lengths(lengths) | {
+            "too_long": sum(n > config.max_length for n in lengths if config.long == "cut")
+        }
     return {"max_length": config.max_length, "splits": splits}
 
 

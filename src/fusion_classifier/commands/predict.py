@@ -216,6 +216,7 @@ class Predictions:
             raise UsageError(
                 f"`abstain`: {self.model} has a threshold per label and can already predict none; leave it out"
             )
+        classifier.say = self.say
         return classifier
 
     def _answers(self, classifier: TextClassifier) -> "Answers":

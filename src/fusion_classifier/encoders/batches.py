@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fusion_classifier.config import TruncationSide
 from fusion_classifier.encoders.loading import TransformerEncoder
-from fusion_classifier.encoders.tokenization import TokenizedText, tokenize
+from fusion_classifier.encoders.tokenization import TokenizedText, tokenize, tokenize_windows
 
 # Tokens of a forward pass. On a CPU larger ones leave the cache (docs/decisions.md); a GPU needs more to be busy.
 TOKEN_BUDGET = {"cpu": 512, "mps": 8192, "cuda": 32768}
@@ -29,11 +29,21 @@ def jobs_of(
     encoder: TransformerEncoder, texts: Sequence[str], side: TruncationSide = "right"
 ) -> list[Job[list[int]]]:
     """Texts tokenized and batched; a job's tag are their indices."""
-    tokenized = [tokenize(encoder, texts, template, side) for template in encoder.config.templates]
-    planned = batches(tokenized[0], TOKEN_BUDGET[encoder.device.type], packed=encoder.packed)
-    if not encoder.packed and not encoder.pads:
-        planned = [part for batch in planned for part in _of_one_length(batch, tokenized)]
+    templates = encoder.config.templates
+    if encoder.config.long == "window":
+        tokenized = [tokenize_windows(encoder, texts, template) for template in templates]
+    else:
+        tokenized = [tokenize(encoder, texts, template, side) for template in templates]
+    planned = plan(encoder, tokenized)
     return [Job(batch, [[of_template[i] for i in batch] for of_template in tokenized]) for batch in planned]
+
+
+def plan(encoder: TransformerEncoder, by_template: Sequence[Sequence[TokenizedText]]) -> list[list[int]]:
+    """Indices of tokenized texts in batches that go through the model together."""
+    planned = batches(by_template[0], TOKEN_BUDGET[encoder.device.type], packed=encoder.packed)
+    if not encoder.packed and not encoder.pads:
+        planned = [part for batch in planned for part in _of_one_length(batch, by_template)]
+    return planned
 
 
 def batches(tokenized: Sequence[TokenizedText], token_budget: int, *, packed: bool = False) -> list[list[int]]:

@@ -1,7 +1,7 @@
 """Encodes texts: tokenize, batch, run the model, pool."""
 
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fusion_classifier.config import TruncationSide
 from fusion_classifier.encoders import packed, pooling
-from fusion_classifier.encoders.batches import Job, Tag, jobs_of, padded
+from fusion_classifier.encoders.batches import Job, Tag, jobs_of, padded, plan
 from fusion_classifier.encoders.loading import LoadedEncoder, ObjectEncoder, TransformerEncoder
 from fusion_classifier.encoders.projection import quantize
 from fusion_classifier.encoders.tokenization import TokenizedText
@@ -21,13 +21,19 @@ from fusion_classifier.errors import NonFiniteError
 AHEAD = 2  # maximum number of queued batches per worker
 
 
-def encode(encoder: LoadedEncoder, texts: Sequence[str], side: TruncationSide = "right") -> list[np.ndarray]:
+def encode(
+    encoder: LoadedEncoder,
+    texts: Sequence[str],
+    side: TruncationSide = "right",
+    on_cut: Callable[[int], None] = lambda _: None,
+) -> list[np.ndarray]:
     """Features of texts, in their order, in memory.
 
     Args:
         encoder: A model, or an encoder that is an object.
         texts: N texts.
         side: End at which long texts are truncated. Default: right.
+        on_cut: Called with the number of texts that are cut, if any are.
 
     Returns:
         N arrays, float32 or int8: `encoder.shape`, or (L, layers, H) with pooling `tokens`.
@@ -38,6 +44,10 @@ def encode(encoder: LoadedEncoder, texts: Sequence[str], side: TruncationSide = 
     if isinstance(encoder, ObjectEncoder):
         return encoder.encode(list(texts))
     jobs = jobs_of(encoder, texts, side)
+    if cut := sum(
+        any(text.truncated for text in same) for job in jobs for same in zip(*job.by_template, strict=True)
+    ):
+        on_cut(cut)
     # A single batch uses all cores, for the lowest latency with a single text.
     done = (
         encode_jobs(encoder, jobs) if len(jobs) > 1 else ((j.tag, encode_batch(encoder, j.by_template)) for j in jobs)
@@ -69,7 +79,7 @@ def encode_jobs(encoder: TransformerEncoder, jobs: Iterable[Job[Tag]]) -> Genera
 def encode_batch(encoder: TransformerEncoder, by_template: Sequence[Sequence[TokenizedText]]) -> list[np.ndarray]:
     """Features of a batch, which is tokenized once per template, averaged over the templates; as of `encode`."""
     with encoder.errors_explained():
-        passes = [_forward(encoder, batch) for batch in by_template]
+        passes = [_read(encoder, batch) for batch in by_template]
     arrays = passes[0] if len(passes) == 1 else [np.mean(same, axis=0) for same in zip(*passes, strict=True)]
     if encoder.projection is not None and encoder.projection.int8:
         return [quantize(array) for array in arrays]
@@ -95,6 +105,34 @@ class _States:
     states: Tensor
     counted: Tensor
     lengths: Tensor
+
+
+def _read(encoder: TransformerEncoder, batch: Sequence[TokenizedText]) -> list[np.ndarray]:
+    """Features of a batch in one template; texts in windows are put together again."""
+    if not any(text.windows for text in batch):
+        return _forward(encoder, batch)
+    windows = [window for text in batch for window in text.windows or (text,)]
+    arrays: list[np.ndarray] = [np.empty(0)] * len(windows)
+    for chosen in plan(encoder, [windows]):
+        for i, array in zip(chosen, _forward(encoder, [windows[i] for i in chosen]), strict=True):
+            arrays[i] = array
+    result, done = [], 0
+    for text in batch:
+        count = max(len(text.windows), 1)
+        result.append(_joined(encoder, windows[done : done + count], arrays[done : done + count]))
+        done += count
+    return result
+
+
+def _joined(
+    encoder: TransformerEncoder, windows: Sequence[TokenizedText], arrays: Sequence[np.ndarray]
+) -> np.ndarray:
+    """The feature of a text from those of its windows: all token states, or the mean weighted by counted tokens."""
+    if len(arrays) == 1 or encoder.config.pooling == "tokens":
+        return np.concatenate(arrays) if len(arrays) > 1 else arrays[0]
+    counts = [len(one) if encoder.pool_special_tokens else sum(one.own) or len(one) for one in windows]
+    mean: np.ndarray = np.average(arrays, axis=0, weights=counts).astype(np.float32)
+    return mean
 
 
 @torch.inference_mode()

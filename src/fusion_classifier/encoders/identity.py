@@ -68,6 +68,7 @@ class EncoderIdentity:
             "pool_special_tokens": self.config.pool_special_tokens,
             # Only where they are set: features from before these settings keep their key.
             **({} if self.config.quantization == "none" else {"quantization": self.config.quantization}),
+            **({} if self.config.long == "cut" else {"long": self.config.long}),
             **({"projection": self.projection} if self.projection else {}),
             **({"dense": self.dense} if self.dense else {}),
         }

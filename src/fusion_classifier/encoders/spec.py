@@ -31,6 +31,7 @@ SETTINGS = (
     "pooling",
     "template",
     "max_length",
+    "long",
     "dtype",
     "quantization",
     "projection",

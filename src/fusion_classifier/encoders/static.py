@@ -60,7 +60,9 @@ def load_static(identity: EncoderIdentity) -> StaticModel:
         tensors = load_file(folder / "model.safetensors")
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         tokenizer.no_padding()
-        tokenizer.enable_truncation(config.max_length)
+        tokenizer.no_truncation()
+        if config.long == "cut":
+            tokenizer.enable_truncation(config.max_length)
         of_model2vec = "embeddings" in tensors
         vectors = tensors["embeddings" if of_model2vec else "embedding.weight"]
         if "mapping" in tensors:

@@ -7,17 +7,21 @@ trained that way; not for decoders, because the start token's state is the same 
 larger than any other.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 
-from fusion_classifier.config import TruncationSide
+from fusion_classifier.config import EncoderConfig, TruncationSide
 from fusion_classifier.encoders.identity import EncoderIdentity
 from fusion_classifier.encoders.loading import LoadedEncoder, ObjectEncoder, TransformerEncoder, load_tokenizer
 from fusion_classifier.errors import DataError, UsageError
-from fusion_classifier.support.text import surrogate_position
+from fusion_classifier.support.text import counted, surrogate_position
 
+LONGEST_WORD = 100  # characters that a window is shortened by to end at a word
+WINDOW_FILL = 0.9  # of a window: parts of as many characters have not as many tokens
 LENGTHS_BATCH = 1000  # texts tokenized at a time to count tokens: bounds memory
 
 
@@ -28,6 +32,7 @@ class TokenizedText:
     ids: tuple[int, ...]
     own: tuple[bool, ...]  # false for tokens that the tokenizer added
     truncated: bool
+    windows: tuple["TokenizedText", ...] = ()  # parts of a text that is read in windows; `ids` are those of all
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -68,6 +73,41 @@ def tokenize(
     return result
 
 
+def tokenize_windows(encoder: TransformerEncoder, texts: Sequence[str], template: str) -> list[TokenizedText]:
+    """As `tokenize`, but a text that is too long is read in windows, each in the template, which begin at words.
+
+    Raises:
+        DataError, UsageError: As for `tokenize`.
+    """
+    result = tokenize(encoder, texts, template)
+    for position, text in enumerate(texts):
+        if result[position].truncated:
+            windows = tuple(tokenize(encoder, _windows(encoder, text, template), template))
+            ids, own = (
+                tuple(chain.from_iterable(parts)) for parts in zip(*((w.ids, w.own) for w in windows), strict=True)
+            )
+            result[position] = TokenizedText(ids, own, truncated=False, windows=windows)
+    return result
+
+
+def _windows(encoder: TransformerEncoder, text: str, template: str) -> list[str]:
+    """The text in parts of about equal length that fit into the template."""
+    limit = encoder.config.max_length
+    rendered = [template.replace("{text}", part) for part in (text, "")]
+    tokens, around = map(len, encoder.tokenizer(rendered, truncation=False, verbose=False)["input_ids"])
+    if tokens <= limit or len(text) < 2:
+        return [text]
+    room = max(WINDOW_FILL * (limit - around), 1)
+    parts = min(max(math.ceil((tokens - around) / room), 2), len(text))
+    bounds = [0]
+    for part in range(1, parts):
+        at = max(len(text) * part // parts, bounds[-1] + 1)
+        space = text.rfind(" ", bounds[-1] + 1, at)
+        bounds.append(space if space > at - LONGEST_WORD else at)
+    pieces = [text[start:end].strip() for start, end in zip(bounds, [*bounds[1:], len(text)], strict=True)]
+    return [window for piece in pieces if piece for window in _windows(encoder, piece, template)]
+
+
 def _truncate_plain(
     encoder: TransformerEncoder, text: str, _template: str, side: TruncationSide
 ) -> tuple[list[int], list[int]]:
@@ -104,9 +144,17 @@ def _truncate_in_template(
     return render(low)
 
 
+def cut_note(config: EncoderConfig, count: int) -> str:
+    """What to tell about texts that lost their end, and the way out."""
+    return (
+        f"{config.name}: {counted(count, 'text')} longer than {config.max_length} tokens truncated; "
+        "raise `max_length` to keep their end, or read them in windows (`long` window)"
+    )
+
+
 def is_truncated(encoder: LoadedEncoder, text: str) -> bool:
     """Whether a text is too long for one of the encoder's templates; never for an object."""
-    if isinstance(encoder, ObjectEncoder):
+    if isinstance(encoder, ObjectEncoder) or encoder.config.long == "window":
         return False
     return any(tokenize(encoder, [text], template)[0].truncated for template in encoder.config.templates)
 

@@ -26,6 +26,7 @@ from fusion_classifier.encoders.loading import LoadedEncoder, ObjectEncoder, Tra
 from fusion_classifier.encoders.protocol import PrecomputedEncoder
 from fusion_classifier.features import hashing
 from fusion_classifier.features.arrays import Features, FeatureShape
+from fusion_classifier.features.estimate import estimate
 from fusion_classifier.features.store import EncoderFeatures, FeatureStore
 from fusion_classifier.features.stored import StoredFeatures
 from fusion_classifier.support.progress import Progress
@@ -62,11 +63,12 @@ def extract_features(
     *,
     commit_seconds: float = COMMIT_SECONDS,
     load: Callable[[EncoderIdentity, "torch.device"], LoadedEncoder] = load_identified,
+    say: Callable[[str], None] | None = None,
 ) -> ExtractionReport:
     """Extract the features of these texts that the store does not have.
 
     Can be killed at any time and run again: committed texts are not encoded again. The encoder is loaded, by `load`,
-    only if texts are missing.
+    only if texts are missing. With `say`, a function, an extraction that takes minutes or gigabytes is announced.
 
     Raises:
         WeightsError, UsageError: The encoder can't be loaded.
@@ -79,7 +81,8 @@ def extract_features(
     features = store.of(identity)
     unique = unique_by_length(texts)
     hashes = hashing.hash_texts(unique)
-    missing = int((~features.contains(hashes)).sum())
+    lacking = ~features.contains(hashes)
+    missing = int(lacking.sum())
     logger.info("features of %s", name, extra={"key": identity.key, "texts": len(unique), "missing": missing})
     if not missing:
         return ExtractionReport(name, len(unique), 0, 0, time.perf_counter() - started)
@@ -87,6 +90,9 @@ def extract_features(
         identity.encoder.check(texts)
     with progress.bar(f"loading {name}", total=None):
         encoder = load(identity, device)
+        cost = estimate(encoder, [unique[row] for row in np.flatnonzero(lacking)]) if say else None
+    if say and cost and cost.note:
+        say(cost.note)
     cut = 0
 
     def append(parts: list[tuple[np.ndarray, list[np.ndarray]]]) -> int:

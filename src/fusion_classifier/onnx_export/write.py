@@ -53,6 +53,10 @@ def write_graphs(
     for number, (identity, entry) in enumerate(zip(identities, described["encoders"], strict=True)):
         describe(f"exporting encoder {entry['name']}")
         encoder = load_transformer(identity, CPU, plain=True)
+        if encoder.config.long == "window":
+            raise UsageError(
+                f"encoder {entry['name']}: windows of long texts can't be exported; train with `long` cut"
+            )
         if encoder.dense is not None:
             raise UsageError(f"encoder {entry['name']}: dense layers can't be exported; set `dense` to false")
         entry.update(_settings(encoder))

@@ -11,6 +11,7 @@ from fusion_classifier.classifier.pipeline import Rows, label_texts, with_names
 from fusion_classifier.cluster.extract import extract_features_ray
 from fusion_classifier.config import ClassWeights, EncoderConfig, HeadConfig
 from fusion_classifier.encoders.identity import EncoderIdentity, identify
+from fusion_classifier.encoders.tokenization import cut_note
 from fusion_classifier.errors import UsageError
 from fusion_classifier.features.arrays import PooledFeatures
 from fusion_classifier.features.export import export_original, export_split
@@ -18,7 +19,6 @@ from fusion_classifier.features.extract import ExtractionReport, extract_feature
 from fusion_classifier.features.hashing import hash_texts, hexadecimal
 from fusion_classifier.features.store import FeatureStore
 from fusion_classifier.runs.context import RunContext
-from fusion_classifier.support.text import counted
 from fusion_classifier.tasks.loaded import LoadedTask, Split, targets
 from fusion_classifier.training.data import LabelledFeatures
 
@@ -36,14 +36,11 @@ def extract_task(
     for config in encoders:
         identity = identify(config, work.device)
         if work.ray is None:
-            report = extract_features(texts, identity, work.store, work.device, work.progress)
+            report = extract_features(texts, identity, work.store, work.device, work.progress, say=work.say)
         else:
             report = extract_features_ray(texts, identity, work.store, work.ray, work.progress)
         if report.truncated:
-            work.say(
-                f"{report.encoder}: {counted(report.truncated, 'text')} longer than {config.max_length} tokens "
-                "truncated; raise `max_length` to keep their end"
-            )
+            work.say(cut_note(config, report.truncated))
         if report.encoded and names:
             work.say_once(f"the names of the {len(names)} labels are among the encoded texts")
         reports.append(report)
