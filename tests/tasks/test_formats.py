@@ -178,6 +178,8 @@ def test_fields_within_columns_and_several_columns(tmp_path: Path) -> None:
         assert [text for _, text in given_rows(path, columns)] == ["Hi\nall well", "no"]
         with pytest.raises(DataError, match=r"no column 'body' \(there: 'mail', 'mail.subject', 'mail.body'"):
             list(given_rows(path, "body"))
+        with pytest.raises(DataError, match=r"'mail' has fields; set `text_column` to one of them: 'mail.subject', "):
+            list(given_rows(path, "mail"))
 
 
 def test_several_columns_need_a_text(tmp_path: Path) -> None:

@@ -67,12 +67,17 @@ def column(row: Row, name: str, parameter: str) -> object:
     """The value of a column, or of a field within one (`message.body`); None in a column that is missing.
 
     Raises:
-        DataError: There is none; the message names the existing ones and the parameter that chooses it.
+        DataError: There is none, or it is all fields; the message names the existing ones and the parameter that
+            chooses it.
     """
+    where = row.place if row.header is None else row.place.file
     try:
-        return _value(row.values, name)
+        value = _value(row.values, name)
+        if isinstance(value, dict) and value:
+            fields = ", ".join(repr(f"{name}.{field}") for field in value)
+            raise DataError(f"{where}: column {name!r} has fields; set `{parameter}` to one of them: {fields}")
+        return value
     except KeyError:
-        where = row.place if row.header is None else row.place.file
         there = ", ".join(map(repr, _names(row.columns, row.values)))
         raise DataError(f"{where}: no column {name!r} (there: {there}); set `{parameter}`") from None
 
