@@ -128,7 +128,7 @@ def distill_model(
     of_learned, of_valid = np.split(probabilities, [len(given.learned)])
     train_data, valid_data = _data(given, teacher, of_learned, of_student, work)
     untrained = ModelConfig(
-        **teacher.config.model_dump(include={"task", "id2label", "label_type"}),
+        **teacher.config.model_dump(include={"task", "id2label", "label_type", "text_column"}),
         head=HEAD,
         encoders=saved_encoders([of_student], train_data.shapes),
         seed=seed,
