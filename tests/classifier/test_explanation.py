@@ -209,7 +209,7 @@ def test_the_default_head_is_explained(bert_folder: Path, tmp_path: Path) -> Non
     assert "text/html" in FusionClassifier()._repr_mimebundle_(), "scikit-learn's, before it is fitted"
 
 
-def test_an_explanation_in_a_notebook_shades_words_and_escapes_them() -> None:
+def test_in_a_notebook_words_are_shaded_and_escaped() -> None:
     found = Explanation("so <b> sad", "a&b", 0.5, (Word("<b>", 3, 6, 2.0), Word("sad", 7, 10, -1.0)))
     html = found._repr_html_()
     assert "<b>a&amp;b</b> 50.0 %" in html
@@ -217,7 +217,7 @@ def test_an_explanation_in_a_notebook_shades_words_and_escapes_them() -> None:
     assert 'rgba(60, 120, 255, 0.30)" title="-1.00">sad</span></p>' in html
 
 
-def test_a_model_with_a_card_shows_its_scores() -> None:
+def test_in_a_notebook_a_model_shows_scores() -> None:
     html = FusionClassifier.from_pretrained(DEFAULT_MODEL)._repr_html_()
     assert "27: admiration" in html
     assert "test, %" in html

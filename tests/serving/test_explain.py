@@ -167,7 +167,7 @@ def test_errors_in_files_do_not_tell_where_they_are_kept(
     assert not list(folder.iterdir())
 
 
-def test_rows_without_a_text_get_null_and_columns_are_kept(client: TestClient) -> None:
+def test_rows_without_text_get_null_and_keep_columns(client: TestClient) -> None:
     query = {"name": "a.csv.gz", "text_column": "body", "encoding": "cp1252", "format": "jsonl"}
     data = gzip.compress("id;body\n7;schöner Tag\n8;\n".encode("cp1252"))
     answer = client.post("/file/predict", params=query, content=data)
@@ -200,7 +200,7 @@ def test_a_parquet_bomb_is_refused(client: TestClient, folder: Path) -> None:
         ("demo", None, {"example": ["mine"]}, ["mine"]),
     ],
 )
-def test_examples_are_those_of_the_task_or_of_the_settings(
+def test_examples_are_the_tasks_or_given(
     demo_classifier: FusionClassifier,
     task: str,
     labels: tuple[str, ...] | None,

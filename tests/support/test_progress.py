@@ -73,7 +73,7 @@ def test_a_bar_fits_into_80_columns(description: str) -> None:
     assert "━" in line
 
 
-def test_a_notebook_gets_one_line_per_bar_that_is_updated(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_notebook_gets_one_line_per_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[list[str]] = []
 
     class Handle:
