@@ -40,7 +40,7 @@ class Cost:
             return None
         said = (
             f"{self.name}: {self.texts:,} texts will take about {_duration(self.seconds)} and {_size(self.bytes)} of "
-            f"the store ({_size(self.bytes / self.texts)} per text); it may be stopped and goes on where it was"
+            f"the store ({_size(self.bytes / self.texts)} per text); it can be stopped and continues where it stopped"
         )
         ways = []
         if self.seconds >= MIN_SECONDS:
