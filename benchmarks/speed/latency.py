@@ -33,7 +33,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fusion_classifier.config import Precision
 
 TOKENS = (10, 20, 60, 200)
 TRAINED_TEXTS = 200
@@ -41,7 +44,7 @@ MODELS = {
     "minilm-l6": (["minilm-l6"], "linear"),
     "minilm-l6+smollm2-135m": (["minilm-l6", "smollm2-135m"], "fusion"),
 }
-PRECISIONS = ("float32", "int8", "int8-dynamic")
+PRECISIONS: "tuple[Precision, ...]" = ("float32", "int8", "int8-dynamic")
 SENTENCE = "i can not believe that she remembered my birthday after so many years of silence and rain"
 Answer = Callable[[str], object]
 
@@ -120,7 +123,8 @@ def pipeline(_folder: Path, paths: Mapping[str, str]) -> Answer:
     place, dtype = plain(paths)
     model = AutoModelForSequenceClassification.from_pretrained(place, num_labels=27, dtype=dtype)
     tokenizer = AutoTokenizer.from_pretrained(place)
-    return of_transformers("text-classification", model, tokenizer=tokenizer, top_k=None)
+    answer: Answer = of_transformers("text-classification", model, tokenizer=tokenizer, top_k=None)
+    return answer
 
 
 def sentence(_folder: Path, paths: Mapping[str, str]) -> Answer:
@@ -147,7 +151,7 @@ SIDES: dict[str, Callable[[Path, Mapping[str, str]], Answer]] = {
 # --- all sides, in turns -----------------------------------------------------------------------------------
 
 
-def trained(name: str, place: Path, paths: Mapping[str, str], precisions: Sequence[str]) -> dict[str, Path]:
+def trained(name: str, place: Path, paths: Mapping[str, str], precisions: "Sequence[Precision]") -> dict[str, Path]:
     """The folder of each side of a model."""
     from fusion_classifier import FusionClassifier
     from fusion_classifier.config import TaskConfig
@@ -173,7 +177,7 @@ def trained(name: str, place: Path, paths: Mapping[str, str], precisions: Sequen
                 folders[side],
                 Judged(list(texts[:20]), targets[:20]),
                 max_loss=100,
-                precisions=(precision,),
+                precisions=[precision],
                 encoder_paths=paths,
                 progress=QUIET,
             )

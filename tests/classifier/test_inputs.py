@@ -239,4 +239,4 @@ def test_what_is_no_text_is_named() -> None:
     with pytest.raises(DataError, match=r"X\[1\]`: bytes that are not UTF-8"):
         check_texts([b"a", b"\xff"], "X")
     with pytest.raises(DataError, match="not one string"):
-        check_texts(b"abc", "X")  # type: ignore[arg-type]  # what users do
+        check_texts(b"abc", "X")
