@@ -224,7 +224,7 @@ DEFAULT_ENCODERS = ("minilm-l6", "smollm2-135m")
 # Encoders on the frontier of accuracy and time per text (docs/encoders.md#presets-of-a-run).
 RUN_PRESETS: dict[str, tuple[str, ...]] = {
     "fast": ("minilm-l6",),
-    "balanced": ("mpnet-base",),
+    "balanced": ("minilm-l6", "mpnet-base"),
     "best": ("minilm-l6", "smollm2-135m", "mpnet-base"),
 }
 DEFAULT_HEAD = "ensemble"

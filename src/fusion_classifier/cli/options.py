@@ -142,8 +142,7 @@ class FeatureOptions(FrozenModel):
     hyper-parameters."""
     data: DataOptions
     preset: Literal["fast", "balanced", "best"] | None = None
-    """Encoders by what a text may cost, instead of --encoder: fast is minilm-l6, balanced mpnet-base, best these two
-    and smollm2-135m."""
+    """Set of encoders, instead of --encoder: fast is minilm-l6, balanced also mpnet-base, best also smollm2-135m."""
     encoder: Annotated[tuple[str, ...], Field(description=ENCODER_HELP)] = ()
     settings: EncoderSettings
 
