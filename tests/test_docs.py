@@ -85,7 +85,7 @@ def test_the_readmes_way_with_ones_own_file_works(minilm: str, tmp_path: Path) -
     ours = [
         c
         for c in dict.fromkeys(COMMANDS)
-        if c in guide and re.match(r"fec (?!serve).*(reviews|runs/tickets|runs/steps)", c)
+        if c in guide and ".xlsx" not in c and re.match(r"fec (?!serve).*(reviews|runs/tickets|runs/steps)", c)
     ]
     assert {c.split()[1] for c in ours} >= {"run", "predict", "extract", "train", "evaluate", "ablate", "audit"}
     for command in ours:

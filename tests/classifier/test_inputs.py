@@ -82,7 +82,7 @@ def test_missing_values_of_pandas_are_named() -> None:
     [
         (["a", 1, "b"], r"y\[1\]`: 1 is an integer; expected a string"),
         ([True, 1, False], r"y\[1\]`: 1 is an integer; expected a bool"),
-        (["a", b"b", "c"], r"y\[1\]`: .*bytes"),
+        (["a", b"\xff", "c"], r"y\[1\]`: .*bytes"),
         (["a", "b"], "2 labels for 3 rows"),
         (["a", "a", "a"], "two different labels"),
         ([["a"], "b", ["c"]], r"y\[1\]`: 'b' is not a list"),

@@ -336,7 +336,7 @@ def test_a_label_that_has_a_name_only_can_be_answered(bert_folder: Path, tune: C
         tuned = tune(bert_folder, str(label_names), objective="contrastive", task=two, label_names=label_names)
         found[label_names] = TextPredictor.from_pretrained(tuned.folder).predict_proba(["it is dark"])[0, 2]
     assert found[True] > 0.2
-    assert found[False] < 1e-6
+    assert found[False] < 1e-3
 
 
 def test_contrastive_is_refused_where_it_can_not_learn(
@@ -348,7 +348,7 @@ def test_contrastive_is_refused_where_it_can_not_learn(
     empty = {"train": Split((), ())}
     for changed, kind, message in (
         (replace(task, splits=several, multilabel=True), UsageError, "one label per text"),
-        (replace(task, splits=one, labels=("joy",)), DataError, "texts of two labels"),
+        (replace(task, splits=one, labels=("joy",)), DataError, "at least two labels"),
         (replace(task, splits=empty), DataError, "train split of made up is empty"),
         (few(task, "test"), MissingSplitError, "no train split"),
     ):

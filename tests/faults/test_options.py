@@ -43,6 +43,7 @@ BEGINNINGS: dict[str, list[str]] = {
     "serve": ["model"],
     "project": ["ENCODER", "data.csv", "--width", "4", "--out", "p.safetensors", "--store", "store"],
     "tune": ["ENCODER", "data.csv", "--epochs", "1", "--out", "tuned", "--store", "store"],
+    "distill": ["model", "--into", "ENCODER", "--task", "data.csv", "--out", "student", "--store", "store"],
     "explain": ["model", "we won"],
     "ablate": [*RUN, "--out", "ablated"],
     "export": ["data.csv", "-e", "ENCODER", "--head", "linear", "--store", "store", "--out", "out.npz"],

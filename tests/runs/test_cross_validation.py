@@ -118,9 +118,11 @@ def test_it_is_not_evaluated_on_rows_that_it_was_trained_on(
 def test_only_a_training_takes_the_option(file: Path, bert_folder: Path, tmp_path: Path) -> None:
     """Other commands would judge rows that were trained on."""
     place = ("--store", str(tmp_path / "store"))
-    for command in (["tune", str(bert_folder), str(file)], ["audit", str(file)], ["evaluate", "run"]):
+    for command in (["extract", str(file)], ["evaluate", "run"]):
         refused = CliRunner().invoke(app, [*command, "--cross-validate"])
         assert "No such option" in refused.output
+    tuned = CliRunner().invoke(app, ["tune", str(bert_folder), str(file), "--out", "tuned", "--cross-validate"])
+    assert "goes with --objective contrastive" in str(tuned.exception)
     options = [str(file), "-e", str(bert_folder), "--head", "linear", "--cross-validate", *place]
     ablated = CliRunner().invoke(app, ["ablate", *options, "--out", str(tmp_path / "ablation")])
     assert "fec ablate judges on a split" in str(ablated.exception)

@@ -75,7 +75,7 @@ def test_the_file_of_the_training_keeps_its_split(finished: tuple[Path, Path, Ru
 def test_a_model_folder_takes_a_file_whole(finished: tuple[Path, Path, RunContext], tmp_path: Path) -> None:
     folder, _, work = finished
     path = write(tmp_path / "new.csv", ["joy", "fear"] * 10, text="text", label="label")
-    config = evaluated_task(folder / "model", str(path), {})
+    config = evaluated_task(folder / "model", str(path), {"text_column": "text"})
     found = evaluate_saved(folder / "model", "test", config, {}, work)["test"]
     assert (found["rows"], found["per_class"]["anger"]["support"]) == (20, 0)
 

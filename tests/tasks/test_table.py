@@ -249,7 +249,7 @@ def test_blank_text_is_an_error_that_names_file_row_and_way_out(tmp_path: Path, 
     )
 
 
-@pytest.mark.parametrize("value", [None, 3, 2.5, True, ["a"], {"a": 1}, float("nan")])
+@pytest.mark.parametrize("value", [None, 3, 2.5, True, ["a"], float("nan")])
 def test_jsonl_text_that_is_no_string_is_an_error(tmp_path: Path, value: object) -> None:
     path = write_jsonl(tmp_path / "a.jsonl", [{"text": "fine", "label": "joy"}, {"text": value, "label": "joy"}])
     said = message(lambda: labelled(path))
@@ -264,7 +264,7 @@ def test_parquet_null_and_binary_text_are_errors(tmp_path: Path) -> None:
     assert message(lambda: labelled(path)).startswith(f"{path}, row 0: the text is b'fine', not a string")
 
 
-@pytest.mark.parametrize("value", [None, "", "  ", float("nan"), [1], {"a": 1}])
+@pytest.mark.parametrize("value", [None, "", "  ", float("nan"), [1]])
 def test_missing_label_is_an_error(tmp_path: Path, value: object) -> None:
     path = write_jsonl(tmp_path / "a.jsonl", [{"text": "fine", "label": "joy"}, {"text": "fine", "label": value}])
     said = message(lambda: labelled(path))

@@ -195,7 +195,7 @@ def test_labels_without_a_text_are_never_the_answer(labels: list[int], bert_fold
 
 @pytest.mark.parametrize("labels", [[0, 0, 0], [0, 1, 2]])
 def test_without_pairs_of_both_kinds_there_is_an_error(labels: list[int], bert_folder: Path) -> None:
-    with pytest.raises(DataError, match="texts of two labels, and a label with two texts"):
+    with pytest.raises(DataError, match="at least two labels, one of them with two texts"):
         tuned(loaded(bert_folder), ["a", "b", "c"], np.array(labels))
 
 

@@ -157,8 +157,8 @@ def _are_numbers(rows: Sequence[Any]) -> bool:
 
 def _from_column(values: Any, name: str, classes: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
     """One label per row."""
-    if np.ndim(values) != 1:
-        raise DataError(f"`{name}`: give one column of labels, not an array of shape {np.shape(values)}")
+    if isinstance(values, np.ndarray) and values.ndim != 1:
+        raise DataError(f"`{name}`: give one column of labels, not an array of shape {values.shape}")
     flat = label_values(values, name)
     kind = None
     for position, value in enumerate(flat):

@@ -103,7 +103,7 @@ def _windows(encoder: TransformerEncoder, text: str, template: str) -> list[str]
     for part in range(1, parts):
         at = max(len(text) * part // parts, bounds[-1] + 1)
         space = text.rfind(" ", bounds[-1] + 1, at)
-        bounds.append(space if space > at - LONGEST_WORD else at)
+        bounds.append(space if space > max(bounds[-1], at - LONGEST_WORD) else at)
     pieces = [text[start:end].strip() for start, end in zip(bounds, [*bounds[1:], len(text)], strict=True)]
     return [window for piece in pieces if piece for window in _windows(encoder, piece, template)]
 
