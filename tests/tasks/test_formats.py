@@ -176,9 +176,9 @@ def test_fields_within_columns_and_several_columns(tmp_path: Path) -> None:
         ]
         assert pairs_of(path, text_column=["mail.body"], label_column="about.mood")[0] == ("all well", "joy")
         assert [text for _, text in given_rows(path, columns)] == ["Hi\nall well", "no"]
-        with pytest.raises(DataError, match=r"no column 'body' \(there: 'mail', 'mail.subject', 'mail.body'"):
+        with pytest.raises(DataError, match=r"no column 'body' \(there: 'mail', 'mail\.(subject|body)', "):
             list(given_rows(path, "body"))
-        with pytest.raises(DataError, match=r"'mail' has fields; set `text_column` to one of them: 'mail.subject', "):
+        with pytest.raises(DataError, match=r"set `text_column` to one of them: 'mail\.(subject|body)', "):
             list(given_rows(path, "mail"))
 
 
