@@ -314,6 +314,8 @@ def test_a_run_says_that_its_encoder_knows_its_texts(
     (warning,) = [w for w in json.loads((out / "metrics.json").read_text())["warnings"] if "tuned" in w]
     rows = len(data.read_text().splitlines()) - 1
     assert f"tuned on {rows} of the {rows} texts" in warning
+    call(["evaluate", tmp_path / "tuned", "--task", data, "--store", tmp_path / "s"])
+    assert f"tuned on {rows} of the {rows} test texts" in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_classifier_takes_the_folder_as_any_encoder(

@@ -119,16 +119,23 @@ def tune_(
     if not contrastive and data.get("cross_validate"):
         raise UsageError("--cross-validate: goes with --objective contrastive")
     by_folds = {"cross_validate": None if contrastive else False}
-    loaded, _ = load(
-        checked(TaskConfig, by_folds | data | {"name": task}), ["train"] if contrastive else ["train", "valid"]
-    )
+    task_config = checked(TaskConfig, by_folds | data | {"name": task})
+    loaded, _ = load(task_config, ["train"] if contrastive else ["train", "valid"])
     from fusion_classifier.encoders.spec import parse_encoder
 
     start = parse_encoder(encoder, as_words(settings))
     from fusion_classifier.commands.tune import tune_encoder
     from fusion_classifier.training.loop import Epoch
 
-    tuned = tune_encoder(config, start, loaded, out, place.workspace(loaded), overwrite=overwrite)
+    tuned = tune_encoder(
+        config,
+        start,
+        loaded,
+        out,
+        place.workspace(loaded),
+        text_column=task_config.text_column,
+        overwrite=overwrite,
+    )
 
     def show() -> None:
         for epoch in tuned.history:

@@ -22,7 +22,7 @@ from fusion_classifier.commands.tuned_folder import (
     write_encoder,
     write_record,
 )
-from fusion_classifier.config import EncoderConfig
+from fusion_classifier.config import EncoderConfig, TextColumns
 from fusion_classifier.encoders.device import torch_dtype
 from fusion_classifier.encoders.identity import EncoderIdentity, identify
 from fusion_classifier.encoders.loading import TransformerEncoder, load_encoder
@@ -72,6 +72,7 @@ def tune_encoder(
     out: Path,
     work: RunContext,
     *,
+    text_column: TextColumns = "text",
     overwrite: bool = False,
 ) -> Tuned:
     """Fine-tune an encoder on the train split and write it as a folder that is an encoder and a classifier.
@@ -88,6 +89,7 @@ def tune_encoder(
         task: Texts and labels.
         out: Folder to write.
         work: Device and progress.
+        text_column: Columns of the texts, which the classifier reads in other files, too. Default: text.
         overwrite: Whether to replace a tuned folder.
 
     Raises:
@@ -124,6 +126,7 @@ def tune_encoder(
             task,
             tuned.head,
             unit=config.objective == "contrastive",
+            text_column=text_column,
             seed=config.seed,
             device=work.device,
         )

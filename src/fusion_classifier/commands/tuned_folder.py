@@ -23,7 +23,7 @@ from fusion_classifier.classifier.card import model_card
 from fusion_classifier.classifier.folder import ENCODER_ABOVE, ModelConfig, labels_of, save_model
 from fusion_classifier.classifier.prediction import TextPredictor
 from fusion_classifier.classifier.saved_encoders import saved_encoders
-from fusion_classifier.config import Device, EncoderConfig, LinearConfig
+from fusion_classifier.config import Device, EncoderConfig, LinearConfig, TextColumns
 from fusion_classifier.encoders.gguf import unpacked
 from fusion_classifier.encoders.identity import EncoderIdentity, identify
 from fusion_classifier.encoders.loading import TransformerEncoder
@@ -86,6 +86,7 @@ class TunedClassifier:
         task: Texts and labels.
         layer: Linear layer (F to C).
         unit: Whether the layer reads vectors of unit length, as after contrastive tuning.
+        text_column: Columns of the texts.
         seed: Seed of the training.
         device: Device that computes.
     """
@@ -98,6 +99,7 @@ class TunedClassifier:
         layer: nn.Linear,
         *,
         unit: bool,
+        text_column: TextColumns,
         seed: int,
         device: torch.device,
     ) -> None:
@@ -114,7 +116,12 @@ class TunedClassifier:
         self.head.linear.load_state_dict(layer.state_dict())
         self.folder = folder / MODEL_FOLDER
         self.config = ModelConfig(
-            **labels_of(np.array(task.labels)), task=task.name, head=self.head.config, encoders=(saved,), seed=seed
+            **labels_of(np.array(task.labels)),
+            task=task.name,
+            text_column=text_column,
+            head=self.head.config,
+            encoders=(saved,),
+            seed=seed,
         )
 
     def save(self, decision: Decision) -> None:

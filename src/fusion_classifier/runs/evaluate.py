@@ -23,6 +23,7 @@ from fusion_classifier.runs.config_file import read_config, read_run_config
 from fusion_classifier.runs.context import RunContext, say_notes
 from fusion_classifier.runs.features import extract_task, features_of, rows_of
 from fusion_classifier.runs.seeds import read_seed, seed_folder
+from fusion_classifier.runs.tuned import tuned_on
 from fusion_classifier.support.validation import checked
 from fusion_classifier.tasks.loaded import LoadedTask
 from fusion_classifier.tasks.registry import find_task, load_task
@@ -47,6 +48,8 @@ def evaluate_split(
     Raises:
         DataError: The split is empty.
     """
+    for warning in tuned_on(identities, task, [name]):
+        work.say_once(f"Warning: {warning}")
     return evaluate_groups([models], name, task, identities, work)[0]
 
 

@@ -1,4 +1,4 @@
-"""Tuned encoders: which texts they were tuned on, and so can't be judged on."""
+"""Tuned encoders: the texts they were tuned on, on which their scores are too high."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,7 +26,7 @@ def tuned_texts(folder: Path) -> np.ndarray:
 
 
 def tuned_on(identities: Sequence[EncoderIdentity], task: LoadedTask, splits: Sequence[str]) -> list[str]:
-    """A sentence for each encoder that was tuned on texts that it is judged on."""
+    """A warning for each encoder that was tuned on texts of the evaluated splits (train is not evaluated)."""
     found = []
     for identity in identities:
         known = np.empty(0) if identity.is_object else tuned_texts(identity.weights.folder)
@@ -36,8 +36,8 @@ def tuned_on(identities: Sequence[EncoderIdentity], task: LoadedTask, splits: Se
             if name != "train" and seen:
                 judged = "texts" if task.cross_validated else f"{name} texts"
                 found.append(
-                    f"{identity.config.name} was tuned on {seen:,} of the {len(texts):,} {judged} that this run is "
-                    "judged on: its scores and probabilities are too high. Judge it on other texts, or use the tuned "
-                    f"classifier itself, which {TUNING_FILE} has honest scores of."
+                    f"The encoder {identity.config.name} was tuned on {seen:,} of the {len(texts):,} {judged} that "
+                    "are evaluated here, so scores and probabilities are too high. Evaluate on other texts, or use "
+                    f"the tuned classifier itself, whose scores on other texts are in {TUNING_FILE}."
                 )
     return found
