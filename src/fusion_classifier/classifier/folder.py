@@ -166,9 +166,6 @@ def save_model(
         card: Content of `README.md`.
         files: Further text files by name.
         known: Statistics for detecting unknown texts.
-
-    Raises:
-        FecError: It can't be written.
     """
     with atomic_folder(folder) as temporary:
         described: dict[str, Any] = config.model_dump(mode="json")
@@ -192,9 +189,6 @@ def load_model(folder: Path, head: object = None) -> SavedModel:
     Args:
         folder: Model folder.
         head: The torch module, or a function or class that returns it, if the head was given as an object.
-
-    Raises:
-        FecError: It is missing, or not as `save_model` writes it.
     """
     config = load_config(folder)
     loaded = load_head(config.head, config.shapes, len(config.labels), folder, head)
@@ -204,11 +198,7 @@ def load_model(folder: Path, head: object = None) -> SavedModel:
 
 
 def load_config(folder: Path) -> ModelConfig:
-    """Read `config.json` of a model folder.
-
-    Raises:
-        FecError: It is missing, or not as `save_model` writes it.
-    """
+    """Read `config.json` of a model folder."""
     path = folder / CONFIG_FILE
     if folder.is_file():
         raise FecError(f"{folder}: is a file; give the model folder it is in, or a run folder")

@@ -36,11 +36,7 @@ def column_names(values: Any) -> list[Any] | None:
 
 
 def _only_column(values: Any, name: str) -> Any:
-    """The column of a table that has one; what is no table unchanged.
-
-    Raises:
-        DataError: A table that is not computed yet.
-    """
+    """The column of a table that has one; what is no table unchanged."""
     if hasattr(values, "collect") and not hasattr(values, "to_numpy"):
         raise DataError(f"`{name}`: give a table with its values; `collect()` makes one of a {type(values).__name__}")
     names = column_names(values)
@@ -48,11 +44,7 @@ def _only_column(values: Any, name: str) -> Any:
 
 
 def one_column(texts: Any, name: str) -> Iterable[object]:
-    """Texts to iterate over.
-
-    Raises:
-        DataError: One string, or a table of several columns: iterating would give letters, column names or rows.
-    """
+    """Texts to iterate over."""
     if isinstance(texts, str | bytes):
         raise DataError(f"`{name}`: give a list of texts, not one string")
     texts = _only_column(texts, name)
@@ -68,11 +60,7 @@ def one_column(texts: Any, name: str) -> Iterable[object]:
 
 
 def check_texts(texts: Iterable[object], name: str, start: int = 0) -> list[str]:
-    """The texts as a list; bytes are read as UTF-8.
-
-    Raises:
-        DataError: An element that is not a string, or empty; the message has its index, counted from `start`.
-    """
+    """The texts as a list; bytes are read as UTF-8."""
     result: list[str] = []
     for position, value in enumerate(one_column(texts, name), start):
         text = decoded(value, f"{name}[{position}]")
@@ -86,11 +74,7 @@ def check_texts(texts: Iterable[object], name: str, start: int = 0) -> list[str]
 
 
 def decoded(value: Any, where: str) -> Any:
-    """Bytes as a string; other values unchanged.
-
-    Raises:
-        DataError: They are not UTF-8.
-    """
+    """Bytes as a string; other values unchanged."""
     if not isinstance(value, bytes):
         return value
     try:
@@ -124,9 +108,6 @@ def encode_labels(y: Any, name: str, count: int, classes: np.ndarray | None = No
 
     Returns:
         Labels (C,), and targets: indices (N,), or an indicator matrix (N, C); int64.
-
-    Raises:
-        DataError: Labels that can't be used, or that are not among `classes`.
     """
     if y is None:
         raise DataError(f"`{name}`: requires y to be passed, but the target y is None")
@@ -263,12 +244,7 @@ def _position(index: Mapping[Any, int], label: Any, where: str) -> int:
 def row_weights(
     sample_weight: Any, class_weight: ClassWeight, classes: np.ndarray, targets: np.ndarray
 ) -> np.ndarray:
-    """Weight of each row, times the weight of its class (default: 1): (N,), float64.
-
-    Raises:
-        DataError: Sample weights that can't be used.
-        UsageError: Class weights that can't be used.
-    """
+    """Weight of each row, times the weight of its class (default: 1): (N,), float64."""
     weights = np.ones(len(targets)) if sample_weight is None else np.array(column(sample_weight), dtype=np.float64)
     if weights.shape != (len(targets),):
         raise DataError(f"`sample_weight`: has the shape {weights.shape}, `X` has {len(targets)} rows")
@@ -286,11 +262,7 @@ def row_weights(
 
 
 def used_rows(targets: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Rows with a weight above 0: (N,), bool.
-
-    Raises:
-        DataError: All of them have the same label.
-    """
+    """Rows with a weight above 0: (N,), bool."""
     used: np.ndarray = weights > 0
     if targets.ndim == 1 and len(np.unique(targets[used])) < 2:
         raise DataError("`y`: needs rows of at least two different classes with a weight above 0")

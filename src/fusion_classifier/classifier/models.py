@@ -56,11 +56,7 @@ def describe_models() -> list[dict[str, Any]]:
 
 
 def find_model(name: str | os.PathLike[str], **hub: Any) -> Path:
-    """The model folder of a name: a model folder, a run folder, a model of the package, or a Hub id; in this order.
-
-    Raises:
-        FecError: None of these, or it can't be downloaded; `hub` are arguments of `download_model`.
-    """
+    """The model folder of a name: of a model folder, run folder, model of the package or Hub id, in this order."""
     path = user_path(os.fspath(name))
     if path.exists():
         return path / "model" if (path / "model").is_dir() else path
@@ -73,11 +69,7 @@ def find_model(name: str | os.PathLike[str], **hub: Any) -> Path:
 
 
 def text_column_of(name: str | os.PathLike[str]) -> TextColumns:
-    """The columns that a model's training texts were read from; "text" where its `config.json` says none.
-
-    Raises:
-        FecError: There is no such model.
-    """
+    """The columns that a model's training texts were read from; "text" where its `config.json` says none."""
     with suppress(OSError, ValueError, AttributeError):  # the model's own reader says what is wrong
         found = json.loads((find_model(name) / CONFIG_FILE).read_text("utf-8")).get("text_column", "text")
         return found if isinstance(found, str) else tuple(found)
@@ -85,11 +77,7 @@ def text_column_of(name: str | os.PathLike[str]) -> TextColumns:
 
 
 def find_run_or_model(name: str | os.PathLike[str]) -> Path:
-    """As `find_model`, but a run folder is returned itself: all its seeds are meant.
-
-    Raises:
-        FecError: There is none.
-    """
+    """As `find_model`, but a run folder is returned itself: all its seeds are meant."""
     path = user_path(os.fspath(name))
     has_encoder = is_model(path) and (path / "model").is_dir()  # config.json and weights, as `fec tune` writes them
     return path if path.exists() and not has_encoder else find_model(name)

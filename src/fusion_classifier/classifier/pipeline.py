@@ -74,11 +74,7 @@ def with_names(rows: Rows, names: Sequence[str]) -> Rows:
 def open_rows(
     parts: Sequence[Rows], identities: Sequence[EncoderIdentity], store: FeatureStore, memory: int
 ) -> list[LabelledFeatures]:
-    """The features of rows from the store; they stay there if they exceed `memory` bytes in all.
-
-    Raises:
-        StoreError: Features are missing.
-    """
+    """The features of rows from the store; they stay there if they exceed `memory` bytes in all."""
     opened = open_splits([part.texts for part in parts], identities, store, memory)
     return [
         LabelledFeatures(

@@ -71,11 +71,6 @@ def checked_identities(
         encoders: Encoders of the model.
         device: Device for the computation.
         objects: The encoders that are Python objects, by name.
-
-    Raises:
-        WeightsError: Packages with weights are not installed (the message names them all), or an object is missing.
-        FecError: Files or objects differ from those in training.
-        UsageError: The model has no such object.
     """
     known = [saved.config.name for saved in encoders if saved.is_object]
     for name in objects or {}:

@@ -19,11 +19,7 @@ class LogOptions(FrozenModel, title="Log"):
     """Append the log to this file."""
 
     def start(self, command: str) -> None:
-        """Begin to log.
-
-        Raises:
-            UsageError: The file can't be written.
-        """
+        """Begin to log."""
         if not self.verbose and self.log_file is None:
             return
         from fusion_classifier.support import logs  # noqa: PLC0415 - only where it is asked for

@@ -94,11 +94,7 @@ HyperParameters = Annotated[
 
 
 def encoder_paths(specs: Sequence[str] | None) -> dict[str, str]:
-    """Places of encoders' weights from NAME=PATH, by encoder.
-
-    Raises:
-        UsageError: Not of that form.
-    """
+    """Places of encoders' weights from NAME=PATH, by encoder."""
     paths = {}
     for spec in specs or []:
         name, _, path = spec.partition("=")
@@ -114,11 +110,7 @@ def as_words(settings: Given) -> dict[str, str]:
 
 
 def reads(head: str) -> FeatureKind:
-    """Which features a head reads unless a pooling is given.
-
-    Raises:
-        UsageError: No such head.
-    """
+    """Which features a head reads unless a pooling is given."""
     if head not in HEAD_CONFIGS:
         raise UsageError(f"no head {head!r}; there are {', '.join(HEAD_CONFIGS)}")
     return HEAD_CONFIGS[head].reads
@@ -154,11 +146,7 @@ class FeatureOptions(FrozenModel):
         return None if self.config is None else read_run_config(self.config)
 
     def task(self, name: str | None) -> TaskConfig:
-        """Texts and labels. Of another task than the file's, the file's other settings are kept.
-
-        Raises:
-            UsageError: No task, or a value that can't be.
-        """
+        """Texts and labels. Of another task than the file's, the file's other settings are kept."""
         if self.file is None and name is None:
             raise UsageError("give a TASK (fec tasks lists them), the path of your data, or --config FILE")
         base = {} if self.file is None else self.file.task.model_dump() | {"cross_validate": False}
@@ -172,9 +160,6 @@ class FeatureOptions(FrozenModel):
         Args:
             features: What to take from an encoder whose pooling is not given. Default: what the file's head reads,
                 or pooled features.
-
-        Raises:
-            UsageError: Both a preset and encoders, or an encoder or setting that can't be.
         """
         from fusion_classifier.encoders.spec import changed_encoders, parse_encoders
 
@@ -230,11 +215,7 @@ class RunOptions(SplitOptions):
         return self.head or (self.file.head.name if self.file else DEFAULT_HEAD)
 
     def run(self, task: TaskConfig) -> RunConfig:
-        """The configuration of a run on this task.
-
-        Raises:
-            UsageError: A value that can't be.
-        """
+        """The configuration of a run on this task."""
         file = self.file
         encoders = self.encoders(reads(self.head_name) if self.head or file is None else None)
         from fusion_classifier.fusion.registry import parse_head
@@ -267,12 +248,7 @@ class TrackingOptions(FrozenModel, title="Training"):
     """Project of the tracker. Default: the task's name."""
 
     def tracking(self, config: RunConfig, task: str, out: Path, work: "RunContext") -> "Tracking":
-        """What training reports to.
-
-        Raises:
-            UsageError: A project without a tracker, or a package that is not installed.
-            FecError: The tracker can't be reached.
-        """
+        """What training reports to."""
         from fusion_classifier.training.tracking import NOT_TRACKED, track
 
         if self.track is None:
@@ -318,11 +294,7 @@ class EngineOptions(FrozenModel, title="Engine"):
     """Number of Ray's workers. Default: one per GPU or core."""
 
     def ray(self, device: Device) -> "RayEngine | None":
-        """Ray, if it is asked for.
-
-        Raises:
-            UsageError: Its options without it.
-        """
+        """Ray, if it is asked for."""
         if self.engine == "ray":
             from fusion_classifier.cluster.pool import RayEngine
 

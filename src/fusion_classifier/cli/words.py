@@ -16,9 +16,6 @@ def model_and_texts(words: Sequence[str], model: str | None, *, has_file: bool) 
         words: MODEL and texts, or texts for the model that comes with the package.
         model: Value of --model; with it all words are texts.
         has_file: Whether there are texts in a file, too.
-
-    Raises:
-        UsageError: The first word is no model, but looks too much like one to be a text.
     """
     if model is not None:
         return model, list(words)

@@ -49,13 +49,7 @@ def extract_features_ray(
     engine: RayEngine,
     progress: Progress,
 ) -> ExtractionReport:
-    """Extract the missing features of these texts. Can be stopped and run again like the local engine.
-
-    Raises:
-        UsageError: Ray can't be used, or the encoder is a Python object.
-        WeightsError: A worker does not have the encoder's weights.
-        NonFiniteError, StoreError: As for `extract_features`.
-    """
+    """Extract the missing features of these texts. Can be stopped and run again like the local engine."""
     if identity.is_object:
         raise UsageError(f"encoder {identity.config.name}: is a Python object, which can't be sent to Ray's workers")
     started = time.perf_counter()

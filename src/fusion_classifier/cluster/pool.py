@@ -63,12 +63,7 @@ class Pool:
 
 @contextmanager
 def connected(engine: RayEngine) -> Iterator[Pool]:
-    """Start Ray here, or connect to a cluster by its address, for the duration of the block.
-
-    Raises:
-        UsageError: Ray is not installed, can't be reached, or has too few GPUs or cores.
-        FecError: Ray failed.
-    """
+    """Start Ray here, or connect to a cluster by its address, for the duration of the block."""
     require("Ray", "ray", "ray")
     with _quiet():
         import ray

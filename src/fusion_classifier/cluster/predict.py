@@ -38,10 +38,6 @@ def predict_ray(
     """Yield the calibrated probabilities of a file's texts, in order, in parts (n, C), and their unknown scores (n,).
 
     All are float32. Unknown scores are 0 unless `scored`.
-
-    Raises:
-        UsageError: Ray can't be used.
-        FecError: The texts or the model can't be read, or a worker failed.
     """
     with connected(engine) as pool:
         from ray.data import DataContext

@@ -35,11 +35,7 @@ class Worker(Generic[Model]):
 
 
 def rows_of(dataset: Any) -> Iterator[dict[str, Any]]:
-    """Yield the rows that the workers return for a `ray.data.Dataset`.
-
-    Raises:
-        FecError: A worker's error.
-    """
+    """Yield the rows that the workers return for a `ray.data.Dataset`."""
     for row in dataset.iter_rows():
         if row["error"] is not None:
             raise_again(row["error"])

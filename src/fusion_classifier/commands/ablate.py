@@ -59,10 +59,6 @@ def ablate(configs: Sequence[RunConfig], task: LoadedTask, split: str, out: Path
 
     Returns:
         The content of `ablation.json`.
-
-    Raises:
-        UsageError: Too many combinations, or a multi-label task.
-        StoreError: Features are missing from the store.
     """
     if task.multilabel:
         raise UsageError(f"{task.name}: fec ablate compares single labels per text; the task has several")

@@ -72,9 +72,6 @@ def audit(
 
     Returns:
         The content of `audit.json`.
-
-    Raises:
-        UsageError: `out` is not an audit folder.
     """
     _check_folder(out)
     if task.cross_validated:  # the rows of validation are those of train

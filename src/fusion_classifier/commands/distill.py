@@ -105,11 +105,6 @@ def distill_model(
         data: Fields of `TaskConfig`; others are as the teacher's run has them.
         encoder_paths: Places of the teacher's weights, by encoder name.
         seed: Random seed of the student. Default: 0.
-
-    Raises:
-        UsageError: A folder that holds something else, or an encoder that can't be.
-        DataError: Texts or labels that can't be used, or too few.
-        FecError and its kinds: See the messages.
     """
     folder = find_run_or_model(model)
     _check_folders(find_model(folder), out)
@@ -156,11 +151,7 @@ def distill_model(
 
 
 def _check_folders(teacher: Path, out: Path) -> None:
-    """See that the teacher has what is needed, and that no folder with other contents is replaced.
-
-    Raises:
-        UsageError: It is not so.
-    """
+    """See that the teacher has what is needed, and that no folder with other contents is replaced."""
     if is_optimized(teacher):
         raise UsageError(f"{teacher}: is optimized; give the model that it was made of")
     if out.exists() and out.resolve() in (teacher.resolve(), teacher.resolve().parent):

@@ -41,9 +41,6 @@ def optimize_model(
         encoder_paths: Paths of the encoders' weights, by encoder name.
         progress: Progress bars.
         say: Called with messages for the user. Default: no messages.
-
-    Raises:
-        FecError and its kinds: See the messages.
     """
     folder = find_run_or_model(model)
     judged = None

@@ -58,11 +58,7 @@ class GivenFile:
 
     @classmethod
     def read(cls, path: Path, text_column: TextColumns, encoding: str | None = None) -> "GivenFile":
-        """Read a file.
-
-        Raises:
-            DataError: The file can't be read, or a text is not a string.
-        """
+        """Read a file."""
         if str(path) == "-":
             return cls(path, "text", {"text": None}, None)
         columns, count, missing = given_columns(path, encoding), 0, 0
@@ -112,9 +108,6 @@ class Predictions:
         predicted.
 
         The last value says whether the text is rejected as unknown.
-
-        Raises:
-            FecError: A text is empty, or the model can't be used.
         """
         _check_given(texts)
         classifier = self._load()
@@ -130,11 +123,7 @@ class Predictions:
             yield text, [(names[i], float(row[i]), bool(given[i]) and not unknown) for i in order], unknown
 
     def lines(self, texts: Sequence[str], file: Path | None = None) -> Iterator[str]:
-        """Yield one JSON line per text: the given ones, then those of the file, in order.
-
-        Raises:
-            FecError: There is no text, a text is empty, or the file or the model can't be used.
-        """
+        """Yield one JSON line per text: the given ones, then those of the file, in order."""
         if not texts and file is None:
             raise UsageError("give one or more texts, or `file`")
         _check_given(texts)
@@ -154,10 +143,6 @@ class Predictions:
         """Write the rows of a file with their predictions as CSV, JSONL or Parquet; returns the number of rows.
 
         The file is written atomically; an existing one is replaced.
-
-        Raises:
-            UsageError: Invalid path or file name extension.
-            FecError: The texts or the model can't be used.
         """
         check_out(out, file)
         read = self._read(file)
@@ -243,12 +228,7 @@ def explain_text(
     encoder_paths: Mapping[str, str],
     device: Device,
 ) -> Explanation:
-    """Explain a label by the words of a text. Default: the most probable label.
-
-    Raises:
-        UsageError: Not exactly one text, or a label that the model does not have.
-        FecError: The text is empty, or the model can't be used.
-    """
+    """Explain a label by the words of a text. Default: the most probable label."""
     if len(texts) != 1:
         raise UsageError(f"{len(texts)} texts to explain: give one, in quotation marks")
     _check_given(texts)

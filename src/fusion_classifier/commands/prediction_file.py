@@ -21,11 +21,7 @@ Write = Callable[[list[dict[str, Any]]], None]
 
 
 def check_out(out: Path, file: Path) -> None:
-    """Check that a file can be written.
-
-    Raises:
-        UsageError: Unsupported file name extension, a folder, or the input file itself.
-    """
+    """Check that a file can be written."""
     if out.suffix.lower() not in ENDINGS:
         raise UsageError(f"`out`: {out} must end in {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}")
     if out.is_dir():

@@ -41,10 +41,6 @@ def project(
         int8: Whether to store them in 8 bits.
         texts: Maximum number of texts.
         seed: Seed for the choice of texts, and for a random projection.
-
-    Raises:
-        UsageError: Incompatible settings.
-        DataError, WeightsError: The texts or the encoder can't be read.
     """
     if config.projection is not None:
         raise UsageError(f"{config.name}: already has a projection; give the encoder without it")

@@ -46,10 +46,6 @@ def write_report(
 
     Returns:
         The file.
-
-    Raises:
-        UsageError: Unknown split, or `out` is a folder.
-        FecError: The folder is not a finished run, or the file can't be written.
     """
     folder = user_path(str(folder))
     path = folder / REPORT_FILE if out is None else user_path(str(out), "out")

@@ -91,13 +91,6 @@ def tune_encoder(
         work: Device and progress.
         text_column: Columns of the texts, which the classifier reads in other files, too. Default: text.
         overwrite: Whether to replace a tuned folder.
-
-    Raises:
-        UsageError: Settings that do not support tuning, missing packages, or `out` is taken.
-        MissingSplitError, DataError: No texts to train or validate on.
-        WeightsError: The encoder's files can't be found or used.
-        NonFiniteError: Training diverged.
-        FecError: Out of memory, or `out` can't be written.
     """
     started = time.perf_counter()
     packages = _packages(config)

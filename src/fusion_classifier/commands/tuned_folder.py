@@ -47,11 +47,7 @@ def kept_settings(encoder: EncoderConfig) -> dict[str, Any]:
 
 
 def model_folder(base: EncoderIdentity) -> Path:
-    """The model's files as an ordinary model folder.
-
-    Raises:
-        WeightsError: A GGUF file that is too large to be unpacked.
-    """
+    """The model's files as an ordinary model folder."""
     if base.weights.gguf_file is None:
         return base.weights.folder
     folder = unpacked(base.weights, base.fingerprint, base.dtype)

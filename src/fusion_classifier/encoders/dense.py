@@ -13,11 +13,7 @@ if TYPE_CHECKING:
 
 
 def dense_files(folder: Path) -> list[tuple[Path, Path]]:
-    """Configuration and weights of each dense layer of a model folder.
-
-    Raises:
-        WeightsError: There are none, or only pickled ones.
-    """
+    """Configuration and weights of each dense layer of a model folder."""
     places = dense_places(folder)
     if not places:
         raise WeightsError(f"{folder}: has no dense layers; leave out `dense`")
@@ -32,11 +28,7 @@ def dense_files(folder: Path) -> list[tuple[Path, Path]]:
 
 
 def load_dense(folder: Path, width: int) -> "nn.Sequential":
-    """The dense layers of a model folder, float32, for vectors of this width.
-
-    Raises:
-        WeightsError: The files can't be read, or do not fit the model.
-    """
+    """The dense layers of a model folder, float32, for vectors of this width."""
     from safetensors.torch import load_file
     from torch import nn
 

@@ -11,11 +11,7 @@ if TYPE_CHECKING:
 
 
 def resolve_device(device: Device) -> "torch.device":
-    """The device of this name; `auto` is CUDA, else Apple's MPS, else the CPU.
-
-    Raises:
-        UsageError: The device is not available.
-    """
+    """The device of this name; `auto` is CUDA, else Apple's MPS, else the CPU."""
     import torch
 
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}

@@ -22,11 +22,7 @@ def fingerprint(weights: Weights) -> str:
 
 
 def file_digests(paths: Iterable[Path]) -> list[str]:
-    """SHA-256 of each file, cached by path, size, modification time and inode.
-
-    Raises:
-        WeightsError: A file can't be read.
-    """
+    """SHA-256 of each file, cached by path, size, modification time and inode."""
     memory = Path(platformdirs.user_cache_dir("fec")) / "file-digests.json"
     try:
         known = json.loads(memory.read_text())

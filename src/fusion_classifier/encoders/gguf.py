@@ -45,12 +45,7 @@ def unpacked(weights: Weights, fingerprint: str, dtype: str) -> Path | None:
 
 
 def load_packed(weights: Weights, dtype: str) -> tuple[Any, Any, Any, dict[str, Any]]:
-    """Configuration, tokenizer, model and loading report straight from a GGUF file.
-
-    Raises:
-        UsageError: The packages that read GGUF are not installed.
-        WeightsError: No model that features can be read from, or one that the file can't hold.
-    """
+    """Configuration, tokenizer, model and loading report straight from a GGUF file."""
     assert weights.gguf_file is not None
     check_header(weights.folder / weights.gguf_file)
     require(f"{weights.gguf_file}: a GGUF file", "gguf", "gguf", "accelerate")

@@ -136,10 +136,6 @@ def load_transformer(identity: EncoderIdentity, device: torch.device, *, plain: 
         identity: What to load.
         device: Where to load it.
         plain: Leave the model as transformers made it, to be called with padded batches. Default: False.
-
-    Raises:
-        WeightsError: The files can't be read, or lack weights that the feature needs.
-        UsageError: A setting that this model does not support, or an encoder that is a Python object.
     """
     name = identity.config.name
     if identity.is_object:

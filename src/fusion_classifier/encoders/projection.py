@@ -89,10 +89,6 @@ def fit_projection(
         int8: Whether projected states are stored in 8 bits.
         fitted_on: The model's "fingerprint" and "layers".
         seed: Seed of a random projection. Default: 0.
-
-    Raises:
-        UsageError: An impossible width.
-        DataError: Too few tokens.
     """
     count, layers, hidden = states.shape
     if kind != "none" and (width is None or not 1 <= width < hidden):
@@ -130,11 +126,7 @@ def save_projection(projection: Projection, path: Path) -> None:
 
 
 def load_projection(path: Path) -> Projection:
-    """Read what `save_projection` wrote.
-
-    Raises:
-        WeightsError: The file does not exist, or is not a projection.
-    """
+    """Read what `save_projection` wrote."""
     if not path.is_file():
         raise WeightsError(f"{path}: no such projection file; `fec project` makes one")
     try:

@@ -87,10 +87,6 @@ def sentence_settings(read: Reader, name: str) -> dict[str, Any]:
     Args:
         read: Reads the model's files.
         name: Hub id or folder.
-
-    Raises:
-        UsageError: A model of other modules than a transformer, a pooling and dense layers.
-        WeightsError: Its configuration can't be read.
     """
     settings: dict[str, Any] = {}
     with library_errors(lambda why: WeightsError(f"{name}: its sentence-transformers files can't be read ({why})")):

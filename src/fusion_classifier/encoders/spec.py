@@ -141,9 +141,6 @@ def changed_encoders(
         settings: Changed settings, as strings.
         read: Previous kind of features if no pooling is given.
         features: New kind of features.
-
-    Raises:
-        UsageError: A setting or value that does not exist, or two encoders that are the same now.
     """
     if not settings and read == features:
         return tuple(encoders)

@@ -39,12 +39,7 @@ class StaticModel:
 
 
 def load_static(identity: EncoderIdentity) -> StaticModel:
-    """Load a static model.
-
-    Raises:
-        UsageError: A setting that such a model does not support.
-        WeightsError: Its files can't be read.
-    """
+    """Load a static model."""
     config, folder = identity.config, identity.weights.folder
     plain = config.pooling == "mean" and config.layers in (None, (-1,)) and config.projection is None
     if not plain or len(config.templates) > 1:

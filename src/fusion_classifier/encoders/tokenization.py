@@ -45,10 +45,6 @@ def tokenize(
 
     Long texts are truncated at the end (`side` left: at the start), but never the template, which is the encoder's
     first one by default.
-
-    Raises:
-        DataError: A text that is not valid Unicode.
-        UsageError: The template leaves no room for a text.
     """
     limit = encoder.config.max_length
     template = encoder.config.templates[0] if template is None else template
@@ -74,11 +70,7 @@ def tokenize(
 
 
 def tokenize_windows(encoder: TransformerEncoder, texts: Sequence[str], template: str) -> list[TokenizedText]:
-    """As `tokenize`, but a text that is too long is read in windows, each in the template, which begin at words.
-
-    Raises:
-        DataError, UsageError: As for `tokenize`.
-    """
+    """As `tokenize`, but a text that is too long is read in windows, each in the template, which begin at words."""
     result = tokenize(encoder, texts, template)
     for position, text in enumerate(texts):
         if result[position].truncated:

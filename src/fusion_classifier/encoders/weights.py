@@ -155,12 +155,7 @@ def models_folder() -> Path:
 
 
 def locate(config: EncoderConfig, *, download: bool = True) -> Weights:
-    """The local folder with a model's files, downloaded from the Hub if needed and `download` allows it.
-
-    Raises:
-        WeightsError: Not found, gated, or in a format that can contain code; the message says what to do.
-        UsageError: Not a valid model name.
-    """
+    """The local folder with a model's files, downloaded from the Hub if needed and `download` allows it."""
     if config.path is not None:
         return _local(user_path(config.path), "path")
     local = user_path(config.model)

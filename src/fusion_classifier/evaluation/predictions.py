@@ -85,10 +85,6 @@ def read_predictions(path: Path, *, multilabel: bool = False) -> dict[str, Split
     Args:
         path: File written by `write_predictions`.
         multilabel: Whether predictions of a multi-label task are accepted. Default: False.
-
-    Raises:
-        DataError: The file is missing, damaged or not such a table; the message names field and row.
-        UsageError: Predictions of a multi-label task where they are not accepted.
     """
     try:
         table = read_whole(path)
@@ -110,12 +106,7 @@ def read_predictions(path: Path, *, multilabel: bool = False) -> dict[str, Split
 
 
 def reported_split(runs: Mapping[Path, Mapping[str, SplitPredictions]], split: str | None) -> str:
-    """Return the split to report of run folders: the one asked for, else test if all have it, else valid.
-
-    Raises:
-        UsageError: Another split than test or valid.
-        DataError: A run has no predictions for it.
-    """
+    """Return the split to report of run folders: the one asked for, else test if all have it, else valid."""
     if split is not None and split not in REPORTED_SPLITS:
         raise UsageError(f"`split`: {split!r} is not one of {', '.join(REPORTED_SPLITS)}")
     for name in REPORTED_SPLITS if split is None else [split]:

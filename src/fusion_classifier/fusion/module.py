@@ -27,11 +27,7 @@ Factory = Callable[[Mapping[str, FeatureShape], int], nn.Module]
 
 
 class ModuleHead(Head):
-    """Wraps `given`, a module or a function or class that returns one; see the module's docstring.
-
-    Raises:
-        UsageError: `given` does not return a module with trainable parameters.
-    """
+    """Wraps `given`, a module or a function or class that returns one; see the module's docstring."""
 
     def __init__(
         self, config: ModuleConfig, shapes: Mapping[str, FeatureShape], n_classes: int, given: nn.Module | Factory
@@ -46,11 +42,7 @@ class ModuleHead(Head):
         self.module = module
 
     def forward(self, batch: Batch) -> Tensor:
-        """Logits (B, C).
-
-        Raises:
-            UsageError: The module returns something else.
-        """
+        """Logits (B, C)."""
         logits, first = self.module(batch), next(iter(batch.values()))
         count = len(first) if isinstance(first, TokenStates) else first.shape[0]  # len would be a constant in a graph
         expected = (count, self.n_classes)
@@ -64,11 +56,7 @@ class ModuleHead(Head):
 
 
 def module_config(given: Any) -> ModuleConfig:
-    """Configuration of a module, class or function.
-
-    Raises:
-        UsageError: Its `reads` is not a kind of features.
-    """
+    """Configuration of a module, class or function."""
     named = type(given) if isinstance(given, nn.Module) else given
     reads: Any = getattr(given, "reads", "pooled")
     if reads not in get_args(FeatureKind):

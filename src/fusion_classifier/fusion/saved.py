@@ -40,10 +40,6 @@ def load_head(
     """Read a head written by `save_head`, ready for prediction.
 
     For a head that was given as a torch module, `given` is that module, or a function or class that returns it.
-
-    Raises:
-        FecError: The file is missing, damaged, or belongs to another head.
-        UsageError: The head was given as an object, and `given` is None.
     """
     path = folder / config.file
     if isinstance(config, ModuleConfig):
@@ -65,11 +61,7 @@ def load_head(
 
 
 def load_weights(head: Head, path: Path) -> None:
-    """Read the weights of a head from a safetensors file.
-
-    Raises:
-        FecError: The file can't be read or belongs to another head.
-    """
+    """Read the weights of a head from a safetensors file."""
     try:
         head.load_state_dict(load_file(path))
     except (OSError, SafetensorError) as error:

@@ -46,11 +46,7 @@ class SklearnHead(SolvedHead):
     def solve(
         self, x: np.ndarray, labels: np.ndarray, weights: np.ndarray | None, seed: int, names: int = 0
     ) -> OutOfFold | None:
-        """See `SolvedHead`; label names are not used. Every `random_state` that is None is set to the seed.
-
-        Raises:
-            UsageError: The classifier can't be fitted.
-        """
+        """See `SolvedHead`; label names are not used. Every `random_state` that is None is set to the seed."""
         from sklearn.base import clone
         from sklearn.utils.validation import has_fit_parameter
 
@@ -96,11 +92,7 @@ class SklearnHead(SolvedHead):
         return logits.astype(np.float32)
 
     def save(self, path: Path) -> None:
-        """Write the fitted classifier.
-
-        Raises:
-            UsageError: It contains types that `load` would reject, or skops is not installed.
-        """
+        """Write the fitted classifier."""
         io = _skops_io()
         content = io.dumps({"classifier": self.classifier, "multilabel": self.multilabel})
         foreign = [name for name in io.get_untrusted_types(data=content) if not _is_trusted(name)]
@@ -109,12 +101,7 @@ class SklearnHead(SolvedHead):
         path.write_bytes(content)
 
     def load(self, path: Path) -> None:
-        """Read a classifier written by `save`.
-
-        Raises:
-            FecError: The file can't be read, contains untrusted types, or belongs to other features.
-            UsageError: skops is not installed.
-        """
+        """Read a classifier written by `save`."""
         io = _skops_io()
         try:
             with zipfile.ZipFile(path) as archive:  # saved without compression
@@ -144,11 +131,7 @@ def is_classifier(head: object) -> bool:
 
 
 def sklearn_config(classifier: Any) -> SklearnConfig:
-    """Configuration of a scikit-learn classifier.
-
-    Raises:
-        UsageError: It has no `predict_proba`.
-    """
+    """Configuration of a scikit-learn classifier."""
     kind = type(classifier)
     if not hasattr(classifier, "predict_proba"):
         raise UsageError(f"`head`: {kind.__name__} has no predict_proba; wrap it in a CalibratedClassifierCV")

@@ -33,9 +33,6 @@ def measure_agreement(
         arrays: Features of the texts by encoder name, computed by PyTorch in float32.
         texts: N texts.
         folder: The exported folder.
-
-    Raises:
-        FecError: They differ by more than the rounding of float32.
     """
     decision, shapes = classifier.config_.decision, classifier.config_.shapes
     features = {name: from_arrays(value, ragged=shapes[name].ragged) for name, value in arrays.items()}

@@ -103,11 +103,6 @@ def optimize(
         check: Number of texts of the demo corpus on which the float32 graphs must agree with PyTorch.
         encoder_paths: Places of the encoders' weights, by encoder name.
         progress: Shows what is being done.
-
-    Raises:
-        UsageError: A package is missing, or the folder holds something else.
-        FecError: A part can't be exported, the graphs do not agree with the classifier, or each form loses too much;
-            nothing was written.
     """
     require("optimizing a model", "onnx", *PACKAGES)
     check_folder(out)
@@ -166,11 +161,7 @@ def _chosen(
 
 
 def _best(measured: Sequence[Measured], max_loss: float) -> Measured:
-    """The fastest form that loses little.
-
-    Raises:
-        FecError: There is none.
-    """
+    """The fastest form that loses little."""
     good = [one for one in measured if one.precision == "float32" or _is_close(one, max_loss)]
     if good:
         return min(good, key=lambda one: one.ms)

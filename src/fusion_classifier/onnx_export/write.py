@@ -40,9 +40,6 @@ def write_graphs(
 
     Returns:
         Content of `config.json`, which is written.
-
-    Raises:
-        FecError: A part can't be exported, or the graphs do not agree with the classifier.
     """
     config, texts = classifier.config_, check_texts(check)
     precision = {"dtype": "float32"} if encoders else {}
@@ -145,11 +142,7 @@ def _settings(encoder: TransformerEncoder) -> dict[str, Any]:
 
 
 def _export_encoder(encoder: TransformerEncoder, number: int, folder: Path) -> dict[str, Any]:
-    """Write an encoder and its tokenizer; their entry in config.json.
-
-    Raises:
-        FecError: One can't be exported.
-    """
+    """Write an encoder and its tokenizer; their entry in config.json."""
     path, tokenizer = folder / f"encoder-{number}.onnx", folder / f"tokenizer-{number}"
     try:
         inputs = export_encoder(encoder, path)
@@ -165,11 +158,7 @@ def _export_encoder(encoder: TransformerEncoder, number: int, folder: Path) -> d
 
 
 def _export_head(classifier: TextPredictor, encoders: Sequence[Mapping[str, Any]], folder: Path) -> dict[str, Any]:
-    """Write the head; its entry in config.json.
-
-    Raises:
-        FecError: It can't be exported.
-    """
+    """Write the head; its entry in config.json."""
     int8 = [one["name"] for one in encoders if one["int8"]]
     try:
         inputs = export_head(classifier.head_, classifier.config_.decision, int8, folder / "head.onnx")

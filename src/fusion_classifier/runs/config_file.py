@@ -19,10 +19,6 @@ def read_config(path: Path) -> dict[str, Any]:
 
     Args:
         path: The file, or the run folder.
-
-    Raises:
-        UsageError: Not a valid path.
-        FecError: The file is missing, unreadable or not a run's configuration.
     """
     path = _file(path)
     try:
@@ -41,9 +37,6 @@ def read_run_config(path: Path) -> RunConfig:
 
     Args:
         path: Its `config.yaml`, or the run folder.
-
-    Raises:
-        FecError: The file can't be read, or a field has an invalid value.
     """
     try:
         return RunConfig.model_validate(read_config(path)["run"])

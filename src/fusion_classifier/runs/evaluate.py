@@ -43,11 +43,7 @@ def evaluate_split(
     identities: Sequence[EncoderIdentity],
     work: RunContext,
 ) -> SplitPredictions:
-    """Predictions of every seed for a split with features in the store.
-
-    Raises:
-        DataError: The split is empty.
-    """
+    """Predictions of every seed for a split with features in the store."""
     for warning in tuned_on(identities, task, [name]):
         work.say_once(f"Warning: {warning}")
     return evaluate_groups([models], name, task, identities, work)[0]
@@ -139,9 +135,6 @@ def evaluated_task(folder: Path, name: str | None, given: Mapping[str, Any]) -> 
         folder: Run or model folder.
         name: Task, file or folder. Default: the training task.
         given: Fields of `TaskConfig`; the others are those of the run.
-
-    Raises:
-        UsageError: No `name` for a model that was not trained on a named task, or an invalid value.
     """
     model = is_model(folder)
     trained_on = load_config(folder).task if model else read_run_config(folder).task.name
@@ -179,9 +172,6 @@ def evaluate_saved(
 
     User data that the run was not trained on may have only some of the model's labels, and are not split: a single
     file is the test split.
-
-    Raises:
-        FecError and its kinds: See the messages.
     """
     model, models = _models(folder)
     task = load_task(task_config, None if _is_own(folder, task_config) else tuple(model.labels))
@@ -210,11 +200,7 @@ def evaluate_saved(
 
 
 def labelled_task(folder: Path, config: TaskConfig) -> LoadedTask:
-    """A task with the labels of a run or model. Data that the run was not trained on are not split.
-
-    Raises:
-        FecError and its kinds: See the messages.
-    """
+    """A task with the labels of a run or model. Data that the run was not trained on are not split."""
     model = load_config(folder if is_model(folder) else folder / "model")
     task = load_task(config, None if _is_own(folder, config) else tuple(model.labels))
     _check_labels(folder, model, task)
@@ -226,9 +212,6 @@ def judging_split(folder: Path, config: TaskConfig) -> tuple[tuple[str, ...], np
 
     They are the validation texts of a task, or the texts of a file. A cross-validated run was trained on all its
     texts.
-
-    Raises:
-        FecError and its kinds: See the messages.
     """
     task = labelled_task(folder, config)
     name = "valid" if "valid" in task.splits else "test"

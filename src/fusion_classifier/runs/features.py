@@ -59,11 +59,7 @@ def rows_of(split: Split, task: LoadedTask) -> Rows:
 
 
 def weighted(rows: Rows, labels: Sequence[str], class_weight: ClassWeights) -> Rows:
-    """The rows with weights according to `class_weight`.
-
-    Raises:
-        UsageError: A row may have several labels.
-    """
+    """The rows with weights according to `class_weight`."""
     if class_weight == "none":
         return rows
     if rows.targets.ndim > 1:
@@ -94,9 +90,6 @@ def export_task(
     """Write the features of splits as safetensors, extracting missing ones; returns the paths.
 
     With `original`: for a single encoder, in the layout of LLM-FusionClassifier (`export_original`).
-
-    Raises:
-        UsageError: `original` with several encoders, or with token states.
     """
     if original and len(encoders) > 1:
         raise UsageError("`original`: each encoder has files of its own; give one of `encoders` at a time")

@@ -38,11 +38,7 @@ REPORTED_PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "scikit-lea
 
 @contextmanager
 def locked(out: Path) -> Iterator[None]:
-    """Lock the run folder against other commands that write to it.
-
-    Raises:
-        FecError: Another command is writing there, or the folder can't be written.
-    """
+    """Lock the run folder against other commands that write to it."""
     lock = FileLock(out / ".lock", blocking=False)
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -70,11 +66,7 @@ def claim(
     *,
     overwrite: bool,
 ) -> None:
-    """Write `config.yaml`, or compare with the existing one.
-
-    Raises:
-        UsageError: The folder contains a run with another configuration, or other files.
-    """
+    """Write `config.yaml`, or compare with the existing one."""
     parts = task.splits | ({"augmentation": task.augmentation} if task.augmentation else {})
     decides = {
         "run": config.model_dump(mode="json"),

@@ -89,9 +89,6 @@ def train_task(
     """Train every seed on features from the store; write `config.yaml`, `seeds/` and `model/`.
 
     An existing run in `out` is continued, or replaced with `overwrite`.
-
-    Raises:
-        MissingSplitError, StoreError, FecError: See the messages.
     """
     task.split("valid")
     _check_labels(task)

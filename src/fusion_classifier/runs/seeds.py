@@ -49,11 +49,7 @@ def record_of(trained: TrainingResult) -> dict[str, Any]:
 
 
 def finished_seed(out: Path, model: ModelConfig) -> TrainingResult | None:
-    """A seed trained by an earlier call, if any; `model` is the same except for its calibration.
-
-    Raises:
-        FecError: It can't be read, or belongs to another model.
-    """
+    """A seed trained by an earlier call, if any; `model` is the same except for its calibration."""
     folder = seed_folder(out, model.seed)
     if not folder.exists():
         return None
@@ -64,11 +60,7 @@ def finished_seed(out: Path, model: ModelConfig) -> TrainingResult | None:
 
 
 def read_seed(folder: Path, seed: int) -> tuple[ModelConfig, TrainingResult]:
-    """A trained seed from its folder.
-
-    Raises:
-        FecError: It can't be read.
-    """
+    """A trained seed from its folder."""
     if not is_model(folder) and (folder / OLD_HEAD_FILE).is_file():
         run = folder.parent.parent
         raise FecError(

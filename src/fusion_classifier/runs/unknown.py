@@ -21,12 +21,7 @@ from fusion_classifier.training.loop import TrainingResult, predict_logits, pred
 
 
 def read_unknown(path: Path, config: RunConfig, task: LoadedTask) -> list[str]:
-    """The unknown texts in a file: the task's column of texts, or the lines of a .txt.
-
-    Raises:
-        UsageError: The run can't detect such texts.
-        DataError: The file can't be read, or has no text.
-    """
+    """The unknown texts in a file: the task's column of texts, or the lines of a .txt."""
     if task.multilabel:
         raise UsageError(
             "`unknown`: not available with several labels per text, where an unknown text gets none; leave it out"
@@ -49,11 +44,7 @@ def measure_unknown(
     identities: Sequence[EncoderIdentity],
     work: RunContext,
 ) -> dict[str, Any]:
-    """The section `unknown` of metrics.json: unknown texts against those of a split, at the default rate.
-
-    Raises:
-        FecError: A seed was trained by an earlier version, which can't detect such texts.
-    """
+    """The section `unknown` of metrics.json: unknown texts against those of a split, at the default rate."""
     for identity in identities:
         extract_features(texts, identity, work.store, work.device, work.progress)
     known_texts = task.split(split).texts

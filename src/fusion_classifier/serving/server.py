@@ -71,10 +71,6 @@ def serve(
         encoder_paths: Places of the encoders' weights, by encoder name.
         json_output: Log lines of JSON instead of text.
         workers: Number of processes, each with a model of its own.
-
-    Raises:
-        UsageError: The address can't be listened at.
-        FecError: The model can't be loaded, or the server can't start.
     """
     folder = find_model(name)
     listening = _listen(host, port)

@@ -30,9 +30,6 @@ def run_workers(work: Work, count: int, listening: socket.socket, on_ready: Call
         count: Number of processes, which share the cores.
         listening: Socket that they share; closed here, so that it is closed once they have ended.
         on_ready: Called here once all are ready.
-
-    Raises:
-        FecError: What `work` raised in the first process that failed, or a process that has ended by itself.
     """
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, _cores() // count)))
     workers: list[tuple[SpawnProcess, Connection]] = []

@@ -12,9 +12,6 @@ def require(what: str, extra: str, *packages: str) -> None:
         what: What needs them; the start of the message.
         extra: Name of the extra.
         packages: Import names.
-
-    Raises:
-        UsageError: A package is missing; the message says how to install it.
     """
     missing = [name for name in packages if not _installed(name)]
     if missing:

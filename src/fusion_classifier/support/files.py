@@ -26,9 +26,6 @@ def user_path(text: str, name: str = "") -> Path:
     Args:
         text: The path.
         name: Name of the parameter, for error messages.
-
-    Raises:
-        UsageError: Not a valid path: it is empty or far too long.
     """
     prefix = f"`{name}`: " if name else ""
     if not text:
@@ -44,11 +41,7 @@ def user_path(text: str, name: str = "") -> Path:
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary path, which replaces `path` when the block succeeds.
-
-    Raises:
-        FecError: The file can't be written.
-    """
+    """Yield a temporary path, which replaces `path` when the block succeeds."""
     path, ending = path.absolute(), f"tmp{path.suffix}"  # matplotlib chooses the format by the suffix
     temporary = _beside(path.stem, path, ending)
     try:
@@ -71,11 +64,7 @@ def atomic_write(path: Path, text: str) -> None:
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Yield a temporary folder, which replaces `path` and all its contents when the block succeeds.
-
-    Raises:
-        FecError: The folder can't be written.
-    """
+    """Yield a temporary folder, which replaces `path` and all its contents when the block succeeds."""
     path = path.absolute()
     temporary, old = _beside(path.name, path, "tmp"), _beside(path.name, path, "old")
     try:

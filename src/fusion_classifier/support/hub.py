@@ -32,9 +32,6 @@ def download_model(repo_id: str, revision: str | None = None, **options: Any) ->
         repo_id: Hub id.
         revision: Branch, tag or commit. Default: main.
         options: Further arguments of `snapshot_download`, such as `token` and `cache_dir`.
-
-    Raises:
-        FecError: It can't be downloaded; the message says why.
     """
     from huggingface_hub import snapshot_download
 
@@ -60,10 +57,6 @@ def hub_errors(
         kind: Class of the error.
         uploading: Whether this is an upload; otherwise a folder of that name was looked for first.
         advice: An alternative, appended to the message.
-
-    Raises:
-        UsageError: `repo_id` is not a Hub id.
-        FecError: Of class `kind`, for all other errors.
     """
     try:
         yield

@@ -80,11 +80,7 @@ def to_console() -> None:
 
 
 def to_file(path: Path) -> None:
-    """Append to a file, one line of JSON per record.
-
-    Raises:
-        UsageError: The file can't be written.
-    """
+    """Append to a file, one line of JSON per record."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handler = _FileHandler(path, encoding="utf-8")

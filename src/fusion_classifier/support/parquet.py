@@ -19,11 +19,7 @@ def max_bytes(path: Path) -> int:
 
 
 def check_claims(path: Path, metadata: pq.FileMetaData) -> None:
-    """Check the footer against the limit.
-
-    Raises:
-        DataError: It claims more than a file of this size may hold.
-    """
+    """Check the footer against the limit."""
     # Not the columns' own sizes: reading a column of a damaged footer crashes the process.
     rows, groups = metadata.num_rows, map(metadata.row_group, range(metadata.num_row_groups))
     size = sum(group.total_byte_size for group in groups)

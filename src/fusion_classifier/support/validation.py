@@ -45,9 +45,6 @@ def checked(model: type[Model], values: Mapping[str, Any], where: str = "") -> M
         model: Configuration class.
         values: Fields and values.
         where: Prefix of the field in the error, such as `encoders[0].`.
-
-    Raises:
-        UsageError: A value is invalid; the message names the field in backticks.
     """
     try:
         return model.model_validate(values)

@@ -53,12 +53,7 @@ def hub_address(name: str) -> HubAddress | None:
 
 
 def load_hub(address: HubAddress, config: TaskConfig, known: tuple[str, ...] | None = None) -> LoadedTask:
-    """The texts and labels of a data set on the Hub; arguments as of `load_table`.
-
-    Raises:
-        UsageError: The extra hub is missing.
-        DataError: It can't be downloaded, or a row can't be used.
-    """
+    """The texts and labels of a data set on the Hub; arguments as of `load_table`."""
     name = address.repo.partition("/")[2]
     if address.path is not None:
         from huggingface_hub import hf_hub_download  # noqa: PLC0415 - slow to import

@@ -56,11 +56,7 @@ class Reading:
 
 
 def read_labelled(path: Path, config: TaskConfig, header: Sequence[str] | None = None) -> Reading:
-    """All texts and labels of a file; `header` as for `read_rows`.
-
-    Raises:
-        DataError: The file can't be read, or rows of it can't be used; the message has all of these.
-    """
+    """All texts and labels of a file; `header` as for `read_rows`."""
     more = (config.augment_column,) if config.augment_column else ()
     columns = (*names_of(config.text_column), *(config.label_columns or (config.label_column,)), *more)
     reading = all_labelled(read_rows(path, columns, header, config.encoding), config)
@@ -70,11 +66,7 @@ def read_labelled(path: Path, config: TaskConfig, header: Sequence[str] | None =
 
 
 def all_labelled(rows: Iterable[Row], config: TaskConfig) -> Reading:
-    """Texts and labels of rows; with `skip_empty`, rows without a text or label are skipped.
-
-    Raises:
-        DataError: Rows that can't be used; the message has all of them.
-    """
+    """Texts and labels of rows; with `skip_empty`, rows without a text or label are skipped."""
     found: list[Labelled] = []
     left_out: list[LeftOut] = []
     problems: list[RowError] = []

@@ -64,12 +64,7 @@ def _check_file(path: Path) -> None:
 
 
 def column(row: Row, name: str, parameter: str) -> object:
-    """The value of a column, or of a field within one (`message.body`); None in a column that is missing.
-
-    Raises:
-        DataError: There is none, or it is all fields; the message names the existing ones and the parameter that
-            chooses it.
-    """
+    """The value of a column, or of a field within one (`message.body`); None in a column that is missing."""
     where = row.place if row.header is None else row.place.file
     try:
         value = _value(row.values, name)
@@ -174,11 +169,7 @@ def given_columns(path: Path, encoding: str | None = None) -> dict[str, Any]:
 
 
 def texts_of(path: Path, text_column: TextColumns, encoding: str | None = None) -> Iterator[str]:
-    """The texts of a file one by one: a column of a table, or the lines of a .txt.
-
-    Raises:
-        DataError: The file can't be read, or a text is missing.
-    """
+    """The texts of a file one by one: a column of a table, or the lines of a .txt."""
     for row in _all_rows(path, names_of(text_column), encoding):
         yield checked_text(row_text(row, _columns_in(path, text_column)), row.place)
 

@@ -13,12 +13,7 @@ Sheet = list[tuple[int, list[str]]]  # row of the spreadsheet, from 1, and its c
 
 
 def sheet_rows(path: Path, columns: Collection[str] | None) -> Iterator[Row]:
-    """The rows of the sheet that has these columns; its first row that is not empty names them.
-
-    Raises:
-        UsageError: The extra excel is not installed.
-        DataError: The file can't be read, or several sheets have these columns.
-    """
+    """The rows of the sheet that has these columns; its first row that is not empty names them."""
     require(f"{path}: reading a spreadsheet", "excel", "python_calamine")
     from python_calamine import CalamineWorkbook  # noqa: PLC0415 - an extra
 

@@ -57,11 +57,7 @@ def _several(label: Label) -> tuple[int, ...]:
 
 
 def check_enough(whole: Split, source: str) -> None:
-    """Check that some rows can be held out.
-
-    Raises:
-        DataError: They are too few, or no label has three different texts.
-    """
+    """Check that some rows can be held out."""
     by_label = Counter(dict(zip(whole.texts, _strata(whole), strict=True)).values())
     if by_label.total() >= MIN_ROWS and max(by_label.values()) < 3:
         raise DataError(

@@ -61,10 +61,6 @@ def load_table(
         header: column names of CSV and TSV files. Default: None, their first line.
         known: labels of a model to evaluate, of which the data may have some only; then nothing is split: a single
             file is the test split. Default: None, the data are to be trained on.
-
-    Raises:
-        UsageError: no such file or folder.
-        DataError: a file, row or field can't be used.
     """
     config = config or TaskConfig(name=str(path))
     if not path.exists():
@@ -113,9 +109,6 @@ def table_task(
         given: label names in the order of their numbers. Default: none are given.
         known: as of `load_table`.
         label_tree: as of `LoadedTask`.
-
-    Raises:
-        DataError: a row can't be used.
     """
     is_single = WHOLE in readings
     if is_single:
@@ -224,11 +217,7 @@ def find_splits(folder: Path) -> dict[str, Path]:
 
 
 def split_names(names: Sequence[str], source: str) -> dict[str, str]:
-    """Which of these names is which split; a single one of another name is the whole.
-
-    Raises:
-        DataError: None is the name of a split, or two are of the same.
-    """
+    """Which of these names is which split; a single one of another name is the whole."""
     found: dict[str, str] = {}
     for split, stems in SPLIT_STEMS.items():
         there = [name for name in names if name in stems]
@@ -254,11 +243,7 @@ def _positions(labels: Sequence[str], numbered: Sequence[str]) -> dict[str, int]
 def known_rows(
     rows: Sequence[Labelled], labels: Sequence[str], numbered: Sequence[str], *, skip: bool = False
 ) -> tuple[list[Labelled], list[LeftOut]]:
-    """The rows whose labels are all known, and with `skip` the others.
-
-    Raises:
-        DataError: rows with unknown labels; the message has all of these labels.
-    """
+    """The rows whose labels are all known, and with `skip` the others."""
     index = _positions(labels, numbered)
     used, left_out = [], []
     unknown = Counter[str]()
@@ -291,9 +276,6 @@ def to_split(rows: Sequence[Labelled], labels: Sequence[str], numbered: Sequence
         labels: label names in the order of their indices.
         numbered: label names in the order of the numbers that the rows may have instead of names. Default: rows have
             names.
-
-    Raises:
-        DataError: rows with unknown labels.
     """
     known_rows(rows, labels, numbered)
     index = _positions(labels, numbered)

@@ -41,10 +41,6 @@ def utf8_lines(path: Path, newline: str | None = None, encoding: str | None = No
         path: file.
         newline: as for `open`.
         encoding: as for `open`. Default: UTF-8, or UTF-16 where a byte order mark says so.
-
-    Raises:
-        UsageError: there is no such encoding.
-        DataError: the file can't be read.
     """
     try:
         with opened(path) as raw, io.TextIOWrapper(raw, _encoding(path, encoding), newline=newline) as file:

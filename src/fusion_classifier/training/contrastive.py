@@ -60,11 +60,6 @@ def tune_contrastively(
         n_labels: Number of labels of the task.
         progress: Progress bars.
         title: Text before the encoder's name in the bar. Default: tuning.
-
-    Raises:
-        DataError: Fewer than two labels, or no label with two texts, so that there are no pairs.
-        NonFiniteError: Training diverged.
-        FecError: Out of memory.
     """
     if not has_pairs(labels):
         raise DataError("contrastive tuning needs at least two labels, one of them with two texts or more")

@@ -56,11 +56,7 @@ RECIPES = ("default", "published")
 
 
 def recipe(name: str, head: str, **changes: Any) -> TrainingConfig:
-    """The recipe `default` or `published` for a head by name, with the changes that are not None (see `changed`).
-
-    Raises:
-        UsageError: Unknown recipe or field, or invalid value.
-    """
+    """The recipe `default` or `published` for a head by name, with the changes that are not None (see `changed`)."""
     if name not in RECIPES:
         raise UsageError(f"`recipe`: no recipe {name!r}; there are {', '.join(RECIPES)}")
     base = PUBLISHED if name == "published" else DEFAULTS.get(head, OTHER)
@@ -68,11 +64,7 @@ def recipe(name: str, head: str, **changes: Any) -> TrainingConfig:
 
 
 def changed(base: TrainingConfig, changes: Mapping[str, Any]) -> TrainingConfig:
-    """The same hyper-parameters with some changed. With `max_epochs` alone, `min_steps` becomes 0.
-
-    Raises:
-        UsageError: Unknown field, or invalid value.
-    """
+    """The same hyper-parameters with some changed. With `max_epochs` alone, `min_steps` becomes 0."""
     _check_names(changes)
     min_steps = {"min_steps": 0} if "max_epochs" in changes else {}
     return checked(TrainingConfig, base.model_dump() | min_steps | dict(changes))
@@ -81,11 +73,7 @@ def changed(base: TrainingConfig, changes: Mapping[str, Any]) -> TrainingConfig:
 def resolve_training(
     training: TrainingConfig | TrainingChanges | Mapping[str, Any] | None, name: str, head: HeadConfig
 ) -> TrainingConfig:
-    """Training settings: `training` if it is complete, otherwise the named recipe with these changes.
-
-    Raises:
-        UsageError: Unknown recipe or field, invalid value, or settings that the head does not have.
-    """
+    """Training settings: `training` if it is complete, otherwise the named recipe with these changes."""
     if isinstance(training, TrainingConfig):
         return training
     changes = dict(training or {})
@@ -99,11 +87,7 @@ def resolve_training(
 def change_training(
     training: TrainingConfig | TrainingChanges | Mapping[str, Any] | None, changes: Mapping[str, Any]
 ) -> TrainingConfig | dict[str, Any]:
-    """`training` with further changes, as made by `set_params(training__learning_rate=…)`.
-
-    Raises:
-        UsageError: Unknown field, or (of a `TrainingConfig`) invalid value.
-    """
+    """`training` with further changes, as made by `set_params(training__learning_rate=…)`."""
     _check_names(changes)
     if isinstance(training, TrainingConfig):
         return changed(training, changes)

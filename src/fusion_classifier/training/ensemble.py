@@ -142,11 +142,7 @@ def fit_to_end(
     device: torch.device,
     advance: Callable[[int], None],
 ) -> float:
-    """Train by gradient steps to the end of the schedule; returns the training loss of the last epoch.
-
-    Raises:
-        NonFiniteError: The loss became NaN or infinite.
-    """
+    """Train by gradient steps to the end of the schedule; returns the training loss of the last epoch."""
     start(head, data, device)
     epochs = epochs_of(config, len(data))
     steps = Steps(head, config, epochs * math.ceil(len(data) / config.batch_size))

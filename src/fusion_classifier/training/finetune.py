@@ -65,9 +65,6 @@ class PooledClassifier(nn.Module):
         Args:
             input_ids, attention_mask, counted, lengths: As returned by `padded`.
             labels: Label numbers (B,), or multi-label (B, C) of 0 and 1.
-
-        Raises:
-            NonFiniteError: The loss is NaN or infinite.
         """
         states = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state  # (B, L, H)
         vectors = pooled(states[:, :, None], counted, lengths, self.poolings).flatten(1)  # (B, F)
@@ -92,10 +89,6 @@ def finetune(
     """Train the model of an encoder, loaded plain and in float32, on rows from `rows_of`, and keep the best epoch.
 
     With the same seed on the same machine, the weights are bit-identical.
-
-    Raises:
-        NonFiniteError: Training diverged.
-        FecError: Out of memory.
     """
     title = f"tuning {encoder.config.name}"
     steps = math.ceil(len(rows["train"]) / config.batch_size) * config.epochs

@@ -90,9 +90,6 @@ class KnownTexts:
     def threshold(self, rate: float) -> float:
         """The score exceeded by at most this share of known texts; for rates below `least_rate`, the highest held-out
         score.
-
-        Raises:
-            UsageError: The rate is not between 0 and 1.
         """
         place = math.ceil((len(self.scores) + 1) * (1 - checked_rate(rate)) - 1e-9)
         return float(self.scores[min(max(place, 1), len(self.scores)) - 1])
@@ -110,9 +107,6 @@ class KnownTexts:
         Args:
             folder: Model folder.
             width: Number D of the head's pooled features.
-
-        Raises:
-            FecError: The file can't be read, or belongs to another model.
         """
         path = folder / KNOWN_FILE
         if not path.is_file():
@@ -145,11 +139,7 @@ class KnownTexts:
 
 
 def checked_rate(rate: float) -> float:
-    """Validate the share of known texts that may be rejected.
-
-    Raises:
-        UsageError: It is not between 0 and 1.
-    """
+    """Validate the share of known texts that may be rejected."""
     if isinstance(rate, bool) or not 0 < rate < 1:
         raise UsageError(f"`reject_unknown`: {rate!r} is not a rate; give a number between 0 and 1, such as 0.05")
     return rate

@@ -341,11 +341,7 @@ def predict_transform(
 
 
 def solved_features(head: Head, data: LabelledFeatures, device: torch.device) -> np.ndarray:
-    """`Head.transform` of all texts, for `SolvedHead.solve`: (N, D), float32.
-
-    Raises:
-        NonFiniteError: A feature is NaN or infinite.
-    """
+    """`Head.transform` of all texts, for `SolvedHead.solve`: (N, D), float32."""
     x: np.ndarray = predict_transform(head, data.features, len(data), device).numpy()
     if not np.isfinite(x).all():
         raise NonFiniteError("NaN or infinity in the features of a training text; check them (fec store verify)")

@@ -146,12 +146,7 @@ NOT_TRACKED = Tracking()
 def track(
     tool: ToolName, project: str | None, config: RunConfig, task: str, out: Path, say: Callable[[str], None]
 ) -> Tracking:
-    """Connect to a tracker. `project` defaults to the task's name; `say` shows a message to the user.
-
-    Raises:
-        UsageError: The tool is not installed.
-        FecError: It can't be reached.
-    """
+    """Connect to a tracker. `project` defaults to the task's name; `say` shows a message to the user."""
     require(f"`track` {tool}:", tool, tool)
     make, advice = TOOLS[tool]
     try:

@@ -15,11 +15,7 @@ MAX_PARAMETERS_PER_BYTE = 8  # of one bit each
 
 
 def check_claims(weights: Weights, model_config: Any) -> None:
-    """Check a transformers configuration.
-
-    Raises:
-        WeightsError: No plain stack of text layers, or larger than its files can hold.
-    """
+    """Check a transformers configuration."""
     import torch
     from transformers import AutoModel
 

@@ -21,11 +21,7 @@ MAX_DIMENSIONS = 4
 
 
 def check_header(path: Path) -> None:
-    """Walk over a file's metadata and the list of its tensors.
-
-    Raises:
-        WeightsError: no GGUF file that can be read, or one whose header claims more than the file has.
-    """
+    """Walk over a file's metadata and the list of its tensors."""
     try:
         with path.open("rb") as file:
             fault = _fault(file, path.stat().st_size)
