@@ -167,7 +167,7 @@ def _table(rows: Sequence[Row]) -> str:
     ]
     lines += [f"| {' | '.join(_cells(row))} |" for row in rows]
     notes = [
-        "Scores in %: mean ± standard deviation over seeds. ours − it: points of accuracy, 95 % paired bootstrap "
+        "Scores in %: mean ± standard deviation over seeds. ours − it: points of accuracy, 95% paired bootstrap "
         "interval over texts. Train: one seed at the chosen setting; search: the rest of the grid, once."
     ]
     single = dict.fromkeys(row.one_seed for row in rows if row.one_seed)
@@ -272,7 +272,7 @@ def _panel(axes: Any, rows: Sequence[Row]) -> None:
     axes.set_xlabel("seconds from texts to a trained classifier: extraction and training of one seed (log)")
     axes.set_ylabel("accuracy, %")
     without = [row for row in rows if row.system == "majority"]
-    note = f" (majority label: {100 * statistics.mean(without[0].scores['accuracy']):.1f} %)" if without else ""
+    note = f" (majority label: {100 * statistics.mean(without[0].scores['accuracy']):.1f}%)" if without else ""
     axes.set_title(f"{rows[0].task}, {SPLITS[rows[0].split]}{note}")
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)

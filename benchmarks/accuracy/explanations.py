@@ -55,7 +55,7 @@ def main() -> None:
             after = classifier.predict_proba(parts)
             figures.append(((after.argmax(1) == answers).mean(), after[rows, answers].mean()))
         (same, p), (same_random, p_random) = figures
-        print(f"{k} | {100 * same:.0f} % | {100 * same_random:.0f} % | {p:.3f} | {p_random:.3f}")
+        print(f"{k} | {100 * same:.0f}% | {100 * same_random:.0f}% | {p:.3f} | {p_random:.3f}")
 
 
 if __name__ == "__main__":

@@ -95,7 +95,7 @@ def run(given: argparse.Namespace) -> None:
                 if tuple(cell.values()) not in done:
                     found = scores(prepared, drawn.judged, valid[drawn.judged], training, system)
                     append_row(given.out, {**cell, **found})
-            say(f"{name}, {size} rows, {share} %, draw {draw}: done")
+            say(f"{name}, {size} rows, {share}%, draw {draw}: done")
 
 
 def summary(file: Path) -> str:
@@ -118,7 +118,7 @@ def summary(file: Path) -> str:
         ours, linear = mean["ensemble"], mean["linear"]
         differences.append((ours[0] - best, ours[0] - ours[2], linear[0] - best, linear[0] - ours[2]))
         lines.append(
-            f"| {name}, {size:,}, {share} % | {len(systems['ensemble'])} | {ours[2]:.1f} | {ours[0]:.1f} | "
+            f"| {name}, {size:,}, {share}% | {len(systems['ensemble'])} | {ours[2]:.1f} | {ours[0]:.1f} | "
             f"{linear[0]:.1f} | {best:.1f} | {ours[1]:.1f} | {best_f1:.1f} |"
         )
     table = np.array(differences)

@@ -153,7 +153,7 @@ def run(given: argparse.Namespace) -> int:
                 say(f"{label}: failed: {error}")
                 continue
             append_row(given.out, row)
-            say(f"{label}: {100 * float(str(row['accuracy'])):.1f} %, {float(str(row['train_seconds'])):.2f} s")
+            say(f"{label}: {100 * float(str(row['accuracy'])):.1f}%, {float(str(row['train_seconds'])):.2f} s")
     return failed
 
 

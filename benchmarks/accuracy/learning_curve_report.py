@@ -188,7 +188,7 @@ def _table(title: str, of_set: Mapping[str, Mapping[str, Point]], field: str, ma
 def _against(points: Points, main: str) -> str:
     """Compare the main system with the best of the others at every point, and with each that trains the encoder."""
     lines = [
-        f"**`{main}` minus others, points of accuracy, with the 95 % interval of a paired t-test over draws**",
+        f"**`{main}` minus others, points of accuracy, with the 95% interval of a paired t-test over draws**",
         "",
         "| data set | rows per class | best other | − it | − five lines, best C | − SetFit | − fine-tuning |",
         "|---|---:|---|---:|---:|---:|---:|",

@@ -137,7 +137,7 @@ def run(given: argparse.Namespace) -> None:
                     extra={"machine": PROCESSOR},
                 )
                 append_row(given.out, row)
-                say(f"{name}, draw {draw}, {system.title}: {100 * row['accuracy']:.1f} %")
+                say(f"{name}, draw {draw}, {system.title}: {100 * row['accuracy']:.1f}%")
 
 
 def latency(given: argparse.Namespace) -> dict[str, float]:

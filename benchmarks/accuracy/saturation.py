@@ -63,7 +63,7 @@ def plot(published: np.ndarray, cosines: np.ndarray, path: Path) -> None:
         strict=True,
     ):
         axes.hist(values, bins=60, range=(-1, 1), weights=np.full(len(values), 100 / len(values)), color="C0")
-        axes.set_title(f"{title}\n{100 * (np.abs(values) > SATURATED).mean():.0f} % saturated", fontsize=10)
+        axes.set_title(f"{title}\n{100 * (np.abs(values) > SATURATED).mean():.0f}% saturated", fontsize=10)
         axes.set_xlabel("co-occurrence feature")
         axes.spines[["top", "right"]].set_visible(False)
     figure.axes[0].set_ylabel("share of entries, %")

@@ -294,7 +294,7 @@ def main() -> None:
             f"cosine at least {one['least_cosine']:.5f})"
         )
     print(f"share of a matrix product's rate, SmolLM2: {result['share_of_gemm']:.2f}")
-    print(f"tokenizing, pooling, storing: {100 * result['overhead']:.1f} % of the time")
+    print(f"tokenizing, pooling, storing: {100 * result['overhead']:.1f}% of the time")
 
 
 if __name__ == "__main__":

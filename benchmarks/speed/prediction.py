@@ -218,10 +218,10 @@ def main() -> None:
     if given.json:
         print(json.dumps(result, indent=1))
         return
-    print(f"one text: {result['p50_ms']:.0f} ms (median), {result['p99_ms']:.0f} ms (99 %)")
+    print(f"one text: {result['p50_ms']:.0f} ms (median), {result['p99_ms']:.0f} ms (99%)")
     print(
-        f"in bulk: {result['rows_per_second']:.1f} texts/s; fusion adds {100 * result['fusion_overhead']:.1f} %, "
-        f"of the processor's time {100 * result['fusion_overhead_processor']:.1f} %"
+        f"in bulk: {result['rows_per_second']:.1f} texts/s; fusion adds {100 * result['fusion_overhead']:.1f}%, "
+        f"of the processor's time {100 * result['fusion_overhead_processor']:.1f}%"
     )
 
 

@@ -259,7 +259,7 @@ def main() -> None:
             for clients, found in kinds.get(kind, {}).items():
                 print(
                     f"{name:24} {kind:8} {clients:>2} clients: {found['rps']:6.1f} requests/s, "
-                    f"{found['p50_ms']:.0f} / {found['p95_ms']:.0f} / {found['p99_ms']:.0f} ms (50, 95, 99 %)"
+                    f"{found['p50_ms']:.0f} / {found['p95_ms']:.0f} / {found['p99_ms']:.0f} ms (50, 95, 99%)"
                 )
         ratios = ", ".join(f"{ratio:.2f} times {kind}" for kind, ratio in kinds["batched_over"].items())
         print(f"{name:24} batched at {CLIENTS[-1]} clients: {ratios}")

@@ -108,7 +108,7 @@ def measure(rows: int, rounds: int, folder: Path, *, profile: bool = False) -> d
             codec.READ_BYTES = size * mapped[0].nbytes
             took, checked = min(withchecksums_timed(lambda: stored.take(in_order)) for _ in range(4))
             rate = f"{mapped.nbytes / 1e9 / took:.2f} GB per CPU second"
-            print(f"{size} rows at once: {rate}; checksums take {100 * checked / took:.0f} % of it")
+            print(f"{size} rows at once: {rate}; checksums take {100 * checked / took:.0f}% of it")
         return {}
 
     def sequential_store() -> None:

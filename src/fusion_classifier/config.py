@@ -79,9 +79,9 @@ class EncoderConfig(FrozenModel):
     """Hidden states to keep, such as 2,4,6 or -5:-1; 0 is the embedding output, -1 the last layer (after the final
     norm, if any). Default: the preset's, or the last; for token states one third, two thirds and the last."""
     pooling: Annotated[str, AfterValidator(_check_pooling)] = "mean"
-    """mean, max, first ([CLS]), last, weighted_mean (by position) or mean_sqrt (over the root of their number): one
-    vector per layer, or several, joined by + (mean+last); pooler: the model's own; tokens: the states of all tokens.
-    Default for encoders given by name: what the head reads."""
+    """mean, max, first ([CLS]), last, weighted_mean (by position) or mean_sqrt (sum over the square root of their
+    number): one vector per layer, or several, joined by + (mean+last); pooler: the model's own; tokens: the states of
+    all tokens. Default for encoders given by name: what the head reads."""
     template: Annotated[str, AfterValidator(_check_template)] = "{text}"
     """Prompt template; must contain {text}. \\n: line break. Features of several, separated by ||, are averaged."""
     max_length: Annotated[int, Field(ge=4)] = 256

@@ -19,7 +19,7 @@ except PackageNotFoundError:  # a source tree that is not installed
 def source_commit() -> str | None:
     """The git commit of the package's source, `-dirty` added where files differ from it; None for a release.
 
-    Where pip installed from git it wrote down the commit, and where it installed a folder, the folder
+    pip records the commit of an installation from git, and the path of one from a folder
     (https://packaging.python.org/en/latest/specifications/direct-url/).
     """
     try:

@@ -212,7 +212,7 @@ def test_the_default_head_is_explained(bert_folder: Path, tmp_path: Path) -> Non
 def test_in_a_notebook_words_are_shaded_and_escaped() -> None:
     found = Explanation("so <b> sad", "a&b", 0.5, (Word("<b>", 3, 6, 2.0), Word("sad", 7, 10, -1.0)))
     html = found._repr_html_()
-    assert "<b>a&amp;b</b> 50.0 %" in html
+    assert "<b>a&amp;b</b> 50.0%" in html
     assert 'so <span style="background:rgba(255, 140, 0, 0.60)" title="+2.00">&lt;b&gt;</span> ' in html
     assert 'rgba(60, 120, 255, 0.30)" title="-1.00">sad</span></p>' in html
 

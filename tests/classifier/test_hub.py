@@ -231,7 +231,7 @@ def test_what_the_hub_refuses_is_one_sentence(
         assert message in said
         assert len(said.strip().splitlines()) == 1, said
 
-    refused("no Hub id", "push", model, "a/b/c")
+    refused("not a Hub id", "push", model, "a/b/c")
     refused("no model on the Hub", "predict", "owner/nothing", "a text")
     refused("is gated; accept its licence", "predict", "owner/gated", "a text")
     with pytest.raises(FecError, match="has no revision 'gone'"):

@@ -173,7 +173,7 @@ def test_a_folder_that_can_not_be_written_is_an_error(task: LoadedTask, work: Ru
 
 @needs_cleanlab
 def test_planted_label_errors_are_found_and_named_first(minilm: str, work: RunContext, tmp_path: Path) -> None:
-    """Of the demo corpus, 5 % of the rows of train get another label at random."""
+    """Of the demo corpus, 5% of the rows of train get another label at random."""
     clean = load_task(TaskConfig(name="demo"))
     rng = np.random.default_rng(0)
     train = clean.split("train")

@@ -76,7 +76,7 @@ def test_a_path_that_is_not_there_is_not_taken_for_a_hub_id(spec: str) -> None:
 
 
 def test_a_name_that_is_nothing_at_all_is_wrong_usage() -> None:
-    with pytest.raises(UsageError, match="no folder here, and no Hub id"):
+    with pytest.raises(UsageError, match="no folder here, and not a Hub id"):
         locate(parse_encoder("what is this"))
 
 

@@ -180,7 +180,7 @@ def test_effect_lies_in_its_exact_interval(a_only: int, b_only: int) -> None:
     low, high = found.cohens_g_ci95
     assert -0.5 <= low <= found.cohens_g <= high <= 0.5
     assert found.cohens_g == pytest.approx(a_only / n - 0.5)
-    # Clopper and Pearson: at each end what was seen is as rare as 2.5 %.
+    # Clopper and Pearson: at each end what was seen is as rare as 2.5%.
     if a_only > 0:
         assert binom.sf(a_only - 1, n, low + 0.5) == pytest.approx(0.025, rel=1e-3)
     assert (found.odds_ratio is None) == (b_only == 0)

@@ -27,7 +27,7 @@ RIGHT, WORSE = part_of(LABELS, LABELS), part_of([0] * 100, LABELS)
 def test_a_model_below_a_baseline_is_named_with_both_figures() -> None:
     metrics = metrics_of({"accuracy": 0.5, "weighted_f1": 0.9}, {"accuracy": 1.0, "weighted_f1": 0.8})
     (said,) = not_better(metrics, {"logistic_regression": RIGHT}, WORSE, "weighted_f1")
-    assert "logistic regression on the same features on test: accuracy 50.0 % against 100.0 % (McNemar" in said
+    assert "logistic regression on the same features on test: accuracy 50.0% against 100.0% (McNemar" in said
     assert "p < 0.001" in said
     assert "can't tell" not in said
     assert "weighted F1" not in said, "there it is ahead"
@@ -127,9 +127,9 @@ def test_training_that_was_cut_off(histories: list[list[float]], warned: bool) -
     ("texts", "interval", "said"),
     [
         (1000, [0.80, 0.85], None),
-        (60, [0.70, 0.90], "between 70.0 and 90.0 %"),
-        (20, [1.0, 1.0], "between 83.2 and 100.0 %"),  # Clopper and Pearson
-        (20, [0.0, 0.0], "between 0.0 and 16.8 %"),
+        (60, [0.70, 0.90], "between 70.0 and 90.0%"),
+        (20, [1.0, 1.0], "between 83.2 and 100.0%"),  # Clopper and Pearson
+        (20, [0.0, 0.0], "between 0.0 and 16.8%"),
         (500, [1.0, 1.0], None),
         (1, None, "one text"),
     ],
@@ -170,4 +170,4 @@ def test_few_texts_are_no_verdict(theirs: list[int], interval: tuple[float, floa
     metrics["test"]["accuracy"]["ci95"] = interval
     (sentence,) = not_better(metrics, {"logistic_regression": part_of(theirs, LABELS)}, RIGHT, "accuracy")
     assert said in sentence
-    assert "accuracy 90.0 % against 90.0 % (McNemar's test p" in sentence
+    assert "accuracy 90.0% against 90.0% (McNemar's test p" in sentence

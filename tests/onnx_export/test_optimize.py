@@ -97,7 +97,7 @@ def test_what_loses_too_much_is_not_chosen() -> None:
     forms = [slow, Measured("int8", 1, 5.0, 0.5, 0.6, 0, 0.96), Measured("int8-dynamic", 1, 2.0, 0.5, -1, 0, 0.94)]
     assert module._best(forms, 0.6).precision == "int8"  # int8-dynamic changes too many answers
     assert module._best(forms, 0.5).precision == "float32"  # whatever it seems to lose
-    with pytest.raises(FecError, match=r"max_loss.*int8 loses 0.60 points and changes 4.0 %"):
+    with pytest.raises(FecError, match=r"max_loss.*int8 loses 0.60 points and changes 4.0%"):
         module._best(forms[1:], 0.5)
 
 

@@ -96,7 +96,7 @@ def test_a_column_may_mix_lists_and_joined_names(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("cell", "multilabel", "said"),
     [
-        ("[joy, calm]", True, "with the brackets of a list, but no list; write"),
+        ("[joy, calm]", True, "in brackets, but not a valid list; write"),
         ("['joy', 'joy']", True, "label 'joy' is duplicated; keep one"),
         ("[0, 1, 0, 0]", True, "`label_columns`"),
         ("['joy', 'calm']", False, "the label is the list \"['joy', 'calm']\"; set `multilabel`"),

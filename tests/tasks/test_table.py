@@ -245,7 +245,7 @@ def test_blank_text_is_an_error_that_names_file_row_and_way_out(tmp_path: Path, 
     where = "row 1" if kind == "parquet" else "line 2" if kind == "jsonl" else "line 3"
     assert message(lambda: labelled(path)) == (
         f"{path}, {where}: the text is empty; fix or remove the row, "
-        "or leave out rows without a text or label by `skip_empty`"
+        "or skip rows without a text or label (`skip_empty`)"
     )
 
 
@@ -531,7 +531,7 @@ def test_unknown_label_is_an_error_with_the_known_ones(tmp_path: Path, label: st
     said = message(lambda: to_split(rows_of("joy", label), ("joy", "anger"), ("joy", "anger")))
     assert said == (
         f"a.csv, line 3: unknown label {label!r} (the 2 known ones: joy, anger); "
-        "correct them, or leave out such rows (`unknown_labels` skip)"
+        "correct them, or skip such rows (`unknown_labels` skip)"
     )
 
 
@@ -823,7 +823,7 @@ def test_all_rows_that_cannot_be_used_are_in_one_message(tmp_path: Path) -> None
     said = message(lambda: labelled(path))
     assert said.startswith(f"{path}: 33 rows can't be used: the text is empty (lines 3, 5, 7, 8, ")
     assert "; the label is 'nan' (line 4); and 13 more; fix or remove the row, give a name" in said
-    assert said.endswith(", or leave out rows without a text or label by `skip_empty`")
+    assert said.endswith(", or skip rows without a text or label (`skip_empty`)")
 
 
 def test_rows_without_a_text_or_label_can_be_left_out(tmp_path: Path) -> None:

@@ -117,13 +117,13 @@ def _encoder(saved: SavedEncoder) -> dict[str, Any]:
 
 
 def _pooling(config: EncoderConfig) -> str:
-    """Pooling, and what a model of sentence-transformers adds to it."""
+    """Pooling, with the additional settings of a sentence-transformers model."""
     prompt = "" if config.template == "{text}" else f"prompt `{config.template}`"
     return ", ".join(filter(None, (config.pooling, "dense layers" if config.dense else "", prompt)))
 
 
 def _in_table(value: object) -> str:
-    """As the cell of a table; an encoder with several templates has || in its name."""
+    """Escaped for a table cell: the name of an encoder with several templates contains ||."""
     return " ".join(str(value).split()).replace("|", "\\|")
 
 
@@ -145,7 +145,7 @@ def _hub_id(saved: SavedEncoder) -> str | None:
 
 
 def _seconds(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """Seconds of each stage, over all calls where they were recorded: the last call of a resumed run took no time."""
+    """Seconds of each stage, summed over all calls if recorded: the last call of a resumed run takes no time."""
     if "stages" in metrics:
         return {name: stage["seconds"] for name, stage in metrics["stages"].items()}
     return dict(metrics["seconds"])
@@ -169,7 +169,7 @@ def _scores(metrics: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _baselines(metrics: Mapping[str, Any], splits: list[str]) -> dict[str, Any] | None:
-    """Scores of the model and of the baselines; None for a run of an earlier version, which has none."""
+    """Scores of the model and of the baselines; None for a run of an earlier version, which did not measure them."""
     if "baselines" not in metrics:
         return None
     there = [name for name in BASELINE_METRICS if name in metrics["valid"]]

@@ -76,12 +76,12 @@ class FusionClassifier(
         seed: Random seed of weights, order of batches, dropout, and the validation rows. Default: 0.
         device: `auto`, `cpu`, `cuda` or `mps`. Default: auto.
         store: Folder of the feature store. Default: the user's cache.
-        keep_features: Whether the texts of `predict`, too, go through the store, so that cross-validation and a grid
-            search encode each text once. Default: True; `from_pretrained` sets it to False.
+        keep_features: Whether `predict` uses the store, too, so that cross-validation and grid search encode each
+            text once. Default: True; `from_pretrained` sets it to False.
         verbose: Whether to show progress, on a terminal or in a notebook. Default: False.
 
     Attributes:
-        classes_: Labels, sorted, (C,); of a table of indicator columns its column names.
+        classes_: Sorted labels (C,); for a table of indicator columns, its column names.
         history_: One `Epoch` per epoch of training.
         head_: Trained head, a torch module.
         config_: Content of `config.json`.
@@ -128,21 +128,21 @@ class FusionClassifier(
         X_valid: Sequence[str] | None = None,
         y_valid: Labels | None = None,
     ) -> Self:
-        """Extract features (from the store where they are there already) and train the head.
+        """Extract the features that are not in the store yet, and train the head.
 
         Args:
-            X: N texts: a list, a numpy array, a column of pandas or polars.
+            X: N texts: a list, a NumPy array, or a pandas or polars column.
             y: N labels: strings, whole numbers, floats or bools. For a multi-label task N lists of strings, an
                 indicator matrix (N, C) of 0 and 1 (its labels are 0 to C − 1), or a table of indicator columns (its
                 labels are the columns' names).
             sample_weight: Weights (N,), at least 0, in the loss, the choice of the best epoch and the calibration;
                 only their proportions matter. Default: 1.
             X_valid: Texts for early stopping and calibration. Default: none for head `linear`, nor for
-                `ensemble` up to 5,000 texts, which train on all of X; else a tenth of it, stratified, is held out.
+                `ensemble` up to 5,000 texts, which train on all of X; otherwise a stratified tenth of X is held out.
             y_valid: Their labels.
 
         Raises:
-            DataError: Texts, labels or weights that can't be used; the message has the index, such as `y[17]`.
+            DataError: Invalid texts, labels or weights; the message names the index, such as `y[17]`.
             UsageError, WeightsError, NonFiniteError: See the messages.
         """
         head = head_config(self.head)
@@ -210,7 +210,7 @@ class FusionClassifier(
         """Features of each text as the head uses them, fused or pooled: (N, D), float32.
 
         Raises:
-            DataError: No text, an empty one, or something that is not a text.
+            DataError: No texts, an empty text, or a value that is not a string.
         """
         parts = [self._run(self._encoded(texts), transformed).numpy() for texts in self._chunks(X)]
         if not parts:

@@ -3,8 +3,8 @@
     w_i = logit p(c | text) − logit p(c | text without word i),    logit p = ln p − ln(1 − p)
 
 The whole model is evaluated, all encoders and the calibrated head. A positive weight supports the label; with the
-word the label's odds are e^w times those without. Log-odds, not probabilities: from 98 % to 99.9 % is as much
-evidence as from 50 % to 95 %.
+word the label's odds are e^w times those without. Log-odds, not probabilities: from 98% to 99.9% is as much
+evidence as from 50% to 95%.
 
 Sources: Robnik-Šikonja, Kononenko: Explaining Classifications for Individual Instances, IEEE TKDE 20(5), 2008,
 https://doi.org/10.1109/TKDE.2007.190734 (weight of evidence); Li, Monroe, Jurafsky: Understanding Neural Networks
@@ -132,14 +132,14 @@ def _links(before: str, mark: str, after: str) -> bool:
 
 
 def grouped(spans: Sequence[Span], most: int) -> list[Span]:
-    """Groups of neighbouring spans: at most `most`, equal in their number of words up to one."""
+    """At most `most` groups of neighbouring spans; their numbers of words differ by at most one."""
     count = min(len(spans), most)
     edges = [len(spans) * i // count for i in range(count + 1)] if count else []
     return [(spans[a][0], spans[b - 1][1]) for a, b in pairwise(edges)]
 
 
 def without(text: str, span: Span) -> str:
-    """The text without a part and without the white space duplicated by that; `...` if nothing is left."""
+    """The text without a part and without the white space that would be doubled; `...` if nothing is left."""
     left, right = text[: span[0]], text[span[1] :]
     if not left.strip():
         right = right.lstrip()
@@ -195,7 +195,7 @@ def explanations(
 ) -> tuple[Explanation, ...]:
     """The parts' weights for each of C labels from log-odds of the texts (1 + n, C).
 
-    The most probable label comes first; with offsets of the decision the one that they rank highest.
+    The most probable label comes first; with offsets, the label that they rank highest.
     """
     weights = np.zeros((len(occlusion.spans), len(labels)))
     weights[: len(log_odds) - 1] = log_odds[:1] - log_odds[1:]

@@ -36,40 +36,40 @@ class SavedEncoder(FrozenModel):
     """An encoder of a saved model."""
 
     config: EncoderConfig
-    """Model and settings; of an encoder that is a Python object its name alone."""
+    """Model and settings; for an encoder that is a Python object, only its name."""
     fingerprint: str
-    """SHA-256 over the model's files, or over the object's version."""
+    """SHA-256 of the model's files, or of the object's version."""
     shape: tuple[int, ...]
     """Shape of one text's feature, or of one token's states."""
     ragged: bool
     """Whether features are token states."""
     package: str | None = None
-    """Requirement of the PyPI package that the model's files were read from, if they were."""
+    """Requirement for the PyPI package that the model's files were read from, if any."""
     is_object: bool = False
     """Whether it is a Python object, which is not in the folder."""
 
 
 class Distillation(FrozenModel):
-    """How a model was distilled from another, its teacher. Shares are of the validation texts."""
+    """How a model was distilled from another, its teacher. Shares refer to the validation texts."""
 
     head: str
     """Head of the teacher."""
     encoders: tuple[str, ...]
     """Encoders of the teacher."""
     labelled_texts: int
-    """Number of texts with labels that were trained on."""
+    """Number of labelled training texts."""
     further_texts: int
-    """Number of texts without labels that were trained on."""
+    """Number of unlabelled training texts."""
     valid_texts: int
     """Number of validation texts."""
     accuracy: float
     """Share of right answers."""
     teacher_accuracy: float
-    """Share of right answers of the teacher."""
+    """Share of texts that the teacher classifies correctly."""
     agreement: float
-    """Share of answers that are those of the teacher."""
+    """Share of texts for which teacher and student give the same answer."""
     teacher_knew: bool
-    """Whether the validation texts may be among those that the teacher was trained on."""
+    """Whether the teacher may have been trained on the validation texts."""
 
 
 class ModelConfig(LabelledConfig):
@@ -82,17 +82,17 @@ class ModelConfig(LabelledConfig):
     head: AnyHeadConfig
     """Configuration of the head."""
     encoders: tuple[SavedEncoder, ...] = ()
-    """The encoders, in the head's order. None where the model reads features instead of texts."""
+    """The encoders, in the head's order. None if the model reads features instead of texts."""
     blocks: dict[str, tuple[int, ...]] = Field(default_factory=dict)
-    """Shape of each block of columns, where the model reads features instead of texts."""
+    """Shape of each block of columns, if the model reads features instead of texts."""
     columns: tuple[str, ...] | None = None
-    """Names of the columns of the features, where they had some."""
+    """Names of the feature columns, if any."""
     seed: int
     """Random seed of the training."""
     members: tuple[Member, ...] = ()
     """Parts of the head `ensemble`, with their weights."""
     distilled: Distillation | None = None
-    """How it was distilled, if it was."""
+    """Details of the distillation, if the model was distilled."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -62,7 +62,7 @@ class FusionHeadClassifier(
 
     Attributes:
         n_features_in_: Number of columns D of X.
-        feature_names_in_: Their names, if X has some.
+        feature_names_in_: Column names of X, if it has any.
         classes_, history_, head_, config_, card_, known_: As of `FusionClassifier`.
     """
 
@@ -112,7 +112,7 @@ class FusionHeadClassifier(
             y_valid: Their labels.
 
         Raises:
-            ValueError: Data or parameters that can't be used: `DataError`, `UsageError`, or scikit-learn's own.
+            ValueError: Invalid data or parameters: `DataError`, `UsageError`, or scikit-learn's own.
         """
         X = validate_data(self, X, dtype=np.float32, ensure_min_samples=2)
         shapes = block_shapes(self.blocks, X.shape[1])
@@ -206,7 +206,7 @@ def block_shapes(blocks: Mapping[str, Shape] | Sequence[Shape] | None, columns: 
     """The shape of each block by name; blocks without a name are called `block0`, `block1`, and so on.
 
     Raises:
-        UsageError: Shapes of other than one or two dimensions, or not as many columns as X has.
+        UsageError: Shapes that do not have one or two dimensions, or do not add up to the columns of X.
     """
     if blocks is None:
         return {"block0": (columns,)}

@@ -36,9 +36,9 @@ def column_names(values: Any) -> list[Any] | None:
 
 
 def _only_column(values: Any, name: str) -> Any:
-    """The column of a table that has one; what is no table unchanged."""
+    """The column of a one-column table; other values unchanged."""
     if hasattr(values, "collect") and not hasattr(values, "to_numpy"):
-        raise DataError(f"`{name}`: give a table with its values; `collect()` makes one of a {type(values).__name__}")
+        raise DataError(f"`{name}`: a {type(values).__name__} has no values yet; call `collect()` first")
     names = column_names(values)
     return values[names[0]] if names is not None and len(names) == 1 else values
 
@@ -131,7 +131,7 @@ def encode_labels(y: Any, name: str, count: int, classes: np.ndarray | None = No
 
 
 def _are_numbers(rows: Sequence[Any]) -> bool:
-    """Whether these are lists of numbers, equally many in each."""
+    """Whether these are lists of numbers of equal length."""
     lists = all(isinstance(row, (list, tuple, np.ndarray)) and len(row) == len(rows[0]) for row in rows)
     return lists and all(isinstance(value, Real) for row in rows for value in row)
 
@@ -152,8 +152,8 @@ def _from_column(values: Any, name: str, classes: np.ndarray | None) -> tuple[np
             raise DataError(f"`{name}[{position}]`: {value!r} is {own or type(value).__name__}; expected {expected}")
         if isinstance(value, str) and value[:1] in ("[", "(", "{") and is_list(value):
             raise DataError(
-                f"`{name}[{position}]`: {value!r} is a list written as a string; give lists of strings, as "
-                "[ast.literal_eval(value) for value in y] makes of Python's"
+                f"`{name}[{position}]`: {value!r} is a list written as a string; give lists of strings, such "
+                "as [ast.literal_eval(value) for value in y]"
             )
     array = values if isinstance(values, np.ndarray) and values.dtype.kind in "biuf" else np.array(flat)
     if classes is None:
@@ -176,7 +176,7 @@ def _flat(values: Any) -> Any:
 
 
 def label_values(y: Any, name: str) -> list[Any]:
-    """A column of labels as Python's values."""
+    """A column of labels as Python objects."""
     values = _label_column(y, name)
     flat = values.tolist() if isinstance(values, np.ndarray) else list(values)
     return [decoded(value, f"{name}[{position}]") for position, value in enumerate(flat)]
@@ -274,7 +274,7 @@ def _of_classes(
 ) -> np.ndarray:
     """Weight of each class, (C,)."""
     if targets.ndim > 1:
-        raise UsageError("`class_weight`: works with one label per row only; give `sample_weight`")
+        raise UsageError("`class_weight`: supports only one label per row; give `sample_weight`")
     if class_weight == "balanced":
         sums = np.bincount(targets, weights, len(classes))
         balanced: np.ndarray = np.zeros(len(classes))

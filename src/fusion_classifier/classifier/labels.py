@@ -22,9 +22,9 @@ class LabelledConfig(FrozenModel):
     id2label: dict[int, str] = Field(min_length=2)
     """Label of each output."""
     label_type: Literal["str", "int", "float", "bool"] = "str"
-    """Type of the labels that `fit` was given."""
+    """Type of the labels given to `fit`."""
     text_column: TextColumns = "text"
-    """Columns that the training's texts were read from, joined by line breaks where they are several."""
+    """Columns with the training texts; the texts of several columns are joined by line breaks."""
     decision: Decision = Decision()
     """Calibration, offsets of the labels if there are any, and for a multi-label task thresholds."""
 
@@ -49,7 +49,7 @@ class LabelledConfig(FrozenModel):
 
     @property
     def classes(self) -> np.ndarray:
-        """Labels in the type that `fit` was given: (C,)."""
+        """Labels in the type given to `fit`: (C,)."""
         if self.label_type == "bool":
             return np.array([label == "True" for label in self.labels])
         return np.array(self.labels).astype(LABEL_TYPES[self.label_type])

@@ -56,7 +56,7 @@ def describe_models() -> list[dict[str, Any]]:
 
 
 def find_model(name: str | os.PathLike[str], **hub: Any) -> Path:
-    """The model folder of a name: of a model folder, run folder, model of the package or Hub id, in this order."""
+    """The model folder of a name: of a model folder, run folder, built-in model or Hub id, in this order."""
     path = user_path(os.fspath(name))
     if path.exists():
         return path / "model" if (path / "model").is_dir() else path
@@ -65,11 +65,11 @@ def find_model(name: str | os.PathLike[str], **hub: Any) -> Path:
     if is_hub_id(str(name)):
         return download_model(str(name), **hub)
     there = ", ".join(built_in_models())
-    raise FecError(f"{name}: no such model folder or run folder, nor a model of the package ({there})")
+    raise FecError(f"{name}: no such model folder, run folder or built-in model ({there})")
 
 
 def text_column_of(name: str | os.PathLike[str]) -> TextColumns:
-    """The columns that a model's training texts were read from; "text" where its `config.json` says none."""
+    """Columns of a model's training texts; "text" if its `config.json` has none."""
     with suppress(OSError, ValueError, AttributeError):  # the model's own reader says what is wrong
         found = json.loads((find_model(name) / CONFIG_FILE).read_text("utf-8")).get("text_column", "text")
         return found if isinstance(found, str) else tuple(found)
@@ -77,7 +77,7 @@ def text_column_of(name: str | os.PathLike[str]) -> TextColumns:
 
 
 def find_run_or_model(name: str | os.PathLike[str]) -> Path:
-    """As `find_model`, but a run folder is returned itself: all its seeds are meant."""
+    """Like `find_model`, but a run folder is returned as it is, for all its seeds."""
     path = user_path(os.fspath(name))
     has_encoder = is_model(path) and (path / "model").is_dir()  # config.json and weights, as `fec tune` writes them
     return path if path.exists() and not has_encoder else find_model(name)

@@ -1,4 +1,4 @@
-"""How a trained classifier and an explanation show themselves in a notebook."""
+"""HTML of trained classifiers and explanations for notebooks."""
 
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ FOR, AGAINST = "255, 140, 0", "60, 120, 255"  # red, green, blue; half transpare
 
 
 def classifier_html(classifier: Any) -> str:
-    """What a fitted classifier is, and the scores that its card or its ensemble records."""
+    """Summary of a fitted classifier, with the scores in its card or of its ensemble."""
     config = classifier.config_
     labels = ", ".join(config.labels[:MAX_LABELS]) + (", …" if len(config.labels) > MAX_LABELS else "")
     facts = [
@@ -49,7 +49,7 @@ def _scores(classifier: Any) -> str:
         ]
         header = ["member", "weight", "accuracy, %", "weighted F1, %"]
         return html_table(header, rows) + "<small>On texts that the member was not trained on.</small>"
-    return "<small>No scores are recorded; <code>score</code> measures it on texts of yours.</small>"
+    return "<small>No scores are recorded; <code>score</code> measures it on your texts.</small>"
 
 
 def explanation_html(explained: "Explanation") -> str:
@@ -65,5 +65,5 @@ def explanation_html(explained: "Explanation") -> str:
     parts.append(escape(explained.text[position:]))
     order = sorted(explained.words, key=lambda word: -abs(word.weight))[:MAX_WORDS]
     table = html_table(["word", "weight"], [(word.text, f"{word.weight:+.2f}") for word in order])
-    title = f"<b>{escape(explained.label)}</b> {100 * explained.probability:.1f} %"
+    title = f"<b>{escape(explained.label)}</b> {100 * explained.probability:.1f}%"
     return f'{title}<p style="white-space:pre-wrap">{"".join(parts)}</p>{table}'

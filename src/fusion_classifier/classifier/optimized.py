@@ -49,7 +49,7 @@ class EncoderGraphConfig(FrozenModel):
     pooling: str
     """Pooling, which is part of the graph."""
     templates: tuple[str, ...]
-    """Templates in which it reads a text; their features are averaged."""
+    """Prompt templates; their features are averaged."""
     max_length: int
     """Maximum number of tokens per text."""
     layers: int
@@ -61,13 +61,13 @@ class EncoderGraphConfig(FrozenModel):
     hidden_states: tuple[int, ...] = ()
     """Layers of the model in its output."""
     pool_special_tokens: bool = True
-    """Whether special tokens count in pooling and head."""
+    """Whether pooling and head include special tokens."""
     pad_token_id: int = 0
-    """Token that fills up shorter texts."""
+    """Token with which shorter texts are padded."""
     int8: bool = False
     """Whether the head rounds the features to 8 bits."""
     onnx: str | None = None
-    """File of the graph; none where it was not exported."""
+    """File of the graph; None if it was not exported."""
     reason: str | None = None
     """Why it was not exported."""
     inputs: tuple[str, ...] = ()

@@ -95,7 +95,7 @@ def train_classifier(
     head: object = None,
     on_epoch: Callable[[Epoch], None] = lambda _: None,
 ) -> tuple[ModelConfig, TrainingResult]:
-    """Train the head of a model; other arguments and errors as of `train`.
+    """Train the head of a model; other arguments and errors as in `train`.
 
     Args:
         model: The model except for its calibration: labels, head, encoders or blocks, and seed.

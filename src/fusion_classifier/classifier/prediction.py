@@ -102,7 +102,7 @@ class TextPredictor(TextClassifier, PretrainedClassifier):
         ]
 
     def _encoded(self, texts: list[str]) -> Encoded:
-        """Features of each encoder; through the store if they are to be kept."""
+        """Features from each encoder, through the store if they are kept."""
         if not self.keep_features:
             return [
                 (encoder.config, encode(encoder, texts, on_cut=partial(self._say_cut, encoder.config)))

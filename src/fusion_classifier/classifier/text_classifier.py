@@ -68,7 +68,7 @@ class UnknownTexts:
     known_: KnownTexts | None = None
 
     def _repr_mimebundle_(self, **options: Any) -> dict[str, str]:
-        """For notebooks; not fitted yet, as scikit-learn shows its estimators."""
+        """HTML for notebooks; that of scikit-learn if not fitted yet."""
         if self.__sklearn_is_fitted__():
             return {"text/plain": repr(self), "text/html": classifier_html(self)}
         of_estimator = getattr(super(), "_repr_mimebundle_", None)
@@ -107,12 +107,12 @@ class UnknownTexts:
         self._check_fitted()
         if self.config_.decision.multilabel:
             raise UsageError(
-                "`reject_unknown`: not with several labels per text: an unknown text gets none by the labels' own "
-                "thresholds; leave it out"
+                "`reject_unknown`: not available with several labels per text, where an unknown text reaches no "
+                "label's threshold; leave it out"
             )
         if self.known_ is None:
             raise UsageError(
-                "`reject_unknown`: this model has no data on its training texts (an earlier version has trained "
+                "`reject_unknown`: this model has no data on its training texts (an earlier version trained "
                 "it, or `known_texts` was off); train it again"
             )
         return self.known_
@@ -136,20 +136,20 @@ class TextClassifier(UnknownTexts):
     Attributes:
         classes_: Labels, (C,).
         config_: Content of `config.json`: labels, decision and encoders.
-        say: Function that is called where texts of `predict` were cut. Default: a warning.
+        say: Function called when `predict` truncates texts. Default: a warning.
     """
 
     say: Callable[[str], None] = staticmethod(_warn)
 
     def predict(self, X: Iterable[str], *, reject_unknown: float | None = None) -> np.ndarray:
-        """The most probable label of each text: (N,), in the type that `fit` was given.
+        """The most probable label of each text: (N,), in the type given to `fit`.
 
         Multi-label: an indicator matrix (N, C) of 0 and 1, columns as in `classes_`.
 
         Args:
             X: N texts.
             reject_unknown: Share of known texts that may be rejected by mistake, such as 0.05. With it the labels are
-                objects, and None where the text seems to belong to no class. Default: every text gets a label.
+                objects, and None if the text seems to belong to none of them. Default: every text gets a label.
         """
         if reject_unknown is not None:
             self.unknown_threshold(reject_unknown)  # an error now, not after the texts are encoded
@@ -273,9 +273,9 @@ def load_classifier(
     """Load a classifier to predict with: an optimized one without torch, any other by `TextPredictor`.
 
     Args:
-        name: Model folder, run folder, model of the package, or Hub id.
+        name: Model folder, run folder, built-in model, or Hub id.
         device: Device of the model.
-        encoder_paths: Places of the encoders' weights, by encoder name; an optimized model has them in its folder.
+        encoder_paths: Paths of the encoders' weights, by encoder name; an optimized model contains them.
 
     Raises:
         FecError: It can't be loaded.

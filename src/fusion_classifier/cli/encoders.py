@@ -107,7 +107,7 @@ def tune_(
     place: PlaceOptions,
     as_json: Json = False,
 ) -> None:
-    """Fine-tune a small encoder on a task's train split, into a folder that is a model and works as any --encoder.
+    """Fine-tune a small encoder on a task's train split, into a folder that is both a model and an encoder.
 
     Validation chooses the epoch; the test split is never read. With few rows per label: --objective contrastive,
     which needs no validation split; a file of up to 1,000 rows is cross-validated.

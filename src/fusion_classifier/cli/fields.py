@@ -2,8 +2,8 @@
 
 A parameter of a command is one of these:
 - annotated with typer's own `Option` or `Argument`;
-- `Annotated[Given, Options(…)]`: an option for each field of a configuration. The command receives the values that
-  stand on the command line, by field, to put them over those of a file or the defaults;
+- `Annotated[Given, Options(…)]`: an option for each field of a configuration. The command receives the values given
+  on the command line, by field, which override a file and the defaults;
 - a pydantic model with options that several commands share; its fields may be `Annotated[Given, Options(…)]`, too.
 """
 
@@ -85,7 +85,7 @@ class Options:
         defaults: Values by name. Default: the defaults of the fields.
         only: Fields. Default: all.
         without: Fields to leave out.
-        layered: Whether values are put over others: then each bool can be switched off, too, and lists have commas.
+        layered: Whether values override others: then bools can also be switched off, and lists have commas.
     """
 
     panel: str | None
@@ -123,7 +123,7 @@ class Options:
             yield _parameter(name, kind, text, values, self.panel, pair=self.layered)
 
     def given(self, given: Given) -> Given:
-        """The fields that stand on the command line."""
+        """The fields given on the command line."""
         found: Given = {}
         for name in self.names():
             if inner := _inner(self.owners(name)):
@@ -175,7 +175,7 @@ def _parameter(
 
 
 def _plain(annotation: Any) -> Any:
-    """The type of an option: without constraints and None; what typer does not read is a string."""
+    """The type of an option: without constraints and None; types that typer does not support become strings."""
     origin, parts = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return _plain(parts[0])
@@ -187,7 +187,7 @@ def _plain(annotation: Any) -> Any:
 
 
 class Commands(typer.Typer):
-    """Commands whose parameters are as the module's docstring says; all have the options of `LogOptions`.
+    """Commands with parameters as in the module's docstring; all have the options of `LogOptions`.
 
     `panel` is their panel in the help of `fec`.
     """
@@ -258,7 +258,7 @@ def _found(kind: type[T], annotation: Any) -> T | None:
 
 
 def _shown(leaf: inspect.Parameter) -> str | None:
-    """What an option or argument is called on the command line."""
+    """Name of an option or argument on the command line."""
     info = _found(ParameterInfo, leaf.annotation)
     if isinstance(info, OptionInfo):
         # typer.Option keeps the first word as the default.

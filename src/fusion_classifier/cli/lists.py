@@ -1,4 +1,4 @@
-"""`fec tasks`, `encoders`, `models`, `doctor`: what there is."""
+"""`fec tasks`, `encoders`, `models`, `doctor`: lists of what is available."""
 
 # ruff: noqa: PLC0415 - imported where used: --help must not wait for it
 

@@ -59,7 +59,7 @@ COLLECT_AFTER = 100_000
 
 
 class _Stopped(BaseException):
-    """A signal. Not an Exception: nothing may catch it as an error and go on."""
+    """A signal. Not an Exception, so that no code catches it as an error and continues."""
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -70,7 +70,7 @@ def _stop(number: int, _frame: object) -> NoReturn:
 
 
 def _use_utf8() -> None:
-    """Let redirected output and input be UTF-8 on every system; Windows would use its own code page."""
+    """Use UTF-8 for redirected output and input on every system; Windows would use its own code page."""
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and stream.encoding.lower() != "utf-8":
             stream.reconfigure(encoding="utf-8", errors=stream.errors)

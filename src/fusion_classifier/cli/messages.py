@@ -75,7 +75,7 @@ def progress() -> Progress:
 
 
 def answer(value: Any, as_json: bool, show: Callable[[], None]) -> None:
-    """Print the result of a command: as JSON, or for a person by `show`."""
+    """Print the result of a command as JSON, or in readable form by `show`."""
     if as_json:
         typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
     else:

@@ -32,7 +32,7 @@ from fusion_classifier.support.text import counted
 from fusion_classifier.support.validation import checked
 
 commands = Commands(panel="Use a model")
-MODEL_FIRST = f"{MODEL_HELP} Default: {DEFAULT_MODEL}, of the package."
+MODEL_FIRST = f"{MODEL_HELP} Default: {DEFAULT_MODEL}, which is built in."
 ModelAndTexts = Annotated[
     list[str] | None,
     typer.Argument(metavar="[MODEL] [TEXT]...", help=f"MODEL: {MODEL_FIRST} TEXT: texts to classify."),
@@ -118,7 +118,7 @@ def predict_(
 
 
 def _rate(reject_unknown: bool, false_alarm_rate: float | None) -> float | None:
-    """The wanted share of rejected known texts; None where nothing is to be rejected."""
+    """The requested false-alarm rate; None if nothing is to be rejected."""
     if not reject_unknown:
         if false_alarm_rate is not None:
             raise UsageError("--false-alarm-rate: goes with --reject-unknown")
@@ -164,14 +164,14 @@ def serve_(
     host: Annotated[str, option("Address to listen on; 0.0.0.0: all interfaces.")] = "127.0.0.1",
     port: Annotated[int, option("Port; 0: a free one.", min=0, max=65535)] = 8080,
     workers: Annotated[
-        int, option("Number of processes, each with a model of its own; they share the cores and the port.", min=1)
+        int, option("Number of processes, each with its own model; they share the cores and the port.", min=1)
     ] = 1,
     server: Annotated[Given, Options("Server", {"": ServerSettings})],
     encoder: EncoderPaths = None,
     device: DeviceName = "auto",
     json_output: Annotated[bool, option("Log as JSON lines.", "--json-output", hidden=True)] = False,
 ) -> None:
-    """Serve a classifier over HTTP, as text-embeddings-inference does, with a web page at /."""
+    """Serve a classifier over HTTP, with the interface of text-embeddings-inference and a web page at /."""
     paths, settings = encoder_paths(encoder), checked(ServerSettings, server)
     require("fec serve", "serve", "fastapi", "prometheus_client", "uvicorn")
     from fusion_classifier.serving.kernels import keep_few_kernels
@@ -263,7 +263,7 @@ def distill_(
     """Train a small, fast model on the answers of a trained classifier, its teacher.
 
     The student is an ordinary model on one encoder, with the head fusion. Its texts are those of the task, and
-    --texts: the more of these, and the more like those it will meet, the better.
+    --texts: the more there are, and the more they resemble later texts, the better.
     """
     paths = encoder_paths(encoder)
     from fusion_classifier.cli import tables

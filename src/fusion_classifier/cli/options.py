@@ -56,7 +56,7 @@ ENCODER_HELP = (
     "NAME?layers=2,4,6&pooling=tokens sets options of this encoder alone. "
     f"Default: {' and '.join(DEFAULT_ENCODERS)}."
 )
-MODEL_HELP = "Model folder, run folder, model of the package, or Hub id."
+MODEL_HELP = "Model folder, run folder, built-in model, or Hub id."
 TaskName = Annotated[str, typer.Argument(metavar="TASK", help=TASK_HELP)]
 OptionalTaskName = Annotated[
     str | None, typer.Argument(metavar="TASK", help=f"{TASK_HELP} Optional with --config.", show_default=False)
@@ -94,7 +94,7 @@ HyperParameters = Annotated[
 
 
 def encoder_paths(specs: Sequence[str] | None) -> dict[str, str]:
-    """Places of encoders' weights from NAME=PATH, by encoder."""
+    """Paths of encoders' weights from NAME=PATH, by encoder."""
     paths = {}
     for spec in specs or []:
         name, _, path = spec.partition("=")
@@ -105,19 +105,19 @@ def encoder_paths(specs: Sequence[str] | None) -> dict[str, str]:
 
 
 def as_words(settings: Given) -> dict[str, str]:
-    """Settings of an encoder as they stand behind its name: NAME?pool_special_tokens=true."""
+    """Settings of an encoder as written after its name: NAME?pool_special_tokens=true."""
     return {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in settings.items()}
 
 
 def reads(head: str) -> FeatureKind:
-    """Which features a head reads unless a pooling is given."""
+    """Kind of features that a head reads if no pooling is given."""
     if head not in HEAD_CONFIGS:
         raise UsageError(f"no head {head!r}; there are {', '.join(HEAD_CONFIGS)}")
     return HEAD_CONFIGS[head].reads
 
 
 def load(config: TaskConfig, splits: Sequence[str] | None = None) -> "tuple[LoadedTask, list[str]]":
-    """A task and the splits to work on. Called before torch is imported, so that faults in the data show at once."""
+    """A task and the splits to work on. Called before torch is imported, so that errors in the data show at once."""
     from fusion_classifier.tasks.registry import load_splits
 
     return load_splits(config, splits)
@@ -158,13 +158,13 @@ class FeatureOptions(FrozenModel):
         """Encoders.
 
         Args:
-            features: What to take from an encoder whose pooling is not given. Default: what the file's head reads,
+            features: Kind of features for encoders without a given pooling. Default: what the file's head reads,
                 or pooled features.
         """
         from fusion_classifier.encoders.spec import changed_encoders, parse_encoders
 
         if self.preset and self.encoder:
-            raise UsageError("--preset: names the encoders itself; leave it or --encoder out")
+            raise UsageError("--preset: can't be combined with --encoder; leave one of them out")
         settings = as_words(self.settings)
         given = RUN_PRESETS[self.preset] if self.preset else self.encoder
         if given or self.file is None:
@@ -179,7 +179,7 @@ class SplitOptions(FeatureOptions):
     data: TrainingDataOptions
 
     def task(self, name: str | None) -> TaskConfig:
-        """See `FeatureOptions`. Few rows are cross-validated where nothing else is given."""
+        """See `FeatureOptions`. Few rows are cross-validated by default."""
         judged = None if self.file is None else self.file.task.cross_validate
         return checked(TaskConfig, super().task(name).model_dump() | {"cross_validate": judged} | self.data)
 
@@ -240,7 +240,7 @@ class RunOptions(SplitOptions):
 
 
 class TrackingOptions(FrozenModel, title="Training"):
-    """Experiment tracker. Not part of a run's configuration: it decides no result."""
+    """Experiment tracker. Not part of a run's configuration: it does not affect the result."""
 
     track: Literal["trackio", "mlflow", "tensorboard"] | None = None
     """Report parameters, epochs and final metrics to this experiment tracker; an extra each."""
@@ -284,7 +284,7 @@ class PlaceOptions(FrozenModel, title="Where"):
 
 
 class EngineOptions(FrozenModel, title="Engine"):
-    """What encodes texts: this process, or workers of Ray."""
+    """Engine that encodes texts: this process, or Ray workers."""
 
     engine: Literal["local", "ray"] = "local"
     """ray: workers on this machine or on a cluster."""
@@ -294,7 +294,7 @@ class EngineOptions(FrozenModel, title="Engine"):
     """Number of Ray's workers. Default: one per GPU or core."""
 
     def ray(self, device: Device) -> "RayEngine | None":
-        """Ray, if it is asked for."""
+        """Ray, if requested."""
         if self.engine == "ray":
             from fusion_classifier.cluster.pool import RayEngine
 

@@ -1,4 +1,4 @@
-"""The commands of the original LLM-FusionClassifier, with its own flags, over this package.
+"""The commands of the original LLM-FusionClassifier, with its own flags, on top of this package.
 
     python llama2_rep_extract.py -device cuda -task ED -mode train
     python bert_rep_extract.py   -device cuda -task ED -mode train
@@ -7,7 +7,7 @@
 
 They read `data/<task>/<mode>.csv` beside the script, else in the current folder. Features go to the feature store
 instead of a file each, so nothing is encoded twice, and `main.py` finds them there. Flags that the original lacks
-begin with two dashes, so that abbreviations of its own mean what they meant: only `-seeds` has one.
+begin with two dashes, so that the original's abbreviations keep their meaning: only `-seeds` has one.
 """
 
 import os

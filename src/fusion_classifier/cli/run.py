@@ -112,7 +112,7 @@ def _show_extracted(reports: "Sequence[ExtractionReport]") -> None:
     for report in reports:
         typer.echo(
             f"{report.encoder}: {counted(report.texts, 'text')}, {report.encoded:,} encoded now, "
-            f"{report.texts - report.encoded:,} were there ({report.seconds:.1f} s)"
+            f"{report.texts - report.encoded:,} already stored ({report.seconds:.1f} s)"
         )
 
 
@@ -152,14 +152,14 @@ def _show_trained(trained: "Mapping[int, TrainingResult]", folder: Path, *, cros
             f"seed {seed}: validation accuracy {100 * one.best.valid_accuracy:.2f}, "
             f"weighted F1 {100 * one.best.valid_weighted_f1:.2f} at epoch {one.best_epoch} of {len(one.history)}"
         )
-    following = f'fec predict {folder} "a text of yours"' if cross_validated else f"fec evaluate {folder}"
+    following = f'fec predict {folder} "your text"' if cross_validated else f"fec evaluate {folder}"
     typer.echo(f"Written to {folder}. Next: {following}")
 
 
 RunOrModelName = Annotated[
     str,
     typer.Argument(
-        metavar="RUN_OR_MODEL", help="Run folder (all its seeds), model folder, model of the package, or Hub id."
+        metavar="RUN_OR_MODEL", help="Run folder (all its seeds), model folder, built-in model, or Hub id."
     ),
 ]
 
@@ -177,7 +177,7 @@ def evaluate_(
 ) -> None:
     """Measure a trained run or model on a split, or on all rows of a file given by --task.
 
-    The file may have only some of the labels. Its columns: default, those of the run's data.
+    The file may have only some of the labels. Its columns default to those of the run's data.
     """
     paths = encoder_paths(encoder)
     from fusion_classifier.classifier.models import find_run_or_model
@@ -206,7 +206,7 @@ def ablate_(
     """
     task_config = options.task(task)
     if task_config.cross_validate:
-        raise UsageError("--cross-validate: fec ablate judges on a split; leave it out")
+        raise UsageError("--cross-validate: fec ablate evaluates on a split; leave it out")
     task_config = task_config.model_copy(update={"cross_validate": False})
     loaded, _ = load(task_config, list(dict.fromkeys(["train", "valid", split])))
     heads = [None] if options.head is None else dict.fromkeys(name.strip() for name in options.head.split(","))

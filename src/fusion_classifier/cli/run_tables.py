@@ -22,11 +22,9 @@ def print_run(metrics: Mapping[str, Any], folder: Path) -> None:
     columns = {valid: metrics["valid"], "test": metrics["test"], "test without overlap": apart}
     show_metrics(" · ".join(title), columns)
     std = " ± sample standard deviation over seeds" if seeds > 1 else ""
-    say(f"Accuracies, F1 and ECE in %; mean{std}; in brackets the 95 % bootstrap interval over texts.", "dim")
+    say(f"Accuracies, F1 and ECE in %; mean{std}; in brackets the 95% bootstrap interval over texts.", "dim")
     if metrics.get("cross_validated"):
-        say(
-            "Cross-validation: every row was predicted by heads and thresholds of other rows; the model has all rows."
-        )
+        say("Cross-validation: every row was predicted from the other rows; the model is trained on all rows.")
     elif metrics["test"] is None:
         say("The task has no test split: validation is reported, on which the best epoch was chosen.")
     if apart is not None:
@@ -42,19 +40,19 @@ def print_run(metrics: Mapping[str, Any], folder: Path) -> None:
     for warning in metrics["warnings"]:
         say(f"Warning: {in_options(warning)}", "yellow")
     say(f"\nWritten to {folder}: metrics.json, predictions.parquet, model/ and pictures. Next:")
-    say(f'  fec predict {folder} "a text of yours" --top-k 3')
+    say(f'  fec predict {folder} "your text" --top-k 3')
     if metrics["task"] == "demo":
         say("  fec run yours.csv --text-column … --label-column …")
         say("The demo corpus is small and easy: do not quote its scores.", "dim")
 
 
 def _advise_tuning(metrics: Mapping[str, Any]) -> None:
-    """What may help where rows are few and the frozen encoders are poor."""
+    """Advice for few rows on which the frozen encoders perform poorly."""
     members, labels = metrics["members"], len(metrics["per_class"]["valid"])
     few = metrics["rows"]["train"] <= FEW_ROWS * labels
     if members and few and max(one["accuracy"] for one in members) < POOR_ACCURACY:
         say(
-            "Few rows, and the frozen encoders are not sure of them: an encoder tuned on these rows may be better. "
+            "Few rows, on which the frozen encoders are uncertain: an encoder tuned on them may be better. "
             "fec tune ENCODER TASK --objective contrastive tunes one and measures both by cross-validation."
         )
 
@@ -99,7 +97,7 @@ def _show_unknown(found: Mapping[str, Any]) -> None:
     title = f"Unknown texts: {found['texts']:,}, against {found['known_texts']:,} of {found['split']}"
     show(title, UNKNOWN_TITLES.values(), [cells], right=0)
     wanted = max(found["false_alarm_rate"], found["least_rate"])
-    say(f"In %; the last three at the threshold for {percent(wanted)} % of known texts rejected.", "dim")
+    say(f"In %; the last three at the threshold for {percent(wanted)}% of known texts rejected.", "dim")
 
 
 def _valid_title(metrics: Mapping[str, Any]) -> str:

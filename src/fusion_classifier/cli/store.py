@@ -22,7 +22,7 @@ AnyKey = Annotated[str | None, typer.Argument(metavar="KEY", help="Key, start of
 
 
 def _open(context: typer.Context, store: str | None) -> "FeatureStore":
-    """The store of --store, which may stand before or after the command."""
+    """The store of --store, which may be given before or after the command."""
     from fusion_classifier.features.store import FeatureStore
 
     return FeatureStore(store or context.obj)

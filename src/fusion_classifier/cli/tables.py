@@ -76,7 +76,7 @@ def print_encoders(described: Sequence[Mapping[str, Any]]) -> None:
 
 
 def print_models(described: Sequence[Mapping[str, Any]]) -> None:
-    """The models of the package."""
+    """The built-in models."""
     rows = []
     for d in described:
         scores = [percent(d["test"][metric]) for metric in ("accuracy", "weighted_f1")]
@@ -128,7 +128,7 @@ def print_comparison(figures: Mapping[str, Any], names: tuple[str, str]) -> None
     ]
     show(f"{figures['split']}: {counted(figures['texts'], 'text')}", ["", a, b, "A − B", "p"], rows, right=1)
     say(
-        "In %; mean ± sample standard deviation over seeds; in brackets the 95 % interval of a paired bootstrap over "
+        "In %; mean ± sample standard deviation over seeds; in brackets the 95% interval of a paired bootstrap over "
         "texts.",
         "dim",
     )
@@ -192,7 +192,7 @@ def _show_lengths(figures: Mapping[str, Any]) -> None:
             numbers = [f"{found['mean']:.1f}", *(f"{found[key]:,.0f}" for key in ("median", "p95", "max"))]
             rows.append([measure, split, *numbers, found.get("too_long", "")])
     sizes = ", ".join(f"{split['rows']:,} {name}" for name, split in splits.items())
-    columns = ["length in", "split", "mean", "median", "95 %", "longest", "cut off"]
+    columns = ["length in", "split", "mean", "median", "95%", "longest", "cut off"]
     show(f"{figures['task']}: {sizes} rows", columns, rows, right=2)
     if tokens:
         limits = ", ".join(f"{encoder['max_length']} tokens ({name})" for name, encoder in tokens.items())
@@ -202,7 +202,7 @@ def _show_lengths(figures: Mapping[str, Any]) -> None:
 def _show_duplicates(found: Mapping[str, Any]) -> None:
     counts = {f"again in {name}": n for name, n in found["within"].items()} | found["across"]
     counts["same texts with different labels"] = found["conflicting_texts"]
-    counts["rows of same texts with different labels"] = found["conflicting_rows"]
+    counts["rows with equal texts but different labels"] = found["conflicting_rows"]
     rows = [[what, n["exact"], n["normalized"]] for what, n in counts.items()]
     show("Duplicates", ["rows with a duplicate text", "exact", "ignoring case and punctuation"], rows, right=1)
 
@@ -224,7 +224,7 @@ def _show_label_counts(figures: Mapping[str, Any]) -> None:
 def _show_label_words(figures: Mapping[str, Any]) -> None:
     found = figures["label_words"]
     if found["unnamed"]:
-        say(f"Not searched for in the texts, because they are no words: {_several(found['unnamed'])}.")
+        say(f"Not searched for in the texts, because they are not words: {_several(found['unnamed'])}.")
     if not found["by_label"]:
         return
     rows = [
@@ -235,7 +235,7 @@ def _show_label_words(figures: Mapping[str, Any]) -> None:
     show(title, ["split", "its own label's", "another label's"], rows, right=1)
     order = sorted((word for word in found["by_label"] if word["found"]), key=lambda word: -word["own"])
     rows = [
-        [w["label"], _share(w["own"], w["rows"]), w["found"], f"{100 * w['own'] / w['found']:.0f} %"]
+        [w["label"], _share(w["own"], w["rows"]), w["found"], f"{100 * w['own'] / w['found']:.0f}%"]
         for w in order[:MAX_ROWS]
     ]
     columns = ["label", "its rows with its name", "all texts with its name", "of these it is the label"]
@@ -250,13 +250,13 @@ def _show_label_errors(found: Mapping[str, Any]) -> None:
     say(
         f"The labels of {_share(found['issues'], found['rows'])} of {counted(found['rows'], 'row')} in "
         f"{' and '.join(found['splits'])} are doubtful: by confident learning on {' + '.join(found['encoders'])}, "
-        f"each text predicted from the others, {percent(found['out_of_fold_accuracy'])} % as labelled. These are "
-        "rows to look at, worst first in label_issues.csv, not errors: where a model often errs, its doubt does too."
+        f"each text predicted from the others, {percent(found['out_of_fold_accuracy'])}% as labelled. "
+        "These rows are not necessarily errors: review them, worst first, in label_issues.csv."
     )
 
 
 def print_optimized(done: "Optimized") -> None:
-    """What was measured of each form of a model, which was chosen, and what was written."""
+    """Measurements of each form of a model, the form chosen, and the files written."""
     rows = []
     for one in done.measured:
         chosen = one.precision == done.config.get("precision")
@@ -269,7 +269,7 @@ def print_optimized(done: "Optimized") -> None:
                 percent(one.accuracy),
                 f"{one.loss:+.2f}",
                 f"{one.max_probability_difference:.1e}",
-                f"{percent(one.equal_labels)} %",
+                f"{percent(one.equal_labels)}%",
             ]
         )
     if rows:
@@ -281,7 +281,7 @@ def print_optimized(done: "Optimized") -> None:
 
 
 def print_distilled(done: "Distilled") -> None:
-    """What was measured of a student, and what to do with it."""
+    """Measurements of a student, and the next command."""
     one = done.figures
     rows = [
         ["right answers", percent(one.accuracy)],
@@ -290,7 +290,7 @@ def print_distilled(done: "Distilled") -> None:
     ]
     show(None, [f"of {one.valid_texts:,} validation texts", "%"], rows, right=1)
     if one.teacher_knew:
-        say("The teacher may have been trained on them: it may be less good on new texts.")
+        say("The teacher may have been trained on them: it may be worse on new texts.")
     say(
         f"Trained on {one.labelled_texts:,} texts with labels and {one.further_texts:,} without, written to "
         f"{done.folder}"
@@ -305,19 +305,19 @@ def print_prediction(
 
     Args:
         text: The text.
-        row: Label, probability and whether it is in the answer, by falling probability.
-        top_k: Number of labels. Default: those of the answer, and others that are not improbable.
-        unknown: Whether the text is rejected as one of no class.
+        row: Label, probability and whether it is in the answer, in descending order of probability.
+        top_k: Number of labels. Default: those of the answer, and other probable ones.
+        unknown: Whether the text is rejected as unknown.
     """
     shown = [one for one in row if one[2] or one[1] >= SHOWN_FROM] if top_k is None else row[:top_k]
     say(Text(text, "italic"))
     bars = Table.grid(padding=(0, 1))
     for label, probability, given in shown:
         bar = Bar(1, 0, probability, width=BAR_WIDTH, color="cyan" if given else "bright_black")
-        bars.add_row(Text(label, "bold" if given else ""), f"{100 * probability:5.1f} %", bar)
+        bars.add_row(Text(label, "bold" if given else ""), f"{100 * probability:5.1f}%", bar)
     rest = len(row) - len(shown)
     if rest and top_k is None:
-        bars.add_row(Text(f"{rest} others, each below {100 * SHOWN_FROM:.0f} %", "dim"))
+        bars.add_row(Text(f"{rest} others, each below {100 * SHOWN_FROM:.0f}%", "dim"))
     if not any(given for *_, given in row):
         bars.add_row(Text("unknown: like no class" if unknown else "no label is given", "bold" if unknown else "dim"))
     console().print(bars, "")
@@ -334,7 +334,7 @@ def print_explanation(explained: "Explanation") -> None:
             colour = Color.from_rgb(*(b + share * (f - b) for f, b in zip(full, BLANK, strict=True)))
             shaded.stylize(Style(color="black", bgcolor=colour.name), word.start, word.end)
     say(shaded)
-    say(Text.assemble("\n", (explained.label, "bold"), f"  {percent(explained.probability)} %"))
+    say(Text.assemble("\n", (explained.label, "bold"), f"  {percent(explained.probability)}%"))
     bars = Table.grid(padding=(0, 1))
     order = sorted(explained.words, key=lambda word: -abs(word.weight))
     for word in order[:MAX_ROWS]:
@@ -345,7 +345,10 @@ def print_explanation(explained: "Explanation") -> None:
     console().print(bars)
     if len(order) > MAX_ROWS:
         say(f"and {len(order) - MAX_ROWS} more with smaller weights", "dim")
-    say(f"Weights: what the log-odds of {explained.label} lose without the word; e^weight is a factor.", "dim")
+    say(
+        f"Weights: decrease of the log-odds of {explained.label} without the word; e^weight is the odds ratio.",
+        "dim",
+    )
 
 
 def percent(share: float) -> str:
@@ -353,7 +356,7 @@ def percent(share: float) -> str:
 
 
 def _share(count: int, whole: int) -> str:
-    return f"{count:,} ({percent(count / max(whole, 1))} %)"
+    return f"{count:,} ({percent(count / max(whole, 1))}%)"
 
 
 def _several(names: Sequence[str]) -> str:

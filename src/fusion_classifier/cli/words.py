@@ -10,7 +10,7 @@ from fusion_classifier.support.hub import is_hub_id
 
 
 def model_and_texts(words: Sequence[str], model: str | None, *, has_file: bool) -> tuple[str, list[str]]:
-    """Tell the model from the texts.
+    """Separate the model from the texts.
 
     Args:
         words: MODEL and texts, or texts for the model that comes with the package.
@@ -26,8 +26,8 @@ def model_and_texts(words: Sequence[str], model: str | None, *, has_file: bool) 
         return first, rest
     if len(first.split()) == 1 and (rest or has_file or "/" in first):
         raise UsageError(
-            f"{first[:60]}: no such model folder, run folder or model of the package "
-            f"({', '.join(built_in_models())}); to classify it as a text say --model {DEFAULT_MODEL}"
+            f"{first[:60]}: no such model folder, run folder or built-in model "
+            f"({', '.join(built_in_models())}); to classify it as a text use --model {DEFAULT_MODEL}"
         )
     return DEFAULT_MODEL, list(words)
 

@@ -39,7 +39,7 @@ class RunComparison:
                 low, high = found["ci95"]
                 interval = f"{100 * found['difference']:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
             rows.append([METRIC_TITLES[metric], *(format_metric(metric, found[side]) for side in sides), interval])
-        header = ["", *self.names, "difference with 95 % interval, points"]
+        header = ["", *self.names, "difference with 95% interval, points"]
         notes = "".join(f"<p>{escape(note)}</p>" for note in (self.sentence, *self.notes))
         return f"<b>{self.split}: {counted(figures['texts'], 'text')}</b>{html_table(header, rows)}{notes}"
 

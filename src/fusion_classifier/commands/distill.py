@@ -48,7 +48,7 @@ TRAINING = recipe("default", HEAD.name, label_smoothing=0.0)  # targets are soft
 
 @dataclass(frozen=True)
 class Distilled:
-    """Folder of a student, and what was measured of it."""
+    """Folder of a student, and its measurements."""
 
     folder: Path
     figures: Distillation
@@ -77,7 +77,7 @@ class Texts:
 
     @property
     def all(self) -> list[str]:
-        """All texts, those to train on first."""
+        """All texts, the training texts first."""
         return [*self.learned, *self.valid.texts]
 
 
@@ -96,14 +96,14 @@ def distill_model(
     """Train a student of a classifier on one small encoder and write it as a model folder.
 
     Args:
-        model: Teacher: run folder, model folder, model of the package, or Hub id.
+        model: Teacher: run folder, model folder, built-in model, or Hub id.
         into: Encoder of the student, as on the command line.
-        out: Folder to write; a model that is there is replaced.
+        out: Folder to write; an existing model is replaced.
         work: Store, device and progress.
         texts: File with further texts, without labels: a table, or a .txt with a text per line. Default: none.
         task: Task or file with labelled texts. Default: what the teacher was trained on.
-        data: Fields of `TaskConfig`; others are as the teacher's run has them.
-        encoder_paths: Places of the teacher's weights, by encoder name.
+        data: Fields of `TaskConfig`; the others are those of the teacher's run.
+        encoder_paths: Paths of the teacher's weights, by encoder name.
         seed: Random seed of the student. Default: 0.
     """
     folder = find_run_or_model(model)
@@ -151,17 +151,17 @@ def distill_model(
 
 
 def _check_folders(teacher: Path, out: Path) -> None:
-    """See that the teacher has what is needed, and that no folder with other contents is replaced."""
+    """Check the teacher, and that no folder with other contents would be replaced."""
     if is_optimized(teacher):
-        raise UsageError(f"{teacher}: is optimized; give the model that it was made of")
+        raise UsageError(f"{teacher}: is optimized; give the model that it was made from")
     if out.exists() and out.resolve() in (teacher.resolve(), teacher.resolve().parent):
         raise UsageError(f"`out`: {out} is the teacher; choose another folder")
     if out.exists() and not is_model(out) and not (out.is_dir() and not any(out.iterdir())):
-        raise UsageError(f"`out`: {out} holds something else than a model; choose another folder")
+        raise UsageError(f"`out`: {out} contains other files than a model; choose another folder")
 
 
 def _texts(task: LoadedTask, config: TaskConfig, further: Path | None, work: RunContext) -> Texts:
-    """The texts of a task, and those of a file that are none of them.
+    """The texts of a task, and those of a file that are not among them.
 
     Without validation texts of its own, a tenth of the task's is held out.
     """
@@ -183,7 +183,7 @@ def _texts(task: LoadedTask, config: TaskConfig, further: Path | None, work: Run
 
 
 def _identified(into: str, device: torch.device) -> EncoderIdentity:
-    """The student's encoder, with token states if it has some."""
+    """The student's encoder, with token states if it has them."""
     identity = identify(parse_encoder(into, features=HEAD.reads, where="into"), device)
     if identity.weights.is_static:
         identity = identify(parse_encoder(into, where="into"), device)
@@ -202,7 +202,7 @@ def _probabilities(
 def _data(
     given: Texts, teacher: SavedModel, probabilities: np.ndarray, identity: EncoderIdentity, work: RunContext
 ) -> tuple[LabelledFeatures, LabelledFeatures]:
-    """What the student is trained and judged on; texts without a label have the teacher's."""
+    """Data on which the student is trained and evaluated; texts without a label get the teacher's answers."""
     count, classes = len(given.train.texts), len(teacher.config.labels)
     labels = np.concatenate([given.train.targets, teacher.decision.labels(probabilities[count:])])
     train_data, valid_data = open_rows(
@@ -215,5 +215,5 @@ def _data(
 
 
 def _share(equal: np.ndarray) -> float:
-    """Share of texts with equal answers; of several labels per text all are equal."""
+    """Share of texts with equal answers; multi-label: with all labels equal."""
     return float((equal if equal.ndim == 1 else equal.all(1)).mean())

@@ -30,7 +30,7 @@ def optimize_model(
     """Write a model in its fastest form.
 
     Args:
-        model: Run folder, model folder, model of the package, or Hub id.
+        model: Run folder, model folder, built-in model, or Hub id.
         out: Folder to write.
         task: Task or file with labelled texts to measure on. Default: the validation split of the training.
         data: Fields of `TaskConfig`; the others are those of the run.

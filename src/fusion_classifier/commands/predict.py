@@ -82,7 +82,7 @@ class Predictions:
     """Predictions of a saved model, which is loaded after the texts have been checked.
 
     Attributes:
-        model: Model folder, run folder, model of the package, or Hub id.
+        model: Model folder, run folder, built-in model, or Hub id.
         encoder_paths: Paths of the encoders' weights, by encoder name.
         device: Device of the model.
         top_k: Number of labels per text. Default: the best one, or all predicted by a multi-label model.

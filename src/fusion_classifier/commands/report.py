@@ -74,7 +74,7 @@ def write_report(
             part=part,
             valid=valid if valid is not None and valid.by_seed.keys() == part.by_seed.keys() else None,
             texts=found if texts and not no_texts else None,
-            no_texts=no_texts if texts else "Texts were left out of this report, as asked.",
+            no_texts=no_texts if texts else "This report shows no texts, as requested.",
             label_tree=label_tree,
             model_seed=_json(folder / "model" / MODEL_CONFIG).get("seed"),
         )

@@ -160,7 +160,7 @@ def write_record(record: Mapping[str, Any], precision: str, folder: Path) -> Non
         f"({task['data']['train']['rows']:,} texts, {len(task['labels'])} labels; licence of the data: "
         f"{task['licence']}): {_how(tuning)}, epoch {record['best_epoch']} of {tuning['epochs']}, learning rate "
         f"{tuning['learning_rate']:g}, batches of {tuning['batch_size']}, computed in {precision}, seed "
-        f"{tuning['seed']}. {_reached(record)}`tuning.json` has the rest. Features of the training texts have seen "
+        f"{tuning['seed']}. {_reached(record)}Details: `tuning.json`. Features of the training texts have seen "
         "their labels: a classifier on top must be judged on other texts.\n"
     )
     (folder / "README.md").write_text(card, "utf-8")

@@ -28,7 +28,7 @@ class Job(Generic[Tag]):
 def jobs_of(
     encoder: TransformerEncoder, texts: Sequence[str], side: TruncationSide = "right"
 ) -> list[Job[list[int]]]:
-    """Texts tokenized and batched; a job's tag are their indices."""
+    """Texts tokenized and batched; the tag of a job is their indices."""
     templates = encoder.config.templates
     if encoder.config.long == "window":
         tokenized = [tokenize_windows(encoder, texts, template) for template in templates]
@@ -49,8 +49,8 @@ def plan(encoder: TransformerEncoder, by_template: Sequence[Sequence[TokenizedTe
 def batches(tokenized: Sequence[TokenizedText], token_budget: int, *, packed: bool = False) -> list[list[int]]:
     """Indices of texts in batches of similar length, each of at most `token_budget` tokens, padding included.
 
-    Longest first, so that a device too small for the batches fails at once. A text over the budget is a batch
-    of its own. The same texts always give the same batches. With `packed` there is no padding.
+    Longest first, so that a device too small for the batches fails at once. A text over the budget is a separate
+    batch. The same texts always give the same batches. With `packed` there is no padding.
     """
     order = sorted(range(len(tokenized)), key=lambda i: (-len(tokenized[i]), tokenized[i].ids))
     result: list[list[int]] = []
@@ -78,7 +78,7 @@ def padded(encoder: TransformerEncoder, batch: Sequence[TokenizedText]) -> tuple
     """A batch padded on the right.
 
     Returns:
-        Token ids (B, L); true for tokens that are no padding (B, L); true for tokens that pooling counts (B, L);
+        Token ids (B, L); true for tokens that are not padding (B, L); true for tokens that pooling counts (B, L);
         lengths (B,).
     """
     lengths = torch.tensor([len(text) for text in batch])

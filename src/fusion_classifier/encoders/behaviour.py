@@ -1,6 +1,6 @@
 """How a loaded model treats positions, padding and earlier batches, determined from the model, not from its name.
 
-Where a name decides, as in `PADS`, a model that is not named is treated with more care, not with less.
+Where a list of names decides, as in `PADS`, models that are not listed are treated more cautiously.
 """
 
 from collections.abc import Sequence
@@ -59,7 +59,7 @@ def changed_by_batches(model: "PreTrainedModel") -> bool:
 
 
 def restore(model: "PreTrainedModel") -> None:
-    """Undo what an earlier batch changed: at its first short batch BigBird turns to full attention for good."""
+    """Undo what an earlier batch changed: BigBird permanently switches to full attention at its first short batch."""
     if hasattr(model, "set_attention_type"):
         model.set_attention_type(model.config.attention_type)
 

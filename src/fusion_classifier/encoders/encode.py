@@ -108,7 +108,7 @@ class _States:
 
 
 def _read(encoder: TransformerEncoder, batch: Sequence[TokenizedText]) -> list[np.ndarray]:
-    """Features of a batch in one template; texts in windows are put together again."""
+    """Features of a batch in one template; the windows of a text are combined."""
     if not any(text.windows for text in batch):
         return _forward(encoder, batch)
     windows = [window for text in batch for window in text.windows or (text,)]

@@ -71,7 +71,7 @@ def load_packed(weights: Weights, dtype: str) -> tuple[Any, Any, Any, dict[str, 
 
 @contextmanager
 def _no_bar() -> Iterator[None]:
-    """The GGUF reader draws its progress bar past transformers' settings."""
+    """The GGUF reader ignores transformers' setting for progress bars."""
     import transformers.modeling_gguf_pytorch_utils as reader
 
     tqdm = reader.tqdm

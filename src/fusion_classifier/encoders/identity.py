@@ -75,7 +75,7 @@ class EncoderIdentity:
 
     @property
     def _layers(self) -> list[int] | str:
-        """The layers as the key has them; which ones `thirds` are depends on the model's files."""
+        """The layers as part of the key; the layers of `thirds` depend on the model's files."""
         if self.config.layers is not None:
             return list(self.config.layers)
         return "thirds" if self.config.pooling == "tokens" else [-1]
@@ -92,7 +92,7 @@ def identify(encoder: EncoderConfig | Encoder, device: "torch.device") -> Encode
 
     Raises:
         WeightsError: The files can't be found.
-        UsageError: An object that is no encoder.
+        UsageError: An object that is not an encoder.
     """
     if not isinstance(encoder, EncoderConfig):
         return _identify_object(as_encoder(encoder))

@@ -59,7 +59,7 @@ class TransformerEncoder:
 
     @contextmanager
     def errors_explained(self) -> Iterator[None]:
-        """Errors of a model or tokenizer that could be loaded, as a WeightsError: its files are wrong."""
+        """Convert errors of a loaded model or tokenizer, which are due to its files, to a WeightsError."""
         name, folder, dtype = self.config.name, self.identity.weights.folder, self.identity.dtype
         advice = "" if dtype == "float32" else "; try `dtype` float32"
         with library_errors(lambda why: WeightsError(f"{name}: the model in {folder} can't be run ({why}){advice}")):
@@ -72,7 +72,7 @@ class TransformerEncoder:
 
     @contextmanager
     def as_loaded(self) -> Iterator[None]:
-        """The model as it was loaded, for one batch: a model that batches change runs one at a time."""
+        """The model as it was loaded, for one batch: a model that batches change runs one batch at a time."""
         if self.lock is None:
             yield
             return
@@ -94,7 +94,7 @@ class ObjectEncoder:
         return self.identity.config
 
     def encode(self, texts: list[str]) -> list[np.ndarray]:
-        """One float32 array per text, all of the same shape; errors as of `encode_checked`."""
+        """One float32 array per text, all of the same shape; errors as in `encode_checked`."""
         assert self.identity.encoder is not None
         if not texts:
             return []
@@ -118,7 +118,7 @@ def only_transformers(encoders: Iterable[LoadedEncoder], what: str) -> list[Tran
 
 
 def load_identified(identity: EncoderIdentity, device: torch.device) -> LoadedEncoder:
-    """Load an encoder of either kind; errors as of `load_transformer`."""
+    """Load an encoder of either kind; errors as in `load_transformer`."""
     if identity.weights.is_static and not identity.is_object:
         return ObjectEncoder(replace(identity, encoder=load_static(identity)))
     return ObjectEncoder(identity) if identity.is_object else load_transformer(identity, device)
@@ -135,7 +135,7 @@ def load_transformer(identity: EncoderIdentity, device: torch.device, *, plain: 
     Args:
         identity: What to load.
         device: Where to load it.
-        plain: Leave the model as transformers made it, to be called with padded batches. Default: False.
+        plain: Leave the model as transformers created it, to be called with padded batches. Default: False.
     """
     name = identity.config.name
     if identity.is_object:
@@ -294,8 +294,8 @@ def _width(identity: EncoderIdentity, model: "PreTrainedModel", layers: tuple[in
     if len(set(widths)) > 1:
         named = ", ".join(f"{layer}: {width}" for layer, width in zip(layers, widths, strict=True))
         raise UsageError(
-            f"{identity.config.name}: `layers` of different widths ({named}) can't be one feature; give one of them, "
-            f"or layers up to {layers[-1] - 1}"
+            f"{identity.config.name}: `layers` of different widths ({named}) can't be combined into one "
+            f"feature; give one of them, or layers up to {layers[-1] - 1}"
         )
     return widths[0]
 
@@ -344,7 +344,7 @@ def _resolve_layers(config: EncoderConfig, n_layers: int) -> tuple[int, ...]:
         raise UsageError(f"{config.name}: `pooling` pooler reads the last layer only; leave out `layers`")
     resolved = tuple(layer % states for layer in config.layers)
     if len(set(resolved)) < len(resolved):
-        raise UsageError(f"{config.name}: `layers` {config.layers} name one layer twice")
+        raise UsageError(f"{config.name}: `layers` {config.layers} contain a layer twice")
     return resolved
 
 

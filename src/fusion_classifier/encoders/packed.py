@@ -6,8 +6,8 @@ Attention is computed for each group of texts of equal length as a dense (n, hea
 sorted by length, so there are few groups.
 
 The model's own code from transformers runs, with another attention function
-(https://huggingface.co/docs/transformers/attention_interface). MPNet adds a bias of the tokens' distance to its
-attention and does not let the function be replaced, so its attention modules are.
+(https://huggingface.co/docs/transformers/attention_interface). MPNet adds a bias for the distance of tokens to its
+attention and does not let the function be replaced, so its attention modules are replaced.
 
 Measured gains: docs/decisions.md, extraction.
 """
@@ -181,7 +181,7 @@ def _attention_function(
 
 
 class _DistanceBias:
-    """MPNet's bias for every pair of positions, (heads, L, L) of the longest text so far; others take its corner."""
+    """MPNet's bias for every pair of positions, (heads, L, L) of the longest text; shorter texts use its corner."""
 
     def __init__(self, encoder: Any) -> None:
         self.compute = encoder.compute_position_bias

@@ -19,7 +19,7 @@ def mean(states: Tensor, mask: Tensor, _lengths: Tensor) -> Tensor:
 
 
 def maximum(states: Tensor, mask: Tensor, _lengths: Tensor) -> Tensor:
-    """Largest value over the tokens of each text that count, state by state."""
+    """Maximum of each state over the tokens of a text that count."""
     return torch.where(mask[..., None, None], states.float(), -torch.inf).amax(1)
 
 

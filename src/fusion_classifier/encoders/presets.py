@@ -2,7 +2,7 @@
 
 Layers, pooling and prompt are those with which the model was published. Next to the pooled feature every transformer
 gives token states, on which the head `fusion` works: those of all tokens at a third, two thirds and the end of the
-model (docs/fusion.md says what was measured).
+model (measurements: docs/fusion.md).
 
 `llama2-7b-chat`, `bert-large` and `roberta-large` are the trio of LLM-FusionClassifier. `smollm2-135m`, `minilm-l6`
 and `mpnet-base` have the same roles at a hundredth of the cost. The others are in common use in 2026.

@@ -62,8 +62,8 @@ class PrecomputedEncoder:
         texts: N texts: all that the classifier will be given, for training and for prediction.
         features: (N, H) or (N, layers, H); row i belongs to texts[i].
         name: Name of the encoder. Default: precomputed.
-        version: Version of what computed the features. With it, a saved classifier takes the features of further
-            texts. Default: a hash of texts and features, so that only these fit the classifier.
+        version: Version of what computed the features. With it, a saved classifier accepts features of other texts.
+            Default: a hash of texts and features, so that only these fit the classifier.
 
     Raises:
         DataError: Texts and features do not fit together.
@@ -93,7 +93,7 @@ class PrecomputedEncoder:
             if text not in self._rows:
                 raise DataError(
                     f"`{what}[{index}]`: encoder {self.name} has no features of {text[:60]!r}, "
-                    f"only those of the {len(self._rows):,} texts that it was made with"
+                    f"only those of the {len(self._rows):,} texts that it was created with"
                 )
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
@@ -168,8 +168,8 @@ def as_encoder(given: Any) -> Encoder:
     if callable(given):
         return FunctionEncoder(given, getattr(given, "name", ""), getattr(given, "version", ""))
     raise UsageError(
-        f"{type(given).__name__} is no encoder: give a name, a path, an EncoderConfig, a SentenceTransformer, or an "
-        "object with `name`, `version` and `encode(texts)`"
+        f"{type(given).__name__} is not an encoder: give a name, a path, an EncoderConfig, a SentenceTransformer, or "
+        "an object with `name`, `version` and `encode(texts)`"
     )
 
 

@@ -120,7 +120,7 @@ def dense_places(folder: Path) -> list[Path]:
 
 
 def transformer_folder(folder: Path) -> Path:
-    """The folder with the weights of a model: of old sentence-transformers a folder within, such as 0_Transformer."""
+    """The folder with the weights of a model: in old versions a subfolder, such as 0_Transformer."""
     try:
         place = str(json.loads((folder / "modules.json").read_text("utf-8"))[0]["path"])
     except (OSError, ValueError, LookupError, TypeError, RecursionError):

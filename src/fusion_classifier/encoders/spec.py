@@ -127,7 +127,7 @@ def as_encoders(specs: Any, *, features: FeatureKind = "pooled") -> tuple[Encode
 def parse_encoders(
     specs: Sequence[str], defaults: Mapping[str, str | None] | None = None, *, features: FeatureKind = "pooled"
 ) -> tuple[EncoderConfig, ...]:
-    """At least one encoder, given as strings, no two of one name; arguments and errors as of `parse_encoder`."""
+    """At least one encoder, given as strings, with distinct names; arguments and errors as in `parse_encoder`."""
     return _distinct([parse_encoder(spec, defaults, features=features) for spec in specs])
 
 
@@ -183,7 +183,7 @@ def _configured(
 def _usual(
     model: str, path: str | None, features: FeatureKind, revision: str | None = None, *, own_pooling: bool = False
 ) -> EncoderConfig:
-    """A model's configuration where no setting is given, or, with `own_pooling`, none but a pooling."""
+    """A model's configuration if no setting is given or, with `own_pooling`, only a pooling."""
     base = PRESETS[model].config if model in PRESETS else EncoderConfig(name=model, model=model)
     if features == "tokens":
         return base.model_copy(update={"pooling": "tokens", "layers": None, "dense": False})

@@ -64,7 +64,7 @@ def tokenize(
         if truncated:
             ids, special = cut(encoder, text, template, side)  # noqa: PLW2901
         if not ids:
-            raise UsageError(f"{encoder.config.name}: the tokenizer makes no token of the text {text[:40]!r}")
+            raise UsageError(f"{encoder.config.name}: the tokenizer produces no token for the text {text[:40]!r}")
         result.append(TokenizedText(tuple(ids), tuple(not flag for flag in special), truncated))
     return result
 
@@ -137,7 +137,7 @@ def _truncate_in_template(
 
 
 def cut_note(config: EncoderConfig, count: int) -> str:
-    """What to tell about texts that lost their end, and the way out."""
+    """Message about truncated texts, with advice."""
     return (
         f"{config.name}: {counted(count, 'text')} longer than {config.max_length} tokens truncated; "
         "raise `max_length` to keep their end, or read them in windows (`long` window)"
@@ -152,7 +152,7 @@ def is_truncated(encoder: LoadedEncoder, text: str) -> bool:
 
 
 def token_lengths(identity: EncoderIdentity, texts: Sequence[str]) -> np.ndarray:
-    """Tokens per text in the encoder's template, special tokens included, uncut: (N,), int64. Loads no model."""
+    """Tokens per text in the encoder's template, with special tokens, not truncated: (N,), int64; loads no model."""
     tokenizer, template = load_tokenizer(identity), identity.config.template
     lengths: list[int] = []
     for start in range(0, len(texts), LENGTHS_BATCH):

@@ -105,13 +105,13 @@ class Weights:
 
     @property
     def commit(self) -> str | None:
-        """The files' commit on the Hub; None where they are from elsewhere."""
+        """The files' commit on the Hub; None if they come from elsewhere."""
         # huggingface-hub keeps them in …/snapshots/COMMIT
         parts = self.folder.parts
         return parts[parts.index("snapshots") + 1] if self.source.startswith("Hub") and "snapshots" in parts else None
 
     def files(self) -> list[Path]:
-        """The files that decide a feature, sorted by name."""
+        """The files that affect features, sorted by name."""
         if self.gguf_file is not None:
             return [self.folder / self.gguf_file]
         names = {path.name for path in self.folder.iterdir() if path.is_file()}
@@ -137,7 +137,7 @@ class Weights:
 
 
 def content_files(names: Iterable[str]) -> list[str]:
-    """Those of a model folder's files, weights apart, that decide a feature: architecture and tokenizer."""
+    """Files of a model folder that affect features, except for the weights: architecture and tokenizer."""
     there = set(names)
     known = [name for name in CONTENT_FILES if name in there]
     if "tokenizer.json" in there:
@@ -250,7 +250,7 @@ def _local(path: Path, source: str) -> Weights:
 
 
 def _way_out(config: EncoderConfig) -> str:
-    """What to do without the Hub."""
+    """Advice if the Hub can't be reached."""
     if config.model not in PRESETS:
         near = difflib.get_close_matches(config.model, PRESETS, n=1, cutoff=0.75)
         meant = f" (did you mean {near[0]}?)" if near else ""

@@ -28,7 +28,7 @@ class FormattedMetric(NamedTuple):
     std: str | None = None
     """Standard deviation over seeds. None with a single seed."""
     interval: tuple[str, str] | None = None
-    """Bounds of the 95 % interval. None for metrics without one."""
+    """Bounds of the 95% interval. None for metrics without one."""
 
     def __str__(self) -> str:
         std = "" if self.std is None else f" ± {self.std}"

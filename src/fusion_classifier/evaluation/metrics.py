@@ -168,7 +168,7 @@ def _resamples(n_texts: int, n_resamples: int) -> Iterator[np.ndarray]:
 
 
 def percentile_interval(resampled: np.ndarray) -> list[float]:
-    """Compute the 95 % interval of a bootstrapped statistic (R,)."""
+    """Compute the 95% interval of a bootstrapped statistic (R,)."""
     tail = 50 * (1 - CONFIDENCE)
     low, high = np.percentile(resampled, [tail, 100 - tail])
     return [float(low), float(high)]

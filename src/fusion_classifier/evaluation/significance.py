@@ -31,7 +31,7 @@ Verdict = Literal["a_better", "b_better", "mixed", "undecided"]
 class Difference:
     """A metric of both sides by seed, as fractions, and the mean of A minus the mean of B.
 
-    The 95 % interval and the two-sided p-value are None for a single text.
+    The 95% interval and the two-sided p-value are None for a single text.
     """
 
     a: tuple[float, ...]
@@ -43,7 +43,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class McNemar:
-    """McNemar's exact test on the texts that A and B predict correctly, and the effect size with exact 95 %
+    """McNemar's exact test on the texts that A and B predict correctly, and the effect size with exact 95%
     intervals.
 
     The sizes are None if no text is correct for only one of the two.
@@ -117,7 +117,7 @@ def matched(a: SplitPredictions, b: SplitPredictions) -> SplitPredictions:
     """
     if {*a.names} != {*b.names}:
         lone = sorted({*a.names} ^ {*b.names})[0]
-        raise DataError(f"the runs have other labels: only one of them knows {lone!r}; compare runs of one task")
+        raise DataError(f"the runs have different labels: only one of them has {lone!r}; compare runs of one task")
     if len(a.hashes) != len(b.hashes):
         raise DataError(
             f"the runs were evaluated on {len(a.hashes):,} and {len(b.hashes):,} texts; compare runs on the same "
@@ -126,13 +126,13 @@ def matched(a: SplitPredictions, b: SplitPredictions) -> SplitPredictions:
     other = np.flatnonzero(np.array(a.hashes) != np.array(b.hashes))
     if len(other):
         counts = f"{len(other):,} of {len(a.hashes):,} differ, first in row {other[0]}"
-        raise DataError(f"the runs were evaluated on other texts: {counts}; compare runs on the same data")
+        raise DataError(f"the runs were evaluated on different texts: {counts}; compare runs on the same data")
     number = np.array([a.names.index(name) for name in b.names])  # index of B's labels in A
     labels = number[b.labels]
     other = np.flatnonzero(labels != a.labels)
     if len(other):
         pair = " and ".join(repr(a.names[one[other[0]]]) for one in (a.labels, labels))
-        raise DataError(f"the runs have other labels: {pair} in row {other[0]}; evaluate both on the same data")
+        raise DataError(f"the runs have different labels: {pair} in row {other[0]}; evaluate both on the same data")
     return replace(
         b,
         names=a.names,
@@ -147,7 +147,7 @@ def differences(
 ) -> dict[str, Difference]:
     """Compare accuracy and both F1 scores of two sides by a paired percentile bootstrap.
 
-    The p-value is below 0.05 if the 95 % interval excludes zero, up to rounding. With 10,000 resamples the smallest
+    The p-value is below 0.05 if the 95% interval excludes zero, up to rounding. With 10,000 resamples the smallest
     is 0.0002.
 
     Source: Efron and Tibshirani: An Introduction to the Bootstrap, 1993, chapters 13 and 15; for two classifiers on
@@ -247,7 +247,7 @@ def in_words(found: Comparison, a: str, b: str) -> str:
     interval = "no interval from one text"
     if accuracy.ci95 is not None:
         ends = [f"{sign * 100 * end + 0.0:.1f}".replace("-", "−") for end in accuracy.ci95[::sign]]
-        interval = f"95 % interval {ends[0]} to {ends[1]}"
+        interval = f"95% interval {ends[0]} to {ends[1]}"
     evidence = f"{interval}; McNemar {p_text(found.ensembles.test.p)}"
     if found.verdict == "undecided":
         texts = "this one text" if found.texts == 1 else f"these {found.texts:,} texts"

@@ -11,7 +11,7 @@ from fusion_classifier.evaluation.predictions import SplitPredictions
 from fusion_classifier.evaluation.significance import ensembles, p_text
 from fusion_classifier.support.text import counted
 
-WIDEST = 0.1  # 95 % interval of a score that is worth quoting: ± 5 points
+WIDEST = 0.1  # 95% interval of a score that is worth quoting: ± 5 points
 MIN_GAIN = 0.005  # minimum gain of the last epoch over earlier ones that indicates that training was cut off
 SHUFFLES = 199
 WHAT = {"majority_class": "the majority class", "logistic_regression": "logistic regression on the same features"}
@@ -21,7 +21,7 @@ SAME = 0.005  # difference between a head that is a logistic regression and the 
 def not_better(
     metrics: Mapping[str, Any], baselines: Mapping[str, SplitPredictions], part: SplitPredictions, metric: str
 ) -> list[str]:
-    """One sentence for each baseline that the model does not beat on the reported split, or can't be told from.
+    """One sentence for each baseline that the model does not clearly beat on the reported split.
 
     Args:
         metrics: `metrics.json`, with `baselines`.
@@ -40,8 +40,7 @@ def not_better(
         lost = [one for one in compared if not _ahead(own[one]["mean"], theirs[one], margin)]
         if lost:
             figures = " and ".join(
-                f"{METRIC_TITLES[one]} {100 * own[one]['mean']:.1f} % against {100 * theirs[one]:.1f} %"
-                for one in lost
+                f"{METRIC_TITLES[one]} {100 * own[one]['mean']:.1f}% against {100 * theirs[one]:.1f}%" for one in lost
             )
             found.append(_not_better(metrics, part, base, WHAT[name], figures))
     return found
@@ -80,7 +79,7 @@ def _score_name(metrics: Mapping[str, Any], split: str) -> str:
 
 
 def _interval(metrics: Mapping[str, Any], split: str, texts: int) -> tuple[float, float] | None:
-    """The 95 % interval of the split's accuracy, or multi-label weighted F1; None for a single text."""
+    """The 95% interval of the split's accuracy, or multi-label weighted F1; None for a single text."""
     interval = metrics[split][_score_name(metrics, split)].get("ci95")
     if interval is None:
         return None
@@ -161,5 +160,5 @@ def wide_interval(metrics: Mapping[str, Any], split: str, texts: int, *, can_cro
     way_out = "; `cross_validate` evaluates all rows" if can_cross_validate else ""
     return [
         f"{place.capitalize()} has few texts, {texts:,}: {METRIC_TITLES[name]} is between {100 * low:.1f} and "
-        f"{100 * high:.1f} % (95 % interval), so differences of a few points mean nothing here{way_out}."
+        f"{100 * high:.1f}% (95% interval), so differences of a few points mean nothing here{way_out}."
     ]

@@ -104,7 +104,7 @@ class HeadGraph(nn.Module):
     def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Logits and probabilities, (B, C) each, and `Head.unit_vectors` (B, D), of each encoder's features and mask.
 
-        Only features that are ragged have a mask.
+        Only ragged features have a mask.
         """
         given = iter(inputs)
         batch: dict[str, Tensor | TokenStates] = {}
@@ -120,8 +120,8 @@ class HeadGraph(nn.Module):
 def probabilities(logits: Tensor, decision: Decision) -> Tensor:
     """`Decision.probabilities` in torch and float32: (B, C) of (B, C).
 
-    The float64 of the original gives log(1 − q) its digits where q is nearly 1. Only the best label's q can be, and
-    what remains for the others can be summed instead of subtracted.
+    The original computes log(1 − q) in float64, because q may be close to 1. Only the best label's q can be, and for
+    it 1 − q is computed as the sum of the others.
     """
     if decision.multilabel:
         return torch.sigmoid(logits / decision.temperature)
@@ -138,7 +138,7 @@ def export_encoder(encoder: TransformerEncoder, path: Path) -> list[str]:
     """Write an encoder, loaded plain and in float32, as an ONNX file; the names of its inputs.
 
     Raises:
-        Exception: Of many kinds, where torch can't trace the model.
+        Exception: Any, if torch can't trace the model.
     """
     graph = EncoderGraph(encoder)
     mask = torch.ones(EXAMPLE, dtype=torch.int64)
@@ -153,7 +153,7 @@ def export_head(head: Head, decision: Decision, int8: Sequence[str], path: Path)
     """Write a head as an ONNX file; the names of its inputs. Arguments as of `HeadGraph`.
 
     Raises:
-        Exception: Of many kinds, where torch can't trace the head.
+        Exception: Any, if torch can't trace the head.
     """
     examples: dict[str, Tensor] = {}
     axes: list[dict[int, str]] = []
@@ -173,7 +173,7 @@ def export_head(head: Head, decision: Decision, int8: Sequence[str], path: Path)
 def _write(
     graph: nn.Module, examples: Mapping[str, Tensor], axes: tuple[object, ...], outputs: Sequence[str], path: Path
 ) -> list[str]:
-    """Write a graph, traced with examples of its inputs, and see that it is valid; the names of its inputs."""
+    """Write a graph, traced with examples of its inputs, and check it; the names of its inputs."""
     import onnx  # noqa: PLC0415 - an extra
 
     size = sum(tensor.numel() * tensor.element_size() for tensor in graph.state_dict().values())
@@ -196,7 +196,7 @@ def _write(
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the exporter's logs and warnings."""
+    """Suppress the exporter's logs and warnings."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,9 +1,9 @@
 """Writes a classifier in its fastest form, without torch, that loses little accuracy on labelled texts.
 
     head.onnx            the head with its calibration, and the vectors by which unknown texts are detected
-    encoder-0.onnx, …    each encoder with its pooling, in the precision that was chosen
+    encoder-0.onnx, …    each encoder with its pooling, in the chosen precision
     tokenizer-0/, …      its tokenizer
-    known.safetensors    what was kept of the training texts, where the model has it
+    known.safetensors    statistics of the training texts, if the model has them
     config.json          labels, decision, inputs, the encoders' settings, agreement and measurements
     predict.py           classifies texts with these files, without this package
     README.md            how to use it
@@ -46,12 +46,12 @@ class Measured:
 
     Attributes:
         precision: Its precision, or `ordinary`: the model itself, by torch.
-        bytes: Size of its graphs; of the model itself None.
+        bytes: Size of its graphs; None for the model itself.
         ms: Milliseconds per text, one text at a time, the median over texts and rounds.
-        accuracy: Accuracy; of several labels per text the share of texts with exactly the right ones.
-        loss: Points of accuracy less than the model itself.
+        accuracy: Accuracy; multi-label: share of texts with exactly the right labels.
+        loss: Loss of accuracy against the model itself, in points.
         max_probability_difference: Largest difference of a probability from the model itself.
-        equal_labels: Share of texts with the same answer as of the model itself.
+        equal_labels: Share of texts with the same answer as from the model itself.
     """
 
     precision: str
@@ -98,17 +98,17 @@ def optimize(
         model: Model folder.
         out: Folder to write.
         judged: Texts on which each form is measured. None: the head alone is exported, in float32.
-        max_loss: Points of accuracy that may be lost. float32 is always good: it rounds less than the model itself.
+        max_loss: Points of accuracy that may be lost. float32 always qualifies: it rounds less than the model itself.
         precisions: Forms to choose from.
         check: Number of texts of the demo corpus on which the float32 graphs must agree with PyTorch.
-        encoder_paths: Places of the encoders' weights, by encoder name.
+        encoder_paths: Paths of the encoders' weights, by encoder name.
         progress: Shows what is being done.
     """
     require("optimizing a model", "onnx", *PACKAGES)
     check_folder(out)
     classifier = TextPredictor.from_pretrained(model, device="cpu", encoder_paths=encoder_paths or {})
     if not isinstance(classifier, TextPredictor):
-        raise UsageError(f"{model}: is optimized already; give the model that it was made of")
+        raise UsageError(f"{model}: is already optimized; give the model that it was made from")
     measured: tuple[Measured, ...] = ()
     with atomic_folder(out) as folder, progress.bar("optimizing", total=None) as bar:
         described = write_graphs(classifier, folder, encoders=judged is not None, check=check, describe=bar.describe)
@@ -161,17 +161,17 @@ def _chosen(
 
 
 def _best(measured: Sequence[Measured], max_loss: float) -> Measured:
-    """The fastest form that loses little."""
+    """The fastest form within the limits."""
     good = [one for one in measured if one.precision == "float32" or _is_close(one, max_loss)]
     if good:
         return min(good, key=lambda one: one.ms)
     found = "; ".join(
-        f"{one.precision} loses {one.loss:.2f} points and changes {100 * (1 - one.equal_labels):.1f} % of the answers"
+        f"{one.precision} loses {one.loss:.2f} points and changes {100 * (1 - one.equal_labels):.1f}% of the answers"
         for one in measured
     )
     raise FecError(
         f"no form loses at most {max_loss:g} points of accuracy (`max_loss`) and changes at most "
-        f"{100 * MAX_CHANGED:g} % of the answers: {found}; nothing was written; choose from all precisions"
+        f"{100 * MAX_CHANGED:g}% of the answers: {found}; nothing was written; allow more precisions"
     )
 
 
@@ -180,7 +180,7 @@ def _is_close(one: Measured, max_loss: float) -> bool:
 
 
 def _candidate(folder: Path, place: Path, described: Mapping[str, Any], precision: Precision) -> Path:
-    """A folder with the encoders in a precision; what is the same for all is linked."""
+    """A folder with the encoders in a precision; files that all precisions share are linked."""
     place.mkdir(parents=True)
     quantized = {one["onnx"] for one in described["encoders"]} if precision != "float32" else set()
     for path in folder.iterdir():
@@ -196,7 +196,7 @@ def _candidate(folder: Path, place: Path, described: Mapping[str, Any], precisio
 
 
 def _seconds(forms: Mapping[str, Callable[[Sequence[str]], np.ndarray]], texts: Sequence[str]) -> dict[str, float]:
-    """Seconds per text of each form, one text at a time; the forms take turns, so that all meet the same machine."""
+    """Seconds per text of each form, one text at a time; the forms alternate, so load affects all equally."""
     found: dict[str, list[float]] = {name: [] for name in forms}
     for turn in range(TIMED_ROUNDS + 1):  # the first warms up
         for text in texts:

@@ -72,7 +72,7 @@ def _dynamic(model: Any) -> Any:
 
 
 def _round_embeddings(graph: Any) -> None:
-    """Store each large table that a Gather reads rows of in 8 bits, with a scale per row."""
+    """Store each large table that a Gather reads in 8 bits, with one scale per row."""
     from onnx import helper, numpy_helper
 
     tables = {one.name: one for one in graph.initializer}
@@ -106,7 +106,7 @@ def _round_embeddings(graph: Any) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the logs of ONNX Runtime's tools, which also change the settings of the program's root logger."""
+    """Suppress the logs of ONNX Runtime's tools, which also change the settings of the program's root logger."""
     root, level, handlers = logging.getLogger(), logging.getLogger().level, list(logging.getLogger().handlers)
     disabled = logging.root.manager.disable
     logging.disable(logging.CRITICAL)

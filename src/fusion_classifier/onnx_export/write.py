@@ -1,4 +1,4 @@
-"""Writes a classifier as ONNX graphs in float32, and measures that they answer as it does; files: optimize.py."""
+"""Writes a classifier as ONNX graphs in float32, and measures their agreement with it; files: optimize.py."""
 
 import importlib.util
 import json
@@ -36,7 +36,7 @@ def write_graphs(
         folder: Empty folder.
         encoders: Whether to export the encoders, too.
         check: Number of texts of the demo corpus on which agreement is measured.
-        describe: Called with what is being done.
+        describe: Called with messages about progress.
 
     Returns:
         Content of `config.json`, which is written.
@@ -74,7 +74,7 @@ def write_graphs(
 
 
 def standalone_file() -> Path:
-    """The module that is delivered as predict.py; found without importing it, which needs an extra."""
+    """The module that is exported as predict.py; found without importing it, which needs an extra."""
     spec = importlib.util.find_spec("fusion_classifier.classifier.standalone")
     assert spec is not None
     assert spec.origin is not None
@@ -82,14 +82,14 @@ def standalone_file() -> Path:
 
 
 def check_texts(count: int) -> list[str]:
-    """Texts of the demo corpus, the test split first, and one that is longer than any encoder reads."""
+    """Texts of the demo corpus, the test split first, and one that is longer than the limit of every encoder."""
     splits = load_task(TaskConfig(name="demo")).splits
     texts = [text for name in reversed(SPLITS) for text in splits[name].texts]
     return [*texts[: count - 1], " ".join(texts)[:20_000]] if count > 1 else texts[:1]
 
 
 def check_folder(out: Path) -> None:
-    """See that no folder with other contents is replaced."""
+    """Check that no folder with other contents would be replaced."""
     if not out.is_dir() or not any(out.iterdir()):
         return
     try:
@@ -97,11 +97,11 @@ def check_folder(out: Path) -> None:
     except (OSError, ValueError, AttributeError):
         ours = False
     if not ours:
-        raise UsageError(f"`out`: {out} holds something else than an optimized model; choose another folder")
+        raise UsageError(f"`out`: {out} contains other files than an optimized model; choose another folder")
 
 
 def _described(config: ModelConfig) -> dict[str, Any]:
-    """`config.json` as far as the saved model says it; without paths of this machine."""
+    """The part of `config.json` that comes from the saved model, without local paths."""
     return {
         "format": FORMAT,
         "version": __version__,
@@ -180,7 +180,7 @@ def readme(described: Mapping[str, Any]) -> str:
     )
     agreement = "\n".join(
         f"- `{part}`: largest difference of a probability {figures['max_probability_difference']:.1e}, "
-        f"equal labels {100 * figures['equal_labels']:.1f} %"
+        f"equal labels {100 * figures['equal_labels']:.1f}%"
         for part, figures in described["agreement"].items()
         if isinstance(figures, dict)
     )

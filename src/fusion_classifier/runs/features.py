@@ -63,7 +63,7 @@ def weighted(rows: Rows, labels: Sequence[str], class_weight: ClassWeights) -> R
     if class_weight == "none":
         return rows
     if rows.targets.ndim > 1:
-        raise UsageError("`class_weight`: works with one label per text only; leave it out")
+        raise UsageError("`class_weight`: supports only one label per text; leave it out")
     return replace(rows, weights=row_weights(None, class_weight, np.array(labels), rows.targets))
 
 

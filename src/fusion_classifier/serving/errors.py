@@ -41,7 +41,7 @@ class ErrorResponse(BaseModel):
 
 
 class ServiceError(HTTPException):
-    """An error that is the answer to a request; its status follows from `error_type` by default."""
+    """An error sent as the response to a request; its status follows from `error_type` by default."""
 
     def __init__(self, error_type: ErrorType, message: str, status: int | None = None) -> None:
         status = status or STATUS[error_type]
@@ -58,7 +58,7 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
     for status, description in {
         400: "Nothing to classify",
         401: "The key is missing or wrong",
-        408: "The body did not come in time",
+        408: "The body did not arrive in time",
         413: "Too many texts, or a body too large",
         422: "Not valid, or a text is too long",
         424: "The model failed",
@@ -69,7 +69,7 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
 
 
 def error_response(scope: Scope, error: HTTPException) -> JSONResponse:
-    """The answer for an error, which is also counted."""
+    """The response for an error, which is also counted."""
     kind: ErrorType = "NotFound" if error.status_code == 404 else "Validation"
     kind = getattr(error, "error_type", kind)
     counted = "disconnected" if error.status_code == CLIENT_GONE else kind.lower()
@@ -82,7 +82,7 @@ async def _http_error(request: Request, error: Any) -> Response:
 
 
 async def _invalid(request: Request, error: Any) -> Response:
-    """A body or query of another form: where and what, but not the value, which is the client's text."""
+    """Message for an invalid body or query: location and problem, but not the value, which may be a client's text."""
     field, message = first_problem(error, show_input=False)
     if field == "body":
         message = 'Send a JSON object, {"inputs": "a text"}, with Content-Type: application/json'
@@ -102,5 +102,5 @@ JSON_FIELDS = {"X": "inputs", "text": "inputs", "texts": "inputs", "label": "lab
 
 
 def in_json_terms(message: str) -> str:
-    """A library error's message with the JSON fields' names for the parameters', and without backticks."""
+    """A library error's message with JSON fields in place of parameters, and without backticks."""
     return re.sub(r"`(\w+)((?:\[\d+\])?)`", lambda found: JSON_FIELDS.get(found[1], found[1]) + found[2], message)

@@ -28,22 +28,22 @@ class ExplainRequest(BaseModel):
     inputs: Text = Field(examples=["I am so grateful to the driver."])
     """The text."""
     labels: list[str] | None = None
-    """Labels to explain. Default: all, which costs no more."""
+    """Labels to explain. Default: all, at no additional cost."""
     truncate: bool | None = Field(default=None, examples=[False])
-    """Read the beginning of a text that is too long instead of refusing it."""
+    """Explain the beginning of a text that is too long instead of rejecting it."""
 
 
 class ExplainedWord(BaseModel):
-    """A word, or in a long text neighbouring ones."""
+    """A word or, in a long text, neighbouring words."""
 
     text: str
     start: int = Field(description="First character in the text, counted in code points")
     end: int = Field(description="The character behind its last")
-    weight: float = Field(description="What the label's log-odds lose without it")
+    weight: float = Field(description="Decrease of the label's log-odds without it")
 
 
 class LabelExplanation(BaseModel):
-    """What each word does for a label."""
+    """The weight of each word for a label."""
 
     label: str
     probability: float
@@ -52,7 +52,7 @@ class LabelExplanation(BaseModel):
 
 @router.post("/explain", response_model=list[LabelExplanation], responses={**RESPONSES, **UNKNOWN_LABEL})
 async def explain(body: ExplainRequest, request: Request, service: ServiceDep) -> Any:
-    """Say which words of a text carry a label, the most probable label first."""
+    """Explain which words of a text support each label, the most probable label first."""
     model, text, truncate = service.model, body.inputs, service.truncates(body.truncate)
     service.check_text(text)
     wanted = model.labels if body.labels is None else body.labels

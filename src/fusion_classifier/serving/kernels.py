@@ -1,4 +1,4 @@
-"""How many compiled kernels torch keeps on a CPU, which bounds the server's memory.
+"""Limits the number of compiled kernels that torch keeps on a CPU, and so the server's memory.
 
 A matrix product in bfloat16 is compiled for each number of tokens in a batch, and a server meets hundreds of them.
 Two caches keep the last 1,024 kernels, 0.3 MB each for a small model: oneDNN's own, and one of ideep, torch's layer
@@ -13,6 +13,6 @@ KEPT = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64", "LRU_CACHE_CAPACITY": "64"}
 
 
 def keep_few_kernels(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Bound both caches, unless the user has set them. To be called before torch is imported."""
+    """Limit both caches, unless the user has set them. Must be called before torch is imported."""
     for name, number in KEPT.items():
         environment.setdefault(name, number)

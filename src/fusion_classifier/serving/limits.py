@@ -20,7 +20,7 @@ from fusion_classifier.serving.settings import ServerSettings
 HEADER_BYTES = 32768  # of a request's line and headers
 HEADER_SECONDS = 10.0  # from the connection, or from a further request's first byte, to the end of its headers
 BODY_SECONDS = 30  # in which a body must arrive
-DRAINED = 4  # times its limit that a body which is too large is read before it is refused
+DRAINED = 4  # times its limit that a body which is too large is read before it is rejected
 OPEN_PATHS = ("/health", "/", "/docs", "/favicon.ico")  # need no key
 OPEN_PREFIX = "/static/"
 
@@ -30,8 +30,8 @@ BEARER = HTTPBearer(auto_error=False)
 class Guard:
     """ASGI middleware that rejects requests before any of their body is stored.
 
-    Not a dependency of the routes: FastAPI reads a body before it asks for a key, so that clients without one could
-    take up the memory and the number of requests that are allowed.
+    Not a dependency of the routes: FastAPI reads a body before it asks for a key, so clients without one could use up
+    the memory and the allowed number of requests.
     """
 
     def __init__(self, app: ASGIApp, settings: ServerSettings) -> None:
@@ -69,7 +69,7 @@ class Guard:
 
 
 def _check_header_size(scope: Scope) -> None:
-    """h11 bounds only headers that it must wait for, not those that come in one piece."""
+    """h11 limits only headers that it must wait for, not those that arrive in one piece."""
     line = len(scope["method"]) + len(scope.get("raw_path") or b"") + len(scope["query_string"])
     if line + sum(len(name) + len(value) for name, value in scope["headers"]) > HEADER_BYTES:
         message = f"A request's line and headers may have {HEADER_BYTES} bytes together"
@@ -77,7 +77,7 @@ def _check_header_size(scope: Scope) -> None:
 
 
 def _bounded(receive: Receive, limit: int) -> Receive:
-    """`receive` that raises a `ServiceError` where a body is too large, takes too long, or breaks off."""
+    """`receive` that raises a `ServiceError` if a body is too large, takes too long, or breaks off."""
     size, more = 0, True
     deadline = asyncio.get_running_loop().time() + BODY_SECONDS
 
@@ -107,8 +107,8 @@ def _bounded(receive: Receive, limit: int) -> Receive:
 class Connection(H11Protocol):
     """uvicorn's HTTP/1.1, with limits for the number of connections and for the time of a request's headers.
 
-    uvicorn bounds their size, not their time: a client that sends one byte per second would hold its connection
-    forever, and a thousand of them all that a process may open ("slowloris").
+    uvicorn bounds their size, not their time: a client that sends one byte per second would keep its connection
+    forever, and a thousand of them all connections that a process may open ("slowloris").
     """
 
     max_connections = 1024

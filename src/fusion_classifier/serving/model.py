@@ -11,22 +11,22 @@ from fusion_classifier.config import TruncationSide
 from fusion_classifier.errors import UsageError
 from fusion_classifier.serving.errors import ServiceError
 
-WARM_UP = "A first text, so that nobody waits for what only the first one needs."
+WARM_UP = "A warm-up text, so that no client waits for work that only the first text needs."
 
 
 class Length(NamedTuple):
     """Length of a text."""
 
     tokens: int
-    """Tokens read by the encoder that reads the most."""
+    """Number of tokens, for the encoder that reads the most."""
     cut: bool
     """Whether it is too long for an encoder."""
 
 
 class Scores(NamedTuple):
-    """The model's output for a text: logits and calibrated probabilities, (C,) each, float32, and how unknown it is.
+    """The model's output for a text: logits and calibrated probabilities, (C,) each, float32, and its unknown score.
 
-    `unknown` is None where the model can't tell, or nobody asked.
+    `unknown` is None if the model has no such score, or none was requested.
     """
 
     logits: np.ndarray
@@ -35,7 +35,7 @@ class Scores(NamedTuple):
 
 
 class ServedModel:
-    """A fitted classifier with its encoders loaded; `/info` tells its name.
+    """A fitted classifier with its encoders loaded; `/info` returns its name.
 
     Attributes:
         observe: Called with a stage, `tokenize`, `encode` or `head`, and its seconds.
@@ -88,7 +88,7 @@ class ServedModel:
         return all(count > limit for _, limit, (count,) in self._counts([text]))
 
     def run(self, texts: Sequence[str], side: TruncationSide, unknown: bool) -> list[Scores]:
-        """The scores of N texts, `Scores.unknown` only where it is wanted; in the model's thread.
+        """The scores of N texts, `Scores.unknown` only if requested; in the model's thread.
 
         Raises:
             ServiceError: A score is NaN.
@@ -110,7 +110,7 @@ class ServedModel:
         return [Scores(*one) for one in zip(logits, probabilities, scores, strict=True)]
 
     def unknown_threshold(self, rate: float) -> float:
-        """The unknown score above which this share of known texts lies.
+        """The unknown score that this share of known texts exceeds.
 
         Raises:
             ServiceError: The model can't tell.
@@ -126,7 +126,7 @@ class ServedModel:
         Args:
             scores: The model's output for the text.
             raw: Whether scores are logits.
-            threshold: Unknown score above which the text is rejected. None: that is not asked for.
+            threshold: Unknown score above which the text is rejected. None: not requested.
         """
         values = scores.logits if raw else scores.probabilities
         decision = self.classifier.config_.decision

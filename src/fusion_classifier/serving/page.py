@@ -1,11 +1,11 @@
 """The web page at /, its routes for files of texts, and the page at /docs that describes the HTTP interface.
 
 GET  /                  the page; its parts under /static
-GET  /docs              the description, if it is switched on
+GET /docs the description, if enabled
 POST /file/columns      the columns of a table that is the body
 POST /file/predict      its rows with their labels, as CSV or JSONL
 
-A file is the body as it is, so the server's limit of a body holds for it, and no form has to be parsed.
+The body is the file itself, so the server's limit on bodies applies to it, and no form is parsed.
 """
 
 import tempfile
@@ -30,7 +30,7 @@ MEDIA_TYPES = {"csv": "text/csv; charset=utf-8", "jsonl": "application/x-ndjson"
 # Requested each time, so that a new version's page is never mixed with an old one's script.
 ALWAYS_ASKED = {"cache-control": "no-cache"}
 
-FileName = Annotated[str, Query(description="Name of the file; its ending says how it is read", max_length=255)]
+FileName = Annotated[str, Query(description="Name of the file; its extension determines the format", max_length=255)]
 Encoding = Annotated[str | None, Query(description="Encoding of a text file", max_length=40)]
 
 # No part of the documented interface.
@@ -48,7 +48,7 @@ async def static(name: str, request: Request) -> Response:
 
 @docs_router.get("/docs")
 async def docs() -> Response:
-    """The description of the HTTP interface, to read and to try."""
+    """Interactive description of the HTTP interface."""
     return FileResponse(STATIC / "docs.html", headers=ALWAYS_ASKED)
 
 

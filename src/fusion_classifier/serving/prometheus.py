@@ -6,7 +6,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.multiprocess import MultiProcessCollector
 
 SHARED_METRICS = "PROMETHEUS_MULTIPROC_DIR"
-"""Variable with the folder in which several processes count together."""
+"""Variable with the folder in which several processes share their counters."""
 
 SECONDS = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
@@ -14,7 +14,7 @@ TOKENS = (8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
 
 
 class Metrics:
-    """A server's metrics, in a registry of their own; those of several workers are added up."""
+    """A server's metrics, in a separate registry; those of several workers are added up."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -31,7 +31,7 @@ class Metrics:
         self.queue = gauge("te_queue_size", "Waiting texts")
         self.connections = gauge("te_connections", "Open connections")
         self.refused = Counter("te_connections_refused", "Connections over the limit", registry=self.registry)
-        gauge("te_workers", "Processes that these metrics are of").set(1)
+        gauge("te_workers", "Number of processes in these metrics").set(1)
         self.seconds = histogram("te_request_duration", "Seconds per request", SECONDS)
         self.queued = histogram("te_request_queue_duration", "Seconds that a batch's oldest text waited", SECONDS)
         self.inference = histogram("te_request_inference_duration", "Seconds of the model per batch", SECONDS)

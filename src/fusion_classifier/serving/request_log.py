@@ -12,7 +12,7 @@ METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
 
 
 class RequestLog:
-    """ASGI middleware around everything else: it also answers for errors that nothing else has caught."""
+    """ASGI middleware around everything else: it also responds to errors that nothing else has caught."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app

@@ -1,4 +1,4 @@
-"""POST /predict, and what a server says of itself: GET /info, /health, /metrics.
+"""POST /predict, and information about the server: GET /info, /health, /metrics.
 
 {"inputs": "a text"}            [{"score": …, "label": …}, …], highest score first
 {"inputs": [["a"], ["b"]]}      a list of such lists

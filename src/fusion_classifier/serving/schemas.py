@@ -30,15 +30,15 @@ class PredictRequest(BaseModel):
     inputs: Single | OneText | Batch = Field(
         examples=["I like you. I love you", [["I like you."], ["I hate pineapples"]]]
     )
-    """A string, or a batch [["a"], ["b"]]; pairs of strings are refused."""
+    """A string, or a batch [["a"], ["b"]]; pairs of strings are rejected."""
     raw_scores: StrictBool = False
     """Logits instead of calibrated probabilities."""
     truncate: StrictBool | None = Field(default=None, examples=[False])
-    """Cut texts that are too long instead of refusing them. Default: as the server was started."""
+    """Truncate texts that are too long instead of rejecting them. Default: the server's setting."""
     truncation_direction: Literal["left", "right", "Left", "Right"] = "right"
-    """Where they are cut: left loses the start, right the end."""
+    """Side of the truncation: left drops the start, right the end."""
     reject_unknown: StrictBool = False
-    """Say of each text whether it seems to belong to no class; the label of such a text is null."""
+    """Detect texts that seem to belong to none of the labels; the label of such a text is null."""
     false_alarm_rate: float = Field(default=DEFAULT_RATE, gt=0, lt=1)
     """Share of known texts that `reject_unknown` may reject by mistake."""
 
@@ -76,7 +76,7 @@ class Prediction(BaseModel):
     score: float = Field(description="Calibrated probability, or with raw_scores the logit.", examples=[0.5])
     label: str | None = Field(description="Null with reject_unknown, for an unknown text.", examples=["admiration"])
     unknown: bool | None = Field(
-        default=None, description="With reject_unknown: whether the text seems to belong to no class."
+        default=None, description="With reject_unknown: whether the text seems to belong to none of the labels."
     )
     unknown_score: float | None = Field(
         default=None, description="With reject_unknown: 0 for an average known text, higher for a stranger one."
@@ -121,14 +121,18 @@ class Info(BaseModel):
     model_dtype: str
     id2label: dict[str, str]
     multilabel: bool = Field(description="Whether a text may have any number of labels")
-    thresholds: dict[str, float] | None = Field(description="Multi-label: probability from which a label is given")
+    thresholds: dict[str, float] | None = Field(description="Multi-label: minimum probability for predicting a label")
     task: str = Field(description="Name of the data it was trained on")
-    examples: list[str] = Field(description="Texts to try it on: those of the server's settings, else of the task")
-    caveat: str = Field(description="What the labels do not say; empty if the task has nothing")
+    examples: list[str] = Field(
+        description="Example texts: those of the server's settings, otherwise those of the task"
+    )
+    caveat: str = Field(description="What the labels do not mean; empty if the task has no such note")
     rejects_unknown: bool = Field(description="Whether the model can detect unknown texts")
     head: str
     encoders: list[EncoderInfo]
-    max_input_length: int = Field(description="Tokens of a text, special tokens included, that all encoders read")
+    max_input_length: int = Field(
+        description="Maximum number of tokens, special tokens included, that all encoders read"
+    )
     max_concurrent_requests: int
     max_client_batch_size: int
     max_batch_tokens: int
@@ -139,7 +143,7 @@ class Info(BaseModel):
 
     @classmethod
     def of(cls, model: ServedModel, settings: ServerSettings) -> "Info":
-        """What a server says of itself."""
+        """Information about a server."""
         config = model.classifier.config_
         task = task_of_model(config.task, model.labels)
         id2label = {str(index): label for index, label in enumerate(model.labels)}

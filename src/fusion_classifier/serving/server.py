@@ -37,7 +37,7 @@ SECURITY_HEADERS = {
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server, but a signal that it has obeyed is not raised again afterwards: the exit code is 0."""
+    """uvicorn's server, except that a signal that it has handled is not raised again: the exit code is 0."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -64,13 +64,13 @@ def serve(
     """Serve a model until SIGINT or SIGTERM; requests accepted by then are answered first.
 
     Args:
-        name: Model folder, run folder, model of the package, or Hub id.
+        name: Model folder, run folder, built-in model, or Hub id.
         settings: Limits and access.
-        host, port: Address to listen at; port 0 takes a free one.
+        host, port: Address to listen on; port 0: any free port.
         device: Device of the model.
-        encoder_paths: Places of the encoders' weights, by encoder name.
+        encoder_paths: Paths of the encoders' weights, by encoder name.
         json_output: Log lines of JSON instead of text.
-        workers: Number of processes, each with a model of its own.
+        workers: Number of processes, each with its own model.
     """
     folder = find_model(name)
     listening = _listen(host, port)
@@ -136,7 +136,7 @@ def configuration(app: FastAPI) -> uvicorn.Config:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """A socket, before a model is loaded: a taken port is reported at once."""
+    """A socket, opened before the model is loaded, so that an occupied port is reported at once."""
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listening = socket.socket(family, kind)
@@ -144,7 +144,7 @@ def _listen(host: str, port: int) -> socket.socket:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
     except (OSError, OverflowError) as error:
-        raise UsageError(f"`port`: can't listen at {host}:{port} ({error}); choose another") from error
+        raise UsageError(f"`port`: can't listen on {host}:{port} ({error}); choose another") from error
     return listening
 
 

@@ -33,7 +33,7 @@ class Service:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Take texts while the block runs; what was taken by its end is answered first."""
+        """Accept texts within the block; texts accepted before its end are still answered."""
         settings, metrics = self.settings, self.metrics
         self.batcher = Batcher(
             self.model.run,
@@ -49,11 +49,11 @@ class Service:
             await self.batcher.close()
 
     def truncates(self, asked: bool | None) -> bool:
-        """Whether texts that are too long are cut: as the request says, else as the server was started."""
+        """Whether texts that are too long are truncated: as requested, otherwise the server's setting."""
         return self.settings.auto_truncate if asked is None else asked
 
     def check_text(self, text: str) -> None:
-        """See that a text can be read.
+        """Check that a text is valid.
 
         Raises:
             ServiceError: It is empty, too long, or not valid Unicode.
@@ -83,15 +83,15 @@ class Service:
         """The scores of a request's texts, computed together with those of other clients.
 
         Args:
-            request: The request; its work is given up when its client goes away.
+            request: The request; its work is cancelled when its client disconnects.
             texts: N texts.
-            truncate: Cut texts that are too long on `side`, instead of refusing them.
+            truncate: Truncate texts that are too long on `side`, instead of rejecting them.
             side: Where they are cut.
-            unknown: Whether their unknown scores are wanted.
+            unknown: Whether their unknown scores are requested.
             batch: Whether the client sent a batch, for the metrics.
 
         Raises:
-            ServiceError: A text that can't be read, a client that is gone, or a model that fails.
+            ServiceError: An invalid text, a disconnected client, or a model that fails.
         """
         for text in texts:
             self.check_text(text)
@@ -119,7 +119,7 @@ class Service:
 
 
 def read_by(request: Request) -> Counter[str]:
-    """How many texts and tokens were read for a request; the log shows them."""
+    """Number of texts and tokens of a request, for the log."""
     counts: Counter[str] = request.scope.setdefault("fec", Counter())
     return counts
 
@@ -134,7 +134,7 @@ ServiceDep = Annotated[Service, Depends(_service)]
 
 
 async def _while_connected(request: Request, work: Awaitable[Result]) -> Result:
-    """The result of some work, which is cancelled when the client goes away."""
+    """The result of some work, which is cancelled when the client disconnects."""
 
     async def disconnected() -> None:
         while (await request.receive())["type"] != "http.disconnect":

@@ -33,6 +33,6 @@ class ServerSettings(FrozenModel):
     page: bool = True
     """Whether to serve a web page at /."""
     docs: bool = False
-    """Whether to serve a page at /docs that describes the HTTP interface, to read and to try."""
+    """Whether to serve a page at /docs with an interactive description of the HTTP interface."""
     example: tuple[str, ...] = ()
     """Example text on the web page; may be repeated. Default: those of the task, if it has some."""

@@ -1,7 +1,8 @@
-"""Files of texts that are the body of a request: what `fec predict --file` reads, within bounds.
+"""Files of texts as the body of a request: the formats of `fec predict --file`, within limits.
 
-A file of a few bytes may claim to be gigabytes, and this process serves others, too. So a file is unpacked in pieces
-and its size checked before anything reads it as a whole. Of spreadsheets only .xlsx can be checked in that way.
+A file of a few bytes may unpack to gigabytes, and this process serves other clients, too. So a file is unpacked in
+pieces and its size checked before anything reads it as a whole. Among spreadsheets, only .xlsx can be checked in this
+way.
 """
 
 import asyncio
@@ -41,7 +42,7 @@ class Upload:
 
     Attributes:
         columns: Its columns.
-        rows: Values of each row, and its text, or None where it is missing.
+        rows: Values of each row, and its text, or None if it is missing.
     """
 
     columns: tuple[str, ...]
@@ -49,17 +50,17 @@ class Upload:
 
 
 async def read_upload(request: Request, name: str, limit: int, read: Callable[[Path], Result]) -> Result:
-    """What `read` gives of the request's body, as a file with the ending of `name`; in a thread.
+    """Result of `read` for the request's body as a file with the extension of `name`; runs in a thread.
 
     Raises:
-        ServiceError: The file can't be read, or unpacks to far more than it is.
+        ServiceError: The file can't be read, or unpacks to far more than its size.
     """
     packed = Path(name).suffix.lower() if Path(name).suffix.lower() in COMPRESSED else ""
     ending = ending_of(Path(name)) + packed
     if ending not in ENDINGS:
         shown = ", ".join((*TEXTS, ".parquet", ".xlsx"))
         raise ServiceError(
-            "Validation", f"The file must end in one of {shown} (texts also with {', '.join(COMPRESSED)} behind)"
+            "Validation", f"The file must end in one of {shown} (text files also compressed: {', '.join(COMPRESSED)})"
         )
     body = await request.body()
 
@@ -134,8 +135,8 @@ def _column_number(letters: bytes) -> int:
 
 
 def too_many() -> ServiceError:
-    """The error for a file that is more than a request may be."""
-    message = f"The file has more than {MAX_TEXTS:,} texts, or is very large; for such files there is fec predict"
+    """The error for a file over the limit of a request."""
+    message = f"The file has more than {MAX_TEXTS:,} texts, or is very large; use fec predict for such files"
     return ServiceError("Validation", message, 413)
 
 

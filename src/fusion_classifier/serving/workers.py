@@ -1,7 +1,7 @@
-"""Several processes that serve one port: each has a model of its own, and the system gives each connection to one.
+"""Several processes that serve one port: each has its own model, and the system assigns each connection to one.
 
 They end together: when one can't start, or ends by itself, the others are stopped, so that whatever started the
-server (systemd, docker) sees its end. When the first process is killed, they notice it.
+server (systemd, Docker) notices. They also stop if the first process is killed.
 """
 
 import multiprocessing
@@ -85,7 +85,7 @@ def _end_with_parent(pipe: Connection) -> None:
 
 @contextmanager
 def _forwarded(workers: Sequence[tuple[SpawnProcess, Connection]]) -> Iterator[Callable[[], bool]]:
-    """Signals go to the workers, a second one kills them; yields whether there was one."""
+    """Pass signals to the workers, a second one kills them; yields whether there was one."""
     seen = 0
 
     def forward(*_: object) -> None:
@@ -117,7 +117,7 @@ def _watch(
                 if not stopped():
                     process.join()
                     raise FecError(
-                        f"a worker process has ended by itself (exit code {process.exitcode}), so that the server "
+                        f"a worker process ended unexpectedly (exit code {process.exitcode}), so the server "
                         "stops; -9 is often too little memory: give fewer `workers`"
                     ) from None
                 continue

@@ -1,4 +1,4 @@
-"""Pieces of HTML for notebooks: everything that is shown is escaped, and nothing but style attributes is needed."""
+"""Pieces of HTML for notebooks: all content is escaped, and only style attributes are used."""
 
 from collections.abc import Iterable, Sequence
 from html import escape

@@ -74,7 +74,7 @@ def _explained(
     nothing_here = "" if uploading else "no folder here, and "
     status = getattr(getattr(error, "response", None), "status_code", None)
     if isinstance(error, errors.HFValidationError):
-        return UsageError(f"{repo_id}: {nothing_here}no Hub id such as owner/model ({reason(error)}){advice}")
+        return UsageError(f"{repo_id}: {nothing_here}not a Hub id such as owner/model ({reason(error)}){advice}")
     if isinstance(error, errors.GatedRepoError):
         message = f"is gated; accept its licence at https://huggingface.co/{repo_id} and run `hf auth login`"
     elif isinstance(error, errors.RevisionNotFoundError):
@@ -82,7 +82,7 @@ def _explained(
     elif isinstance(error, errors.RepositoryNotFoundError):
         message = f"{nothing_here}no model on the Hub, or a private one (then run `hf auth login`)"
     elif status in (401, 403):
-        message = f"the Hub refuses the token (HTTP {status}); run `hf auth login` with one that may do this"
+        message = f"the Hub refuses the token (HTTP {status}); run `hf auth login` with one that has the permission"
     elif status is not None:
         message = f"the Hub answers HTTP {status}; try again later"
     elif isinstance(error, OSError) and error.strerror and not isinstance(error, ConnectionError):

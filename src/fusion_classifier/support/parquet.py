@@ -31,7 +31,7 @@ def too_large(path: Path, claim: str) -> DataError:
     """The error for a file over the limit."""
     return DataError(
         f"{path}: {claim}, and a file of {path.stat().st_size:,} bytes is read up to {max_bytes(path):,}; it is "
-        "damaged or made to fill the memory; if not, write it as .jsonl"
+        "damaged or malicious; if neither, write it as .jsonl"
     )
 
 

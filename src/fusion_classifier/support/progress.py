@@ -30,7 +30,7 @@ class Bar:
     Args:
         rich: The bar.
         lines: Whether to print a line per minute.
-        update: Called with the HTML of the state, now and then.
+        update: Called at intervals with the HTML of the state.
         room: Maximum number of characters of the text next to the bar.
     """
 

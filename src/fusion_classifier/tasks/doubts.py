@@ -40,7 +40,7 @@ WAY_OUT = "is `label_column` the right one?"
 
 
 def data_doubts(task: LoadedTask) -> list[str]:
-    """Sentences about labels that are hardly classes and texts that are hardly texts; none for most data."""
+    """Warnings about suspicious labels and texts; none for most data."""
     # Cross-validated, the rows of validation are those of train.
     parts = [part for name, part in task.splits.items() if not (task.cross_validated and name == "valid")]
     doubts = _label_doubts(task, parts) + _joined(task, parts) + _missing_texts(parts)
@@ -92,12 +92,12 @@ def _notation(names: list[str], *, several: bool) -> list[str]:
 
 
 def _alike(name: str) -> str:
-    """A label up to case, spaces and form of letters."""
+    """A label for comparison, ignoring case, spaces and form of letters."""
     return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
 
 
 def _halves(name: str, whole: set[str]) -> bool:
-    """Whether a label is several other labels with a mark between them, such as billing/shipping."""
+    """Whether a label is several other labels with a separator between them, such as billing/shipping."""
     parts = [_alike(part) for part in JOINTS.split(name)]
     return len(parts) > 1 and all(part in whole for part in parts)
 
@@ -116,7 +116,7 @@ def _joined(task: LoadedTask, parts: list[Split]) -> list[str]:
         return []
     shown = ", ".join(repr(task.labels[i]) for i in sorted(both)[:MAX_SHOWN]) + (", …" * (len(both) > MAX_SHOWN))
     return [
-        f"Several labels in one cell, by the look of {shown} "
+        f"Several labels seem to be in one cell, such as {shown} "
         f"({_by_file(places)}); write one label there, or set `multilabel` and `label_separator`"
     ]
 
@@ -133,7 +133,7 @@ def _missing_texts(parts: list[Split]) -> list[str]:
         return []
     return [
         f"{counted(len(places), 'text')} like 'nan', as programs write a missing value ({_by_file(places)}), kept as "
-        "text; if nothing was written there, empty the cells or remove the rows"
+        "text; if they are missing values, empty the cells or remove the rows"
     ]
 
 
@@ -164,7 +164,7 @@ def _joined_rows(texts: Iterable[str], names: Collection[str]) -> list[str]:
 
 
 def _doubt(names: list[str], rows: int, single: int) -> str | None:
-    """What labels on so many rows, of which so many have a single one, look like."""
+    """What the labels seem to be, given the number of rows and of labels with a single row."""
     count = f"{len(names):,}"
     if all(map(_is_date, names)):
         return f"All {count} labels are dates"

@@ -1,4 +1,4 @@
-"""What data sets of emotions have in common: texts to try a model on, and what their labels do not say."""
+"""Shared by the emotion data sets: example texts, and what the labels do not mean."""
 
 EXAMPLES = (
     "I opened the door and there they all were, even my sister from Lisbon. Nobody had told me a thing!",

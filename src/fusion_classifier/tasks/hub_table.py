@@ -1,10 +1,10 @@
 """Any data set on the Hugging Face Hub as a task, by its address.
 
     hf://OWNER/NAME, hf://OWNER/NAME@REVISION                 all its splits, read with `datasets`
-    OWNER/NAME                                                the same, where no folder OWNER is here
-    hf://OWNER/NAME/PATH                                      a file of it, read as a file of one's own
+    OWNER/NAME                                                the same, if there is no local folder OWNER
+    hf://OWNER/NAME/PATH                                      a file of it, read like a local file
 
-`hf://datasets/OWNER/NAME…`, as pandas and polars have it, is the same.
+`hf://datasets/OWNER/NAME…`, as in pandas and polars, works too.
 """
 
 import re
@@ -41,7 +41,7 @@ class HubAddress:
 
 
 def hub_address(name: str) -> HubAddress | None:
-    """The address that a name is; None if it is none, such as `data/new.csv`."""
+    """The Hub address in a name; None for any other name, such as `data/new.csv`."""
     match = ADDRESS.fullmatch(name)
     if match is None:
         return None
@@ -53,7 +53,7 @@ def hub_address(name: str) -> HubAddress | None:
 
 
 def load_hub(address: HubAddress, config: TaskConfig, known: tuple[str, ...] | None = None) -> LoadedTask:
-    """The texts and labels of a data set on the Hub; arguments as of `load_table`."""
+    """The texts and labels of a data set on the Hub; arguments as in `load_table`."""
     name = address.repo.partition("/")[2]
     if address.path is not None:
         from huggingface_hub import hf_hub_download  # noqa: PLC0415 - slow to import
@@ -72,7 +72,7 @@ def load_hub(address: HubAddress, config: TaskConfig, known: tuple[str, ...] | N
 
 def _splits(address: HubAddress, config: TaskConfig) -> Mapping[str, Any]:
     """Each split as `datasets` loads it."""
-    require(f"{config.name}: is no file here; reading it from the Hub", "hub", "datasets")
+    require(f"{config.name}: is not a local file; reading it from the Hub", "hub", "datasets")
     import datasets  # noqa: PLC0415 - an extra, and slow to import
 
     try:
@@ -80,7 +80,7 @@ def _splits(address: HubAddress, config: TaskConfig) -> Mapping[str, Any]:
     except Exception as error:  # of many kinds, some of them ValueError
         why = " ".join(str(error).split("\n")[:2]) or reason(error)  # the second line names the configurations
         raise DataError(
-            f"{config.name}: no file here, and the data set {address.repo} can't be read from the Hub "
+            f"{config.name}: not a local file, and the data set {address.repo} can't be read from the Hub "
             f"({why}); check the name and the connection, or choose its configuration (`subset`)"
         ) from error
     return loaded

@@ -88,7 +88,7 @@ def _all_problems(problems: Sequence[RowError]) -> DataError:
     first = problems[:MAX_ROWS]
     ways_out = list(dict.fromkeys(one.way_out for one in first))
     if any(one.missing for one in problems):
-        ways_out.append("or leave out rows without a text or label by `skip_empty`")
+        ways_out.append("or skip rows without a text or label (`skip_empty`)")
     way_out = ", ".join(ways_out)
     if len(problems) == 1:
         return RowError(first[0].place, first[0].problem, way_out)
@@ -141,7 +141,7 @@ def _several_labels(row: Row, config: TaskConfig) -> tuple[str, ...]:
     if len(set(found)) < len(found):
         label = next(label for label in found if found.count(label) > 1)
         vector = len(found) > 2 and set(found) <= set("01")
-        way_out = "of a vector of 0 and 1 make a column per label (`label_columns`)" if vector else "keep one"
+        way_out = "for vectors of 0 and 1, use one column per label (`label_columns`)" if vector else "keep one"
         raise RowError(row.place, f"label {label!r} is duplicated", way_out)
     return found
 
@@ -153,8 +153,8 @@ def _written(cell: str, separator: str, place: Place) -> list[object] | None:
     except ValueError:
         raise RowError(
             place,
-            f"the labels are {cell[:MAX_CHARACTERS]!r}, with the brackets of a list, but no list",
-            'write ["a", "b"], or names with `label_separator` between and no brackets',
+            f"the labels are {cell[:MAX_CHARACTERS]!r}, in brackets, but not a valid list",
+            'write ["a", "b"], or names separated by `label_separator`, without brackets',
         ) from None
     return found if found is not None else list(cell.split(separator)) if cell.strip() else None
 
@@ -213,7 +213,7 @@ def read_label_order(path: Path) -> tuple[str, ...]:
         numbered.append((int(index), name.strip()))
     names = dict(sorted(numbered))
     if list(names) != list(range(len(numbered))) or len(set(names.values())) < len(names):
-        raise DataError(f"{path}: the numbers must run from 0 to {len(numbered) - 1}, and no name may be there twice")
+        raise DataError(f"{path}: the numbers must run from 0 to {len(numbered) - 1}, without duplicate names")
     return tuple(names.values())
 
 

@@ -39,7 +39,7 @@ def parquet_rows(path: Path, columns: Collection[str] | None) -> Iterator[Row]:
                     for cells in zip(*values, strict=True) if values else [()] * len(batch):
                         taken += sum(len(value) for value in cells if isinstance(value, str))
                         if taken > most:
-                            raise too_large(path, f"rows up to {number:,} make {taken:,} characters")
+                            raise too_large(path, f"rows up to {number:,} contain {taken:,} characters")
                         row = dict(zip(batch.schema.names, cells, strict=True))
                         yield Row(Place(str(path), number), with_names(row, classes), schema.names)
                         number += 1

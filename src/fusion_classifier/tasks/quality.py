@@ -39,7 +39,7 @@ def label_indices(label: Label) -> tuple[int, ...]:
 
 
 def measure_lengths(lengths: Iterable[int]) -> dict[str, float]:
-    """Mean, median, 95 % quantile `p95` and maximum; zeros for no texts."""
+    """Mean, median, 95% quantile `p95` and maximum; zeros for no texts."""
     array = np.array([*lengths] or [0])
     p95 = float(np.quantile(array, 0.95))
     return {"mean": float(array.mean()), "median": float(np.median(array)), "p95": p95, "max": int(array.max())}
@@ -52,8 +52,8 @@ def find_duplicates(task: LoadedTask) -> tuple[dict[str, Any], list[Row]]:
     the first split whose text is also in the second. `conflicting_texts`: texts with different labels, in
     `conflicting_rows`, over all splits.
 
-    A row has the same `group` as the others with its text; `exact` says whether one of them is the same to the
-    letter, and `labels_differ` whether labels of the group differ.
+    A row has the same `group` as the others with its text; `exact` says whether one of them is exactly the same, and
+    `labels_differ` whether labels of the group differ.
     """
     exact, alike = defaultdict[str, list[Row]](list), defaultdict[str, list[Row]](list)
     for name, part in task.splits.items():

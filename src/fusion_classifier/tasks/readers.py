@@ -28,10 +28,10 @@ def read_rows(
     """The rows of a table in order, with at least the values of these columns.
 
     Args:
-        path: the file, whose ending says the format, or a folder that `datasets` has saved.
+        path: the file, whose extension determines the format, or a folder that `datasets` has saved.
         columns: names of the columns that are needed; None: all.
         header: names of a CSV's columns. Default: None, its first line.
-        encoding: encoding of a text file. Default: UTF-8, or UTF-16 where a byte order mark says so.
+        encoding: encoding of a text file. Default: UTF-8, or UTF-16 with a byte order mark.
     """
     if is_saved_dataset(path):
         return saved_rows(path, columns)
@@ -119,7 +119,7 @@ def names_of(columns: TextColumns) -> tuple[str, ...]:
 
 
 def checked_text(value: object, place: object) -> str:
-    """The text, unchanged, or an error that begins with `place` if it is none or blank."""
+    """The text, unchanged, or an error that begins with `place` if it is missing or blank."""
     if not isinstance(value, str):
         raise RowError(place, f"the text is {value!r}, not a string", REMOVE, missing=is_missing(value))
     if not value.strip():

@@ -83,8 +83,8 @@ def load_task(config: TaskConfig, known: tuple[str, ...] | None = None) -> Loade
 
     Args:
         config: task, columns and seed of the split.
-        known: labels of a model to evaluate on data of the user's own, see `load_table`. Default: None, the data are
-            to be trained on.
+        known: labels of a model to evaluate on data of the user's own, see `load_table`. Default: None: the data are
+            for training.
 
     Raises:
         UsageError: no task and no path has this name.
@@ -101,7 +101,7 @@ def load_task(config: TaskConfig, known: tuple[str, ...] | None = None) -> Loade
                 "set on the Hub (hf://OWNER/NAME)"
             )
         if config.data is not None:
-            raise UsageError(f"`data`: is for a named task; {config.name} is itself the data")
+            raise UsageError(f"`data`: is for a named task; {config.name} is the data itself")
         if config.subset is not None and not from_hub:
             raise UsageError(f"`subset`: is for a data set on the Hub; {config.name} is on this machine")
         if address is not None and from_hub:

@@ -27,7 +27,7 @@ def has_field(name: str, columns: Collection[str]) -> bool:
 
 
 def check_unique(columns: Sequence[str], where: str) -> None:
-    """Check that no column is there twice."""
+    """Check that no column is duplicated."""
     for name in columns:
         if columns.count(name) > 1:
             raise DataError(f"{where}: column {name!r} is duplicated")

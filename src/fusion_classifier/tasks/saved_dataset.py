@@ -1,6 +1,6 @@
 """Data sets of `datasets`: folders that `save_to_disk` has written, and the names of their classes.
 
-A data set is a folder of Arrow files; of several splits it is a folder of such folders.
+A data set is a folder of Arrow files; with several splits, a folder of such folders.
 """
 
 import json

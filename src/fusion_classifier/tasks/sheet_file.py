@@ -27,7 +27,7 @@ def sheet_rows(path: Path, columns: Collection[str] | None) -> Iterator[Row]:
     chosen = wanted or list(sheets)
     if len(chosen) > 1:
         names = ", ".join(map(repr, chosen))
-        raise UsageError(f"{path}: has the sheets {names}; save the one that is meant as a file of its own")
+        raise UsageError(f"{path}: has the sheets {names}; save the right one as a separate file")
     (line, header), *rows = sheets[chosen[0]]
     while header and not header[-1]:
         header.pop()

@@ -22,7 +22,7 @@ MAX_SHOWN = 5  # labels in a note
 
 
 def split_rows(whole: Split, seed: int, source: str = "the data") -> dict[str, Split]:
-    """Train, valid and test of one set of rows: 80, 10 and 10 %."""
+    """Train, valid and test of one set of rows: 80, 10 and 10%."""
     check_enough(whole, source)
     rest, test = _divide(whole, TEST_FRACTION, seed)
     train, valid = _divide(rest, VALID_FRACTION / (1 - TEST_FRACTION), seed)

@@ -58,9 +58,9 @@ def load_table(
         name: name of the task. Default: None, that of the file or folder.
         licence: licence of the data. Default: "unknown".
         labels: label names in their order. Default: None, see above.
-        header: column names of CSV and TSV files. Default: None, their first line.
-        known: labels of a model to evaluate, of which the data may have some only; then nothing is split: a single
-            file is the test split. Default: None, the data are to be trained on.
+        header: column names of CSV and TSV files. Default: None: their first line. known: labels of a model to
+        evaluate, of which the data may have only some; then nothing is split: a single
+            file is the test split. Default: None: the data are for training.
     """
     config = config or TaskConfig(name=str(path))
     if not path.exists():
@@ -189,7 +189,7 @@ def _is_cross_validated(config: TaskConfig, splits: Mapping[str, Split], *, is_s
 
 
 def _order(path: Path, given: tuple[str, ...], name: str) -> tuple[str, ...]:
-    """The labels as given or as the folder's `label2idx.txt` has them; none if neither says them."""
+    """The labels as given or in the folder's `label2idx.txt`; none without either."""
     file = path / LABEL_ORDER_FILE
     if not file.is_file():
         return given
@@ -217,7 +217,7 @@ def find_splits(folder: Path) -> dict[str, Path]:
 
 
 def split_names(names: Sequence[str], source: str) -> dict[str, str]:
-    """Which of these names is which split; a single one of another name is the whole."""
+    """The split of each name; a single one with another name is the whole table."""
     found: dict[str, str] = {}
     for split, stems in SPLIT_STEMS.items():
         there = [name for name in names if name in stems]
@@ -260,9 +260,9 @@ def known_rows(
     counts = ", ".join(f"{label!r} ({count:,})" for label, count in unknown.most_common(MAX_SHOWN))
     counts += ", …" if len(unknown) > MAX_SHOWN else ""
     every = f"; in all {len(left_out):,} rows have one: {counts}" if len(left_out) > 1 else ""
-    way_out = "correct them, or leave out such rows (`unknown_labels` skip)"
+    way_out = "correct them, or skip such rows (`unknown_labels` skip)"
     if not numbered and all(map(is_number, unknown)) and not any(map(is_number, labels)):
-        way_out = f"nothing says which number is which label; a {LABEL_ORDER_FILE} with lines NAME NUMBER would"
+        way_out = f"it is not known which number is which label; add a {LABEL_ORDER_FILE} with lines NAME NUMBER"
     raise DataError(
         f"{left_out[0].place}: {left_out[0].problem}{every} (the {len(labels)} known ones: {shown}); {way_out}"
     )

@@ -22,7 +22,7 @@ class Task:
     """A named data set.
 
     Subclasses set `name`, `title`, `labels` and, if the data is on the Hub, `hub`. They override `load` or one of the
-    methods that it calls if their files or rows are of another form.
+    methods that it calls if their files or rows have another format.
     """
 
     name: ClassVar[str]
@@ -38,9 +38,9 @@ class Task:
     language: ClassVar[str | None] = None
     """Language code for model cards, such as "en". Default: None."""
     examples: ClassVar[tuple[str, ...]] = ()
-    """Texts to try a model on, written for that, on the web page of `fec serve`. Default: none."""
+    """Example texts for the web page of `fec serve`, written for this purpose. Default: none."""
     caveat: ClassVar[str] = ""
-    """What the labels do not say, in a sentence, for model cards and the web page. Default: none."""
+    """What the labels do not mean, in one sentence, for model cards and the web page. Default: none."""
     header: ClassVar[tuple[str, ...] | None] = None
     """Column names of a folder's CSV and TSV files. Default: None, their first line."""
     hub: ClassVar[HubDataset | None] = None

@@ -27,7 +27,7 @@ _csv_limit = threading.Lock()
 
 
 def ending_of(path: Path) -> str:
-    """The ending of a file that says its format, in lower case and without that of a compression."""
+    """The extension that determines a file's format, in lower case and without that of a compression."""
     endings = [ending.lower() for ending in path.suffixes]
     if endings and endings[-1] in COMPRESSED:
         endings.pop()
@@ -40,14 +40,14 @@ def utf8_lines(path: Path, newline: str | None = None, encoding: str | None = No
     Args:
         path: file.
         newline: as for `open`.
-        encoding: as for `open`. Default: UTF-8, or UTF-16 where a byte order mark says so.
+        encoding: as for `open`. Default: UTF-8, or UTF-16 with a byte order mark.
     """
     try:
         with opened(path) as raw, io.TextIOWrapper(raw, _encoding(path, encoding), newline=newline) as file:
             yield from file
     except UnicodeError:
         if encoding is not None:
-            raise DataError(f"{path}: not text in {encoding}; set `encoding` to the one that it has") from None
+            raise DataError(f"{path}: not text in {encoding}; set `encoding` to the right one") from None
         raise _not_utf8(path) from None
     except LookupError:
         raise UsageError(f"`encoding`: there is no {encoding!r}; such as utf-8, utf-16, cp1252 or latin-1") from None
@@ -111,10 +111,10 @@ def _csv_lines(path: Path, delimiter: str, encoding: str | None) -> Iterator[tup
 
 
 def _has_no_quoting(path: Path, encoding: str | None) -> bool:
-    """Whether quotation marks in a TSV are characters like others.
+    """Whether quotation marks in a TSV are ordinary characters.
 
-    Most published collections have them so. It shows where every line has all columns, and a cell begins with a
-    quotation mark that does not end it: read as quoting, it would join the line with later ones.
+    They are in most published data sets. A sign of it: every line has all columns, and a cell begins with a quotation
+    mark but does not end with one; read as quoting, it would join the line with later ones.
     """
     columns, stray = 0, False
     for line in utf8_lines(path, "", encoding):

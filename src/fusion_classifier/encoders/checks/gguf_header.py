@@ -28,7 +28,7 @@ def check_header(path: Path) -> None:
     except OSError as error:
         fault = error.strerror or str(error)
     if fault:
-        raise WeightsError(f"{path}: is no GGUF file that can be read ({fault}); download it again")
+        raise WeightsError(f"{path}: is not a readable GGUF file ({fault}); download it again")
 
 
 def _fault(file: BinaryIO, size: int) -> str | None:

@@ -77,13 +77,13 @@ def reliability_chart(part: SplitPredictions) -> Chart:
     for i in np.flatnonzero(counts).tolist():
         accuracy, mean = 100 * accuracies[i], 100 * means[i]
         tip = (
-            f"{edges[i]:.0f} to {edges[i + 1]:.0f} %: {counts[i] / seeds:,.0f} predictions, mean probability "
-            f"{mean:.1f} %, right {accuracy:.1f} %"
+            f"{edges[i]:.0f} to {edges[i + 1]:.0f}%: {counts[i] / seeds:,.0f} predictions, mean probability "
+            f"{mean:.1f}%, right {accuracy:.1f}%"
         )
         bars.append(Bar(edges[i], edges[i + 1], accuracy, heights[i] / heights.max(), tip))
     error = np.mean([expected_calibration_error(part.labels, one) for one in part.by_seed.values()])
     return Chart(
-        f"Reliability · ECE {100 * error:.1f} %",
+        f"Reliability · ECE {100 * error:.1f}%",
         Axis("probability of the label, %" if multilabel else "probability of the answer, %", 0, 100),
         Axis("came true, %" if multilabel else "right, %", 0, 100),
         bars=tuple(bars),
@@ -109,5 +109,5 @@ def ablation_ranking(result: Mapping[str, Any]) -> Ranking:
         row, accuracy = names.index(" + ".join(one["encoders"])), one["metrics"]["accuracy"]
         values[one["head"]][row] = 100 * accuracy["mean"]
         intervals[one["head"]][row] = 100 * np.array(accuracy.get("ci95", [accuracy["mean"]] * 2))
-    axis = f"accuracy on {result['split']}, % (bars: 95 % bootstrap interval over texts)"
+    axis = f"accuracy on {result['split']}, % (bars: 95% bootstrap interval over texts)"
     return Ranking("Accuracy by combination of encoders", axis, tuple(names), values, intervals)

@@ -5,7 +5,7 @@ const HEADLINE = 60; // characters of labels that make a headline
 const LEAST = 0.08; // share of the largest weight below which a word is left unshaded
 
 const at = (id) => document.getElementById(id);
-const percent = (p) => `${(100 * p).toFixed(1)} %`;
+const percent = (p) => `${(100 * p).toFixed(1)}%`;
 let info = null;
 let asked = null; // AbortController of the text in work
 let explained = new Map(); // label to its words, of the text shown
