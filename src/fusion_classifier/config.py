@@ -87,8 +87,8 @@ class EncoderConfig(FrozenModel):
     max_length: Annotated[int, Field(ge=4)] = 256
     """Maximum number of tokens, including special tokens and template; see `long`."""
     long: Literal["cut", "window"] = "cut"
-    """Longer texts: cut, they lose their end; window, they are read in parts of up to `max_length` tokens, whose
-    states stand one after another or, as vectors, are averaged by numbers of tokens."""
+    """Texts over `max_length`. cut: the end is dropped; window: they are read in parts of up to `max_length` tokens,
+    whose token states are concatenated, and whose vectors are averaged, weighted by numbers of tokens."""
     dtype: Dtype = "auto"
     """Precision of the encoder. auto: bfloat16 where the processor supports it, else float32."""
     quantization: Quantization = "none"
@@ -121,7 +121,7 @@ class HeadConfig(FrozenModel):
     """Base class of head configurations. A subclass gives `name` a default and may set `reads`."""
 
     reads: ClassVar[FeatureKind] = "pooled"
-    """Features that the head needs: `tokens` (the states of all tokens) or `pooled` (a vector per layer)."""
+    """Features that the head needs: `tokens` (the states of all tokens) or `pooled` (one vector per layer)."""
     file: ClassVar[str] = "model.safetensors"
     """Name of the file in a model folder that holds the trained head."""
     defined_in: ClassVar[str | None] = None

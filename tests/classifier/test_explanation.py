@@ -160,7 +160,7 @@ def test_a_long_text_costs_no_more_than_the_spans_asked_for(
 
     monkeypatch.setattr(classifier, "predict_logits", counted)
     text = "word " * 5000 + TEXT
-    found = classifier.explain(text, most_spans=4)
+    found = classifier.explain(text, max_spans=4)
     assert asked == [5]
     assert len(found.words) == 5
     assert (found.words[-1].weight, found.words[-1].end) == (0.0, len(text))

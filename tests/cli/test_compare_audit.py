@@ -107,7 +107,7 @@ def test_labels_with_brackets_are_shown_as_they_are(tmp_path: Path) -> None:
         (["compare", "nowhere", "strong"], 1, "nowhere/predictions.parquet: no such file"),
         (["compare", "strong", "empty"], 1, "empty/predictions.parquet: no such file"),
         (["compare", "strong", "broken"], 1, "predictions.parquet: can't be read"),
-        (["compare", "strong", "other"], 1, "other texts"),
+        (["compare", "strong", "other"], 1, "different texts"),
         (["compare", "strong", "weak [b]", "--split", "valid"], 1, "no predictions for the valid split"),
         (["compare", "strong", "weak [b]", "--split", "train"], 2, "--split: 'train'"),
         (["compare", "strong"], 2, "RUN_B"),

@@ -117,7 +117,7 @@ def test_runs_on_other_texts_are_refused_with_both_folders(tmp_path: Path) -> No
     equal = {0: np.full((90, 3), 1 / 3)}
     part = SplitPredictions("test", ["f" * 32] * 90, np.arange(90) % 3, equal, {0: np.zeros(90, np.int64)})
     write_predictions([part], NAMES, b / "predictions.parquet")
-    with pytest.raises(FecError, match=r"a and .*b, test split: the runs were evaluated on other texts"):
+    with pytest.raises(FecError, match=r"a and .*b, test split: the runs were evaluated on different texts"):
         compare_runs(a, b)
 
 

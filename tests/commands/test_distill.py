@@ -98,7 +98,7 @@ def test_errors_come_before_anything_is_written(
     into, out = f"{bert_folder}?dtype=float32", tmp_path / "out"
     with pytest.raises(UsageError, match=r"out.*is the teacher"):
         distill_model(str(saved_model), into, saved_model, work, task=str(task))
-    with pytest.raises(UsageError, match=r"out.*holds something else"):
+    with pytest.raises(UsageError, match=r"out.*contains other files"):
         distill_model(str(saved_model), into, task.parent, work, task=str(task))
     with pytest.raises(UsageError, match=r"give `task`"):
         distill_model(str(saved_model), into, out, work)

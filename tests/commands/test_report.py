@@ -235,7 +235,7 @@ def test_without_texts_none_stands_in_it(finished: Path, tmp_path: Path) -> None
     path = write_report(finished, out=tmp_path / "deep" / "private.html", texts=False)
     text = path.read_text("utf-8")
     assert "we won" not in text
-    assert "left out of this report, as asked" in text
+    assert "This report shows no texts, as requested" in text
     assert "order of their tree" in text
 
 

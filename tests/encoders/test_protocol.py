@@ -54,7 +54,7 @@ def test_what_turns_texts_into_arrays_is_an_encoder(given: Any) -> None:
 
 @pytest.mark.parametrize("given", [3, None, object(), {"name": "a"}])
 def test_what_does_not_is_refused_with_what_may_be_given(given: object) -> None:
-    with pytest.raises(UsageError, match=r"is no encoder: .*`version`"):
+    with pytest.raises(UsageError, match=r"is not an encoder: .*`version`"):
         as_encoder(given)
 
 

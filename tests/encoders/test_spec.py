@@ -242,7 +242,7 @@ def test_strings_configurations_and_objects_may_be_mixed() -> None:
         ([], "`encoders`: give at least one"),
         (["minilm-l6", "bert-large?x=1"], r"`encoders\[1\]`: .*no setting 'x'"),
         (["minilm-l6", embed], r"`encoders\[1\]`: .* needs a name"),
-        (["minilm-l6", 3], r"`encoders\[1\]`: int is no encoder"),
+        (["minilm-l6", 3], r"`encoders\[1\]`: int is not an encoder"),
         ([FunctionEncoder(embed, "bert-large", "1"), "bert-large"], r"`encoders\[1\]`: bert-large is given twice"),
     ],
 )

@@ -235,7 +235,7 @@ def test_labels_in_another_order_are_the_same_labels() -> None:
         (lambda b: replace(b, names=("anger", "fear", "pride")), "'joy'"),
         (lambda _: side(2, 59), "60 and 59 texts"),
         (lambda b: replace(b, hashes=("f" * 32, *b.hashes[1:])), "1 of 60 differ, first in row 0"),
-        (lambda b: replace(b, labels=np.roll(b.labels, 1)), "other labels"),
+        (lambda b: replace(b, labels=np.roll(b.labels, 1)), "different labels"),
     ],
 )
 def test_other_texts_or_labels_are_refused(change: object, message: str) -> None:

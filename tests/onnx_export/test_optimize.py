@@ -118,7 +118,7 @@ def test_from_pretrained_and_unknown_texts_and_explanations(fast: Optimized, mod
         FusionHeadClassifier.from_pretrained(fast.folder)
     with pytest.raises(UsageError, match=r"device.*cuda"):
         load_classifier(fast.folder, "cuda")
-    with pytest.raises(UsageError, match="optimized already"):
+    with pytest.raises(UsageError, match="already optimized"):
         optimize(fast.folder, fast.folder.with_name("again"), None, progress=QUIET)
 
 

@@ -125,7 +125,7 @@ def test_only_a_training_takes_the_option(file: Path, bert_folder: Path, tmp_pat
     assert "goes with --objective contrastive" in str(tuned.exception)
     options = [str(file), "-e", str(bert_folder), "--head", "linear", "--cross-validate", *place]
     ablated = CliRunner().invoke(app, ["ablate", *options, "--out", str(tmp_path / "ablation")])
-    assert "fec ablate judges on a split" in str(ablated.exception)
+    assert "fec ablate evaluates on a split" in str(ablated.exception)
     done = CliRunner().invoke(app, ["run", *options, "--out", str(tmp_path / "run"), "--no-report"])
     assert done.exit_code == 0, done.output
     again = ["--config", str(tmp_path / "run"), *place]
@@ -133,7 +133,7 @@ def test_only_a_training_takes_the_option(file: Path, bert_folder: Path, tmp_pat
     assert repeated.exit_code == 0, repeated.output
     assert read_run_config(tmp_path / "again").task.cross_validate
     ablated = CliRunner().invoke(app, ["ablate", *again, "--out", str(tmp_path / "ablation")])
-    assert "fec ablate judges on a split" in str(ablated.exception)
+    assert "fec ablate evaluates on a split" in str(ablated.exception)
 
 
 def test_more_rows_than_are_cross_validated_are_refused(

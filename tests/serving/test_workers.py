@@ -60,5 +60,5 @@ def test_one_that_cannot_start_is_the_error_of_all(listening: socket.socket) -> 
 
 
 def test_one_that_ends_by_itself_ends_all(listening: socket.socket) -> None:
-    with pytest.raises(FecError, match=r"ended by itself \(exit code -9\)"):
+    with pytest.raises(FecError, match=r"ended unexpectedly \(exit code -9\)"):
         run_workers(worker_tasks.die, 2, listening, lambda: None)

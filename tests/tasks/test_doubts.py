@@ -77,7 +77,7 @@ def test_two_labels_in_one_cell_are_doubted_by_line(both: str) -> None:
     train = task.splits["train"]
     places = tuple(Place("tickets.csv", row, row + 2) for row in range(len(train)))
     (doubt,) = data_doubts(replace(task, splits={"train": replace(train, places=places)}))
-    assert f"Several labels in one cell, by the look of {both!r} (tickets.csv, line 8)" in doubt
+    assert f"Several labels seem to be in one cell, such as {both!r} (tickets.csv, line 8)" in doubt
     assert "`label_separator`" in doubt
 
 

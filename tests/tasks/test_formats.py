@@ -145,7 +145,7 @@ def test_the_sheet_with_the_columns_is_read(tmp_path: Path) -> None:
     path = write_xlsx(tmp_path / "a.xlsx", Notes=[["made by", "me"]], Data=TABLE)
     assert len(pairs_of(path)) == 3
     write_xlsx(path, Old=TABLE, New=TABLE)
-    with pytest.raises(UsageError, match="has the sheets 'Old', 'New'; save the one"):
+    with pytest.raises(UsageError, match="has the sheets 'Old', 'New'; save the right one"):
         pairs_of(path)
 
 

@@ -559,7 +559,7 @@ def test_numbers_whose_order_nothing_says_are_refused(tmp_path: Path) -> None:
     )
     said = message(lambda: load_table(folder))
     assert said.startswith(f"{folder / 'test.csv'}, line 2: unknown label '0'")
-    assert "nothing says which number is which label; a label2idx.txt" in said
+    assert "it is not known which number is which label; add a label2idx.txt" in said
     write_bytes(folder / "label2idx.txt", "joy 0\nanger 1\n")
     task = load_table(folder)
     assert [task.labels[i] for i in task.targets("test")] == [label for _, label in TEST]

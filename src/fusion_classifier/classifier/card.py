@@ -58,7 +58,7 @@ def model_card(
         data: Training data.
         processor: Processor that the run was computed on.
         licence: Licence of the model, as the Hub names it.
-        place: Place of the model in the examples.
+        place: Name or path of the model in the examples.
     """
     from huggingface_hub import ModelCardData
     from jinja2 import Environment

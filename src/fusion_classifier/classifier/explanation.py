@@ -151,20 +151,20 @@ def without(text: str, span: Span) -> str:
     return rest if rest.strip() else NOTHING
 
 
-def occlude(text: str, cut: Callable[[str], bool], most_spans: int = MAX_SPANS) -> Occlusion:
+def occlude(text: str, cut: Callable[[str], bool], max_spans: int = MAX_SPANS) -> Occlusion:
     """Remove each part of a text in turn; `cut` returns whether all encoders truncate a text.
 
     Raises:
         DataError: An empty text.
-        UsageError: `most_spans` below 1.
+        UsageError: `max_spans` below 1.
     """
     if not isinstance(text, str) or not text.strip():
         raise DataError(f"`text`: the text to explain {'is empty' if isinstance(text, str) else f'is {text!r}'}")
-    if most_spans < 1:
-        raise UsageError(f"`most_spans`: must be at least 1, not {most_spans}")
+    if max_spans < 1:
+        raise UsageError(f"`max_spans`: must be at least 1, not {max_spans}")
     words = word_spans(text)
     read = _read(text, words, cut)
-    spans = grouped(words[:read], most_spans)
+    spans = grouped(words[:read], max_spans)
     beyond = [(words[read][0], words[-1][1])] if read < len(words) else []
     # Otherwise words beyond the limit would take the place of a removed one.
     head = text[: spans[-1][1]] if beyond else text

@@ -58,12 +58,12 @@ class FusionHeadClassifier(
         blocks: Columns of X by their source: a width (384) or a shape ((5, 576): five layers of width 576, flattened)
             for each, by name or in order. Heads `fusion` and `llmembed` treat each block as an encoder. Default: one
             block of all columns.
-        recipe, training, class_weight, seed, device, verbose: As of `FusionClassifier`.
+        recipe, training, class_weight, seed, device, verbose: As in `FusionClassifier`.
 
     Attributes:
         n_features_in_: Number of columns D of X.
         feature_names_in_: Column names of X, if it has any.
-        classes_, history_, head_, config_, card_, known_: As of `FusionClassifier`.
+        classes_, history_, head_, config_, card_, known_: As in `FusionClassifier`.
     """
 
     def __init__(
@@ -107,8 +107,8 @@ class FusionHeadClassifier(
             X: Features (N, D), finite numbers; used as float32.
             y: Labels (N,): strings, whole numbers or bools; for a multi-label task an indicator matrix (N, C) of 0
                 and 1, or a table of indicator columns.
-            sample_weight: Weights (N,), as of `FusionClassifier.fit`. Default: 1.
-            X_valid: Features for early stopping and calibration. Default: as of `FusionClassifier.fit`.
+            sample_weight: Weights (N,), as in `FusionClassifier.fit`. Default: 1.
+            X_valid: Features for early stopping and calibration. Default: as in `FusionClassifier.fit`.
             y_valid: Their labels.
 
         Raises:
@@ -157,7 +157,7 @@ class FusionHeadClassifier(
 
         Args:
             X: Features (N, D).
-            reject_unknown: As of `FusionClassifier.predict`. Default: every row gets a label.
+            reject_unknown: As in `FusionClassifier.predict`. Default: every row gets a label.
         """
         logits, decision = self._logits(X), self.config_.decision
         answers = decision.labels(decision.probabilities(logits))

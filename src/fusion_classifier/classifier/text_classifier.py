@@ -178,11 +178,11 @@ class TextClassifier(UnknownTexts):
     def unknown_score(self, X: Iterable[str]) -> np.ndarray:
         """Unknown score of each text, higher for texts unlike the training texts: (N,), float32.
 
-        0 is an average known text, 1 is one standard deviation stranger; see docs/unknown.md.
+        0 is an average known text, 1 is one standard deviation less typical; see docs/unknown.md.
 
         Raises:
             UsageError: The classifier has no unknown scores: it is multi-label, or from an earlier version.
-            DataError: As of `predict_proba`.
+            DataError: As in `predict_proba`.
         """
         parts = [scores for _, scores in self.predict_scored_stream(X)]
         return np.concatenate(parts) if parts else np.empty(0, dtype=np.float32)
@@ -195,13 +195,13 @@ class TextClassifier(UnknownTexts):
             assert unknown is not None
             yield self.config_.decision.probabilities(logits), unknown
 
-    def explain(self, text: str, label: str | float | None = None, *, most_spans: int = MAX_SPANS) -> Explanation:
+    def explain(self, text: str, label: str | float | None = None, *, max_spans: int = MAX_SPANS) -> Explanation:
         """Weight of each word for a label, by removing each in turn (docs/explain.md).
 
         Args:
             text: Text.
             label: One of `classes_`. Default: the most probable.
-            most_spans: Maximum number of parts; in longer texts, neighbouring words are removed together.
+            max_spans: Maximum number of parts; in longer texts, neighbouring words are removed together.
 
         Raises:
             DataError: An empty text.
@@ -211,14 +211,14 @@ class TextClassifier(UnknownTexts):
         names = self.config_.labels
         if label is not None and str(label) not in names:
             raise UsageError(f"`label`: {str(label)!r} is not a label; the classifier has {', '.join(names)}")
-        every = self.explain_labels(text, most_spans=most_spans)
+        every = self.explain_labels(text, max_spans=max_spans)
         return every[0] if label is None else next(one for one in every if one.label == str(label))
 
-    def explain_labels(self, text: str, *, most_spans: int = MAX_SPANS) -> tuple[Explanation, ...]:
+    def explain_labels(self, text: str, *, max_spans: int = MAX_SPANS) -> tuple[Explanation, ...]:
         """`explain` for every label, the most probable first, at the cost of one."""
         self._check_fitted()
 
-        occlusion = occlude(text, self._is_cut, most_spans)
+        occlusion = occlude(text, self._is_cut, max_spans)
         log_odds = self.config_.decision.log_odds(self.predict_logits(occlusion.texts))
         return explanations(occlusion, log_odds, self.config_.labels, self.config_.decision)
 

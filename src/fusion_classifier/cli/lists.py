@@ -23,7 +23,7 @@ def tasks(as_json: Json = False) -> None:
     answer(described, as_json, lambda: tables.print_tasks(described))
 
 
-@commands.command("encoders", example="fec encoders --language de --most-parameters 200")
+@commands.command("encoders", example="fec encoders --language de --max-parameters 200")
 def encoders(
     language: Annotated[
         str | None, typer.Option(help="Only encoders for this language, such as de. Default: all.")
@@ -31,7 +31,7 @@ def encoders(
     licence: Annotated[
         str | None, typer.Option(help="Only encoders whose licence starts with this, such as apache. Default: all.")
     ] = None,
-    most_parameters: Annotated[
+    max_parameters: Annotated[
         float | None, typer.Option(help="Maximum number of parameters, in millions. Default: any.", min=0)
     ] = None,
     as_json: Json = False,
@@ -40,7 +40,7 @@ def encoders(
     from fusion_classifier.cli import tables
     from fusion_classifier.encoders.weights import describe_presets
 
-    described = describe_presets(language, licence, most_parameters)
+    described = describe_presets(language, licence, max_parameters)
     answer(described, as_json, lambda: tables.print_encoders(described))
 
 

@@ -21,7 +21,7 @@ NAMES = {
     "encoders": "--encoder",
     "learning_rate": "--lr",
     "max_epochs": "--epochs",
-    "most_spans": "--spans",
+    "max_spans": "--spans",
     "name": "TASK",
     "task": "TASK",
     "text": "TEXT",

@@ -52,7 +52,7 @@ def predict_(
     model: ModelOption = None,
     file: Annotated[
         Path | None,
-        option("Table, such as .csv, .xlsx or .parquet, or .txt (a text per line); - reads lines.", "--file", "-f"),
+        option("Table, such as .csv, .xlsx or .parquet, or .txt (one text per line); - reads lines.", "--file", "-f"),
     ] = None,
     text_column: Annotated[
         list[str] | None,
@@ -197,7 +197,8 @@ def optimize_(
     model: ModelName,
     out: Annotated[Path, option("Folder to write.", metavar="DIR")],
     task: Annotated[
-        str | None, option("Task or file with labelled texts to measure on. Default: validation of the training.")
+        str | None,
+        option("Task or file with labelled texts to measure on. Default: the validation split of the training data."),
     ] = None,
     max_loss: Annotated[float, option("Maximum loss of accuracy, in points.", min=0, max=100)] = 0.5,
     precision: Annotated[
@@ -249,7 +250,7 @@ def distill_(
     into: Annotated[str, option("Encoder of the student, as with --encoder of fec run.", metavar="ENCODER")],
     out: Annotated[Path, option("Folder to write.", metavar="DIR")],
     texts: Annotated[
-        Path | None, option("Further texts, unlabelled: a table, or .txt (a text per line).", metavar="FILE")
+        Path | None, option("Further texts, unlabelled: a table, or .txt (one text per line).", metavar="FILE")
     ] = None,
     task: Annotated[
         str | None, option("Task or file with labelled texts. Default: what the teacher was trained on.")

@@ -319,7 +319,9 @@ def print_prediction(
     if rest and top_k is None:
         bars.add_row(Text(f"{rest} others, each below {100 * SHOWN_FROM:.0f}%", "dim"))
     if not any(given for *_, given in row):
-        bars.add_row(Text("unknown: like no class" if unknown else "no label is given", "bold" if unknown else "dim"))
+        bars.add_row(
+            Text("unknown: none of the labels" if unknown else "no label is given", "bold" if unknown else "dim")
+        )
     console().print(bars, "")
 
 

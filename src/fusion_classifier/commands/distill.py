@@ -100,7 +100,7 @@ def distill_model(
         into: Encoder of the student, as on the command line.
         out: Folder to write; an existing model is replaced.
         work: Store, device and progress.
-        texts: File with further texts, without labels: a table, or a .txt with a text per line. Default: none.
+        texts: File with further texts, without labels: a table, or a .txt with one text per line. Default: none.
         task: Task or file with labelled texts. Default: what the teacher was trained on.
         data: Fields of `TaskConfig`; the others are those of the teacher's run.
         encoder_paths: Paths of the teacher's weights, by encoder name.

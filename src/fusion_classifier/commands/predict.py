@@ -224,7 +224,7 @@ def explain_text(
     model: str | Path,
     texts: Sequence[str],
     label: str | None,
-    most_spans: int,
+    max_spans: int,
     encoder_paths: Mapping[str, str],
     device: Device,
 ) -> Explanation:
@@ -233,7 +233,7 @@ def explain_text(
         raise UsageError(f"{len(texts)} texts to explain: give one, in quotation marks")
     _check_given(texts)
     classifier = load_classifier(model, device, encoder_paths)
-    return classifier.explain(texts[0], label, most_spans=most_spans)
+    return classifier.explain(texts[0], label, max_spans=max_spans)
 
 
 def _check_given(texts: Sequence[str]) -> None:

@@ -77,7 +77,7 @@ def encode_jobs(encoder: TransformerEncoder, jobs: Iterable[Job[Tag]]) -> Genera
 
 
 def encode_batch(encoder: TransformerEncoder, by_template: Sequence[Sequence[TokenizedText]]) -> list[np.ndarray]:
-    """Features of a batch, which is tokenized once per template, averaged over the templates; as of `encode`."""
+    """Features of a batch, which is tokenized once per template, averaged over the templates; as in `encode`."""
     with encoder.errors_explained():
         passes = [_read(encoder, batch) for batch in by_template]
     arrays = passes[0] if len(passes) == 1 else [np.mean(same, axis=0) for same in zip(*passes, strict=True)]

@@ -1,7 +1,7 @@
-"""Static models, such as model2vec's: one vector per token, averaged. No forward pass, and no torch.
+"""Static models, such as model2vec's: one vector per token, averaged, without a forward pass or torch.
 
-https://github.com/MinishLab/model2vec; sentence-transformers has the same as its module StaticEmbedding, which counts
-unknown tokens, too.
+https://github.com/MinishLab/model2vec. StaticEmbedding of sentence-transformers does the same, but includes unknown
+tokens.
 """
 
 import json

@@ -182,21 +182,21 @@ def locate(config: EncoderConfig, *, download: bool = True) -> Weights:
 
 
 def describe_presets(
-    language: str | None = None, licence: str | None = None, most_parameters: float | None = None
+    language: str | None = None, licence: str | None = None, max_parameters: float | None = None
 ) -> list[dict[str, Any]]:
     """Presets with their settings, properties and the location of their weights, without access to the Hub.
 
     Args:
         language: Code of a language that the encoder was trained on, such as de. Default: any.
         licence: Beginning of its licence's name, such as apache. Default: any.
-        most_parameters: Maximum number of parameters, in millions. Default: any.
+        max_parameters: Maximum number of parameters, in millions. Default: any.
     """
     described = []
     for name, preset in PRESETS.items():
         if (
             (language is not None and preset.languages not in (language, "multilingual"))
             or (licence is not None and not preset.licence.casefold().startswith(licence.casefold()))
-            or (most_parameters is not None and preset.parameters > most_parameters)
+            or (max_parameters is not None and preset.parameters > max_parameters)
         ):
             continue
         try:

@@ -1,4 +1,4 @@
-"""How well unknown texts are detected by a score that is higher for stranger texts."""
+"""How well unknown texts are detected by a score that is higher for less typical texts."""
 
 import numpy as np
 
@@ -8,7 +8,7 @@ UNKNOWN_TITLES = {
     "auroc": "AUROC",
     "aupr": "AUPR",
     "f1": "F1",
-    "recall": "rejected, of no class",
+    "recall": "rejected, unknown",
     "false_alarms": "rejected, known",
 }
 

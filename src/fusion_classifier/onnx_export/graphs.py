@@ -150,7 +150,7 @@ def export_encoder(encoder: TransformerEncoder, path: Path) -> list[str]:
 
 
 def export_head(head: Head, decision: Decision, int8: Sequence[str], path: Path) -> list[str]:
-    """Write a head as an ONNX file; the names of its inputs. Arguments as of `HeadGraph`.
+    """Write a head as an ONNX file; the names of its inputs. Arguments as in `HeadGraph`.
 
     Raises:
         Exception: Any, if torch can't trace the head.

@@ -64,7 +64,7 @@ class ServedModel:
         """The length of each text; in the tokenizers' thread.
 
         Raises:
-            ServiceError: A text is too long for an encoder and may not be cut, or has no token.
+            ServiceError: A text is too long for an encoder and must not be truncated, or has no token.
         """
         started, lengths = time.perf_counter(), [Length(0, cut=False)] * len(texts)
         for name, limit, counts in self._counts(texts):
@@ -113,7 +113,7 @@ class ServedModel:
         """The unknown score that this share of known texts exceeds.
 
         Raises:
-            ServiceError: The model can't tell.
+            ServiceError: The model has no unknown scores.
         """
         try:
             return self.classifier.unknown_threshold(rate)

@@ -2,7 +2,7 @@
 
 {"inputs": "a text"}            [{"score": …, "label": …}, …], highest score first
 {"inputs": [["a"], ["b"]]}      a list of such lists
-{"inputs": …, "reject_unknown": true}   the same with "unknown" and "unknown_score"; of no class: [{"label": null, …}]
+{"inputs": …, "reject_unknown": true}   the same with "unknown" and "unknown_score"; unknown: [{"label": null, …}]
 """
 
 from typing import Any

@@ -79,7 +79,7 @@ class Prediction(BaseModel):
         default=None, description="With reject_unknown: whether the text seems to belong to none of the labels."
     )
     unknown_score: float | None = Field(
-        default=None, description="With reject_unknown: 0 for an average known text, higher for a stranger one."
+        default=None, description="With reject_unknown: 0 for an average known text, higher for a less typical one."
     )
 
 
@@ -90,7 +90,7 @@ PredictResponse = Annotated[
 
 
 class ClassifierType(BaseModel):
-    """The labels, as text-embeddings-inference has them."""
+    """The labels, in the format of text-embeddings-inference."""
 
     id2label: dict[str, str]
     label2id: dict[str, int]

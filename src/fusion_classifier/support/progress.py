@@ -1,5 +1,5 @@
 """Progress on standard error: bars on a terminal, lines that are updated in place in a notebook; elsewhere, if asked
-for, a line per minute.
+for, one line per minute.
 
 Standard output is for results only. rich is imported when something is shown.
 """
@@ -29,7 +29,7 @@ class Bar:
 
     Args:
         rich: The bar.
-        lines: Whether to print a line per minute.
+        lines: Whether to print one line per minute.
         update: Called at intervals with the HTML of the state.
         room: Maximum number of characters of the text next to the bar.
     """

@@ -17,7 +17,7 @@ class HubDataset:
     repo: str
     """Id on the Hub."""
     config: str | None = None
-    """Configuration of the data set. Default: None, the only one."""
+    """Configuration of the data set. Default: the only one."""
     splits: Mapping[str, str] = field(default_factory=lambda: SPLITS)
     """Name on the Hub of train, valid and test. Default: train, validation, test."""
     text_column: str = "text"

@@ -13,7 +13,7 @@ PARQUET_BATCH = 4096  # rows converted to Python values at once; pyarrow's own 6
 
 
 def parquet_rows(path: Path, columns: Collection[str] | None) -> Iterator[Row]:
-    """The rows with these columns, classes by their names; by default with all columns, as they are stored."""
+    """The rows with these columns and the names of classes; by default all columns, as they are stored."""
     import pyarrow as pa  # noqa: PLC0415 - slow to import, and only this format needs it
     import pyarrow.parquet as pq  # noqa: PLC0415
 

@@ -30,7 +30,7 @@ def read_rows(
     Args:
         path: the file, whose extension determines the format, or a folder that `datasets` has saved.
         columns: names of the columns that are needed; None: all.
-        header: names of a CSV's columns. Default: None, its first line.
+        header: names of a CSV's columns. Default: its first line.
         encoding: encoding of a text file. Default: UTF-8, or UTF-16 with a byte order mark.
     """
     if is_saved_dataset(path):

@@ -31,7 +31,7 @@ def saved_splits(folder: Path) -> list[str]:
 
 
 def saved_rows(folder: Path, columns: Collection[str] | None) -> Iterator[Row]:
-    """The rows with these columns, classes by their names; by default with all columns, as they are stored."""
+    """The rows with these columns and the names of classes; by default all columns, as they are stored."""
     import pyarrow as pa  # noqa: PLC0415 - slow to import, and only this format needs it
 
     number = 0

@@ -54,10 +54,10 @@ def load_table(
 
     Args:
         path: file or folder.
-        config: columns and seed of the split. Default: None, those of `TaskConfig`.
-        name: name of the task. Default: None, that of the file or folder.
+        config: columns and seed of the split. Default: those of `TaskConfig`.
+        name: name of the task. Default: that of the file or folder.
         licence: licence of the data. Default: "unknown".
-        labels: label names in their order. Default: None, see above.
+        labels: label names in their order. Default: see above.
         header: column names of CSV and TSV files. Default: None: their first line. known: labels of a model to
         evaluate, of which the data may have only some; then nothing is split: a single
             file is the test split. Default: None: the data are for training.
@@ -107,8 +107,8 @@ def table_task(
         source: where the tables are.
         licence: licence of the data. Default: "unknown".
         given: label names in the order of their numbers. Default: none are given.
-        known: as of `load_table`.
-        label_tree: as of `LoadedTask`.
+        known: see `load_table`.
+        label_tree: see `LoadedTask`.
     """
     is_single = WHOLE in readings
     if is_single:

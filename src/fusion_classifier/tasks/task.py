@@ -42,7 +42,7 @@ class Task:
     caveat: ClassVar[str] = ""
     """What the labels do not mean, in one sentence, for model cards and the web page. Default: none."""
     header: ClassVar[tuple[str, ...] | None] = None
-    """Column names of a folder's CSV and TSV files. Default: None, their first line."""
+    """Column names of a folder's CSV and TSV files. Default: their first line."""
     hub: ClassVar[HubDataset | None] = None
     """Data set on the Hub, read unless a folder is given. Default: None."""
 
@@ -55,8 +55,8 @@ class Task:
         """Read the texts and labels.
 
         Args:
-            data: folder with the files of the splits. Default: None, from the Hub.
-            config: columns and seed of the split. Default: None, those of `TaskConfig`.
+            data: folder with the files of the splits. Default: from the Hub.
+            config: columns and seed of the split. Default: those of `TaskConfig`.
 
         Raises:
             UsageError: the data set needs a folder, or can't be read as configured.
