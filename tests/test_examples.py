@@ -1,5 +1,6 @@
-"""Every program in examples/ runs, and without a network."""
+"""Every program and notebook in examples/ runs, and without a network."""
 
+import json
 import os
 import subprocess
 import sys
@@ -7,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
+FOLDER = Path(__file__).parents[1] / "examples"
+EXAMPLES, NOTEBOOKS = (sorted(FOLDER.glob(f"*.{ending}")) for ending in ("py", "ipynb"))
 
 
 @pytest.mark.slow
@@ -25,3 +27,20 @@ def test_an_example_runs(path: Path, tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_runs(path: Path, bert_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a small encoder of random weights, fewer seeds and one epoch: that its cells work is the question."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # a feature store of its own
+    cells = [cell for cell in json.loads(path.read_text("utf-8"))["cells"] if cell["cell_type"] == "code"]
+    assert cells
+    assert all(cell["outputs"] == [] for cell in cells), "clear the outputs"
+    quick = {"minilm-l6": str(bert_folder), "SEEDS = 3": "SEEDS = 2"}
+    scope: dict[str, object] = {}
+    for cell in cells:
+        code = "".join(cell["source"])
+        for shown, used in quick.items():
+            code = code.replace(shown, used)
+        exec(code, scope)  # noqa: S102 - our own notebook

@@ -6,7 +6,7 @@
 
 Encoders and heads of the package, and two peers, on the draws of `learning_curve.py`, scored on its validation
 splits. Training seconds exclude extraction. Milliseconds per text are for one text at a time: the median over the
-texts, with the systems in turns; measure them on an idle machine. Every training run is one row of the JSONL file;
+texts, with the systems alternating; measure them on an idle machine. Every training run is one row of the JSONL file;
 existing ones are skipped.
 """
 

@@ -101,7 +101,7 @@ def fewer(case: Case, seed: int) -> Case:
 
 
 def candidates(x: np.ndarray, y: np.ndarray, queries: np.ndarray) -> dict[str, np.ndarray]:
-    """Scores of queries (N, D), higher for stranger texts, from unit vectors (M, D) and their labels (M,)."""
+    """Scores of queries (N, D), higher for less typical texts, from unit vectors (M, D) and their labels (M,)."""
     fitted = LogisticRegression(C=10, max_iter=300).fit(x, y)
     logits = np.log(np.maximum(fitted.predict_proba(queries), 1e-12))
     top = logits.max(1)

@@ -3,7 +3,7 @@
     python benchmarks/speed/extraction.py --task go_emotion --data DATA/go_emotion
     python benchmarks/speed/extraction.py --task go_emotion --data DATA/go_emotion --quick --json
 
-Each figure is a ratio of two sides, measured in turns on the same texts in this run, as the median over rounds:
+Each figure is a ratio of two sides, measured alternately on the same texts in this run, as the median over rounds:
 
 - `vs_original`: SmolLM2, five layers, mean over tokens, as extracted by the published code (batches of 2 texts, each
   padded to 200 tokens, float32 on a CPU, all hidden states kept, vocabulary logits computed, mean including padding),

@@ -3,7 +3,7 @@
     python benchmarks/speed/imports.py
     python benchmarks/speed/imports.py --source ../before/src --source src --rounds 5
 
-Each subject runs in a separate process, in turns; the median of user plus system seconds is printed. Tables are
+Each subject runs in a separate process, alternately; the median of user plus system seconds is printed. Tables are
 compared with `fec --help` (at most 2 times). `FusionClassifier` and `fec predict TEXT` are compared (at most 1.2
 times) with a program that does only the unavoidable: `import torch`, `from transformers import AutoModel`, and
 loading the weights of the same encoders. `--source` gives folders to compare.

@@ -5,7 +5,7 @@
     OMP_NUM_THREADS=1 python benchmarks/speed/int8.py --json
 
 Two methods: `weights`, with 8-bit weights only and products in bfloat16; `dynamic`, with 8-bit inputs, too, one scale
-per token and integer products. For each, on the same texts and in turns with bfloat16:
+per token and integer products. For each, on the same texts and alternately with bfloat16:
 
 - real encoders through the extraction engine: rate relative to bfloat16 (`rate`, in CPU time, which is less affected
   by other work; above 1 is faster), the minimum and mean cosine of a text's feature (`cosine_least`, `cosine_mean`:

@@ -148,7 +148,7 @@ SIDES: dict[str, Callable[[Path, Mapping[str, str]], Answer]] = {
 }
 
 
-# --- all sides, in turns -----------------------------------------------------------------------------------
+# --- all sides, alternately -----------------------------------------------------------------------------------
 
 
 def trained(name: str, place: Path, paths: Mapping[str, str], precisions: "Sequence[Precision]") -> dict[str, Path]:

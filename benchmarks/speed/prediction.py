@@ -9,8 +9,9 @@ A classifier on the three small encoders is trained on a few texts (its size mat
 
 - `p50_ms`, `p99_ms`: `predict_proba` of one text, texts of all lengths in turn.
 - `rows_per_second`: `predict_proba_stream` over many texts, as `fec predict --file` calls it.
-- `fusion_overhead`: its time in bulk relative to the encoders alone on the same texts, minus 1; both sides in turns,
-  median over rounds. `fusion_overhead_processor` is the same in CPU time, which is less affected by other work.
+- `fusion_overhead`: its time in bulk relative to the encoders alone on the same texts, minus 1; both sides
+  alternating, median over rounds. `fusion_overhead_processor` is the same in CPU time, which is less affected by
+  other work.
 
 `--rows` instead measures the peak memory of `fec predict --file … --out …`, in separate processes, for a hundredth, a
 tenth and all of this number of rows of about 60 characters, from and to Parquet and JSONL. The model is a one-layer

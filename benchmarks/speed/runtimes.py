@@ -5,7 +5,7 @@
 
 Each encoder is exported to ONNX once (float32) and run by ONNX Runtime, in float32 and with weights and activations
 quantized to 8 bits, and by OpenVINO, in float32 and in bfloat16; texts are sorted by length, in batches of 32 or 64,
-whichever is faster. `fec extract` with its store is compared with each, in turns, by the median over rounds; sentence
+whichever is faster. `fec extract` with its store is compared with each, alternately; median over rounds; sentence
 vectors are compared, too (`least_cosine`). A ratio above 1 means that the other runtime is faster.
 
 Needs: pip install onnx onnxruntime openvino. Use an idle machine.
@@ -115,7 +115,7 @@ def encoded(session: Session, encoder: TransformerEncoder, texts: Sequence[str],
 def against(
     session: Session, encoder: TransformerEncoder, ours: Ours, expected: np.ndarray, rounds: int
 ) -> dict[str, Any]:
-    """Compare one runtime with ours, in turns."""
+    """Compare one runtime with ours, alternately."""
     texts = ours.texts
 
     def theirs(some: Sequence[str], batch_size: int) -> float:

@@ -10,8 +10,9 @@ All with one encoder (default: MiniLM), each time into an empty store:
 - `lengths`: tokens per second for texts of 8 to 256 tokens.
 - `workers`: texts per second of Ray with one and two workers of one core each, from the difference between two sizes,
   so without startup, which is reported separately (`start_seconds`: processes, imports, model).
-- `ray_vs_local`: rate of Ray with two single-core workers relative to the local engine on two cores, in turns, median
-  over three rounds. `ray_vs_local_with_start`: the same for the larger size, 20,000 texts, including startup.
+- `ray_vs_local`: rate of Ray with two single-core workers relative to the local engine on two cores, alternating;
+  median over three rounds. `ray_vs_local_with_start`: the same for the larger size, 20,000 texts, including
+  startup.
 - `killed`: one of two workers is killed with SIGKILL half-way; seconds compared with an undisturbed run, and the
   number of texts in the store at the end.
 
@@ -128,7 +129,7 @@ def ray_seconds(ours: Ours, engine: RayEngine) -> float:
 
 
 def by_workers(encoder: str, texts: Sequence[str], rounds: int) -> dict[str, Any]:
-    """Rates with one and two workers, and of the local engine in turns with the latter."""
+    """Rates with one and two workers, and of the local engine alternately with the latter."""
     small, large = len(texts) // RAY_PART, len(texts)
     few, many = Ours(encoder, texts[:small]), Ours(encoder, texts)
 

@@ -14,7 +14,7 @@ which sends a text, waits for the answer and sends the next.
   random weights, in the same precision; compared only with the classifier on MiniLM.
 
 For each: requests per second, and the median, 95th and 99th percentile of the latency in milliseconds; median over
-rounds, with the servers in turns. Use an idle machine.
+rounds, with the servers alternating. Use an idle machine.
 
 `--only model` estimates the gain from batching within seconds and without a server: CPU time per text of the model in
 batches of 1 to 32, for MiniLM. Time used by other processes does not count.

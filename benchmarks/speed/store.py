@@ -5,8 +5,8 @@
     python benchmarks/speed/store.py --profile
 
 Features of Llama-2-7b's size, (5, 4096) in float16, 40 KB per text, are written to a store and to one `.npy` file.
-Each figure is the memory map's time divided by the store's, on the same rows, in turns, as the median over rounds; 1
-is as fast as a memory map. Both are in the page cache, and every value read is used once (in a sum), so that a memory
+Each figure is the memory map's time divided by the store's, on the same rows, alternately; median; 1 is as
+fast as a memory map. Both are in the page cache, and every value read is used once (in a sum), so that a memory
 map's pages are really read.
 
 - `sequential`: all rows in store order.

@@ -1,6 +1,7 @@
 """A model folder: what is in it, and what becomes of one that is damaged."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,22 @@ def test_what_was_saved_comes_back(folder: Path, tmp_path: Path) -> None:
         "more.txt",
     }
     assert load_config(tmp_path / "again") == saved.config
+
+
+def test_the_reader_in_the_docs_classifies_as_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plain Python, with JSON, safetensors and NumPy alone, gives the probabilities and labels of the classifier."""
+    page = Path(__file__).parents[2] / "docs/reference/model-folder.md"
+    X = np.random.default_rng(0).normal(size=(40, 5))
+    fitted = FusionHeadClassifier(blocks={"a": 2, "b": 3}).fit(X, np.where(X[:, 0] > X[:, 4], "joy", "fear"))
+    monkeypatch.chdir(tmp_path)
+    fitted.save_pretrained("my-model")
+    x = np.hstack([block / np.linalg.norm(block, axis=1, keepdims=True) for block in (X[:, :2], X[:, 2:])])
+    scope: dict[str, Any] = {"x": x}
+    for code in re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), re.S):
+        if "from_pretrained" not in code:
+            exec(code, scope)  # noqa: S102 - our own documentation
+    assert scope["probabilities"] == pytest.approx(fitted.predict_proba(X), abs=1e-5)
+    assert scope["answers"] == fitted.predict(X).tolist()
 
 
 @pytest.mark.parametrize(
