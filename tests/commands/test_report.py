@@ -157,7 +157,7 @@ def test_its_figures_are_those_of_the_metrics(finished: Path) -> None:
     page, metrics = parsed(finished / "report.html"), metrics_of(finished)
     accuracy, overlap = metrics["test"]["accuracy"], metrics["test_without_overlap"]["weighted_f1"]
     summary, results = page.words("summary"), page.words("results")
-    assert f"{100 * accuracy['mean']:.2f}% ± {100 * accuracy['std']:.2f}" in summary
+    assert f"{100 * accuracy['mean']:.2f} % ± {100 * accuracy['std']:.2f}" in summary
     low, high = accuracy["ci95"]
     assert f"{100 * low:.1f}–{100 * high:.1f}" in summary
     assert "test without overlap 40 texts" in results
@@ -270,7 +270,7 @@ def test_texts_of_other_data_are_not_shown(finished: Path, tmp_path: Path) -> No
 def test_validation_can_be_asked_for(finished: Path, tmp_path: Path) -> None:
     page = parsed(write_report(finished, out=tmp_path / "r.html", split="valid"))
     assert "24 validation texts" in page.words("summary")
-    assert f"{100 * metrics_of(finished)['valid']['accuracy']['mean']:.2f}%" in page.words("summary")
+    assert f"{100 * metrics_of(finished)['valid']['accuracy']['mean']:.2f} %" in page.words("summary")
 
 
 def test_run_of_an_older_version_has_a_report(finished: Path, tmp_path: Path) -> None:
@@ -293,7 +293,7 @@ def test_multilabel_run_has_curves_and_thresholds(several: Path) -> None:
     page, metrics = parsed(write_report(several)), metrics_of(several)
     assert "confusion" not in page.sections
     assert "Accuracy by coverage" not in page.words("confidence")
-    assert f"{100 * metrics['test']['map']['mean']:.2f}%" in page.words("summary")
+    assert f"{100 * metrics['test']['map']['mean']:.2f} %" in page.words("summary")
     records = [json.loads((several / "seeds" / str(seed) / "config.json").read_text()) for seed in (0, 1)]
     labels = page.sections["labels"]
     names = read_predictions(several / "predictions.parquet", multilabel=True)["test"].names
