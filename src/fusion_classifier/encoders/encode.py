@@ -179,7 +179,7 @@ def _features(encoder: TransformerEncoder, part: _States) -> list[np.ndarray]:
     if encoder.projection is not None:
         states = encoder.projection.project(states)
     if how == "tokens":
-        return [array.cpu().numpy() for array in pooling.tokens(states, part.counted)]
+        return pooling.tokens(states, part.counted)
     pooled = pooling.pooled(states, part.counted, part.lengths, encoder.config.poolings)
     if encoder.dense is not None:
         pooled = encoder.dense(pooled.flatten(1))

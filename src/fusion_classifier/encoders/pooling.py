@@ -7,6 +7,7 @@ Padding is ignored, so a feature does not depend on the other texts of the batch
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -64,6 +65,7 @@ def pooled(states: Tensor, mask: Tensor, lengths: Tensor, poolings: Sequence[str
     return torch.cat([VECTORS[name](states, mask, lengths) for name in poolings], dim=1)
 
 
-def tokens(states: Tensor, mask: Tensor) -> list[Tensor]:
+def tokens(states: Tensor, mask: Tensor) -> list[np.ndarray]:
     """States of each text's tokens that count: B arrays (L of the text, layers, H), float32."""
-    return [row[keep].float() for row, keep in zip(states, mask, strict=True)]
+    counted = states[mask].cpu()  # (T, layers, H); one copy from the device, not one per text
+    return np.split(counted.float().numpy(), mask.sum(1).cpu().numpy().cumsum()[:-1])
