@@ -37,8 +37,8 @@ class ExplainedWord(BaseModel):
     """A word or, in a long text, neighbouring words."""
 
     text: str
-    start: int = Field(description="First character in the text, counted in code points")
-    end: int = Field(description="The character behind its last")
+    start: int = Field(description="Position of its first character in the text, counted in code points")
+    end: int = Field(description="Position after its last character")
     weight: float = Field(description="Decrease of the label's log-odds without it")
 
 
