@@ -56,15 +56,15 @@ function explainedProblem(status, type, message) {
   if (type === "Empty") return new Problem("There is no text yet: write one first.", { type });
   if (type === "Tokenizer") {
     const most = info ? ` (${info.max_input_length.toLocaleString("en")} tokens, some ${about(info.max_input_length * 0.7)} words)` : "";
-    return new Problem(`The text is longer than the model reads${most}.`, { type, way: "truncate" });
+    return new Problem(`The text is longer than the model’s limit${most}.`, { type, way: "truncate" });
   }
   if (status === 413 && !message.startsWith("The file has")) {
     const most = info ? ` It takes ${size(info.payload_limit)}.` : "";
-    return new Problem(`That is more than the server takes at once.${most}`, { type });
+    return new Problem(`That is more than the server accepts at once.${most}`, { type });
   }
-  if (status === 429) return new Problem("The server has more to do than it can. Try again in a moment.", { type, way: "again" });
+  if (status === 429) return new Problem("The server is overloaded. Try again in a moment.", { type, way: "again" });
   if (status === 503) return new Problem("The server is starting or stopping. Try again in a moment.", { type, way: "again" });
-  if (status === 424) return new Problem("The model failed on this. The server’s log says more.", { type, way: "again" });
+  if (status === 424) return new Problem("The model failed on this text. See the server’s log.", { type, way: "again" });
   return new Problem(message || `The server answered with the error ${status}.`, { type });
 }
 
@@ -88,9 +88,9 @@ async function learn() {
   at("caveat").textContent = info.caveat;
   offer(info.examples, names);
   at("lead").textContent =
-    `Write a text: you see which of ${labels} labels it ${info.multilabel ? "may have" : "most likely has"}, ` +
-    "how sure the model is of each, and the words that carry them.";
-  at("file-limit").textContent = `Up to ${size(info.payload_limit)}; a text that is too long is read to where the model’s limit is.`;
+    `Write a text to see which of ${labels} labels it ${info.multilabel ? "may have" : "most likely has"}, ` +
+    "the probability of each, and the words that lead to them.";
+  at("file-limit").textContent = `Up to ${size(info.payload_limit)}; texts that are too long are truncated.`;
   if (info.multilabel) at("format").querySelector("[value=csv]").remove();
   const facts = [
     ["Model", info.model_id],
@@ -221,7 +221,7 @@ async function explain(text, truncate, signal) {
     shade();
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    at("finding").textContent = error instanceof Problem ? `No words this time. ${error.message}` : "No words this time.";
+    at("finding").textContent = error instanceof Problem ? `No words available. ${error.message}` : "No words available.";
   } finally {
     if (!signal.aborted) at("words").classList.remove("waiting");
   }
