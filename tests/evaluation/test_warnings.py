@@ -29,7 +29,7 @@ def test_a_model_below_a_baseline_is_named_with_both_figures() -> None:
     (said,) = not_better(metrics, {"logistic_regression": RIGHT}, WORSE, "weighted_f1")
     assert "logistic regression on the same features on test: accuracy 50.0% against 100.0% (McNemar" in said
     assert "p < 0.001" in said
-    assert "can't tell" not in said
+    assert "can't be distinguished" not in said
     assert "weighted F1" not in said, "there it is ahead"
 
 
@@ -159,7 +159,11 @@ def test_few_rows_are_pointed_to_cross_validation(*, possible: bool) -> None:
 @pytest.mark.parametrize(
     ("theirs", "interval", "said"),
     [
-        ([1, *LABELS[1:]], (0.8, 1.0), "100 texts of test can't tell the model from logistic regression"),
+        (
+            [1, *LABELS[1:]],
+            (0.8, 1.0),
+            "On 100 texts of test, the model can't be distinguished from logistic regression",
+        ),
         ([1, *LABELS[1:]], (0.98, 1.0), "no significant difference on these texts"),
         ([1 - label for label in LABELS], (0.8, 1.0), "The model is not better than logistic regression"),
     ],

@@ -141,7 +141,8 @@ def print_comparison(figures: Mapping[str, Any], names: tuple[str, str]) -> None
         ends = (one["odds_ratio"], *one["odds_ratio_ci95"])
         odds = ["∞" if value is None else f"{value:.2f}" for value in ends]
         say(
-            f"Of the texts that only one has right (mean of all seeds): odds A : B {odds[0]} [{odds[1]}, {odds[2]}], "
+            "Of the texts that only one classifies correctly (mean of all seeds): "
+            f"odds A : B {odds[0]} [{odds[1]}, {odds[2]}], "
             f"Cohen's g {one['cohens_g']:+.2f} [{low:+.2f}, {high:+.2f}] (0.05 small, 0.15 medium, 0.25 large)."
         )
     say("\n" + figures["sentence"], "bold")
@@ -201,8 +202,8 @@ def _show_lengths(figures: Mapping[str, Any]) -> None:
 
 def _show_duplicates(found: Mapping[str, Any]) -> None:
     counts = {f"again in {name}": n for name, n in found["within"].items()} | found["across"]
-    counts["same texts with different labels"] = found["conflicting_texts"]
-    counts["rows with equal texts but different labels"] = found["conflicting_rows"]
+    counts["texts with different labels"] = found["conflicting_texts"]
+    counts["rows of these texts"] = found["conflicting_rows"]
     rows = [[what, n["exact"], n["normalized"]] for what, n in counts.items()]
     show("Duplicates", ["rows with a duplicate text", "exact", "ignoring case and punctuation"], rows, right=1)
 

@@ -58,7 +58,10 @@ def _not_better(
     told = p is not None and p < 1 - CONFIDENCE
     interval = _interval(metrics, part.split, len(part.labels))
     if not told and interval is not None and interval[1] - interval[0] > WIDEST:
-        return f"{counted(len(part.labels), 'text')} of {place} can't tell the model from {what}: {figures}{test}."
+        return (
+            f"On {counted(len(part.labels), 'text')} of {place}, the model can't be distinguished from {what}: "
+            f"{figures}{test}."
+        )
     unsure = "" if told or p is None else "; no significant difference on these texts"
     return f"The model is not better than {what} on {place}: {figures}{test}{unsure}."
 
