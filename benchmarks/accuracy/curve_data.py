@@ -40,8 +40,9 @@ class Part:
 class Corpus:
     """A data set.
 
-    `pool` are the training rows for draws: all of them if the data set has a validation split, otherwise all but
-    those held out as `valid`. `test` is None if there is none.
+    `classes` are the labels by number, as words where `label2idx.txt` has them. `pool` are the training rows for
+    draws: all of them if the data set has a validation split, otherwise all but those held out as `valid`. `test` is
+    None if there is none.
     """
 
     name: str
@@ -74,8 +75,9 @@ def load_corpus(folder: Path, name: str) -> Corpus:
         raise ValueError(f"{folder} has neither {name}/train.csv nor small/{name}/train.csv")
     splits = SPLITS[:-1] if name in WITHOUT_TEST else SPLITS
     rows = {split: _read(file) for split in splits if (file := _file(place, split))}
-    classes = tuple(sorted({label for _, labels in rows.values() for label in labels}))
-    number = {label: i for i, label in enumerate(classes)}
+    written = sorted({label for _, labels in rows.values() for label in labels})
+    number, words = {label: i for i, label in enumerate(written)}, _words(place / "label2idx.txt")
+    classes = tuple(words.get(label, label) for label in written)
     parts = {
         split: Part(texts, np.array([number[label] for label in labels], dtype=np.int64))
         for split, (texts, labels) in rows.items()
@@ -142,6 +144,12 @@ def key_of(row: Mapping[str, object]) -> tuple[str, str, str, int, str]:
 
 def _file(folder: Path, split: str) -> Path | None:
     return next((f for ending in (".csv", ".csv.gz") if (f := folder / f"{split}{ending}").is_file()), None)
+
+
+def _words(file: Path) -> dict[str, str]:
+    """The word of each label number; empty if there is no file."""
+    lines = file.read_text("utf-8").splitlines() if file.is_file() else []
+    return {number: word for word, number in (line.split() for line in lines if line.strip())}
 
 
 def _read(file: Path) -> tuple[tuple[str, ...], Sequence[str]]:

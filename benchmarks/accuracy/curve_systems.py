@@ -41,6 +41,7 @@ class Training:
     seed: int
     encoder: str
     store: Path | None
+    classes: Sequence[str] = ()  # labels as the user has them. Default: their numbers
 
 
 @dataclass(frozen=True)
@@ -135,11 +136,15 @@ def distilled(folder: str) -> Any:
 
 def ours(training: Training, *, head: str) -> Predict:
     """`FusionClassifier` with a head and default options; its features are in the store."""
+    names = np.array(training.classes or list(map(str, range(training.n_classes))))
     model = FusionClassifier(training.encoder, head, seed=training.seed, store=training.store)
-    model.fit(list(training.texts), training.labels)
+    model.fit(list(training.texts), names[training.labels])
+    columns = [names.tolist().index(label) for label in model.classes_]  # sorted as words, not by number
 
     def predict(texts: Sequence[str], _: np.ndarray) -> np.ndarray:
-        return spread(model.predict_proba(list(texts)), model.classes_, training.n_classes)
+        probabilities = np.zeros((len(texts), training.n_classes))
+        probabilities[:, columns] = model.predict_proba(list(texts))
+        return probabilities
 
     return predict
 

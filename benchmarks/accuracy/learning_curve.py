@@ -12,7 +12,8 @@ Every training run is one row of the JSONL file; existing ones are skipped, so s
 command again. A size that draws every row is omitted: it equals `all`, on which systems without a seed are trained
 once.
 
-Systems: each head of `--heads`, as `FusionClassifier` with default options and the draw's number as seed; logistic
+Systems: each head of `--heads`, as `FusionClassifier` with default options and the draw's number as seed (it may use
+the labels' names, which the others can't); logistic
 regression on the L2-normalized mean-pooled vectors of the same encoder with C of 1, 10 and 100 (`lr-1`, `lr-10`,
 `lr-100`), scikit-learn's linear SVM, nearest neighbours with k chosen by cross-validation, TF-IDF with logistic
 regression (C = 10); on request `static`, static embeddings distilled by model2vec from the same encoder (C = 10), and
@@ -100,7 +101,8 @@ def train_cell(cell: Cell, split: str, prepared: Prepared, encoder: str, store: 
     corpus, system = prepared.corpus, system_of(cell.system)
     rows = draw_rows(corpus.pool.labels, cell.size, cell.draw)
     part = corpus.pool.take(rows)
-    training = Training(part.texts, part.labels, prepared.pool[rows], len(corpus.classes), cell.draw, encoder, store)
+    vectors, classes = prepared.pool[rows], corpus.classes
+    training = Training(part.texts, part.labels, vectors, len(classes), cell.draw, encoder, store, classes)
     started = time.perf_counter()
     predict = system.fit(training)
     trained = time.perf_counter()
