@@ -71,6 +71,16 @@ def test_missing_values_are_named_with_their_index(missing: object) -> None:
         check_texts(["a", "b", "c", missing], "X", 1024)
 
 
+def test_all_rows_that_cannot_be_used_are_in_one_message() -> None:
+    texts: list[object] = ["a", None, "b", " ", 3, "c"]
+    with pytest.raises(
+        DataError, match=r"X\[1\]`: is missing \(None\); 3 rows can't be used: 1, 3, 4; leave them out"
+    ):
+        check_texts(texts, "X")
+    with pytest.raises(DataError, match=r"y\[0\]`: is missing .*; 30 rows can't be used: 0, 2, .*, 38, …; leave"):
+        encode_labels([None, "b"] * 30, "y", 60)
+
+
 def test_missing_values_of_pandas_are_named() -> None:
     pandas = pytest.importorskip("pandas")
     with pytest.raises(DataError, match=r"y\[1\]`: is missing"):

@@ -243,6 +243,8 @@ def test_contrastive_needs_neither_validation_nor_an_extra(
     assert [type(epoch) for epoch in tuned.history] == [Pass] * 4
     assert tuned.best_epoch == 4
     assert tuned.record["valid"] is None
+    with pytest.raises(UsageError, match="no validation split"):
+        TextPredictor.from_pretrained(tuned.folder).predict(["we won"], reject_unknown=0.1)
     assert set(tuned.record["out_of_fold"]) == {"tuned", "frozen"}
     assert tuned.valid_logits.shape == (0, 3)
     assert tuned.record["tuning"]["objective"] == "contrastive"
@@ -265,6 +267,10 @@ def test_contrastive_is_measured_on_validation_if_there_is_one(bert_folder: Path
     np.testing.assert_array_equal(classifier.predict_logits(valid.texts).numpy(), tuned.valid_logits)
     accuracy = float((classifier.predict(valid.texts) == np.array(task_of(24).labels)[truth]).mean())
     assert accuracy == tuned.record["valid"]["accuracy"] > 0.8
+    # With validation texts, unknown texts can be told: at most the given share of them is rejected.
+    rejected = classifier.unknown_score(valid.texts) > classifier.unknown_threshold(0.25)
+    assert rejected.mean() <= 0.25
+    assert classifier.unknown_score(["0110 1011 0001"]) > np.median(classifier.unknown_score(valid.texts))
     vectors = np.stack(encode(load_encoder(parse_encoder(f"{tuned.folder}?dtype=float32"), CPU), valid.texts))
     vectors = vectors.reshape(len(vectors), -1) / np.linalg.norm(vectors, axis=-1).reshape(-1, 1)
     head = load_file(tuned.folder / "model" / "model.safetensors")

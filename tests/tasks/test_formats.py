@@ -15,7 +15,7 @@ from fusion_classifier.config import TaskConfig
 from fusion_classifier.errors import DataError, FecError, UsageError
 from fusion_classifier.tasks.labels import read_labelled
 from fusion_classifier.tasks.loaded import Place
-from fusion_classifier.tasks.readers import given_rows, read_rows, texts_of
+from fusion_classifier.tasks.readers import given_columns, given_rows, read_rows, texts_of
 from fusion_classifier.tasks.table import load_table
 
 PAIRS = [("Größe, bitte", "joy"), ("404", "anger"), ("two\nlines", "joy")]
@@ -38,6 +38,7 @@ def test_compressed_files(tmp_path: Path, packed: str) -> None:
     path = tmp_path / f"a.CSV{packed}"
     path.write_bytes(PACKERS[packed](CSV.encode()))
     assert pairs_of(path) == PAIRS
+    assert load_table(path, known=("anger", "joy")).name == "a"
     (tmp_path / f"t.txt{packed}").write_bytes(PACKERS[packed](b"one\ntwo\n"))
     assert list(texts_of(tmp_path / f"t.txt{packed}", "text")) == ["one", "two"]
 
@@ -137,7 +138,8 @@ def test_a_spreadsheet_is_read_as_its_csv_would_be(tmp_path: Path) -> None:
     assert pairs_of(path) == [("fine", "joy"), ("404", "3"), ("well", "joy")]
     rows = list(read_rows(path, None))
     assert [row.values["id"] for row in rows] == ["1", "2", "3.5"]
-    assert [row.place for row in rows] == [Place(str(path), i, line) for i, line in enumerate((2, 4, 5))]
+    places = [Place(str(path), 0, 2), Place(str(path), 2, 4), Place(str(path), 3, 5)]  # pandas counts blank rows
+    assert [row.place for row in rows] == places
 
 
 def test_the_sheet_with_the_columns_is_read(tmp_path: Path) -> None:
@@ -147,6 +149,41 @@ def test_the_sheet_with_the_columns_is_read(tmp_path: Path) -> None:
     write_xlsx(path, Old=TABLE, New=TABLE)
     with pytest.raises(UsageError, match="has the sheets 'Old', 'New'; save the right one"):
         pairs_of(path)
+    with pytest.raises(
+        DataError, match=r"no sheet has the columns text, mood \(there: Old: id, text, label; New: id"
+    ):
+        pairs_of(path, label_column="mood")
+
+
+def test_a_title_may_stand_above_the_columns(tmp_path: Path) -> None:
+    """As exports have it; texts to classify, too, are found in the sheet that has their column."""
+    pytest.importorskip("python_calamine")
+    titled: list[list[object]] = [["Tickets, third quarter"], [None] * 3, *TABLE]
+    path = write_xlsx(tmp_path / "a.xlsx", Summary=[["label", "n"], ["joy", 2]], Data=titled)
+    assert pairs_of(path) == [("fine", "joy"), ("404", "3"), ("well", "joy")]
+    assert [text for _, text in given_rows(path, "text")] == ["fine", "404", "well"]
+    assert list(given_columns(path, "text")) == ["id", "text", "label"]
+    assert next(read_rows(path, ("text",))).place == Place(str(path), 0, 4)
+    write_xlsx(path, Data=titled)
+    with pytest.raises(DataError, match=r"no column 'message' \(there: 'id', 'text', 'label'\)"):
+        pairs_of(path, text_column="message")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "name, first;text;label\nDoe, Jane;Größe, bitte;joy\nRoe, Jo;404;anger\n",
+        "sep=;\r\ntext;label\r\nGröße, bitte;joy\r\n404;anger\r\n",
+        "Sep=^\ntext^label\nGröße, bitte^joy\n404^anger\n",
+        'id|text|"label"\n1|"Größe, bitte"|joy\n2|404|anger\n',
+    ],
+    ids=["a comma in the header", "Excel's line", "any separator", "bars"],
+)
+def test_the_separator_of_a_csv(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(content, "utf-8")
+    assert pairs_of(path) == PAIRS[:2]
+    assert [row.place.line for row in read_rows(path, None)] == ([3, 4] if content[:3] in ("sep", "Sep") else [2, 3])
 
 
 def test_what_is_no_spreadsheet_is_an_error(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import huggingface_hub
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -80,6 +81,24 @@ def test_a_file_of_a_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     task = load_task(TaskConfig(name="hf://datasets/owner/mails@main/data/new.csv"))
     assert (task.name, task.labels) == ("mails", ("a", "b"))
     assert asked == [("owner/mails", "data/new.csv", {"repo_type": "dataset", "revision": "main"})]
+
+
+@pytest.mark.parametrize("name", ["owner/none", "hf://owner/none/a.csv"])
+def test_without_a_connection_nobody_waits(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Hub is asked once, not six times for each file; afterwards it may be asked again."""
+    asked = []
+
+    def refused(*_: object, **options: object) -> None:
+        asked.append(options)
+        raise OSError("no such host")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", refused)
+    with pytest.raises(DataError, match="not downloaded before, and the Hub can't be reached"):
+        load_task(TaskConfig(name=name))
+    assert asked == [{"timeout": 10}]
+    assert not huggingface_hub.constants.HF_HUB_OFFLINE
 
 
 @pytest.mark.parametrize(

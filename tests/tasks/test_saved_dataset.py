@@ -43,7 +43,7 @@ def test_a_saved_data_set_is_one_table(tmp_path: Path) -> None:
 def test_prediction_keeps_its_rows_as_they_are_stored(tmp_path: Path) -> None:
     data_set(3).save_to_disk(tmp_path)
     assert [values["label"] for values, _ in given_rows(tmp_path, "text")] == [0, 1, 2]
-    assert str(given_columns(tmp_path)["label"]) == "int64"
+    assert str(given_columns(tmp_path, "text")["label"]) == "int64"
 
 
 def test_saved_splits_keep_their_names(tmp_path: Path) -> None:

@@ -470,7 +470,7 @@ def test_unknown_ending_is_an_error_with_the_known_ones(tmp_path: Path, name: st
 def test_folder_and_missing_file_are_errors(tmp_path: Path) -> None:
     folder = tmp_path / "a.csv"
     folder.mkdir()
-    assert message(lambda: labelled(folder)) == f"{folder}: is a folder, a pipe or a device, not a file"
+    assert message(lambda: labelled(folder)) == f"{folder}: is a folder; give one of its files"
     assert message(lambda: labelled(tmp_path / "b.csv")) == f"{tmp_path / 'b.csv'}: no such file"
     assert (
         message(lambda: load_table(tmp_path / "b.csv"), UsageError) == f"{tmp_path / 'b.csv'}: no such file or folder"
@@ -690,6 +690,36 @@ def test_split_claimed_twice_is_an_error_with_both_files(tmp_path: Path, split: 
     assert said.startswith(f"{tmp_path}: ")
     assert said.endswith(f" are both the {split} split; keep one")
     assert all(name in said for name in names)
+
+
+def test_a_split_in_shards_is_read_in_their_order(tmp_path: Path) -> None:
+    """As the Hub has them, also in the folder `data` of a copy; a row is named by its shard."""
+    data = tmp_path / "data"
+    data.mkdir()
+    for number in range(12):
+        write_parquet(
+            data / f"train-{number:05d}-of-00012.parquet", text=[f"a {number}", "b"], label=["joy", "anger"]
+        )
+    write_jsonl(data / "validation-00000-of-00001.jsonl", [{"text": "c", "label": "joy"}])
+    (tmp_path / "README.md").touch()
+    for folder in (data, tmp_path):
+        task = load_table(folder)
+        assert task.split("train").texts[::2] == tuple(f"a {number}" for number in range(12))
+        assert task.split("train").places[-1] == Place(str(data / "train-00011-of-00012.parquet"), 1)
+        assert task.split("valid").texts == ("c",)
+
+
+def test_shards_that_are_missing_or_twofold_are_errors(tmp_path: Path) -> None:
+    for number in (0, 2):
+        write_jsonl(tmp_path / f"train-{number:05d}-of-00003.jsonl", [{"text": f"{number}", "label": ""}] * 2)
+    assert "of the 3 shards of train, number 1 is missing" in message(lambda: load_table(tmp_path))
+    write_jsonl(tmp_path / "train-00001-of-00003.jsonl", [{"text": "1", "label": "joy"}])
+    said = message(lambda: load_table(tmp_path))
+    assert "4 rows can't be used: the label is '' (train-00000-of-00003.jsonl, line 1, " in said
+    assert "train-00002-of-00003.jsonl, line 2)" in said
+    (tmp_path / "train.csv").touch()
+    said = message(lambda: find_splits(tmp_path))
+    assert said.endswith("train.csv and train-00000-of-00003.jsonl are both the train split; keep one")
 
 
 def test_folder_without_split_files_is_an_error(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from fusion_classifier.classifier.pipeline import Rows, label_texts, open_rows, 
 from fusion_classifier.classifier.prediction import TextPredictor
 from fusion_classifier.classifier.saved_encoders import saved_encoders
 from fusion_classifier.classifier.trainable import TrainableClassifier
+from fusion_classifier.classifier.tuned import tuned_on
 from fusion_classifier.config import (
     DEFAULT_ENCODERS,
     DEFAULT_HEAD,
@@ -158,9 +159,12 @@ class FusionClassifier(
             train_rows = with_names(train_rows, label_texts(list(map(str, classes)), len(train_rows.texts)))
         identities = [identify(encoder, device) for encoder in encoders]
         parts = [train_rows] if valid_rows is None else [train_rows, valid_rows]
+        for warning in tuned_on(identities, parts[-1].texts, "texts by which probabilities are calibrated here"):
+            self.say(warning)
+        bars = self._bars()
         for identity in identities:
             texts = [text for part in parts for text in part.texts]
-            report = extract_features(texts, identity, store, device, self._bars())
+            report = extract_features(texts, identity, store, device, bars, say=bars.say if self.verbose else None)
             if report.truncated:
                 self._say_cut(identity.config, report.truncated)
         train_data, *rest = open_rows(parts, identities, store, memory_for_features())

@@ -13,6 +13,7 @@ from fusion_classifier.tasks.labels import is_list
 from fusion_classifier.tasks.split import VALID_FRACTION, held_out
 
 MAX_NAMES = 8  # columns in a message
+MAX_ROWS = 20  # rows in a message
 Labels = Sequence[Any] | np.ndarray
 ClassWeight = Mapping[Any, float] | Literal["balanced"] | None
 
@@ -62,15 +63,27 @@ def one_column(texts: Any, name: str) -> Iterable[object]:
 def check_texts(texts: Iterable[object], name: str, start: int = 0) -> list[str]:
     """The texts as a list; bytes are read as UTF-8."""
     result: list[str] = []
+    problems: dict[int, str] = {}
     for position, value in enumerate(one_column(texts, name), start):
         text = decoded(value, f"{name}[{position}]")
         if not isinstance(text, str):
-            problem = "is missing" if is_missing(text) else "is not a string"
-            raise DataError(f"`{name}[{position}]`: {problem} ({text!r})")
-        if not text.strip():
-            raise DataError(f"`{name}[{position}]`: is empty")
-        result.append(text)
+            problems[position] = f"{'is missing' if is_missing(text) else 'is not a string'} ({text!r})"
+        elif not text.strip():
+            problems[position] = "is empty"
+        else:
+            result.append(text)
+    if problems:
+        position, problem = next(iter(problems.items()))
+        raise DataError(f"`{name}[{position}]`: {problem}{_all_of(list(problems))}")
     return result
+
+
+def _all_of(positions: Sequence[int]) -> str:
+    """All rows that can't be used, after what is wrong with the first; at most 20 are listed."""
+    if len(positions) == 1:
+        return ""
+    listed = ", ".join(map(str, positions[:MAX_ROWS])) + (", …" if len(positions) > MAX_ROWS else "")
+    return f"; {len(positions):,} rows can't be used: {listed}; leave them out of texts and labels"
 
 
 def decoded(value: Any, where: str) -> Any:
@@ -141,10 +154,11 @@ def _from_column(values: Any, name: str, classes: np.ndarray | None) -> tuple[np
     if isinstance(values, np.ndarray) and values.ndim != 1:
         raise DataError(f"`{name}`: give one column of labels, not an array of shape {values.shape}")
     flat = label_values(values, name)
+    if missing := [position for position, value in enumerate(flat) if is_missing(value)]:
+        first = f"`{name}[{missing[0]}]`: is missing ({flat[missing[0]]!r}); every row needs a label"
+        raise DataError(first + _all_of(missing))
     kind = None
     for position, value in enumerate(flat):
-        if is_missing(value):
-            raise DataError(f"`{name}[{position}]`: is missing ({value!r}); every row needs a label")
         own = _kind(value)
         kind = kind or own
         if own is None or (own != kind and {own, kind} != {"an integer", "a float"}):

@@ -113,7 +113,7 @@ class UnknownTexts:
         if self.known_ is None:
             raise UsageError(
                 "`reject_unknown`: this model has no data on its training texts (an earlier version trained "
-                "it, or `known_texts` was off); train it again"
+                "it, `known_texts` was off, or `fec tune` had no validation split); train it again with them"
             )
         return self.known_
 

@@ -29,9 +29,7 @@ def print_run(metrics: Mapping[str, Any], folder: Path) -> None:
         say("The task has no test split: validation is reported, on which the best epoch was chosen.")
     if apart is not None:
         texts = metrics["rows"]["test"] - metrics["rows"]["test_without_overlap"]
-        say(
-            f"{texts:,} test texts also occur in train, ignoring case and punctuation; the last column excludes them."
-        )
+        say(f"{counted(texts, 'test text')} also in train, ignoring case and punctuation; not in the last column.")
     _show_members(metrics["members"])
     _show_baselines(metrics)
     if "unknown" in metrics:

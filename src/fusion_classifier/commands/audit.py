@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 
+from fusion_classifier.classifier.tuned import tuned_on
 from fusion_classifier.config import EncoderConfig
 from fusion_classifier.encoders.identity import identify
 from fusion_classifier.encoders.tokenization import token_lengths
@@ -177,7 +178,10 @@ def find_label_errors(
     chosen = np.flatnonzero(np.isin(labels, judged))
     extract_task(task, splits, encoders, work)
     identities = [identify(config, work.device) for config in encoders]
-    features = read_features([texts[i] for i in chosen], identities, work.store)
+    judged_texts = [texts[i] for i in chosen]
+    for warning in tuned_on(identities, judged_texts, "texts whose labels are judged here"):
+        work.say(f"Warning: {warning}")
+    features = read_features(judged_texts, identities, work.store)
     matrix = np.concatenate([pooled(one) for one in features.values()], axis=1)
     number = np.searchsorted(judged, labels[chosen])  # 0 to K − 1
     with work.progress.bar(f"predicting {counted(len(chosen), 'text')} from the others", total=None):

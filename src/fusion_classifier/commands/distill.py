@@ -23,6 +23,7 @@ from fusion_classifier.classifier.folder import Distillation, ModelConfig, Saved
 from fusion_classifier.classifier.models import find_model, find_run_or_model, is_model, is_optimized
 from fusion_classifier.classifier.pipeline import Rows, open_rows, train_classifier
 from fusion_classifier.classifier.saved_encoders import checked_identities, placed, saved_encoders
+from fusion_classifier.classifier.tuned import tuned_on
 from fusion_classifier.config import FusionConfig, TaskConfig
 from fusion_classifier.encoders.identity import EncoderIdentity, identify
 from fusion_classifier.encoders.spec import parse_encoder
@@ -117,8 +118,10 @@ def distill_model(
         raise UsageError(f"{folder}: reads features, not texts; only a classifier of texts can be distilled")
     of_teacher = checked_identities(placed(teacher.config.encoders, encoder_paths or {}), work.device)
     of_student = _identified(into, work.device)
+    for warning in tuned_on([*of_teacher, of_student], given.valid.texts, "validation texts that are measured here"):
+        work.say(f"Warning: {warning}")
     for identity in (*of_teacher, of_student):
-        extract_features(given.all, identity, work.store, work.device, work.progress)
+        extract_features(given.all, identity, work.store, work.device, work.progress, say=work.say)
     probabilities = _probabilities(teacher, given.all, of_teacher, work)
     of_learned, of_valid = np.split(probabilities, [len(given.learned)])
     train_data, valid_data = _data(given, teacher, of_learned, of_student, work)

@@ -6,8 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from fusion_classifier.classifier.folder import load_config
 from fusion_classifier.classifier.models import find_model, find_run_or_model
+from fusion_classifier.classifier.saved_encoders import checked_identities, placed
+from fusion_classifier.classifier.tuned import tuned_on
 from fusion_classifier.config import Precision
+from fusion_classifier.encoders.device import resolve_device
 from fusion_classifier.onnx_export.optimize import PRECISIONS, Judged, Optimized, optimize
 from fusion_classifier.runs.evaluate import evaluated_task, judging_split
 from fusion_classifier.support.progress import Progress
@@ -53,6 +57,10 @@ def optimize_model(
             )
         rows = np.random.default_rng(0).permutation(len(texts))[:max_texts]
         judged = Judged([texts[row] for row in rows], targets[rows])
+        encoders_here = placed(load_config(find_model(folder)).encoders, encoder_paths or {})
+        identities = checked_identities(encoders_here, resolve_device("cpu"))
+        for warning in tuned_on(identities, judged.texts, "texts that are measured here"):
+            say(f"Warning: {warning}")
     return optimize(
         find_model(folder),
         out,

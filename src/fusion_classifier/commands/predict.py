@@ -61,7 +61,7 @@ class GivenFile:
         """Read a file."""
         if str(path) == "-":
             return cls(path, "text", {"text": None}, None)
-        columns, count, missing = given_columns(path, encoding), 0, 0
+        columns, count, missing = given_columns(path, text_column, encoding), 0, 0
         for values, text in given_rows(path, text_column, encoding):
             count, missing = count + 1, missing + (text is None)
             columns |= dict.fromkeys(name for name in values if name not in columns)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from fusion_classifier.classifier.tuned import TUNING_FILE
 from fusion_classifier.commands.tuned_folder import (
     TunedClassifier,
     describe_base,
@@ -31,7 +32,6 @@ from fusion_classifier.errors import DataError, FecError, UsageError, WeightsErr
 from fusion_classifier.evaluation.metrics import score
 from fusion_classifier.runs.context import RunContext
 from fusion_classifier.runs.folder import environment
-from fusion_classifier.runs.tuned import TUNING_FILE
 from fusion_classifier.support.extras import require
 from fusion_classifier.support.files import atomic_folder, user_path
 from fusion_classifier.support.text import counted
@@ -124,7 +124,10 @@ def tune_encoder(
             device=work.device,
         )
         logits, decision, figures = _measure(classifier, task, splits, held_out)
-        classifier.save(decision)
+        known = None
+        if config.known_texts and "valid" in splits and not task.multilabel:
+            known = classifier.known(splits["train"], splits["valid"], decision)
+        classifier.save(decision, known)
         record = {
             "base": describe_base(encoder, base),
             "encoder": kept_settings(encoder),

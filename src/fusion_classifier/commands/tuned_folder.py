@@ -23,6 +23,7 @@ from fusion_classifier.classifier.card import model_card
 from fusion_classifier.classifier.folder import ENCODER_ABOVE, ModelConfig, labels_of, save_model
 from fusion_classifier.classifier.prediction import TextPredictor
 from fusion_classifier.classifier.saved_encoders import saved_encoders
+from fusion_classifier.classifier.tuned import TUNING_FILE, write_tuned_texts
 from fusion_classifier.config import Device, EncoderConfig, LinearConfig, TextColumns
 from fusion_classifier.encoders.gguf import unpacked
 from fusion_classifier.encoders.identity import EncoderIdentity, identify
@@ -30,11 +31,13 @@ from fusion_classifier.encoders.loading import TransformerEncoder
 from fusion_classifier.encoders.presets import PRESETS
 from fusion_classifier.encoders.weights import content_files
 from fusion_classifier.errors import WeightsError
-from fusion_classifier.features.arrays import FeatureShape
+from fusion_classifier.features.arrays import FeatureShape, from_arrays
 from fusion_classifier.fusion.linear import LinearHead
-from fusion_classifier.runs.tuned import TUNING_FILE, write_tuned_texts
-from fusion_classifier.tasks.loaded import LoadedTask
+from fusion_classifier.tasks.loaded import LoadedTask, Split, targets
+from fusion_classifier.training.data import LabelledFeatures
 from fusion_classifier.training.decision import Decision
+from fusion_classifier.training.known import KnownTexts
+from fusion_classifier.training.unknown import MAX_TEXTS, fit_known
 
 MODEL_FOLDER = "model"
 # Settings that affect the classifier, in addition to the weights in the folder.
@@ -120,18 +123,41 @@ class TunedClassifier:
             seed=seed,
         )
 
-    def save(self, decision: Decision) -> None:
+    def save(self, decision: Decision, known: KnownTexts | None = None) -> None:
         """Write the model folder."""
         config = self.config.model_copy(update={"decision": decision})
-        save_model(self.folder, config, self.head, model_card(config))
+        save_model(self.folder, config, self.head, model_card(config), known=known)
 
     def logits(self, texts: Sequence[str]) -> np.ndarray:
         """Logits of the saved classifier: (N, C), float32."""
         if not texts:
             return np.empty((0, len(self.config.labels)), dtype=np.float32)
-        predictor = TextPredictor.from_pretrained(self.folder, device=cast("Device", self.device.type))
-        logits: np.ndarray = predictor.predict_logits(texts).numpy()
+        logits: np.ndarray = self._predictor().predict_logits(texts).numpy()
         return logits
+
+    def known(self, train: Split, held: Split, decision: Decision) -> KnownTexts | None:
+        """What detects unknown texts, of the saved classifier; of many texts a random sample is encoded.
+
+        Args:
+            train: Texts that it was trained on.
+            held: Texts that it was not trained on.
+            decision: Its calibration.
+        """
+        predictor = self._predictor()
+
+        def features(split: Split) -> LabelledFeatures:
+            chosen = split.take(np.random.default_rng(self.config.seed).permutation(len(split))[:MAX_TEXTS].tolist())
+            ((config, arrays),) = predictor.encode_texts(chosen.texts)
+            labels = targets(chosen.labels, len(self.config.labels))
+            return LabelledFeatures({config.name: from_arrays(arrays, ragged=False)}, labels)
+
+        head = self.head.to(self.device)
+        return fit_known(head, decision, features(train), features(held), self.device, self.config.seed)
+
+    def _predictor(self) -> TextPredictor:
+        found = TextPredictor.from_pretrained(self.folder, device=cast("Device", self.device.type))
+        assert isinstance(found, TextPredictor)
+        return found
 
 
 def describe_base(encoder: EncoderConfig, base: EncoderIdentity) -> dict[str, Any]:

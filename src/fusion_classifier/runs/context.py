@@ -39,7 +39,7 @@ class RunContext:
 
     def say(self, message: str) -> None:
         """Print a line for the user, above the progress bars."""
-        self.progress.console.print(message, highlight=False, markup=False, soft_wrap=True)
+        self.progress.say(message)
 
     def say_once(self, message: str) -> None:
         """Print a line unless it was printed before."""

@@ -10,6 +10,7 @@ import numpy as np
 from fusion_classifier.classifier.folder import ModelConfig, SavedModel, load_config, load_model
 from fusion_classifier.classifier.models import is_model
 from fusion_classifier.classifier.saved_encoders import checked_identities, placed
+from fusion_classifier.classifier.tuned import tuned_on_splits
 from fusion_classifier.config import TaskConfig, TrainingConfig
 from fusion_classifier.encoders.identity import EncoderIdentity
 from fusion_classifier.errors import DataError, FecError, UsageError
@@ -23,7 +24,6 @@ from fusion_classifier.runs.config_file import read_config, read_run_config
 from fusion_classifier.runs.context import RunContext, say_notes
 from fusion_classifier.runs.features import extract_task, features_of, rows_of
 from fusion_classifier.runs.seeds import read_seed, seed_folder
-from fusion_classifier.runs.tuned import tuned_on
 from fusion_classifier.support.validation import checked
 from fusion_classifier.tasks.loaded import LoadedTask
 from fusion_classifier.tasks.registry import find_task, load_task
@@ -44,7 +44,7 @@ def evaluate_split(
     work: RunContext,
 ) -> SplitPredictions:
     """Predictions of every seed for a split with features in the store."""
-    for warning in tuned_on(identities, task, [name]):
+    for warning in tuned_on_splits(identities, task, [name]):
         work.say_once(f"Warning: {warning}")
     return evaluate_groups([models], name, task, identities, work)[0]
 

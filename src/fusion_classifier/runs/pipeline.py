@@ -33,6 +33,7 @@ from fusion_classifier.classifier.folder import ModelConfig, labels_of, load_con
 from fusion_classifier.classifier.models import CARD_FILE, is_model
 from fusion_classifier.classifier.pipeline import Rows, open_rows, train_classifier
 from fusion_classifier.classifier.saved_encoders import saved_encoders
+from fusion_classifier.classifier.tuned import tuned_on_splits
 from fusion_classifier.config import RunConfig
 from fusion_classifier.encoders.identity import EncoderIdentity, identify
 from fusion_classifier.errors import DataError, UsageError
@@ -48,6 +49,7 @@ from fusion_classifier.runs.context import RunContext
 from fusion_classifier.runs.evaluate import Predicting, by_seed, evaluate_groups, measure, out_of_fold_split
 from fusion_classifier.runs.features import extract_task, rows_of, training_rows, weighted
 from fusion_classifier.runs.folder import METRICS_FILE, STAGES_FILE, claim, locked
+from fusion_classifier.runs.scripts import other_script
 from fusion_classifier.runs.seeds import (
     OUT_OF_FOLD_FILE,
     TRAINING_FILE,
@@ -57,7 +59,6 @@ from fusion_classifier.runs.seeds import (
     seed_folder,
 )
 from fusion_classifier.runs.stages import Stages
-from fusion_classifier.runs.tuned import tuned_on
 from fusion_classifier.runs.unknown import measure_unknown, read_unknown
 from fusion_classifier.support.files import atomic_file, atomic_folder, atomic_write, user_path
 from fusion_classifier.support.heap import kept_memory
@@ -222,7 +223,8 @@ def run(
     strange = [] if unknown is None else read_unknown(unknown, config, task)
     with locked(out):
         claim(out, config, task, identities, work.device, overwrite=overwrite)
-    doubts = [*data_doubts(task), *tuned_on(identities, task, splits)]
+    doubts = [*data_doubts(task), *tuned_on_splits(identities, task, splits)]
+    doubts += other_script(task.split("train").texts, config.encoders)
     for doubt in doubts:
         work.say(f"Warning: {doubt}")
     stages, times = Stages(out / STAGES_FILE), [time.perf_counter()]

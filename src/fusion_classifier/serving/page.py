@@ -67,9 +67,9 @@ async def icon() -> Response:
 @router.post("/file/columns")
 async def columns(request: Request, name: FileName, service: ServiceDep, encoding: Encoding = None) -> Any:
     """The columns of a table, and those that the model was trained on."""
-    limit = service.settings.payload_limit
-    found = await read_upload(request, name, limit, lambda path: columns_of(path, encoding))
-    return {"columns": found, "text_columns": names_of(service.model.classifier.config_.text_column)}
+    limit, own = service.settings.payload_limit, service.model.classifier.config_.text_column
+    found = await read_upload(request, name, limit, lambda path: columns_of(path, own, encoding))
+    return {"columns": found, "text_columns": names_of(own)}
 
 
 @router.post("/file/predict")

@@ -21,7 +21,7 @@ from fusion_classifier.commands.predict import Given, GivenFile
 from fusion_classifier.config import TextColumns
 from fusion_classifier.errors import DataError, UsageError
 from fusion_classifier.serving.errors import ServiceError, in_json_terms
-from fusion_classifier.tasks.readers import TEXT_ENDINGS, read_rows
+from fusion_classifier.tasks.readers import TEXT_ENDINGS, names_of, read_rows
 from fusion_classifier.tasks.text_file import COMPRESSED, ending_of, opened
 
 TEXTS = (*TEXT_ENDINGS, ".ndjson", ".txt")
@@ -140,11 +140,11 @@ def too_many() -> ServiceError:
     return ServiceError("Validation", message, 413)
 
 
-def columns_of(path: Path, encoding: str | None = None) -> list[str]:
-    """The columns of a table; none of a file of lines."""
+def columns_of(path: Path, among: TextColumns, encoding: str | None = None) -> list[str]:
+    """The columns of a table, of several sheets that of the one with the columns `among`; none of a file of lines."""
     if ending_of(path) == ".txt":
         return []
-    first = next(read_rows(path, (), None, encoding), None)
+    first = next(read_rows(path, (), None, encoding, among=names_of(among)), None)
     if first is None:
         raise DataError(f"{path}: has no rows")
     return [str(name) for name in first.columns]

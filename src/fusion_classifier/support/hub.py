@@ -16,6 +16,7 @@ from fusion_classifier.version import __version__
 
 LIBRARY = "fusion-classifier"  # for the Hub's statistics, and in a model card
 COMMIT_MESSAGE = "A classifier of LLM-FusionClassifier"
+SECONDS = 10  # for the Hub's first answer
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 MODEL_FILES = ["config.json", "model.safetensors", "head.skops", "projection-*.safetensors", "README.md"]
 
@@ -38,6 +39,30 @@ def download_model(repo_id: str, revision: str | None = None, **options: Any) ->
     options |= {"allow_patterns": MODEL_FILES, "library_name": LIBRARY, "library_version": __version__}
     with hub_errors(repo_id, revision):
         return Path(snapshot_download(repo_id, revision=revision, **options))
+
+
+@contextmanager
+def hub_asked_once(repo_id: str) -> Iterator[bool]:
+    """Ask the Hub for a data set; where it can't be reached, nothing in the `with` block waits for it.
+
+    Otherwise huggingface_hub would ask six times for each file, half a minute long. What was downloaded before is
+    read all the same.
+
+    Yields:
+        Whether the Hub has answered.
+    """
+    from huggingface_hub import HfApi, constants
+
+    before, answered = constants.HF_HUB_OFFLINE, True
+    try:
+        HfApi().dataset_info(repo_id, timeout=SECONDS)
+    except Exception as error:  # of the HTTP library in use, or a refusal, which the caller will get, too
+        answered = getattr(error, "response", None) is not None
+    constants.HF_HUB_OFFLINE = before or not answered
+    try:
+        yield answered
+    finally:
+        constants.HF_HUB_OFFLINE = before
 
 
 @contextmanager

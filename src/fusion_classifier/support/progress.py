@@ -114,6 +114,10 @@ class Progress:
 
         return Console(stderr=True, quiet=self.quiet)
 
+    def say(self, message: str) -> None:
+        """Print a message above the bars."""
+        self.console.print(message, highlight=False, markup=False, soft_wrap=True)
+
     @contextmanager
     def bar(self, description: str, total: int | None) -> Iterator[Bar]:
         """Show a bar while a `with` block runs; without a total, a spinner."""

@@ -31,7 +31,8 @@ DATES = (
     "%B %d, %Y",
 )
 BRACKETS = tuple("[]{}\"'")  # at the ends of a label
-MISSING = {"None", "null", "NULL", "NA", "N/A"}  # as programs write a missing value
+# As programs write a missing value: Python, databases, spreadsheets; in lower case some are words.
+MISSING = {"None", "null", "NULL", "(null)", "NA", "N/A", "n/a", "#N/A", "#NA", "\\N", "-", "--", "?", "(blank)"}
 SEPARATORS = "|;"  # between labels
 JOINTS = re.compile(r"[/;|+]")  # between two labels in one cell
 MAX_SHOWN = 4  # labels in a sentence
@@ -122,17 +123,18 @@ def _joined(task: LoadedTask, parts: list[Split]) -> list[str]:
 
 
 def _missing_texts(parts: list[Split]) -> list[str]:
-    """A doubt about texts that are a missing value as pandas writes it."""
-    places = [
-        place
+    """A doubt about texts that are a missing value as programs write it."""
+    found = [
+        (text.strip(), place)
         for part in parts
         for text, place in zip(part.texts, part.places, strict=True)
-        if text.strip().casefold() in AS_PANDAS
+        if text.strip().casefold() in AS_PANDAS or text.strip() in MISSING
     ]
-    if not places:
+    if not found:
         return []
+    places = _by_file([place for _, place in found])
     return [
-        f"{counted(len(places), 'text')} like 'nan', as programs write a missing value ({_by_file(places)}), kept as "
+        f"{counted(len(found), 'text')} like {found[0][0]!r}, as programs write a missing value ({places}), kept as "
         "text; if they are missing values, empty the cells or remove the rows"
     ]
 

@@ -16,7 +16,7 @@ from typing import Any
 from fusion_classifier.config import TaskConfig
 from fusion_classifier.errors import DataError, reason
 from fusion_classifier.support.extras import require
-from fusion_classifier.support.hub import hub_errors
+from fusion_classifier.support.hub import hub_asked_once, hub_errors
 from fusion_classifier.tasks.labels import Reading, all_labelled
 from fusion_classifier.tasks.loaded import LoadedTask, Place
 from fusion_classifier.tasks.readers import ENDINGS
@@ -58,7 +58,7 @@ def load_hub(address: HubAddress, config: TaskConfig, known: tuple[str, ...] | N
     if address.path is not None:
         from huggingface_hub import hf_hub_download  # noqa: PLC0415 - slow to import
 
-        with hub_errors(address.repo, address.revision, kind=DataError):
+        with hub_errors(address.repo, address.revision, kind=DataError), hub_asked_once(address.repo):
             file = hf_hub_download(address.repo, address.path, repo_type="dataset", revision=address.revision)
         return load_table(Path(file), config, name=name, known=known)
     found = _splits(address, config)
@@ -75,10 +75,14 @@ def _splits(address: HubAddress, config: TaskConfig) -> Mapping[str, Any]:
     require(f"{config.name}: is not a local file; reading it from the Hub", "hub", "datasets")
     import datasets  # noqa: PLC0415 - an extra, and slow to import
 
+    answered = True
     try:
-        loaded: Mapping[str, Any] = datasets.load_dataset(address.repo, config.subset, revision=address.revision)
+        with hub_asked_once(address.repo) as answered:
+            loaded: Mapping[str, Any] = datasets.load_dataset(address.repo, config.subset, revision=address.revision)
     except Exception as error:  # of many kinds, some of them ValueError
         why = " ".join(str(error).split("\n")[:2]) or reason(error)  # the second line names the configurations
+        if isinstance(error, ConnectionError) and not answered:
+            why = "not downloaded before, and the Hub can't be reached"
         raise DataError(
             f"{config.name}: not a local file, and the data set {address.repo} can't be read from the Hub "
             f"({why}); check the name and the connection, or choose its configuration (`subset`)"

@@ -55,13 +55,15 @@ class Reading:
     left_out: list[LeftOut]
 
 
-def read_labelled(path: Path, config: TaskConfig, header: Sequence[str] | None = None) -> Reading:
-    """All texts and labels of a file; `header` as for `read_rows`."""
+def read_labelled(path: Path | Sequence[Path], config: TaskConfig, header: Sequence[str] | None = None) -> Reading:
+    """All texts and labels of a file, or of its shards; `header` as for `read_rows`."""
     more = (config.augment_column,) if config.augment_column else ()
     columns = (*names_of(config.text_column), *(config.label_columns or (config.label_column,)), *more)
-    reading = all_labelled(read_rows(path, columns, header, config.encoding), config)
+    files = [path] if isinstance(path, Path) else path
+    rows = (row for file in files for row in read_rows(file, columns, header, config.encoding))
+    reading = all_labelled(rows, config)
     if not reading.rows:
-        raise DataError(f"{path}: has no rows" + (" with a text and a label" if reading.left_out else ""))
+        raise DataError(f"{files[0]}: has no rows" + (" with a text and a label" if reading.left_out else ""))
     return reading
 
 
@@ -105,7 +107,9 @@ def _short(text: str) -> str:
 
 
 def shown_places(places: Sequence[Place]) -> str:
-    """Short description of places in one file, such as "lines 3, 9"; at most 20 are listed."""
+    """Short description of places, such as "lines 3, 9", of several files with their names; at most 20 are listed."""
+    if len({place.file for place in places}) > 1:
+        return ", ".join(f"{Path(place.file).name}, {place.within}" for place in places[:MAX_ROWS])
     unit = "row" if places[0].line is None else "line"
     numbers = [place.row if place.line is None else place.line for place in places[:MAX_ROWS]]
     more = ", …" if len(places) > MAX_ROWS else ""

@@ -23,7 +23,12 @@ REMOVE = "fix or remove the row"
 
 
 def read_rows(
-    path: Path, columns: Collection[str] | None, header: Sequence[str] | None = None, encoding: str | None = None
+    path: Path,
+    columns: Collection[str] | None,
+    header: Sequence[str] | None = None,
+    encoding: str | None = None,
+    *,
+    among: Collection[str] | None = None,
 ) -> Iterator[Row]:
     """The rows of a table in order, with at least the values of these columns.
 
@@ -32,6 +37,7 @@ def read_rows(
         columns: names of the columns that are needed; None: all.
         header: names of a CSV's columns. Default: its first line.
         encoding: encoding of a text file. Default: UTF-8, or UTF-16 with a byte order mark.
+        among: columns by which a sheet of a spreadsheet, and the row with its names, are found. Default: `columns`.
     """
     if is_saved_dataset(path):
         return saved_rows(path, columns)
@@ -41,7 +47,7 @@ def read_rows(
     if ending == ".parquet" and not compressed:
         return parquet_rows(path, columns)
     if ending in SHEET_ENDINGS and not compressed:
-        return sheet_rows(path, columns)
+        return sheet_rows(path, columns if among is None else among)
     if ending in (".jsonl", ".ndjson"):
         return jsonl_rows(path, encoding)
     if ending == ".json":
@@ -59,8 +65,10 @@ def _check_file(path: Path) -> None:
         raise DataError(f"{path}: no such file")
     if splits := saved_splits(path):
         raise DataError(f"{path}: has the splits {', '.join(splits)}; give one of them, such as {path / splits[0]}")
+    if path.is_dir():
+        raise DataError(f"{path}: is a folder; give one of its files")
     if not path.is_file():  # files are read more than once, and reading a pipe would block
-        raise DataError(f"{path}: is a folder, a pipe or a device, not a file")
+        raise DataError(f"{path}: is a pipe or a device, not a file")
 
 
 def column(row: Row, name: str, parameter: str) -> object:
@@ -150,11 +158,11 @@ def given_rows(
     path: Path, text_column: TextColumns, encoding: str | None = None
 ) -> Iterator[tuple[Mapping[str, object], str | None]]:
     """The rows of a file with all their columns, and their texts: a column of a table, or the lines of a .txt."""
-    for row in _all_rows(path, None, encoding):
+    for row in _all_rows(path, None, encoding, names_of(text_column)):
         yield row.values, given_text(row_text(row, _columns_in(path, text_column)), row.place)
 
 
-def given_columns(path: Path, encoding: str | None = None) -> dict[str, Any]:
+def given_columns(path: Path, text_column: TextColumns, encoding: str | None = None) -> dict[str, Any]:
     """The columns of a file that has the same in all rows, with their types in Parquet; None: those of the values."""
     if is_saved_dataset(path):
         return saved_columns(path)
@@ -164,7 +172,7 @@ def given_columns(path: Path, encoding: str | None = None) -> dict[str, Any]:
         next(_all_rows(path, ()), None)  # checks the file
         schema = pq.read_schema(path)
         return dict(zip(schema.names, schema.types, strict=True))
-    first = next(_all_rows(path, None, encoding), None)
+    first = next(_all_rows(path, None, encoding, names_of(text_column)), None)
     return {} if first is None else dict.fromkeys(map(str, first.columns))
 
 
@@ -178,10 +186,12 @@ def _columns_in(path: Path, text_column: TextColumns) -> TextColumns:
     return "text" if ending_of(path) == ".txt" else text_column
 
 
-def _all_rows(path: Path, columns: Collection[str] | None, encoding: str | None = None) -> Iterator[Row]:
+def _all_rows(
+    path: Path, columns: Collection[str] | None, encoding: str | None = None, among: Collection[str] | None = None
+) -> Iterator[Row]:
     """The rows of a table, or the lines of a .txt."""
     if ending_of(path) != ".txt":
-        yield from read_rows(path, columns, None, encoding)
+        yield from read_rows(path, columns, None, encoding, among=among)
         return
     _check_file(path)
     for number, line in enumerate(utf8_lines(path, None, encoding), start=1):

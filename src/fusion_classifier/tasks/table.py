@@ -4,6 +4,7 @@ Anything that can't be used raises a `DataError` with file and row; nothing is g
 silently dropped row would change the result unnoticed. Texts are kept unchanged.
 """
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -31,6 +32,8 @@ from fusion_classifier.tasks.text_file import COMPRESSED
 
 SPLIT_STEMS = {"train": ("train",), "valid": ("valid", "validation", "val", "dev"), "test": ("test",)}
 SPLIT_ENDINGS = (*ENDINGS, *(text + packed for text in TEXT_ENDINGS for packed in COMPRESSED))
+SHARD = re.compile(r"(\w+)-(\d+)-of-(\d+)((?:\.\w+)+)")  # train-00000-of-00002.parquet
+HUB_FOLDER = "data"
 LABEL_ORDER_FILE = "label2idx.txt"
 LABEL_TREE_FILE = "label_tree.tsv"
 WHOLE = "whole"  # a single table, which has no splits yet
@@ -66,9 +69,10 @@ def load_table(
     if not path.exists():
         raise UsageError(f"{path}: no such file or folder")
     is_folder = path.is_dir() and not is_saved_dataset(path)
-    name = name or (path.resolve().name if path.is_dir() else path.stem)
-    files = find_splits(path) if is_folder else {WHOLE: path}
-    readings = {split: read_labelled(file, in_split(config, split), header) for split, file in files.items()}
+    unpacked = path.with_suffix("") if path.suffix.lower() in COMPRESSED else path
+    name = name or (path.resolve().name if path.is_dir() else unpacked.stem)
+    files = find_splits(path) if is_folder else {WHOLE: [path]}
+    readings = {split: read_labelled(parts, in_split(config, split), header) for split, parts in files.items()}
     tree = path / LABEL_TREE_FILE
     return table_task(
         readings,
@@ -199,21 +203,46 @@ def _order(path: Path, given: tuple[str, ...], name: str) -> tuple[str, ...]:
     return published
 
 
-def find_splits(folder: Path) -> dict[str, Path]:
-    """The file of each split that a folder has, by its name: train, valid (validation, val, dev), test."""
+def find_splits(folder: Path) -> dict[str, list[Path]]:
+    """The files of each split that a folder has, by name: train, valid (validation, val, dev), test.
+
+    A split may be in shards, `train-00000-of-00002.parquet` and so on, as the Hub has them; they may be in the folder
+    `data`, as in a copy of a data set of the Hub.
+
+    Raises:
+        DataError: There are none, a split is there twice, or a shard is missing.
+    """
     if saved := saved_splits(folder):
-        return {split: folder / name for split, name in split_names(saved, str(folder)).items()}
-    found: dict[str, Path] = {}
+        return {split: [folder / name] for split, name in split_names(saved, str(folder)).items()}
+    names = sorted(path.name for path in folder.iterdir() if path.is_file())
+    found: dict[str, list[Path]] = {}
     for split, stems in SPLIT_STEMS.items():
-        paths = [folder / f"{stem}{ending}" for stem in stems for ending in SPLIT_ENDINGS]
-        there = [path for path in paths if path.is_file()]
+        there = [[name] for stem in stems for ending in SPLIT_ENDINGS if (name := f"{stem}{ending}") in names]
+        there += _sharded(folder, names, stems)
         if len(there) > 1:
-            raise DataError(f"{folder}: {there[0].name} and {there[1].name} are both the {split} split; keep one")
+            raise DataError(f"{folder}: {there[0][0]} and {there[1][0]} are both the {split} split; keep one")
         if there:
-            found[split] = there[0]
+            found[split] = [folder / name for name in there[0]]
+    if not found and (folder / HUB_FOLDER).is_dir():
+        return find_splits(folder / HUB_FOLDER)
     if not found:
         raise DataError(f"{folder}: no train, valid or test file with one of the endings {', '.join(ENDINGS)}")
     return found
+
+
+def _sharded(folder: Path, names: Sequence[str], stems: Sequence[str]) -> list[list[str]]:
+    """The shards of a split in their order, one list per naming."""
+    groups: dict[tuple[str, int, str], dict[int, str]] = {}
+    for name in names:
+        if (match := SHARD.fullmatch(name)) and match[1] in stems and match[4] in SPLIT_ENDINGS:
+            groups.setdefault((match[1], int(match[3]), match[4]), {})[int(match[2])] = name
+    for (stem, count, _), shards in groups.items():
+        if missing := [number for number in range(count) if number not in shards]:
+            raise DataError(
+                f"{folder}: of the {count} shards of {stem}, number {', '.join(map(str, missing[:MAX_SHOWN]))} is "
+                f"missing (there: {', '.join(list(shards.values())[:MAX_SHOWN])}); copy all of them"
+            )
+    return [[shards[number] for number in sorted(shards)] for shards in groups.values()]
 
 
 def split_names(names: Sequence[str], source: str) -> dict[str, str]:

@@ -7,6 +7,7 @@ import re
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ OTHER_FILES = {
     b"\x28\xb5\x2f\xfd": ("compressed by zstd", "end its name in .zst"),
     b"PK\x03\x04": ("a zip archive or a spreadsheet", "unpack it, or end the name of a spreadsheet in .xlsx"),
 }
+SNIFFED_LINES = 100  # from which the separator is told
+SEPARATOR_LINE = re.compile(r'"?sep=([^\w\s"]|\t)"?[\r\n]*', re.IGNORECASE)
 QUOTED = re.compile(r'"(?:[^"]|"")*"')  # a whole cell in quotes
 _csv_limit = threading.Lock()
 
@@ -88,7 +91,8 @@ def _not_utf8(path: Path) -> DataError:
             except UnicodeDecodeError as error:
                 return DataError(
                     f"{path}, line {number}: not UTF-8 (byte 0x{line[error.start]:02x}); save the file as UTF-8 "
-                    "(in a spreadsheet: CSV UTF-8), or set `encoding`, such as cp1252 for a CSV of Excel in Europe"
+                    "(in a spreadsheet: CSV UTF-8), or set `encoding`: cp1252 for a CSV of Excel in Western Europe, "
+                    "cp1250 in Central Europe, cp1251 Cyrillic, cp932 Japanese, gb18030 Chinese"
                 )
     return DataError(f"{path}: changed while it was read; run the same command again")
 
@@ -138,24 +142,36 @@ def _next_row(reader: Iterator[list[str]]) -> list[str] | None:
 
 
 def _separator(path: Path, encoding: str | None) -> str:
-    """The first of comma, semicolon (of spreadsheets with a decimal comma), tab and bar that the header contains."""
-    header = next(utf8_lines(path, "", encoding), "")
-    with suppress(csv.Error):
-        for separator in (",", ";", "\t", "|"):
-            if len(_next_row(csv.reader([header], delimiter=separator)) or ()) > 1:
-                return separator
-    return ","
+    """The separator of a CSV: comma, semicolon (of spreadsheets with a decimal comma), tab or bar.
+
+    It is the one by which the header and the row below it have the same number of columns, and most of them.
+    """
+    beginning = list(islice(utf8_lines(path, "", encoding), SNIFFED_LINES))
+    found = {}
+    for separator in (",", ";", "\t", "|"):
+        with suppress(csv.Error):
+            reader = csv.reader(beginning, delimiter=separator)
+            header, first = len(_next_row(reader) or ()), len(_next_row(reader) or ())
+            if header > 1:
+                found[separator] = header if header == first else 0
+    return max(found, key=lambda separator: found[separator]) if found else ","
 
 
 def csv_rows(path: Path, header: Sequence[str] | None, encoding: str | None) -> Iterator[Row]:
-    """The rows of a CSV or TSV; `header` are its columns, by default its first line."""
-    delimiter = "\t" if ending_of(path) == ".tsv" else _separator(path, encoding)
+    """The rows of a CSV or TSV; `header` are its columns, by default its first line.
+
+    A first line such as `sep=;`, from which Excel takes the separator, is no row.
+    """
+    said = SEPARATOR_LINE.fullmatch(next(utf8_lines(path, "", encoding), ""))
+    delimiter = said[1] if said else "\t" if ending_of(path) == ".tsv" else _separator(path, encoding)
     rows = _csv_lines(path, delimiter, encoding)
+    if said:
+        next(rows)
     if header is None:
         line, header = next(rows, (1, []))
-        if line > 1 or not any(name.strip() for name in header):
+        if line > (2 if said else 1) or not any(name.strip() for name in header):
             raise DataError(f"{path}: is empty or has an empty first line; the first line must name the columns")
-        check_unique(header, f"{path}, line 1")
+        check_unique(header, f"{path}, line {line}")
     for number, (line, cells) in enumerate(rows):
         if len(cells) != len(header):
             raise DataError(

@@ -15,6 +15,24 @@ if TYPE_CHECKING:
 
 # The report's light colours (report.css).
 COLOURS = ("#1f5fa8", "#d5741a", "#16866a", "#b4457f", "#4c9fcf", "#a98600", "#7a5bb5", "#6b7280")
+# Of other scripts than Latin, Greek and Cyrillic: of Linux, macOS and Windows.
+OTHER_FONTS = (
+    *(
+        f"Noto Sans {name}"
+        for name in ("CJK JP", "CJK SC", "JP", "SC", "KR", "Arabic", "Hebrew", "Devanagari", "Thai")
+    ),
+    *("Hiragino Sans", "PingFang SC", "Apple SD Gothic Neo", "Geeza Pro", "Arial Unicode MS"),
+    *(
+        "WenQuanYi Zen Hei",
+        "IPAGothic",
+        "Yu Gothic",
+        "Microsoft YaHei",
+        "Malgun Gothic",
+        "Nirmala UI",
+        "Leelawadee UI",
+        "Segoe UI",
+    ),
+)
 RIGHT, WRONG = (0x1F, 0x5F, 0xA8), (0xBF, 0x50, 0x15)
 
 
@@ -95,13 +113,23 @@ def _draw_ranking(ax: "Axes", ranking: Ranking) -> None:
 @contextmanager
 def _picture(path: Path, width: float, height: float, columns: int = 1) -> Iterator[Sequence["Axes"]]:
     """Yield axes side by side, `width` by `height` inches in all, and write them to a file."""
-    from matplotlib.figure import Figure  # noqa: PLC0415 - an extra
+    from matplotlib import rc_context  # noqa: PLC0415 - an extra
+    from matplotlib.figure import Figure  # noqa: PLC0415
 
-    figure = Figure(figsize=(width, height), layout="constrained")
-    axes = figure.subplots(1, columns, squeeze=False)[0]
-    yield axes
-    for ax in axes:
-        ax.spines[["top", "right"]].set_visible(False)
-    with warnings.catch_warnings():  # labels without a glyph, or too long for the page
-        warnings.simplefilter("ignore", UserWarning)
-        figure.savefig(path, dpi=150)
+    with rc_context({"font.family": _fonts()}):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        axes = figure.subplots(1, columns, squeeze=False)[0]
+        yield axes
+        for ax in axes:
+            ax.spines[["top", "right"]].set_visible(False)
+        with warnings.catch_warnings():  # labels without a glyph, or too long for the page
+            warnings.simplefilter("ignore", UserWarning)
+            figure.savefig(path, dpi=150)
+
+
+def _fonts() -> list[str]:
+    """The font of matplotlib, and those of this machine that have what it lacks, such as Japanese."""
+    from matplotlib.font_manager import fontManager  # noqa: PLC0415 - an extra
+
+    here = {font.name for font in fontManager.ttflist}
+    return ["DejaVu Sans", *(name for name in OTHER_FONTS if name in here)]
