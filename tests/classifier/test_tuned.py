@@ -74,7 +74,7 @@ def identity_of(folder: Path) -> EncoderIdentity:
 
 def test_only_texts_that_it_was_tuned_on_are_counted(tuned_folder: Path, bert_folder: Path) -> None:
     (warning,) = tuned_on([identity_of(bert_folder), identity_of(tuned_folder)], TEXTS[10:14], "texts here")
-    assert "bert was tuned on 2 of the 4 texts here" in warning
+    assert "was tuned on 2 of the 4 texts here" in warning
     assert not tuned_on([identity_of(tuned_folder)], TEXTS[12:], "texts here")
 
 

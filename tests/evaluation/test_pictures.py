@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fusion_classifier.evaluation.figures.png import fonts
 from fusion_classifier.evaluation.pictures import (
     ablation_pictures,
     prediction_pictures,
@@ -61,3 +62,14 @@ def test_missing_matplotlib_is_reported(tmp_path: Path, monkeypatch: pytest.Monk
     assert "matplotlib" in reports[0]
     assert "[report]" in reports[0]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_fonts_of_this_machine_have_what_matplotlibs_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Labels in Japanese, for example; a font that is not here would be a warning per picture."""
+    manager = pytest.importorskip("matplotlib.font_manager")
+    entry = manager.FontEntry(name="Yu Gothic")
+    monkeypatch.setattr(manager.fontManager, "ttflist", [*manager.fontManager.ttflist, entry])
+    found = fonts()
+    assert found[0] == "DejaVu Sans"
+    assert "Yu Gothic" in found
+    assert set(found) <= {font.name for font in manager.fontManager.ttflist}

@@ -116,7 +116,7 @@ def _picture(path: Path, width: float, height: float, columns: int = 1) -> Itera
     from matplotlib import rc_context  # noqa: PLC0415 - an extra
     from matplotlib.figure import Figure  # noqa: PLC0415
 
-    with rc_context({"font.family": _fonts()}):
+    with rc_context({"font.family": fonts()}):
         figure = Figure(figsize=(width, height), layout="constrained")
         axes = figure.subplots(1, columns, squeeze=False)[0]
         yield axes
@@ -127,7 +127,7 @@ def _picture(path: Path, width: float, height: float, columns: int = 1) -> Itera
             figure.savefig(path, dpi=150)
 
 
-def _fonts() -> list[str]:
+def fonts() -> list[str]:
     """The font of matplotlib, and those of this machine that have what it lacks, such as Japanese."""
     from matplotlib.font_manager import fontManager  # noqa: PLC0415 - an extra
 
