@@ -49,8 +49,9 @@ def tuned_folder(bert_folder: Path, tmp_path_factory: pytest.TempPathFactory) ->
 def model(tuned_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("model")
     classifier = FusionClassifier([f"{tuned_folder}?dtype=float32"], head="linear", store=place / "store")
-    with pytest.warns(UserWarning, match=WARNING.format(12, 36)):
+    with pytest.warns(UserWarning, match=WARNING.format(12, 36)) as caught:
         classifier.fit(TEXTS, LABELS)
+    assert [one.filename for one in caught] == [__file__]  # the line of the user, not one of the package
     classifier.save_pretrained(place / "model")
     return place / "model"
 

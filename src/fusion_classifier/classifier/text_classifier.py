@@ -4,6 +4,7 @@
 """
 
 import os
+import sys
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 # ruff: noqa: PLC0415 - torch and scikit-learn take seconds to import
 
+PACKAGE = __name__.partition(".")[0]
 CHUNK_TEXTS = 1024  # texts encoded at once: bounds memory whatever the number of texts
 
 Scored = tuple[Logits, np.ndarray | None]  # logits (N, C), and unknown scores (N,)
@@ -122,12 +124,16 @@ class UnknownTexts:
         labels: np.ndarray = self.classes_[answers].astype(object)
         labels[scores > self.unknown_threshold(rate)] = None
         if note := self._known().note(rate):
-            warnings.warn(note, UserWarning, stacklevel=3)
+            _warn(note)
         return labels
 
 
 def _warn(message: str) -> None:
-    warnings.warn(message, UserWarning, stacklevel=2)
+    """Warn of the line of the caller's code, not of one in this package."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and frame.f_globals["__name__"].partition(".")[0] == PACKAGE:
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, UserWarning, stacklevel=level)
 
 
 class TextClassifier(UnknownTexts):

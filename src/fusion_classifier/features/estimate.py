@@ -44,10 +44,10 @@ class Cost:
         )
         ways = []
         if self.seconds >= MIN_SECONDS:
-            ways.append("faster: a smaller encoder, a smaller `max_length`, or a GPU")
+            ways.append("Faster: a smaller encoder, a smaller `max_length`, or a GPU")
         if self.pooled_bytes is not None and self.bytes >= MIN_BYTES:
             ways.append(
-                f"smaller: pooled features (head linear, or `pooling` mean: {_size(self.pooled_bytes)}), or a "
+                f"Smaller: pooled features (head linear, or `pooling` mean: {_size(self.pooled_bytes)}), or a "
                 "projection to 8 bits or fewer dimensions (`fec project`)"
             )
         return ". ".join([said, *ways])
