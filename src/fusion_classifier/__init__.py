@@ -6,6 +6,7 @@
 These names are the public API; docs/extend.md shows encoders, heads and tasks of your own. The command line is `fec`.
 """
 
+import sys
 import warnings
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -75,10 +76,11 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    with warnings.catch_warnings():
-        # tqdm in a notebook without ipywidgets; its bars are not used here.
-        warnings.filterwarnings("ignore", "IProgress not found")
-        return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    if "ipykernel" in sys.modules:
+        with warnings.catch_warnings():  # in a notebook without ipywidgets tqdm warns; its bars are not used here
+            warnings.filterwarnings("ignore", "IProgress not found")
+            import_module("tqdm.auto")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
 
 
 def __dir__() -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fusion_classifier.classifier.folder import load_config
-from fusion_classifier.classifier.models import find_model, find_run_or_model
+from fusion_classifier.classifier.models import find_model, find_run_or_model, is_optimized
 from fusion_classifier.classifier.saved_encoders import checked_identities, placed
 from fusion_classifier.classifier.tuned import tuned_on
 from fusion_classifier.config import Precision
@@ -57,10 +57,11 @@ def optimize_model(
             )
         rows = np.random.default_rng(0).permutation(len(texts))[:max_texts]
         judged = Judged([texts[row] for row in rows], targets[rows])
-        encoders_here = placed(load_config(find_model(folder)).encoders, encoder_paths or {})
-        identities = checked_identities(encoders_here, resolve_device("cpu"))
-        for warning in tuned_on(identities, judged.texts, "texts that are measured here"):
-            say(f"Warning: {warning}")
+        if not is_optimized(find_model(folder)):
+            encoders_here = placed(load_config(find_model(folder)).encoders, encoder_paths or {})
+            identities = checked_identities(encoders_here, resolve_device("cpu"))
+            for warning in tuned_on(identities, judged.texts, "texts that are measured here"):
+                say(f"Warning: {warning}")
     return optimize(
         find_model(folder),
         out,

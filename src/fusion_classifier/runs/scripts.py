@@ -23,6 +23,6 @@ def other_script(texts: Sequence[str], encoders: Sequence[EncoderConfig]) -> lis
         return []
     names = " and ".join(encoder.name for encoder in encoders)
     return [
-        f"{100 * share:.0f} % of the letters are not Latin, and {names} was trained on English: use an encoder of "
+        f"{100 * share:.0f}% of the letters are not Latin, and {names} was trained on English: use an encoder of "
         "other languages, such as multilingual-e5-small (`fec encoders` lists them)"
     ]
