@@ -331,7 +331,8 @@ def test_a_classifier_takes_the_folder_as_any_encoder(
     tuned = tune(bert_folder, objective="contrastive", epochs=15, task=few(task, "train"))
     train, test = task.split("train"), task.split("test")
     classifier = FusionClassifier(encoders=[f"{tuned.folder}?dtype=float32"], head="linear", store=tmp_path / "store")
-    classifier.fit(train.texts, task.targets("train"), X_valid=train.texts, y_valid=task.targets("train"))
+    with pytest.warns(UserWarning, match="tuned on 24 of the 24 texts"):
+        classifier.fit(train.texts, task.targets("train"), X_valid=train.texts, y_valid=task.targets("train"))
     assert float((classifier.predict(test.texts) == task.targets("test")).mean()) > 0.8
 
 
