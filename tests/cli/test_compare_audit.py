@@ -1,23 +1,17 @@
-"""`fec compare` and `fec audit` as processes: what they print, where, and with which exit code."""
+"""`fec compare` and `fec audit`: what they print, where, and with which exit code."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from command import fec
 
 from fusion_classifier.evaluation.predictions import SplitPredictions, write_predictions
 
 pytestmark = pytest.mark.slow  # many commands or trainings
 
 NAMES = ["anger", "fear", "joy"]
-
-
-def fec(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "fusion_classifier", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False, timeout=240)
 
 
 @pytest.fixture(scope="module")

@@ -1,20 +1,14 @@
 """`--config`: a run from the configuration of another, changed by options."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from command import fec
 
 pytestmark = pytest.mark.slow  # many commands or trainings
-
-
-def fec(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "fusion_classifier", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
 
 
 def read(out: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`fec` as a process: what it prints, where, and with which exit code."""
+"""`fec`: what it prints, where, and with which exit code."""
 
 import csv
 import json
@@ -13,15 +13,17 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from command import fec
 
 pytestmark = pytest.mark.slow  # many commands or trainings
 
 ROWS = [("we won", "joy"), ("he broke it", "anger"), ("it is dark", "fear")]
 
 
-def fec(*arguments: object, cwd: Path | None = None, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+def process(*arguments: object) -> str:
+    """What a command prints as a process of its own."""
     command = [sys.executable, "-m", "fusion_classifier", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, input=stdin, check=False, timeout=240)
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=240).stdout
 
 
 def result_of(*arguments: object, cwd: Path | None = None) -> str:
@@ -75,7 +77,7 @@ def test_faults_in_the_data_show_before_torch_is_loaded(data: Path) -> None:
 
 
 def test_it_says_its_version() -> None:
-    assert re.fullmatch(r"fec \d+\.\d+\.\d+\S*\n", result_of("--version"))
+    assert re.fullmatch(r"fec \d+\.\d+\.\d+\S*\n", process("--version"))
 
 
 COMMANDS = [
@@ -171,7 +173,7 @@ def test_ray_extracts_and_predicts_as_this_process_does(
     columns = ("--text-column", "comment", "--label-column", "mood")
     store = ("--store", tmp_path / "store")
     ray = ("--engine", "ray", "--workers", 2)
-    assert "63 encoded now" in result_of("extract", data, *columns, "-e", bert_folder, *store, *ray)
+    assert "63 encoded now" in process("extract", data, *columns, "-e", bert_folder, *store, *ray)
     assert "0 encoded now" in result_of("extract", data, *columns, "-e", bert_folder, *store)
 
     many = tmp_path / "many.jsonl"
@@ -181,7 +183,7 @@ def test_ray_extracts_and_predicts_as_this_process_does(
     for name, engine in {"local": (), "ray": ray}.items():
         out = tmp_path / f"{name}.parquet"
         command = ("predict", finished[0], "--file", many, "--reject-unknown", "--out", out)
-        assert "1,200 rows" in result_of(*command, *engine)
+        assert "1,200 rows" in process(*command, *engine)
         answers[name] = pq.read_table(out).to_pydict()
     assert answers["ray"]["comment"] == answers["local"]["comment"] == texts
     assert answers["ray"]["label"] == answers["local"]["label"]

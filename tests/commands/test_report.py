@@ -3,8 +3,6 @@
 import json
 import re
 import shutil
-import subprocess
-import sys
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from command import fec
 from typer.testing import CliRunner
 
 from fusion_classifier.cli.main import app
@@ -359,8 +358,7 @@ def test_fec_run_ends_with_a_report(tmp_path: Path, bert_folder: Path) -> None:
 
 
 def test_the_command_writes_where_it_is_told(finished: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "fusion_classifier", "report", str(finished), "--out", "page.html", "--no-texts"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False, timeout=120)
+    done = fec("report", finished, "--out", "page.html", "--no-texts", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert re.fullmatch(r"page\.html: [\d.]+ KB\n", done.stdout)
     assert (tmp_path / "page.html").is_file()

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from command import fec
 
 from fusion_classifier.features.store import FeatureStore
 
@@ -28,11 +29,6 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 def remount(disk: Path, options: str) -> None:
     subprocess.run(["mount", "-o", f"remount,{options}", disk], check=True)
-
-
-def fec(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "fusion_classifier", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
 
 
 def said(done: subprocess.CompletedProcess[str]) -> str:

@@ -1,19 +1,15 @@
 """What the tests of this folder feed to readers, and what they may answer."""
 
-import contextlib
-import io
-import logging
 import os
 import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
+from command import fec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fusion_classifier.cli import main as cli
 from fusion_classifier.errors import FecError
 
 __all__ = [
@@ -89,22 +85,11 @@ def settled(work: Callable[[], Any]) -> str | None:
 
 def command_ends(arguments: list[str], folder: Path) -> int:
     """Run `fec` there, in this process; it ends as its documentation says, or the test fails. Its exit code."""
-    out, err = io.StringIO(), io.StringIO()
-    logger = logging.getLogger("fusion_classifier")
-    handlers = logger.handlers[:]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("signal.signal", lambda *_: None)
-        with contextlib.chdir(folder), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            try:
-                cli.main(arguments)
-            except SystemExit as ended:
-                code = ended.code
-    logger.handlers[:] = handlers
-    assert code in (0, 1, 2)
-    assert isinstance(code, int)
-    assert "Traceback" not in err.getvalue()
-    assert err.getvalue().strip() or not code
-    return code
+    done = fec(*arguments, cwd=folder)
+    assert done.returncode in (0, 1, 2)
+    assert "Traceback" not in done.stderr
+    assert done.stderr.strip() or not done.returncode
+    return done.returncode
 
 
 def damaged(data: bytes, draw: random.Random) -> bytes:

@@ -3,8 +3,6 @@
 import io
 import json
 import logging
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,16 +11,6 @@ from fusion_classifier.errors import UsageError
 from fusion_classifier.support import logs
 
 SECRET = "my-most-private-diary-entry"
-
-
-def fec(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "fusion_classifier", *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        encoding="utf-8",
-    )
 
 
 def record(message: str, **fields: object) -> logging.LogRecord:
@@ -59,6 +47,8 @@ def test_a_log_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_run_logs_its_steps_and_no_text(tmp_path: Path) -> None:
+    from command import fec
+
     rows = [f"{SECRET} number {i},{'good' if i % 2 else 'bad'}" for i in range(40)]
     (tmp_path / "own.csv").write_text("\n".join(["text,label", *rows]), "utf-8")
     done = fec(

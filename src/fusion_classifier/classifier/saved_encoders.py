@@ -65,12 +65,8 @@ def placed(encoders: Sequence[SavedEncoder], paths: Mapping[str, str]) -> tuple[
 def checked_identities(
     encoders: Sequence[SavedEncoder], device: "torch.device", objects: Mapping[str, Any] | None = None
 ) -> list[EncoderIdentity]:
-    """The encoders of a model on this machine, each with the files that the model was trained with.
-
-    Args:
-        encoders: Encoders of the model.
-        device: Device for the computation.
-        objects: The encoders that are Python objects, by name.
+    """The encoders of a model on this machine, with the files that it was trained with; `objects` are those that are
+    Python objects, by name.
     """
     known = [saved.config.name for saved in encoders if saved.is_object]
     for name in objects or {}:

@@ -31,22 +31,13 @@ _current: dict[str, str] = {}
 
 
 def use_names(options: Mapping[str, str]) -> None:
-    """Name parameters as this command's options from now on.
-
-    Args:
-        options: Option of each parameter, such as `--max-length` of `max_length`.
-    """
+    """Name parameters as this command's options from now on, such as `--max-length` for `max_length`."""
     _current.clear()
     _current.update(options)
 
 
 def in_options(message: str, options: Mapping[str, str] | None = None) -> str:
-    """The message with options for parameter names.
-
-    Args:
-        message: Message of the library.
-        options: Option of each parameter. Default: those of the command that runs.
-    """
+    """A message of the library with options for parameter names. Default: those of the command that runs."""
     names = {**NAMES, **(_current if options is None else options)}
 
     def shown(match: re.Match[str]) -> str:

@@ -60,16 +60,8 @@ def extraction_of(encoder: str, root: Path, arguments: Sequence[str] | None = No
     given = parser.parse_args(arguments)
     name = getattr(given, "llama", encoder)
     data = _data(root, given.task)
-    wanted = [
-        given.task,
-        "--data",
-        str(data),
-        "--split",
-        given.mode,
-        "--encoder",
-        name,
-        *_device(parser, given.device),
-    ]
+    place = [given.task, "--data", str(data), "--split", given.mode]
+    wanted = [*place, "--encoder", name, *_device(parser, given.device)]
     if not given.pt:
         return ["extract", *wanted, "--head", "llmembed"]
     return ["export", *wanted, "--original", "--out", str(data / "dataset_tensor" / FOLDERS[name])]

@@ -48,18 +48,7 @@ def subsets(encoders: Sequence[EncoderConfig]) -> list[tuple[EncoderConfig, ...]
 
 
 def ablate(configs: Sequence[RunConfig], task: LoadedTask, split: str, out: Path, work: RunContext) -> dict[str, Any]:
-    """Train and evaluate every subset of each configuration's encoders.
-
-    Args:
-        configs: One per head, each with all its encoders.
-        task: Texts and labels, one label per text.
-        split: Evaluated split.
-        out: Ablation folder.
-        work: Store, device, progress.
-
-    Returns:
-        The content of `ablation.json`.
-    """
+    """Train and evaluate every subset of the encoders of each configuration (head); returns `ablation.json`."""
     if task.multilabel:
         raise UsageError(f"{task.name}: fec ablate compares single labels per text; the task has several")
     count = sum(2 ** len(config.encoders) - 1 for config in configs)

@@ -62,18 +62,7 @@ class NotJudgedError(UsageError):
 def audit(
     task: LoadedTask, encoders: Sequence[EncoderConfig], out: Path, work: RunContext, *, label_errors: bool = True
 ) -> dict[str, Any]:
-    """Audit a task and write the audit folder.
-
-    Args:
-        task: Texts and labels.
-        encoders: Their tokenizers count tokens, and their features serve to find label errors. May be empty.
-        out: Audit folder.
-        work: Store, device, progress.
-        label_errors: Whether to search for label errors; missing features are extracted. Default: True.
-
-    Returns:
-        The content of `audit.json`.
-    """
+    """Audit a task and write the audit folder; returns `audit.json`. Without `encoders` tokens are not counted."""
     _check_folder(out)
     if task.cross_validated:  # the rows of validation are those of train
         task = replace(task, splits={name: part for name, part in task.splits.items() if name != "valid"})

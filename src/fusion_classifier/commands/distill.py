@@ -94,19 +94,7 @@ def distill_model(
     encoder_paths: Mapping[str, str] | None = None,
     seed: int = 0,
 ) -> Distilled:
-    """Train a student of a classifier on one small encoder and write it as a model folder.
-
-    Args:
-        model: Teacher: run folder, model folder, built-in model, or Hub id.
-        into: Encoder of the student, as on the command line.
-        out: Folder to write; an existing model is replaced.
-        work: Store, device and progress.
-        texts: File with further texts, without labels: a table, or a .txt with one text per line. Default: none.
-        task: Task or file with labelled texts. Default: what the teacher was trained on.
-        data: Fields of `TaskConfig`; the others are those of the teacher's run.
-        encoder_paths: Paths of the teacher's weights, by encoder name.
-        seed: Random seed of the student. Default: 0.
-    """
+    """Train a student of a classifier and write it as a model folder, as `fec distill` with these options."""
     folder = find_run_or_model(model)
     _check_folders(find_model(folder), out)
     config = evaluated_task(folder, task, data or {})

@@ -31,21 +31,7 @@ def optimize_model(
     progress: Progress,
     say: Callable[[str], None] = lambda _: None,
 ) -> Optimized:
-    """Write a model in its fastest form.
-
-    Args:
-        model: Run folder, model folder, built-in model, or Hub id.
-        out: Folder to write.
-        task: Task or file with labelled texts to measure on. Default: the validation split of the training.
-        data: Fields of `TaskConfig`; the others are those of the run.
-        max_loss: Maximum loss of accuracy, in points.
-        precisions: Forms to choose from. Default: all.
-        max_texts: Maximum number of texts to measure on; a sample is drawn from more.
-        encoders: Whether to write the encoders, too. Otherwise nothing is measured.
-        encoder_paths: Paths of the encoders' weights, by encoder name.
-        progress: Progress bars.
-        say: Called with messages for the user. Default: no messages.
-    """
+    """Write a model in its fastest form, as `fec optimize` with these options; `say` takes messages for the user."""
     folder = find_run_or_model(model)
     judged = None
     if encoders:

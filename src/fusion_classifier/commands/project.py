@@ -29,19 +29,7 @@ def project(
     texts: int = 2000,
     seed: int = 0,
 ) -> Projection:
-    """Fit a projection on the token states of training texts, and write it.
-
-    Args:
-        config: Encoder without a projection.
-        task: Task with a train split.
-        out: File to write, ending in .safetensors.
-        work: Device and progress.
-        kind: Kind of projection.
-        width: Width of the projected states. Default: the encoder's width.
-        int8: Whether to store them in 8 bits.
-        texts: Maximum number of texts.
-        seed: Seed for the choice of texts, and for a random projection.
-    """
+    """Fit a projection on the token states of training texts, and write it, as `fec project` with these options."""
     if config.projection is not None:
         raise UsageError(f"{config.name}: already has a projection; give the encoder without it")
     if out.suffix != ".safetensors":

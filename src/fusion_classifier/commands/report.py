@@ -35,18 +35,7 @@ def write_report(
     texts: bool = True,
     task: LoadedTask | None = None,
 ) -> Path:
-    """Write the report of a run folder; nothing is trained, predicted or extracted.
-
-    Args:
-        folder: Run folder.
-        out: File to write. Default: report.html in the folder.
-        split: test or valid. Default: test if the run has it.
-        texts: Whether to show texts of the data. Default: True.
-        task: Task of the run. Default: loaded again.
-
-    Returns:
-        The file.
-    """
+    """Write the report of a run folder, default report.html there; nothing is trained, predicted or extracted."""
     folder = user_path(str(folder))
     path = folder / REPORT_FILE if out is None else user_path(str(out), "out")
     if path.is_dir():

@@ -79,15 +79,7 @@ def write_encoder(
 class TunedClassifier:
     """The linear layer on the vectors of a tuned encoder, as the model folder `model` beside it.
 
-    Args:
-        folder: Folder of the tuned encoder.
-        encoder: The encoder that was tuned: its name and settings.
-        task: Texts and labels.
-        layer: Linear layer (F to C).
-        unit: Whether the layer reads vectors of unit length, as after contrastive tuning.
-        text_column: Columns of the texts.
-        seed: Seed of the training.
-        device: Device that computes.
+    `unit` says whether the layer reads vectors of unit length, as after contrastive tuning.
     """
 
     def __init__(

@@ -33,10 +33,8 @@ MODES = {
     "lasttoken": "last",
 }
 LENGTH_FILES = [
-    f"sentence_{kind}_config.json" for kind in ("bert", "roberta", "distilbert", "camembert", "albert")
-] + [
-    "sentence_xlm-roberta_config.json",
-    "sentence_xlnet_config.json",
+    f"sentence_{kind}_config.json"
+    for kind in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
 ]
 STATIC_TOKENS = 512  # that model2vec reads; sentence-transformers reads all
 MAX_TOKENS = 8192  # of a tokenizer whose only limit is its model_max_length

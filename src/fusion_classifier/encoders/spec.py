@@ -27,17 +27,8 @@ from fusion_classifier.support.validation import first_problem
 
 MAX_LAYERS = 1000
 SETTINGS = (
-    "layers",
-    "pooling",
-    "template",
-    "max_length",
-    "long",
-    "dtype",
-    "quantization",
-    "projection",
-    "pool_special_tokens",
-    "dense",
-    "revision",
+    *("layers", "pooling", "template", "max_length", "long", "dtype", "quantization", "projection"),
+    *("pool_special_tokens", "dense", "revision"),
 )
 
 Named = TypeVar("Named", bound=EncoderConfig | Encoder)

@@ -61,11 +61,7 @@ class ServedModel:
                 yield encoder.name, encoder.max_length, encoder.count(rendered)
 
     def lengths(self, texts: Sequence[str], *, truncate: bool) -> list[Length]:
-        """The length of each text; in the tokenizers' thread.
-
-        Raises:
-            ServiceError: A text is too long for an encoder and must not be truncated, or has no token.
-        """
+        """The length of each text; in the tokenizers' thread."""
         started, lengths = time.perf_counter(), [Length(0, cut=False)] * len(texts)
         for name, limit, counts in self._counts(texts):
             if 0 in counts:
@@ -88,11 +84,7 @@ class ServedModel:
         return all(count > limit for _, limit, (count,) in self._counts([text]))
 
     def run(self, texts: Sequence[str], side: TruncationSide, unknown: bool) -> list[Scores]:
-        """The scores of N texts, `Scores.unknown` only if requested; in the model's thread.
-
-        Raises:
-            ServiceError: A score is NaN.
-        """
+        """The scores of N texts, `Scores.unknown` only if requested; in the model's thread."""
         started = time.perf_counter()
         encoded = self.classifier.encode_texts(texts, side)
         then = time.perf_counter()
@@ -110,11 +102,7 @@ class ServedModel:
         return [Scores(*one) for one in zip(logits, probabilities, scores, strict=True)]
 
     def unknown_threshold(self, rate: float) -> float:
-        """The unknown score that this share of known texts exceeds.
-
-        Raises:
-            ServiceError: The model has no unknown scores.
-        """
+        """The unknown score that this share of known texts exceeds."""
         try:
             return self.classifier.unknown_threshold(rate)
         except UsageError as error:

@@ -54,11 +54,7 @@ class PredictRequest(BaseModel):
 
     @property
     def texts(self) -> list[str]:
-        """The texts.
-
-        Raises:
-            ServiceError: A pair, or no text.
-        """
+        """The texts."""
         if isinstance(self.inputs, str):
             return [self.inputs]
         if not self.inputs:

@@ -53,11 +53,7 @@ class Service:
         return self.settings.auto_truncate if asked is None else asked
 
     def check_text(self, text: str) -> None:
-        """Check that a text is valid.
-
-        Raises:
-            ServiceError: It is empty, too long, or not valid Unicode.
-        """
+        """Check that a text is valid."""
         if not text.strip():
             raise ServiceError("Empty", "`inputs` cannot be empty")
         most = self.settings.max_text_characters
@@ -89,9 +85,6 @@ class Service:
             side: Where they are cut.
             unknown: Whether their unknown scores are requested.
             batch: Whether the client sent a batch, for the metrics.
-
-        Raises:
-            ServiceError: An invalid text, a disconnected client, or a model that fails.
         """
         for text in texts:
             self.check_text(text)

@@ -50,11 +50,7 @@ class Upload:
 
 
 async def read_upload(request: Request, name: str, limit: int, read: Callable[[Path], Result]) -> Result:
-    """Result of `read` for the request's body as a file with the extension of `name`; runs in a thread.
-
-    Raises:
-        ServiceError: The file can't be read, or unpacks to far more than its size.
-    """
+    """Result of `read` for the request's body as a file with the extension of `name`; runs in a thread."""
     packed = Path(name).suffix.lower() if Path(name).suffix.lower() in COMPRESSED else ""
     ending = ending_of(Path(name)) + packed
     if ending not in ENDINGS:
@@ -80,12 +76,7 @@ async def read_upload(request: Request, name: str, limit: int, read: Callable[[P
 
 
 def _check_size(path: Path, limit: int) -> None:
-    """Check that a file unpacks to at most `limit` bytes.
-
-    Raises:
-        DataError: The file is damaged.
-        ServiceError: It is larger.
-    """
+    """Check that a file unpacks to at most `limit` bytes."""
     try:
         if path.suffix == ".parquet":
             about = pq.ParquetFile(path).metadata

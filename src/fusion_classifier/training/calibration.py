@@ -25,25 +25,11 @@ BETA_LIMITS = (-5.0, 0.95)
 def fit_mixture(parts: Tensor, targets: np.ndarray, start: Tensor, weights: np.ndarray | None = None) -> Tensor:
     """Weights a ≥ 0 (P,), float32, of a head's parts (P, N, C) with the lowest loss of Σ a_p parts_p.
 
-    The loss is convex in a. The scale is left to the temperature: a has the sum of `start` (P,), the weights in
-    training, which are returned if the fit fails.
+    The scale is left to the temperature: a has the sum of `start` (P,), the weights in training, which are returned
+    if the fit fails.
     """
-    from scipy.optimize import minimize
-
-    logits, truth, of_texts = parts.double(), torch.from_numpy(targets), as_tensor(weights)
-
-    def loss(of_parts: np.ndarray) -> tuple[float, np.ndarray]:
-        a = torch.from_numpy(of_parts).requires_grad_()
-        value = loss_of((a[:, None, None] * logits).sum(0), truth, weights=of_texts)
-        value.backward()  # type: ignore[no-untyped-call]  # torch has no type for it
-        assert a.grad is not None
-        return value.item(), a.grad.numpy()
-
-    found = minimize(loss, start.double().numpy(), jac=True, method="L-BFGS-B", bounds=[(0, None)] * len(start))
-    mixture = torch.from_numpy(found.x)
-    if not torch.isfinite(mixture).all() or mixture.sum() < MIN_WEIGHT:
-        return start
-    return (mixture * (start.sum() / mixture.sum())).float()
+    mixture = _lowest_loss(parts, targets, start, weights, strength=0)
+    return start if mixture is None else (mixture * (start.sum() / mixture.sum())).float()
 
 
 def fit_weights(parts: Tensor, targets: np.ndarray, prior: Tensor, weights: np.ndarray | None = None) -> Tensor:
@@ -53,22 +39,29 @@ def fit_weights(parts: Tensor, targets: np.ndarray, prior: Tensor, weights: np.n
 
     so that a few texts change the `prior` (P,) little.
     """
+    found = _lowest_loss(parts, targets, prior, weights, strength=PRIOR_TEXTS / max(len(targets), 1))
+    return (prior if found is None else found).float()
+
+
+def _lowest_loss(
+    parts: Tensor, targets: np.ndarray, start: Tensor, weights: np.ndarray | None, *, strength: float
+) -> Tensor | None:
+    """a ≥ 0 (P,), float64, with the lowest loss(Σ a_p parts_p) + strength · ‖a − start‖²; None if the fit fails."""
     from scipy.optimize import minimize
 
     logits, truth, of_texts = parts.double(), torch.from_numpy(targets), as_tensor(weights)
-    strength = PRIOR_TEXTS / max(len(targets), 1)
 
     def loss(of_parts: np.ndarray) -> tuple[float, np.ndarray]:
         a = torch.from_numpy(of_parts).requires_grad_()
         value = loss_of(torch.einsum("p,pnc->nc", a, logits), truth, weights=of_texts)
-        value = value + strength * (a - prior).square().sum()
+        value = value + strength * (a - start).square().sum()
         value.backward()  # type: ignore[no-untyped-call]  # torch has no type for it
         assert a.grad is not None
         return value.item(), a.grad.numpy()
 
-    found = minimize(loss, prior.double().numpy(), jac=True, method="L-BFGS-B", bounds=[(0, None)] * len(prior))
-    mixture = torch.from_numpy(found.x).float()
-    return mixture if torch.isfinite(mixture).all() and mixture.sum() > MIN_WEIGHT else prior.float()
+    found = minimize(loss, start.double().numpy(), jac=True, method="L-BFGS-B", bounds=[(0, None)] * len(start))
+    mixture = torch.from_numpy(found.x)
+    return mixture if torch.isfinite(mixture).all() and mixture.sum() > MIN_WEIGHT else None
 
 
 def as_tensor(weights: np.ndarray | None) -> Tensor | None:

@@ -13,8 +13,6 @@ used if its gain in macro F1 exceeds the standard error (paired bootstrap).
 Source of `prior`: Menon et al.: Long-tail learning via logit adjustment, ICLR 2021, https://arxiv.org/abs/2007.07314.
 """
 
-from collections.abc import Callable
-
 import numpy as np
 
 from fusion_classifier.training.scores import scores
@@ -25,8 +23,6 @@ ROUNDS = 3
 FOLDS = 5
 RESAMPLES = 200
 MIN_LOG = -30.0
-
-Fit = Callable[[np.ndarray, np.ndarray, np.ndarray | None], np.ndarray]
 
 
 def fit_offsets(log_p: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> tuple[float, ...] | None:
