@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from fusion_classifier.cli.tables import print_evaluation
 from fusion_classifier.config import RunConfig
 from fusion_classifier.encoders.spec import parse_encoders
 from fusion_classifier.errors import DataError, UsageError
@@ -80,9 +81,17 @@ def test_a_model_folder_takes_a_file_whole(finished: tuple[Path, Path, RunContex
     assert (found["rows"], found["per_class"]["anger"]["support"]) == (20, 0)
 
 
-def test_a_subset_of_the_labels_is_enough(finished: tuple[Path, Path, RunContext], tmp_path: Path) -> None:
-    found = evaluated(finished, write(tmp_path / "new.csv", ["fear"] * 12))
-    assert {name: one["support"] for name, one in found["per_class"].items()} == {"anger": 0, "fear": 12, "joy": 0}
+def test_a_subset_of_the_labels_is_enough(
+    finished: tuple[Path, Path, RunContext], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, _, work = finished
+    config = evaluated_task(folder, str(write(tmp_path / "new.csv", ["fear"] * 12)), {})
+    figures = evaluate_saved(folder, "test", config, {}, work)
+    counts = {name: one["support"] for name, one in figures["test"]["per_class"].items()}
+    assert counts == {"anger": 0, "fear": 12, "joy": 0}
+    print_evaluation(figures)
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "anger" in line]
+    assert [cell.strip() for cell in line.split("│")[2:6]] == ["–", "–", "–", "0"]  # no score, not one of 0
 
 
 def test_unknown_labels_are_named_or_left_out(finished: tuple[Path, Path, RunContext], tmp_path: Path) -> None:

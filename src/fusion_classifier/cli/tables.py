@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from fusion_classifier.onnx_export.optimize import Optimized
 
 MAX_ROWS = 15  # of a list by label on the screen; the files have all
+SCORES = ("precision", "recall", "f1")  # of a label
 BAR_WIDTH = 30
 SHOWN_FROM = 0.01  # less probable labels are summed up in one line
 # Backgrounds of a word, black on them: at the largest weight of the text for and against, and at weight 0.
@@ -112,7 +113,7 @@ def print_evaluation(figures: Mapping[str, Any]) -> None:
     columns = {split: found["metrics"], f"{split} without overlap": apart and apart["metrics"]}
     show_metrics(f"{figures['task']} · {split}: {counted(found['rows'], 'text')}", columns)
     rows = [
-        [label, *(percent(scores[key]) for key in ("precision", "recall", "f1")), int(scores["support"])]
+        [label, *(percent(scores[key]) if scores["support"] else "–" for key in SCORES), int(scores["support"])]
         for label, scores in sorted(found["per_class"].items(), key=lambda item: -item[1]["f1"])
     ]
     title = "By label, best first (mean over seeds, %)"
