@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from command import fec
 from rich.console import Console
 from safetensors.torch import load_file
@@ -497,6 +498,25 @@ def test_the_command_tunes_contrastively(
     assert "epoch 2: loss" in printed
     assert "cross-validation: accuracy" in printed
     assert "fec predict" in printed
+
+
+def test_a_run_adds_a_tuned_encoder_to_the_frozen_ones(bert_folder: Path, data: Path, tmp_path: Path) -> None:
+    run = ["run", data, "-e", bert_folder, "--tune", bert_folder, "--epochs", 1, "--store", tmp_path / "store"]
+    run += ["--no-report", "--out", tmp_path / "run"]
+    call(run)
+    frozen, tuned = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text("utf-8"))["run"]["encoders"]
+    assert (frozen["model"], tuned["model"]) == (str(bert_folder), str(tmp_path / "run-tuned"))
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text("utf-8"))
+    assert metrics["head"] == "fusion"
+    assert not any("was tuned on" in warning for warning in metrics["warnings"])  # test and validation are new to it
+    before = (tmp_path / "run-tuned" / "tuning.json").stat().st_mtime_ns
+    call(run)  # nothing is done twice
+    assert (tmp_path / "run-tuned" / "tuning.json").stat().st_mtime_ns == before
+    with pytest.raises(UsageError, match="--head ensemble"):
+        call([*run, "--head", "ensemble"])
+    data.write_text(data.read_text("utf-8") + "we won again,j\n", "utf-8")
+    with pytest.raises(UsageError, match="tuned on other texts"):
+        call(run)
 
 
 def test_as_json_it_prints_the_record(

@@ -27,12 +27,15 @@ from fusion_classifier.cli.options import (
     option,
     reads,
 )
-from fusion_classifier.config import DEFAULT_HEAD
+from fusion_classifier.config import DEFAULT_HEAD, HEAD_CONFIGS
 from fusion_classifier.errors import UsageError
 from fusion_classifier.support.text import counted
 
 if TYPE_CHECKING:
+    from fusion_classifier.config import RunConfig
     from fusion_classifier.features.extract import ExtractionReport
+    from fusion_classifier.runs.context import RunContext
+    from fusion_classifier.tasks.loaded import LoadedTask
     from fusion_classifier.training.loop import TrainingResult
 
 commands = Commands(panel="Train")
@@ -49,6 +52,14 @@ def run_(
         Path | None,
         option("File of texts with none of the labels, to measure how well they are detected.", metavar="FILE"),
     ] = None,
+    tune: Annotated[
+        str | None,
+        option(
+            "Encoder to fine-tune on the train split and add to the frozen ones, with head fusion.",
+            metavar="ENCODER",
+            hidden=True,
+        ),
+    ] = None,
     report: Annotated[bool, option("Whether to write report.html, the run as a page.", hidden=True)] = True,
     as_json: Json = False,
 ) -> None:
@@ -56,6 +67,8 @@ def run_(
 
     If stopped, the same command continues where it stopped.
     """
+    if tune is not None:
+        options = _beside_tuned(options)
     task_config = options.task(task)
     if task_config.cross_validate is None and unknown is not None:  # known texts that are not trained on are needed
         task_config = task_config.model_copy(update={"cross_validate": False})
@@ -67,6 +80,8 @@ def run_(
 
     work, folder = place.workspace(loaded), options.folder(loaded.name)
     say_gaps(loaded, work)
+    if tune is not None:
+        config = _with_tuned(config, tune, loaded, folder, work, overwrite=options.overwrite)
     tracked = tracking.tracking(config, loaded.name, folder, work)
     result = run(config, loaded, folder, work, overwrite=options.overwrite, tracking=tracked, unknown=unknown)
     answer(result.metrics, as_json, lambda: print_run(result.metrics, result.out))
@@ -77,6 +92,38 @@ def run_(
         with work.progress.bar("writing the report", total=None):
             path = write_report(result.out, task=loaded)
         work.say(f"Report: {path}")
+
+
+def _beside_tuned(options: RunOptions) -> RunOptions:
+    """The options with a head that a tuned encoder can be added to: `fusion` by default."""
+    if options.head is None and options.file is None:
+        return options.model_copy(update={"head": "fusion"})
+    head = HEAD_CONFIGS.get(options.head_name)
+    if head and head.cross_validated_rows:
+        raise UsageError(
+            f"--tune: can't be combined with --head {options.head_name}, which would evaluate the tuned encoder on "
+            "texts that it was tuned on; give --head fusion"
+        )
+    return options
+
+
+def _with_tuned(
+    config: "RunConfig", encoder: str, task: "LoadedTask", folder: Path, work: "RunContext", *, overwrite: bool
+) -> "RunConfig":
+    """The configuration with an encoder tuned on the task, in a folder next to the run's."""
+    from fusion_classifier.commands.tune import tune_once
+    from fusion_classifier.encoders.spec import parse_encoder, parse_encoders
+
+    tuned = tune_once(
+        parse_encoder(encoder),
+        task,
+        folder.with_name(f"{folder.name}-tuned"),
+        work,
+        text_column=config.task.text_column,
+        overwrite=overwrite,
+    )
+    added = parse_encoders([str(tuned)], features=config.head.reads)
+    return config.model_copy(update={"encoders": (*config.encoders, *added)})
 
 
 @commands.command("extract", example="fec extract go_emotion --data data/go_emotion -e minilm-l6 -e smollm2-135m")

@@ -3,6 +3,7 @@
 The training is in `training.finetune` and `training.contrastive`, the folder in `commands.tuned_folder`.
 """
 
+import json
 import os
 import time
 from collections.abc import Mapping
@@ -98,8 +99,7 @@ def tune_encoder(
         require("fine-tuning", "tune", *packages)
     _check_settings(encoder)
     splits = _splits(config, task)
-    # Weights are float32, whatever the precision of the computation: steps of 1e-5 are lost in bfloat16.
-    weights = encoder.model_copy(update={"layers": (-1,), "dtype": "float32", "dense": False})
+    weights = _initial(encoder)
     base = identify(weights, work.device)
     _check_folder(out, base, overwrite=overwrite)
     with work.progress.bar(f"loading {encoder.name}", total=None):
@@ -136,7 +136,7 @@ def tune_encoder(
                 "licence": task.licence,
                 "labels": list(task.labels),
                 "multilabel": task.multilabel,
-                "data": {name: {"rows": len(split), "sha256": split.fingerprint()} for name, split in splits.items()},
+                "data": _described(splits),
             },
             "tuning": config.model_dump() | {"learning_rate": tuned.learning_rate},
             "parameters": tuned.parameters,
@@ -149,6 +149,47 @@ def tune_encoder(
         }
         write_record(record, precision, folder)
     return Tuned(out, tuned.history, tuned.best_epoch, logits, record)
+
+
+def tune_once(
+    encoder: EncoderConfig,
+    task: LoadedTask,
+    out: Path,
+    work: RunContext,
+    *,
+    text_column: TextColumns = "text",
+    overwrite: bool = False,
+) -> Path:
+    """Folder of the encoder tuned on a task with default settings; it is tuned only if `out` does not contain it.
+
+    Raises:
+        UsageError: `out` contains another encoder, or one tuned on other texts. And those of `tune_encoder`.
+    """
+    config, file = TuneConfig(), out / TUNING_FILE
+    if overwrite or not file.is_file():
+        tune_encoder(config, encoder, task, out, work, text_column=text_column, overwrite=overwrite)
+        return out
+    with library_errors(lambda why: FecError(f"{file} can't be read ({why}); `overwrite` it")):
+        record = json.loads(file.read_text("utf-8"))
+        found = record["base"], record["task"]["data"], record["tuning"]["objective"], record["tuning"]["seed"]
+    base = describe_base(encoder, identify(_initial(encoder), work.device))
+    if found != (base, _described(_splits(config, task)), config.objective, config.seed):
+        raise UsageError(
+            f"`tune`: {out} contains an encoder tuned on other texts or with other settings; `overwrite` it, "
+            "or choose another `out`"
+        )
+    return out
+
+
+def _initial(encoder: EncoderConfig) -> EncoderConfig:
+    """The encoder to start from. Weights are float32, whatever the precision of the computation: steps of 1e-5 are
+    lost in bfloat16."""
+    return encoder.model_copy(update={"layers": (-1,), "dtype": "float32", "dense": False})
+
+
+def _described(splits: Mapping[str, Split]) -> dict[str, Any]:
+    """Size and hash of each split, for tuning.json."""
+    return {name: {"rows": len(split), "sha256": split.fingerprint()} for name, split in splits.items()}
 
 
 def _packages(config: TuneConfig) -> list[str]:
