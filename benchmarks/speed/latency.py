@@ -2,20 +2,27 @@
 
     python benchmarks/speed/latency.py
     python benchmarks/speed/latency.py --encoder minilm-l6=models/minilm-l6 --only minilm-l6 --quick --json
+    python benchmarks/speed/latency.py --python openvino=ov/bin/python --python llama.cpp=ov/bin/python
 
 One client: a text is classified, then the next, of about 10, 20, 60 and 200 tokens. Every side is a process of its
 own, and they take turns text by text, so that a busy machine slows all of them alike: ratios hold where milliseconds
 don't. A ratio is the median, over the texts, of a side's time divided by the floor's for the same text.
 
-Classifiers are trained on a few texts (their size matters here, their answers don't): MiniLM with head `linear`, and
-MiniLM with SmolLM2 and head `fusion`.
+Classifiers are trained on a few texts (their size matters here, their answers don't): MiniLM with head `linear`,
+MiniLM with SmolLM2 and head `fusion`, and SmolLM2 with head `linear`.
 
 - `floor`: tokenizer, transformers' model and the trained head, called one after the other as in a script; in the same
   precision.
 - `ours`: `predict([text])` of the classifier.
 - `onnx-…`: the same of the form that `fec optimize --precision …` writes; where ONNX Runtime is installed.
+- `bare-…`: the same graphs, called one after the other as in a script: the floor for ONNX Runtime.
 - `pipeline`: transformers' text-classification pipeline on MiniLM with a linear head of random weights.
 - `sentence-transformers`: its `encode` of MiniLM, and scikit-learn's logistic regression; where it is installed.
+- `openvino-…`: the graphs of `onnx-float32` by OpenVINO, in float32, in bfloat16, and with weights and activations in
+  8 bits by NNCF, calibrated on the training texts. Needs `--python openvino=…`: a Python with openvino, nncf,
+  onnxruntime, tokenizers and numpy.
+- `llama.cpp`: the mean over the text's tokens by llama.cpp, from SmolLM2's GGUF file. Needs `--python llama.cpp=…`: a
+  Python with xllamacpp.
 
 The rate of a bare matrix product in bfloat16 is printed beside them: without it milliseconds say nothing.
 """
@@ -25,6 +32,7 @@ The rate of a bare matrix product in bfloat16 is printed beside them: without it
 import argparse
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -43,7 +51,9 @@ TRAINED_TEXTS = 200
 MODELS = {
     "minilm-l6": (["minilm-l6"], "linear"),
     "minilm-l6+smollm2-135m": (["minilm-l6", "smollm2-135m"], "fusion"),
+    "smollm2-135m": (["smollm2-135m"], "linear"),
 }
+OPENVINO = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}  # name of a form, and OpenVINO's precision
 PRECISIONS: "tuple[Precision, ...]" = ("float32", "int8", "int8-dynamic")
 SENTENCE = "i can not believe that she remembered my birthday after so many years of silence and rain"
 Answer = Callable[[str], object]
@@ -52,15 +62,17 @@ Answer = Callable[[str], object]
 # --- one side, in a process of its own ---------------------------------------------------------------------
 
 
-def answer_lines(side: str, folder: Path, paths: Mapping[str, str]) -> None:
-    """Answer each line of standard input by the milliseconds that it took."""
-    answer = SIDES[side.partition("-")[0]](folder, paths)
+def answer_lines(side: str, folder: Path, paths: Mapping[str, str], busy: bool) -> None:
+    """Answer each line of standard input by the milliseconds that it took; if busy, of the processor's time."""
+    clock = time.process_time if busy else time.perf_counter
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever a library prints
+    name, _, form = side.partition("-")
+    answer = openvino(form, folder) if name == "openvino" else SIDES[name](folder, paths)
     for line in sys.stdin:
-        started = time.perf_counter()
+        started = clock()
         answer(line.rstrip("\n"))
-        out.write(f"{1000 * (time.perf_counter() - started)}\n")
+        out.write(f"{1000 * (clock() - started)}\n")
         out.flush()
 
 
@@ -139,20 +151,122 @@ def sentence(_folder: Path, paths: Mapping[str, str]) -> Answer:
     return lambda text: head.predict_proba(model.encode([text], show_progress_bar=False))
 
 
+def bare(folder: Path, _paths: Mapping[str, str]) -> Answer:
+    """Tokenizers, encoders and head by ONNX Runtime, called one after the other."""
+    import numpy as np
+    import onnxruntime
+    from tokenizers import Tokenizer
+
+    config, options = json.loads((folder / "config.json").read_text("utf-8")), onnxruntime.SessionOptions()
+    options.intra_op_num_threads = int(os.environ["OMP_NUM_THREADS"])
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+
+    def session(name: str) -> Any:
+        return onnxruntime.InferenceSession(str(folder / name), options, providers=["CPUExecutionProvider"])
+
+    encoders = [
+        (one, session(one["onnx"]), Tokenizer.from_file(str(folder / one["tokenizer"]))) for one in config["encoders"]
+    ]
+    head = session(config["head"]["onnx"])
+
+    def answer(text: str) -> Any:
+        given = {}
+        for number, (encoder, model, tokenizer) in enumerate(encoders):
+            found = tokenizer.encode(text)
+            ids, ones = np.array([found.ids]), np.ones((1, len(found.ids)), np.int64)
+            counted = ones if encoder["pool_special_tokens"] else 1 - np.array([found.special_tokens_mask])
+            batch = {"input_ids": ids, "attention_mask": ones, "counted_mask": counted}
+            inputs = {name: batch[name] for name in encoder["inputs"]}
+            given |= {f"features_{number}": model.run(["features"], inputs)[0], f"counted_mask_{number}": counted}
+        inputs = {name: given[name] for name in config["head"]["inputs"]}
+        return config["id2label"][str(head.run(["probabilities"], inputs)[0][0].argmax())]
+
+    return answer
+
+
+def openvino(form: str, folder: Path) -> Answer:
+    """The float32 graphs by OpenVINO."""
+    import openvino as runtime
+
+    from fusion_classifier.classifier.standalone import Classifier, encoded, padded
+
+    core, graphs = runtime.Core(), Classifier(folder)
+    settings = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_NUM_THREADS": int(os.environ["OMP_NUM_THREADS"]),
+        "INFERENCE_PRECISION_HINT": OPENVINO[form],
+    }
+
+    class Session:
+        """As one of ONNX Runtime."""
+
+        def __init__(self, model: Any) -> None:
+            self.request = core.compile_model(model, "CPU", settings).create_infer_request()
+
+        def run(self, names: Sequence[str], inputs: Mapping[str, Any]) -> list[Any]:
+            """Outputs by name."""
+            found = self.request.infer(inputs, share_inputs=True)
+            return [found[name] for name in names]
+
+    def loaded(encoder: Mapping[str, Any], tokenizer: Any) -> Any:
+        model = core.read_model(folder / encoder["onnx"])
+        if form != "int8":
+            return model
+        import nncf
+
+        texts = json.loads((folder / "calibration.json").read_text("utf-8"))
+        batches = [
+            padded(dict(encoder), [encoded(tokenizer, "{text}", text, encoder["max_length"])]) for text in texts
+        ]
+        given = [{name: batch[name] for name in encoder["inputs"]} for batch in batches]
+        kind = nncf.ModelType.TRANSFORMER
+        return nncf.quantize(model, nncf.Dataset(given), model_type=kind, subset_size=len(given))
+
+    graphs.encoders = [
+        (encoder, Session(loaded(encoder, tokenizer)), tokenizer) for encoder, _, tokenizer in graphs.encoders
+    ]
+    graphs.head = Session(core.read_model(folder / graphs.config["head"]["onnx"]))
+    return lambda text: graphs.predict([text])
+
+
+def llama(file: Path, _paths: Mapping[str, str]) -> Answer:
+    """llama.cpp's embedding of a text; no head."""
+    import xllamacpp
+
+    settings, threads = xllamacpp.CommonParams(), int(os.environ["OMP_NUM_THREADS"])
+    settings.model.path, settings.embedding = str(file), True
+    settings.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
+    settings.n_ctx = settings.n_batch = settings.n_ubatch = 512
+    settings.n_parallel = 1
+    settings.cpuparams.n_threads = settings.cpuparams_batch.n_threads = threads
+    server = xllamacpp.Server(settings)
+    return lambda text: server.handle_embeddings({"input": text})
+
+
 SIDES: dict[str, Callable[[Path, Mapping[str, str]], Answer]] = {
     "floor": floor,
     "ours": ours,
     "onnx": ours,
+    "bare": bare,
     "pipeline": pipeline,
     "sentence": sentence,
+    "llama.cpp": llama,
 }
 
 
 # --- all sides, alternately -----------------------------------------------------------------------------------
 
 
-def trained(name: str, place: Path, paths: Mapping[str, str], precisions: "Sequence[Precision]") -> dict[str, Path]:
-    """The folder of each side of a model."""
+def trained(
+    name: str,
+    place: Path,
+    paths: Mapping[str, str],
+    precisions: "Sequence[Precision]",
+    pythons: Mapping[str, str],
+) -> dict[str, Path]:
+    """The folder of each side of a model; of llama.cpp the file."""
+    import torch
+
     from fusion_classifier import FusionClassifier
     from fusion_classifier.config import TaskConfig
     from fusion_classifier.onnx_export.optimize import Judged, optimize
@@ -168,19 +282,24 @@ def trained(name: str, place: Path, paths: Mapping[str, str], precisions: "Seque
         classifier = FusionClassifier(encoders=encoders, head=head, store=place / "store", training={"max_epochs": 1})
         classifier.fit(texts, [task.labels[target] for target in targets]).save_pretrained(model)
     folders = {"floor": model, "ours": model}
-    for precision in precisions if find_spec("onnxruntime") else ():
-        side = f"onnx-{precision}"
-        folders[side] = place / f"{name}-{precision}"
-        if not folders[side].exists():
-            optimize(
-                model,
-                folders[side],
-                Judged(list(texts[:20]), targets[:20]),
-                max_loss=100,
-                precisions=[precision],
-                encoder_paths=paths,
-                progress=QUIET,
-            )
+    if find_spec("onnxruntime"):
+        float32 = place / f"{name}-float32"
+        if not float32.exists():
+            judged = Judged(list(texts[:20]), targets[:20])
+            optimize(model, float32, judged, precisions=["float32"], encoder_paths=paths, progress=QUIET)
+        folders |= {
+            f"onnx-{precision}": in_precision(float32, place / f"{name}-{precision}") for precision in precisions
+        }
+        folders |= {f"bare-{precision}": folders[f"onnx-{precision}"] for precision in precisions}
+    if "openvino" in pythons:
+        (float32 / "calibration.json").write_text(json.dumps(list(texts)), "utf-8")
+        folders |= {f"openvino-{form}": float32 for form in OPENVINO}
+    if "llama.cpp" in pythons and name == "smollm2-135m":
+        from fusion_classifier.encoders.identity import identify
+        from fusion_classifier.encoders.spec import parse_encoder
+
+        weights = identify(parse_encoder(encoders[0]), torch.device("cpu")).weights
+        folders["llama.cpp"] = next(Path(weights.folder).glob("*.gguf"))
     if name == "minilm-l6":
         folders["pipeline"] = model
         if find_spec("sentence_transformers"):
@@ -188,13 +307,36 @@ def trained(name: str, place: Path, paths: Mapping[str, str], precisions: "Seque
     return folders
 
 
-def measure(folders: Mapping[str, Path], paths: Mapping[str, str], threads: int, rounds: int) -> dict[str, Any]:
+def in_precision(float32: Path, folder: Path) -> Path:
+    """The optimized model in the precision by which its folder's name ends, whatever it loses."""
+    from fusion_classifier.onnx_export.quantize import quantize_encoder
+
+    precision = folder.name.removeprefix(float32.name.removesuffix("float32"))
+    if not folder.exists():
+        shutil.copytree(float32, folder)
+        config = json.loads((folder / "config.json").read_text("utf-8"))
+        for encoder in config["encoders"]:
+            quantize_encoder(float32 / encoder["onnx"], folder / encoder["onnx"], precision)
+        (folder / "config.json").write_text(json.dumps({**config, "precision": precision}), "utf-8")
+    return folder
+
+
+def measure(
+    folders: Mapping[str, Path],
+    paths: Mapping[str, str],
+    pythons: Mapping[str, str],
+    *,
+    threads: int,
+    rounds: int,
+    busy: bool,
+) -> dict[str, Any]:
     """For each number of tokens and side: p50, p95 and p99 in milliseconds, and the ratio to the floor."""
     environment = os.environ | {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
     processes = {}
     try:
         for side, folder in folders.items():
-            command = [sys.executable, __file__, "--side", json.dumps([side, str(folder), dict(paths)])]
+            python = pythons.get(side.partition("-")[0], sys.executable)
+            command = [python, __file__, "--side", json.dumps([side, str(folder), dict(paths), busy])]
             processes[side] = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
             )
@@ -261,22 +403,37 @@ def main() -> None:
     parser.add_argument("--encoder", action="append", default=[], metavar="NAME=PATH", help="place of its weights")
     parser.add_argument("--only", choices=MODELS, help="measure this model alone")
     parser.add_argument("--precision", action="append", choices=PRECISIONS, help="of ONNX Runtime; default: all")
+    parser.add_argument("--side-only", action="append", help="measure this side and the floor alone; may be repeated")
+    parser.add_argument(
+        "--python", action="append", default=[], metavar="SIDE=PATH", help="Python of openvino or llama.cpp"
+    )
     parser.add_argument("--folder", type=Path, help="keep the trained and optimized models here for the next run")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--rounds", type=int, help="texts of each length; default: 40, with --quick 8")
+    parser.add_argument(
+        "--busy", action="store_true", help="measure the processor's time: for --threads 1, other work"
+    )
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--side", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.side:
-        side, folder, paths = json.loads(given.side)
-        answer_lines(side, Path(folder), paths)
+        side, folder, paths, busy = json.loads(given.side)
+        answer_lines(side, Path(folder), paths, busy)
         return
     paths = dict(one.split("=", 1) for one in given.encoder)
+    pythons = dict(one.split("=", 1) for one in given.python)
     result: dict[str, Any] = {"threads": given.threads, "product_gflops": product(given.threads), "models": {}}
     with tempfile.TemporaryDirectory() as temporary:
         for name in [given.only] if given.only else MODELS:
-            folders = trained(name, given.folder or Path(temporary), paths, given.precision or PRECISIONS)
-            result["models"][name] = measure(folders, paths, given.threads, 8 if given.quick else 40)
+            place = given.folder or Path(temporary)
+            folders = trained(name, place, paths, given.precision or PRECISIONS, pythons)
+            if given.side_only:
+                folders = {side: found for side, found in folders.items() if side in ("floor", *given.side_only)}
+            rounds = given.rounds or (8 if given.quick else 40)
+            result["models"][name] = measure(
+                folders, paths, pythons, threads=given.threads, rounds=rounds, busy=given.busy
+            )
     if given.json:
         print(json.dumps(result, indent=1))
         return

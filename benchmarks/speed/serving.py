@@ -2,6 +2,7 @@
 
     python benchmarks/speed/serving.py
     python benchmarks/speed/serving.py --quick --json
+    python benchmarks/speed/serving.py --earlier ../earlier/src --model minilm-l6+smollm2-135m --clients 1
     python benchmarks/speed/serving.py --only model
 
 Classifiers are trained on a few texts (their size matters here, not their accuracy) and served on the loopback
@@ -12,9 +13,12 @@ which sends a text, waits for the answer and sends the next.
 - `single`: the same with batches of one text.
 - `plain`: FastAPI and transformers' text-classification pipeline, in ten lines of code: MiniLM with a linear head and
   random weights, in the same precision; compared only with the classifier on MiniLM.
+- `optimized`: `fec serve` of what `fec optimize --precision int8` makes of it; where ONNX Runtime is installed.
+- `earlier`: `fec serve` of another state of this package (`--earlier`), with a model that it trains itself.
 
 For each: requests per second, and the median, 95th and 99th percentile of the latency in milliseconds; median over
-rounds, with the servers alternating. Use an idle machine.
+rounds, with the servers alternating; and the server's processor time per request, which other work on the machine
+disturbs least (with OMP_NUM_THREADS=1; waiting threads count too). Use an idle machine.
 
 `--only model` estimates the gain from batching within seconds and without a server: CPU time per text of the model in
 batches of 1 to 32, for MiniLM. Time used by other processes does not count.
@@ -33,15 +37,19 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
 from fusion_classifier import FusionClassifier
 from fusion_classifier.config import TaskConfig
 from fusion_classifier.encoders.loading import only_transformers
 from fusion_classifier.errors import FecError
+from fusion_classifier.onnx_export.optimize import Judged, optimize
+from fusion_classifier.support.progress import QUIET
 from fusion_classifier.tasks.registry import load_task
 
 CLIENTS = (1, 8, 32)
@@ -51,6 +59,17 @@ MODELS = {
     "minilm-l6": (["minilm-l6"], "linear"),
     "minilm-l6+smollm2-135m": (["minilm-l6", "smollm2-135m"], "fusion"),
 }
+KINDS = ("batched", "single", "plain", "optimized", "earlier")
+# Run by another state of this package, too: arguments are the folder, the texts' file, encoders, head.
+TRAIN = """
+import json, sys
+from fusion_classifier import FusionClassifier
+folder, place, encoders, head = sys.argv[1:]
+texts, labels = json.load(open(place, encoding="utf-8"))
+training = {"max_epochs": 1}
+model = FusionClassifier(encoders=json.loads(encoders), head=head, store=folder + ".store", training=training)
+model.fit(texts, labels).save_pretrained(folder)
+"""
 
 
 # --- the servers -------------------------------------------------------------------------------------------
@@ -79,11 +98,11 @@ def serve_plain(folder: str, dtype: str, labels: int, port: int) -> None:
 
 
 @contextmanager
-def running(command: Sequence[str], port: int) -> Iterator[None]:
-    """Run a server; yields when it is healthy."""
+def running(command: Sequence[str], port: int, source: Path | None = None) -> Iterator[psutil.Process]:
+    """Run a server, with the package of another folder if one is given; yields its process when it is healthy."""
     # Not a pipe: nobody would read it meanwhile, and the server would block.
     with tempfile.TemporaryFile("w+") as log:
-        process = subprocess.Popen([sys.executable, *command], stderr=log)
+        process = subprocess.Popen([sys.executable, *command], stderr=log, env=environment(source))
         try:
             until = time.monotonic() + 120
             while True:
@@ -96,10 +115,15 @@ def running(command: Sequence[str], port: int) -> Iterator[None]:
                 if time.monotonic() > until:
                     raise FecError("a server does not start")
                 time.sleep(0.1)
-            yield
+            yield psutil.Process(process.pid)
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(timeout=60)
+
+
+def environment(source: Path | None) -> dict[str, str]:
+    """Environment of a process that imports the package from `source`; None: as this one."""
+    return dict(os.environ) | ({"PYTHONPATH": str(source)} if source else {})
 
 
 def free_port() -> int:
@@ -144,55 +168,100 @@ async def load(port: int, clients: int, seconds: float, bodies: Sequence[bytes])
     # Pending requests at the end are awaited and counted with their duration.
     elapsed = max(ended for ended, _ in seen) - begin
     p50, p95, p99 = np.percentile(latencies, [50, 95, 99])
-    return {"rps": len(latencies) / elapsed, "p50_ms": float(p50), "p95_ms": float(p95), "p99_ms": float(p99)}
+    return {
+        "rps": len(latencies) / elapsed,
+        "p50_ms": float(p50),
+        "p95_ms": float(p95),
+        "p99_ms": float(p99),
+        "requests": len(seen),
+    }
 
 
-def loaded(port: int, clients: int, seconds: float, texts: Path) -> dict[str, float]:
-    """`load` in another process."""
-    command = [sys.executable, __file__, "--clients", f"{port},{clients},{seconds},{texts}"]
+def loaded(server: psutil.Process, port: int, clients: int, seconds: float, texts: Path) -> dict[str, float]:
+    """`load` in another process, and milliseconds of the processor's time that the server takes per request."""
+    before = sum(server.cpu_times()[:2])
+    command = [sys.executable, __file__, "--load", f"{port},{clients},{seconds},{texts}"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     if done.returncode:
         raise FecError(f"the clients failed: {done.stderr.strip().splitlines()[-1]}")
     found: dict[str, float] = json.loads(done.stdout)
-    return found
+    return found | {"cpu_ms": 1000 * (sum(server.cpu_times()[:2]) - before) / found.pop("requests")}
 
 
 # --- the comparison ----------------------------------------------------------------------------------------
 
 
-def measure(texts: list[str], labels: list[str], folder: Path, *, seconds: float, rounds: int) -> dict[str, Any]:
+def train(name: str, folder: Path, place: Path, paths: dict[str, str], source: Path | None = None) -> None:
+    """Train a model, by the package in `source` if one is given."""
+    names, head = MODELS[name]
+    encoders = [f"{one}={paths[one]}" if one in paths else one for one in names]
+    command = [sys.executable, "-c", TRAIN, str(folder), str(place), json.dumps(encoders), head]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment(source))
+    if done.returncode:
+        raise FecError(f"a model could not be trained: {done.stderr.strip().splitlines()[-1]}")
+
+
+def server_commands(
+    name: str, kinds: Sequence[str], folder: Path, place: Path, paths: dict[str, str], earlier: Path | None
+) -> dict[str, list[str]]:
+    """Command of each server of a model, whose parts are trained and kept in `folder`."""
+    trained, of_earlier, optimized = folder / name, folder / f"{name}-earlier", folder / f"{name}-optimized"
+    if not trained.exists():
+        train(name, trained, place, paths)
+    serve = ["-m", "fusion_classifier", "serve", "--no-page"]
+    commands = {
+        "batched": [*serve, str(trained)],
+        "single": [*serve, "--max-batch-tokens", "1", str(trained)],
+    }
+    if name == "minilm-l6" and "plain" in kinds:
+        loaded = FusionClassifier.from_pretrained(trained, encoder_paths=paths)
+        encoder = only_transformers(loaded.load_encoders(), "compared")[0]
+        plain = f"{encoder.tokenizer.name_or_path},{encoder.identity.dtype},{len(loaded.classes_)}"
+        commands["plain"] = [__file__, "--plain-server", plain]
+    if "optimized" in kinds and find_spec("onnxruntime"):
+        if not optimized.exists():
+            texts, labels = json.loads(place.read_text("utf-8"))
+            names = sorted(set(labels))
+            judged = Judged(texts[:20], np.array([names.index(label) for label in labels[:20]]))
+            optimize(
+                trained, optimized, judged, max_loss=100, precisions=["int8"], encoder_paths=paths, progress=QUIET
+            )
+        commands["optimized"] = [*serve, str(optimized)]
+    if earlier and "earlier" in kinds:
+        if not of_earlier.exists():
+            train(name, of_earlier, place, paths, earlier)
+        commands["earlier"] = [*serve, str(of_earlier)]
+    return {kind: [*command, "--port"] for kind, command in commands.items() if kind in kinds}
+
+
+def measure(
+    servers: dict[tuple[str, str], list[str]],
+    texts: Path,
+    earlier: Path | None,
+    *,
+    clients: Sequence[int],
+    seconds: float,
+    rounds: int,
+) -> dict[str, Any]:
     """All figures."""
-    place = folder / "texts.json"
-    place.write_text(json.dumps(texts[TRAINED_TEXTS:]), "utf-8")
-    servers: dict[tuple[str, str], list[str]] = {}
-    for name, (encoders, head) in MODELS.items():
-        trained = FusionClassifier(encoders=encoders, head=head, store=folder / "store", training={"max_epochs": 1})
-        trained.fit(texts[:TRAINED_TEXTS], labels[:TRAINED_TEXTS]).save_pretrained(folder / name)
-        ours = ["-m", "fusion_classifier", "serve", str(folder / name), "--no-page", "--port"]
-        servers[name, "batched"] = ours
-        servers[name, "single"] = ["-m", "fusion_classifier", "serve", "--max-batch-tokens", "1", *ours[3:]]
-        if name == "minilm-l6":
-            encoder = only_transformers(trained.load_encoders(), "compared")[0]
-            dtype = encoder.identity.dtype
-            plain = f"{encoder.tokenizer.name_or_path},{dtype},{len(trained.classes_)}"
-            servers[name, "plain"] = [__file__, "--plain-server", plain, "--port"]
     seen: dict[tuple[str, str, int], list[dict[str, float]]] = {}
     for _ in range(rounds):
         for (name, kind), command in servers.items():
             port = free_port()
-            with running([*command, str(port)], port):
-                for clients in CLIENTS:
-                    seen.setdefault((name, kind, clients), []).append(loaded(port, clients, seconds, place))
-    result: dict[str, Any] = {"cores": os.cpu_count(), "seconds": seconds, "rounds": rounds, "models": {}}
-    for (name, kind, clients), figures in seen.items():
-        of_kind = result["models"].setdefault(name, {}).setdefault(kind, {})
-        of_kind[str(clients)] = {key: statistics.median(one[key] for one in figures) for key in figures[0]}
-    most = str(CLIENTS[-1])
-    for kinds in result["models"].values():
-        rate = kinds["batched"][most]["rps"]
-        kinds["batched_over"] = {
-            kind: rate / kinds[kind][most]["rps"] for kind in ("single", "plain") if kind in kinds
-        }
+            with running([*command, str(port)], port, earlier if kind == "earlier" else None) as server:
+                for count in clients:
+                    seen.setdefault((name, kind, count), []).append(loaded(server, port, count, seconds, texts))
+    load_average = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    result: dict[str, Any] = {"cores": os.cpu_count(), "seconds": seconds, "rounds": rounds, "load": load_average}
+    models = result["models"] = {}
+    for (name, kind, count), figures in seen.items():
+        of_kind = models.setdefault(name, {}).setdefault(kind, {})
+        of_kind[str(count)] = {key: statistics.median(one[key] for one in figures) for key in figures[0]}
+    for kinds in models.values():
+        for kind in set(kinds) - {"batched"} if "batched" in kinds else ():
+            kinds[kind]["batched_over"] = {
+                str(count): kinds["batched"][str(count)]["rps"] / kinds[kind][str(count)]["rps"] for count in clients
+            }
     return result
 
 
@@ -223,12 +292,20 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--only", choices=["model"])
-    parser.add_argument("--clients", help=argparse.SUPPRESS)
+    parser.add_argument("--encoder", action="append", default=[], metavar="NAME=PATH", help="place of its weights")
+    parser.add_argument("--model", action="append", choices=MODELS, help="default: all")
+    parser.add_argument("--kind", action="append", choices=KINDS, help="default: all")
+    parser.add_argument("--clients", action="append", type=int, help=f"default: {CLIENTS}")
+    parser.add_argument("--earlier", type=Path, metavar="SRC", help="folder `src` of another state of this package")
+    parser.add_argument("--folder", type=Path, help="keep the models here for the next run")
+    parser.add_argument("--seconds", type=float, help="of each number of clients")
+    parser.add_argument("--rounds", type=int)
+    parser.add_argument("--load", help=argparse.SUPPRESS)
     parser.add_argument("--plain-server", help=argparse.SUPPRESS)
     parser.add_argument("--port", type=int, help=argparse.SUPPRESS)
     given = parser.parse_args()
-    if given.clients:
-        port, clients, seconds, place = given.clients.split(",", 3)
+    if given.load:
+        port, clients, seconds, place = given.load.split(",", 3)
         bodies = [json.dumps({"inputs": text}).encode() for text in json.loads(Path(place).read_text("utf-8"))]
         print(json.dumps(asyncio.run(load(int(port), int(clients), float(seconds), bodies))))
         return
@@ -250,19 +327,36 @@ def main() -> None:
                 else "\n".join(f"{n:>2}: {ms:.2f} ms" for n, ms in found.items())
             )
             return
-        result = measure(texts, labels, Path(folder), seconds=4 if given.quick else 8, rounds=1 if given.quick else 3)
-    if given.json:
-        print(json.dumps(result, indent=1))
-        return
+        kept = given.folder or Path(folder)
+        kept.mkdir(parents=True, exist_ok=True)
+        of_training, of_clients = kept / "train.json", kept / "texts.json"
+        of_training.write_text(json.dumps([texts[:TRAINED_TEXTS], labels[:TRAINED_TEXTS]]), "utf-8")
+        of_clients.write_text(json.dumps(texts[TRAINED_TEXTS:]), "utf-8")
+        paths = dict(one.split("=", 1) for one in given.encoder)
+        kinds = given.kind or KINDS
+        servers = {
+            (name, kind): command
+            for name in given.model or MODELS
+            for kind, command in server_commands(name, kinds, kept, of_training, paths, given.earlier).items()
+        }
+        seconds, rounds = given.seconds or (4 if given.quick else 8), given.rounds or (1 if given.quick else 3)
+        result = measure(
+            servers, of_clients, given.earlier, clients=given.clients or CLIENTS, seconds=seconds, rounds=rounds
+        )
+    print(json.dumps(result, indent=1) if given.json else "\n".join(lines_of(result)))
+
+
+def lines_of(result: dict[str, Any]) -> Iterator[str]:
+    """The figures in words."""
+    yield f"load average {result['load']}"
     for name, kinds in result["models"].items():
-        for kind in ("batched", "single", "plain"):
-            for clients, found in kinds.get(kind, {}).items():
-                print(
-                    f"{name:24} {kind:8} {clients:>2} clients: {found['rps']:6.1f} requests/s, "
-                    f"{found['p50_ms']:.0f} / {found['p95_ms']:.0f} / {found['p99_ms']:.0f} ms (50, 95, 99%)"
-                )
-        ratios = ", ".join(f"{ratio:.2f} times {kind}" for kind, ratio in kinds["batched_over"].items())
-        print(f"{name:24} batched at {CLIENTS[-1]} clients: {ratios}")
+        for kind, by_clients in kinds.items():
+            over = by_clients.pop("batched_over", {})
+            for clients, found in by_clients.items():
+                latency = " / ".join(f"{found[key]:.1f}" for key in ("p50_ms", "p95_ms", "p99_ms"))
+                ratio = f"; batched is {over[clients]:.2f} times as fast" if over else ""
+                rates = f"{found['rps']:6.1f}/s, {latency} ms, {found['cpu_ms']:.2f} ms of the processor"
+                yield f"{name:24} {kind:9} {clients:>2} clients: {rates}{ratio}"
 
 
 if __name__ == "__main__":

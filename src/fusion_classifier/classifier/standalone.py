@@ -38,6 +38,8 @@ class Classifier:
         options = onnxruntime.SessionOptions()
         threads = os.environ.get("OMP_NUM_THREADS", "")
         options.intra_op_num_threads = int(threads) if threads.isdecimal() else 0
+        # Threads that wait for work actively take the cores of other programs, and of the other graphs.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
 
         def session(name: str) -> Any:
             return onnxruntime.InferenceSession(str(folder / name), options, providers=list(providers))

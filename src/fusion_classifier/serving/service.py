@@ -117,7 +117,7 @@ def read_by(request: Request) -> Counter[str]:
     return counts
 
 
-def _service(request: Request) -> Service:
+async def _service(request: Request) -> Service:  # FastAPI would run a plain function in a thread
     service: Service = request.app.state.service
     return service
 
