@@ -179,6 +179,16 @@ def metrics_of(address: str) -> dict[str, float]:
     return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines if line and line[0] != "#"}
 
 
+def test_a_request_needs_no_thread_but_those_of_tokenizers_and_model(
+    classifier: FusionClassifier, served: Served
+) -> None:
+    before = set(threading.enumerate())
+    with served(ServedModel(classifier, "moods")) as address:
+        assert predict(address, "a text").ok
+        names = [thread.name for thread in set(threading.enumerate()) - before]
+    assert not [name for name in names if "AnyIO" in name]
+
+
 def test_a_text_too_long_is_cut_where_it_is_asked_to_be(server: str, classifier: FusionClassifier) -> None:
     """The encoder reads 500 tokens, one a character, and adds two."""
     text = "we won " * 60 + "it is dark " * 60
