@@ -102,7 +102,7 @@ class Task:
         return self.loaded(splits, repo, tuple(notes))
 
     def hub_row(self, row: Mapping[str, Any]) -> Mapping[str, Any] | None:
-        """A row of the Hub data set as it is used; None leaves it out. Default: unchanged."""
+        """The form in which a row of the Hub data set is used; None skips it. Default: unchanged."""
         return row
 
     def loaded(self, splits: dict[str, Split], source: str, notes: tuple[str, ...] = ()) -> LoadedTask:
