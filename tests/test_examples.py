@@ -30,6 +30,7 @@ def test_an_example_runs(path: Path, tmp_path: Path) -> None:
     assert done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_runs(path: Path, bert_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a small encoder of random weights, a fast head and one epoch: that its cells work is the question."""
