@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from command import fec
 
 from fusion_classifier.config import EncoderConfig
 from fusion_classifier.encoders.encode import encode
@@ -186,32 +187,15 @@ def test_a_hub_model_is_the_same_encoder_as_its_folder(hub: str, bert_folder: Pa
     done = ask(hub, "some/model", tmp_path)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)[0]["encoded"] == 12
-    done = ask(hub, str(bert_folder), tmp_path)
+    place = ("--store", tmp_path / "store", "--json")
+    done = fec("extract", tmp_path / "texts.csv", "--encoder", bert_folder, *place)
     assert json.loads(done.stdout)[0]["encoded"] == 0
     done = ask("http://127.0.0.1:9", "some/model", tmp_path)  # no Hub: what was downloaded serves
     assert json.loads(done.stdout)[0]["encoded"] == 0, done.stderr
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("spec", "message"),
-    [
-        ("some/gated", "is gated; accept its licence"),
-        ("some/nothing", "no model on the Hub, or a private one"),
-        ("llama2-7b-chat", "llama2-7b-chat=PATH"),
-    ],
-)
-def test_gated_and_missing_models_say_what_to_do(hub: str, spec: str, message: str, tmp_path: Path) -> None:
-    done = ask(hub, spec, tmp_path)
-    assert done.returncode == 1
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
-
-
-@pytest.mark.slow
 def test_no_hub_says_how_to_go_without(tmp_path: Path) -> None:
-    done = ask("http://127.0.0.1:9", "minilm-l6=/no/such", tmp_path)
-    assert "no such model folder" in done.stderr
     done = ask("http://127.0.0.1:9", "bert-large", tmp_path)
     assert done.returncode == 1
     assert "the Hub can't be reached" in done.stderr
@@ -242,8 +226,9 @@ def test_what_the_hub_has_and_what_it_lacks(hub: str, bert_folder: Path, tmp_pat
         "some/model?revision=gone": "WeightsError: some/model: has no revision 'gone' on the Hub",
         "some/pickled": "WeightsError: some/pickled: has no .safetensors weights",
         "some/model/absent.gguf": "WeightsError: some/model: has no file absent.gguf",
-        "some/gated": "WeightsError: some/gated: is gated",
-        "some/nothing": "WeightsError: some/nothing: no folder here, and no model on the Hub",
+        "some/gated": "WeightsError: some/gated: is gated; accept its licence",
+        "some/nothing": "WeightsError: some/nothing: no folder here, and no model on the Hub, or a private one",
+        "llama2-7b-chat": "llama2-7b-chat=PATH",
     }
     environment = os.environ | {
         "HF_ENDPOINT": hub,
@@ -259,7 +244,7 @@ def test_what_the_hub_has_and_what_it_lacks(hub: str, bert_folder: Path, tmp_pat
     local = load_encoder(parse_encoder(f"{bert_folder}?dtype=float32"), torch.device("cpu"))
     np.testing.assert_allclose(found, encode(local, ["one text", "and another"]), atol=1e-6)
     for spec, answer in answers.items():
-        assert answer.startswith(asked[spec])
+        assert asked[spec] in answer
         assert "\n" not in answer
 
 

@@ -1,7 +1,6 @@
-"""The fault campaigns of benchmarks/, each in short: what they plant and kill costs nothing."""
+"""The fault campaigns of benchmarks/, each in short: what they plant and kill costs nothing; disks: test_disk.py."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -22,15 +21,15 @@ def campaign(name: str, *arguments: str) -> dict[str, Any]:
 
 
 def test_a_killed_run_ends_as_one_that_was_not() -> None:
-    found = campaign("crash.py", "--kills", "2", "--only", "run")
-    assert found["all"]["kills"] == 2
+    found = campaign("crash.py", "--kills", "1", "--only", "run")
+    assert found["all"]["kills"] == 1
     assert found["all"]["different"] == 0
 
 
 def test_no_fault_in_a_store_becomes_a_wrong_feature() -> None:
-    found = campaign("storage_faults.py", "--faults", "16")
-    assert sum(kind["tried"] for kind in found.values()) == 16
-    assert sum(kind.get("found", 0) for kind in found.values()) >= 4
+    found = campaign("storage_faults.py", "--faults", "8")
+    assert sum(kind["tried"] for kind in found.values()) == 8
+    assert sum(kind.get("found", 0) for kind in found.values()) >= 2
 
 
 def test_a_server_stands_good_bad_slow_and_vanishing_clients() -> None:
@@ -40,10 +39,3 @@ def test_a_server_stands_good_bad_slow_and_vanishing_clients() -> None:
     assert found["overload"]["refused_429"] > 0
     assert found["stop"]["exit_code"] == 0
     assert not any(found["in_log"].values())
-
-
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="mounting file systems requires root")
-def test_a_full_disk_is_reported_and_survived() -> None:
-    found = campaign("full_disk.py", "--disks", "1", "--only", "extract")
-    assert found["all"]["disks"] == 1
-    assert found["all"]["different"] == 0

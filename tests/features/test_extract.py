@@ -1,13 +1,14 @@
 """Extraction into a real store with a small real transformer."""
 
 import itertools
+import multiprocessing
 import random
-import signal
-import subprocess
 import sys
 import time
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+import kill_driver
 import numpy as np
 import pytest
 import torch
@@ -103,17 +104,22 @@ def test_a_failure_keeps_what_was_encoded_before_it(
 @pytest.mark.slow
 def test_kills_lose_no_commit_and_change_no_feature(bert_folder: Path, tmp_path: Path) -> None:
     """SIGKILL at random moments; then the same bits as without, and nothing committed was encoded again."""
-    texts = sentences(6000)
+    texts = sentences(3000)
     text_file = tmp_path / "texts.txt"
     text_file.write_text("\n".join(texts), "utf-8")
     identity = small(bert_folder)
     hashes = hash_texts(texts)
-    driver = Path(__file__).with_name("kill_driver.py")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["torch", "transformers"])  # once, not in each process
 
-    def start(store: Path, log: Path) -> subprocess.Popen[bytes]:
-        return subprocess.Popen([sys.executable, str(driver), str(bert_folder), str(store), str(text_file), str(log)])
+    def start(store: Path, log: Path) -> BaseProcess:
+        process = context.Process(target=kill_driver.main, args=(*map(str, (bert_folder, store, text_file, log)),))
+        process.start()
+        return process
 
-    assert start(tmp_path / "uninterrupted", tmp_path / "reference.log").wait(120) == 0
+    reference = start(tmp_path / "uninterrupted", tmp_path / "reference.log")
+    reference.join(120)
+    assert reference.exitcode == 0
     expected = read_features(texts, [identity], FeatureStore(tmp_path / "uninterrupted"))
 
     store, moments = FeatureStore(tmp_path / "killed"), random.Random(1)
@@ -123,12 +129,13 @@ def test_kills_lose_no_commit_and_change_no_feature(bert_folder: Path, tmp_path:
         log = tmp_path / f"{attempt}.log"
         process = start(Path(str(store.root)), log)
         if attempt < KILLS:
-            while not log.exists() and process.poll() is None:
+            while not log.exists() and process.is_alive():
                 time.sleep(0.005)
             time.sleep(moments.uniform(0, 0.25))
-            killed_at_work += process.poll() is None
-            process.send_signal(signal.SIGKILL)
-        assert process.wait(120) == (0 if attempt == KILLS else process.returncode)
+            killed_at_work += process.is_alive()
+            process.kill()
+        process.join(120)
+        assert process.exitcode == 0 or attempt < KILLS
         encoded = np.frombuffer(log.read_bytes(), dtype=HASH_DTYPE) if log.exists() else np.empty(0, HASH_DTYPE)
         assert not np.isin(encoded, hashes[committed]).any(), "a committed text was encoded again"
     assert killed_at_work >= KILLS - 1

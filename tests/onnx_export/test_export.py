@@ -15,7 +15,7 @@ import torch
 
 from fusion_classifier import FusionClassifier
 from fusion_classifier.classifier.standalone import Classifier
-from fusion_classifier.config import DEFAULT_HEAD, TrainingChanges
+from fusion_classifier.config import TrainingChanges
 from fusion_classifier.encoders.spec import parse_encoder
 from fusion_classifier.errors import FecError, UsageError
 from fusion_classifier.features.arrays import FeatureShape, TokenStates
@@ -237,16 +237,6 @@ def test_projected_states_in_8_bits_survive_the_export(fit: Fit, bert_folder: Pa
     assert done.config["encoders"][0]["int8"]
     found = Classifier(tmp_path / "onnx").predict_proba(FRESH)
     np.testing.assert_allclose(found, classifier.predict_proba(FRESH), atol=2e-3)
-
-
-def test_the_default_head_gives_the_same_probabilities(
-    fit: Fit, bert_folder: Path, llama_folder: Path, tmp_path: Path
-) -> None:
-    classifier = fit([f"{bert_folder}?pooling=tokens&dtype=float32", f"{llama_folder}?pooling=tokens"], DEFAULT_HEAD)
-    done = exported(classifier, tmp_path)
-    assert done.config["agreement"]["head"]["max_probability_difference"] < 1e-5
-    in_float32 = with_dtype(classifier, "float32").predict_proba(FRESH)
-    np.testing.assert_allclose(Classifier(tmp_path / "onnx").predict_proba(FRESH), in_float32, atol=1e-4)
 
 
 def refuse(*_: object) -> None:

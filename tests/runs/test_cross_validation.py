@@ -58,7 +58,7 @@ def run_config(file: Path, encoder: Path, head: str = "linear", **task: Any) -> 
         task=TaskConfig(name=str(file), cross_validate=True, **task),
         encoders=parse_encoders([str(encoder)], features="pooled"),
         head=parse_head(head),
-        training=recipe("default", head),
+        training=recipe("default", head, max_epochs=2 if head == "llmembed" else None),
         seeds=(0, 1),
     )
 
@@ -209,7 +209,7 @@ def test_few_rows_are_cross_validated_without_an_option(
     assert plain["rows"]["train"] == 60
     assert read_run_config(tmp_path / "run").task.cross_validate is None
     assert metrics("--config", str(tmp_path / "run"))["cross_validated"]
-    for options in (["--no-cross-validate"], ["--head", "llmembed"], ["--unknown", str(strange)]):
+    for options in (["--no-cross-validate"], ["--head", "llmembed", "--epochs", "1"], ["--unknown", str(strange)]):
         split = metrics("--head", "linear", *options)
         assert not split.get("cross_validated"), options
         assert split["rows"]["train"] == 48

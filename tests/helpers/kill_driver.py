@@ -1,4 +1,4 @@
-"""A process that extracts and can be killed: `kill_driver.py MODEL STORE TEXTS LOG`.
+"""Work of a process that extracts and can be killed.
 
 It appends the hash of every text to LOG when the text has been encoded, before its commit, and takes its time,
 so that a kill finds it at work.
@@ -34,7 +34,3 @@ def main(model: str, store: str, texts: str, log: str) -> None:
     lines = Path(texts).read_text("utf-8").splitlines()
     identity = identify(parse_encoder(model), device)
     extract_features(lines, identity, FeatureStore(store), device, QUIET, commit_seconds=0.1)
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])
