@@ -229,7 +229,7 @@ def test_every_error_is_said_with_a_way_out(page: Page) -> None:
     expect(alert).to_contain_text("write one first")
     page.get_by_label("Your text").fill("very " * 300 + "grateful")
     go.click()
-    expect(alert).to_contain_text("longer than the model reads (256 tokens, some 180 words)")
+    expect(alert).to_contain_text("longer than the model’s limit (256 tokens, some 180 words)")
     page.get_by_role("button", name="Read its beginning").click()
     expect(page.locator("#answer")).to_be_visible()
     expect(alert).not_to_be_visible()
