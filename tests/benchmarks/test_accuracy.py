@@ -1,15 +1,14 @@
 """benchmarks/accuracy/accuracy.py from outside, on the demo corpus, and its way of choosing."""
 
 import json
-import os
 import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from command import program
 
 pytestmark = pytest.mark.slow
 SCRIPTS = Path(__file__).parents[2] / "benchmarks" / "accuracy"
@@ -24,9 +23,8 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def accuracy(out: Path, minilm: str) -> Callable[..., subprocess.CompletedProcess[str]]:
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        places = ["--out", str(out), "--store", str(out.parent / "store"), "--encoders", minilm]
-        command = [sys.executable, str(SCRIPTS / "accuracy.py"), *places, *arguments]
-        return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=os.environ)
+        places = ("--out", out, "--store", out.parent / "store", "--encoders", minilm)
+        return program(SCRIPTS / "accuracy.py", *places, *arguments)
 
     return run
 

@@ -2,11 +2,10 @@
 
 import csv
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from command import program
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "accuracy" / "contrastive.py"
 WORDS = ("happy", "angry", "scared")
@@ -23,12 +22,10 @@ def test_each_draw_is_tuned_from_the_original_weights(bert_folder: Path, tmp_pat
             rows.writerows([f"{i} {WORDS[i % 3]}", WORDS[i % 3]] for i in range(count))
 
     def ran(out: str, draws: str) -> tuple[list[dict[str, object]], str]:
-        command = [sys.executable, SCRIPT, "--data", tmp_path / "data", "--encoder", f"{bert_folder}?dtype=float32"]
+        command = ["--data", tmp_path / "data", "--encoder", f"{bert_folder}?dtype=float32"]
         command += ["--out", tmp_path / out, "--datasets", "subj", "--sizes", "8", "--draws", draws]
         command += ["--set", "epochs=20", "--set", "learning_rate=0.003", "--peers", tmp_path / "peers.jsonl"]
-        done = subprocess.run(
-            [str(word) for word in command], capture_output=True, text=True, check=False, timeout=120
-        )
+        done = program(SCRIPT, *command)
         assert done.returncode == 0, done.stderr
         return [json.loads(line) for line in (tmp_path / out).read_text().splitlines()], done.stdout
 

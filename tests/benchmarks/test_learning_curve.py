@@ -12,6 +12,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+from command import program
 
 SCRIPTS = Path(__file__).parents[2] / "benchmarks" / "accuracy"
 WORDS = {"joy": "happy glad smile", "anger": "angry furious rage", "fear": "afraid scared panic"}
@@ -165,8 +166,7 @@ def curve(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., subprocess.
     store = tmp_path_factory.mktemp("store")
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, str(SCRIPTS / "learning_curve.py"), "--store", str(store), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=os.environ)
+        return program(SCRIPTS / "learning_curve.py", "--store", store, *arguments)
 
     return run
 

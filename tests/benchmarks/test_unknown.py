@@ -1,12 +1,11 @@
 """The benchmark of scores for unknown texts, from outside on small data sets."""
 
 import csv
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from command import program
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "accuracy" / "unknown.py"
 WORDS = {
@@ -38,13 +37,7 @@ def test_candidates_and_the_product_are_measured(bert_folder: Path, tmp_path: Pa
         tmp_path / "small" / "clinc150" / "oos_valid.csv", [("text",), *((f"%% {i} ## {i} $$",) for i in range(20))]
     )
     places = ("--data", str(tmp_path), "--encoder", str(bert_folder), "--store", str(tmp_path / "store"))
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT), *places, "--datasets", "clinc150", "trec"],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=280,
-    )
+    done = program(SCRIPT, *places, "--datasets", "clinc150", "trec")
     assert done.returncode == 0, done.stderr
     header, *lines = done.stdout.splitlines()
     assert header.split("  ")[-1].strip() == "mean"

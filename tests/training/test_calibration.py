@@ -94,7 +94,7 @@ def test_a_head_right_on_all_labels_of_all_texts_is_not_certain(n: int) -> None:
     np.testing.assert_allclose(np.where(targets == 1, probabilities, 1 - probabilities), (n + 1) / (n + 2), atol=0.01)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=15)
 @given(seed=SEEDS, n=st.integers(1, 30))
 def test_no_threshold_gives_a_better_f1(seed: int, n: int) -> None:
     rng = np.random.default_rng(seed)

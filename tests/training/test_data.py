@@ -157,16 +157,16 @@ def test_training_from_the_store_is_as_from_memory(tmp_path: Path) -> None:
 @pytest.mark.parametrize("head", [LinearConfig(), EnsembleConfig(attention=FusionConfig(width=8), repeats=1)])
 def test_folds_of_stored_features_are_those_in_memory(tmp_path: Path, head: HeadConfig) -> None:
     """Nothing is read at once; each text's logits are near those in memory, where batches are others."""
-    kept, identities, labels = filled(tmp_path, 200)
-    texts = texts_of(np.arange(200))
+    kept, identities, labels = filled(tmp_path, 100)
+    texts = texts_of(np.arange(100))
     found = []
-    for memory in (10**9, 200 * TEXT_BYTES // 4):
+    for memory in (10**9, 100 * TEXT_BYTES // 4):
         data = LabelledFeatures(open_features(texts, identities, kept, memory), labels)
         config = recipe("default", "ensemble", max_epochs=3, learning_rate=1e-2)
         trained = train(head, config, data, None, LABELS, 0, CPU, QUIET)
         assert trained.out_of_fold is not None
         assert trained.best.valid_accuracy > 0.95
-        found.append(predict_logits(trained.head, data.features, 200, CPU).argmax(1))
+        found.append(predict_logits(trained.head, data.features, 100, CPU).argmax(1))
         assert data.take(np.array([3, 1])).stored == data.stored
     assert (found[0] == found[1]).float().mean() > 0.97
 

@@ -88,7 +88,7 @@ def test_the_best_epoch_is_restored() -> None:
 
 @pytest.mark.parametrize("head", EVERY_HEAD)
 def test_it_learns(head: HeadConfig) -> None:
-    config = CONFIG.model_copy(update={"max_epochs": 40, "patience": 40})
+    config = CONFIG.model_copy(update={"max_epochs": 20, "patience": 20})
     assert fit(head, config=config).best.valid_accuracy > 0.8
 
 
