@@ -31,7 +31,7 @@ from fusion_classifier.config import FusionConfig, TaskConfig
 from fusion_classifier.encoders.device import resolve_device
 from fusion_classifier.encoders.identity import EncoderIdentity, identify
 from fusion_classifier.encoders.loading import load_tokenizer
-from fusion_classifier.encoders.spec import as_encoders
+from fusion_classifier.encoders.spec import parse_encoders
 from fusion_classifier.features.arrays import TokenFeatures
 from fusion_classifier.features.store import FeatureStore
 from fusion_classifier.fusion.fusion import FusionHead
@@ -88,7 +88,7 @@ def word_numbers(identity: EncoderIdentity, texts: Sequence[str], lengths: np.nd
     ):
         kept = [span for span, flag in zip(spans, special, strict=True) if len(spans) == length or not flag]
         assert len(kept) == length, f"the store has {length} tokens of {text[:40]!r}, the tokenizer {len(kept)}"
-        begins = [bool(c.strip()) and not text[:i][-1:].strip() for i, c in enumerate(text)]
+        begins = [bool(c.strip()) and not text[max(i - 1, 0) : i].strip() for i, c in enumerate(text)]
         word = np.maximum(np.cumsum(begins) - 1, 0) if text else np.zeros(1, int)
         first = [start + len(text[start:end]) - len(text[start:end].lstrip()) for start, end in kept]
         numbers += [int(word[min(i, len(word) - 1)]) if end else 0 for i, (_, end) in zip(first, kept, strict=True)]
@@ -188,7 +188,7 @@ def main() -> None:
     column = "aug_text" if any(s["other"].get("aug") for s in settings) else None
     task = load_task(TaskConfig(name=given.task, data=given.data, augment_column=column))
     work = RunContext(FeatureStore(given.store), resolve_device("auto"), Progress())
-    encoders = as_encoders(given.encoders, features="tokens")
+    encoders = parse_encoders(given.encoders, features="tokens")
     extract_task(task, ["train", "valid"], encoders, work)
     identities = {encoder.name: identify(encoder, work.device) for encoder in encoders}
     done = {(row["task"], row["variant"], row["seed"]) for row in read(given.out)}
