@@ -74,14 +74,13 @@ def parse(variant: str) -> dict[str, dict[str, Any]]:
 
 def word_numbers(identity: EncoderIdentity, texts: Sequence[str], lengths: np.ndarray) -> TokenFeatures:
     """The number of the word, between spaces, of each token in the store: (T, 1, 1)."""
-    tokenizer, numbers = load_tokenizer(identity), []
-    limit = identity.config.max_length
+    tokenizer, numbers = load_tokenizer(identity), list[int]()
     read = tokenizer(
         list(texts),
         return_special_tokens_mask=True,
         return_offsets_mapping=True,
         truncation=True,
-        max_length=limit,
+        max_length=identity.config.max_length,
     )
     for text, spans, special, length in zip(
         texts, read["offset_mapping"], read["special_tokens_mask"], lengths, strict=True

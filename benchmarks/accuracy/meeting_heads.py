@@ -138,7 +138,9 @@ class MeetingHead(FusionHead):
 
     def parts(self, batch: Batch) -> Tensor:
         """Each encoder's logits and the joint ones: (E + 1, B, C)."""
-        own, pooled, encoded = [], [], []
+        own: list[Encoded] = []
+        encoded: list[Encoded] = []
+        pooled: list[Tensor] = []
         for name, pool in zip(self.shapes, self.pooling, strict=True):
             feature = batch[name]
             assert isinstance(pool, AttentivePooling)
@@ -210,7 +212,7 @@ class EachHead(SequenceHead):
     def joint(self, encoded: Sequence[Encoded]) -> Tensor:
         depth, total = self.settings.depth, torch.zeros_like(self.joint_bias)
         for i, e in enumerate(encoded):
-            blocks = self.blocks[i * depth : (i + 1) * depth]
+            blocks = list(self.blocks)[i * depth : (i + 1) * depth]
             total = total + self.classified(i, self.sequence(i, e), e.kept, blocks) / len(encoded)
         return total + self.joint_bias
 
@@ -230,7 +232,8 @@ class WordHead(SequenceHead):
 
     def joint(self, encoded: Sequence[Encoded]) -> Tensor:
         longest = 1 + max(int(e.words.max()) for e in encoded if e.words is not None)
-        means, known = [], torch.zeros(1, dtype=torch.bool, device=self.kind.device)
+        means: list[Tensor] = []
+        known = torch.zeros(1, dtype=torch.bool, device=self.kind.device)
         for e in encoded:
             assert e.words is not None, "needs word numbers"
             texts = len(e.feature)

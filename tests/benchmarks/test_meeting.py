@@ -10,7 +10,6 @@ import torch
 
 from fusion_classifier.config import FusionConfig
 from fusion_classifier.features.arrays import FeatureShape, TokenStates
-from fusion_classifier.fusion.head import Batch
 
 KINDS = ("seq", "each", "word", "wordsum", "labels", "labelattn", "mlp")
 SHAPES = {"a": FeatureShape((2, 6), ragged=True), "b": FeatureShape((1, 5), ragged=True)}
@@ -23,11 +22,11 @@ def heads(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return importlib.import_module("meeting_heads")
 
 
-def batch_of(words: str) -> Batch:
+def batch_of(words: str) -> dict[str, TokenStates]:
     """Three texts of one to three words, with two tokens a word in `b`."""
     torch.manual_seed(0)
     counts = torch.tensor([3, 1, 2])
-    batch: Batch = {}
+    batch: dict[str, TokenStates] = {}
     for name, times in (("a", 1), ("b", 2)):
         numbers = torch.cat([torch.arange(n).repeat_interleave(times) for n in counts])
         batch[name] = TokenStates(torch.randn(len(numbers), *SHAPES[name].shape), counts * times)
@@ -61,14 +60,10 @@ def test_only_where_encoders_meet_does_one_change_the_gradient_of_another(
 
     def gradient(scale: float) -> torch.Tensor:
         batch = batch_of(heads.WORDS)
-        states = batch["a"]
-        assert isinstance(states, TokenStates)
-        states.states.requires_grad_()
-        other = batch["b"]
-        assert isinstance(other, TokenStates)
-        other.states.mul_(scale)
+        states = batch["a"].states.requires_grad_()
+        batch["b"].states.mul_(scale)
         logit = head.parts(batch)[-1, 0, 0]  # of the joint part
-        return torch.autograd.grad(logit, states.states)[0]
+        return torch.autograd.grad(logit, states)[0]
 
     changed = not torch.allclose(gradient(1.0), gradient(-1.0), rtol=1e-2, atol=1e-6)
     assert changed is meets
