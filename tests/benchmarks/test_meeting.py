@@ -44,7 +44,7 @@ def test_logits_are_finite_and_the_joint_part_trains_every_encoder(heads: Module
     own_terms, (share, joint) = head.objectives(batch)[:-1], head.objectives(batch)[-1]
     assert [logits.shape for _, logits in own_terms] == [(3, LABELS)] * 2
     assert sum(weight for weight, _ in own_terms) + share == pytest.approx(1)
-    torch.nn.functional.cross_entropy(joint, torch.tensor([0, 1, 2])).backward()
+    torch.nn.functional.cross_entropy(joint, torch.tensor([0, 1, 2])).backward()  # type: ignore[no-untyped-call]
     for pool in head.joint_pooling:
         gradient = pool.project.weight.grad
         assert gradient.isfinite().all()
