@@ -170,7 +170,7 @@ def bare(folder: Path, _paths: Mapping[str, str]) -> Answer:
     head = session(config["head"]["onnx"])
 
     def answer(text: str) -> Any:
-        given = {}
+        given: dict[str, Any] = {}
         for number, (encoder, model, tokenizer) in enumerate(encoders):
             found = tokenizer.encode(text)
             ids, ones = np.array([found.ids]), np.ones((1, len(found.ids)), np.int64)
@@ -311,7 +311,7 @@ def in_precision(float32: Path, folder: Path) -> Path:
     """The optimized model in the precision by which its folder's name ends, whatever it loses."""
     from fusion_classifier.onnx_export.quantize import quantize_encoder
 
-    precision = folder.name.removeprefix(float32.name.removesuffix("float32"))
+    precision: Any = folder.name.removeprefix(float32.name.removesuffix("float32"))
     if not folder.exists():
         shutil.copytree(float32, folder)
         config = json.loads((folder / "config.json").read_text("utf-8"))

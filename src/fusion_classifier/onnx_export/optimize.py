@@ -176,7 +176,7 @@ def _best(measured: Sequence[Measured], max_loss: float) -> Measured:
 
 
 def _is_close(one: Measured, max_loss: float) -> bool:
-    return one.loss <= max_loss and 1 - one.equal_labels <= MAX_CHANGED
+    return one.loss <= max_loss and round(1 - one.equal_labels, 6) <= MAX_CHANGED  # 1 - 0.95 is above 0.05
 
 
 def _candidate(folder: Path, place: Path, described: Mapping[str, Any], precision: Precision) -> Path:
