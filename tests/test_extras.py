@@ -119,7 +119,10 @@ def test_what_lacks_an_extra_says_so(
     assert len(done.stderr.strip().splitlines()) <= 2, done.stderr
 
 
-def test_gguf_weights_need_their_extra(smollm2: str, data: Path, tmp_path: Path) -> None:
+def test_gguf_weights_need_their_extra(
+    smollm2: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))  # unpacked weights need no extra
     command = ("extract", data, "-e", smollm2.partition("=")[2], "--limit", 2, "--store", tmp_path / "store")
     done = fec(*command)
     assert done.returncode == 2

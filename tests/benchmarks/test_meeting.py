@@ -36,7 +36,7 @@ def batch_of(words: str) -> dict[str, TokenStates]:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("own", [True, False])
-def test_logits_are_finite_and_the_joint_part_trains_every_encoder(heads: ModuleType, kind: str, own: bool) -> None:
+def test_the_joint_part_trains_every_encoder(heads: ModuleType, kind: str, own: bool) -> None:
     config = FusionConfig(width=16, word_dropout=0.0)
     head = heads.HEADS[kind](config, SHAPES, LABELS, heads.Joint(own=own, depth=2, heads=2))
     batch = batch_of(heads.WORDS)
@@ -53,9 +53,7 @@ def test_logits_are_finite_and_the_joint_part_trains_every_encoder(heads: Module
 
 
 @pytest.mark.parametrize(("kind", "meets"), [("seq", True), ("each", False)])
-def test_only_where_encoders_meet_does_one_change_the_gradient_of_another(
-    heads: ModuleType, kind: str, meets: bool
-) -> None:
+def test_only_where_encoders_meet_one_changes_anothers_gradient(heads: ModuleType, kind: str, meets: bool) -> None:
     head = heads.HEADS[kind](FusionConfig(width=16), SHAPES, LABELS, heads.Joint(heads=2)).eval()
 
     def gradient(scale: float) -> torch.Tensor:

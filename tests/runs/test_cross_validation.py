@@ -14,7 +14,7 @@ from fusion_classifier.classifier.folder import load_model
 from fusion_classifier.cli.main import app
 from fusion_classifier.config import RunConfig, TaskConfig
 from fusion_classifier.encoders.spec import parse_encoders
-from fusion_classifier.errors import DataError, UsageError
+from fusion_classifier.errors import DataError, FecError, UsageError
 from fusion_classifier.evaluation.metrics import score
 from fusion_classifier.evaluation.predictions import read_predictions
 from fusion_classifier.features.store import FeatureStore
@@ -103,6 +103,10 @@ def test_a_second_run_takes_up_the_out_of_fold_logits(
     assert again["valid"]["accuracy"] == first["valid"]["accuracy"]
     assert load_model(out / "model").config.labels == sorted(LABELS)
     assert not (out / "model" / "out_of_fold.json").exists()
+    (out / "seeds" / "0" / "out_of_fold.json").unlink()
+    (out / "predictions.parquet").unlink()
+    with pytest.raises(FecError, match=r"seed 0 lacks its out_of_fold.json"):
+        metrics_of(config, out, work)
 
 
 def test_it_is_not_evaluated_on_rows_that_it_was_trained_on(

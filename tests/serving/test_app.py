@@ -179,9 +179,7 @@ def metrics_of(address: str) -> dict[str, float]:
     return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines if line and line[0] != "#"}
 
 
-def test_a_request_needs_no_thread_but_those_of_tokenizers_and_model(
-    classifier: FusionClassifier, served: Served
-) -> None:
+def test_a_request_takes_no_thread_of_the_pool(classifier: FusionClassifier, served: Served) -> None:
     before = set(threading.enumerate())
     with served(ServedModel(classifier, "moods")) as address:
         assert predict(address, "a text").ok

@@ -84,7 +84,9 @@ def shown(page: Page) -> list[tuple[str, float]]:
     """Labels and percentages of all bars."""
     rows = page.locator("#bars label")
     names = rows.locator(".name").all_text_contents()
-    return list(zip(names, [float(f.split()[0]) for f in rows.locator(".figure").all_text_contents()], strict=True))
+    return list(
+        zip(names, [float(f.partition("%")[0]) for f in rows.locator(".figure").all_text_contents()], strict=True)
+    )
 
 
 def test_a_typed_text_gets_the_classifiers_own_answer_and_words(

@@ -23,7 +23,7 @@ from fusion_classifier.features.hashing import hash_texts, hexadecimal
 from fusion_classifier.runs.config_file import read_config, read_run_config
 from fusion_classifier.runs.context import RunContext, say_notes
 from fusion_classifier.runs.features import extract_task, features_of, rows_of
-from fusion_classifier.runs.seeds import read_seed, seed_folder
+from fusion_classifier.runs.seeds import OUT_OF_FOLD_FILE, read_seed, seed_folder
 from fusion_classifier.support.validation import checked
 from fusion_classifier.tasks.loaded import LoadedTask
 from fusion_classifier.tasks.registry import find_task, load_task
@@ -91,7 +91,8 @@ def out_of_fold_split(
     by_seed, answers = {}, {}
     for seed, one in models.items():
         assert not isinstance(one, SavedModel)
-        assert one.out_of_fold is not None
+        if one.out_of_fold is None:
+            raise FecError(f"seed {seed} lacks its {OUT_OF_FOLD_FILE}; delete its folder in seeds to train it again")
         logits = one.out_of_fold.logits
         if training is None:
             by_seed[seed] = one.decision.probabilities(logits)
