@@ -176,7 +176,7 @@ def test_what_is_pushed_comes_back_and_predicts_the_same_bits(
     code, printed, said = fec(capsys, "predict", "owner/moods", *TEXTS[:3], "--top-k", "3")
     # The encoder was a folder of this machine; where it is, nobody else is told, and has to say it.
     assert code == 1
-    assert "was a folder of the machine" in said
+    assert "was loaded from a folder on the machine" in said
     assert str(fitted[2].parent) not in "".join(data.decode("utf-8", "replace") for data in files.values())
     place = f"{json.loads(files['config.json'])['encoders'][0]['config']['name'].partition('?')[0]}={fitted[2]}"
     code, printed, said = fec(capsys, "predict", "owner/moods", *TEXTS[:3], "--top-k", "3", "--encoder", place)

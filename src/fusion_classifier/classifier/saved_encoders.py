@@ -102,8 +102,8 @@ def _checked(saved: SavedEncoder, device: "torch.device", objects: Mapping[str, 
     on_hub = config.model in PRESETS or "/" in config.model or config.revision is not None  # gpt2 has no owner
     if config.path is None and not on_hub and not _is_here(config):
         raise WeightsError(
-            f"encoder {name}: was a folder of the machine that this model was trained on; "
-            f"give its path here (`encoder_paths`)"
+            f"encoder {name}: was loaded from a folder on the machine where this model was trained; "
+            f"give the folder's path on this machine (`encoder_paths`)"
         )
     identity = identify(config, device)
     if identity.fingerprint != saved.fingerprint:

@@ -35,7 +35,7 @@ FLOAT32_ONLY = ("deberta",)
 
 @dataclass(frozen=True)
 class EncoderIdentity:
-    """An encoder whose files are found and whose precision is known; or one that is an object."""
+    """An encoder whose files have been found and whose precision is known, or an encoder that is an object."""
 
     config: EncoderConfig  # of an object its name alone
     weights: Weights  # of an object none

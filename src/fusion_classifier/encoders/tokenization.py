@@ -70,7 +70,8 @@ def tokenize(
 
 
 def tokenize_windows(encoder: TransformerEncoder, texts: Sequence[str], template: str) -> list[TokenizedText]:
-    """As `tokenize`, but a text that is too long is read in windows, each in the template, which begin at words."""
+    """Like `tokenize`, but a text that is too long is read in several windows, each starting at a word and in the
+    template."""
     result = tokenize(encoder, texts, template)
     for position, text in enumerate(texts):
         if result[position].truncated:

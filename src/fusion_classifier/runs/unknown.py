@@ -32,7 +32,7 @@ def read_unknown(path: Path, config: RunConfig, task: LoadedTask) -> list[str]:
         raise UsageError("`unknown`: there are no known texts except those of training; leave out `cross_validate`")
     texts = list(texts_of(path, config.task.text_column, config.task.encoding))
     if not texts:
-        raise DataError(f"{path}: has no text; give texts with none of the labels")
+        raise DataError(f"{path}: contains no texts; give texts that belong to none of the labels")
     return texts
 
 

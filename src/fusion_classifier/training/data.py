@@ -164,7 +164,8 @@ def shuffled_batches(
 ) -> list[np.ndarray]:
     """Every row once, in random batches of `size`; token states in batches of similar length, to reduce padding.
 
-    Rows are shuffled, cut into blocks of many batches, sorted by length within a block, and the batches shuffled.
+    Rows are shuffled, cut into blocks of many batches, and sorted by length within each block; then the batches are
+    shuffled.
     """
     rows = order.permutation(count)
     lengths = tokens_of(features)

@@ -97,7 +97,8 @@ def fit_ensemble(
 def _fit_linear(
     head: EnsembleHead, data: LabelledFeatures, seed: int, device: torch.device, *, by_folds: bool
 ) -> tuple[Tensor, bool, np.ndarray]:
-    """Fit the linear members; out-of-fold logits (P, n, C), whether names help, and with `by_folds` the folds."""
+    """Fit the linear members: out-of-fold logits (P, n, C), whether label names improve the fit, and with `by_folds`
+    the folds."""
     judged: list[Tensor] = []
     for member in head.linear.values():
         assert isinstance(member, LinearHead)

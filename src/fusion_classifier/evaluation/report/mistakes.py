@@ -1,5 +1,7 @@
 """Confused pairs of labels and confident mistakes of a run."""
 
+from dataclasses import replace
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -57,10 +59,11 @@ def confident_mistakes(run: RunRecord) -> list[dict[str, Any]]:
         wrong = np.flatnonzero(predicted != labels)
     found = []
     for row in wrong[np.argsort(-confidence[wrong], kind="stable")][:MISTAKES].tolist():
+        place = run.part.places[row]
         given_up = run.multilabel and labels[row, predicted[row]]
         found.append(
             {
-                "place": str(run.part.places[row]),
+                "place": str(replace(place, file=PurePath(place.file).name)),  # a whole path would not fit
                 "text": run.text(row),
                 "true": run.labels_text(labels[row]),
                 "predicted": ("not " if given_up else "") + run.names[predicted[row]],
