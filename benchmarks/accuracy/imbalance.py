@@ -24,7 +24,7 @@ from curve_systems import Training, system_of
 from learning_curve import Prepared, names, prepare, say
 from sklearn.metrics import f1_score
 
-POSITIVE = {"trec": "human", "subj": "subjective", "go_emotion": "15", "sst5": "very positive"}  # 15: gratitude
+POSITIVE = {"trec": "human", "subj": "subjective", "go_emotion": "gratitude", "sst5": "very positive"}
 SHARES = (5, 10, 20, 50)
 SIZES = (200, 1000, 5000)
 HEADS = ("ensemble", "linear")

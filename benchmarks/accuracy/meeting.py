@@ -32,6 +32,7 @@ from fusion_classifier.encoders.device import resolve_device
 from fusion_classifier.encoders.identity import EncoderIdentity, identify
 from fusion_classifier.encoders.loading import load_tokenizer
 from fusion_classifier.encoders.spec import parse_encoders
+from fusion_classifier.errors import FecError
 from fusion_classifier.features.arrays import TokenFeatures
 from fusion_classifier.features.store import FeatureStore
 from fusion_classifier.fusion.fusion import FusionHead
@@ -68,8 +69,20 @@ def parse(variant: str) -> dict[str, dict[str, Any]]:
         of = "joint" if name in Joint.__dataclass_fields__ else "training" if name in TRAINING else "config"
         found["other" if name == "aug" else of][TRAINING.get(name, name)] = number
     if (kind := found["other"].get("kind")) is not None and kind not in HEADS:
-        raise SystemExit(f"variant {variant}: no kind {kind!r}; there are {', '.join(HEADS)}")
+        raise ValueError(f"no kind {kind!r}; there are {', '.join(HEADS)}")
     return found
+
+
+def checked(variant: str) -> str:
+    """The variant, if all of its settings exist and have values in range."""
+    try:
+        settings = parse(variant)
+        Joint(**settings["joint"])
+        FusionConfig(**settings["config"])
+        recipe("default", "fusion", **settings["training"])
+    except (ValueError, FecError) as error:
+        raise argparse.ArgumentTypeError(f"{variant}: {error}") from None
+    return variant
 
 
 def word_numbers(identity: EncoderIdentity, texts: Sequence[str], lengths: np.ndarray) -> TokenFeatures:
@@ -172,7 +185,7 @@ def main() -> None:
     parser.add_argument("--data")
     parser.add_argument("--task", choices=("ED", "go_emotion"))
     parser.add_argument("--encoders", nargs="+", default=["minilm-l6", "mpnet-base", "smollm2-135m"])
-    parser.add_argument("--variants", nargs="+", default=["base", *(f"kind={kind}" for kind in HEADS)])
+    parser.add_argument("--variants", nargs="+", type=checked, default=["base", *(f"kind={kind}" for kind in HEADS)])
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--store", type=Path)
     parser.add_argument("--out", type=Path)
@@ -188,6 +201,9 @@ def main() -> None:
     task = load_task(TaskConfig(name=given.task, data=given.data, augment_column=column))
     work = RunContext(FeatureStore(given.store), resolve_device("auto"), Progress())
     encoders = parse_encoders(given.encoders, features="tokens")
+    names = {encoder.name for encoder in encoders}
+    for name in {name for s in settings for name in s["other"].get("enc", "").split("+")} - {""} - names:
+        parser.error(f"enc={name}: not among --encoders, which are {', '.join(sorted(names))}")
     extract_task(task, ["train", "valid"], encoders, work)
     identities = {encoder.name: identify(encoder, work.device) for encoder in encoders}
     done = {(row["task"], row["variant"], row["seed"]) for row in read(given.out)}

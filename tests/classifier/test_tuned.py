@@ -27,7 +27,7 @@ WARNING = r"tuned on {} of the {} .*scores and probabilities are too high"
 
 
 class SaidError(Exception):
-    """Ends the work as soon as something is said."""
+    """Stops the work at its first warning."""
 
 
 def stop_at(message: str) -> None:

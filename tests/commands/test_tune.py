@@ -519,6 +519,19 @@ def test_a_run_adds_a_tuned_encoder_to_the_frozen_ones(bert_folder: Path, data: 
         call(run)
 
 
+def test_a_run_in_the_current_folder_tunes_beside_it(
+    bert_folder: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    run = ["run", data, "-e", bert_folder, "--tune", bert_folder, "--epochs", 1, "--store", tmp_path / "store"]
+    call([*run, "--max-length", 16, "--no-report", "--out", "."])
+    encoders = yaml.safe_load((tmp_path / "here" / "config.yaml").read_text("utf-8"))["run"]["encoders"]
+    assert encoders[1]["model"] == str(tmp_path / "here-tuned")
+    assert [encoder["max_length"] for encoder in encoders] == [16, 16]
+    assert json.loads((tmp_path / "here-tuned" / "tuning.json").read_text("utf-8"))["encoder"]["max_length"] == 16
+
+
 def test_as_json_it_prints_the_record(
     bert_folder: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

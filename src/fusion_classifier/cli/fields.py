@@ -56,10 +56,10 @@ LETTERS = {"encoder": ("-e",), "verbose": ("-v",)}
 # The help of a command with more options than MAX_SHOWN shows these fields only, and --help-all the others.
 MAX_SHOWN = 16
 FIRST = {
-    *("data", "text_column", "label_column", "multilabel", "encoder", "head", "learning_rate"),
-    *("max_epochs", "metric", "class_weight", "preset", "objective", "epochs", "seeds", "config", "out"),
-    *("overwrite", "device", "engine", "api_key", "page"),
-}
+    "data", "text_column", "label_column", "multilabel", "encoder", "head", "learning_rate",
+    "max_epochs", "metric", "class_weight", "preset", "objective", "epochs", "seeds", "config", "out",
+    "overwrite", "device", "engine", "api_key", "page",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

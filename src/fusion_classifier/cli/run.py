@@ -22,6 +22,7 @@ from fusion_classifier.cli.options import (
     RunOptions,
     SplitNames,
     TrackingOptions,
+    as_words,
     encoder_paths,
     load,
     option,
@@ -81,7 +82,10 @@ def run_(
     work, folder = place.workspace(loaded), options.folder(loaded.name)
     say_gaps(loaded, work)
     if tune is not None:
-        config = _with_tuned(config, tune, loaded, folder, work, overwrite=options.overwrite)
+        settings = as_words(
+            {name: value for name, value in options.settings.items() if name in ("max_length", "dtype")}
+        )
+        config = _with_tuned(config, tune, settings, loaded, folder, work, overwrite=options.overwrite)
     tracked = tracking.tracking(config, loaded.name, folder, work)
     result = run(config, loaded, folder, work, overwrite=options.overwrite, tracking=tracked, unknown=unknown)
     answer(result.metrics, as_json, lambda: print_run(result.metrics, result.out))
@@ -108,21 +112,29 @@ def _beside_tuned(options: RunOptions) -> RunOptions:
 
 
 def _with_tuned(
-    config: "RunConfig", encoder: str, task: "LoadedTask", folder: Path, work: "RunContext", *, overwrite: bool
+    config: "RunConfig",
+    encoder: str,
+    settings: Mapping[str, str | None],
+    task: "LoadedTask",
+    folder: Path,
+    work: "RunContext",
+    *,
+    overwrite: bool,
 ) -> "RunConfig":
     """The configuration with an encoder tuned on the task, in a folder next to the run's."""
     from fusion_classifier.commands.tune import tune_once
     from fusion_classifier.encoders.spec import parse_encoder, parse_encoders
 
+    named = folder if folder.name.strip(".") else folder.resolve()  # of --out .
     tuned = tune_once(
-        parse_encoder(encoder),
+        parse_encoder(encoder, settings),
         task,
-        folder.with_name(f"{folder.name}-tuned"),
+        named.with_name(f"{named.name}-tuned"),
         work,
         text_column=config.task.text_column,
         overwrite=overwrite,
     )
-    added = parse_encoders([str(tuned)], features=config.head.reads)
+    added = parse_encoders([str(tuned)], settings, features=config.head.reads)
     return config.model_copy(update={"encoders": (*config.encoders, *added)})
 
 

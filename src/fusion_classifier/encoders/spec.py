@@ -27,9 +27,9 @@ from fusion_classifier.support.validation import first_problem
 
 MAX_LAYERS = 1000
 SETTINGS = (
-    *("layers", "pooling", "template", "max_length", "long", "dtype", "quantization", "projection"),
-    *("pool_special_tokens", "dense", "revision"),
-)
+    "layers", "pooling", "template", "max_length", "long", "dtype", "quantization", "projection",
+    "pool_special_tokens", "dense", "revision",
+)  # fmt: skip
 
 Named = TypeVar("Named", bound=EncoderConfig | Encoder)
 

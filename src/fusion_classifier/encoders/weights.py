@@ -26,9 +26,9 @@ from fusion_classifier.support.hub import hub_errors
 
 # Files that decide a feature: weights, architecture, tokenizer.
 VOCABULARY_FILES = (
-    *("tokenizer.json", "tokenizer.model", "vocab.txt", "vocab.json"),
-    *("spiece.model", "sentencepiece.bpe.model"),
-)
+    "tokenizer.json", "tokenizer.model", "vocab.txt", "vocab.json",
+    "spiece.model", "sentencepiece.bpe.model",
+)  # fmt: skip
 SETTINGS_FILES = (
     "config.json",
     "tokenizer_config.json",
@@ -40,15 +40,15 @@ CONTENT_FILES = (*SETTINGS_FILES, *VOCABULARY_FILES)
 # Files that decide no feature, or whose settings are part of an encoder's own. All others beside the model do where
 # there is no tokenizer.json, which holds a whole tokenizer: they may be its vocabulary, whatever its name.
 NOT_CONTENT = (
-    *("README*", "LICENSE*", "NOTICE*", ".*", "*.md", "*.py", "*.ipynb", "*.pdf", "*.html"),
-    *("*.csv", "*.tsv", "*.parquet", "*.png", "*.jpg", "*.jpeg", "*.gif", "*.svg", "*.webp"),
-    *("*.log", "*.yaml", "*.yml", "*.sh", "*.jinja", "*.lock", "requirements*.txt"),
-    *("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack", "*.ot", "*.onnx", "*.onnx_data"),
-    *("*.gguf", "*.pkl", "*.npz"),
-    *("*.tflite", "*.mlmodel", "*.xml", "*.index.json", "*_results.json", "*_state.json", "*.safetensors"),
-    *("generation_config.json", "config_sentence_transformers.json", "sentence_*_config.json", "modules.json"),
-    *("data_config.json", "*processor_config.json", "chat_template*", "tuning.json", "quantize_config.json"),
-)
+    "README*", "LICENSE*", "NOTICE*", ".*", "*.md", "*.py", "*.ipynb", "*.pdf", "*.html",
+    "*.csv", "*.tsv", "*.parquet", "*.png", "*.jpg", "*.jpeg", "*.gif", "*.svg", "*.webp",
+    "*.log", "*.yaml", "*.yml", "*.sh", "*.jinja", "*.lock", "requirements*.txt",
+    "*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack", "*.ot", "*.onnx", "*.onnx_data",
+    "*.gguf", "*.pkl", "*.npz",
+    "*.tflite", "*.mlmodel", "*.xml", "*.index.json", "*_results.json", "*_state.json", "*.safetensors",
+    "generation_config.json", "config_sentence_transformers.json", "sentence_*_config.json", "modules.json",
+    "data_config.json", "*processor_config.json", "chat_template*", "tuning.json", "quantize_config.json",
+)  # fmt: skip
 SENTENCE_FILES = ("modules.json", "config_sentence_transformers.json")
 MODULE_FOLDER = "[0-9]_*"  # of sentence-transformers, such as 1_Pooling
 

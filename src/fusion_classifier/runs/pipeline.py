@@ -49,7 +49,6 @@ from fusion_classifier.runs.context import RunContext
 from fusion_classifier.runs.evaluate import Predicting, by_seed, evaluate_groups, measure, out_of_fold_split
 from fusion_classifier.runs.features import extract_task, rows_of, training_rows, weighted
 from fusion_classifier.runs.folder import METRICS_FILE, STAGES_FILE, claim, locked
-from fusion_classifier.runs.scripts import other_script
 from fusion_classifier.runs.seeds import (
     OUT_OF_FOLD_FILE,
     TRAINING_FILE,
@@ -60,6 +59,7 @@ from fusion_classifier.runs.seeds import (
 )
 from fusion_classifier.runs.stages import Stages
 from fusion_classifier.runs.unknown import measure_unknown, read_unknown
+from fusion_classifier.runs.writing_systems import unknown_script
 from fusion_classifier.support.files import atomic_file, atomic_folder, atomic_write, user_path
 from fusion_classifier.support.heap import kept_memory
 from fusion_classifier.tasks.doubts import data_doubts
@@ -224,7 +224,7 @@ def run(
     with locked(out):
         claim(out, config, task, identities, work.device, overwrite=overwrite)
     doubts = [*data_doubts(task), *tuned_on_splits(identities, task, splits)]
-    doubts += other_script(task.split("train").texts, config.encoders)
+    doubts += unknown_script(task.split("train").texts, config.encoders)
     for doubt in doubts:
         work.say(f"Warning: {doubt}")
     stages, times = Stages(out / STAGES_FILE), [time.perf_counter()]

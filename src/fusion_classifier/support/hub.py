@@ -56,7 +56,7 @@ def hub_asked_once(repo_id: str) -> Iterator[bool]:
     before, answered = constants.HF_HUB_OFFLINE, True
     try:
         HfApi().dataset_info(repo_id, timeout=SECONDS)
-    except Exception as error:  # of the HTTP library in use, or a refusal, which the caller will get, too
+    except Exception as error:  # The HTTP library's error, or a refusal, which the caller will get, too.
         answered = getattr(error, "response", None) is not None
     constants.HF_HUB_OFFLINE = before or not answered
     try:

@@ -19,9 +19,9 @@ MIN_QUANTITIES = 10  # different numbers with decimals
 MIN_NUMBERS = 20  # consecutive ones that are doubtful where rows are few for each
 FEW_ROWS = 5  # for each number
 DATES = (
-    *("%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%Y/%m/%d", "%Y%m%d", "%d.%m.%y", "%d-%m-%Y", "%d %b %Y", "%d %B %Y"),
-    *("%B %d, %Y",),
-)
+    "%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%Y/%m/%d", "%Y%m%d", "%d.%m.%y", "%d-%m-%Y", "%d %b %Y", "%d %B %Y",
+    "%B %d, %Y",
+)  # fmt: skip
 BRACKETS = tuple("[]{}\"'")  # at the ends of a label
 # As programs write a missing value: Python, databases, spreadsheets; in lower case some are words.
 MISSING = {"None", "null", "NULL", "(null)", "NA", "N/A", "n/a", "#N/A", "#NA", "\\N", "-", "--", "?", "(blank)"}

@@ -17,22 +17,11 @@ if TYPE_CHECKING:
 COLOURS = ("#1f5fa8", "#d5741a", "#16866a", "#b4457f", "#4c9fcf", "#a98600", "#7a5bb5", "#6b7280")
 # Of other scripts than Latin, Greek and Cyrillic: of Linux, macOS and Windows.
 OTHER_FONTS = (
-    *(
-        f"Noto Sans {name}"
-        for name in ("CJK JP", "CJK SC", "JP", "SC", "KR", "Arabic", "Hebrew", "Devanagari", "Thai")
-    ),
-    *("Hiragino Sans", "PingFang SC", "Apple SD Gothic Neo", "Geeza Pro", "Arial Unicode MS"),
-    *(
-        "WenQuanYi Zen Hei",
-        "IPAGothic",
-        "Yu Gothic",
-        "Microsoft YaHei",
-        "Malgun Gothic",
-        "Nirmala UI",
-        "Leelawadee UI",
-        "Segoe UI",
-    ),
-)
+    "Noto Sans CJK JP", "Noto Sans CJK SC", "Noto Sans JP", "Noto Sans SC", "Noto Sans KR", "Noto Sans Arabic",
+    "Noto Sans Hebrew", "Noto Sans Devanagari", "Noto Sans Thai", "Hiragino Sans", "PingFang SC",
+    "Apple SD Gothic Neo", "Geeza Pro", "Arial Unicode MS", "WenQuanYi Zen Hei", "IPAGothic", "Yu Gothic",
+    "Microsoft YaHei", "Malgun Gothic", "Nirmala UI", "Leelawadee UI", "Segoe UI",
+)  # fmt: skip
 RIGHT, WRONG = (0x1F, 0x5F, 0xA8), (0xBF, 0x50, 0x15)
 
 
