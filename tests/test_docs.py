@@ -92,7 +92,7 @@ def test_the_readmes_way_with_ones_own_file_works(minilm: str, tmp_path: Path) -
     for command in ours:
         words, _, target = command.partition(" > ")
         # One model for all, and few steps: that the commands work is the question, not how well they learn.
-        arguments = shlex.split(words.replace("minilm-l6", minilm).replace("smollm2-135m", f"{minilm}?layers=1"))[1:]
+        arguments = shlex.split(words.replace("minilm-l6", minilm).replace("mpnet-base", f"{minilm}?layers=1"))[1:]
         if arguments[0] in ("run", "extract", "train", "evaluate", "ablate"):
             arguments += ["--store", str(tmp_path / "store")]
         if arguments[0] in ("run", "train", "ablate"):
@@ -119,6 +119,9 @@ def test_the_python_of_a_page_works(page: Path, minilm: str, tmp_path: Path, mon
     blocks = re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), re.S)
     assert blocks
     for block in blocks:
-        small = block.replace('["minilm-l6", "smollm2-135m"]', repr([minilm])).replace('"minilm-l6"', repr(minilm))
+        small = block.replace("FusionClassifier()", f"FusionClassifier({minilm!r})").replace(
+            '"minilm-l6"', repr(minilm)
+        )
+        small = small.replace('"mpnet-base"', repr(f"{minilm}?layers=1"))
         exec(re.sub(r'"max_epochs": \d+', '"max_epochs": 2', small), scope)  # noqa: S102 - our own documentation
     assert (tmp_path / "my-model" / "model.safetensors").is_file()

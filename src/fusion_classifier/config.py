@@ -220,13 +220,13 @@ class ModuleConfig(HeadConfig):
         return self.features
 
 
-DEFAULT_ENCODERS = ("minilm-l6", "smollm2-135m")
 # Encoders on the frontier of accuracy and time per text (docs/encoders.md#presets-of-a-run).
 RUN_PRESETS: dict[str, tuple[str, ...]] = {
     "fast": ("minilm-l6",),
     "balanced": ("minilm-l6", "mpnet-base"),
     "best": ("minilm-l6", "smollm2-135m", "mpnet-base"),
 }
+DEFAULT_ENCODERS = RUN_PRESETS["balanced"]
 DEFAULT_HEAD = "ensemble"
 # Heads available by name; `fusion_classifier.fusion.registry.register_head` adds others.
 HEAD_CONFIGS: dict[str, type[HeadConfig]] = {

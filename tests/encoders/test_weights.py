@@ -40,15 +40,49 @@ def test_a_package_comes_before_the_models_folder(
 ) -> None:
     package = PRESETS["minilm-l6"].package
     assert package is not None
-    module = tmp_path / "site" / package.module
+    ((name, path),) = package.places
+    module = tmp_path / "site" / name
     module.mkdir(parents=True)
     (module / "__init__.py").write_text("raise RuntimeError('a package of weights is found, not run')")
-    shutil.copytree(bert_folder, module / package.path)
+    shutil.copytree(bert_folder, module / path)
     shutil.copytree(bert_folder, tmp_path / "models" / "minilm-l6")
     monkeypatch.setenv("FEC_MODELS", str(tmp_path / "models"))
     monkeypatch.syspath_prepend(str(tmp_path / "site"))
     found = locate(parse_encoder("minilm-l6"))
-    assert (found.source, found.folder) == ("package", module / package.path)
+    assert (found.source, found.folder) == ("package", module / path)
+
+
+def test_a_model_in_several_packages_is_unpacked_once(
+    bert_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = PRESETS["mpnet-base"].package
+    assert package is not None
+    zipped = Path(
+        shutil.make_archive(str(tmp_path / "all"), "zip", bert_folder.parent, bert_folder.name)
+    ).read_bytes()
+    size = len(zipped) // (len(package.places) - 1)
+    for number, (name, path) in enumerate(package.places):
+        file = tmp_path / "site" / name / path
+        file.parent.mkdir(parents=True)
+        file.write_bytes(zipped[number * size : (number + 1) * size])
+    monkeypatch.setenv("FEC_MODELS", str(tmp_path / "models"))
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    found = locate(parse_encoder("mpnet-base"), download=False)
+    assert (found.source, found.folder) == ("FEC_MODELS", tmp_path / "models" / "mpnet-base")
+    assert {file.name: file.read_bytes() for file in found.folder.iterdir()} == {
+        file.name: file.read_bytes() for file in bert_folder.iterdir()
+    }
+    before = found.folder.stat().st_mtime_ns
+    assert locate(parse_encoder("mpnet-base")) == found
+    assert found.folder.stat().st_mtime_ns == before
+    shutil.rmtree(found.folder)
+    (tmp_path / "site" / package.places[0][0] / package.places[0][1]).write_bytes(b"")
+    with pytest.raises(WeightsError, match="install its package again"):
+        locate(parse_encoder("mpnet-base"), download=False)
+    assert not found.folder.exists()
+    (tmp_path / "site" / package.places[4][0] / package.places[4][1]).unlink()
+    with pytest.raises(WeightsError, match="not on this machine"):
+        locate(parse_encoder("mpnet-base"), download=False)
 
 
 def test_pickled_weights_are_refused(tmp_path: Path) -> None:

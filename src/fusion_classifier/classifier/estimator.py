@@ -1,6 +1,6 @@
 """`FusionClassifier`: texts in, labels out; an estimator of scikit-learn.
 
-clf = FusionClassifier(encoders=["minilm-l6", "smollm2-135m"], head="linear")
+clf = FusionClassifier()
 clf.fit(texts, labels)
 clf.predict(["what a day!"])
 clf.save_pretrained("my-model")
@@ -67,7 +67,7 @@ class FusionClassifier(
     Args:
         encoders: One or several encoders: names as on the command line (`minilm-l6`, `minilm-l6=PATH`, a Hub id, a
             folder; with settings `?pooling=tokens&layers=2,4,6`), `EncoderConfig`, or objects: an `Encoder`, a
-            SentenceTransformer, a function with `name` and `version`. Default: minilm-l6 and smollm2-135m.
+            SentenceTransformer, a function with `name` and `version`. Default: minilm-l6 and mpnet-base.
         head: `ensemble`, `fusion`, `linear`, `llmembed` or the name of a registered head, a `HeadConfig`, a
             scikit-learn classifier with `predict_proba`, or a torch module or its class. Default: ensemble.
         recipe: Hyper-parameters to start from, `default` or `published`. Default: default.

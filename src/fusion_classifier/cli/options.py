@@ -134,7 +134,8 @@ class FeatureOptions(FrozenModel):
     hyper-parameters."""
     data: DataOptions
     preset: Literal["fast", "balanced", "best"] | None = None
-    """Set of encoders, instead of --encoder: fast is minilm-l6, balanced also mpnet-base, best also smollm2-135m."""
+    """Set of encoders, instead of --encoder: fast is minilm-l6, balanced (default) also mpnet-base, best also
+    smollm2-135m."""
     encoder: Annotated[tuple[str, ...], Field(description=ENCODER_HELP)] = ()
     settings: EncoderSettings
 

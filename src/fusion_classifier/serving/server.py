@@ -6,6 +6,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -102,8 +103,11 @@ def _run(
     on_ready: Callable[[], None],
 ) -> None:
     """Load the model and serve it in this process."""
-    classifier = load_classifier(folder, device, encoder_paths)
-    app = create_app(ServedModel(classifier, name), settings)
+    # In a thread that ends: OpenMP keeps worker threads for each thread that has computed. If there are more of them
+    # than cores, they sleep between two products instead of waiting actively, and a text takes 1.6 times as long.
+    with ThreadPoolExecutor(1) as loading:
+        model = loading.submit(lambda: ServedModel(load_classifier(folder, device, encoder_paths), name)).result()
+    app = create_app(model, settings)
     _log_to_stderr(json_output)
     on_ready()
     server = _Server(configuration(app))
