@@ -112,8 +112,8 @@ def extract(corpus: Corpus, rows: np.ndarray, folders: Mapping[str, str], store:
 def run(given: argparse.Namespace) -> None:
     """Train every unfinished cell."""
     done = {(row["dataset"], row["draw"], row["system"]) for row in read_rows(given.out)}
-    for name, size in SETS.items():
-        corpus = load_corpus(given.data, name)
+    for name in given.datasets:
+        size, corpus = SETS[name], load_corpus(given.data, name)
         for draw in given.draws:
             systems = [system for system in SYSTEMS if (name, draw, system.title) not in done]
             rows = draw_rows(corpus.pool.labels, size, draw)
@@ -237,6 +237,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help="JSONL file that rows are appended to.")
     parser.add_argument("--encoders", type=names, help="MiniLM, SmolLM2 and MPNet. Default: the presets.")
     parser.add_argument("--store", type=Path, help="Folder of the feature store. Default: the user's cache.")
+    parser.add_argument("--datasets", type=names, default=",".join(SETS), help=f"Default: {','.join(SETS)}.")
     parser.add_argument("--draws", type=lambda t: [int(p) for p in names(t)], default="0,1,2,3,4")
     parser.add_argument("--summary", type=Path, help="Print the table for this JSONL file instead.")
     parser.add_argument(

