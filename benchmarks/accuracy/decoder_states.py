@@ -40,7 +40,7 @@ from fusion_classifier.tasks.loaded import LoadedTask
 from fusion_classifier.tasks.registry import load_task
 from fusion_classifier.training.data import LabelledFeatures
 from fusion_classifier.training.defaults import recipe
-from fusion_classifier.training.loop import predict_each
+from fusion_classifier.training.inference import predict_each
 from fusion_classifier.training.train import train
 
 TWICE = "template={text}\n{text}"

@@ -26,7 +26,8 @@ from fusion_classifier.support.progress import QUIET, Progress
 from fusion_classifier.tasks.registry import load_task
 from fusion_classifier.training.data import LabelledFeatures
 from fusion_classifier.training.defaults import recipe
-from fusion_classifier.training.loop import TrainingResult, predict_logits
+from fusion_classifier.training.inference import predict_logits
+from fusion_classifier.training.result import TrainingResult
 from fusion_classifier.training.train import train
 
 CPU = torch.device("cpu")

@@ -44,7 +44,7 @@ from fusion_classifier.tasks.registry import load_task
 from fusion_classifier.training.calibration import fit_mixture
 from fusion_classifier.training.data import LabelledFeatures
 from fusion_classifier.training.defaults import recipe
-from fusion_classifier.training.loop import predict_each
+from fusion_classifier.training.inference import predict_each
 from fusion_classifier.training.train import train
 
 FOLDS = 5

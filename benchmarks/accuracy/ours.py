@@ -17,7 +17,8 @@ from fusion_classifier.fusion.registry import parse_head
 from fusion_classifier.runs.pipeline import train_task
 from fusion_classifier.training.data import LabelledFeatures
 from fusion_classifier.training.defaults import recipe
-from fusion_classifier.training.loop import TrainingResult, predict_logits
+from fusion_classifier.training.inference import predict_logits
+from fusion_classifier.training.result import TrainingResult
 from fusion_classifier.training.train import train
 
 

@@ -34,7 +34,7 @@ from fusion_classifier.support.progress import QUIET
 from fusion_classifier.tasks.registry import load_task
 from fusion_classifier.training.data import LabelledFeatures
 from fusion_classifier.training.defaults import recipe
-from fusion_classifier.training.loop import predict_logits
+from fusion_classifier.training.inference import predict_logits
 from fusion_classifier.training.train import train
 
 SETTINGS: tuple[tuple[ProjectionKind, int, bool], ...] = (

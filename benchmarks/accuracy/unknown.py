@@ -38,7 +38,7 @@ from fusion_classifier.support.progress import QUIET, Progress
 from fusion_classifier.tasks.readers import read_rows
 from fusion_classifier.training.data import LabelledFeatures
 from fusion_classifier.training.defaults import recipe
-from fusion_classifier.training.loop import predict_logits, predict_transform
+from fusion_classifier.training.inference import predict_logits, predict_transform
 from fusion_classifier.training.train import train
 from fusion_classifier.training.unknown import fit_known
 

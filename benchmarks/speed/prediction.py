@@ -48,7 +48,7 @@ from fusion_classifier.encoders.encode import encode
 from fusion_classifier.errors import FecError
 from fusion_classifier.features.arrays import from_arrays
 from fusion_classifier.tasks.registry import load_task
-from fusion_classifier.training.loop import predict_logits
+from fusion_classifier.training.inference import predict_logits
 
 ENCODERS = ("smollm2-135m", "minilm-l6", "mpnet-base")
 TRAINED_TEXTS = 400

@@ -21,8 +21,8 @@ from fusion_classifier.config import DEFAULT_ENCODERS, EnsembleConfig, TrainingC
 from fusion_classifier.errors import DataError, UsageError
 from fusion_classifier.features.extract import ExtractionReport, extract_features
 from fusion_classifier.fusion.head import Head
-from fusion_classifier.training import loop
-from fusion_classifier.training.loop import predict_logits
+from fusion_classifier.training import inference
+from fusion_classifier.training.inference import predict_logits
 from fusion_classifier.training.train import train
 
 TEXTS = [f"{word} {i}" for i in range(12) for word in ("we won", "he broke it", "it is dark")]
@@ -163,7 +163,7 @@ def test_batches_of_the_head_give_each_text_its_own_answer(
         return predict_logits(head, features, count, device)
 
     monkeypatch.setattr("fusion_classifier.classifier.prediction.predict_logits", counted)
-    monkeypatch.setitem(loop.INFERENCE_TOKENS, "cpu", 40)
+    monkeypatch.setitem(inference.INFERENCE_TOKENS, "cpu", 40)
     in_batches = classifier.predict_proba(texts)
     assert sum(sizes) == len(texts)
     assert len(sizes) > 4

@@ -39,7 +39,7 @@ from fusion_classifier.support.progress import QUIET
 from fusion_classifier.tasks.loaded import LoadedTask, Split
 from fusion_classifier.tasks.named.demo import Demo
 from fusion_classifier.training.finetuned import Pass
-from fusion_classifier.training.loop import Epoch
+from fusion_classifier.training.result import Epoch
 from fusion_classifier.training.tune_config import TuneConfig
 
 pytestmark = pytest.mark.slow  # many commands or trainings

@@ -18,7 +18,7 @@ from fusion_classifier.evaluation.baselines import (
 from fusion_classifier.features.arrays import PooledFeatures
 from fusion_classifier.fusion.linear import STRENGTHS
 from fusion_classifier.training.data import LabelledFeatures
-from fusion_classifier.training.loop import predict_logits
+from fusion_classifier.training.inference import predict_logits
 
 CPU = torch.device("cpu")
 

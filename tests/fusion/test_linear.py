@@ -21,7 +21,7 @@ from fusion_classifier.fusion import linear
 from fusion_classifier.fusion.folds import FOLDS, fold_numbers
 from fusion_classifier.fusion.linear import STRENGTHS, LinearHead
 from fusion_classifier.fusion.saved import load_head
-from fusion_classifier.training.loop import predict_logits
+from fusion_classifier.training.inference import predict_logits
 
 CPU = torch.device("cpu")
 WIDTH = 10

@@ -16,7 +16,8 @@ from fusion_classifier.fusion.registry import build_head, head_config
 from fusion_classifier.support.progress import QUIET
 from fusion_classifier.training.data import LabelledFeatures
 from fusion_classifier.training.defaults import recipe
-from fusion_classifier.training.loop import TrainingResult, predict_logits
+from fusion_classifier.training.inference import predict_logits
+from fusion_classifier.training.result import TrainingResult
 from fusion_classifier.training.train import train
 
 CPU = torch.device("cpu")

@@ -29,7 +29,8 @@ from fusion_classifier.fusion.saved import load_head, save_head
 from fusion_classifier.support.progress import QUIET
 from fusion_classifier.training.data import LabelledFeatures
 from fusion_classifier.training.defaults import recipe, resolve_training
-from fusion_classifier.training.loop import TrainingResult, predict_logits, predict_transform
+from fusion_classifier.training.inference import predict_logits, predict_transform
+from fusion_classifier.training.result import TrainingResult
 from fusion_classifier.training.train import train
 
 CPU = torch.device("cpu")

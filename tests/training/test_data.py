@@ -26,7 +26,7 @@ from fusion_classifier.features.stored import StoredFeatures
 from fusion_classifier.support.progress import QUIET
 from fusion_classifier.training.data import LabelledFeatures, in_blocks
 from fusion_classifier.training.defaults import recipe
-from fusion_classifier.training.loop import predict_logits
+from fusion_classifier.training.inference import predict_logits
 from fusion_classifier.training.train import train
 
 CPU = torch.device("cpu")

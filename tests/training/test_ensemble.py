@@ -17,7 +17,9 @@ from fusion_classifier.support.progress import QUIET
 from fusion_classifier.training import ensemble
 from fusion_classifier.training.data import LabelledFeatures
 from fusion_classifier.training.defaults import recipe
-from fusion_classifier.training.loop import TrainingResult, deterministic, predict_each, predict_logits
+from fusion_classifier.training.inference import predict_each, predict_logits
+from fusion_classifier.training.loop import deterministic
+from fusion_classifier.training.result import TrainingResult
 from fusion_classifier.training.train import train
 
 CPU = torch.device("cpu")

@@ -20,7 +20,9 @@ from fusion_classifier.features.arrays import Features, PooledFeatures, TokenFea
 from fusion_classifier.support.progress import QUIET
 from fusion_classifier.training.data import LabelledFeatures
 from fusion_classifier.training.defaults import recipe
-from fusion_classifier.training.loop import Epoch, KeptEpoch, TrainingResult, predict_logits
+from fusion_classifier.training.inference import predict_logits
+from fusion_classifier.training.loop import KeptEpoch
+from fusion_classifier.training.result import Epoch, TrainingResult
 from fusion_classifier.training.scores import scores
 from fusion_classifier.training.train import train
 

@@ -24,7 +24,7 @@ from fusion_classifier.tasks.loaded import LoadedTask
 from fusion_classifier.tasks.registry import load_task
 from fusion_classifier.training import tracking
 from fusion_classifier.training.defaults import recipe
-from fusion_classifier.training.loop import Epoch
+from fusion_classifier.training.result import Epoch
 from fusion_classifier.training.tracking import ToolName, Tracking, flat, track
 
 pytestmark = pytest.mark.slow  # many commands or trainings

@@ -11,7 +11,8 @@ from fusion_classifier.support.progress import QUIET
 from fusion_classifier.training.calibration import fit_decision
 from fusion_classifier.training.data import LabelledFeatures
 from fusion_classifier.training.defaults import recipe
-from fusion_classifier.training.loop import Epoch, TrainingResult, predict_logits
+from fusion_classifier.training.inference import predict_logits
+from fusion_classifier.training.result import Epoch, TrainingResult
 from fusion_classifier.training.train import train
 
 CPU = torch.device("cpu")

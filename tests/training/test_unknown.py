@@ -13,8 +13,9 @@ from fusion_classifier.support.progress import QUIET
 from fusion_classifier.training import unknown
 from fusion_classifier.training.data import LabelledFeatures
 from fusion_classifier.training.defaults import changed, recipe
+from fusion_classifier.training.inference import predict_logits, predict_transform
 from fusion_classifier.training.known import KnownTexts
-from fusion_classifier.training.loop import TrainingResult, predict_logits, predict_transform
+from fusion_classifier.training.result import TrainingResult
 from fusion_classifier.training.train import train
 from fusion_classifier.training.unknown import fit_known
 

@@ -37,7 +37,7 @@ from fusion_classifier.errors import DataError, UsageError
 from fusion_classifier.features.arrays import Features, PooledFeatures
 from fusion_classifier.fusion.registry import head_config
 from fusion_classifier.training.data import LabelledFeatures
-from fusion_classifier.training.loop import predict_logits, predict_transform
+from fusion_classifier.training.inference import predict_logits, predict_transform
 
 Shape = int | Sequence[int]
 

@@ -21,7 +21,7 @@ from fusion_classifier.fusion.ensemble import sized
 from fusion_classifier.support.progress import Progress
 from fusion_classifier.tasks.label_names import name_as_text
 from fusion_classifier.training.data import LabelledFeatures
-from fusion_classifier.training.loop import Epoch, TrainingResult
+from fusion_classifier.training.result import Epoch, TrainingResult
 from fusion_classifier.training.train import train
 from fusion_classifier.training.unknown import fit_known
 

@@ -29,7 +29,7 @@ from fusion_classifier.errors import UsageError
 from fusion_classifier.features.arrays import Features, from_arrays
 from fusion_classifier.features.hashing import hash_texts
 from fusion_classifier.support.progress import QUIET
-from fusion_classifier.training.loop import inference_batches, predict_logits, predict_transform
+from fusion_classifier.training.inference import inference_batches, predict_logits, predict_transform
 
 UNLIMITED = 1_000_000  # tokens of a text that is read in windows
 Encoded = list[tuple[EncoderConfig, list[np.ndarray]]]  # for each encoder one array per text

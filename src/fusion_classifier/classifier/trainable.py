@@ -15,7 +15,7 @@ from fusion_classifier.errors import UsageError
 from fusion_classifier.support.progress import QUIET, Progress
 from fusion_classifier.training.data import LabelledFeatures
 from fusion_classifier.training.defaults import change_training, resolve_training
-from fusion_classifier.training.loop import Epoch
+from fusion_classifier.training.result import Epoch
 
 PREFIX = "training__"
 

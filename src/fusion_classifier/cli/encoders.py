@@ -125,7 +125,7 @@ def tune_(
 
     start = parse_encoder(encoder, as_words(settings))
     from fusion_classifier.commands.tune import tune_encoder
-    from fusion_classifier.training.loop import Epoch
+    from fusion_classifier.training.result import Epoch
 
     tuned = tune_encoder(
         config,

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from fusion_classifier.features.extract import ExtractionReport
     from fusion_classifier.runs.context import RunContext
     from fusion_classifier.tasks.loaded import LoadedTask
-    from fusion_classifier.training.loop import TrainingResult
+    from fusion_classifier.training.result import TrainingResult
 
 commands = Commands(panel="Train")
 

@@ -35,7 +35,7 @@ from fusion_classifier.runs.features import extract_task
 from fusion_classifier.runs.pipeline import train_task
 from fusion_classifier.support.files import atomic_file, atomic_write
 from fusion_classifier.tasks.loaded import LoadedTask
-from fusion_classifier.training.loop import TrainingResult
+from fusion_classifier.training.result import TrainingResult
 
 MAX_COMBINATIONS = 200
 RESULT_FILE = "ablation.json"

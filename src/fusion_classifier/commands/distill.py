@@ -40,7 +40,7 @@ from fusion_classifier.tasks.readers import texts_of
 from fusion_classifier.tasks.split import hold_out
 from fusion_classifier.training.data import LabelledFeatures
 from fusion_classifier.training.defaults import recipe
-from fusion_classifier.training.loop import predict_logits
+from fusion_classifier.training.inference import predict_logits
 
 LABEL_SHARE = 0.5  # of a training text's target; the rest is the teacher's (docs/distill.md)
 HEAD = FusionConfig()

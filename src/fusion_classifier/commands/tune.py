@@ -42,7 +42,7 @@ from fusion_classifier.training.calibration import fit_decision
 from fusion_classifier.training.contrastive import out_of_fold, tune_contrastively, with_label_names
 from fusion_classifier.training.decision import Decision
 from fusion_classifier.training.finetuned import Finetuned, Pass
-from fusion_classifier.training.loop import Epoch
+from fusion_classifier.training.result import Epoch
 from fusion_classifier.training.tune_config import TuneConfig
 
 

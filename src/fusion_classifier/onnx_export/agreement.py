@@ -11,7 +11,7 @@ from fusion_classifier.classifier.prediction import TextPredictor
 from fusion_classifier.encoders.projection import INT8_STEPS
 from fusion_classifier.errors import FecError
 from fusion_classifier.features.arrays import from_arrays
-from fusion_classifier.training.loop import predict_logits
+from fusion_classifier.training.inference import predict_logits
 
 # ruff: noqa: PLC0415 - onnxruntime is an extra
 

@@ -28,7 +28,8 @@ from fusion_classifier.support.validation import checked
 from fusion_classifier.tasks.loaded import LoadedTask
 from fusion_classifier.tasks.registry import find_task, load_task
 from fusion_classifier.training.calibration import cross_fitted
-from fusion_classifier.training.loop import TrainingResult, predict_logits
+from fusion_classifier.training.inference import predict_logits
+from fusion_classifier.training.result import TrainingResult
 
 logger = logging.getLogger(__name__)
 

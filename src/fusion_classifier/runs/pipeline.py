@@ -66,7 +66,7 @@ from fusion_classifier.tasks.doubts import data_doubts
 from fusion_classifier.tasks.loaded import SPLITS, LoadedTask
 from fusion_classifier.tasks.registry import find_task
 from fusion_classifier.training.data import LabelledFeatures
-from fusion_classifier.training.loop import TrainingResult
+from fusion_classifier.training.result import TrainingResult
 from fusion_classifier.training.tracking import NOT_TRACKED, Tracking
 
 

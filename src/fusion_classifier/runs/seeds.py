@@ -19,7 +19,7 @@ from fusion_classifier.classifier.models import is_model
 from fusion_classifier.config import TrainingConfig
 from fusion_classifier.errors import FecError
 from fusion_classifier.fusion.head import OutOfFold
-from fusion_classifier.training.loop import Epoch, TrainingResult
+from fusion_classifier.training.result import Epoch, TrainingResult
 
 TRAINING_FILE = "training.json"
 OUT_OF_FOLD_FILE = "out_of_fold.json"

@@ -16,8 +16,9 @@ from fusion_classifier.features.stored import StoredFeatures
 from fusion_classifier.runs.context import RunContext
 from fusion_classifier.tasks.loaded import LoadedTask
 from fusion_classifier.tasks.readers import texts_of
+from fusion_classifier.training.inference import predict_logits, predict_transform
 from fusion_classifier.training.known import DEFAULT_RATE, KnownTexts
-from fusion_classifier.training.loop import TrainingResult, predict_logits, predict_transform
+from fusion_classifier.training.result import TrainingResult
 
 
 def read_unknown(path: Path, config: RunConfig, task: LoadedTask) -> list[str]:

@@ -28,6 +28,7 @@ from fusion_classifier.support.progress import Progress
 from fusion_classifier.tasks.label_names import name_as_text
 from fusion_classifier.training.finetuned import Finetuned, Pass
 from fusion_classifier.training.loop import deterministic
+from fusion_classifier.training.optimizer import adamw, warmup_then_linear
 from fusion_classifier.training.tune_config import TuneConfig
 
 RATE = 2e-4
@@ -157,10 +158,12 @@ def _train(
     # Half of a small model's parameters, of which few rows use few.
     model.get_input_embeddings().requires_grad_(False)
     trained = [p for p in model.parameters() if p.requires_grad]
-    optimizer = _optimizer(trained, config)
+    optimizer = adamw(trained, rate(config), config.weight_decay)
     steps_a_pass = math.ceil(len(labels) / config.batch_size)
     steps = steps_a_pass * config.epochs
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _course(step, steps, config.warmup))
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: warmup_then_linear(step, steps, config.warmup)
+    )
     drawn = balanced_batches(labels, config.batch_size, np.random.default_rng(config.seed))
     history: list[Pass] = []
     with progress.bar(title, total=steps) as bar:
@@ -186,20 +189,6 @@ def _train(
             history.append(Pass(epoch, float(np.mean(losses)), time.perf_counter() - started))
             bar.describe(f"{title} · epoch {epoch} · loss {history[-1].train_loss:.3f}")
     return tuple(history)
-
-
-def _optimizer(trained: Sequence[nn.Parameter], config: TuneConfig) -> torch.optim.AdamW:
-    groups = (
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-    )
-    return torch.optim.AdamW([group for group in groups if group["params"]], lr=rate(config), fused=True)
-
-
-def _course(step: int, steps: int, warmup: float) -> float:
-    """Learning rate of a step, from 0, as a share of the peak: linear warm-up, then linear decay."""
-    rising = (step + 1) / max(1.0, warmup * steps)
-    return min(1.0, rising) * (1 - step / steps)
 
 
 def balanced_batches(labels: np.ndarray, size: int, rng: np.random.Generator) -> Iterator[np.ndarray]:

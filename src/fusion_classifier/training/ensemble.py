@@ -7,7 +7,6 @@
 Members with attention are trained to the end of their schedule: no epoch is chosen.
 """
 
-import math
 import time
 from collections.abc import Callable
 
@@ -16,7 +15,6 @@ import torch
 from torch import Tensor
 
 from fusion_classifier.config import TrainingConfig
-from fusion_classifier.errors import NonFiniteError
 from fusion_classifier.fusion.ensemble import EnsembleHead
 from fusion_classifier.fusion.folds import FOLDS, fold_numbers
 from fusion_classifier.fusion.fusion import FusionHead
@@ -26,18 +24,11 @@ from fusion_classifier.support.progress import Progress
 from fusion_classifier.training.calibration import fit_decision, fit_weights
 from fusion_classifier.training.data import LabelledFeatures
 from fusion_classifier.training.decision import Decision, Member
-from fusion_classifier.training.loop import (
-    Steps,
-    TrainingResult,
-    epoch_of,
-    epochs_of,
-    predict_each,
-    solved_features,
-    start,
-    train_epoch,
-    validate,
-)
+from fusion_classifier.training.inference import predict_each, solved_features
+from fusion_classifier.training.loop import epochs_of, fit_to_end
+from fusion_classifier.training.result import TrainingResult
 from fusion_classifier.training.scores import scores
+from fusion_classifier.training.validate import epoch_of, validate
 
 JUDGES = 1000  # enough validation texts to weight the members without folds
 
@@ -133,28 +124,6 @@ def _out_of_fold(
         logits = predict_each(member, member.parts, data.take(held).features, len(held), device)  # (E, n, C)
         result[:, torch.from_numpy(held)] = logits
     return result
-
-
-def fit_to_end(
-    head: FusionHead,
-    config: TrainingConfig,
-    data: LabelledFeatures,
-    seed: int,
-    device: torch.device,
-    advance: Callable[[int], None],
-) -> float:
-    """Train by gradient steps to the end of the schedule; returns the training loss of the last epoch."""
-    start(head, data, device)
-    epochs = epochs_of(config, len(data))
-    steps = Steps(head, config, epochs * math.ceil(len(data) / config.batch_size))
-    order, loss = np.random.default_rng(seed), math.nan
-    for epoch in range(1, epochs + 1):
-        loss = train_epoch(steps, data, order, device, advance)
-        if not math.isfinite(loss):
-            raise NonFiniteError(
-                f"training diverged (seed {seed}, epoch {epoch}: loss {loss}); use a lower `learning_rate`"
-            )
-    return loss
 
 
 def _member(name: str, weight: float, logits: Tensor, judges: LabelledFeatures) -> Member:

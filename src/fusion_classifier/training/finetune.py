@@ -30,7 +30,8 @@ from fusion_classifier.support.progress import Bar, Progress
 from fusion_classifier.tasks.loaded import Split, targets
 from fusion_classifier.training.calibration import fit_decision
 from fusion_classifier.training.finetuned import Finetuned
-from fusion_classifier.training.loop import Epoch, deterministic
+from fusion_classifier.training.loop import deterministic
+from fusion_classifier.training.result import Epoch
 from fusion_classifier.training.tune_config import TuneConfig
 
 # Devlin et al. (2019, appendix A.3) tune BERT with 2e-5 to 5e-5; the compact BERTs of Turc et al. (2019) also take

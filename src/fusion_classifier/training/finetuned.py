@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from fusion_classifier.training.loop import Epoch
+from fusion_classifier.training.result import Epoch
 
 
 @dataclass(frozen=True)

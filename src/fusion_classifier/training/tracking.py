@@ -26,7 +26,7 @@ from fusion_classifier.support.extras import require
 from fusion_classifier.support.files import atomic_write
 
 if TYPE_CHECKING:
-    from fusion_classifier.training.loop import Epoch, TrainingResult
+    from fusion_classifier.training.result import Epoch, TrainingResult
 
 ToolName = Literal["trackio", "mlflow", "tensorboard"]
 STATE_FILE = "tracking.json"

@@ -23,17 +23,10 @@ from fusion_classifier.training.calibration import as_tensor, fit_decision, fit_
 from fusion_classifier.training.data import LabelledFeatures
 from fusion_classifier.training.decision import Decision
 from fusion_classifier.training.ensemble import fit_ensemble
-from fusion_classifier.training.loop import (
-    Epoch,
-    TrainingResult,
-    deterministic,
-    epoch_of,
-    fit,
-    predict_each,
-    predict_logits,
-    solved_features,
-    validate,
-)
+from fusion_classifier.training.inference import predict_each, predict_logits, solved_features
+from fusion_classifier.training.loop import deterministic, fit
+from fusion_classifier.training.result import Epoch, TrainingResult
+from fusion_classifier.training.validate import epoch_of, validate
 
 logger = logging.getLogger(__name__)
 

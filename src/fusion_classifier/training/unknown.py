@@ -13,8 +13,8 @@ from torch import Tensor
 from fusion_classifier.fusion.head import Head, OutOfFold
 from fusion_classifier.training.data import LabelledFeatures, blocks
 from fusion_classifier.training.decision import Decision
+from fusion_classifier.training.inference import predict_logits, predict_transform
 from fusion_classifier.training.known import BLOCK, TINY, KnownTexts, nearest, projected, unit
-from fusion_classifier.training.loop import predict_logits, predict_transform
 
 MAX_TEXTS = 8192
 WIDTH = 256
