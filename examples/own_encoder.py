@@ -22,18 +22,18 @@ words = HashingVectorizer(n_features=256)
 
 
 def count_words(texts: list[str]) -> np.ndarray:
-    """Hashed bags of words: (N, 256). In its place an API might be asked for embeddings."""
+    """Hashed bags of words: (N, 256). An embedding API could be called instead."""
     features: np.ndarray = words.transform(texts).toarray()
     return features
 
 
 def main() -> None:
-    """Train on two encoders, save the classifier, load it and ask it."""
+    """Train on two encoders, save the classifier, load it and predict."""
     rows = [(f"{weather} {place}.", label) for label in FORECASTS for weather in FORECASTS[label] for place in PLACES]
     texts, labels = [text for text, _ in rows], [label for _, label in rows]
     asked = ["Heavy rain in the morning", "Dry and sunny in the morning"]
 
-    # Features are stored by name and version: give another version when the function changes.
+    # Features are stored by name and version: change the version when the function changes.
     by_function = FunctionEncoder(count_words, name="words", version="256")
     # An array computed anywhere, one row per text: texts to train on and texts to predict.
     known = [*texts, *asked]

@@ -76,7 +76,7 @@ def main() -> None:
         classifier.fit(pixels[train], digits[train])
         with tempfile.TemporaryDirectory() as folder:
             classifier.save_pretrained(folder)
-            # The code of a torch module is not saved: give it again. The others need no `head` here.
+            # The code of a torch module is not saved: pass it again. The others need no `head` here.
             again = FusionHeadClassifier.from_pretrained(folder, head=head)
         assert np.array_equal(again.predict(pixels[test]), classifier.predict(pixels[test]))
         print(f"{name}: accuracy {again.score(pixels[test], digits[test]):.3f}")

@@ -34,7 +34,7 @@ class Umbrella(Task):
     language = "en"
 
     def load(self, data: Path | None = None, config: TaskConfig | None = None) -> LoadedTask:
-        """Read the files of the folder `data`; without one, of a folder that is written first."""
+        """Read the files of the folder `data`; without one, write a folder first."""
         if data is not None:
             return super().load(data, config)
         with tempfile.TemporaryDirectory() as folder:  # where yours would be downloaded, say
@@ -58,7 +58,7 @@ def write_files(folder: Path) -> None:
 
 
 def main() -> None:
-    """Load the task by its name, train on it and measure the classifier."""
+    """Load the task by its name, train on it and evaluate the classifier."""
     task = load_task(TaskConfig(name="umbrella"))
     print({name: len(split) for name, split in task.splits.items()}, task.labels)
 

@@ -92,10 +92,24 @@ BANNED = re.compile(
     r"\b(anew|afresh|mends?|mended|heeds?|heeded|greatest|unless (?:given|told)|(?:can|can't|cannot) be had"
     r"|not at hand|stands? twice|up to case and|for ever|goes? on where|to go on|belongs? into"
     r"|a little too good|all alike|runner-up|to the (?:bit|letter)|of no class|stranger texts?|shall"
+    r"|goes with|unless said|texts of (?:train|validation)"
     rf"|(?:{COUNTED}) a (?:{UNITS}))\b"
 )
 SPACED = re.compile(r"\d %")
 EXCEPT = "CONTRIBUTING.md"  # lists the phrases
+
+
+COLON = re.compile(r"(?:^|`): (?:is|has|was|needs|goes|reads|contains|can't be|must be|does not) ")
+
+
+def test_messages_have_no_colon_before_a_verb() -> None:
+    """`reviews.csv is empty` or `reviews.csv: no rows`, not `reviews.csv: is empty`."""
+    assert [
+        f"{name}:{node.lineno}: {node.value}"
+        for name, tree, _ in modules(PACKAGE)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and COLON.search(node.value)
+    ] == []
 
 
 def test_prose_is_plain_english() -> None:

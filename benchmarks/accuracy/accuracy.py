@@ -582,7 +582,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     names = given.systems.split(",") if given.systems else list(QUICK_SYSTEMS if given.quick else systems)
     unknown = [name for name in names if name not in systems]
     if unknown:
-        raise UsageError(f"no system {unknown[0]!r}; there are {', '.join(systems)}")
+        raise UsageError(f"unknown system {unknown[0]!r}; choose from {', '.join(systems)}")
     splits = ("valid", "test") if given.test or given.splits == "valid,test" else ("valid",)
     setup = Setup(
         given.task,

@@ -105,7 +105,7 @@ def read(out: Path, main_system: str) -> list[Row]:
                     row = _row(results, split, _difference(task_folder / main_system, folder, split))
                     found.setdefault((row.task, split), []).append(row)
     if not found:
-        raise DataError(f"{out}: contains no results of this benchmark; run it with --task first")
+        raise DataError(f"{out} contains no results of this benchmark; run it with --task first")
     for rows in found.values():
         rows.sort(key=lambda row: -statistics.mean(row.scores["accuracy"]))
     return [row for rows in found.values() for row in rows]

@@ -132,7 +132,7 @@ def run(given: argparse.Namespace) -> int:
     for name in given.datasets:
         corpus = load_corpus(given.data, name)
         if given.split == "test" and corpus.test is None:
-            say(f"{name}: has no test split here; skipped")
+            say(f"{name} has no test split; skipped")
             continue
         cells = [
             cell

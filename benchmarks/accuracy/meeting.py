@@ -69,7 +69,7 @@ def parse(variant: str) -> dict[str, dict[str, Any]]:
         of = "joint" if name in Joint.__dataclass_fields__ else "training" if name in TRAINING else "config"
         found["other" if name == "aug" else of][TRAINING.get(name, name)] = number
     if (kind := found["other"].get("kind")) is not None and kind not in HEADS:
-        raise ValueError(f"no kind {kind!r}; there are {', '.join(HEADS)}")
+        raise ValueError(f"unknown kind {kind!r}; choose from {', '.join(HEADS)}")
     return found
 
 

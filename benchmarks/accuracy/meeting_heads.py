@@ -1,4 +1,4 @@
-"""Heads in which encoders meet: the head `fusion` with a joint part beside each encoder's own (meeting.py).
+"""Heads in which encoders interact: the head `fusion` plus a joint part (meeting.py).
 
     h_e           all tokens of encoder e in a common width d: standardized, projected, LayerNorm (attention.py)
     own parts     as in `fusion`: one query per label over h_e                                      (E, B, C)

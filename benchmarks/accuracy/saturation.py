@@ -35,7 +35,7 @@ def entries(run: Path, store: FeatureStore, data: str | None) -> tuple[np.ndarra
     """Normalized co-occurrence of different vectors, as published and with cosines: (N · pairs,) each."""
     saved = load_model(run / "model")
     if not isinstance(saved.head, LlmEmbedHead):
-        raise SystemExit(f"{run}: its head is {saved.config.head.name}, not llmembed")
+        raise SystemExit(f"{run}: the head is {saved.config.head.name}, not llmembed")
     config = read_run_config(run).task
     task = load_task(config if data is None else config.model_copy(update={"data": data}))
     device = resolve_device("cpu")

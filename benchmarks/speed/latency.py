@@ -1,4 +1,4 @@
-"""How long one text takes, beside a hand-written loop over the same weights and beside other libraries.
+"""How long one text takes, compared with a hand-written loop over the same weights and with other libraries.
 
     python benchmarks/speed/latency.py
     python benchmarks/speed/latency.py --encoder minilm-l6=models/minilm-l6 --only minilm-l6 --quick --json
@@ -24,7 +24,7 @@ MiniLM with SmolLM2 and head `fusion`, and SmolLM2 with head `linear`.
 - `llama.cpp`: the mean over the text's tokens by llama.cpp, from SmolLM2's GGUF file. Needs `--python llama.cpp=…`: a
   Python with xllamacpp.
 
-The rate of a bare matrix product in bfloat16 is printed beside them: without it milliseconds say nothing.
+The rate of a bare matrix product in bfloat16 is printed next to them: without it, milliseconds are meaningless.
 """
 
 # ruff: noqa: PLC0415 - each process imports what it measures

@@ -27,19 +27,19 @@ def _check_pooling(value: str) -> str:
     if value not in ("tokens", "pooler") and not set(names) <= set(VECTOR_POOLINGS):
         raise ValueError(f"give tokens, pooler, or some of {', '.join(VECTOR_POOLINGS)} joined by +")
     if len(set(names)) < len(names):
-        raise ValueError("one of them is given twice")
+        raise ValueError("a pooling is given twice")
     return value
 
 
 def _check_template(value: str) -> str:
     if not all("{text}" in part for part in value.split("||")):
-        raise ValueError("must contain {text}, the place of the text")
+        raise ValueError("must contain {text}, where the text is inserted")
     return value
 
 
 def _check_columns(value: str | tuple[str, ...]) -> str | tuple[str, ...]:
     if isinstance(value, tuple) and len(set(value)) < max(len(value), 1):
-        raise ValueError("name one or more columns, each once")
+        raise ValueError("name one or more columns, without duplicates")
     return value[0] if isinstance(value, tuple) and len(value) == 1 else value
 
 
@@ -123,7 +123,7 @@ class HeadConfig(FrozenModel):
     reads: ClassVar[FeatureKind] = "pooled"
     """Features that the head needs: `tokens` (the states of all tokens) or `pooled` (one vector per layer)."""
     file: ClassVar[str] = "model.safetensors"
-    """Name of the file in a model folder that holds the trained head."""
+    """Name of the file in a model folder that contains the trained head."""
     defined_in: ClassVar[str | None] = None
     """Module to import before the head can be used; None for the heads of this package."""
     cross_validated_rows: ClassVar[float] = 0
@@ -247,7 +247,7 @@ def _parse_head_config(value: object) -> object:
     name, module = fields.get("name"), fields.pop("defined_in", None)
     config_class = (HEAD_CONFIGS | OBJECT_HEAD_CONFIGS).get(str(name))
     if config_class is None:
-        way_out = f"import {module}, which registers it" if module else f"there are {', '.join(HEAD_CONFIGS)}"
+        way_out = f"import {module}, which registers it" if module else f"choose from {', '.join(HEAD_CONFIGS)}"
         raise ValueError(f"no head {name!r} is registered; {way_out}")
     return config_class.model_validate(fields)
 
@@ -293,11 +293,11 @@ class TrainingConfig(FrozenModel):
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Label smoothing: share of the target spread over all labels."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """Precision of matrix products in training; weights and sums are float32."""
+    """Precision of matrix products in training; weights and accumulated sums stay in float32."""
     calibrate: bool = True
     """Whether to calibrate probabilities on the validation split, by a temperature and an exponent."""
     known_texts: bool = True
-    """Whether the model keeps vectors of training texts (up to 2 MB) to detect texts with none of the labels."""
+    """Whether the model keeps vectors of training texts (up to 2 MB) to detect unknown texts."""
 
 
 class TrainingChanges(TypedDict, total=False):
@@ -352,7 +352,7 @@ class TaskConfig(FrozenModel):
     """Seed of the stratified split of a single file, or of a folder without a validation split."""
     cross_validate: bool | None = False
     """Whether to train on all rows, with no validation split (single file: nor a test split), and evaluate out of
-    fold. For up to 5,000 rows of your own, heads ensemble and linear. Default: on for files of up to 1,000 rows."""
+    fold. For up to 5,000 rows of your own, with ensemble or linear. Default: on for files of up to 1,000 rows."""
     limit: Annotated[int, Field(ge=1)] | None = None
     """Maximum number of rows per split; the first ones are used."""
 

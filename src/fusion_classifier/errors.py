@@ -1,6 +1,6 @@
 """Errors that a user can fix.
 
-Every error names the file, row or parameter and says what to do. Parameters have their Python name, in backticks.
+Every error names the file, row or parameter and what to do. Parameters have their Python name, in backticks.
 The command line prints the message and exits with the error's code; a traceback is always a bug.
 """
 

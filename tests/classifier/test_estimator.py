@@ -123,8 +123,8 @@ def test_validation_texts_may_be_given(bert_folder: Path, tmp_path: Path) -> Non
     ("texts", "labels", "message"),
     [
         ("one string", ["a"], "list of texts"),
-        (["", "b"], ["x", "y"], r"X\[0\]`: is empty"),
-        (["a", None], ["x", "y"], r"X\[1\]`: is missing"),
+        (["", "b"], ["x", "y"], r"X\[0\]` is empty"),
+        (["a", None], ["x", "y"], r"X\[1\]` is missing"),
         (["a", "b"], ["x"], "1 label for 2 rows"),
         (["a"] * 12, ["x"] * 12, "two different labels"),
         (["a", "b"], ["x", "y"], "too few"),
@@ -244,7 +244,7 @@ def test_columns_of_tables_are_texts_and_labels(small: FusionClassifier) -> None
     np.testing.assert_array_equal(fitted.predict(table[["text"]]), fitted.predict(TEXTS))
     with pytest.raises(DataError, match="one column of texts"):
         fitted.predict(table)
-    with pytest.raises(DataError, match=r"X\[1\]`: is missing"):
+    with pytest.raises(DataError, match=r"X\[1\]` is missing"):
         fitted.predict(pandas.Series(["a", None]))
 
 

@@ -58,7 +58,7 @@ def test_every_head_learns_from_every_kind_of_blocks(
 @pytest.mark.parametrize(
     ("blocks", "message"),
     [
-        ([8, 5], "13 columns together, X has 14"),
+        ([8, 5], "13 columns in total, but `X` has 14"),
         ([(2, 4, 1), 6], "block0"),
         ({"a": 14.0}, "a has"),
         ([-1, 15], "block0"),

@@ -233,8 +233,8 @@ def test_what_the_hub_refuses_is_one_sentence(
 
     refused("not a Hub id", "push", model, "a/b/c")
     refused("no model on the Hub", "predict", "owner/nothing", "a text")
-    refused("is gated; accept its licence", "predict", "owner/gated", "a text")
-    with pytest.raises(FecError, match="has no revision 'gone'"):
+    refused("access is gated; accept the licence", "predict", "owner/gated", "a text")
+    with pytest.raises(FecError, match="no revision 'gone'"):
         FusionClassifier.from_pretrained("owner/moods", revision="gone")
     monkeypatch.setenv("HF_TOKEN", "hf_wrong")
     refused("run `hf auth login`", "push", model, "owner/more")

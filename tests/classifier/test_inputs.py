@@ -61,11 +61,11 @@ def test_the_dtype_of_an_array_is_kept() -> None:
 
 @pytest.mark.parametrize("missing", [None, float("nan"), np.float64("nan")])
 def test_missing_values_are_named_with_their_index(missing: object) -> None:
-    with pytest.raises(DataError, match=r"y\[17\]`: is missing"):
+    with pytest.raises(DataError, match=r"y\[17\]` is missing"):
         encode_labels([*["a", "b"] * 8, "a", missing, "b"], "y", 19)
     with pytest.raises(DataError, match=r"y\[1\]"):
         encode_labels(np.array([1.0, np.nan if missing is None else missing]), "y", 2)
-    with pytest.raises(DataError, match=r"X\[3\]`: is missing"):
+    with pytest.raises(DataError, match=r"X\[3\]` is missing"):
         check_texts(["a", "b", "c", missing], "X")
     with pytest.raises(DataError, match=r"X\[1027\]"):
         check_texts(["a", "b", "c", missing], "X", 1024)
@@ -74,16 +74,16 @@ def test_missing_values_are_named_with_their_index(missing: object) -> None:
 def test_all_rows_that_cannot_be_used_are_in_one_message() -> None:
     texts: list[object] = ["a", None, "b", " ", 3, "c"]
     with pytest.raises(
-        DataError, match=r"X\[1\]`: is missing \(None\); 3 rows can't be used: 1, 3, 4; leave them out"
+        DataError, match=r"X\[1\]` is missing \(None\); 3 rows can't be used: 1, 3, 4; leave them out"
     ):
         check_texts(texts, "X")
-    with pytest.raises(DataError, match=r"y\[0\]`: is missing .*; 30 rows can't be used: 0, 2, .*, 38, …; leave"):
+    with pytest.raises(DataError, match=r"y\[0\]` is missing .*; 30 rows can't be used: 0, 2, .*, 38, …; leave"):
         encode_labels([None, "b"] * 30, "y", 60)
 
 
 def test_missing_values_of_pandas_are_named() -> None:
     pandas = pytest.importorskip("pandas")
-    with pytest.raises(DataError, match=r"y\[1\]`: is missing"):
+    with pytest.raises(DataError, match=r"y\[1\]` is missing"):
         encode_labels(pandas.Series(["a", None, "b"], dtype="string"), "y", 3)
 
 
@@ -225,9 +225,9 @@ def test_labels_of_arrow() -> None:
     classes, targets = encode_labels(pa.table({"joy": [0, 1, 1], "calm": [1, 0, 0]}), "y", 3)
     assert (classes.tolist(), targets.tolist()) == (["joy", "calm"], [[0, 1], [1, 0], [1, 0]])
     assert encode_labels(pa.array([["b"], [], ["a", "b"]]), "y", 3)[1].tolist() == [[0, 1], [0, 0], [1, 1]]
-    with pytest.raises(DataError, match=r"y\[1\]`: is missing"):
+    with pytest.raises(DataError, match=r"y\[1\]` is missing"):
         encode_labels(pa.array([1, None, 2]), "y", 3)
-    with pytest.raises(DataError, match=r"X\[1\]`: is missing"):
+    with pytest.raises(DataError, match=r"X\[1\]` is missing"):
         check_texts(pa.array(["a", None]), "X")
 
 

@@ -95,5 +95,5 @@ def test_distill_optimize_and_audit_say_it(
         optimize_model(str(model), tmp_path / "fast", task=str(labelled), progress=QUIET, say=stop_at)
     pytest.importorskip("cleanlab")
     encoders = [identity_of(tuned_folder).config]
-    with pytest.raises(SaidError, match="texts whose labels are judged here"):
+    with pytest.raises(SaidError, match="texts whose labels are checked here"):
         find_label_errors(load_task(TaskConfig(name=str(labelled))), encoders, work)

@@ -92,7 +92,7 @@ def test_labels_with_brackets_are_shown_as_they_are(tmp_path: Path) -> None:
     assert "[/x]" in done.stdout
     # So few rows are cross-validated; that is said once.
     assert "odd: 30 train rows" in done.stdout
-    assert (done.stdout + done.stderr).count("all 30 rows are trained on") == 1
+    assert (done.stdout + done.stderr).count("all 30 rows are used for training") == 1
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_labels_with_brackets_are_shown_as_they_are(tmp_path: Path) -> None:
     [
         (["compare", "nowhere", "strong"], 1, "nowhere/predictions.parquet: no such file"),
         (["compare", "strong", "empty"], 1, "empty/predictions.parquet: no such file"),
-        (["compare", "strong", "broken"], 1, "predictions.parquet: can't be read"),
+        (["compare", "strong", "broken"], 1, "predictions.parquet can't be read"),
         (["compare", "strong", "other"], 1, "different texts"),
         (["compare", "strong", "weak [b]", "--split", "valid"], 1, "no predictions for the valid split"),
         (["compare", "strong", "weak [b]", "--split", "train"], 2, "--split: 'train'"),

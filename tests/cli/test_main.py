@@ -192,8 +192,8 @@ def test_ray_extracts_and_predicts_as_this_process_does(
 
     elsewhere = ("extract", data, *columns, "-e", bert_folder, "--store", tmp_path / "other", *ray)
     for arguments, says in (
-        (("predict", finished[0], "a text", *ray), "--engine ray: goes with --file"),
-        (("predict", finished[0], "a text", "--workers", 2), "--workers: goes with --engine ray"),
+        (("predict", finished[0], "a text", *ray), "--engine ray requires --file"),
+        (("predict", finished[0], "a text", "--workers", 2), "--workers requires --engine ray"),
         (("predict", finished[0], "--file", "-", "--out", tmp_path / "x.jsonl", *ray), "standard input"),
         ((*elsewhere, "--address", "127.0.0.1:1"), "no Ray at 127.0.0.1:1"),
         ((*elsewhere[:-1], 5000), ": 5000, but there are"),
@@ -277,13 +277,13 @@ def test_results_go_to_stdout_and_nothing_else_does(data: Path, bert_folder: Pat
     ("arguments", "code", "message"),
     [
         (["run", "no-such-task"], 2, "no task and no file"),
-        (["run", "demo", "--head", "huge"], 2, "no head 'huge'"),
+        (["run", "demo", "--head", "huge"], 2, "unknown head 'huge'"),
         (["run", "demo", "--head", "linear", "--sigma", "2"], 2, "has no sigma"),
         (["run", "demo", "--recipe", "secret"], 2, "--recipe"),
         (["run", "demo", "--lr", "-1"], 2, "--lr: "),
         (["run", "demo", "--seeds", "0"], 2, "--seeds"),
         (["run", "demo", "--memory", "plenty"], 2, "--memory: "),
-        (["run", "demo", "-e", "minilm-l6?volume=11"], 2, "no setting 'volume'"),
+        (["run", "demo", "-e", "minilm-l6?volume=11"], 2, "unknown setting 'volume'"),
         (["run", "demo", "-e", "minilm-l6", "--layers", "x"], 2, "layers 'x'"),
         (["run", "demo", "-e", "minilm-l6", "-e", "minilm-l6"], 2, "given twice"),
         (["run", "demo", "-e", "minilm-l6=/no/such/folder"], 1, "no such model folder"),

@@ -147,7 +147,7 @@ def test_other_weights_on_a_worker_are_refused(bert_folder: Path, llama_folder: 
     identity = identity_of(str(moved))
     shutil.rmtree(moved)
     shutil.copytree(llama_folder, moved)
-    with pytest.raises(WeightsError, match="other weights of this name"):
+    with pytest.raises(WeightsError, match="weights on a worker differ"):
         extract_features_ray(TEXTS[:5], identity, FeatureStore(tmp_path / "s"), ENGINE, QUIET)
 
 

@@ -126,7 +126,7 @@ def test_all_columns_and_rows_are_kept_in_every_form(
     assert [list(line) for line in lines] == [[*ROWS[0], *answers]] * 4
     assert [{name: line[name] for name in ROWS[0]} for line in lines] == ROWS
     assert [line[answers[0]] for line in lines] == ["joy", None, "fear", None]
-    assert "2 rows without a text; answers there are null" in said[0]
+    assert "2 rows without a text; their answers are null" in said[0]
     assert any("already has label; the answers are in predicted_label" in one for one in said) == (top_k is None)
     for ending in ("jsonl", "csv", "parquet"):
         out = tmp_path / f"out.{ending}"

@@ -306,9 +306,9 @@ def test_multilabel_run_has_curves_and_thresholds(several: Path) -> None:
     ("damage", "error", "said"),
     [
         (lambda run: (run / "metrics.json").unlink(), FecError, "has no metrics.json"),
-        (lambda run: (run / "metrics.json").write_text("{"), FecError, "metrics.json: can't be read"),
+        (lambda run: (run / "metrics.json").write_text("{"), FecError, "metrics.json can't be read"),
         (lambda run: (run / "predictions.parquet").unlink(), DataError, "predictions.parquet: no such file"),
-        (lambda run: (run / "config.yaml").unlink(), FecError, "config.yaml: can't be read"),
+        (lambda run: (run / "config.yaml").unlink(), FecError, "config.yaml can't be read"),
         (
             lambda run: (run / "metrics.json").write_text(
                 (run / "metrics.json").read_text().replace('"seeds": [', '"seeds": [7, ')

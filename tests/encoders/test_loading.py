@@ -51,7 +51,7 @@ def copy(folder: Path, to: Path) -> Path:
     [
         ("layers=9", "no layer 9"),
         ("layers=-5", "no layer -5"),
-        ("layers=-1,3", "twice"),
+        ("layers=-1,3", "duplicate"),
         ("pooling=pooler&layers=1", "last layer only"),
         ("max_length=513", "512"),
     ],

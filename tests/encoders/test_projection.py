@@ -91,7 +91,7 @@ def test_a_damaged_file_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="no such projection file"):
         load_projection(path)
     path.write_bytes(b"nothing of the kind")
-    with pytest.raises(WeightsError, match=r"p\.safetensors: is not a projection"):
+    with pytest.raises(WeightsError, match=r"p\.safetensors is not a projection"):
         load_projection(path)
     save_projection(fit_projection(states(), "pca", 3, int8=False, fitted_on={}), path)
     tensors = load_file(path)

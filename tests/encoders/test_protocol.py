@@ -94,7 +94,7 @@ def test_lists_and_sparse_matrices_are_arrays_too(returned: Callable[[list[str]]
         (None, DataError, "array of numbers"),
         (np.array([[1.0] * 4, [np.nan] * 4, [np.inf] * 4]), NonFiniteError, "'two'"),
         (np.full((3, 4), 1e300), NonFiniteError, "'one'"),
-        (np.ones((3, 2)), DataError, r"\(2,\), before \(4,\); .*another version"),
+        (np.ones((3, 2)), DataError, r"\(2,\), but \(4,\) before; .*change its version"),
     ],
 )
 def test_what_can_be_no_features_is_refused(returned: Any, error: type[FecError], message: str) -> None:

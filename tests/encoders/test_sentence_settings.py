@@ -278,7 +278,7 @@ def refused(status: int) -> errors.HfHubHTTPError:
         (errors.LocalEntryNotFoundError("no network"), None),
         (errors.OfflineModeIsEnabled("offline"), None),
         (refused(500), "HTTP 500"),
-        (refused(403), "refuses the token"),
+        (refused(403), "rejected the token"),
         (OSError(errno.ENOSPC, "No space left on device"), "No space left"),
     ],
     ids=["no network", "offline", "500", "403", "full disk"],

@@ -159,12 +159,12 @@ def test_encoder_without_a_name_is_refused(spec: str) -> None:
 @pytest.mark.parametrize("query", ["layer=1", "name=x", "path=/x", "model=y", "Layers=1", "=1"])
 def test_unknown_setting_is_refused_with_those_there_are(query: str) -> None:
     said = refused(f"bert-large?{query}")
-    assert f"no setting {query.partition('=')[0]!r}" in said
+    assert f"unknown setting {query.partition('=')[0]!r}" in said
     assert said.endswith(", ".join(SETTINGS))
 
 
 def test_unknown_command_wide_setting_is_refused() -> None:
-    assert "no setting 'colour'" in refused("bert-large", {"colour": "red"})
+    assert "unknown setting 'colour'" in refused("bert-large", {"colour": "red"})
 
 
 @pytest.mark.parametrize(
@@ -240,7 +240,7 @@ def test_strings_configurations_and_objects_may_be_mixed() -> None:
     ("specs", "message"),
     [
         ([], "`encoders`: give at least one"),
-        (["minilm-l6", "bert-large?x=1"], r"`encoders\[1\]`: .*no setting 'x'"),
+        (["minilm-l6", "bert-large?x=1"], r"`encoders\[1\]`: .*unknown setting 'x'"),
         (["minilm-l6", embed], r"`encoders\[1\]`: .* needs a name"),
         (["minilm-l6", 3], r"`encoders\[1\]`: int is not an encoder"),
         ([FunctionEncoder(embed, "bert-large", "1"), "bert-large"], r"`encoders\[1\]`: bert-large is given twice"),

@@ -260,10 +260,10 @@ print(json.dumps(answers))
 def test_what_the_hub_has_and_what_it_lacks(hub: str, bert_folder: Path, tmp_path: Path) -> None:
     asked = {
         "some/model?dtype=float32": "",
-        "some/model?revision=gone": "WeightsError: some/model: has no revision 'gone' on the Hub",
-        "some/pickled": "WeightsError: some/pickled: has no .safetensors weights",
-        "some/model/absent.gguf": "WeightsError: some/model: has no file absent.gguf",
-        "some/gated": "WeightsError: some/gated: is gated; accept its licence",
+        "some/model?revision=gone": "WeightsError: some/model: no revision 'gone' on the Hub",
+        "some/pickled": "WeightsError: some/pickled has no .safetensors weights",
+        "some/model/absent.gguf": "WeightsError: some/model has no file absent.gguf",
+        "some/gated": "WeightsError: some/gated: access is gated; accept the licence",
         "some/nothing": "WeightsError: some/nothing: no folder here, and no model on the Hub, or a private one",
         "llama2-7b-chat": "llama2-7b-chat=PATH",
     }

@@ -136,12 +136,12 @@ def replaced(table: pa.Table, name: str, values: object) -> pa.Table:
         (lambda t: replaced(t, "seed", pa.array(["x"] * len(t))), "column 'seed' is string, not int64"),
         (lambda t: replaced(t, "label", pa.array([None, *["joy"] * (len(t) - 1)])), "row 0: label is empty"),
         (lambda t: replaced(t, "row", pa.array([0] * len(t))), "a row of a file is duplicated"),
-        (lambda t: replaced(t, "probabilities", pa.array([[0.5, 0.5]] * len(t))), "not 3 probabilities"),
+        (lambda t: replaced(t, "probabilities", pa.array([[0.5, 0.5]] * len(t))), "expected 3 probabilities"),
         (
             lambda t: replaced(t, "probabilities", pa.array([[0.5, float("nan"), 0.5]] * len(t))),
             "NaN or infinity among the probabilities",
         ),
-        (lambda t: t.slice(0, len(t) - 1), "seed 7: has other texts"),
+        (lambda t: t.slice(0, len(t) - 1), "seed 7 has different texts"),
         (lambda t: t.slice(0, 0), "has no rows"),
     ],
 )

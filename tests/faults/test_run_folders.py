@@ -102,7 +102,7 @@ def test_a_model_with_a_label_twice_is_refused(finished: tuple[Path, list[str]],
     path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | {"id2label": {"0": "joy", "1": "joy"}}), "utf-8")
     said = settled(lambda: load_model(tmp_path / "model"))
     assert said
-    assert said.endswith("id2label has a label twice")
+    assert said.endswith("id2label contains a duplicate label")
 
 
 def test_a_configuration_of_a_billion_aliases_is_refused(finished: tuple[Path, list[str]]) -> None:

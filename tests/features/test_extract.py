@@ -200,7 +200,7 @@ def test_an_object_that_changed_its_shape_needs_another_version(tmp_path: Path) 
     store = FeatureStore(tmp_path)
     extract_features(["a"], identify(FunctionEncoder(vectors, "mine", "1"), CPU), store, CPU, QUIET)
     changed = FunctionEncoder(lambda texts: np.ones((len(texts), 3)), "mine", "1")
-    with pytest.raises(DataError, match="another version"):
+    with pytest.raises(DataError, match="change its version"):
         extract_features(["b"], identify(changed, CPU), store, CPU, QUIET)
 
 

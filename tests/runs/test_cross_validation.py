@@ -126,7 +126,7 @@ def test_only_a_training_takes_the_option(file: Path, bert_folder: Path, tmp_pat
         refused = CliRunner().invoke(app, [*command, "--cross-validate"])
         assert "No such option" in refused.output
     tuned = CliRunner().invoke(app, ["tune", str(bert_folder), str(file), "--out", "tuned", "--cross-validate"])
-    assert "goes with --objective contrastive" in str(tuned.exception)
+    assert "requires --objective contrastive" in str(tuned.exception)
     options = [str(file), "-e", str(bert_folder), "--head", "linear", "--cross-validate", *place]
     ablated = CliRunner().invoke(app, ["ablate", *options, "--out", str(tmp_path / "ablation")])
     assert "fec ablate evaluates on a split" in str(ablated.exception)
@@ -232,7 +232,7 @@ def test_rare_labels_are_named_and_the_way_to_splits_too(tmp_path: Path) -> None
     rows = [f"text {i},{'ab'[i % 2]}" for i in range(40)] + ["a rare one,c"]
     (tmp_path / "few.csv").write_text("\n".join(["text,label", *rows]), "utf-8")
     trained_on, rare = load_task(TaskConfig(name=str(tmp_path / "few.csv"), cross_validate=True)).notes
-    assert "all 41 rows are trained on" in trained_on
+    assert "all 41 rows are used for training" in trained_on
     assert rare.endswith("'c' 1 in train")
 
 

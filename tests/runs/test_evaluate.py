@@ -98,7 +98,7 @@ def test_unknown_labels_are_named_or_left_out(finished: tuple[Path, Path, RunCon
     path = write(tmp_path / "new.csv", ["joy", "pride", "envy", "fear", "pride"])
     with pytest.raises(DataError) as caught:
         evaluated(finished, path)
-    assert f"{path}, line 3: unknown label 'pride'; in all 3 rows have one: 'pride' (2), 'envy' (1)" in str(
+    assert f"{path}, line 3: unknown label 'pride'; 3 rows have such a label: 'pride' (2), 'envy' (1)" in str(
         caught.value
     )
     assert "(the 3 known ones: anger, fear, joy)" in str(caught.value)
@@ -106,7 +106,7 @@ def test_unknown_labels_are_named_or_left_out(finished: tuple[Path, Path, RunCon
 
 
 def test_a_model_of_a_file_needs_to_be_told_what_to_evaluate_on(finished: tuple[Path, Path, RunContext]) -> None:
-    with pytest.raises(UsageError, match="give `task`"):
+    with pytest.raises(UsageError, match="set `task`"):
         evaluated_task(finished[0] / "model", None, {})
 
 

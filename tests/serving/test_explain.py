@@ -137,7 +137,7 @@ def test_files_of_every_format_are_answered_and_not_kept(
 @pytest.mark.parametrize(
     ("name", "data", "status", "message"),
     [
-        ("a.csv", b"comment\nfine\n", 422, "No column 'text' (there: 'comment')"),
+        ("a.csv", b"comment\nfine\n", 422, "No column 'text' (found: 'comment')"),
         ("a.csv", b"text\n", 422, "Has no rows"),
         ("a.csv", b"text\n\xff\n", 422, "UTF-8"),
         ("a.parquet", b"PAR1 and no more", 422, "Not a readable .parquet file"),

@@ -231,7 +231,7 @@ def test_every_error_is_said_with_a_way_out(page: Page) -> None:
     expect(alert).to_contain_text("write one first")
     page.get_by_label("Your text").fill("very " * 300 + "grateful")
     go.click()
-    expect(alert).to_contain_text("longer than the model’s limit (256 tokens, some 180 words)")
+    expect(alert).to_contain_text("longer than the model’s limit (256 tokens, about 180 words)")
     page.get_by_role("button", name="Read its beginning").click()
     expect(page.locator("#answer")).to_be_visible()
     expect(alert).not_to_be_visible()
@@ -258,10 +258,10 @@ def test_a_key_is_asked_for_only_where_one_is_needed(
     expect(page.locator("#key-form")).not_to_be_visible()
     with served(ServedModel(demo_classifier, "demo-emotions"), api_key=KEY) as locked:
         for other in opened(browser, locked):
-            field = other.get_by_label("This server asks for a key")
+            field = other.get_by_label("This server requires a key")
             field.fill("wrong-key-12")
             field.press("Enter")
-            expect(other.locator("#key-hint")).to_have_text("The server does not know this key.")
+            expect(other.locator("#key-hint")).to_have_text("The server rejected this key.")
             field.fill(KEY)
             field.press("Enter")
             expect(other.locator("#about dd").first).to_have_text("demo-emotions")

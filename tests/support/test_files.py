@@ -61,7 +61,7 @@ def test_failed_block_leaves_the_old_file_and_nothing_else(tmp_path: Path, error
 def test_block_that_writes_nothing_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "out.txt"
     path.write_text("old")
-    with pytest.raises(FecError, match=r"out\.txt: can't be written"), atomic_file(path):
+    with pytest.raises(FecError, match=r"out\.txt can't be written"), atomic_file(path):
         pass
     assert path.read_text() == "old"
 
@@ -93,14 +93,14 @@ def test_files_have_the_permissions_of_any_new_file(tmp_path: Path, umask: int) 
 
 def test_place_that_is_a_folder_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
-    with pytest.raises(FecError, match="out: can't be written"):
+    with pytest.raises(FecError, match="out can't be written"):
         atomic_write(tmp_path / "out", "text")
     assert names(tmp_path) == ["out"]
 
 
 def test_place_below_a_file_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("old")
-    with pytest.raises(FecError, match=r"out\.txt: can't be written"):
+    with pytest.raises(FecError, match=r"out\.txt can't be written"):
         atomic_write(tmp_path / "file" / "out.txt", "text")
     assert (tmp_path / "file").read_text() == "old"
 
@@ -188,7 +188,7 @@ def test_folder_over_a_link_leaves_no_hidden_rest(tmp_path: Path) -> None:
 
 def test_folder_below_a_file_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(FecError, match="model: can't be written"), atomic_folder(tmp_path / "file" / "model"):
+    with pytest.raises(FecError, match="model can't be written"), atomic_folder(tmp_path / "file" / "model"):
         pass
 
 
@@ -249,7 +249,7 @@ def test_what_a_library_in_rust_can_not_write_is_reported(tmp_path: Path) -> Non
             temporary.mkdir()
             save_file({"a": np.zeros(3)}, temporary)
 
-    with pytest.raises(FecError, match=r"weights.safetensors: can't be written .*os error"):
+    with pytest.raises(FecError, match=r"weights.safetensors can't be written .*os error"):
         write()
 
 

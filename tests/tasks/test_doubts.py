@@ -60,8 +60,11 @@ def test_usual_labels_are_not(labels: list[str]) -> None:
 @pytest.mark.parametrize(
     ("labels", "said"),
     [
-        (["['Billing'", "'refund']"] * 20, "2 labels with brackets or quotes at the ends, such as \"['Billing'\""),
-        (["joy", "anger)"] * 20, "1 label with brackets or quotes at the ends, such as 'anger)'"),
+        (
+            ["['Billing'", "'refund']"] * 20,
+            "2 labels with brackets or quotes at the start or end, such as \"['Billing'\"",
+        ),
+        (["joy", "anger)"] * 20, "1 label with brackets or quotes at the start or end, such as 'anger)'"),
         (["joy", "None"] * 20, "The label 'None' looks like a missing value"),
         (["joy", "n/a"] * 20, "The label 'n/a' looks like a missing value"),
         (["joy", "\\N"] * 20, "The label '\\\\N' looks like a missing value"),
@@ -87,7 +90,7 @@ def test_two_labels_in_one_cell_are_doubted_by_line(both: str) -> None:
 def test_a_text_like_a_missing_value_is_doubted_and_kept(text: str) -> None:
     split = Split(("nice", text), (0, 1))
     (doubt,) = data_doubts(LoadedTask("some", ("a", "b"), {"train": split}, "some.csv"))
-    assert f"1 text like {text.strip()!r}, as" in doubt
+    assert f"1 text like {text.strip()!r}, which" in doubt
     assert "row 1" in doubt
 
 

@@ -142,5 +142,5 @@ def test_published_files_have_the_published_counts(published: Path) -> None:
 def test_published_files_have_no_test_split(published: Path) -> None:
     """It is held back; asking for it must not give another split in its place."""
     task = load_task(TaskConfig(name="ED", data=str(published)))
-    with pytest.raises(MissingSplitError, match=r"^task ED has no test split in .* \(there: train, valid\)"):
+    with pytest.raises(MissingSplitError, match=r"^task ED has no test split in .* \(it has: train, valid\)"):
         task.split("test")

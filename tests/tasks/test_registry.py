@@ -70,7 +70,7 @@ def test_data_that_is_a_file_is_an_error(tmp_path: Path) -> None:
 
 def test_data_beside_a_path_is_a_usage_error(tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "d")
-    with pytest.raises(UsageError, match="`data`: is for a named task"):
+    with pytest.raises(UsageError, match="`data` is for a named task"):
         load_task(TaskConfig(name=str(folder), data=str(folder)))
 
 
@@ -301,8 +301,8 @@ def test_an_installed_package_brings_a_task(site: Path) -> None:
         ("lost = aa_no_such_module:Tides", "lost", "ModuleNotFoundError"),
         ("lost = aa_sea:NoSuchClass", "lost", "NoSuchClass"),
         ("lost = aa_sea:Split", "lost", "not a subclass of Task"),
-        ("lost = aa_sea:Tides", "lost", "the name 'tides'"),
-        ("demo = aa_sea:Other", None, "another task of this name"),
+        ("lost = aa_sea:Tides", "lost", "is named 'tides'"),
+        ("demo = aa_sea:Other", None, "another task has the same name"),
     ],
 )
 def test_a_task_that_can_not_be_loaded_names_its_package(
@@ -344,7 +344,7 @@ def test_missing_split_names_those_there_and_the_way_out() -> None:
     with pytest.raises(MissingSplitError) as caught:
         task.split("test")
     assert str(caught.value) == (
-        "task mine has no test split in somewhere (there: train); add a test file, or choose another split"
+        "task mine has no test split in somewhere (it has: train); add a test file, or choose another split"
     )
 
 

@@ -51,7 +51,7 @@ def test_saved_splits_keep_their_names(tmp_path: Path) -> None:
     datasets.DatasetDict(parts).save_to_disk(tmp_path / "all")
     task = load_table(tmp_path / "all")
     assert {name: len(part) for name, part in task.splits.items()} == {"train": 12, "valid": 6}
-    with pytest.raises(DataError, match=r"has the splits train, validation, unsupervised; give one of them"):
+    with pytest.raises(DataError, match=r"has the splits train, validation, unsupervised; choose one of them"):
         list(given_rows(tmp_path / "all", "text"))
     datasets.DatasetDict({"train": data_set()}).save_to_disk(tmp_path / "one")
     assert set(load_table(tmp_path / "one").splits) == {"train", "valid", "test"}
@@ -77,5 +77,5 @@ def test_a_damaged_folder_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="save the data set again"):
         list(texts_of(tmp_path, "text"))
     (tmp_path / "state.json").write_text(json.dumps([]), "utf-8")
-    with pytest.raises(DataError, match=r"state\.json: not as `save_to_disk`"):
+    with pytest.raises(DataError, match=r"state\.json: not in the format of `save_to_disk`"):
         list(texts_of(tmp_path, "text"))

@@ -306,13 +306,13 @@ def test_missing_column_is_an_error_with_the_columns_there(tmp_path: Path, kind:
     where = f"{path}, line 1" if kind == "jsonl" else str(path)
     assert (
         message(lambda: labelled(path))
-        == f"{where}: no column {missing!r} (there: 'comment', {other!r}); set `{missing}_column`"
+        == f"{where}: no column {missing!r} (found: 'comment', {other!r}); set `{missing}_column`"
     )
 
 
 def test_jsonl_row_without_the_column_is_named(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "a.jsonl", [{"text": "fine", "label": "joy"}, {"txt": "fine", "label": "joy"}])
-    assert message(lambda: labelled(path)).startswith(f"{path}, line 2: no column 'text' (there: 'txt', 'label')")
+    assert message(lambda: labelled(path)).startswith(f"{path}, line 2: no column 'text' (found: 'txt', 'label')")
 
 
 @pytest.mark.parametrize("row", ["fine", "fine,joy,more", "well, fine,joy"])
@@ -372,7 +372,7 @@ def test_file_without_rows_is_an_error(tmp_path: Path) -> None:
         write_bytes(tmp_path / "b.jsonl", "\n \n"),
         write_parquet(tmp_path / "a.parquet", text=none, label=none),
     ):
-        assert message(lambda path=path: labelled(path)) == f"{path}: has no rows"  # type: ignore[misc]
+        assert message(lambda path=path: labelled(path)) == f"{path} has no rows"  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("line", ["text,label", "{'text': 'a'}", '{"text": "a"', "nul", "[" * 100_000, "9" * 5000])
@@ -470,7 +470,7 @@ def test_unknown_ending_is_an_error_with_the_known_ones(tmp_path: Path, name: st
 def test_folder_and_missing_file_are_errors(tmp_path: Path) -> None:
     folder = tmp_path / "a.csv"
     folder.mkdir()
-    assert message(lambda: labelled(folder)) == f"{folder}: is a folder; give one of its files"
+    assert message(lambda: labelled(folder)) == f"{folder} is a folder; choose one of its files"
     assert message(lambda: labelled(tmp_path / "b.csv")) == f"{tmp_path / 'b.csv'}: no such file"
     assert (
         message(lambda: load_table(tmp_path / "b.csv"), UsageError) == f"{tmp_path / 'b.csv'}: no such file or folder"
@@ -537,7 +537,7 @@ def test_unknown_label_is_an_error_with_the_known_ones(tmp_path: Path, label: st
 
 def test_all_unknown_labels_are_in_one_message() -> None:
     said = message(lambda: to_split(rows_of("joy", "fear", "pride", "fear"), ("joy", "anger")))
-    assert said.startswith("a.csv, line 3: unknown label 'fear'; in all 3 rows have one: 'fear' (2), 'pride' (1)")
+    assert said.startswith("a.csv, line 3: unknown label 'fear'; 3 rows have such a label: 'fear' (2), 'pride' (1)")
 
 
 def test_unknown_labels_can_be_left_out(tmp_path: Path) -> None:
@@ -726,7 +726,7 @@ def test_folder_without_split_files_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "train.txt").touch()
     (tmp_path / "test.csv").mkdir()
     said = message(lambda: load_table(tmp_path))
-    assert said == f"{tmp_path}: no train, valid or test file with one of the endings {', '.join(ENDINGS)}"
+    assert said == f"{tmp_path}: no train, valid or test file with one of the extensions {', '.join(ENDINGS)}"
 
 
 def test_folder_without_valid_holds_out_a_tenth_of_train(tmp_path: Path) -> None:
@@ -746,7 +746,7 @@ def test_folder_with_test_only_has_no_other_split(tmp_path: Path) -> None:
     assert task.labels == ("anger", "joy")
     said = message(lambda: task.split("train"), MissingSplitError)
     assert "no train split" in said
-    assert "(there: test)" in said
+    assert "(it has: test)" in said
 
 
 def test_labels_come_from_train_alone(tmp_path: Path) -> None:
@@ -762,7 +762,7 @@ def test_given_labels_must_match_the_order_file(tmp_path: Path) -> None:
     assert set(task.split("train").labels) == {0, 2}
     write_bytes(folder / "label2idx.txt", "anger 0\nfear 1\njoy 2\n")
     said = message(lambda: load_table(folder, name="mine", labels=("joy", "fear", "anger")))
-    assert said.startswith(f"{folder / 'label2idx.txt'}: not the labels of task mine")
+    assert said.startswith(f"{folder / 'label2idx.txt'}: the labels are not those of task mine")
     assert load_table(folder).labels == ("anger", "fear", "joy")
 
 
@@ -875,7 +875,7 @@ def test_leaving_out_does_not_cover_other_faults(tmp_path: Path) -> None:
 def test_file_with_nothing_left_is_an_error(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "a.csv", [("", "joy")])
     config = TaskConfig(name="a", skip_empty=True)
-    assert message(lambda: read_labelled(path, config)) == f"{path}: has no rows with a text and a label"
+    assert message(lambda: read_labelled(path, config)) == f"{path} has no rows with a text and a label"
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])

@@ -228,7 +228,7 @@ def test_a_tracker_that_fails_does_not_stop_the_run(
     said: list[str] = []
     follower = Tracking(Failing(calls), "mlflow", tmp_path / "run", {}, said.append)
     result = run(config, task, tmp_path / "run", work, tracking=follower)
-    assert said == ["mlflow stopped accepting figures (no route to host); the run continues without it"]
+    assert said == ["mlflow stopped accepting metrics (no route to host); the run continues without it"]
     assert result.metrics["seeds"] == [0, 1]
 
 
@@ -280,4 +280,4 @@ def test_the_command_line_tracks_and_overwrites(
     found = read_tensorboard(tmp_path / "run", "")
     assert [step for step, _ in found["0"]["train/loss"]] == [1, 2, 3]
     wrong = CliRunner().invoke(app, [*command, "--track-project", "x"])
-    assert str(wrong.exception) == "--track-project: goes with --track"
+    assert str(wrong.exception) == "--track-project requires --track"

@@ -33,13 +33,13 @@ def fit(head: HeadConfig, train_data: LabelledFeatures, valid_data: LabelledFeat
 
 @pytest.mark.parametrize("head", [FusionConfig(width=8), LlmEmbedConfig(width=8)])
 def test_a_head_with_epochs_needs_validation_texts(head: HeadConfig) -> None:
-    with pytest.raises(DataError, match="validation split is needed"):
+    with pytest.raises(DataError, match="validation split is required"):
         fit(head, rows(60))
     assert fit(head, rows(60), rows(30, 1)).out_of_fold is None
 
 
 def test_an_ensemble_of_many_rows_needs_validation_texts() -> None:
-    with pytest.raises(DataError, match="validation split is needed"):
+    with pytest.raises(DataError, match="validation split is required"):
         fit(ENSEMBLE, rows(5001))
 
 
@@ -59,7 +59,7 @@ def test_label_names_do_not_count_towards_too_many(monkeypatch: pytest.MonkeyPat
     one = fit(ENSEMBLE, rows(60, names=3))
     assert one.out_of_fold is not None
     assert one.out_of_fold.logits.shape == (60, 3)
-    with pytest.raises(DataError, match="validation split is needed"):
+    with pytest.raises(DataError, match="validation split is required"):
         fit(ENSEMBLE, rows(61))
 
 

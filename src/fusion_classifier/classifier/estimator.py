@@ -160,7 +160,7 @@ class FusionClassifier(
         identities = [identify(encoder, device) for encoder in encoders]
         parts = [train_rows] if valid_rows is None else [train_rows, valid_rows]
         judged = parts[-1].texts[: len(parts[-1].texts) - parts[-1].names]
-        for warning in tuned_on(identities, judged, "texts by which probabilities are calibrated here"):
+        for warning in tuned_on(identities, judged, "texts used here for calibration"):
             self.say(warning)
         bars = self._bars()
         for identity in identities:

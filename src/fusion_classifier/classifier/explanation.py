@@ -161,7 +161,7 @@ def occlude(text: str, cut: Callable[[str], bool], max_spans: int = MAX_SPANS) -
     if not isinstance(text, str) or not text.strip():
         raise DataError(f"`text`: the text to explain {'is empty' if isinstance(text, str) else f'is {text!r}'}")
     if max_spans < 1:
-        raise UsageError(f"`max_spans`: must be at least 1, not {max_spans}")
+        raise UsageError(f"`max_spans` must be at least 1, not {max_spans}")
     words = word_spans(text)
     read = _read(text, words, cut)
     spans = grouped(words[:read], max_spans)

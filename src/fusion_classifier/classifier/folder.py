@@ -63,7 +63,7 @@ class Distillation(FrozenModel):
     valid_texts: int
     """Number of validation texts."""
     accuracy: float
-    """Share of right answers."""
+    """Share of correct answers."""
     teacher_accuracy: float
     """Share of texts that the teacher classifies correctly."""
     agreement: float
@@ -88,7 +88,7 @@ class ModelConfig(LabelledConfig):
     columns: tuple[str, ...] | None = None
     """Names of the feature columns, if any."""
     seed: int
-    """Random seed of the training."""
+    """Random seed of the training run."""
     members: tuple[Member, ...] = ()
     """Parts of the head `ensemble`, with their weights."""
     distilled: Distillation | None = None
@@ -170,7 +170,7 @@ def save_model(
     with atomic_folder(folder) as temporary:
         described: dict[str, Any] = config.model_dump(mode="json")
         for number, saved in enumerate(config.encoders):
-            if saved.config.projection is not None:  # needed beside the encoder's model
+            if saved.config.projection is not None:  # needed in addition to the encoder's model
                 name = f"projection-{number}.safetensors"
                 shutil.copyfile(user_path(saved.config.projection), temporary / name)
                 described["encoders"][number]["config"]["projection"] = name
@@ -201,7 +201,7 @@ def load_config(folder: Path) -> ModelConfig:
     """Read `config.json` of a model folder."""
     path = folder / CONFIG_FILE
     if folder.is_file():
-        raise FecError(f"{folder}: is a file; give the model folder it is in, or a run folder")
+        raise FecError(f"{folder} is a file; give the model folder it is in, or a run folder")
     if not is_model(folder):
         raise FecError(f"{folder}: not a model folder (it has no {CONFIG_FILE} with {' or '.join(HEAD_FILES)})")
     try:
@@ -210,14 +210,16 @@ def load_config(folder: Path) -> ModelConfig:
             described.pop("label2id", None)
             _check_format(described.get("format"), path)
             if (kind := described.get("model_type", MODEL_TYPE)) != MODEL_TYPE:
-                raise FecError(f"{folder}: holds a model of type {kind}, not a classifier; fec run trains one on it")
+                raise FecError(
+                    f"{folder} contains a model of type {kind}, not a classifier; fec run trains a classifier on it"
+                )
         config = ModelConfig.model_validate(described)
         config.classes  # noqa: B018 - labels of another type than label_type
     except ValidationError as error:
         field, message = first_problem(error)
         raise FecError(f"{path}: {f'{field}: ' if field else ''}{message}") from error
     except (OSError, ValueError, RecursionError) as error:
-        raise FecError(f"{path}: can't be read ({error})") from error
+        raise FecError(f"{path} can't be read ({error})") from error
     return config.model_copy(update={"encoders": tuple(_with_places(saved, folder) for saved in config.encoders)})
 
 

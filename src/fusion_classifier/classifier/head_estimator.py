@@ -193,7 +193,7 @@ class FusionHeadClassifier(
     def _of(cls, saved: SavedModel, card: str, name: str, device: Device, paths: Paths, encoders: Objects) -> Self:
         config = saved.config
         if not config.blocks or paths or encoders:
-            raise UsageError(f"{name}: reads texts, not features; use FusionClassifier.from_pretrained")
+            raise UsageError(f"{name} reads texts, not features; use FusionClassifier.from_pretrained")
         loaded = cls(head=saved.made_of, blocks=config.blocks, seed=config.seed, device=device)
         loaded._restore(config, saved.head, card, saved.known)
         loaded.n_features_in_ = sum(map(math.prod, config.blocks.values()))
@@ -219,7 +219,7 @@ def block_shapes(blocks: Mapping[str, Shape] | Sequence[Shape] | None, columns: 
         shapes[str(name)] = tuple(int(size) for size in shape)
     total = sum(map(math.prod, shapes.values()))
     if total != columns:
-        raise UsageError(f"`blocks`: they have {total} columns together, X has {columns}")
+        raise UsageError(f"`blocks`: the blocks have {total} columns in total, but `X` has {columns}")
     return shapes
 
 

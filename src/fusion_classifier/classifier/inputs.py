@@ -74,7 +74,7 @@ def check_texts(texts: Iterable[object], name: str, start: int = 0) -> list[str]
             result.append(text)
     if problems:
         position, problem = next(iter(problems.items()))
-        raise DataError(f"`{name}[{position}]`: {problem}{_all_of(list(problems))}")
+        raise DataError(f"`{name}[{position}]` {problem}{_all_of(list(problems))}")
     return result
 
 
@@ -123,7 +123,7 @@ def encode_labels(y: Any, name: str, count: int, classes: np.ndarray | None = No
         Labels (C,), and targets: indices (N,), or an indicator matrix (N, C); int64.
     """
     if y is None:
-        raise DataError(f"`{name}`: requires y to be passed, but the target y is None")
+        raise DataError(f"`{name}` requires y to be passed, but the target y is None")
     values, names = _label_column(y, name), column_names(y)
     if hasattr(values, "toarray"):  # a sparse matrix
         values = values.toarray()
@@ -139,7 +139,7 @@ def encode_labels(y: Any, name: str, count: int, classes: np.ndarray | None = No
     else:
         labels, targets = _from_column(values, name, classes)
     if len(labels) < 2:
-        raise DataError(f"`{name}`: needs at least two different labels (classes)")
+        raise DataError(f"`{name}` needs at least two different labels (classes)")
     return labels, targets
 
 
@@ -155,7 +155,7 @@ def _from_column(values: Any, name: str, classes: np.ndarray | None) -> tuple[np
         raise DataError(f"`{name}`: give one column of labels, not an array of shape {values.shape}")
     flat = label_values(values, name)
     if missing := [position for position, value in enumerate(flat) if is_missing(value)]:
-        first = f"`{name}[{missing[0]}]`: is missing ({flat[missing[0]]!r}); every row needs a label"
+        first = f"`{name}[{missing[0]}]` is missing ({flat[missing[0]]!r}); every row needs a label"
         raise DataError(first + _all_of(missing))
     kind = None
     for position, value in enumerate(flat):
@@ -227,7 +227,7 @@ def _from_matrix(
     for row, within in zip(*np.nonzero(~np.isin(matrix, (0, 1))), strict=True):
         where = within if columns is None else columns[within]
         raise DataError(
-            f"`{name}[{row}]`: {matrix[row, within]} in column {where}; a matrix of labels holds only 0 and 1"
+            f"`{name}[{row}]`: {matrix[row, within]} in column {where}; a matrix of labels contains only 0 and 1"
         )
     labels = np.arange(matrix.shape[1]) if columns is None else np.array(columns)
     if len(set(labels.tolist())) < len(labels):
@@ -238,7 +238,7 @@ def _from_matrix(
     if columns is not None and sorted(columns) == sorted(map(str, classes)):  # perhaps in another order
         return classes, targets[:, [columns.index(str(one)) for one in classes]]
     if columns is not None or len(labels) != len(classes):
-        raise DataError(f"`{name}`: its {len(labels)} columns are not the {len(classes)} labels of `y`")
+        raise DataError(f"the {len(labels)} columns of `{name}` are not the {len(classes)} labels of `y`")
     return classes, targets
 
 
@@ -261,7 +261,7 @@ def row_weights(
     """Weight of each row, times the weight of its class (default: 1): (N,), float64."""
     weights = np.ones(len(targets)) if sample_weight is None else np.array(column(sample_weight), dtype=np.float64)
     if weights.shape != (len(targets),):
-        raise DataError(f"`sample_weight`: has the shape {weights.shape}, `X` has {len(targets)} rows")
+        raise DataError(f"`sample_weight` has the shape {weights.shape}, but `X` has {len(targets)} rows")
     unusable = ~(weights >= 0) | np.isinf(weights)
     if unusable.any():
         position = int(unusable.argmax())
@@ -279,7 +279,7 @@ def used_rows(targets: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Rows with a weight above 0: (N,), bool."""
     used: np.ndarray = weights > 0
     if targets.ndim == 1 and len(np.unique(targets[used])) < 2:
-        raise DataError("`y`: needs rows of at least two different classes with a weight above 0")
+        raise DataError("`y` needs rows of at least two different classes with a weight above 0")
     return used
 
 
@@ -288,7 +288,7 @@ def _of_classes(
 ) -> np.ndarray:
     """Weight of each class, (C,)."""
     if targets.ndim > 1:
-        raise UsageError("`class_weight`: supports only one label per row; give `sample_weight`")
+        raise UsageError("`class_weight` supports only one label per row; give `sample_weight`")
     if class_weight == "balanced":
         sums = np.bincount(targets, weights, len(classes))
         balanced: np.ndarray = np.zeros(len(classes))

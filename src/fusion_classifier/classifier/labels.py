@@ -33,7 +33,7 @@ class LabelledConfig(FrozenModel):
         if sorted(self.id2label) != list(range(len(self.id2label))):
             raise ValueError("id2label must number the labels from 0 without a gap")
         if len(set(self.id2label.values())) < len(self.id2label):
-            raise ValueError("id2label has a label twice")
+            raise ValueError("id2label contains a duplicate label")
         thresholds = self.decision.thresholds
         if thresholds is not None and len(thresholds) != len(self.id2label):
             raise ValueError(f"{len(thresholds)} thresholds for {len(self.id2label)} labels")

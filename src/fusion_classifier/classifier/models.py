@@ -70,7 +70,7 @@ def find_model(name: str | os.PathLike[str], **hub: Any) -> Path:
 
 def text_column_of(name: str | os.PathLike[str]) -> TextColumns:
     """Columns of a model's training texts; "text" if its `config.json` has none."""
-    with suppress(OSError, ValueError, AttributeError):  # the model's own reader says what is wrong
+    with suppress(OSError, ValueError, AttributeError):  # the model's own reader reports what is wrong
         found = json.loads((find_model(name) / CONFIG_FILE).read_text("utf-8")).get("text_column", "text")
         return found if isinstance(found, str) else tuple(found)
     return "text"

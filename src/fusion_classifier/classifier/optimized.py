@@ -121,7 +121,7 @@ class OptimizedClassifier(TextClassifier):
         try:
             self._graphs = Classifier(folder)
         except Exception as error:  # what the libraries raise for damaged files has no class of its own
-            raise FecError(f"{folder}: can't be loaded ({reason(error)}); run fec optimize again") from error
+            raise FecError(f"{folder} can't be loaded ({reason(error)}); run fec optimize again") from error
         width = sum(encoder.layers * encoder.width for encoder in config.encoders)
         self.known_ = KnownTexts.load(folder, width) if "vectors" in config.head.outputs else None
 
@@ -186,7 +186,7 @@ def load_config(folder: Path) -> OptimizedConfig:
         field, message = first_problem(error)
         raise FecError(f"{path}: {f'{field}: ' if field else ''}{message}") from error
     except (OSError, ValueError, RecursionError) as error:
-        raise FecError(f"{path}: can't be read ({reason(error)})") from error
+        raise FecError(f"{path} can't be read ({reason(error)})") from error
 
 
 def _token_counts(tokenizer: Any, rendered: list[str]) -> list[int]:

@@ -74,7 +74,7 @@ def with_names(rows: Rows, names: Sequence[str]) -> Rows:
 def open_rows(
     parts: Sequence[Rows], identities: Sequence[EncoderIdentity], store: FeatureStore, memory: int
 ) -> list[LabelledFeatures]:
-    """The features of rows from the store; they stay there if they exceed `memory` bytes in all."""
+    """The features of rows from the store; they stay there if they exceed `memory` bytes in total."""
     opened = open_splits([part.texts for part in parts], identities, store, memory)
     return [
         LabelledFeatures(
@@ -102,7 +102,7 @@ def train_classifier(
         training: Hyper-parameters.
         train_data: Features and labels to train on.
         valid_data: Features and labels for early stopping and calibration. None: see `train`.
-        device: Device that computes.
+        device: Device for the computation.
         progress: Progress bars.
         head: Object from which the head is built. Default: the configuration in `model`.
         on_epoch: Function called after each epoch.

@@ -134,7 +134,7 @@ class TextPredictor(TextClassifier, PretrainedClassifier):
         batches = list(inference_batches(np.sum(tokens, axis=0) if tokens else None, count, device))
 
         def computed(rows: np.ndarray) -> torch.Tensor:
-            # Put together here: a copy of all token states at once would go through the main memory.
+            # Assembled here: a copy of all token states at once would not fit into the caches.
             features: dict[str, Features] = {
                 config.name: from_arrays([arrays[row] for row in rows], ragged=config.pooling == "tokens")
                 for config, arrays in encoded
@@ -158,7 +158,7 @@ class TextPredictor(TextClassifier, PretrainedClassifier):
     @classmethod
     def _of(cls, saved: SavedModel, card: str, name: str, device: Device, paths: Paths, encoders: Objects) -> Self:
         if not saved.config.encoders:
-            raise UsageError(f"{name}: reads features, not texts; use FusionHeadClassifier.from_pretrained")
+            raise UsageError(f"{name} reads features, not texts; use FusionHeadClassifier.from_pretrained")
         of_model = placed(saved.config.encoders, paths)
         checked_identities([one for one in of_model if one.is_object], resolve_device(device), encoders)
         given = [encoders.get(one.config.name, one.config) for one in of_model]

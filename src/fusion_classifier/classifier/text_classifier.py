@@ -115,7 +115,7 @@ class UnknownTexts:
         if self.known_ is None:
             raise UsageError(
                 "`reject_unknown`: this model has no data on its training texts (an earlier version trained "
-                "it, `known_texts` was off, or `fec tune` had no validation split); train it again with them"
+                "it, `known_texts` was off, or `fec tune` had no validation split); train the model again"
             )
         return self.known_
 
@@ -129,7 +129,7 @@ class UnknownTexts:
 
 
 def _warn(message: str) -> None:
-    """Warn of the line of the caller's code, not of one in this package."""
+    """Issue a warning that points to the caller's line, not to a line in this package."""
     level, frame = 1, sys._getframe()
     while frame.f_back is not None and frame.f_globals["__name__"].partition(".")[0] == PACKAGE:
         level, frame = level + 1, frame.f_back
@@ -195,7 +195,7 @@ class TextClassifier(UnknownTexts):
 
     def predict_scored_stream(self, X: Iterable[str]) -> Generator[tuple[np.ndarray, np.ndarray]]:
         """`predict_proba` and `unknown_score` in chunks of up to 1,024 texts, in order and in constant memory."""
-        self._known()  # checks first that it can be told
+        self._known()  # checks first that unknown texts can be detected
         for texts in self._chunks(X):
             logits, unknown = self._scored_texts(texts, unknown=True)
             assert unknown is not None

@@ -86,4 +86,4 @@ class TrainableClassifier(PretrainedClassifier):
         )
         self.history_ = trained.history
         self._restore(config, trained.head, model_card(config, training=training), trained.known)
-        self.classes_ = classes  # in the very dtype of `y`
+        self.classes_ = classes  # with exactly the dtype of `y`

@@ -17,8 +17,8 @@ commands = Commands(panel="Look closer")
 
 @commands.command("compare", example="fec compare runs/demo-fusion runs/demo-llmembed")
 def compare_(
-    run_a: Annotated[Path, typer.Argument(metavar="RUN_A", help="Folder that fec run has written.")],
-    run_b: Annotated[Path, typer.Argument(metavar="RUN_B", help="Another, on the same texts.")],
+    run_a: Annotated[Path, typer.Argument(metavar="RUN_A", help="Run folder, written by fec run.")],
+    run_b: Annotated[Path, typer.Argument(metavar="RUN_B", help="Run folder to compare it with, on the same texts.")],
     split: Annotated[str | None, option("test or valid. Default: test if both have it.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -33,12 +33,14 @@ def compare_(
 
 @commands.command("report", example="fec report runs/demo-fusion --out demo.html")
 def report_(
-    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder that fec run has written.")],
-    out: Annotated[Path | None, option("Page to write. Default: report.html there.", metavar="FILE")] = None,
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder, written by fec run.")],
+    out: Annotated[
+        Path | None, option("Page to write. Default: report.html in the run folder.", metavar="FILE")
+    ] = None,
     split: Annotated[str | None, option("test or valid. Default: test if the run has it.")] = None,
     texts: Annotated[bool, option("Whether the page shows texts of the data.")] = True,
 ) -> None:
-    """Write a run as one HTML page: results, confusion, confidence, mistakes, a map of the texts, time and memory.
+    """Write one HTML page about a run: results, confusion, confidence, mistakes, a map of the texts, time and memory.
 
     Only the run folder and the data are read: no store, no model, no network.
     """

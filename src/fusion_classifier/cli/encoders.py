@@ -36,7 +36,7 @@ commands = Commands(panel="Encoders and features")
 def export_(
     *,
     task: OptionalTaskName = None,
-    out: Annotated[Path, option("Folder for a .safetensors file per split.", metavar="DIR")],
+    out: Annotated[Path, option("Output folder, with one .safetensors file per split.", metavar="DIR")],
     split: SplitNames = None,
     options: FeatureOptions,
     original: Annotated[
@@ -69,14 +69,14 @@ def project_(
     task: TaskName,
     out: Annotated[Path, option("The .safetensors file to write.", metavar="FILE")],
     width: Annotated[int | None, option("Numbers kept per token and layer.", min=1)] = None,
-    kind: Annotated[ProjectionKind, option("pca, random, or none: all numbers, with --int8.")] = "pca",
-    int8: Annotated[bool, option("Store them in 8 bits instead of 16.", "--int8")] = False,
+    kind: Annotated[ProjectionKind, option("pca, random, or none (keeps all numbers; for --int8).")] = "pca",
+    int8: Annotated[bool, option("Store the projected numbers in 8 bits instead of 16.", "--int8")] = False,
     texts: Annotated[int, option("Number of training texts to fit on.", min=1)] = 2000,
-    seed: Annotated[int, option("Seed for choosing them.", min=0, max=2**32 - 1)] = 0,
+    seed: Annotated[int, option("Random seed for choosing the texts.", min=0, max=2**32 - 1)] = 0,
     data: DataOptions,
     place: PlaceOptions,
 ) -> None:
-    """Fit a projection that makes an encoder's token states small: principal components, 8 bits, or both."""
+    """Fit a projection that makes an encoder's token states smaller: principal components, 8 bits, or both."""
     loaded, _ = load(checked(TaskConfig, data | {"name": task}), ["train"])
     from fusion_classifier.encoders.spec import parse_encoder
 
@@ -113,11 +113,11 @@ def tune_(
     which needs no validation split; a file of up to 1,000 rows is cross-validated.
     """
     if "lora_rank" in training and not lora:
-        raise UsageError("--lora-rank: goes with --lora")
+        raise UsageError("--lora-rank requires --lora")
     config = checked(TuneConfig, ({"lora_rank": DEFAULT_LORA_RANK} if lora else {}) | training)
     contrastive = config.objective == "contrastive"
     if not contrastive and data.get("cross_validate"):
-        raise UsageError("--cross-validate: goes with --objective contrastive")
+        raise UsageError("--cross-validate requires --objective contrastive")
     by_folds = {"cross_validate": None if contrastive else False}
     task_config = checked(TaskConfig, by_folds | data | {"name": task})
     loaded, _ = load(task_config, ["train"] if contrastive else ["train", "valid"])

@@ -32,7 +32,7 @@ def encoders(
         str | None, typer.Option(help="Only encoders whose licence starts with this, such as apache. Default: all.")
     ] = None,
     max_parameters: Annotated[
-        float | None, typer.Option(help="Maximum number of parameters, in millions. Default: any.", min=0)
+        float | None, typer.Option(help="Maximum number of parameters, in millions. Default: no limit.", min=0)
     ] = None,
     as_json: Json = False,
 ) -> None:

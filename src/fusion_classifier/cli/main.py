@@ -1,7 +1,7 @@
-"""The command line `fec`: one function per command, in the modules beside this one.
+"""The command line `fec`: one function per command, in the modules next to this one.
 
 Results go to standard output, progress and messages to standard error. Exit code 0: done; 1: failed, with a
-message that says what to do; 2: used wrongly; 128 + signal number: stopped, what is committed is kept.
+message about what to do; 2: wrong usage; 128 + signal number: stopped, committed work is kept.
 """
 
 import gc
@@ -53,8 +53,8 @@ def _fec(
     pass
 
 
-# Number of new objects after which garbage is looked for. With Python's 700 a fifth of the time of a cold prediction
-# goes into looking through the objects that torch and transformers make when they are imported, none of them garbage.
+# Number of new objects after which garbage is collected. With Python's default of 700, a fifth of the time of a cold
+# prediction is spent on the objects that torch and transformers create when imported, none of which are garbage.
 COLLECT_AFTER = 100_000
 
 
@@ -95,13 +95,13 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         typer.echo(f"error: {in_options(str(error))}", err=True)
         sys.exit(error.exit_code)
     except _Stopped as stopped:
-        typer.echo("\nstopped; what was committed is kept: run the same command again to continue", err=True)
+        typer.echo("\nstopped; committed work is kept: run the same command again to continue", err=True)
         sys.exit(128 + stopped.number)
     except MemoryError as error:
         typer.echo(f"error: out of memory ({reason(error)}); give fewer or shorter texts", err=True)
         sys.exit(1)
     except BrokenPipeError:
-        # The reader of our output is gone (`| head`); nothing more can be printed.
+        # The reader has closed our output (`| head`); nothing more can be printed.
         sys.stderr.close()
         sys.exit(1)
     except OSError as error:

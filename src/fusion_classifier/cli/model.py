@@ -52,23 +52,31 @@ def predict_(
     model: ModelOption = None,
     file: Annotated[
         Path | None,
-        option("Table, such as .csv, .xlsx or .parquet, or .txt (one text per line); - reads lines.", "--file", "-f"),
+        option(
+            "Table (such as .csv, .xlsx or .parquet) or .txt file (one text per line); - reads lines from standard "
+            "input.",
+            "--file",
+            "-f",
+        ),
     ] = None,
     text_column: Annotated[
         list[str] | None,
         option(
-            "Column with the texts of --file; may be repeated, and is then joined. Default: that of the training.",
+            "Column with the texts of --file. May be repeated; the columns are then joined. Default: that of the "
+            "training data.",
             metavar="NAME",
         ),
     ] = None,
     encoding: Annotated[
         str | None, option("Encoding of a text file, such as cp1252. Default: UTF-8 or UTF-16.")
     ] = None,
-    top_k: Annotated[int | None, option("List the K most probable labels instead of the best.", min=1)] = None,
+    top_k: Annotated[int | None, option("Return the K most probable labels instead of one.", min=1)] = None,
     abstain: Annotated[
         float | None,
         option(
-            "Answer null if no label has this probability; see risk_coverage in a run's metrics.json.", min=0, max=1
+            "Answer null if no label reaches this probability; see risk_coverage in a run's metrics.json.",
+            min=0,
+            max=1,
         ),
     ] = None,
     reject_unknown: Annotated[
@@ -80,7 +88,7 @@ def predict_(
     ] = None,
     out: Annotated[
         Path | None,
-        option("Write the rows of --file and their answers to a .csv, .jsonl or .parquet.", metavar="FILE"),
+        option("Write the rows of --file and their answers to this .csv, .jsonl or .parquet file.", metavar="FILE"),
     ] = None,
     as_json: Annotated[bool, option("Print JSON lines even on a terminal.", "--json")] = False,
     encoder: EncoderPaths = None,
@@ -89,8 +97,8 @@ def predict_(
 ) -> None:
     """Classify texts.
 
-    Answers are bars on a terminal, else a line of JSON per text, or a file: all columns of --file, then label and
-    score; with --top-k label_1, score_1, label_2, …; null where a text is missing.
+    Prints bars on a terminal, otherwise one line of JSON per text; --out writes a file. Answers have all columns of
+    --file, then label and score; with --top-k label_1, score_1, label_2, …; null where a text is missing.
     """
     paths, ray = encoder_paths(encoder), engine.ray(device)
     from fusion_classifier.cli.words import model_and_texts
@@ -102,11 +110,11 @@ def predict_(
     predictions = Predictions(found, paths, device, top_k, abstain, rate, encoding, columns, progress().console.print)
     if out is not None:
         if file is None or texts:
-            raise UsageError("--out: goes with --file and without further texts")
+            raise UsageError("--out requires --file and no further texts")
         count = predictions.to_file(file, out, progress(), ray)
         typer.echo(f"{out}: {counted(count, 'row')}")
     elif ray is not None:
-        raise UsageError("--engine ray: goes with --file and --out")
+        raise UsageError("--engine ray requires --file and --out")
     elif texts and file is None and not as_json and sys.stdout.isatty():
         from fusion_classifier.cli import tables
 
@@ -121,12 +129,12 @@ def _rate(reject_unknown: bool, false_alarm_rate: float | None) -> float | None:
     """The requested false-alarm rate; None if nothing is to be rejected."""
     if not reject_unknown:
         if false_alarm_rate is not None:
-            raise UsageError("--false-alarm-rate: goes with --reject-unknown")
+            raise UsageError("--false-alarm-rate requires --reject-unknown")
         return None
     from fusion_classifier.training.known import DEFAULT_RATE
 
     if false_alarm_rate in (0, 1):
-        raise UsageError("--false-alarm-rate: must be between 0 and 1, such as 0.05")
+        raise UsageError("--false-alarm-rate must be between 0 and 1, such as 0.05")
     return DEFAULT_RATE if false_alarm_rate is None else false_alarm_rate
 
 
@@ -135,9 +143,9 @@ def explain_(
     *,
     words: ModelAndText,
     model: ModelOption = None,
-    label: Annotated[str | None, option("The label to explain. Default: the most probable.")] = None,
+    label: Annotated[str | None, option("Label to explain. Default: the most probable one.")] = None,
     spans: Annotated[
-        int, option("Maximum number of parts; in longer texts, words are joined.", min=1, metavar="N")
+        int, option("Maximum number of parts; in longer texts, neighbouring words are grouped.", min=1, metavar="N")
     ] = 64,
     encoder: EncoderPaths = None,
     device: DeviceName = "auto",
@@ -161,8 +169,8 @@ def explain_(
 def serve_(
     *,
     model: ModelName = DEFAULT_MODEL,
-    host: Annotated[str, option("Address to listen on; 0.0.0.0: all interfaces.")] = "127.0.0.1",
-    port: Annotated[int, option("Port; 0: a free one.", min=0, max=65535)] = 8080,
+    host: Annotated[str, option("Address to listen on; 0.0.0.0 means all interfaces.")] = "127.0.0.1",
+    port: Annotated[int, option("Port; 0 means any free port.", min=0, max=65535)] = 8080,
     workers: Annotated[
         int, option("Number of processes, each with its own model; they share the cores and the port.", min=1)
     ] = 1,
@@ -212,7 +220,7 @@ def optimize_(
 ) -> None:
     """Write a classifier in its fastest form, which needs no torch: ONNX graphs, measured in several precisions.
 
-    fec predict and fec serve take the folder as any model. Needs the extra onnx.
+    fec predict and fec serve accept the folder like any other model. Needs the extra onnx.
     """
     paths = encoder_paths(encoder)
     from fusion_classifier.cli import tables
@@ -250,10 +258,10 @@ def distill_(
     into: Annotated[str, option("Encoder of the student, as with --encoder of fec run.", metavar="ENCODER")],
     out: Annotated[Path, option("Folder to write.", metavar="DIR")],
     texts: Annotated[
-        Path | None, option("Further texts, unlabelled: a table, or .txt (one text per line).", metavar="FILE")
+        Path | None, option("Further, unlabelled texts: a table, or a .txt file (one text per line).", metavar="FILE")
     ] = None,
     task: Annotated[
-        str | None, option("Task or file with labelled texts. Default: what the teacher was trained on.")
+        str | None, option("Task or file with labelled texts. Default: the training data of the teacher.")
     ] = None,
     seed: Annotated[int, option("Random seed of the student.", min=0)] = 0,
     encoder: EncoderPaths = None,
@@ -263,8 +271,8 @@ def distill_(
 ) -> None:
     """Train a small, fast model on the answers of a trained classifier, its teacher.
 
-    The student is an ordinary model on one encoder, with the head fusion. Its texts are those of the task, and
-    --texts: the more there are, and the more they resemble later texts, the better.
+    The student is an ordinary model on one encoder, with the head fusion. It learns from the texts of the task
+    and of --texts: the more there are, and the more they resemble later texts, the better.
     """
     paths = encoder_paths(encoder)
     from fusion_classifier.cli import tables
@@ -282,7 +290,7 @@ def push_(
     repo_id: Annotated[str, typer.Argument(metavar="REPO_ID", help="owner/model on the Hub; created if missing.")],
     private: Annotated[bool | None, option("Visibility of a new repository.", "--private/--public")] = None,
     revision: Annotated[str | None, option("Branch. Default: main.")] = None,
-    message: Annotated[str, option("Message of the commit.")] = COMMIT_MESSAGE,
+    message: Annotated[str, option("Commit message.")] = COMMIT_MESSAGE,
     create_pr: Annotated[bool, option("Open a pull request instead.", "--create-pr")] = False,
 ) -> None:
     """Upload a trained classifier with its card to the Hub; log in by hf auth login first."""

@@ -52,7 +52,8 @@ TASK_HELP = (
     "Task with a name (fec tasks lists them), such as go_emotion or demo, or the path of your own file or folder."
 )
 ENCODER_HELP = (
-    "Preset (fec encoders), Hub id, local folder or GGUF file; may be repeated. NAME=PATH reads the weights of PATH; "
+    "Preset (fec encoders), Hub id, local folder or GGUF file; may be repeated. NAME=PATH reads the weights from "
+    "PATH; "
     "NAME?layers=2,4,6&pooling=tokens sets options of this encoder alone. "
     f"Default: {' and '.join(DEFAULT_ENCODERS)}."
 )
@@ -63,21 +64,23 @@ OptionalTaskName = Annotated[
 ]
 EncoderName = Annotated[str, typer.Argument(metavar="ENCODER", help="Encoder, as with --encoder of fec run.")]
 ModelName = Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)]
-SplitNames = Annotated[list[str] | None, option("train, valid or test; may be repeated. Default: all.")]
+SplitNames = Annotated[list[str] | None, option("Split: train, valid or test; may be repeated. Default: all.")]
 EncoderPaths = Annotated[
-    list[str] | None, option("Path of an encoder's weights.", "--encoder", "-e", metavar="NAME=PATH")
+    list[str] | None, option("Path to an encoder's weights.", "--encoder", "-e", metavar="NAME=PATH")
 ]
 StoreName = Annotated[
     str | None,
     option(
-        "Feature store: a folder or s3://BUCKET/PREFIX. Default: in your cache.", envvar="FEC_STORE", metavar="DIR"
+        "Feature store: a folder or s3://BUCKET/PREFIX. Default: a folder in your cache.",
+        envvar="FEC_STORE",
+        metavar="DIR",
     ),
 ]
-DeviceName = Annotated[Device, option("auto: CUDA if available, then MPS, then the CPU.")]
+DeviceName = Annotated[Device, option("Device; auto selects CUDA if available, then MPS, then the CPU.")]
 Json = Annotated[bool, option("Print the result as JSON.", "--json")]
 
-# Only a training can be judged out of fold: other commands would take rows that were trained on for others. An audit
-# shows the rows of a training.
+# Only commands that train can cross-validate: others would evaluate a model on its own training rows. An audit checks
+# the rows that would be trained on.
 DataOptions = Annotated[Given, Options("Data", {"": TaskConfig}, without=("name", "cross_validate"))]
 TrainingDataOptions = Annotated[Given, Options("Data", {"": TaskConfig})]
 # The pooling of an encoder given by name follows from the head.
@@ -99,7 +102,7 @@ def encoder_paths(specs: Sequence[str] | None) -> dict[str, str]:
     for spec in specs or []:
         name, _, path = spec.partition("=")
         if not name or not path:
-            raise UsageError(f"--encoder {spec!r}: write NAME=PATH; the model itself says which encoders it has")
+            raise UsageError(f"--encoder {spec!r}: write NAME=PATH; the model determines which encoders are used")
         paths[name] = path
     return paths
 
@@ -112,7 +115,7 @@ def as_words(settings: Given) -> dict[str, str]:
 def reads(head: str) -> FeatureKind:
     """Kind of features that a head reads if no pooling is given."""
     if head not in HEAD_CONFIGS:
-        raise UsageError(f"no head {head!r}; there are {', '.join(HEAD_CONFIGS)}")
+        raise UsageError(f"unknown head {head!r}; choose from {', '.join(HEAD_CONFIGS)}")
     return HEAD_CONFIGS[head].reads
 
 
@@ -134,8 +137,8 @@ class FeatureOptions(FrozenModel):
     hyper-parameters."""
     data: DataOptions
     preset: Literal["fast", "balanced", "best"] | None = None
-    """Set of encoders, instead of --encoder: fast is minilm-l6, balanced (default) also mpnet-base, best also
-    smollm2-135m."""
+    """Set of encoders, instead of --encoder. fast: minilm-l6; balanced (default): minilm-l6, mpnet-base; best:
+    minilm-l6, smollm2-135m, mpnet-base."""
     encoder: Annotated[tuple[str, ...], Field(description=ENCODER_HELP)] = ()
     settings: EncoderSettings
 
@@ -147,7 +150,7 @@ class FeatureOptions(FrozenModel):
         return None if self.config is None else read_run_config(self.config)
 
     def task(self, name: str | None) -> TaskConfig:
-        """Texts and labels. Of another task than the file's, the file's other settings are kept."""
+        """Texts and labels. For a task other than the file's, the file's other settings are kept."""
         if self.file is None and name is None:
             raise UsageError("give a TASK (fec tasks lists them), the path of your data, or --config FILE")
         base = {} if self.file is None else self.file.task.model_dump() | {"cross_validate": False}
@@ -165,7 +168,7 @@ class FeatureOptions(FrozenModel):
         from fusion_classifier.encoders.spec import changed_encoders, parse_encoders
 
         if self.preset and self.encoder:
-            raise UsageError("--preset: can't be combined with --encoder; leave one of them out")
+            raise UsageError("--preset can't be combined with --encoder; leave one of them out")
         settings = as_words(self.settings)
         given = RUN_PRESETS[self.preset] if self.preset else self.encoder
         if given or self.file is None:
@@ -198,9 +201,9 @@ class RunOptions(SplitOptions):
     class_weight: ClassWeights | None = None
     """balanced: texts are weighted inversely to their label's frequency. Default: none."""
     out: Path | None = None
-    """Folder to write. Default: by task and head."""
+    """Folder to write. Default: runs/TASK-HEAD."""
     overwrite: bool = False
-    """Replace a run with another configuration in that folder."""
+    """Replace an existing run with a different configuration in this folder."""
 
     def task(self, name: str | None) -> TaskConfig:
         """See `SplitOptions`, where the head can."""
@@ -244,7 +247,7 @@ class TrackingOptions(FrozenModel, title="Training"):
     """Experiment tracker. Not part of a run's configuration: it does not affect the result."""
 
     track: Literal["trackio", "mlflow", "tensorboard"] | None = None
-    """Report parameters, epochs and final metrics to this experiment tracker; an extra each."""
+    """Report parameters, epochs and final metrics to this experiment tracker. Each tracker needs its extra."""
     track_project: str | None = None
     """Project of the tracker. Default: the task's name."""
 
@@ -254,7 +257,7 @@ class TrackingOptions(FrozenModel, title="Training"):
 
         if self.track is None:
             if self.track_project is not None:
-                raise UsageError("--track-project: goes with --track")
+                raise UsageError("--track-project requires --track")
             return NOT_TRACKED
         return track(self.track, self.track_project, config, task, out, work.say)
 
@@ -263,9 +266,9 @@ class PlaceOptions(FrozenModel, title="Where"):
     """Store, device and memory."""
 
     store: str | None = None
-    """Feature store: a folder or s3://BUCKET/PREFIX. Default: in your cache."""
+    """Feature store: a folder or s3://BUCKET/PREFIX. Default: a folder in your cache."""
     device: Device = "auto"
-    """auto: CUDA if available, then MPS, then the CPU."""
+    """Device; auto selects CUDA if available, then MPS, then the CPU."""
     memory: Annotated[ByteSize, Field(gt=0)] | None = None
     """Memory for features, such as 4GB; larger ones are read from the store in blocks. Default: half of the free
     memory."""
@@ -302,5 +305,5 @@ class EngineOptions(FrozenModel, title="Engine"):
             return RayEngine(self.address, self.workers, device)
         for name, value in (("--address", self.address), ("--workers", self.workers)):
             if value is not None:
-                raise UsageError(f"{name}: goes with --engine ray")
+                raise UsageError(f"{name} requires --engine ray")
         return None

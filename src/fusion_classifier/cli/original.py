@@ -5,7 +5,7 @@
     python roberta_rep_extract.py -device cuda -task ED -mode train
     python main.py -dataset ED -epochs 200 -SIGMA 1 -batch_size 10 -early-stop 10 -lr 1e-4
 
-They read `data/<task>/<mode>.csv` beside the script, else in the current folder. Features go to the feature store
+They read `data/<task>/<mode>.csv` next to the script, else in the current folder. Features go to the feature store
 instead of a file each, so nothing is encoded twice, and `main.py` finds them there. Flags that the original lacks
 begin with two dashes, so that the original's abbreviations keep their meaning: only `-seeds` has one.
 """
@@ -84,7 +84,7 @@ def training_of(root: Path, arguments: Sequence[str] | None = None) -> list[str]
         help="Number of epochs without a lower validation loss or a higher F1 after which training stops.",
     )
     parser.add_argument("-lr", type=float, default=PUBLISHED.learning_rate, help="Learning rate.")
-    parser.add_argument("-seeds", type=int, default=5, help="Number of runs; the original has one.")
+    parser.add_argument("-seeds", type=int, default=5, help="Number of runs; the original does one.")
     parser.add_argument("--llama", default=LLAMAS[0], choices=LLAMAS, help=LLAMA)
     given = parser.parse_args(arguments)
     encoders = (given.llama, "bert-large", "roberta-large")
@@ -131,6 +131,6 @@ def _device(parser: ArgumentParser, name: str) -> list[str]:
     if kind == "cuda" and colon:
         visible = [one for one in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if one]
         if not number.isdigit() or (visible and int(number) >= len(visible)):
-            parser.error(f"argument -device: no GPU {name!r}; give cuda:0 or the number of another")
+            parser.error(f"argument -device: no GPU {name!r}; use cuda:0 or the number of another GPU")
         os.environ["CUDA_VISIBLE_DEVICES"] = visible[int(number)] if visible else number
     return ["--device", kind]

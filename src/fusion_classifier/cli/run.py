@@ -51,7 +51,9 @@ def run_(
     place: PlaceOptions,
     unknown: Annotated[
         Path | None,
-        option("File of texts with none of the labels, to measure how well they are detected.", metavar="FILE"),
+        option(
+            "File of unknown texts (with none of the labels), to measure how well they are detected.", metavar="FILE"
+        ),
     ] = None,
     tune: Annotated[
         str | None,
@@ -61,7 +63,7 @@ def run_(
             hidden=True,
         ),
     ] = None,
-    report: Annotated[bool, option("Whether to write report.html, the run as a page.", hidden=True)] = True,
+    report: Annotated[bool, option("Whether to write report.html, the results on one page.", hidden=True)] = True,
     as_json: Json = False,
 ) -> None:
     """Extract, train and evaluate; the result is a folder with metrics, predictions, a report and the model.
@@ -105,7 +107,7 @@ def _beside_tuned(options: RunOptions) -> RunOptions:
     head = HEAD_CONFIGS.get(options.head_name)
     if head and head.cross_validated_rows:
         raise UsageError(
-            f"--tune: can't be combined with --head {options.head_name}, which would evaluate the tuned encoder on "
+            f"--tune can't be combined with --head {options.head_name}, which would evaluate the tuned encoder on "
             "texts that it was tuned on; give --head fusion"
         )
     return options
@@ -147,7 +149,8 @@ def extract_(
     head: Annotated[
         str | None,
         option(
-            f"Head that will read them: ensemble and fusion token states, others pooled. Default: {DEFAULT_HEAD}."
+            "Head that will read the features: ensemble and fusion read token states, others pooled features. "
+            f"Default: {DEFAULT_HEAD}."
         ),
     ] = None,
     place: PlaceOptions,
@@ -227,7 +230,7 @@ RunOrModelName = Annotated[
 def evaluate_(
     *,
     run_or_model: RunOrModelName,
-    task: Annotated[str | None, option("Task or path with the texts. Default: that of the training.")] = None,
+    task: Annotated[str | None, option("Task or path with the texts. Default: the training data.")] = None,
     split: Annotated[str, option("train, valid or test.")] = "test",
     data: DataOptions,
     encoder: EncoderPaths = None,
@@ -254,7 +257,7 @@ def evaluate_(
 def ablate_(
     *,
     task: OptionalTaskName = None,
-    split: Annotated[str, option("Split that is evaluated: valid, to choose; test, to report.")] = "valid",
+    split: Annotated[str, option("Split to evaluate on: valid for choices, test for the final report.")] = "valid",
     options: RunOptions,
     place: PlaceOptions,
     as_json: Json = False,

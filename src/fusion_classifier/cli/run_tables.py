@@ -29,7 +29,10 @@ def print_run(metrics: Mapping[str, Any], folder: Path) -> None:
         say("The task has no test split: validation is reported, on which the best epoch was chosen.")
     if apart is not None:
         texts = metrics["rows"]["test"] - metrics["rows"]["test_without_overlap"]
-        say(f"{counted(texts, 'test text')} also in train, ignoring case and punctuation; not in the last column.")
+        say(
+            f"{counted(texts, 'test text')} also in train, ignoring case and punctuation; left out of the last "
+            "column."
+        )
     _show_members(metrics["members"])
     _show_baselines(metrics)
     if "unknown" in metrics:
@@ -64,9 +67,7 @@ def _show_members(members: Sequence[Mapping[str, Any]]) -> None:
         for one in members
     ]
     show("Members of the ensemble", ["member", "weight", "accuracy", "weighted F1"], rows, right=1)
-    say(
-        "Mean over seeds; scores on texts that the member was not trained on, by which the weights are chosen.", "dim"
-    )
+    say("Mean over seeds; scores on texts that the member was not trained on, which determine the weights.", "dim")
 
 
 def _show_baselines(metrics: Mapping[str, Any]) -> None:

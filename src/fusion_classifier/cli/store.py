@@ -74,7 +74,10 @@ def clean(
     context: typer.Context,
     key: AnyKey = None,
     now: Annotated[
-        bool, typer.Option("--now", help="Also files of the last week. Only while no other command uses the store.")
+        bool,
+        typer.Option(
+            "--now", help="Delete files from the last week, too. Use it only while no other command uses the store."
+        ),
     ] = False,
     store: StoreName = None,
 ) -> None:

@@ -160,7 +160,7 @@ def print_ablation(figures: Mapping[str, Any], folder: Path) -> None:
     counts = f"{counted(figures['texts'], 'text')}, {counted(len(figures['seeds']), 'seed')}"
     title = f"{figures['task']} · {figures['split']}: {counts}"
     show(title, ["head", "encoders", "accuracy", "weighted F1", "training"], rows, right=2)
-    say("The best on validation first.", "dim")
+    say("The best on validation comes first.", "dim")
     rows = []
     for one in figures["added"]:
         to = " + ".join(one["to"]) + (" (the best single encoder on validation)" if one.get("best_single") else "")
@@ -220,7 +220,7 @@ def _show_label_counts(figures: Mapping[str, Any]) -> None:
         if missing:
             say(f"No row in {split}: {_several(missing)}.")
     if labels["few"]:
-        say(f"Fewer than {labels['few_rows']} rows to learn from: {_several(labels['few'])}.")
+        say(f"Fewer than {labels['few_rows']} training rows: {_several(labels['few'])}.")
 
 
 def _show_label_words(figures: Mapping[str, Any]) -> None:
@@ -240,15 +240,15 @@ def _show_label_words(figures: Mapping[str, Any]) -> None:
         [w["label"], _share(w["own"], w["rows"]), w["found"], f"{100 * w['own'] / w['found']:.0f}%"]
         for w in order[:MAX_ROWS]
     ]
-    columns = ["label", "its rows with its name", "all texts with its name", "of these it is the label"]
+    columns = ["label", "rows of the label with its name", "all texts with its name", "share with this label"]
     if rows:
-        show(f"Label names in texts, most first ({len(rows)} of {len(order)})", columns, rows, right=1)
+        show(f"Label names in texts, most frequent first ({len(rows)} of {len(order)})", columns, rows, right=1)
 
 
 def _show_label_errors(found: Mapping[str, Any]) -> None:
     rows = [[pair["given"], pair["suggested"], pair["rows"]] for pair in found["pairs"][:MAX_ROWS]]
     if rows:
-        show("Doubtful labels, most first", ["given", "suggested", "rows"], rows, right=2)
+        show("Doubtful labels, most frequent pair first", ["given", "suggested", "rows"], rows, right=2)
     say(
         f"The labels of {_share(found['issues'], found['rows'])} of {counted(found['rows'], 'row')} in "
         f"{' and '.join(found['splits'])} are doubtful: by confident learning on {' + '.join(found['encoders'])}, "
@@ -286,8 +286,8 @@ def print_distilled(done: "Distilled") -> None:
     """Measurements of a student, and the next command."""
     one = done.figures
     rows = [
-        ["right answers", percent(one.accuracy)],
-        ["right answers of the teacher", percent(one.teacher_accuracy)],
+        ["correct answers", percent(one.accuracy)],
+        ["correct answers of the teacher", percent(one.teacher_accuracy)],
         ["same answer as the teacher", percent(one.agreement)],
     ]
     show(None, [f"of {one.valid_texts:,} validation texts", "%"], rows, right=1)

@@ -51,7 +51,7 @@ def extract_features_ray(
 ) -> ExtractionReport:
     """Extract the missing features of these texts. Can be stopped and run again like the local engine."""
     if identity.is_object:
-        raise UsageError(f"encoder {identity.config.name}: is a Python object, which can't be sent to Ray's workers")
+        raise UsageError(f"encoder {identity.config.name} is a Python object, which can't be sent to Ray's workers")
     started = time.perf_counter()
     name, features = identity.config.name, store.of(identity)
     unique = unique_by_length(texts)
@@ -76,8 +76,8 @@ def extract_features_ray(
             if not missing.any():
                 return ExtractionReport(name, len(unique), commits.rows, truncated, time.perf_counter() - started)
     raise StoreError(
-        f"{store.root}: {int(missing.sum()):,} texts still have no features of {name}: another extraction writes "
-        "the same ones at the same time; wait for it and run this again"
+        f"{store.root}: {int(missing.sum()):,} texts still have no features of {name}: another extraction is "
+        "writing the same features; wait for it and run the same command again"
     )
 
 
@@ -143,8 +143,8 @@ def _load(config: EncoderConfig, key: str, store: str, device: Device) -> tuple[
     identity = identify(config, place)
     if identity.key != key:
         raise WeightsError(
-            f"{config.name}: a worker has other weights of this name than the driver "
-            f"({identity.weights.folder}); give all machines the same files"
+            f"{config.name}: the weights on a worker differ from those on the driver "
+            f"({identity.weights.folder}); copy the same files to all machines"
         )
     return load_transformer(identity, place), FeatureStore(store).of(identity)
 

@@ -74,7 +74,7 @@ def connected(engine: RayEngine) -> Iterator[Pool]:
         try:
             yield _pool(engine, ray.cluster_resources())
         except ray.exceptions.RayError as error:
-            raise FecError(f"Ray: {reason(error)}; run the same command again: what was stored is kept") from error
+            raise FecError(f"Ray: {reason(error)}; run the same command again: stored features are kept") from error
         finally:
             if started_here:
                 ray.shutdown()

@@ -1,7 +1,7 @@
 """Prediction by a pool of Ray workers, each with the whole classifier. Texts and probabilities are streamed.
 
 One task, on this machine, reads the file in blocks and waits if the workers are behind; probabilities are returned in
-the order of the texts. So neither this process nor Ray's object store holds more than a few blocks of the file.
+the order of the texts. So neither this process nor Ray's object store contains more than a few blocks of the file.
 """
 
 from collections.abc import Generator, Iterator, Mapping

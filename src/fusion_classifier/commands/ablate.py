@@ -100,7 +100,7 @@ def _train(
 
 
 def _compare(parts: dict[Names, SplitPredictions], valid: dict[Names, float], n_classes: int) -> list[dict[str, Any]]:
-    """The gain from each encoder beyond the others, and from the others beyond the best one on validation."""
+    """The gain from each encoder over all others, and from all encoders over the best single one on validation."""
     everything = max(parts, key=len)
     if len(everything) == 1:
         return []

@@ -82,8 +82,8 @@ def audit(
         found, issues = find_label_errors(task, encoders, work)
         if found["left_out"]:
             notes.append(
-                f"Label errors: rows with the labels {', '.join(found['left_out'])} were not checked, since they "
-                f"have fewer than {FOLDS} different texts in {' and '.join(found['splits'])}."
+                f"Label errors: rows with the labels {', '.join(found['left_out'])} were not checked, because "
+                f"they have fewer than {FOLDS} different texts in {' and '.join(found['splits'])}."
             )
     except NotJudgedError as error:
         notes.append(f"Label errors were not searched for: {error}.")
@@ -107,10 +107,10 @@ def _check_folder(out: Path) -> None:
     """Check that the folder is empty or an earlier audit, before minutes of work."""
     user_path(str(out), "out")
     if out.is_file() or any(path.is_file() for path in out.parents):
-        raise UsageError(f"{out}: is a file, or in one; choose another `out`")
+        raise UsageError(f"{out} is a file, or in one; choose another `out`")
     others = sorted(path.name for path in out.iterdir() if path.name[0] != ".") if out.is_dir() else []
     if others and AUDIT_FILE not in others:
-        raise UsageError(f"{out}: is not an audit folder (it contains {others[0]}); choose another `out`")
+        raise UsageError(f"{out} is not an audit folder (it contains {others[0]}); choose another `out`")
 
 
 def _token_figures(task: LoadedTask, config: EncoderConfig, work: RunContext) -> dict[str, Any]:
@@ -168,7 +168,7 @@ def find_label_errors(
     extract_task(task, splits, encoders, work)
     identities = [identify(config, work.device) for config in encoders]
     judged_texts = [texts[i] for i in chosen]
-    for warning in tuned_on(identities, judged_texts, "texts whose labels are judged here"):
+    for warning in tuned_on(identities, judged_texts, "texts whose labels are checked here"):
         work.say(f"Warning: {warning}")
     features = read_features(judged_texts, identities, work.store)
     matrix = np.concatenate([pooled(one) for one in features.values()], axis=1)

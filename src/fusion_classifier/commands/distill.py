@@ -1,8 +1,8 @@
 """Distils a trained classifier: a student on one small encoder learns the teacher's probabilities.
 
-    texts of the training      a part of the target is the label, the rest the teacher's probabilities
+    labelled texts             a part of the target is the label, the rest the teacher's probabilities
     further texts, unlabelled  the target is the teacher's probabilities
-    texts of validation        their labels choose the epoch and calibrate; the teacher has no part in it
+    validation texts           their labels choose the epoch and calibrate; the teacher is not used
 
 The student is an ordinary model folder: a frozen encoder and the head `fusion`.
 
@@ -103,7 +103,7 @@ def distill_model(
     given = _texts(loaded, config, texts, work)
     teacher = load_model(find_model(folder))
     if not teacher.config.encoders:
-        raise UsageError(f"{folder}: reads features, not texts; only a classifier of texts can be distilled")
+        raise UsageError(f"{folder} reads features, not texts; only a classifier of texts can be distilled")
     of_teacher = checked_identities(placed(teacher.config.encoders, encoder_paths or {}), work.device)
     of_student = _identified(into, work.device)
     for warning in tuned_on([*of_teacher, of_student], given.valid.texts, "validation texts that are measured here"):
@@ -144,17 +144,17 @@ def distill_model(
 def _check_folders(teacher: Path, out: Path) -> None:
     """Check the teacher, and that no folder with other contents would be replaced."""
     if is_optimized(teacher):
-        raise UsageError(f"{teacher}: is optimized; give the model that it was made from")
+        raise UsageError(f"{teacher} is optimized; give the model that it was made from")
     if out.exists() and out.resolve() in (teacher.resolve(), teacher.resolve().parent):
         raise UsageError(f"`out`: {out} is the teacher; choose another folder")
     if out.exists() and not is_model(out) and not (out.is_dir() and not any(out.iterdir())):
-        raise UsageError(f"`out`: {out} contains other files than a model; choose another folder")
+        raise UsageError(f"`out`: {out} contains files other than a model; choose another folder")
 
 
 def _texts(task: LoadedTask, config: TaskConfig, further: Path | None, work: RunContext) -> Texts:
     """The texts of a task, and those of a file that are not among them.
 
-    Without validation texts of its own, a tenth of the task's is held out.
+    If the task has no validation texts, a tenth of its texts is held out.
     """
     splits = {"train": task.training if "train" in task.splits else task.split("test")}
     if "valid" in task.splits and not task.cross_validated:
@@ -168,7 +168,7 @@ def _texts(task: LoadedTask, config: TaskConfig, further: Path | None, work: Run
     if further is not None:
         found = dict.fromkeys(texts_of(user_path(str(further), "texts"), config.text_column, config.encoding))
         if not found:
-            raise DataError(f"{further}: has no text")
+            raise DataError(f"{further} has no text")
     known = {*train.texts, *valid.texts}
     return Texts(train, [text for text in found if text not in known], valid, held_out)
 

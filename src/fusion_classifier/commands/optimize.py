@@ -38,8 +38,8 @@ def optimize_model(
         texts, targets, known = judging_split(folder, evaluated_task(folder, task, data or {}))
         if known:
             say(
-                f"{folder}: was trained on all of its rows and is measured on them; the loss on new texts may be "
-                "larger; give labelled texts that it was not trained on by `task`"
+                f"{folder} was trained on all of its rows and is measured on them; the loss on new texts may be "
+                "larger; set `task` to labelled texts that it was not trained on"
             )
         rows = np.random.default_rng(0).permutation(len(texts))[:max_texts]
         judged = Judged([texts[row] for row in rows], targets[rows])

@@ -107,7 +107,7 @@ class Predictions:
         """Yield each text with all labels and probabilities, the most probable first, and whether each label is
         predicted.
 
-        The last value says whether the text is rejected as unknown.
+        The last value is whether the text is rejected as unknown.
         """
         _check_given(texts)
         classifier = self._load()
@@ -168,7 +168,7 @@ class Predictions:
                 encoding=self.encoding,
             )
         columns, done = {names[name]: kind for name, kind in answers.columns().items()}, 0
-        # Also closed if writing fails: Ray's workers must not wait for a reader that is gone.
+        # Also closed if writing fails: Ray's workers must not wait for a reader that has finished.
         with closing(stream), progress.bar("predicting", total=read.count) as bar, atomic_file(out) as temporary:
             with writer(temporary, read.columns, columns) as write:
                 for part in answered(rows, stream, answers, names):
@@ -184,11 +184,11 @@ class Predictions:
         if read is None:
             return beside(columns, ())
         if read.missing:
-            self.say(f"{read.path}: {counted(read.missing, 'row')} without a text; answers there are null")
+            self.say(f"{read.path}: {counted(read.missing, 'row')} without a text; their answers are null")
         names = beside(columns, list(read.columns))
         if columns[0] != names[columns[0]]:
             taken = ", ".join(name for name in columns if name in read.columns)
-            self.say(f"{read.path}: already has {taken}; the answers are in {', '.join(names.values())}")
+            self.say(f"{read.path} already has {taken}; the answers are in {', '.join(names.values())}")
         return names
 
     def _read(self, file: Path) -> GivenFile:

@@ -31,7 +31,7 @@ def project(
 ) -> Projection:
     """Fit a projection on the token states of training texts, and write it, as `fec project` with these options."""
     if config.projection is not None:
-        raise UsageError(f"{config.name}: already has a projection; give the encoder without it")
+        raise UsageError(f"{config.name} already has a projection; give the encoder without it")
     if out.suffix != ".safetensors":
         raise UsageError(f"`out`: {out} must end in .safetensors")
     if kind == "none" and not int8:

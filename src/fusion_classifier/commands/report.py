@@ -41,7 +41,7 @@ def write_report(
     if path.is_dir():
         raise UsageError(f"`out`: {path} is a folder; name a file, such as {path / REPORT_FILE}")
     if is_model(folder):
-        raise FecError(f"{folder}: is a model folder; give the run folder that it is in")
+        raise FecError(f"{folder} is a model folder; give the run folder that it is in")
     metrics, config = _metrics(folder), read_config(folder)
     parts = read_predictions(folder / PREDICTIONS_FILE, multilabel=True)
     part, valid = parts[reported_split({folder: parts}, split)], parts.get("valid")
@@ -74,15 +74,15 @@ def write_report(
 
 def _metrics(folder: Path) -> dict[str, Any]:
     if not folder.is_dir():
-        raise FecError(f"{folder}: no such run folder; give a folder that `fec run` has written")
+        raise FecError(f"{folder}: no such run folder; choose a folder written by `fec run`")
     path = folder / METRICS_FILE
     if not path.is_file():
         raise FecError(
-            f"{folder}: has no {METRICS_FILE}; `fec run` writes it at the end and resumes an unfinished run"
+            f"{folder} has no {METRICS_FILE}; `fec run` writes it at the end and resumes an unfinished run"
         )
     metrics = _json(path)
     if not isinstance(metrics.get("valid"), dict) or not isinstance(metrics.get("seeds"), list):
-        raise FecError(f"{path}: can't be read; {AGAIN}")
+        raise FecError(f"{path} can't be read; {AGAIN}")
     return metrics
 
 

@@ -80,8 +80,8 @@ def tune_encoder(
 
     With objective `classification`, validation chooses the epoch, by weighted F1. `contrastive` needs no validation
     split: if there is one, it is used only to measure the result; up to 1,000 rows without one are measured by
-    5-fold cross-validation, which tunes five times more. The test split is not read. With the same seed on the same
-    machine, the weights are bit-identical. Nothing is written before training has succeeded.
+    5-fold cross-validation, which tunes five more encoders. The test split is not read. With the same seed on the
+    same machine, the weights are bit-identical. Nothing is written before training has succeeded.
 
     Args:
         config: Training settings.
@@ -106,7 +106,7 @@ def tune_encoder(
         source = model_folder(base)
         loaded = load_encoder(weights, work.device, plain=True)
     precision = identify(encoder, work.device).dtype
-    what = f"{encoder.name}: can't be trained in {precision}"
+    what = f"{encoder.name} can't be trained in {precision}"
     advice = "" if precision == "float32" else "; give `dtype` float32"
     with library_errors(lambda why: WeightsError(f"{what} ({why}){advice}")):
         tuned, held_out = _train(config, loaded, precision, task, splits, work)
@@ -220,7 +220,7 @@ def _train(
     splits: Mapping[str, Split],
     work: RunContext,
 ) -> tuple[Finetuned, tuple[np.ndarray, np.ndarray] | None]:
-    """Tokenize and train; of few rows without a validation split also the logits of `out_of_fold`."""
+    """Tokenize and train; for few rows without a validation split, also compute the logits of `out_of_fold`."""
     contrastive, dtype, n_labels = config.objective == "contrastive", torch_dtype(precision), len(task.labels)
     trained_on = {name: split.texts for name, split in splits.items() if name == "train" or not contrastive}
     labels = targets(splits["train"].labels, n_labels)
@@ -230,8 +230,8 @@ def _train(
     truncated = sum(text.truncated for of_split in texts.values() for text in of_split)
     if truncated:
         work.say(
-            f"{loaded.config.name}: {counted(truncated, 'text')} longer than {loaded.config.max_length} tokens lost "
-            "the end; raise `max_length` to keep it"
+            f"{loaded.config.name}: truncated {counted(truncated, 'text')} longer than {loaded.config.max_length} "
+            "tokens; raise `max_length` to keep the end"
         )
     if contrastive:
         arguments = (loaded, config, dtype, texts["train"], labels, n_labels)

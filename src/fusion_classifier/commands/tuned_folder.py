@@ -77,9 +77,9 @@ def write_encoder(
 
 
 class TunedClassifier:
-    """The linear layer on the vectors of a tuned encoder, as the model folder `model` beside it.
+    """The linear layer on the vectors of a tuned encoder, as the model folder `model` inside it.
 
-    `unit` says whether the layer reads vectors of unit length, as after contrastive tuning.
+    `unit` is whether the layer reads vectors of unit length, as after contrastive tuning.
     """
 
     def __init__(
@@ -179,7 +179,7 @@ def write_record(record: Mapping[str, Any], precision: str, folder: Path) -> Non
         f"{task['licence']}): {_how(tuning)}, epoch {record['best_epoch']} of {tuning['epochs']}, learning rate "
         f"{tuning['learning_rate']:g}, batches of {tuning['batch_size']}, computed in {precision}, seed "
         f"{tuning['seed']}. {_reached(record)}Details: `tuning.json`. Features of the training texts have seen "
-        "their labels: a classifier on top must be judged on other texts.\n"
+        "their labels: a classifier on top must be evaluated on other texts.\n"
     )
     (folder / "README.md").write_text(card, "utf-8")
 

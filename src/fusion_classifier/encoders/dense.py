@@ -16,7 +16,7 @@ def dense_files(folder: Path) -> list[tuple[Path, Path]]:
     """Configuration and weights of each dense layer of a model folder."""
     places = dense_places(folder)
     if not places:
-        raise WeightsError(f"{folder}: has no dense layers; leave out `dense`")
+        raise WeightsError(f"{folder} has no dense layers; leave out `dense`")
     files = [(place / "config.json", place / "model.safetensors") for place in places]
     missing = next((path for pair in files for path in pair if not path.is_file()), None)
     if missing is not None:

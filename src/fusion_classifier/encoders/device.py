@@ -19,7 +19,7 @@ def resolve_device(device: Device) -> "torch.device":
         return torch.device(next(name for name, there in available.items() if there))
     if not available[device]:
         have = ", ".join(name for name, there in available.items() if there)
-        raise UsageError(f"`device`: {device} is not available here (there: {have}); use auto")
+        raise UsageError(f"`device`: {device} is not available (available: {have}); use auto")
     return torch.device(device)
 
 
@@ -47,7 +47,7 @@ def _has_bfloat16(device: "torch.device") -> bool:
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
-        # Every CPU can emulate bfloat16, many times slower than float32; these compute in it.
+        # Every CPU can emulate bfloat16, many times slower than float32; these support it natively.
         probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
         return any(getattr(torch.cpu, probe, lambda: False)() for probe in probes)
     return False

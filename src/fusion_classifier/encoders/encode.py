@@ -150,7 +150,7 @@ def _padded_states(encoder: TransformerEncoder, batch: Sequence[TokenizedText]) 
         )
     if encoder.config.pooling == "pooler":
         return _States(output.pooler_output[:, None, None], counted, lengths)  # one "token", one "layer"
-    # Some models pad to a multiple of their own (BigBird), on the right.
+    # Some models (BigBird) pad to a fixed multiple themselves, on the right.
     states = torch.stack([output.hidden_states[layer][:, : ids.shape[1]] for layer in encoder.layers], dim=2)
     return _States(states, counted, lengths)
 

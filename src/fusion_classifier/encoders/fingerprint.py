@@ -40,7 +40,7 @@ def file_digests(paths: Iterable[Path]) -> list[str]:
                     known[place] = hashlib.file_digest(file, "sha256").hexdigest()
                 added = True
         except OSError as error:
-            raise WeightsError(f"{path}: can't be read ({error.strerror or error})") from error
+            raise WeightsError(f"{path} can't be read ({error.strerror or error})") from error
         digests.append(known[place])
     if added:
         try:

@@ -38,7 +38,7 @@ def unpacked(weights: Weights, fingerprint: str, dtype: str) -> Path | None:
                 del config.quantization_config
             config.save_pretrained(temporary)
             tokenizer.save_pretrained(temporary)
-            # Not model.save_pretrained: transformers refuses it for a model that came from GGUF.
+            # Not model.save_pretrained: transformers rejects it for a model that came from GGUF.
             state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
             save_file(state, temporary / "model.safetensors", metadata={"format": "pt"})
     return folder

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Raise it when the code comes to compute other features from the same model and settings.
+# Increase it whenever the code starts to compute different features for the same model and settings.
 FEATURE_VERSION = 1
-# Of these model types features were other ones before: padding was taken in, or what an earlier batch had changed.
+# Model types whose features have changed: earlier versions let padding or an earlier batch affect them.
 REVISED = ("big_bird", "convbert", "fnet", "mobilebert", "nystromformer", "yoso")
 # Model types with constants in float32, which fail in another precision.
 FLOAT32_ONLY = ("deberta",)

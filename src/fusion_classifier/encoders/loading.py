@@ -112,7 +112,7 @@ def only_transformers(encoders: Iterable[LoadedEncoder], what: str) -> list[Tran
     for encoder in encoders:
         if isinstance(encoder, ObjectEncoder):
             kind = "static model" if encoder.identity.weights.source != "object" else "Python object"
-            raise UsageError(f"encoder {encoder.config.name}: is a {kind}, which can't be {what}")
+            raise UsageError(f"encoder {encoder.config.name} is a {kind}, which can't be {what}")
         result.append(encoder)
     return result
 
@@ -139,9 +139,9 @@ def load_transformer(identity: EncoderIdentity, device: torch.device, *, plain: 
     """
     name = identity.config.name
     if identity.is_object:
-        raise UsageError(f"{name}: is a Python object; give an encoder whose model is on disk or on the Hub")
+        raise UsageError(f"{name} is a Python object; give an encoder whose model is on disk or on the Hub")
     if identity.weights.is_static:
-        raise UsageError(f"{name}: is a static model, which has no layers; give a transformer")
+        raise UsageError(f"{name} is a static model, which has no layers; give a transformer")
     what = f"{name}: the model in {identity.weights.folder} can't be loaded"
     with library_errors(lambda why: WeightsError(f"{what} ({why})")):
         with quiet():
@@ -286,7 +286,7 @@ def _width(identity: EncoderIdentity, model: "PreTrainedModel", layers: tuple[in
                 behaviour.widths(model.float(), layers)
             except Exception:  # whatever is wrong, it is not the precision
                 return WeightsError(f"{what} ({why})")
-            return WeightsError(f"{what} in {dtype} ({why}); give `dtype` float32, in which it runs")
+            return WeightsError(f"{what} in {dtype} ({why}); set `dtype` to float32")
         return WeightsError(f"{what} ({why})")
 
     with library_errors(explain):
@@ -338,13 +338,13 @@ def _resolve_layers(config: EncoderConfig, n_layers: int) -> tuple[int, ...]:
     for layer in config.layers:
         if not -states <= layer < states:
             raise UsageError(
-                f"{config.name}: `layers`: no layer {layer}; the model has {n_layers}, so {-states} to {n_layers}"
+                f"{config.name}: `layers`: no layer {layer}; the model has {n_layers}, so use {-states} to {n_layers}"
             )
     if config.pooling == "pooler" and config.layers != (-1,):
         raise UsageError(f"{config.name}: `pooling` pooler reads the last layer only; leave out `layers`")
     resolved = tuple(layer % states for layer in config.layers)
     if len(set(resolved)) < len(resolved):
-        raise UsageError(f"{config.name}: `layers` {config.layers} contain a layer twice")
+        raise UsageError(f"{config.name}: `layers` {config.layers} contain a duplicate")
     return resolved
 
 
@@ -357,6 +357,6 @@ def _check_max_length(config: EncoderConfig, model: "PreTrainedModel", tokenizer
     limit = min(tokenizer.model_max_length, behaviour.max_tokens(model) or tokenizer.model_max_length)
     if config.max_length > limit:
         raise UsageError(
-            f"{config.name}: `max_length` {config.max_length} is over the model's {limit} tokens; "
+            f"{config.name}: `max_length` {config.max_length} exceeds the model's limit of {limit} tokens; "
             f"use `max_length` {limit} or less"
         )

@@ -49,7 +49,7 @@ class Group:
 
 
 def grouped(lengths: Sequence[int]) -> list[Group]:
-    """Groups of neighbours of equal length."""
+    """Groups of consecutive texts of equal length."""
     groups, start = [], 0
     for length, same in groupby(lengths):
         texts = len(list(same))
@@ -111,7 +111,7 @@ def states(
 
     Args:
         model: Prepared by `prepare`.
-        texts: Token ids of each text, at least one; texts of equal length should be neighbours.
+        texts: Token ids of each text, at least one; texts of equal length should be adjacent.
         layers: Indices of hidden states, 0 (embeddings) to the number of layers.
         first_position: Position of a text's first token.
     """

@@ -14,7 +14,7 @@ from torch import Tensor
 
 def mean(states: Tensor, mask: Tensor, _lengths: Tensor) -> Tensor:
     """Mean over the tokens of each text that count."""
-    # Not a product with the mask: padding may hold infinity, and 0 · inf is NaN.
+    # Not a product with the mask: padding may contain infinity, and 0 · inf is NaN.
     counted = torch.where(mask[..., None, None], states.float(), 0)  # (B, L, layers, H)
     return counted.sum(1) / mask.sum(1)[:, None, None]
 

@@ -142,7 +142,7 @@ def load_projection(path: Path) -> Projection:
             mean, std, matrix, spread, bool(json.loads(metadata["int8"])), json.loads(metadata["fitted_on"])
         )
     except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
-        raise WeightsError(f"{path}: is not a projection that `fec project` wrote ({error})") from error
+        raise WeightsError(f"{path} is not a projection that `fec project` wrote ({error})") from error
     layers, hidden = mean.shape if mean.ndim == 2 else (0, 0)
     fits = std.shape == mean.shape and spread.ndim == 2 and spread.shape[0] == layers and layers > 0
     if matrix is not None:

@@ -80,7 +80,7 @@ class PrecomputedEncoder:
         for row, text in enumerate(texts):
             first = self._rows.setdefault(text, row)
             if first != row and not np.array_equal(self._features[first], self._features[row]):
-                raise DataError(f"{name}: `texts[{row}]` is the same as `texts[{first}]`, with other features")
+                raise DataError(f"{name}: `texts[{row}]` is the same as `texts[{first}]`, but has different features")
         self.version = _digest(texts, self._features) if version is None else version
 
     def check(self, texts: Iterable[str], what: str = "texts") -> None:
@@ -219,8 +219,8 @@ def encode_checked(encoder: Encoder, texts: Sequence[str], shape: tuple[int, ...
         )
     if shape is not None and values.shape[1:] != shape:
         raise DataError(
-            f"{name}: the encoder returned features of shape {values.shape[1:]}, before {shape}; if it has changed, "
-            "give it another version"
+            f"{name}: the encoder returned features of shape {values.shape[1:]}, but {shape} before; if it has "
+            "changed, change its version"
         )
     with np.errstate(over="ignore"):  # becomes infinity, which is reported
         values = values.astype(np.float32, copy=False)

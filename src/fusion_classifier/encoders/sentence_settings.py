@@ -67,7 +67,7 @@ def hub_reader(repo: str, revision: str | None) -> Reader:
 def _from_hub(repo: str, revision: str | None, name: str) -> str | None:
     from huggingface_hub import errors, hf_hub_download  # noqa: PLC0415 - most encoders are on this machine
 
-    # No network is a LocalEntryNotFoundError. Without a model or a connection, `locate` says why.
+    # No network is a LocalEntryNotFoundError. Without a model or a connection, `locate` reports why.
     no_model = (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.HFValidationError)
     try:
         with hub_errors(repo, revision, kind=WeightsError):
@@ -87,7 +87,7 @@ def sentence_settings(read: Reader, name: str) -> dict[str, Any]:
         name: Hub id or folder.
     """
     settings: dict[str, Any] = {}
-    with library_errors(lambda why: WeightsError(f"{name}: its sentence-transformers files can't be read ({why})")):
+    with library_errors(lambda why: WeightsError(f"{name}: the sentence-transformers files can't be read ({why})")):
         pooling: Mapping[str, Any] = {}
         if read("modules.json") is not None:
             modules = [(str(m["type"]).rpartition(".")[2], str(m["path"])) for m in _json(read, "modules.json")]

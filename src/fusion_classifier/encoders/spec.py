@@ -84,7 +84,7 @@ def parse_encoder(
     given = {key: value for key, value in (defaults or {}).items() if value is not None} | own
     unknown = [key for key in given if key not in SETTINGS]
     if unknown:
-        raise UsageError(f"{shown}: no setting {unknown[0]!r}; there are {', '.join(SETTINGS)}")
+        raise UsageError(f"{shown}: unknown setting {unknown[0]!r}; the settings are {', '.join(SETTINGS)}")
     if features == "pooled" and "pooling" not in given and model not in PRESETS:
         _sentence_settings(model, path, given.get("revision"))  # raises an error if its features are something else
     return _configured(model, path or None, _from_words(given), features, shown)

@@ -45,7 +45,7 @@ def load_static(identity: EncoderIdentity) -> StaticModel:
     if not plain or len(config.templates) > 1:
         raise UsageError(
             f"{config.name}: a static model has one vector per text; use `pooling` mean without `layers` and "
-            "`projection`, and a `head` of pooled features such as linear"
+            "`projection`, and a `head` for pooled features, such as linear"
         )
     what = f"{config.name}: the static model in {folder} can't be loaded"
     with library_errors(lambda why: WeightsError(f"{what} ({why})")):

@@ -20,8 +20,8 @@ from fusion_classifier.encoders.loading import LoadedEncoder, ObjectEncoder, Tra
 from fusion_classifier.errors import DataError, UsageError
 from fusion_classifier.support.text import counted, surrogate_position
 
-LONGEST_WORD = 100  # characters that a window is shortened by to end at a word
-WINDOW_FILL = 0.9  # of a window: parts of as many characters have not as many tokens
+LONGEST_WORD = 100  # maximum number of characters removed from a window so that it ends at a word
+WINDOW_FILL = 0.9  # of a window: parts with equally many characters differ in their numbers of tokens
 LENGTHS_BATCH = 1000  # texts tokenized at a time to count tokens: bounds memory
 
 
@@ -50,7 +50,7 @@ def tokenize(
     template = encoder.config.templates[0] if template is None else template
     for text in texts:
         if at := surrogate_position(text):
-            raise DataError(f"the text {text[:60]!r} has half a surrogate pair at character {at}; give it as UTF-8")
+            raise DataError(f"the text {text[:60]!r} has half a surrogate pair at character {at}; pass valid Unicode")
     if not texts:
         return []
     rendered = [template.replace("{text}", text) for text in texts]
@@ -140,7 +140,7 @@ def _truncate_in_template(
 def cut_note(config: EncoderConfig, count: int) -> str:
     """Message about truncated texts, with advice."""
     return (
-        f"{config.name}: {counted(count, 'text')} longer than {config.max_length} tokens truncated; "
+        f"{config.name}: truncated {counted(count, 'text')} longer than {config.max_length} tokens; "
         "raise `max_length` to keep their end, or read them in windows (`long` window)"
     )
 

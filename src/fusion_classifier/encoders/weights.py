@@ -25,7 +25,7 @@ from fusion_classifier.errors import WeightsError
 from fusion_classifier.support.files import user_path
 from fusion_classifier.support.hub import hub_errors
 
-# Files that decide a feature: weights, architecture, tokenizer.
+# Files that determine a feature: weights, architecture, tokenizer.
 VOCABULARY_FILES = (
     "tokenizer.json", "tokenizer.model", "vocab.txt", "vocab.json",
     "spiece.model", "sentencepiece.bpe.model",
@@ -38,8 +38,8 @@ SETTINGS_FILES = (
     "merges.txt",
 )
 CONTENT_FILES = (*SETTINGS_FILES, *VOCABULARY_FILES)
-# Files that decide no feature, or whose settings are part of an encoder's own. All others beside the model do where
-# there is no tokenizer.json, which holds a whole tokenizer: they may be its vocabulary, whatever its name.
+# Files that do not affect features, or whose settings are part of the encoder's configuration. Without a
+# tokenizer.json, which contains a whole tokenizer, all other files count: any of them may be the vocabulary.
 NOT_CONTENT = (
     "README*", "LICENSE*", "NOTICE*", ".*", "*.md", "*.py", "*.ipynb", "*.pdf", "*.html",
     "*.csv", "*.tsv", "*.parquet", "*.png", "*.jpg", "*.jpeg", "*.gif", "*.svg", "*.webp",
@@ -135,7 +135,7 @@ def locate(config: EncoderConfig, *, download: bool = True) -> Weights:
         if folder.is_dir():
             return _local(folder, "FEC_MODELS")
     if not download:
-        raise WeightsError(f"{config.model}: not on this machine")
+        raise WeightsError(f"{config.model} is not on this machine")
     hub_id = preset.hub_id if preset else config.model
     return _from_hub(hub_id, config.revision, _way_out(config))
 
@@ -195,17 +195,17 @@ def _local(path: Path, source: str) -> Weights:
     path = transformer_folder(path)
     if any(path.glob("*.safetensors")):
         if not (path / "config.json").is_file() and not path.name.endswith("_StaticEmbedding"):
-            raise WeightsError(f"{path}: has weights but no config.json; copy the whole model folder")
+            raise WeightsError(f"{path} has weights but no config.json; copy the whole model folder")
         if not set(content_files(file.name for file in path.iterdir() if file.is_file())) - set(SETTINGS_FILES):
-            raise WeightsError(f"{path}: has no tokenizer (such as tokenizer.json); copy the whole model folder")
+            raise WeightsError(f"{path} has no tokenizer (such as tokenizer.json); copy the whole model folder")
         return Weights(path, None, source)
     gguf_files = sorted(path.glob("*.gguf"))
     if len(gguf_files) == 1:
         return Weights(path, gguf_files[0].name, source)
     if gguf_files:
-        raise WeightsError(f"{path}: has {len(gguf_files)} GGUF files; give one of them, such as {gguf_files[0]}")
+        raise WeightsError(f"{path} has {len(gguf_files)} GGUF files; give one of them, such as {gguf_files[0]}")
     raise WeightsError(
-        f"{path}: has no .safetensors and no .gguf file (pickled weights such as pytorch_model.bin are not "
+        f"{path} has no .safetensors and no .gguf file (pickled weights such as pytorch_model.bin are not "
         "read because they can run code; convert them with save_pretrained)"
     )
 
@@ -256,13 +256,13 @@ def _from_hub(hub_id: str, revision: str | None, way_out: str) -> Weights:
             names = [sibling.rfilename for sibling in HfApi().model_info(repo, revision=revision).siblings or []]
         except (GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError, HFValidationError):
             raise
-        except Exception:  # no network: what an earlier download left is as good
+        except Exception:  # no network: use the files of an earlier download
             folder, source = snapshot_download(repo, revision=revision, local_files_only=True), "Hub cache"
         else:
             if gguf_file is not None and gguf_file not in names:
-                raise WeightsError(f"{repo}: has no file {gguf_file}")
+                raise WeightsError(f"{repo} has no file {gguf_file}")
             if gguf_file is None and not any(name.endswith(".safetensors") for name in names):
-                raise WeightsError(f"{repo}: has no .safetensors weights, and pickled ones can run code; {way_out}")
+                raise WeightsError(f"{repo} has no .safetensors weights, and pickled ones can run code; {way_out}")
             patterns = [gguf_file] if gguf_file else hub_files(names)
             folder = snapshot_download(repo, revision=revision, allow_patterns=patterns)
     return _local(Path(folder) / gguf_file if gguf_file else Path(folder), source)

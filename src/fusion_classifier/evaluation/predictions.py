@@ -92,16 +92,16 @@ def read_predictions(path: Path, *, multilabel: bool = False) -> dict[str, Split
     except DataError:
         raise
     except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file; give a folder that `fec run` has written") from error
+        raise DataError(f"{path}: no such file; choose a folder written by `fec run`") from error
     except (pa.ArrowException, OSError, ValueError) as error:
         raise DataError(
-            f"{path}: can't be read ({reason(error)}); `fec run` in the same folder writes it again"
+            f"{path} can't be read ({reason(error)}); `fec run` in the same folder writes it again"
         ) from error
     table = _checked_columns(path, table, multilabel=multilabel)
     names = _label_names(path, table)
     splits = pc.unique(table["split"]).to_pylist()
     if not splits:
-        raise DataError(f"{path}: has no rows; delete it and run `fec run` again")
+        raise DataError(f"{path} has no rows; delete it and run `fec run` again")
     return {split: _read_split(path, split, table.filter(pc.equal(table["split"], split)), names) for split in splits}
 
 
@@ -121,7 +121,7 @@ def _checked_columns(path: Path, table: pa.Table, *, multilabel: bool) -> pa.Tab
     is_list = "label" in table.column_names and pa.types.is_list(table.schema.field("label").type)
     if is_list and not multilabel:
         raise UsageError(
-            f"{path}: holds several labels per text; only runs with one label per text are accepted here"
+            f"{path} contains several labels per text; only runs with one label per text are accepted here"
         )
     lists = dict.fromkeys(("label", "predicted"), pa.list_(pa.string())) if is_list else {}
     columns = {}
@@ -130,7 +130,7 @@ def _checked_columns(path: Path, table: pa.Table, *, multilabel: bool) -> pa.Tab
             columns[name] = pa.nulls(len(table), kind)
             continue
         if table.column_names.count(name) != 1:
-            raise DataError(f"{path}: no column {name!r}; is it the predictions of a run?")
+            raise DataError(f"{path}: no column {name!r}; is this the predictions file of a run?")
         try:
             columns[name] = table[name].cast(kind)
         except pa.ArrowException as error:
@@ -147,7 +147,7 @@ def _label_names(path: Path, table: pa.Table) -> tuple[str, ...]:
     except (KeyError, ValueError):
         names = None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or len({*names}) < len(names):
-        raise DataError(f"{path}: its metadata field `labels` is not a list of distinct names")
+        raise DataError(f"{path}: the metadata field `labels` is not a list of distinct names")
     return tuple(names)
 
 
@@ -166,11 +166,11 @@ def _read_split(path: Path, split: str, table: pa.Table, names: tuple[str, ...])
         if not found.by_seed:
             found = SplitPredictions(split, tuple(hashes), labels, {}, {}, names, places)
         elif places != found.places or hashes != list(found.hashes) or not np.array_equal(labels, found.labels):
-            raise DataError(f"{where}: has other texts or labels than the seeds before it")
+            raise DataError(f"{where} has different texts or labels from the seeds before it")
         lists = part["probabilities"].combine_chunks()
         flat = lists.flatten().to_numpy(zero_copy_only=False)
         if pc.any(pc.not_equal(pc.list_value_length(lists), len(names))).as_py():
-            raise DataError(f"{where}: not {len(names)} probabilities per text, one for each label")
+            raise DataError(f"{where}: expected {len(names)} probabilities per text, one per label")
         if not np.isfinite(flat).all():
             raise DataError(f"{where}: NaN or infinity among the probabilities")
         found.answers[seed], found.by_seed[seed] = answers, flat.reshape(len(part), len(names))

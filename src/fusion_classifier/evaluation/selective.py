@@ -18,7 +18,7 @@ COVERAGES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
 class RiskCoverage:
     """Risk by coverage, in descending order of confidence.
 
-    One point per distinct confidence, K in all: texts with the same confidence are answered together or not at all.
+    One point per distinct confidence, K in total: texts with the same confidence are answered together or not at all.
     """
 
     coverage: np.ndarray

@@ -244,7 +244,7 @@ def in_words(found: Comparison, a: str, b: str) -> str:
     if sign < 0:
         a, b = b, a
     points = f"{abs(100 * accuracy.difference):.1f} points of accuracy"
-    interval = "no interval from one text"
+    interval = "no interval with one text"
     if accuracy.ci95 is not None:
         ends = [f"{sign * 100 * end + 0.0:.1f}".replace("-", "−") for end in accuracy.ci95[::sign]]
         interval = f"95% interval {ends[0]} to {ends[1]}"

@@ -161,4 +161,4 @@ def find_faults(table: pa.Table, shape: FeatureShape) -> Iterator[str]:
     if not all(np.isfinite(part).all() for part in (values, *(one for one in wide if one is not None))):
         yield "NaN or infinity in a feature"
     if len(values) != ends[-1] or (not shape.ragged and len(values) != len(table) * int(np.prod(shape.shape))):
-        yield "rows of a wrong size"
+        yield "rows of the wrong size"

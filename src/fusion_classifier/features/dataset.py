@@ -71,8 +71,9 @@ class FeatureDataset:
                 time.sleep(random.uniform(0, min(2.0, 0.05 * 2**attempt)))
             yield self.open()
         raise StoreError(
-            f"{self.uri}: {MAX_ATTEMPTS} times in a row another writer was faster; run the same command again when "
-            "fewer extractions write to this encoder's features: what was committed before is kept"
+            f"{self.uri}: {MAX_ATTEMPTS} times in a row, another process committed first; run the same command again "
+            "when "
+            "fewer extractions write to this encoder's features: committed features are kept"
         )
 
     def write(self, table: "pa.Table", dataset: Any) -> "list[FragmentMetadata]":
@@ -121,8 +122,8 @@ class FeatureDataset:
                 yield
         except OSError as error:
             raise StoreError(
-                f"{self.uri}: can't be written ({reason(error)}); fix that and run the same command "
-                "again: what was committed before is kept"
+                f"{self.uri} can't be written ({reason(error)}); fix that and run the same command "
+                "again: committed features are kept"
             ) from error
 
     @contextmanager
@@ -130,7 +131,7 @@ class FeatureDataset:
         """Convert any error of a file or its contents into StoreError."""
         with library_errors(
             lambda why: StoreError(
-                f"{self.uri}: can't be read ({why}); try again, and if that does not help, {self._way_out()}"
+                f"{self.uri} can't be read ({why}); try again, and if that does not help, {self._way_out()}"
             )
         ):
             yield

@@ -11,7 +11,7 @@ SAMPLE_SHARE = 50  # the sample is at most a fiftieth of the texts
 SAMPLE_TEXTS = 32
 SAMPLE_SECONDS = 3.0  # after which no further texts are tried
 TEXTS_AT_ONCE = 8
-MIN_SECONDS = 120  # costs that are worth a word
+MIN_SECONDS = 120  # minimum costs for a message
 MIN_BYTES = 1_000_000_000
 
 
@@ -39,8 +39,8 @@ class Cost:
         if self.seconds < MIN_SECONDS and self.bytes < MIN_BYTES:
             return None
         said = (
-            f"{self.name}: {self.texts:,} texts will take about {_duration(self.seconds)} and {_size(self.bytes)} of "
-            f"the store ({_size(self.bytes / self.texts)} per text); it can be stopped and continues where it stopped"
+            f"{self.name}: {self.texts:,} texts will take about {_duration(self.seconds)} and {_size(self.bytes)} in "
+            f"the store ({_size(self.bytes / self.texts)} per text); you can stop it and continue later"
         )
         ways = []
         if self.seconds >= MIN_SECONDS:

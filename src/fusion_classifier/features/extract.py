@@ -5,7 +5,7 @@ windows, each window is tokenized and divided into batches, and committed texts 
 and resumed computes the same batches as an uninterrupted one, and its result is bit-identical.
 
 Windows are processed in random order: the remaining time is estimated from a representative sample of lengths, and
-two processes that write to the same store seldom work on the same texts.
+two processes that write to the same store rarely work on the same texts.
 """
 
 import logging

@@ -106,6 +106,6 @@ class Place:
             return question(*fs.FileSystem.from_uri(str(self.root)))
         except (OSError, ValueError) as error:
             raise StoreError(
-                f"{self.root}: can't be reached ({reason(error)}); check that the bucket exists and that the "
+                f"{self.root} can't be reached ({reason(error)}); check that the bucket exists and that the "
                 "environment has its credentials, region and endpoint"
             ) from error

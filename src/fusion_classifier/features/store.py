@@ -153,7 +153,7 @@ class EncoderFeatures:
         """Encoder, shape, rows and size on disk; StoreError if there are no features, or damaged ones."""
         dataset = self.data.open()
         if dataset is None:
-            raise StoreError(f"{self.uri}: contains no features")
+            raise StoreError(f"{self.uri} contains no features")
         metadata = dataset.schema.metadata
         with self.data.reading():
             shape = shape_in(dataset.schema)
@@ -240,7 +240,7 @@ class EncoderFeatures:
     def _checked_metadata(self, hashes: np.ndarray, features: list[np.ndarray]) -> dict[str, str]:
         """Check that the features are finite; metadata of a dataset with them."""
         if self._identity is None:
-            raise StoreError(f"{self.uri}: was opened without its encoder, so nothing can be added")
+            raise StoreError(f"{self.uri} was opened without its encoder, so nothing can be added")
         name = self._identity.config.name
         for digest, feature in zip(hashing.hexadecimal(hashes), features, strict=True):
             if not np.isfinite(feature).all():

@@ -16,7 +16,7 @@ def cooccurrence(vectors: Tensor) -> Tensor:
 
 
 def power_normalize(values: Tensor, sigma: float = 1.0) -> Tensor:
-    """2·sigmoid(σx) − 1, which is tanh(σx/2). The paper's text says tanh(2σx); its code uses this form."""
+    """2·sigmoid(σx) − 1, which is tanh(σx/2). The paper's text has tanh(2σx); its code uses this form."""
     return 2 * torch.sigmoid(sigma * values) - 1
 
 

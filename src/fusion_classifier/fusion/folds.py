@@ -29,7 +29,7 @@ def fold_numbers(x: np.ndarray, targets: np.ndarray, seed: int, names: int = 0) 
     order = np.random.default_rng(seed).permutation(len(first))
     order = order[np.argsort(given[first][order], kind="stable")]  # label by label, each in random order
     fold_of_group = np.empty(len(first), dtype=np.int64)
-    fold_of_group[order] = np.arange(len(first)) % FOLDS  # dealt out in turn, across labels, too
+    fold_of_group[order] = np.arange(len(first)) % FOLDS  # assigned in turn, continuing across labels
     return np.concatenate([fold_of_group[group], np.full(names, NAME)])
 
 

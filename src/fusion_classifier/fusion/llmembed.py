@@ -1,4 +1,4 @@
-"""Head `llmembed`: the published classifier, exactly.
+"""Head `llmembed`: the classifier exactly as published.
 
 Source: Liu et al.: LLMEmbed, ACL 2024, https://aclanthology.org/2024.acl-long.433, as used by
 LLM-FusionClassifier (2025) with Llama-2-7b, BERT-large and RoBERTa-large.

@@ -52,7 +52,7 @@ def register_head(config_class: type[HeadConfig]) -> Callable[[HeadClass], HeadC
     before = (HEAD_CONFIGS | OBJECT_HEAD_CONFIGS).get(name)
     # The same class again: a reloaded module, or a notebook cell that was run twice.
     if before is not None and _path(before) != _path(config_class):
-        raise UsageError(f"{config_class.__name__}: there is a head {name!r} already ({_path(before)})")
+        raise UsageError(f"{config_class.__name__}: a head {name!r} is already registered ({_path(before)})")
 
     def register(head_class: HeadClass) -> HeadClass:
         config_class.defined_in = head_class.__module__
@@ -75,7 +75,7 @@ def parse_head(name: str, **options: object) -> HeadConfig:
         UsageError: Unknown head, unknown option, or invalid value.
     """
     if name not in HEAD_CONFIGS:
-        raise UsageError(f"`head`: no head {name!r}; there are {', '.join(head_names())}")
+        raise UsageError(f"`head`: unknown head {name!r}; choose from {', '.join(head_names())}")
     given = {key: value for key, value in options.items() if value is not None}
     fields = HEAD_CONFIGS[name].model_fields
     for key in given:

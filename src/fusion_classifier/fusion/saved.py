@@ -45,7 +45,7 @@ def load_head(
     if isinstance(config, ModuleConfig):
         if given is None:
             raise UsageError(
-                f"{folder}: its head is your torch module {config.class_path}, whose code is not in the "
+                f"{folder}: the head is your torch module {config.class_path}, whose code is not in the "
                 f"folder; give it: from_pretrained(…, head={config.class_path.rpartition('.')[2]})"
             )
         head = build_head(given, shapes, n_classes)
@@ -65,10 +65,10 @@ def load_weights(head: Head, path: Path) -> None:
     try:
         head.load_state_dict(load_file(path))
     except (OSError, SafetensorError) as error:
-        raise FecError(f"{path}: can't be read ({error})") from error
+        raise FecError(f"{path} can't be read ({error})") from error
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1].strip()
-        raise FecError(f"{path}: does not fit the head of its configuration ({reason})") from error
+        raise FecError(f"{path} does not fit the head of its configuration ({reason})") from error
     broken = next((name for name, tensor in head.state_dict().items() if not tensor.isfinite().all()), None)
     if broken:
         raise FecError(f"{path}: NaN or infinity in {broken}; the file is damaged, or its training diverged")
@@ -81,8 +81,8 @@ def _check_size(config: HeadConfig, shapes: Mapping[str, FeatureShape], n_classe
         with torch.device("meta"):
             size = sum(tensor.nbytes for tensor in build_head(config, shapes, n_classes).state_dict().values())
     except Exception as error:  # of any kind, caused by the configuration
-        raise FecError(f"{path}: its configuration does not describe a valid head") from error
+        raise FecError(f"{path}: the configuration does not describe a valid head") from error
     if not path.is_file():
-        raise FecError(f"{path}: is missing")
+        raise FecError(f"{path} is missing")
     if size > path.stat().st_size:
-        raise FecError(f"{path}: does not fit the head of its configuration ({size:,} bytes)")
+        raise FecError(f"{path} does not fit the head of its configuration ({size:,} bytes)")

@@ -86,7 +86,7 @@ class SklearnHead(SolvedHead):
             p = np.zeros((len(x), self.n_classes))
             p[:, classes] = given
         if p.shape[1] != self.n_classes:
-            raise ValueError(f"{self._class_name} gives {p.shape[1]} probabilities for {self.n_classes} labels")
+            raise ValueError(f"{self._class_name} returns {p.shape[1]} probabilities for {self.n_classes} labels")
         p = np.clip(p.astype(np.float64), MIN_PROBABILITY, 1 - MIN_PROBABILITY if self.multilabel else 1)
         logits: np.ndarray = np.log(p) - np.log1p(-p) if self.multilabel else np.log(p)
         return logits.astype(np.float32)
@@ -97,7 +97,7 @@ class SklearnHead(SolvedHead):
         content = io.dumps({"classifier": self.classifier, "multilabel": self.multilabel})
         foreign = [name for name in io.get_untrusted_types(data=content) if not _is_trusted(name)]
         if foreign:
-            raise UsageError(f"`head`: has a {foreign[0]}, and only scikit-learn's own types can be saved")
+            raise UsageError(f"`head` contains a {foreign[0]}, but only scikit-learn's own types can be saved")
         path.write_bytes(content)
 
     def load(self, path: Path) -> None:
@@ -110,12 +110,12 @@ class SklearnHead(SolvedHead):
             names = io.get_untrusted_types(file=path)
             foreign = [name for name in names if not _is_trusted(name)]
             if foreign:
-                raise ValueError(f"refused: it has a {foreign[0]}, not a type of scikit-learn")
+                raise ValueError(f"rejected: it contains a {foreign[0]}, not a type of scikit-learn")
             content = io.load(path, trusted=names)
             self.classifier, self.multilabel = content["classifier"], bool(content["multilabel"])
             self._logits(np.full((1, self.pooled_width), self.pooled_width**-0.5, dtype=np.float32))
         except Exception as error:  # of any kind, including MemoryError: the file may contain anything
-            raise FecError(f"{path}: can't be read, or does not fit its configuration ({reason(error)})") from error
+            raise FecError(f"{path} can't be read, or does not fit its configuration ({reason(error)})") from error
 
 
 def _skops_io() -> Any:

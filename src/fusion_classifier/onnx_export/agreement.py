@@ -57,8 +57,8 @@ def measure_agreement(
         if not worst <= TOLERANCE:  # nor NaN
             what, way_out = ("the head", "") if part == "head" else ("the encoders", "; export the head alone")
             raise FecError(
-                f"the graphs of {what} and PyTorch differ by {worst:.2g} in a probability, more than {TOLERANCE}: "
-                f"nothing was written{way_out}"
+                f"the probabilities of the graphs of {what} and PyTorch differ by up to {worst:.2g}, "
+                f"more than {TOLERANCE}; nothing was written{way_out}"
             )
     return result
 

@@ -26,7 +26,7 @@ from fusion_classifier.fusion.head import Head
 from fusion_classifier.training.decision import MIN_LOG_REST, Decision
 
 OPSET = 18
-ONE_FILE_BYTES = 2**30  # larger weights go into a file beside the graph: protobuf's limit is 2 GiB
+ONE_FILE_BYTES = 2**30  # larger weights go into a file next to the graph: protobuf's limit is 2 GiB
 HEAD_OUTPUTS = ("logits", "probabilities", "vectors")
 EXAMPLE = (2, 5)  # B and L of the inputs with which a graph is traced
 
@@ -128,7 +128,7 @@ def probabilities(logits: Tensor, decision: Decision) -> Tensor:
     log_q = log_softmax(logits / decision.temperature, dim=1)
     if decision.beta == 0:
         return log_q.exp()
-    best = torch.arange(logits.shape[1]) == log_q.argmax(1, keepdim=True)  # (B, C), one true a row
+    best = torch.arange(logits.shape[1]) == log_q.argmax(1, keepdim=True)  # (B, C), one true value per row
     others = log_q.masked_fill(best, -torch.inf).logsumexp(1, keepdim=True)
     log_rest = torch.where(best, others, torch.log1p(-log_q.masked_fill(best, -torch.inf).exp()))
     return log_softmax(log_q + decision.beta * log_rest.clamp(min=MIN_LOG_REST), dim=1).exp()
@@ -143,7 +143,7 @@ def export_encoder(encoder: TransformerEncoder, path: Path) -> list[str]:
     graph = EncoderGraph(encoder)
     mask = torch.ones(EXAMPLE, dtype=torch.int64)
     mask[-1, -1] = 0  # a batch with padding: without it models ignore the mask
-    # Each a tensor of its own: tracing takes two inputs that are the same object for one input.
+    # Separate tensors: tracing treats two inputs that are the same object as one input.
     examples = {name: mask.clone() for name in graph.inputs}
     axes = tuple({0: "batch", 1: "length"} for _ in examples)
     return _write(graph, examples, axes, ["features"], path)
@@ -158,7 +158,7 @@ def export_head(head: Head, decision: Decision, int8: Sequence[str], path: Path)
     examples: dict[str, Tensor] = {}
     axes: list[dict[int, str]] = []
     for number, shape in enumerate(head.shapes.values()):
-        # Each encoder has a length of its own: a text has different numbers of tokens.
+        # A separate length per encoder: tokenizers split a text into different numbers of tokens.
         batch, length = EXAMPLE[0], EXAMPLE[1] + number
         size = (batch, length) if shape.ragged else (batch,)
         examples[f"features_{number}"] = torch.randn(*size, shape.layers, shape.width)

@@ -37,7 +37,7 @@ CHECKED_TEXTS = 64  # of the demo corpus, on which the float32 graphs must agree
 TIMED_TEXTS = 32
 TIMED_ROUNDS = 3
 MAX_CHANGED = 0.05  # share of answers: on some hundred texts a loss of accuracy can go unseen
-ORDINARY = "ordinary"  # the model itself, beside the candidates
+ORDINARY = "ordinary"  # the model itself, in addition to the candidates
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def optimize(
     check_folder(out)
     classifier = TextPredictor.from_pretrained(model, device="cpu", encoder_paths=encoder_paths or {})
     if not isinstance(classifier, TextPredictor):
-        raise UsageError(f"{model}: is already optimized; give the model that it was made from")
+        raise UsageError(f"{model} is already optimized; give the model that it was made from")
     measured: tuple[Measured, ...] = ()
     with atomic_folder(out) as folder, progress.bar("optimizing", total=None) as bar:
         described = write_graphs(classifier, folder, encoders=judged is not None, check=check, describe=bar.describe)
@@ -170,7 +170,7 @@ def _best(measured: Sequence[Measured], max_loss: float) -> Measured:
         for one in measured
     )
     raise FecError(
-        f"no form loses at most {max_loss:g} points of accuracy (`max_loss`) and changes at most "
+        f"no precision loses at most {max_loss:g} points of accuracy (`max_loss`) and changes at most "
         f"{100 * MAX_CHANGED:g}% of the answers: {found}; nothing was written; allow more precisions"
     )
 

@@ -24,7 +24,7 @@ from fusion_classifier.onnx_export.graphs import ONE_FILE_BYTES
 
 BLOCK = 64  # divides the widths of most models
 INT8_PRODUCTS = 4  # ONNX Runtime's accuracy level for products of 8-bit numbers
-LARGE = 2**20  # numbers in a table of embeddings that is worth it
+LARGE = 2**20  # minimum number of values in an embedding table for quantization
 
 
 def quantize_encoder(source: Path, target: Path, precision: Precision) -> None:

@@ -97,7 +97,7 @@ def check_folder(out: Path) -> None:
     except (OSError, ValueError, AttributeError):
         ours = False
     if not ours:
-        raise UsageError(f"`out`: {out} contains other files than an optimized model; choose another folder")
+        raise UsageError(f"`out`: {out} contains files other than an optimized model; choose another folder")
 
 
 def _described(config: ModelConfig) -> dict[str, Any]:
@@ -151,7 +151,7 @@ def _export_encoder(encoder: TransformerEncoder, number: int, folder: Path) -> d
             raise FecError(f"its tokenizer, {type(encoder.tokenizer).__name__}, can't be written as tokenizer.json")
     except Exception as error:  # tracing raises whatever the model raises
         raise FecError(
-            f"encoder {encoder.config.name}: can't be exported to ONNX ({reason(error)[:300]}); nothing was written; "
+            f"encoder {encoder.config.name} can't be exported to ONNX ({reason(error)[:300]}); nothing was written; "
             "export the head alone"
         ) from error
     return {"onnx": path.name, "inputs": inputs, "tokenizer": f"{tokenizer.name}/tokenizer.json", "reason": None}
@@ -164,7 +164,7 @@ def _export_head(classifier: TextPredictor, encoders: Sequence[Mapping[str, Any]
         inputs = export_head(classifier.head_, classifier.config_.decision, int8, folder / "head.onnx")
     except Exception as error:  # tracing raises whatever the head raises
         name = classifier.config_.head.name
-        raise FecError(f"head {name}: can't be exported to ONNX ({reason(error)}); nothing was written") from error
+        raise FecError(f"head {name} can't be exported to ONNX ({reason(error)}); nothing was written") from error
     return {"onnx": "head.onnx", "inputs": inputs, "outputs": list(HEAD_OUTPUTS)}
 
 

@@ -38,7 +38,7 @@ def fit_baselines(
     chosen = sample_rows(labels, most)
     if len(chosen) < len(labels):
         work.say(
-            f"logistic regression, the baseline, is fitted to {len(chosen):,} of the {len(labels):,} training rows, "
+            f"the baseline, logistic regression, is fitted to {len(chosen):,} of the {len(labels):,} training rows, "
             "so that it takes seconds"
         )
     rows = training.take(chosen)

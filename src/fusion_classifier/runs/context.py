@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 GAPS = {
     "train": "can't be learned",
-    "valid": "have no part in the choice of epoch and seed",
+    "valid": "are not used to choose the epoch and the seed",
     "test": "aren't measured",
 }
 MAX_SHOWN = 5  # labels in a message

@@ -143,7 +143,8 @@ def evaluated_task(folder: Path, name: str | None, given: Mapping[str, Any]) -> 
     if name is None or (not model and _same_file(name, trained_on)):
         if model and find_task(trained_on) is None:
             raise UsageError(
-                f"{folder}: was trained on {trained_on!r}, which is not a named task; give `task` to evaluate on"
+                f"{folder} was trained on {trained_on!r}, which is not a named task; set `task` to the texts to "
+                "evaluate on"
             )
         base: dict[str, Any] = {"name": trained_on} if model else read_run_config(folder).task.model_dump()
     elif find_task(name) is not None:
@@ -179,8 +180,8 @@ def evaluate_saved(
     task = load_task(task_config, None if _is_own(folder, task_config) else tuple(model.labels))
     if task.cross_validated and (split != "test" or split not in task.splits):
         raise UsageError(
-            f"{folder}: was cross-validated, so it was trained on all rows; its out-of-fold scores are in "
-            "metrics.json; give by `task` other texts to evaluate on"
+            f"{folder} was cross-validated, so it was trained on all rows; its out-of-fold scores are in "
+            "metrics.json; set `task` to other texts to evaluate on"
         )
     task.split(split)
     say_notes(task, work)
@@ -230,7 +231,7 @@ def _models(folder: Path) -> tuple[ModelConfig, dict[int, Predicting]]:
     if is_model(folder):
         saved = load_model(folder)
         if not saved.config.encoders:
-            raise UsageError(f"{folder}: reads features, not texts; it can be evaluated in Python only")
+            raise UsageError(f"{folder} reads features, not texts; it can be evaluated in Python only")
         return saved.config, {saved.config.seed: saved}
     if not is_model(folder / "model"):
         raise FecError(f"{folder}: neither a run folder nor a model folder")
@@ -253,8 +254,8 @@ def _validation(folder: Path, models: Mapping[int, Predicting]) -> SplitPredicti
 def _check_labels(folder: Path, model: ModelConfig, task: LoadedTask) -> None:
     if list(task.labels) != model.labels:
         raise DataError(
-            f"{task.source}: its labels are not those of the model in {folder} "
-            f"({len(task.labels)} against {len(model.labels)}, or another order)"
+            f"{task.source}: the labels are not those of the model in {folder} "
+            f"({len(task.labels)} against {len(model.labels)}, or in a different order)"
         )
     if task.multilabel != model.decision.multilabel:
         kind = "any number of labels" if task.multilabel else "one label"
@@ -276,8 +277,8 @@ def _check_same_data(folder: Path, config: TaskConfig, task: LoadedTask) -> None
     for name, part in task.splits.items():
         if name in recorded and recorded[name]["sha256"] != part.fingerprint():
             raise DataError(
-                f"{task.source}: its {name} split is not the one that {folder} was trained with; "
-                "restore it, or give by `task` the texts to evaluate on (none of them in the training data)"
+                f"{task.source}: the {name} split is not the one that {folder} was trained with; "
+                "restore it, or set `task` to the texts to evaluate on (none of them in the training data)"
             )
 
 

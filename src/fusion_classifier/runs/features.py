@@ -63,7 +63,7 @@ def weighted(rows: Rows, labels: Sequence[str], class_weight: ClassWeights) -> R
     if class_weight == "none":
         return rows
     if rows.targets.ndim > 1:
-        raise UsageError("`class_weight`: supports only one label per text; leave it out")
+        raise UsageError("`class_weight` supports only one label per text; leave it out")
     return replace(rows, weights=row_weights(None, class_weight, np.array(labels), rows.targets))
 
 
@@ -92,9 +92,9 @@ def export_task(
     With `original`: for a single encoder, in the layout of LLM-FusionClassifier (`export_original`).
     """
     if original and len(encoders) > 1:
-        raise UsageError("`original`: each encoder has files of its own; give one of `encoders` at a time")
+        raise UsageError("`original`: each encoder has its own files; set one of `encoders` at a time")
     if original and encoders[0].pooling == "tokens":
-        raise UsageError("`original`: its files hold one vector per text and layer; give another `pooling`")
+        raise UsageError("`original`: these files contain one vector per text and layer; give another `pooling`")
     extract_task(task, splits, encoders, work)
     identities = [identify(encoder, work.device) for encoder in encoders]
     paths = []

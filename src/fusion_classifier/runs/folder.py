@@ -48,9 +48,9 @@ def locked(out: Path) -> Iterator[None]:
             f"{out}: another fec command is writing there; wait for it, or choose another `out`"
         ) from error
     except (FileExistsError, NotADirectoryError) as error:
-        raise FecError(f"{out}: is a file; choose another `out`") from error
+        raise FecError(f"{out} is a file; choose another `out`") from error
     except OSError as error:
-        raise FecError(f"{out}: can't be written ({error.strerror}); choose another `out`") from error
+        raise FecError(f"{out} can't be written ({error.strerror}); choose another `out`") from error
     try:
         yield
     finally:
@@ -86,13 +86,13 @@ def claim(
             difference = _difference(value, there.get(part), part)
             if difference:
                 raise UsageError(
-                    f"{out}: holds a run with another configuration ({difference}); "
+                    f"{out} contains a run with a different configuration ({difference}); "
                     "choose another `out`, or `overwrite` to replace it"
                 )
         return
     others = [entry.name for entry in out.iterdir() if entry.name not in WRITTEN and not entry.name.startswith(".")]
     if others and not path.exists():
-        raise UsageError(f"{out}: is not a run folder (it holds {others[0]}); choose another `out`")
+        raise UsageError(f"{out} is not a run folder (it contains {others[0]}); choose another `out`")
     if overwrite:
         _discard(out)
     described = decides | {

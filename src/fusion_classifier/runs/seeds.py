@@ -35,7 +35,7 @@ def seed_folder(out: Path, seed: int) -> Path:
 def save_seed(
     out: Path, model: ModelConfig, trained: TrainingResult, training: TrainingConfig, *, streamed: bool
 ) -> None:
-    """Write a trained seed atomically; `streamed` says whether features were read from the store in blocks."""
+    """Write a trained seed atomically; `streamed` is whether features were read from the store in blocks."""
     card = model_card(model, training=training)
     files = {TRAINING_FILE: json.dumps(record_of(trained) | {"streamed": streamed}, indent=1)}
     if trained.out_of_fold is not None:
@@ -55,7 +55,7 @@ def finished_seed(out: Path, model: ModelConfig) -> TrainingResult | None:
         return None
     config, trained = read_seed(folder, model.seed)
     if (config.id2label, config.head, config.shapes) != (model.id2label, model.head, model.shapes):
-        raise FecError(f"{folder}: belongs to another run; delete it to train seed {model.seed} again")
+        raise FecError(f"{folder} belongs to another run; delete it to train seed {model.seed} again")
     return trained
 
 
@@ -64,7 +64,7 @@ def read_seed(folder: Path, seed: int) -> tuple[ModelConfig, TrainingResult]:
     if not is_model(folder) and (folder / OLD_HEAD_FILE).is_file():
         run = folder.parent.parent
         raise FecError(
-            f"{folder}: was trained by an earlier version, whose seeds can't be read; train the run again by the "
+            f"{folder} was trained by an earlier version, whose seeds can't be read; train the run again by the "
             f"same fec train, overwriting it (features in the store are kept), or use {run / 'model'}, the best seed"
         )
     try:
@@ -80,7 +80,7 @@ def read_seed(folder: Path, seed: int) -> tuple[ModelConfig, TrainingResult]:
     except FecError as error:
         raise FecError(f"{error}; delete {folder} to train seed {seed} again") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise FecError(f"{folder}: can't be read ({error}); delete it to train seed {seed} again") from error
+        raise FecError(f"{folder} can't be read ({error}); delete it to train seed {seed} again") from error
     return saved.config, TrainingResult(
         saved.head,
         saved.config.decision,

@@ -28,12 +28,14 @@ def read_unknown(path: Path, config: RunConfig, task: LoadedTask) -> list[str]:
             "`unknown`: not available with several labels per text, where an unknown text gets none; leave it out"
         )
     if not config.training.known_texts:
-        raise UsageError("`unknown`: needs `known_texts` to detect unknown texts")
+        raise UsageError("`unknown` needs `known_texts` to detect unknown texts")
     if task.cross_validated and "test" not in task.splits:
-        raise UsageError("`unknown`: there are no known texts except those of training; leave out `cross_validate`")
+        raise UsageError(
+            "`unknown`: there are no known texts other than the training texts; leave out `cross_validate`"
+        )
     texts = list(texts_of(path, config.task.text_column, config.task.encoding))
     if not texts:
-        raise DataError(f"{path}: contains no texts; give texts that belong to none of the labels")
+        raise DataError(f"{path} contains no texts; give texts that belong to none of the labels")
     return texts
 
 

@@ -23,6 +23,6 @@ def unknown_script(texts: Sequence[str], encoders: Sequence[EncoderConfig]) -> l
         return []
     names = " and ".join(encoder.name for encoder in encoders) + (" was" if len(encoders) == 1 else " were")
     return [
-        f"{100 * share:.0f}% of the letters are not Latin, and {names} trained on English: use an encoder of "
+        f"{100 * share:.0f}% of the letters are not Latin, and {names} trained on English: use an encoder for "
         "other languages, such as multilingual-e5-small (`fec encoders` lists them)"
     ]

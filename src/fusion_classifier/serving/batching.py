@@ -84,7 +84,7 @@ class Batcher:
     async def submit(
         self, texts: Sequence[str], tokens: Sequence[int], sides: Sequence[TruncationSide], *, unknown: bool = False
     ) -> list[Any]:
-        """The results of texts, in order. When it is cancelled, texts that still wait are never computed.
+        """The results of texts, in order. When it is cancelled, texts that are still waiting are never computed.
 
         Raises:
             ServiceError: The queue is closed.
@@ -115,7 +115,7 @@ class Batcher:
             self.last_size = len(batch)
             started = time.perf_counter()
             for one, found in zip(batch, await self._results(batch), strict=True):
-                if one.result.done():  # its client is gone
+                if one.result.done():  # its client disconnected
                     continue
                 if isinstance(found, Exception):
                     one.result.set_exception(found)
@@ -134,13 +134,13 @@ class Batcher:
         try:
             texts, unknown = [one.text for one in batch], any(one.unknown for one in batch)
             return list(await loop.run_in_executor(self.executor, self.run, texts, batch[0].side, unknown))
-        except Exception as error:  # whatever it is, the waiting requests get it
+        except Exception as error:  # any exception is passed on to the waiting requests
             if len(batch) == 1:
                 return [error]
         return [result for one in batch for result in await self._results([one])]
 
     async def _gather(self) -> bool:
-        """Wait for a text, then a moment for more; false once all are done and no more are taken."""
+        """Wait for a text, then briefly for more; false once all are done and no more are accepted."""
         while not self.waiting:
             if self.closing:
                 return False
@@ -158,12 +158,12 @@ class Batcher:
         return True
 
     def _next(self) -> list[Waiting]:
-        """The oldest texts whose clients still wait, up to `max_tokens`, cut on the same side."""
+        """The oldest texts whose clients are still waiting, up to `max_tokens`, all truncated on the same side."""
         batch: list[Waiting] = []
         total = 0
         while self.waiting:
             one = self.waiting[0]
-            if one.result.done():  # its client is gone
+            if one.result.done():  # its client disconnected
                 self._take()
                 continue
             if batch and (total + one.tokens > self.max_tokens or one.side != batch[0].side):

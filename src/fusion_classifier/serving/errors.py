@@ -60,7 +60,7 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
         401: "The key is missing or wrong",
         408: "The body did not arrive in time",
         413: "Too many texts, or a body too large",
-        422: "Not valid, or a text is too long",
+        422: "Invalid, or a text is too long",
         424: "The model failed",
         429: "Model is overloaded",
         503: "Starting or stopping",

@@ -57,12 +57,12 @@ async def explain(body: ExplainRequest, request: Request, service: ServiceDep) -
     service.check_text(text)
     wanted = model.labels if body.labels is None else body.labels
     if not set(wanted) <= set(model.labels):
-        raise ServiceError("NotFound", "labels: not all of them are labels of the model (see /info)")
+        raise ServiceError("NotFound", "`labels` contains names that are not labels of the model (see /info)")
     # As many texts as one request may have: the whole, and those without a part.
     most = max(1, min(MAX_SPANS, service.settings.max_client_batch_size - 1))
 
     def planned() -> Occlusion:
-        model.lengths([text], truncate=truncate)  # refuses a text that is too long
+        model.lengths([text], truncate=truncate)  # rejects a text that is too long
         return occlude(text, model.is_cut if truncate else lambda _: False, most)
 
     occlusion = await service.with_tokenizers(planned)

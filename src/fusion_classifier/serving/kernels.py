@@ -1,8 +1,8 @@
 """Limits the number of compiled kernels that torch keeps on a CPU, and so the server's memory.
 
-A matrix product in bfloat16 is compiled for each number of tokens in a batch, and a server meets hundreds of them.
-Two caches keep the last 1,024 kernels, 0.3 MB each for a small model: oneDNN's own, and one of ideep, torch's layer
-over oneDNN, in every thread. Both read their size from the environment when torch computes for the first time.
+A matrix product in bfloat16 is compiled for each number of tokens in a batch, of which a server has hundreds. Two
+caches keep the last 1,024 kernels, 0.3 MB each for a small model: oneDNN's own, and one of ideep, torch's layer over
+oneDNN, in every thread. Both read their size from the environment when torch computes for the first time.
 https://uxlfoundation.github.io/oneDNN/dev_guide_primitive_cache.html, https://github.com/intel/ideep/issues/14
 """
 

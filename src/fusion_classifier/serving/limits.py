@@ -63,21 +63,21 @@ class Guard:
         if key is None or path in OPEN_PATHS or path.startswith(OPEN_PREFIX):
             return
         given = await BEARER(HTTPConnection(scope))
-        # In constant time: how much of a guess is right must not show. Starlette decodes headers as Latin-1.
+        # In constant time, which does not reveal how much of a guess is right. Starlette decodes headers as Latin-1.
         if given is None or not hmac.compare_digest(given.credentials.encode("latin-1"), key.encode()):
-            raise ServiceError("Unauthorized", "Give the key: Authorization: Bearer KEY")
+            raise ServiceError("Unauthorized", "Send the key as the header Authorization: Bearer KEY")
 
 
 def _check_header_size(scope: Scope) -> None:
-    """h11 limits only headers that it must wait for, not those that arrive in one piece."""
+    """h11 limits only headers that arrive in several pieces, not those that arrive at once."""
     line = len(scope["method"]) + len(scope.get("raw_path") or b"") + len(scope["query_string"])
     if line + sum(len(name) + len(value) for name, value in scope["headers"]) > HEADER_BYTES:
-        message = f"A request's line and headers may have {HEADER_BYTES} bytes together"
+        message = f"The request line and headers may have at most {HEADER_BYTES} bytes together"
         raise ServiceError("Validation", message, 431)
 
 
 def _bounded(receive: Receive, limit: int) -> Receive:
-    """`receive` that raises a `ServiceError` if a body is too large, takes too long, or breaks off."""
+    """`receive` that raises a `ServiceError` if a body is too large, takes too long, or is cut off."""
     size, more = 0, True
     deadline = asyncio.get_running_loop().time() + BODY_SECONDS
 
@@ -88,7 +88,7 @@ def _bounded(receive: Receive, limit: int) -> Receive:
                 while more:
                     message = await receive()
                     if message["type"] != "http.request":
-                        raise ServiceError("Backend", "The client has gone", CLIENT_GONE)
+                        raise ServiceError("Backend", "The client disconnected", CLIENT_GONE)
                     size += len(message.get("body", b""))
                     more = message.get("more_body", False)
                     if size <= limit:
@@ -134,7 +134,7 @@ class Connection(H11Protocol):
         self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The client is gone."""
+        """The client disconnected."""
         super().connection_lost(exc)
         self.opened(len(self.connections))
         self._watch()

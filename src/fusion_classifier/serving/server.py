@@ -27,7 +27,7 @@ from fusion_classifier.serving.workers import SIGNALS, run_workers
 from fusion_classifier.support import logs
 
 LOGGERS = ("fusion_classifier.serving", "uvicorn.error")
-SHUTDOWN_SECONDS = 60  # for accepted requests; a client that does not read its answer must not hold the server
+SHUTDOWN_SECONDS = 60  # for accepted requests; a client that does not read its answer must not delay the shutdown
 # The page runs its own scripts and nothing else, and no other site may frame it.
 SECURITY_HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
@@ -148,7 +148,7 @@ def _listen(host: str, port: int) -> socket.socket:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
     except (OSError, OverflowError) as error:
-        raise UsageError(f"`port`: can't listen on {host}:{port} ({error}); choose another") from error
+        raise UsageError(f"`port`: can't listen on {host}:{port} ({error}); choose another port") from error
     return listening
 
 

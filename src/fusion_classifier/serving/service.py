@@ -137,7 +137,7 @@ async def _while_connected(request: Request, work: Awaitable[Result]) -> Result:
     try:
         await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
-            raise ServiceError("Backend", "The client has gone", CLIENT_GONE)
+            raise ServiceError("Backend", "The client disconnected", CLIENT_GONE)
         return task.result()
     finally:
         task.cancel()

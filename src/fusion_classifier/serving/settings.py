@@ -17,7 +17,7 @@ class ServerSettings(FrozenModel):
     max_client_batch_size: Annotated[int, Field(ge=1)] = 32
     """Maximum number of texts per request."""
     max_batch_tokens: Annotated[int, Field(ge=1)] = 2048
-    """Maximum number of tokens per batch; a batch may hold texts of several requests."""
+    """Maximum number of tokens per batch; a batch may contain texts of several requests."""
     max_wait_ms: Annotated[float, Field(ge=0, le=1000)] = 2.0
     """Maximum wait, in milliseconds, for a batch to reach the size of the last one; a single client never waits."""
     payload_limit: Annotated[int, Field(ge=1024)] = 2_000_000

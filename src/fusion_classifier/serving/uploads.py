@@ -137,7 +137,7 @@ def columns_of(path: Path, among: TextColumns, encoding: str | None = None) -> l
         return []
     first = next(read_rows(path, (), None, encoding, among=names_of(among)), None)
     if first is None:
-        raise DataError(f"{path}: has no rows")
+        raise DataError(f"{path} has no rows")
     return [str(name) for name in first.columns]
 
 
@@ -145,7 +145,7 @@ def rows_of(path: Path, text_column: TextColumns, encoding: str | None = None) -
     """The rows of a file with all their columns, as `fec predict --file` reads them."""
     given = GivenFile.read(path, text_column, encoding)
     if not given.count:
-        raise DataError(f"{path}: has no rows")
+        raise DataError(f"{path} has no rows")
     if given.count > MAX_TEXTS:
         raise too_many()
     return Upload(tuple(given.columns), [(_plain(values), text) for values, text in given.rows()])

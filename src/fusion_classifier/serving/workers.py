@@ -118,7 +118,7 @@ def _watch(
                     process.join()
                     raise FecError(
                         f"a worker process ended unexpectedly (exit code {process.exitcode}), so the server "
-                        "stops; -9 is often too little memory: give fewer `workers`"
+                        "stops; -9 often means too little memory: use fewer `workers`"
                     ) from None
                 continue
             if said is not None:

@@ -70,7 +70,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     try:
         with _os_errors(path):
             if path.exists() and not path.is_dir():
-                raise FecError(f"{path}: is a file, not a folder; choose another place")
+                raise FecError(f"{path} is a file, not a folder; choose another path")
             _remove_leftovers(path.name, path, "tmp")
             _remove_leftovers(path.name, path, "old", restore=not path.exists())
             temporary.mkdir(parents=True)
@@ -98,13 +98,13 @@ def _os_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise FecError(f"{path}: can't be written ({error.strerror or error})") from error
+        raise FecError(f"{path} can't be written ({error.strerror or error})") from error
     except FecError:
         raise
     except Exception as error:
         if "(os error " not in str(error):  # how libraries in Rust (safetensors, tokenizers) report it
             raise
-        raise FecError(f"{path}: can't be written ({reason(error)})") from error
+        raise FecError(f"{path} can't be written ({reason(error)})") from error
 
 
 def _beside(name: str, path: Path, ending: str) -> Path:

@@ -45,8 +45,8 @@ def download_model(repo_id: str, revision: str | None = None, **options: Any) ->
 def hub_asked_once(repo_id: str) -> Iterator[bool]:
     """Ask the Hub for a data set; where it can't be reached, nothing in the `with` block waits for it.
 
-    Otherwise huggingface_hub would ask six times for each file, half a minute long. What was downloaded before is
-    read all the same.
+    Otherwise huggingface_hub would try six times for each file, which takes half a minute. Files that were
+    downloaded before are still read.
 
     Yields:
         Whether the Hub has answered.
@@ -56,7 +56,7 @@ def hub_asked_once(repo_id: str) -> Iterator[bool]:
     before, answered = constants.HF_HUB_OFFLINE, True
     try:
         HfApi().dataset_info(repo_id, timeout=SECONDS)
-    except Exception as error:  # The HTTP library's error, or a refusal, which the caller will get, too.
+    except Exception as error:  # an error of the HTTP library, or a rejection; the caller will get it, too
         answered = getattr(error, "response", None) is not None
     constants.HF_HUB_OFFLINE = before or not answered
     try:
@@ -101,15 +101,17 @@ def _explained(
     if isinstance(error, errors.HFValidationError):
         return UsageError(f"{repo_id}: {nothing_here}not a Hub id such as owner/model ({reason(error)}){advice}")
     if isinstance(error, errors.GatedRepoError):
-        message = f"is gated; accept its licence at https://huggingface.co/{repo_id} and run `hf auth login`"
+        message = f"access is gated; accept the licence at https://huggingface.co/{repo_id} and run `hf auth login`"
     elif isinstance(error, errors.RevisionNotFoundError):
-        message = f"has no revision {revision!r} on the Hub"
+        message = f"no revision {revision!r} on the Hub"
     elif isinstance(error, errors.RepositoryNotFoundError):
         message = f"{nothing_here}no model on the Hub, or a private one (then run `hf auth login`)"
     elif status in (401, 403):
-        message = f"the Hub refuses the token (HTTP {status}); run `hf auth login` with one that has the permission"
+        message = (
+            f"the Hub rejected the token (HTTP {status}); run `hf auth login` with a token that has the permission"
+        )
     elif status is not None:
-        message = f"the Hub answers HTTP {status}; try again later"
+        message = f"the Hub returned HTTP {status}; try again later"
     elif isinstance(error, OSError) and error.strerror and not isinstance(error, ConnectionError):
         message = f"can't be downloaded ({error.strerror})"
     else:

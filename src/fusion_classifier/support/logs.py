@@ -85,7 +85,7 @@ def to_file(path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         handler = _FileHandler(path, encoding="utf-8")
     except OSError as error:
-        raise UsageError(f"`log_file`: {path} can't be written ({error.strerror}); choose another place") from error
+        raise UsageError(f"`log_file`: {path} can't be written ({error.strerror}); choose another path") from error
     _add(handler, JsonFormatter())
 
 

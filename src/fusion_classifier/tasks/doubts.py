@@ -1,5 +1,5 @@
 """Whether labels look like something else: ids, dates, quantities, parts of lists, two labels in one; and whether
-texts look like missing values. Said before any extraction.
+texts look like missing values. Reported before features are extracted.
 """
 
 import re
@@ -14,7 +14,7 @@ from fusion_classifier.tasks.labels import is_number, shown_places
 from fusion_classifier.tasks.loaded import LoadedTask, Place, Split
 from fusion_classifier.tasks.quality import label_indices
 
-MIN_LABELS = 5  # with fewer, rare labels say little
+MIN_LABELS = 5  # with fewer, rare labels are no evidence
 MIN_QUANTITIES = 10  # different numbers with decimals
 MIN_NUMBERS = 20  # consecutive ones that are doubtful where rows are few for each
 FEW_ROWS = 5  # for each number
@@ -60,7 +60,7 @@ def _notation(names: list[str], *, several: bool) -> list[str]:
     ]
     if ends:
         found.append(
-            f"{counted(len(ends), 'label')} with brackets or quotes at the ends, such as {ends[0]!r}; "
+            f"{counted(len(ends), 'label')} with brackets or quotes at the start or end, such as {ends[0]!r}; "
             "was a list of labels cut? (several per text: `multilabel` and `label_separator`)"
         )
     if missing := [name for name in names if name in MISSING]:
@@ -73,7 +73,9 @@ def _notation(names: list[str], *, several: bool) -> list[str]:
     if alike := [forms for forms in written.values() if len(forms) > 1]:
         more = f", and {len(alike) - 1:,} more labels" if len(alike) > 1 else ""
         shown = " and ".join(map(repr, alike[0]))
-        found.append(f"The labels {shown}{more} differ only in case, spaces or form of letters; are they one label?")
+        found.append(
+            f"The labels {shown}{more} differ only in case, spaces or Unicode form; are they the same label?"
+        )
     whole = set(map(_alike, names))
     joined = [name for name in names if any(mark in name for mark in SEPARATORS) and not _halves(name, whole)]
     if joined and not several:
@@ -126,7 +128,8 @@ def _missing_texts(parts: list[Split]) -> list[str]:
         return []
     places = _by_file([place for _, place in found])
     return [
-        f"{counted(len(found), 'text')} like {found[0][0]!r}, as programs write a missing value ({places}), kept as "
+        f"{counted(len(found), 'text')} like {found[0][0]!r}, which programs write for a missing value ({places}), "
+        "kept as "
         "text; if they are missing values, empty the cells or remove the rows"
     ]
 

@@ -66,13 +66,13 @@ def load_hub(address: HubAddress, config: TaskConfig, known: tuple[str, ...] | N
     for split, own in split_names(list(found), str(address)).items():
         readings[split] = all_labelled(_rows(found[own], f"{address}, {own}"), in_split(config, split))
         if not readings[split].rows:
-            raise DataError(f"{address}, {own}: has no rows with a text and a label")
+            raise DataError(f"{address}, {own} has no rows with a text and a label")
     return table_task(readings, config, name=name, source=str(address), given=config.label_columns, known=known)
 
 
 def _splits(address: HubAddress, config: TaskConfig) -> Mapping[str, Any]:
     """Each split as `datasets` loads it."""
-    require(f"{config.name}: is not a local file; reading it from the Hub", "hub", "datasets")
+    require(f"{config.name} is not a local file; reading it from the Hub", "hub", "datasets")
     import datasets  # noqa: PLC0415 - an extra, and slow to import
 
     answered = True
@@ -85,7 +85,7 @@ def _splits(address: HubAddress, config: TaskConfig) -> Mapping[str, Any]:
             why = "not downloaded before, and the Hub can't be reached"
         raise DataError(
             f"{config.name}: not a local file, and the data set {address.repo} can't be read from the Hub "
-            f"({why}); check the name and the connection, or choose its configuration (`subset`)"
+            f"({why}); check the name and the connection, or choose a configuration of the data set (`subset`)"
         ) from error
     return loaded
 

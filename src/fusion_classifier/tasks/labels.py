@@ -63,7 +63,7 @@ def read_labelled(path: Path | Sequence[Path], config: TaskConfig, header: Seque
     rows = (row for file in files for row in read_rows(file, columns, header, config.encoding))
     reading = all_labelled(rows, config)
     if not reading.rows:
-        raise DataError(f"{files[0]}: has no rows" + (" with a text and a label" if reading.left_out else ""))
+        raise DataError(f"{files[0]} has no rows" + (" with a text and a label" if reading.left_out else ""))
     return reading
 
 
@@ -188,7 +188,7 @@ def _indicated(row: Row, name: str) -> bool:
     given = INDICATORS.get(str(value).strip().lower())
     if given is None:
         missing = is_missing(value) or not str(value).strip()
-        problem, way_out = f"column {name!r} is {value!r}", "the value of a label's column is 0 or 1"
+        problem, way_out = f"column {name!r} is {value!r}", "the values of a label's column must be 0 or 1"
         raise RowError(row.place, problem, way_out, missing=missing)
     return given
 

@@ -23,7 +23,7 @@ class Place:
     row: int
     """Row, from 0, as pandas and datasets count."""
     line: int | None = None
-    """Line of a text file or row of a spreadsheet where the row begins, from 1."""
+    """First line (text file) or row number (spreadsheet) of the row, counted from 1."""
 
     @property
     def within(self) -> str:
@@ -103,7 +103,7 @@ class LoadedTask:
         multilabel: whether a text may have any number of labels.
         augmentation: more training rows (such as paraphrases), never evaluated on.
         label_tree: pairs of child and parent of a label hierarchy; it orders figures, nothing is learnt from it.
-        cross_validated: whether valid has the rows of train, which are judged out of fold.
+        cross_validated: whether valid has the rows of train, which are evaluated out of fold.
         left_out: rows without a text or label, or with an unknown label, which are not used.
     """
 
@@ -140,7 +140,7 @@ class LoadedTask:
         if name not in self.splits:
             have = ", ".join(self.splits) or "none"
             raise MissingSplitError(
-                f"task {self.name} has no {name} split in {self.source} (there: {have}); "
+                f"task {self.name} has no {name} split in {self.source} (it has: {have}); "
                 f"add a {name} file, or choose another split"
             )
         return self.splits[name]

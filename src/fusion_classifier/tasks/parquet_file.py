@@ -29,7 +29,7 @@ def parquet_rows(path: Path, columns: Collection[str] | None) -> Iterator[Row]:
             check_claims(path, table.metadata)
             check_unique(schema.names, str(path))
             classes = {} if columns is None else class_names(schema)
-            # Not more columns than are needed: another may hold what Python can't (a time beyond its calendar).
+            # Only the required columns: others may have values that Python can't represent (such as year 10,000).
             chosen = [name for name in schema.names if columns is None or has_field(name, columns)]
             # One row group per call: Arrow first reads the compressed columns of all that it is asked for.
             for group in range(table.num_row_groups):

@@ -52,7 +52,7 @@ def find_duplicates(task: LoadedTask) -> tuple[dict[str, Any], list[Row]]:
     the first split whose text is also in the second. `conflicting_texts`: texts with different labels, in
     `conflicting_rows`, over all splits.
 
-    A row has the same `group` as the others with its text; `exact` says whether one of them is exactly the same, and
+    A row has the same `group` as the others with its text; `exact` is whether one of them is exactly the same, and
     `labels_differ` whether labels of the group differ.
     """
     exact, alike = defaultdict[str, list[Row]](list), defaultdict[str, list[Row]](list)

@@ -16,7 +16,7 @@ from fusion_classifier.tasks.saved_dataset import is_saved_dataset, saved_column
 from fusion_classifier.tasks.sheet_file import sheet_rows
 from fusion_classifier.tasks.text_file import COMPRESSED, csv_rows, ending_of, json_rows, jsonl_rows, utf8_lines
 
-TEXT_ENDINGS = (".csv", ".tsv", ".jsonl", ".json")  # perhaps with one of COMPRESSED behind
+TEXT_ENDINGS = (".csv", ".tsv", ".jsonl", ".json")  # may be followed by one of COMPRESSED
 SHEET_ENDINGS = (".xlsx", ".xls", ".ods")
 ENDINGS = (*TEXT_ENDINGS, ".parquet", *SHEET_ENDINGS)
 REMOVE = "fix or remove the row"
@@ -55,7 +55,7 @@ def read_rows(
     if ending in (".csv", ".tsv"):
         return csv_rows(path, header, encoding)
     raise DataError(
-        f"{path}: can't read {path.suffix.lower() or 'a file without an ending'}; use one of {', '.join(ENDINGS)} "
+        f"{path}: can't read {path.suffix.lower() or 'a file without an extension'}; use one of {', '.join(ENDINGS)} "
         f"(texts also with {', '.join(COMPRESSED)})"
     )
 
@@ -64,11 +64,11 @@ def _check_file(path: Path) -> None:
     if not user_path(str(path)).exists():
         raise DataError(f"{path}: no such file")
     if splits := saved_splits(path):
-        raise DataError(f"{path}: has the splits {', '.join(splits)}; give one of them, such as {path / splits[0]}")
+        raise DataError(f"{path} has the splits {', '.join(splits)}; choose one of them, such as {path / splits[0]}")
     if path.is_dir():
-        raise DataError(f"{path}: is a folder; give one of its files")
+        raise DataError(f"{path} is a folder; choose one of its files")
     if not path.is_file():  # files are read more than once, and reading a pipe would block
-        raise DataError(f"{path}: is a pipe or a device, not a file")
+        raise DataError(f"{path} is a pipe or a device, not a file")
 
 
 def column(row: Row, name: str, parameter: str) -> object:
@@ -82,7 +82,7 @@ def column(row: Row, name: str, parameter: str) -> object:
         return value
     except KeyError:
         there = ", ".join(map(repr, _names(row.columns, row.values)))
-        raise DataError(f"{where}: no column {name!r} (there: {there}); set `{parameter}`") from None
+        raise DataError(f"{where}: no column {name!r} (found: {there}); set `{parameter}`") from None
 
 
 def _value(values: Mapping[str, object], name: str) -> object:

@@ -70,7 +70,7 @@ def describe_tasks() -> list[dict[str, Any]]:
     for point in _offered():
         try:
             if point.name in known:
-                raise UsageError(f"{_origin(point)}: there is another task of this name")
+                raise UsageError(f"{_origin(point)}: another task has the same name")
             known[point.name] = _load(point)
         except UsageError as error:
             logger.warning("warning: %s", error)
@@ -101,18 +101,18 @@ def load_task(config: TaskConfig, known: tuple[str, ...] | None = None) -> Loade
                 "set on the Hub (hf://OWNER/NAME)"
             )
         if config.data is not None:
-            raise UsageError(f"`data`: is for a named task; {config.name} is the data itself")
+            raise UsageError(f"`data` is for a named task; {config.name} is the data itself")
         if config.subset is not None and not from_hub:
-            raise UsageError(f"`subset`: is for a data set on the Hub; {config.name} is on this machine")
+            raise UsageError(f"`subset` is for a data set on the Hub; {config.name} is on this machine")
         if address is not None and from_hub:
             loaded = load_hub(address, config, known)
         else:
             loaded = load_table(path, config, known=known)
     else:
         if config.subset is not None:
-            raise UsageError(f"`subset`: is for a data set on the Hub by its id; {task.name} has its own")
+            raise UsageError(f"`subset` is for a data set on the Hub by its id; {task.name} has its own")
         if config.cross_validate:
-            raise UsageError(f"`cross_validate`: is for your own data; {task.name} has a validation split")
+            raise UsageError(f"`cross_validate` is for your own data; {task.name} has a validation split")
         if config.multilabel or config.label_columns:
             raise UsageError(
                 f"`multilabel` and `label_columns` are for your own data; {task.name} has its own labels"
@@ -164,10 +164,12 @@ def _load(point: EntryPoint) -> Task:
         task = point.load()
         _check(task)
         found: Task = task()
-    except Exception as error:  # the code of others may raise anything
-        raise UsageError(f"{_origin(point)}: can't be loaded ({type(error).__name__}: {reason(error)})") from error
+    except Exception as error:  # third-party code may raise any exception
+        raise UsageError(f"{_origin(point)} can't be loaded ({type(error).__name__}: {reason(error)})") from error
     if found.name != point.name:
-        raise UsageError(f"{_origin(point)}: the class has the name {found.name!r}; the entry point must have it too")
+        raise UsageError(
+            f"{_origin(point)}: the class is named {found.name!r}; the entry point must have the same name"
+        )
     return found
 
 
@@ -177,4 +179,4 @@ def _check(task: Any) -> None:
     texts = [getattr(task, attribute, None) for attribute in ("name", "title")]
     labels = getattr(task, "labels", None)
     if not all(isinstance(text, str) for text in texts) or not isinstance(labels, tuple) or len(set(labels)) < 2:
-        raise UsageError(f"{task.__qualname__}: needs 'name' and 'title', and 'labels', a tuple of two or more names")
+        raise UsageError(f"{task.__qualname__} needs 'name' and 'title', and 'labels', a tuple of two or more names")

@@ -72,7 +72,9 @@ def _json(path: Path, key: str) -> Any:
     try:
         return json.loads(path.read_text("utf-8"))[key]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: not as `save_to_disk` of datasets writes it; save the data set again") from error
+        raise DataError(
+            f"{path}: not in the format of `save_to_disk` of datasets; save the data set again"
+        ) from error
 
 
 def class_names(schema: Any) -> dict[str, list[str]]:

@@ -26,7 +26,7 @@ def sheet_rows(path: Path, columns: Collection[str] | None) -> Iterator[Row]:
         read = {name: book.get_sheet_by_name(name).to_python(skip_empty_area=False) for name in book.sheet_names}
     sheets = {name: sheet for name, cells in read.items() if (sheet := _filled(cells))}
     if not sheets:
-        raise DataError(f"{path}: is empty; a row must name the columns")
+        raise DataError(f"{path} is empty; a row must name the columns")
     (first, header), *rows = _chosen(path, sheets, columns or ())
     while header and not header[-1]:
         header.pop()
@@ -41,17 +41,17 @@ def sheet_rows(path: Path, columns: Collection[str] | None) -> Iterator[Row]:
 
 
 def _chosen(path: Path, sheets: Mapping[str, Sheet], columns: Collection[str]) -> Sheet:
-    """The sheet with these columns, from the row that names them on; a title may stand above it."""
+    """The sheet with these columns, from the row that names them; a title above that row is skipped."""
     wanted = set(columns)
     found = {name: sheet[row:] for name, sheet in sheets.items() if (row := _header(sheet, wanted)) is not None}
     if not found or not wanted:
         found = {name: sheet[_header(sheet, ()) or 0 :] for name, sheet in sheets.items()}
         if wanted and len(found) > 1:
             there = "; ".join(f"{name}: {', '.join(filter(None, sheet[0][1]))}" for name, sheet in found.items())
-            raise DataError(f"{path}: no sheet has the columns {', '.join(columns)} (there: {there})")
+            raise DataError(f"{path}: no sheet has the columns {', '.join(columns)} (found: {there})")
     if len(found) > 1:
         names = ", ".join(map(repr, found))
-        raise UsageError(f"{path}: has the sheets {names}; save the right one as a separate file")
+        raise UsageError(f"{path} has the sheets {names}; save the right one as a separate file")
     return next(iter(found.values()))
 
 

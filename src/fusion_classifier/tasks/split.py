@@ -49,7 +49,7 @@ def rare_labels_note(splits: Mapping[str, Split], labels: Sequence[str]) -> str 
     places = [", ".join(f"{counts[name][i]} in {name}" for name in counts if counts[name][i]) for i in rare]
     shown = "; ".join(f"{labels[i]!r} {place}" for i, place in zip(rare[:MAX_SHOWN], places, strict=False))
     more = f"; and {len(rare) - MAX_SHOWN:,} more labels" if len(rare) > MAX_SHOWN else ""
-    return f"labels with {RARE_ROWS} rows or fewer, too few to be learnt well and measured: {shown}{more}"
+    return f"labels with {RARE_ROWS} rows or fewer, too few to learn and measure them well: {shown}{more}"
 
 
 def _several(label: Label) -> tuple[int, ...]:
@@ -62,7 +62,7 @@ def check_enough(whole: Split, source: str) -> None:
     if by_label.total() >= MIN_ROWS and max(by_label.values()) < 3:
         raise DataError(
             f"{source}: no label has three different texts ({len(by_label):,} labels for {by_label.total():,}): "
-            "nothing can be learnt and held out; is `label_column` the right one?"
+            "so there is nothing to hold out; is `label_column` the right one?"
         )
     if by_label.total() < MIN_ROWS:
         raise DataError(

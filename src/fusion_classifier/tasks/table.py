@@ -163,7 +163,7 @@ def _to_train_on(
     short = Path(source).name
     if _is_cross_validated(config, splits, is_single=is_single):
         train = splits["train"]
-        note = f"{short}: all {len(train):,} rows are trained on; validation is a cross-validation"
+        note = f"{short}: all {len(train):,} rows are used for training; validation is a cross-validation"
         if config.cross_validate is None:
             note += " (few rows; `cross_validate=False` holds out a tenth each for validation and test)"
         splits = {"train": train, "valid": train} | splits
@@ -199,7 +199,7 @@ def _order(path: Path, given: tuple[str, ...], name: str) -> tuple[str, ...]:
         return given
     published = read_label_order(file)
     if given and given != published:
-        raise DataError(f"{file}: not the labels of task {name}, or in another order")
+        raise DataError(f"{file}: the labels are not those of task {name}, or in a different order")
     return published
 
 
@@ -210,7 +210,7 @@ def find_splits(folder: Path) -> dict[str, list[Path]]:
     `data`, as in a copy of a data set of the Hub.
 
     Raises:
-        DataError: There are none, a split is there twice, or a shard is missing.
+        DataError: There are none, a split is duplicated, or a shard is missing.
     """
     if saved := saved_splits(folder):
         return {split: [folder / name] for split, name in split_names(saved, str(folder)).items()}
@@ -226,7 +226,7 @@ def find_splits(folder: Path) -> dict[str, list[Path]]:
     if not found and (folder / HUB_FOLDER).is_dir():
         return find_splits(folder / HUB_FOLDER)
     if not found:
-        raise DataError(f"{folder}: no train, valid or test file with one of the endings {', '.join(ENDINGS)}")
+        raise DataError(f"{folder}: no train, valid or test file with one of the extensions {', '.join(ENDINGS)}")
     return found
 
 
@@ -240,7 +240,7 @@ def _sharded(folder: Path, names: Sequence[str], stems: Sequence[str]) -> list[l
         if missing := [number for number in range(count) if number not in shards]:
             raise DataError(
                 f"{folder}: of the {count} shards of {stem}, number {', '.join(map(str, missing[:MAX_SHOWN]))} is "
-                f"missing (there: {', '.join(list(shards.values())[:MAX_SHOWN])}); copy all of them"
+                f"missing (found: {', '.join(list(shards.values())[:MAX_SHOWN])}); copy all of them"
             )
     return [[shards[number] for number in sorted(shards)] for shards in groups.values()]
 
@@ -257,7 +257,7 @@ def split_names(names: Sequence[str], source: str) -> dict[str, str]:
     if list(found) == ["train"] or (len(names) == 1 and not found):
         return {WHOLE: found.get("train", names[0])}
     if not found:
-        raise DataError(f"{source}: has the splits {', '.join(names)}; rename one to train")
+        raise DataError(f"{source} has the splits {', '.join(names)}; rename one to train")
     return found
 
 
@@ -288,7 +288,7 @@ def known_rows(
     shown = ", ".join(labels[:MAX_SHOWN]) + (", …" if len(labels) > MAX_SHOWN else "")
     counts = ", ".join(f"{label!r} ({count:,})" for label, count in unknown.most_common(MAX_SHOWN))
     counts += ", …" if len(unknown) > MAX_SHOWN else ""
-    every = f"; in all {len(left_out):,} rows have one: {counts}" if len(left_out) > 1 else ""
+    every = f"; {len(left_out):,} rows have such a label: {counts}" if len(left_out) > 1 else ""
     way_out = "correct them, or skip such rows (`unknown_labels` skip)"
     if not numbered and all(map(is_number, unknown)) and not any(map(is_number, labels)):
         way_out = f"it is not known which number is which label; add a {LABEL_ORDER_FILE} with lines NAME NUMBER"

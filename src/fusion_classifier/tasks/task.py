@@ -82,7 +82,7 @@ class Task:
     def from_hub(self, config: TaskConfig) -> LoadedTask:
         """Read the Hub data set; rows without a text or label are left out and counted in a note."""
         if self.hub is None:
-            raise UsageError(f"task {self.name}: is not on the Hub; read a folder with its files (`data`)")
+            raise UsageError(f"task {self.name} is not on the Hub; read a folder with its files (`data`)")
         repo, text, label = self.hub.repo, self.hub.text_column, self.hub.label_column
         columns = TaskConfig(
             name=self.name, text_column=text, label_column=label, multilabel=self.multilabel, skip_empty=True

@@ -23,7 +23,7 @@ OTHER_FILES = {
     b"\x28\xb5\x2f\xfd": ("compressed by zstd", "end its name in .zst"),
     b"PK\x03\x04": ("a zip archive or a spreadsheet", "unpack it, or end the name of a spreadsheet in .xlsx"),
 }
-SNIFFED_LINES = 100  # from which the separator is told
+SNIFFED_LINES = 100  # used to detect the separator
 SEPARATOR_LINE = re.compile(r'"?sep=([^\w\s"]|\t)"?[\r\n]*', re.IGNORECASE)
 QUOTED = re.compile(r'"(?:[^"]|"")*"')  # a whole cell in quotes
 _csv_limit = threading.Lock()
@@ -53,9 +53,11 @@ def utf8_lines(path: Path, newline: str | None = None, encoding: str | None = No
             raise DataError(f"{path}: not text in {encoding}; set `encoding` to the right one") from None
         raise _not_utf8(path) from None
     except LookupError:
-        raise UsageError(f"`encoding`: there is no {encoding!r}; such as utf-8, utf-16, cp1252 or latin-1") from None
+        raise UsageError(
+            f"`encoding`: unknown encoding {encoding!r}; use one such as utf-8, utf-16, cp1252 or latin-1"
+        ) from None
     except OSError as error:
-        raise DataError(f"{path}: can't be read ({error.strerror or reason(error)})") from error
+        raise DataError(f"{path} can't be read ({error.strerror or reason(error)})") from error
 
 
 def opened(path: Path) -> Any:
@@ -81,8 +83,8 @@ def _not_utf8(path: Path) -> DataError:
         beginning = raw.read(4)
         for bytes_, (what, way_out) in OTHER_FILES.items():
             if beginning.startswith(bytes_):
-                return DataError(f"{path}: is {what}, not text in UTF-8; {way_out}")
-    # Opened again: a compressed file can't be wound back.
+                return DataError(f"{path} is {what}, not text in UTF-8; {way_out}")
+    # Opened again: a compressed file can't be rewound.
     with opened(path) as raw, io.BufferedReader(raw) as file:  # pyarrow's streams have no lines
         # The error that was caught names the position in a block of the file only.
         for number, line in enumerate(file, start=1):
@@ -91,10 +93,11 @@ def _not_utf8(path: Path) -> DataError:
             except UnicodeDecodeError as error:
                 return DataError(
                     f"{path}, line {number}: not UTF-8 (byte 0x{line[error.start]:02x}); save the file as UTF-8 "
-                    "(in a spreadsheet: CSV UTF-8), or set `encoding`: cp1252 for a CSV of Excel in Western Europe, "
+                    "(in a spreadsheet: CSV UTF-8), or set `encoding`: cp1252 for a CSV file from Excel in Western "
+                    "Europe, "
                     "cp1250 in Central Europe, cp1251 Cyrillic, cp932 Japanese, gb18030 Chinese"
                 )
-    return DataError(f"{path}: changed while it was read; run the same command again")
+    return DataError(f"{path} changed while it was read; run the same command again")
 
 
 def _csv_lines(path: Path, delimiter: str, encoding: str | None) -> Iterator[tuple[int, list[str]]]:
@@ -117,8 +120,8 @@ def _csv_lines(path: Path, delimiter: str, encoding: str | None) -> Iterator[tup
 def _has_no_quoting(path: Path, encoding: str | None) -> bool:
     """Whether quotation marks in a TSV are ordinary characters.
 
-    They are in most published data sets. A sign of it: every line has all columns, and a cell begins with a quotation
-    mark but does not end with one; read as quoting, it would join the line with later ones.
+    They are in most published data sets. They are assumed to be ordinary if every line has all columns, and a cell
+    begins with a quotation mark but does not end with one: read as quoting, it would join the line with later ones.
     """
     columns, stray = 0, False
     for line in utf8_lines(path, "", encoding):
@@ -144,7 +147,7 @@ def _next_row(reader: Iterator[list[str]]) -> list[str] | None:
 def _separator(path: Path, encoding: str | None) -> str:
     """The separator of a CSV: comma, semicolon (of spreadsheets with a decimal comma), tab or bar.
 
-    It is the one by which the header and the row below it have the same number of columns, and most of them.
+    It is the one that gives the header and the first row the same number of columns, and the largest number.
     """
     beginning = list(islice(utf8_lines(path, "", encoding), SNIFFED_LINES))
     found = {}
@@ -170,7 +173,7 @@ def csv_rows(path: Path, header: Sequence[str] | None, encoding: str | None) -> 
     if header is None:
         line, header = next(rows, (1, []))
         if line > (2 if said else 1) or not any(name.strip() for name in header):
-            raise DataError(f"{path}: is empty or has an empty first line; the first line must name the columns")
+            raise DataError(f"{path} is empty or has an empty first line; the first line must name the columns")
         check_unique(header, f"{path}, line {line}")
     for number, (line, cells) in enumerate(rows):
         if len(cells) != len(header):
@@ -183,7 +186,7 @@ def csv_rows(path: Path, header: Sequence[str] | None, encoding: str | None) -> 
 
 def jsonl_rows(path: Path, encoding: str | None) -> Iterator[Row]:
     """The rows of a file with an object per line."""
-    # Not splitlines(): a JSON string may contain U+2028 and its like unescaped.
+    # Not splitlines(): a JSON string may contain U+2028 and similar characters unescaped.
     row = 0
     for number, line in enumerate(utf8_lines(path, "\n", encoding), start=1):
         if not line.strip():
@@ -212,7 +215,8 @@ def json_rows(path: Path, encoding: str | None) -> Iterator[Row]:
     records = _records(whole)
     if records is None:
         raise DataError(
-            f'{path}: not a list of objects such as [{{"text": …, "label": …}}]; write one, or an object per line'
+            f'{path}: not a list of objects such as [{{"text": …, "label": …}}]; write such a list, or one object '
+            "per line"
         )
     return (Row(Place(str(path), number), values) for number, values in enumerate(records))
 

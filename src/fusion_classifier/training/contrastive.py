@@ -2,7 +2,7 @@
 
 Every text of a batch forms a pair with every other one, so that a batch of B texts costs B passes through the model
 and gives B (B − 1) / 2 pairs. The loss is SetFit's, the squared error of the cosine similarity, whose target is 1 for
-two texts with the same label and 0 otherwise; here both kinds of pairs have equal weight, whatever their numbers:
+two texts with the same label and 0 otherwise; here both kinds of pairs have equal weight regardless of their numbers:
 
     ½ mean over pairs of the same label (1 − cos)²  +  ½ mean over other pairs cos²
 
@@ -103,7 +103,7 @@ def out_of_fold(
     restored at the end. Equal texts are in the same fold. Other arguments as in `tune_contrastively`.
 
     Args:
-        names: Number of label names at the end of `texts`: always trained on, never judged.
+        names: Number of label names at the end of `texts`: always trained on, never evaluated.
 
     Returns:
         Two arrays (N, C), float32: the tuned encoders' logits, and those of logistic regression on the frozen vectors

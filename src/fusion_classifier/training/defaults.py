@@ -58,7 +58,7 @@ RECIPES = ("default", "published")
 def recipe(name: str, head: str, **changes: Any) -> TrainingConfig:
     """The recipe `default` or `published` for a head by name, with the changes that are not None (see `changed`)."""
     if name not in RECIPES:
-        raise UsageError(f"`recipe`: no recipe {name!r}; there are {', '.join(RECIPES)}")
+        raise UsageError(f"`recipe`: unknown recipe {name!r}; choose from {', '.join(RECIPES)}")
     base = PUBLISHED if name == "published" else DEFAULTS.get(head, OTHER)
     return changed(base, {key: value for key, value in changes.items() if value is not None})
 
@@ -97,4 +97,6 @@ def change_training(
 def _check_names(changes: Mapping[str, Any]) -> None:
     for name in changes:
         if name not in TrainingConfig.model_fields:
-            raise UsageError(f"`training`: no field {name!r}; there are {', '.join(TrainingConfig.model_fields)}")
+            raise UsageError(
+                f"`training`: unknown field {name!r}; the fields are {', '.join(TrainingConfig.model_fields)}"
+            )

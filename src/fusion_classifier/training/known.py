@@ -116,8 +116,8 @@ class KnownTexts:
             found._check(width)
         except (OSError, SafetensorError, TypeError, ValueError, AttributeError) as error:
             raise FecError(
-                f"{path}: can't be read ({error}); train the model again, or delete the file; then only texts of no "
-                "class can't be detected"
+                f"{path} can't be read ({error}); train the model again, or delete the file; without it, "
+                "unknown texts can't be detected"
             ) from error
         return found
 

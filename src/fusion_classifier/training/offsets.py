@@ -1,7 +1,7 @@
 """Offsets of the labels' log-probabilities for macro F1: rare labels are predicted more often.
 
 Predicting the most probable label is optimal for accuracy. For macro F1, where a label with ten texts counts as much
-as one with ten thousand, it is not: a rare label is seldom the most probable. Two families are fitted to held-out
+as one with ten thousand, it is not: a rare label is rarely the most probable one. Two families are fitted to held-out
 texts:
 
     prior       o_c = −τ ln π_c with one number τ; π_c is the label's share of the texts

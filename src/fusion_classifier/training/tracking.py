@@ -62,7 +62,7 @@ class Tracking:
     opened: int | None = None  # seed of the open run
 
     def seed(self, seed: int) -> Callable[["Epoch"], None]:
-        """Callback for the training of a seed, called after each epoch."""
+        """Callback for one seed, called after each epoch."""
         return lambda epoch: self._safely(lambda tool: self._log_epoch(tool, seed, epoch))
 
     def trained(self, one: "TrainingResult") -> None:
@@ -96,7 +96,7 @@ class Tracking:
             with contextlib.redirect_stdout(sys.stderr):  # standard output is reserved for results
                 log(self.tool)
         except Exception as error:
-            self.say(f"{self.name} stopped accepting figures ({reason(error)}); the run continues without it")
+            self.say(f"{self.name} stopped accepting metrics ({reason(error)}); the run continues without it")
             self.tool = None
 
     def _log_epoch(self, tool: Tool, seed: int, epoch: "Epoch") -> None:

@@ -67,7 +67,7 @@ def train(
     with deterministic(seed):
         built = build_head(head, train_data.shapes, n_classes).to(device)
         if valid_data is None and train_data.n_texts > built.config.cross_validated_rows:
-            raise DataError("a validation split is needed; hold out some of the training texts")
+            raise DataError("a validation split is required; hold out some of the training texts")
         if isinstance(built, EnsembleHead):
             trained = fit_ensemble(built, config, train_data, valid_data, seed, device, progress)
             on_epoch(trained.best)

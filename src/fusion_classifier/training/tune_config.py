@@ -41,7 +41,7 @@ class TuneConfig(FrozenModel):
     """Whether contrastive also trains on the label names, one additional text each. Default: yes, for names with
     letters."""
     known_texts: bool = True
-    """Whether the model keeps vectors of training texts (up to 2 MB) to detect texts with none of the labels; needs a
+    """Whether the model keeps vectors of training texts (up to 2 MB) to detect unknown texts; needs a
     validation split."""
 
     @model_validator(mode="before")

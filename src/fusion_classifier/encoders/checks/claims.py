@@ -27,12 +27,12 @@ def check_claims(weights: Weights, model_config: Any) -> None:
         raise WeightsError(f"{place}: a {kind} model has no plain stack of text layers")
     layers = model_config.num_hidden_layers
     if not 0 < layers <= MAX_LAYERS:
-        raise WeightsError(f"{place}: its configuration claims {layers} layers; up to {MAX_LAYERS} are supported")
+        raise WeightsError(f"{place}: the configuration claims {layers} layers; up to {MAX_LAYERS} are supported")
     with torch.device("meta"):  # shapes only
         claimed = sum(parameter.numel() for parameter in AutoModel.from_config(model_config).parameters())
     held = sum(path.stat().st_size for path in weights.files())
     if claimed > MAX_PARAMETERS_PER_BYTE * held:
         raise WeightsError(
-            f"{place}: its configuration claims {claimed:,} parameters, but the files have {held:,} bytes; "
+            f"{place}: the configuration claims {claimed:,} parameters, but the files have {held:,} bytes; "
             "they do not belong together"
         )

@@ -28,7 +28,7 @@ def check_header(path: Path) -> None:
     except OSError as error:
         fault = error.strerror or str(error)
     if fault:
-        raise WeightsError(f"{path}: is not a readable GGUF file ({fault}); download it again")
+        raise WeightsError(f"{path} is not a readable GGUF file ({fault}); download it again")
 
 
 def _fault(file: BinaryIO, size: int) -> str | None:
@@ -45,7 +45,7 @@ def _fault(file: BinaryIO, size: int) -> str | None:
 
     def skip(length: int) -> None:
         if file.tell() + length > size:
-            raise ValueError(f"{length:,} bytes are claimed at byte {file.tell():,} of {size:,}")
+            raise ValueError(f"{length:,} bytes are declared at byte {file.tell():,} of {size:,}")
         file.seek(length, 1)
 
     try:
@@ -60,7 +60,7 @@ def _fault(file: BinaryIO, size: int) -> str | None:
                 return f"a tensor of {dimensions} dimensions"
             skip(8 * dimensions + 4 + 8)  # lengths, type, offset
     except struct.error:
-        return "it ends within its header"
+        return "the file ends within its header"
     except ValueError as error:
         return str(error)
     return None

@@ -78,7 +78,7 @@ def reliability_chart(part: SplitPredictions) -> Chart:
         accuracy, mean = 100 * accuracies[i], 100 * means[i]
         tip = (
             f"{edges[i]:.0f} to {edges[i + 1]:.0f}%: {counts[i] / seeds:,.0f} predictions, mean probability "
-            f"{mean:.1f}%, right {accuracy:.1f}%"
+            f"{mean:.1f}%, accuracy {accuracy:.1f}%"
         )
         bars.append(Bar(edges[i], edges[i + 1], accuracy, heights[i] / heights.max(), tip))
     error = np.mean([expected_calibration_error(part.labels, one) for one in part.by_seed.values()])

@@ -69,7 +69,7 @@ def by_tree(labels: Sequence[str], tree: Sequence[tuple[str, str]]) -> LabelOrde
 
 
 def by_similarity(similarity: np.ndarray) -> LabelOrder:
-    """Order labels as the leaves of a hierarchical clustering (average linkage), so that similar ones are neighbours.
+    """Order labels as the leaves of a hierarchical clustering (average linkage), so that similar ones are adjacent.
 
     Args:
         similarity: (C, C) in [0, 1], such as the row-normalized confusion matrix.

@@ -101,7 +101,7 @@ def _draw_ranking(ax: "Axes", ranking: Ranking) -> None:
 
 @contextmanager
 def _picture(path: Path, width: float, height: float, columns: int = 1) -> Iterator[Sequence["Axes"]]:
-    """Yield axes side by side, `width` by `height` inches in all, and write them to a file."""
+    """Yield axes side by side, `width` by `height` inches in total, and write them to a file."""
     from matplotlib import rc_context  # noqa: PLC0415 - an extra
     from matplotlib.figure import Figure  # noqa: PLC0415
 

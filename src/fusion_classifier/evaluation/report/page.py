@@ -187,7 +187,7 @@ def configuration(run: RunRecord) -> dict[str, dict[str, str]]:
             "layers": encoder["layers"] or "default",
             "template": encoder.get("template") if encoder.get("template") != "{text}" else None,
             "weights": f"{weights['fingerprint'][:16]}…" if weights else None,
-            "key in the store": described.get("encoder_keys", {}).get(name),
+            "key in the feature store": described.get("encoder_keys", {}).get(name),
         }
     parameters = run.metrics.get("parameters")
     sections[f"Head {head['name']}"] = {key: value for key, value in head.items() if key != "name"} | {

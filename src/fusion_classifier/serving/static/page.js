@@ -50,12 +50,12 @@ async function call(path, body, { signal, json = true } = {}) {
 function explainedProblem(status, type, message) {
   if (status === 401) {
     at("key-form").hidden = false;
-    if (sessionStorage.getItem("fec-key")) at("key-hint").textContent = "The server does not know this key.";
-    return new Problem("This server asks for a key: fill it in above.", { type });
+    if (sessionStorage.getItem("fec-key")) at("key-hint").textContent = "The server rejected this key.";
+    return new Problem("This server requires a key: enter it above.", { type });
   }
   if (type === "Empty") return new Problem("There is no text yet: write one first.", { type });
   if (type === "Tokenizer") {
-    const most = info ? ` (${info.max_input_length.toLocaleString("en")} tokens, some ${about(info.max_input_length * 0.7)} words)` : "";
+    const most = info ? ` (${info.max_input_length.toLocaleString("en")} tokens, about ${about(info.max_input_length * 0.7)} words)` : "";
     return new Problem(`The text is longer than the model’s limit${most}.`, { type, way: "truncate" });
   }
   if (status === 413 && !message.startsWith("The file has")) {
@@ -268,7 +268,7 @@ const short = (text) => (text.length > 60 ? `${text.slice(0, 59)}…` : text);
 
 function finding(label, order) {
   const [most] = order.filter((word) => word.weight > 0);
-  if (!most || most.weight < 0.1) return `No single word carries ${label}.`;
+  if (!most || most.weight < 0.1) return `No single word supports ${label}.`;
   const factor = Math.exp(most.weight);
   const times = factor >= 10 ? Math.round(factor).toLocaleString("en") : factor.toFixed(1);
   return `Without “${short(most.text)}” the odds of ${label} would be ${times} times lower.`;
