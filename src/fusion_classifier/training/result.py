@@ -31,7 +31,7 @@ class TrainingResult:
     Attributes:
         head: The head.
         decision: Calibration and thresholds, fitted on the validation split.
-        seed: Seed of the training.
+        seed: Random seed of the training run.
         best_epoch: Number of the epoch that was kept, from 1.
         history: Figures of every epoch; a single one for heads that are fitted in one step, such as scikit-learn's.
         known: Statistics for detecting unknown texts (unknown.py); None if not fitted.
