@@ -67,7 +67,7 @@ def test_labels_come_back_in_their_type(folder: Path, classes: list[Any], kind: 
     [
         ({"id2label": {"0": "a", "1": "b", "2": "c"}}, r"model\.safetensors"),
         ({"id2label": {"0": "a", "2": "b"}}, "without a gap"),
-        ({"id2label": {"0": "a", "1": "a"}}, "twice"),
+        ({"id2label": {"0": "a", "1": "a"}}, "duplicate"),
         ({"id2label": {"0": "a", "1": "b"}, "label_type": "float"}, r"config\.json"),
         ({"head": {"name": "unheard-of"}}, "unheard-of"),
         ({"decision": {"thresholds": [0.5]}}, "1 thresholds for 2 labels"),

@@ -56,7 +56,7 @@ def test_a_folder_of_an_earlier_version_still_loads(fitted: FusionHeadClassifier
     old, (X, _) = FusionHeadClassifier.from_pretrained(tmp_path / "model"), rows(3, 60, 6)
     np.testing.assert_array_equal(old.predict_proba(X), fitted.predict_proba(X))
     for ask in (lambda: old.predict(X, reject_unknown=0.05), lambda: old.unknown_score(X), old.unknown_threshold):
-        with pytest.raises(UsageError, match="train it again"):
+        with pytest.raises(UsageError, match="train the model again"):
             ask()
     saved = load_model(tmp_path / "model")
     assert saved.known is None

@@ -154,7 +154,7 @@ def test_a_model_that_can_not_tell_says_so(classifier: FusionClassifier, served:
         assert predict(address, "we won").status_code == 200
         refused = predict(address, "we won", reject_unknown=True)
     assert refused.status_code == 422
-    assert "train it again" in refused.json()["error"]
+    assert "train the model again" in refused.json()["error"]
 
 
 def test_concurrent_clients_get_the_offline_answers(server: str, classifier: FusionClassifier) -> None:

@@ -138,7 +138,7 @@ def test_files_of_every_format_are_answered_and_not_kept(
     ("name", "data", "status", "message"),
     [
         ("a.csv", b"comment\nfine\n", 422, "No column 'text' (found: 'comment')"),
-        ("a.csv", b"text\n", 422, "Has no rows"),
+        ("a.csv", b"text\n", 422, "The file has no rows"),
         ("a.csv", b"text\n\xff\n", 422, "UTF-8"),
         ("a.parquet", b"PAR1 and no more", 422, "Not a readable .parquet file"),
         ("a.xlsx", b"x", 422, "Not a readable .xlsx file"),

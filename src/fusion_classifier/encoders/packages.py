@@ -12,7 +12,7 @@ from fusion_classifier.support.files import atomic_folder
 
 
 def installed_files(package: WeightsPackage) -> list[Path]:
-    """The model's folder or file in an installed package, or the parts of its zip file; none unless all are there."""
+    """The model's folder or file in an installed package, or the parts of its zip file; empty unless all exist."""
     found = []
     for module, path in package.places:
         spec = importlib.util.find_spec(module)
@@ -39,7 +39,7 @@ def unpack(parts: Sequence[Path], folder: Path) -> None:
         except (zipfile.BadZipFile, OSError) as error:
             damaged = str(error)
         if damaged is not None:
-            raise WeightsError(f"{parts[0]}: can't be unpacked ({damaged}); install its package again")
+            raise WeightsError(f"{parts[0]} can't be unpacked ({damaged}); install its package again")
         shutil.unpack_archive(whole, temporary)
         whole.unlink()
         (inner,) = temporary.iterdir()

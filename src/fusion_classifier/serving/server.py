@@ -103,8 +103,8 @@ def _run(
     on_ready: Callable[[], None],
 ) -> None:
     """Load the model and serve it in this process."""
-    # In a thread that ends: OpenMP keeps worker threads for each thread that has computed. If there are more of them
-    # than cores, they sleep between two products instead of waiting actively, and a text takes 1.6 times as long.
+    # In a temporary thread: OpenMP keeps worker threads for each thread that has computed. If there are more of them
+    # than cores, they sleep between two products instead of spinning, and a text takes 1.6 times as long.
     with ThreadPoolExecutor(1) as loading:
         model = loading.submit(lambda: ServedModel(load_classifier(folder, device, encoder_paths), name)).result()
     app = create_app(model, settings)
