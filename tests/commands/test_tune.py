@@ -395,7 +395,7 @@ def test_the_defaults_are_those_of_the_objective() -> None:
         ("template=a {text}||b {text}", "several templates"),
         ("projection=some.safetensors", "tune first"),
         ("quantization=int8", "tune without quantization"),
-        ("max_length=600", "over the model's 512"),
+        ("max_length=600", "exceeds the model's limit of 512"),
     ],
 )
 def test_settings_that_can_not_be_tuned_with(
