@@ -9,7 +9,7 @@ from typer.cli import get_docs_for_click
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from fusion_classifier.cli.fields import show_all
+from fusion_classifier.cli.command import show_all
 from fusion_classifier.cli.main import app
 
 ROOT = Path(__file__).parents[1]

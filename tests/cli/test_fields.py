@@ -7,7 +7,8 @@ import typer
 from pydantic import Field
 from typer.testing import CliRunner
 
-from fusion_classifier.cli.fields import MAX_SHOWN, Commands, Given, Options
+from fusion_classifier.cli.command import MAX_SHOWN, Commands
+from fusion_classifier.cli.fields import Given, Options
 from fusion_classifier.cli.messages import in_options
 from fusion_classifier.config import FrozenModel, TaskConfig
 from fusion_classifier.errors import UsageError

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fusion_classifier.cli.fields import Commands
+from fusion_classifier.cli.command import Commands
 from fusion_classifier.cli.messages import answer, progress
 from fusion_classifier.cli.options import Json, OptionalTaskName, PlaceOptions, SplitOptions, load, option
 from fusion_classifier.evaluation.formats import size

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from fusion_classifier.cli.fields import Commands, Given, Options
+from fusion_classifier.cli.command import Commands
+from fusion_classifier.cli.fields import Given, Options
 from fusion_classifier.cli.messages import answer
 from fusion_classifier.cli.options import (
     ENCODER_DEFAULTS,

@@ -1,32 +1,48 @@
 """Command-line options built from the fields of configurations: docstrings are help texts, defaults are defaults.
 
 A parameter of a command is one of these:
-- annotated with typer's own `Option` or `Argument`;
-- `Annotated[Given, Options(…)]`: an option for each field of a configuration. The command receives the values given
-  on the command line, by field, which override a file and the defaults;
-- a pydantic model with options that several commands share; its fields may be `Annotated[Given, Options(…)]`, too.
+- plain: annotated with typer's own `Option` or `Argument`;
+- a layer, `Annotated[Given, Options(…)]`: an option for each field of a configuration. The command receives a
+  dictionary of the values given on the command line, which override a file and the defaults;
+- a group, a pydantic model with options that several commands share; its fields may be layers, too.
+
+An example with one of each:
+
+    class PlaceOptions(FrozenModel, title="Where"):
+        device: Literal["auto", "cpu", "cuda"] = "auto"
+        \"""Where to compute.\"""
+
+    @commands.command("fit", example="fec fit --epochs 3")
+    def fit(
+        *,
+        json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+        training: Annotated[Given, Options("Training", {"": TrainingConfig}, only=("max_epochs",))],
+        place: PlaceOptions,
+    ) -> None: ...
+
+`options_of(fit)` makes this list of it:
+
+    target                      flags      help                        default
+    ("json",)                   --json     Print JSON.                 False
+    ("training", "max_epochs")  --epochs   Docstring of `max_epochs`.  None: it has none
+    ("place", "device")         --device   Where to compute.           auto
+
+From the list, `cli/command.py` makes the signature that typer reads, and the arguments of a call: for
+`fec fit --epochs 3`, `fit(json=False, training={"max_epochs": 3}, place=PlaceOptions())`.
 """
 
 import inspect
 from collections.abc import Callable, Collection, Iterator, Mapping
-from copy import copy
 from dataclasses import dataclass
-from functools import wraps
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import typer
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from typer.models import OptionInfo, ParameterInfo
 
-from fusion_classifier.cli.logs import LogOptions
-from fusion_classifier.cli.messages import in_options, use_names
-from fusion_classifier.support.validation import checked
-
-R = TypeVar("R")
-T = TypeVar("T")
 Given = dict[str, Any]
 
 NAMES = {"learning_rate": "--lr", "max_epochs": "--epochs"}  # options that are not called as their field
@@ -53,8 +69,7 @@ DETAILS: dict[str, dict[str, Any]] = {
 }
 WHOLE = {"text_column"}  # a list whose values may contain commas
 LETTERS = {"encoder": ("-e",), "verbose": ("-v",)}
-# The help of a command with more options than MAX_SHOWN shows these fields only, and --help-all the others.
-MAX_SHOWN = 16
+# The help of a command with many options shows these fields only, and --help-all the others.
 FIRST = {
     "data", "text_column", "label_column", "multilabel", "encoder", "head", "learning_rate",
     "max_epochs", "metric", "class_weight", "preset", "objective", "epochs", "seeds", "config", "out",
@@ -64,7 +79,7 @@ FIRST = {
 
 @dataclass(frozen=True)
 class Options:
-    """An option for each field of some configurations.
+    """A layer: an option for each field of some configurations.
 
     Attributes:
         panel: Panel of the help.
@@ -72,7 +87,6 @@ class Options:
         defaults: Values by name. Default: the defaults of the fields.
         only: Fields. Default: all.
         without: Fields to leave out.
-        layered: Whether values override others: then bools can also be switched off, and lists have commas.
     """
 
     panel: str | None
@@ -80,85 +94,111 @@ class Options:
     defaults: Mapping[str, Mapping[str, Any]] | None = None
     only: Collection[str] = ()
     without: Collection[str] = ("name",)
-    layered: bool = True
-
-    def names(self) -> list[str]:
-        """Names of the fields."""
-        names = self.only or dict.fromkeys(name for model in self.models.values() for name in model.model_fields)
-        return [name for name in names if name not in self.without]
-
-    def owners(self, name: str) -> dict[str, FieldInfo]:
-        """The fields of this name, by configuration."""
-        return {label: model.model_fields[name] for label, model in self.models.items() if name in model.model_fields}
-
-    def parameters(self) -> Iterator[inspect.Parameter]:
-        """The options."""
-        for name in self.names():
-            owners = self.owners(name)
-            if inner := _inner(owners):
-                yield from inner.parameters()
-                continue
-            values = {label: owner.default for label, owner in owners.items() if not owner.is_required()}
-            if self.defaults is not None:
-                values = {label: given[name] for label, given in self.defaults.items() if name in given}
-            by_text: dict[str, list[str]] = {}
-            for label, owner in owners.items():
-                by_text.setdefault(" ".join((owner.description or "").split()), []).append(label)
-            alike = len(by_text) == 1 and len(owners) == len(self.models)
-            text = " ".join(text if alike else f"{', '.join(labels)}: {text}" for text, labels in by_text.items())
-            kind = _plain(next(iter(owners.values())).annotation)
-            yield _parameter(name, kind, text, values, self.panel, pair=self.layered)
-
-    def given(self, given: Given) -> Given:
-        """The fields given on the command line."""
-        found: Given = {}
-        for name in self.names():
-            if inner := _inner(self.owners(name)):
-                found[name] = inner.given(given)
-            elif name in given:
-                found[name] = given[name]
-                if isinstance(given[name], list) and name in WHOLE:
-                    found[name] = tuple(given[name])
-                elif self.layered and isinstance(given[name], list):
-                    found[name] = tuple(word.strip() for part in given[name] for word in part.split(","))
-        return found
 
 
-def _inner(owners: Mapping[str, FieldInfo]) -> Options | None:
-    """The options of a field of a group, if it is not a single one."""
-    return next((part for owner in owners.values() for part in owner.metadata if isinstance(part, Options)), None)
+@dataclass(frozen=True)
+class Option:
+    """An option or argument of a command: where its value goes, and what typer needs to know."""
+
+    target: tuple[str, ...]  # a parameter of the command, and the fields in it
+    kind: Any
+    info: ParameterInfo
+    default: Any = None
+    commas: bool = False  # whether its values are lists with commas
+
+    @property
+    def name(self) -> str:
+        """Its Python name."""
+        return self.target[-1]
+
+    @property
+    def shown(self) -> str | None:
+        """Its name on the command line."""
+        if not isinstance(self.info, OptionInfo):
+            return self.info.metavar
+        # typer.Option keeps the first word as the default.
+        words = map(str, (self.info.default, *(self.info.param_decls or ())))
+        flags = (word.partition("/")[0] for word in words if word.startswith("--"))
+        return next(flags, f"--{self.name.replace('_', '-')}")
+
+    def value(self, given: Any) -> Any:
+        """The value of its field."""
+        if isinstance(given, list):
+            return tuple(word.strip() for part in given for word in part.split(",")) if self.commas else tuple(given)
+        return given
 
 
-def _of(annotation: Any) -> Options | None:
-    """The options of a parameter, if it is not a single one."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return Options(annotation.model_config.get("title"), {"": annotation}, without=(), layered=False)
-    return _found(Options, annotation)
+def options_of(function: Callable[..., Any]) -> list[Option]:
+    """All options and arguments of a command."""
+    hints = get_type_hints(function, include_extras=True)
+    parameters = inspect.signature(function).parameters.items()
+    return [
+        option
+        for name, given in parameters
+        if name != "context"
+        for option in options_of_parameter(name, hints[name], given.default)
+    ]
 
 
-def _parameter(
-    name: str, kind: Any, text: str, values: Mapping[str, Any], panel: str | None, *, pair: bool
-) -> inspect.Parameter:
-    """An option with these defaults; if it is a bool, a `pair` of options."""
-    default, shown = None, ", ".join(f"{label} {value}" for label, value in values.items()) or False
-    if len({repr(value) for value in values.values()}) == 1:
-        default = next(iter(values.values()))
-        shown = default is not False
-    flag = NAMES.get(name, f"--{name.replace('_', '-')}")
-    option = typer.Option(
-        flag + f"/--no-{flag[2:]}" if kind is bool and (pair or default) else flag,
-        *LETTERS.get(name, ()),
-        help=text,
-        show_default=shown,
-        hidden=name not in FIRST,
-        **{"rich_help_panel": panel} | DETAILS.get(name, {}),
-    )
-    return inspect.Parameter(
-        name,
-        inspect.Parameter.KEYWORD_ONLY,
-        default=None if default == () else [default] if isinstance(default, str) and kind == list[str] else default,
-        annotation=Annotated[kind | None, option],
-    )
+def options_of_parameter(name: str, annotation: Any, default: Any = None) -> Iterator[Option]:
+    """The options of a parameter."""
+    if is_group(annotation):
+        yield from _of_fields((name,), Options(annotation.model_config.get("title"), {"": annotation}, without=()))
+        return
+    kind, info = get_args(annotation)
+    if isinstance(info, Options):
+        yield from _of_fields((name,), info, in_layer=True)
+    else:
+        yield Option((name,), kind, info, default)
+
+
+def _of_fields(target: tuple[str, ...], layer: Options, *, in_layer: bool = False) -> Iterator[Option]:
+    """The options of the fields of configurations, which `target` will hold.
+
+    In a layer, whose values override others, bools can also be switched off, and lists have commas.
+    """
+    names = layer.only or dict.fromkeys(name for model in layer.models.values() for name in model.model_fields)
+    for name in (name for name in names if name not in layer.without):
+        models = {label: model for label, model in layer.models.items() if name in model.model_fields}
+        fields = {label: model.model_fields[name] for label, model in models.items()}
+        first = next(iter(fields.values()))
+        if inner := next((part for part in first.metadata if isinstance(part, Options)), None):
+            yield from _of_fields((*target, name), inner, in_layer=True)
+            continue
+        values = {label: field.default for label, field in fields.items() if not field.is_required()}
+        if layer.defaults is not None:
+            values = {label: defaults[name] for label, defaults in layer.defaults.items() if name in defaults}
+        default, shown = None, ", ".join(f"{label} {value}" for label, value in values.items()) or False
+        if len({repr(value) for value in values.values()}) == 1:
+            default = next(iter(values.values()))
+            shown = default is not False
+        kind, flag = _plain(first.annotation), NAMES.get(name, f"--{name.replace('_', '-')}")
+        info = typer.Option(
+            flag + f"/--no-{flag[2:]}" if kind is bool and (in_layer or default) else flag,
+            *LETTERS.get(name, ()),
+            help=_help(fields, of_all=len(fields) == len(layer.models)),
+            show_default=shown,
+            hidden=name not in FIRST,
+            **{"rich_help_panel": layer.panel} | DETAILS.get(name, {}),
+        )
+        if kind == list[str]:
+            default = [default] if isinstance(default, str) else default or None
+        yield Option((*target, name), kind | None, info, default, commas=in_layer and name not in WHOLE)
+
+
+def _help(fields: Mapping[str, FieldInfo], *, of_all: bool) -> str:
+    """The docstrings of fields with the same name; with the names of their configurations where they differ."""
+    labels: dict[str, list[str]] = {}
+    for label, field in fields.items():
+        labels.setdefault(" ".join((field.description or "").split()), []).append(label)
+    if len(labels) == 1 and of_all:
+        return next(iter(labels))
+    return " ".join(f"{', '.join(named)}: {text}" for text, named in labels.items())
+
+
+def is_group(annotation: Any) -> bool:
+    """Whether a parameter is a group of options."""
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
 def _plain(annotation: Any) -> Any:
@@ -171,119 +211,3 @@ def _plain(annotation: Any) -> Any:
     if origin is tuple and parts[0] is str:
         return list[str]
     return annotation if origin is Literal or annotation in (bool, int, float, Path) else str
-
-
-class Commands(typer.Typer):
-    """Commands with parameters as in the module's docstring; all have the options of `LogOptions`.
-
-    `panel` is their panel in the help of `fec`.
-    """
-
-    def __init__(self, *, panel: str | None = None, **more: Any) -> None:
-        super().__init__(**more)
-        self.panel = panel
-
-    def command(  # type: ignore[override]  # typer's has a dozen parameters
-        self, name: str, *, example: str
-    ) -> Callable[[Callable[..., R]], Callable[..., R]]:
-        """A command of this name, with an example in its help."""
-        register = super().command(name, epilog=f"Example:  {example}", rich_help_panel=self.panel)
-        return lambda function: register(_prepared(function, name))
-
-    def callback(self, **more: Any) -> Callable[[Callable[..., R]], Callable[..., R]]:  # type: ignore[override]
-        """As typer's."""
-        register = super().callback(**more)
-        return lambda function: register(_prepared(function, None))
-
-
-def _prepared(function: Callable[..., R], name: str | None) -> Callable[..., R]:
-    """The function with a parameter for each option, as typer takes it; a command if it has a `name`."""
-    hints = get_type_hints(function, include_extras=True)
-    parts = {key: (hints[key], given.default) for key, given in inspect.signature(function).parameters.items()}
-    leaves = [leaf for key, part in parts.items() if key != "context" for leaf in _leaves(key, *part)]
-    if name:
-        leaves += _leaves("logs", LogOptions)
-    many = len(leaves) > MAX_SHOWN
-    if many:
-        leaves += _leaves("help_all", HelpAll, False)
-    names = {leaf.name: shown for leaf in leaves if (shown := _shown(leaf))}
-    leaves = [_finished(leaf, names, may_hide=many) for leaf in leaves]
-
-    @wraps(function)
-    def call(context: typer.Context, **values: Any) -> R:
-        use_names(names)
-        given = {key: value for key, value in values.items() if _is_given(context, key)}
-        if name:
-            _value("logs", LogOptions, values, given).start(name)
-        values["context"] = context
-        return function(**{key: _value(key, annotation, values, given) for key, (annotation, _) in parts.items()})
-
-    first = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
-    call.__signature__ = inspect.Signature([first, *leaves])  # type: ignore[attr-defined]
-    call.__annotations__ = {leaf.name: leaf.annotation for leaf in (first, *leaves)}
-    return call
-
-
-def _leaves(name: str, annotation: Any, default: Any = None) -> Iterator[inspect.Parameter]:
-    """The options of a parameter."""
-    if options := _of(annotation):
-        yield from options.parameters()
-    else:
-        yield inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
-
-
-def _value(name: str, annotation: Any, values: Given, given: Given) -> Any:
-    """A parameter's value from those of its options."""
-    if options := _of(annotation):
-        return options.given(given) if options.layered else checked(annotation, options.given(given))
-    return values[name]
-
-
-def _found(kind: type[T], annotation: Any) -> T | None:
-    """The object of this kind in an `Annotated`, if there is one."""
-    return next((part for part in getattr(annotation, "__metadata__", ()) if isinstance(part, kind)), None)
-
-
-def _shown(leaf: inspect.Parameter) -> str | None:
-    """Name of an option or argument on the command line."""
-    info = _found(ParameterInfo, leaf.annotation)
-    if isinstance(info, OptionInfo):
-        # typer.Option keeps the first word as the default.
-        words = map(str, (info.default, *(info.param_decls or ())))
-        named = (word.partition("/")[0] for word in words if word.startswith("--"))
-        return next(named, f"--{leaf.name.replace('_', '-')}")
-    return info.metavar if info else None
-
-
-def _finished(leaf: inspect.Parameter, names: Mapping[str, str], *, may_hide: bool) -> inspect.Parameter:
-    """The option with options named in its help; not hidden unless it `may_hide`."""
-    info = copy(_found(ParameterInfo, leaf.annotation))
-    if info is None:
-        return leaf
-    info.help, info.hidden = in_options(info.help or "", names), may_hide and info.hidden
-    return leaf.replace(annotation=Annotated[get_args(leaf.annotation)[0], info])
-
-
-def _is_given(context: typer.Context, name: str) -> bool:
-    source = context.get_parameter_source(name)
-    return source is not None and source.name in ("COMMANDLINE", "ENVIRONMENT")
-
-
-def show_all(command: Any) -> None:
-    """Let the help of a command, or of all commands of a group, show all options."""
-    for parameter in command.params:
-        parameter.hidden = False
-    for subcommand in getattr(command, "commands", {}).values():
-        show_all(subcommand)
-
-
-def _help_all(context: typer.Context, wanted: bool) -> None:
-    if wanted:
-        show_all(context.command)
-        typer.echo(context.get_help())
-        raise typer.Exit
-
-
-HelpAll = Annotated[
-    bool, typer.Option("--help-all", callback=_help_all, is_eager=True, help="Show all options and exit.")
-]

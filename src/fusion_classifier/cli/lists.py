@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from fusion_classifier.cli.fields import Commands
+from fusion_classifier.cli.command import Commands
 from fusion_classifier.cli.messages import answer
 from fusion_classifier.cli.options import Json, StoreName
 

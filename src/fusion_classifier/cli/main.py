@@ -17,7 +17,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from fusion_classifier.cli import analysis, encoders, lists, model, run, store
-from fusion_classifier.cli.fields import Commands
+from fusion_classifier.cli.command import Commands
 from fusion_classifier.cli.messages import in_options
 from fusion_classifier.errors import FecError, reason
 from fusion_classifier.version import __version__

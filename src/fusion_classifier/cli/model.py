@@ -9,7 +9,8 @@ from typing import Annotated
 
 import typer
 
-from fusion_classifier.cli.fields import Commands, Given, Options
+from fusion_classifier.cli.command import Commands
+from fusion_classifier.cli.fields import Given, Options
 from fusion_classifier.cli.messages import answer, progress
 from fusion_classifier.cli.options import (
     MODEL_HELP,

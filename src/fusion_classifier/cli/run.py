@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fusion_classifier.cli.fields import Commands
+from fusion_classifier.cli.command import Commands
 from fusion_classifier.cli.messages import answer
 from fusion_classifier.cli.options import (
     DataOptions,

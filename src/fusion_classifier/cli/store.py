@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fusion_classifier.cli.fields import Commands
+from fusion_classifier.cli.command import Commands
 from fusion_classifier.cli.messages import answer
 from fusion_classifier.cli.options import Json, StoreName
 from fusion_classifier.errors import FecError, UsageError
