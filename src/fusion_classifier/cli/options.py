@@ -173,8 +173,8 @@ class FeatureOptions(FrozenModel):
         given = RUN_PRESETS[self.preset] if self.preset else self.encoder
         if given or self.file is None:
             return parse_encoders(list(given or DEFAULT_ENCODERS), settings, features=features or "pooled")
-        read = self.file.head.reads
-        return changed_encoders(self.file.encoders, settings, read=read, features=features or read)
+        reads = self.file.head.reads
+        return changed_encoders(self.file.encoders, settings, old_features=reads, new_features=features or reads)
 
 
 class SplitOptions(FeatureOptions):

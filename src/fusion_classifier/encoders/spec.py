@@ -6,10 +6,23 @@
                              settings of this encoder, as in a URL's query
 
 In Python also an `EncoderConfig`, or an object that turns texts into arrays (`fusion_classifier.encoders.protocol`).
+
+Settings that are not given follow from the pooling and, without one, from what the head reads:
+
+    pooling given    head reads    settings not given
+    none             tokens        token states of the default layers (`_for_tokens`)
+    none             pooled        those with which the model was published: the preset's, or the ones that a
+                                   sentence-transformers folder records (`_as_published`)
+    tokens           either        token states, as in the first row
+    mean, first, …   either        as published without dense layers; if a folder has a prompt, dense layers or pooled
+                                   special tokens, which belong to its own pooling, the defaults (`_for_pooling`)
+
+The name of an encoder has the settings that differ from those of the first two rows.
 """
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
@@ -32,6 +45,15 @@ SETTINGS = (
 )  # fmt: skip
 
 Named = TypeVar("Named", bound=EncoderConfig | Encoder)
+
+
+@dataclass(frozen=True)
+class Spec:
+    """An encoder as given: a model with its path, and the settings given for it, by field."""
+
+    model: str
+    path: str | None
+    given: Mapping[str, Any]
 
 
 def parse_layers(value: str) -> tuple[int, ...]:
@@ -66,28 +88,34 @@ def parse_encoder(
         UsageError: A setting or value that does not exist.
     """
     shown = f"`{where}`: {spec!r}"
-    model, _, query = spec.partition("?")
-    given_path = model
-    model, sign, path = model.partition("=")
-    if sign and user_path(given_path).exists():  # a folder such as runs/lr=1e-5
-        model, sign, path = given_path, "", ""
+    model, path, own = _split(spec, shown)
+    settings = {key: value for key, value in (defaults or {}).items() if value is not None} | own
+    unknown = [key for key in settings if key not in SETTINGS]
+    if unknown:
+        raise UsageError(f"{shown}: unknown setting {unknown[0]!r}; the settings are {', '.join(SETTINGS)}")
+    parsed = Spec(model, path, _from_words(settings))
+    if features == "pooled" and "pooling" not in settings:
+        _recorded(parsed)  # raises an error if its features are something else
+    return _configured(parsed, features, shown)
+
+
+def _split(spec: str, shown: str) -> tuple[str, str | None, dict[str, str]]:
+    """Model, path and settings of `MODEL=PATH?setting=value`; `shown` begins errors."""
+    given, _, query = spec.partition("?")
+    model, sign, path = given.partition("=")
+    if sign and user_path(given).exists():  # a folder such as runs/lr=1e-5
+        model, sign, path = given, "", ""
     if sign and not path:
         raise UsageError(f"{shown}: the path after '=' is empty")
     if not model:
         raise UsageError(f"{shown}: give a name before '=' or '?'")
-    own: dict[str, str] = {}
+    settings: dict[str, str] = {}
     for key, value in parse_qsl(query.replace("+", "%2B"), keep_blank_values=True):
         setting = key.replace("-", "_")
-        if setting in own:
+        if setting in settings:
             raise UsageError(f"{shown}: {key} is given twice")
-        own[setting] = value
-    given = {key: value for key, value in (defaults or {}).items() if value is not None} | own
-    unknown = [key for key in given if key not in SETTINGS]
-    if unknown:
-        raise UsageError(f"{shown}: unknown setting {unknown[0]!r}; the settings are {', '.join(SETTINGS)}")
-    if features == "pooled" and "pooling" not in given and model not in PRESETS:
-        _sentence_settings(model, path, given.get("revision"))  # raises an error if its features are something else
-    return _configured(model, path or None, _from_words(given), features, shown)
+        settings[setting] = value
+    return model, path or None, settings
 
 
 def as_encoders(specs: Any, *, features: FeatureKind = "pooled") -> tuple[EncoderConfig | Encoder, ...]:
@@ -123,26 +151,31 @@ def parse_encoders(
 
 
 def changed_encoders(
-    encoders: Sequence[EncoderConfig], settings: Mapping[str, str], *, read: FeatureKind, features: FeatureKind
+    encoders: Sequence[EncoderConfig],
+    settings: Mapping[str, str],
+    *,
+    old_features: FeatureKind,
+    new_features: FeatureKind,
 ) -> tuple[EncoderConfig, ...]:
     """Encoders with some settings changed, and renamed accordingly.
 
     Args:
-        encoders: Encoders of a head that reads `read`.
+        encoders: Encoders of a head that reads `old_features`.
         settings: Changed settings, as strings.
-        read: Previous kind of features if no pooling is given.
-        features: New kind of features.
+        old_features: Previous kind of features if no pooling is given.
+        new_features: New kind of features if no pooling is given.
     """
-    if not settings and read == features:
+    if not settings and old_features == new_features:
         return tuple(encoders)
     changed = []
     for config in encoders:
-        base = _usual(config.model, config.path, "tokens" if config.pooling == "tokens" else "pooled")
-        own = {key: getattr(config, key) for key in SETTINGS if getattr(config, key) != getattr(base, key)}
-        if config.pooling != _usual(config.model, config.path, read).pooling:
-            own["pooling"] = config.pooling
-        given = own | _from_words(settings)
-        changed.append(_configured(config.model, config.path, given, features, f"`encoders`: {config.name!r}"))
+        model = Spec(config.model, config.path, {})
+        usual = _for_tokens(model) if config.pooling == "tokens" else _as_published(model)
+        given = {key: getattr(config, key) for key in SETTINGS if getattr(config, key) != getattr(usual, key)}
+        if config.pooling != _without_settings(model, old_features).pooling:
+            given["pooling"] = config.pooling
+        spec = Spec(config.model, config.path, given | _from_words(settings))
+        changed.append(_configured(spec, new_features, f"`encoders`: {config.name!r}"))
     return _distinct(changed)
 
 
@@ -156,42 +189,53 @@ def _from_words(given: Mapping[str, str]) -> dict[str, Any]:
     return fields
 
 
-def _configured(
-    model: str, path: str | None, given: Mapping[str, Any], features: FeatureKind, shown: str
-) -> EncoderConfig:
-    """The configuration of a model with these settings; `shown` begins errors."""
-    revision = given.get("revision")
-    usual = _usual(model, path, features, revision)  # a name has what differs from it
-    kind: FeatureKind = "tokens" if given.get("pooling", usual.pooling) == "tokens" else "pooled"
-    base = _usual(model, path, kind, revision, own_pooling="pooling" in given)
+def _configured(spec: Spec, features: FeatureKind, shown: str) -> EncoderConfig:
+    """The configuration of an encoder for a head that reads `features`; `shown` begins errors."""
+    base = usual = _without_settings(spec, features)
+    if "pooling" in spec.given:
+        base = _for_tokens(spec) if spec.given["pooling"] == "tokens" else _for_pooling(spec)
     try:
-        config = EncoderConfig.model_validate(base.model_dump() | dict(given) | {"path": path or base.path})
+        config = EncoderConfig.model_validate(base.model_dump() | dict(spec.given) | {"path": spec.path or base.path})
     except ValidationError as error:
         raise UsageError(": ".join(filter(None, (shown, *first_problem(error))))) from None
     return config.model_copy(update={"name": _name(usual, config)})
 
 
-def _usual(
-    model: str, path: str | None, features: FeatureKind, revision: str | None = None, *, own_pooling: bool = False
-) -> EncoderConfig:
-    """A model's configuration if no setting is given or, with `own_pooling`, only a pooling."""
-    base = PRESETS[model].config if model in PRESETS else EncoderConfig(name=model, model=model)
-    if features == "tokens":
-        return base.model_copy(update={"pooling": "tokens", "layers": None, "dense": False})
-    if model not in PRESETS:
-        with suppress(FecError):
-            settings = _sentence_settings(model, path, revision)
-            # Prompt and dense layers belong to the model's own pooling.
-            if not own_pooling or not settings.keys() & {"template", "dense", "pool_special_tokens"}:
-                base = base.model_copy(update=settings)
-    return base.model_copy(update={"dense": False}) if own_pooling else base
+def _without_settings(spec: Spec, features: FeatureKind) -> EncoderConfig:
+    """The model's configuration if no setting is given."""
+    return _for_tokens(spec) if features == "tokens" else _as_published(spec)
 
 
-def _sentence_settings(model: str, path: str | None, revision: str | None) -> dict[str, Any]:
-    """Settings of a sentence-transformers model, in a folder or on the Hub."""
-    local = user_path(path or model)
-    if path is None and not local.exists() and is_hub_id(model):
-        return sentence_settings(hub_reader(model, revision), model)
+def _for_tokens(spec: Spec) -> EncoderConfig:
+    return _preset(spec).model_copy(update={"pooling": "tokens", "layers": None, "dense": False})
+
+
+def _as_published(spec: Spec) -> EncoderConfig:
+    with suppress(FecError):
+        return _preset(spec).model_copy(update=_recorded(spec))
+    return _preset(spec)
+
+
+def _for_pooling(spec: Spec) -> EncoderConfig:
+    with suppress(FecError):
+        recorded = _recorded(spec)
+        if not recorded.keys() & {"template", "dense", "pool_special_tokens"}:
+            return _preset(spec).model_copy(update=recorded | {"dense": False})
+    return _preset(spec).model_copy(update={"dense": False})
+
+
+def _preset(spec: Spec) -> EncoderConfig:
+    """The preset, or the defaults for any other model."""
+    return PRESETS[spec.model].config if spec.model in PRESETS else EncoderConfig(name=spec.model, model=spec.model)
+
+
+def _recorded(spec: Spec) -> dict[str, Any]:
+    """Settings that a sentence-transformers model, in a folder or on the Hub, records; none of a preset."""
+    if spec.model in PRESETS:
+        return {}
+    local = user_path(spec.path or spec.model)
+    if spec.path is None and not local.exists() and is_hub_id(spec.model):
+        return sentence_settings(hub_reader(spec.model, spec.given.get("revision")), spec.model)
     return sentence_settings(folder_reader(local), str(local))
 
 
