@@ -207,7 +207,7 @@ def test_rows_are_held_out_only_for_heads_with_epochs(
     seen = []
 
     def looked_at(head: Any, config: Any, train_data: Any, valid_data: Any, *rest: Any) -> Any:
-        seen.append((train_data.n_texts, train_data.names, 0 if valid_data is None else len(valid_data)))
+        seen.append((train_data.n_texts, train_data.n_label_names, 0 if valid_data is None else len(valid_data)))
         return train(head, config, train_data, valid_data, *rest)
 
     monkeypatch.setattr("fusion_classifier.classifier.pipeline.train", looked_at)

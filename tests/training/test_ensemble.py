@@ -207,7 +207,9 @@ def test_label_names_are_trained_on_and_judge_nothing() -> None:
     assert isinstance(tokens, TokenFeatures)
     values = np.concatenate([tokens.values, CENTRES.astype(np.float16)])
     offsets = np.concatenate([tokens.offsets, tokens.offsets[-1] + np.arange(1, 4)])
-    named = LabelledFeatures({"a": TokenFeatures(values, offsets)}, np.append(data.labels, np.arange(3)), names=3)
+    named = LabelledFeatures(
+        {"a": TokenFeatures(values, offsets)}, np.append(data.labels, np.arange(3)), n_label_names=3
+    )
     one = fit(named)
     assert one.out_of_fold is not None
     assert one.out_of_fold.logits.shape == (30, 3)

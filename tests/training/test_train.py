@@ -24,7 +24,7 @@ def rows(count: int, seed: int = 0, names: int = 0) -> LabelledFeatures:
     generator = np.random.default_rng(seed)
     labels = np.arange(count + names) % 3
     values = np.random.default_rng(9).standard_normal((3, 6))[labels] + generator.standard_normal((len(labels), 6))
-    return LabelledFeatures({"a": PooledFeatures(values.astype(np.float32))}, labels, names=names)
+    return LabelledFeatures({"a": PooledFeatures(values.astype(np.float32))}, labels, n_label_names=names)
 
 
 def fit(head: HeadConfig, train_data: LabelledFeatures, valid_data: LabelledFeatures | None = None) -> TrainingResult:

@@ -36,13 +36,13 @@ class Rows:
         texts: N texts.
         targets: Label indices (N,), or an indicator matrix (N, C); int64.
         weights: Weights (N,). None: uniform.
-        names: Number of rows at the end whose texts are the labels' names.
+        n_label_names: Number of rows at the end whose texts are the labels' names.
     """
 
     texts: Sequence[str]
     targets: np.ndarray
     weights: np.ndarray | None = None
-    names: int = 0
+    n_label_names: int = 0
 
     def take(self, chosen: np.ndarray) -> "Rows":
         """The rows where `chosen` (N,) is True."""
@@ -78,7 +78,7 @@ def open_rows(
     opened = open_splits([part.texts for part in parts], identities, store, memory)
     return [
         LabelledFeatures(
-            features, part.targets, None if part.weights is None else normalized(part.weights), part.names
+            features, part.targets, None if part.weights is None else normalized(part.weights), part.n_label_names
         )
         for part, features in zip(parts, opened, strict=True)
     ]

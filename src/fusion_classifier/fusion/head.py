@@ -114,7 +114,7 @@ class SolvedHead(Head):
 
     @abstractmethod
     def solve(
-        self, x: np.ndarray, labels: np.ndarray, weights: np.ndarray | None, seed: int, names: int = 0
+        self, x: np.ndarray, labels: np.ndarray, weights: np.ndarray | None, seed: int, n_label_names: int = 0
     ) -> OutOfFold | None:
         """Fit the head.
 
@@ -123,7 +123,7 @@ class SolvedHead(Head):
             labels: Label numbers (N,), int64, or multi-label (N, C) of 0 and 1.
             weights: Weight of each text (N,), float32, mean 1. None: uniform.
             seed: Random seed.
-            names: Number of rows at the end that are label names; they may be used for training, but not for
+            n_label_names: Number of rows at the end that are label names; they may be used for training, but not for
                 evaluation.
 
         Returns:

@@ -73,17 +73,17 @@ class LinearHead(SolvedHead):
         return logits
 
     def solve(
-        self, x: np.ndarray, labels: np.ndarray, weights: np.ndarray | None, seed: int, names: int = 0
+        self, x: np.ndarray, labels: np.ndarray, weights: np.ndarray | None, seed: int, n_label_names: int = 0
     ) -> OutOfFold:
         """See `SolvedHead`. At most `MAX_CROSS_VALIDATED` texts are predicted out of fold."""
         if self.config.scaling == "standardize":
             x = self._standardized(x)
         z, targets = torch.from_numpy(x), torch.from_numpy(labels)
         of_texts = None if weights is None else torch.from_numpy(weights)
-        texts = len(x) - names
+        texts = len(x) - n_label_names
         judged = sample(texts, MAX_CROSS_VALIDATED, seed)
         rows = np.concatenate([judged, np.arange(texts, len(x))])
-        folds = fold_numbers(x[rows], labels[rows], seed, names)
+        folds = fold_numbers(x[rows], labels[rows], seed, n_label_names)
         logits, start = self._cross_validate(
             z[rows], targets[rows], None if of_texts is None else of_texts[rows], folds
         )

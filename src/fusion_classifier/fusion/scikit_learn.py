@@ -44,7 +44,7 @@ class SklearnHead(SolvedHead):
         return type(self.classifier).__name__
 
     def solve(
-        self, x: np.ndarray, labels: np.ndarray, weights: np.ndarray | None, seed: int, names: int = 0
+        self, x: np.ndarray, labels: np.ndarray, weights: np.ndarray | None, seed: int, n_label_names: int = 0
     ) -> OutOfFold | None:
         """See `SolvedHead`; label names are not used. Every `random_state` that is None is set to the seed."""
         from sklearn.base import clone
@@ -52,7 +52,7 @@ class SklearnHead(SolvedHead):
 
         if self.classifier is None:
             raise UsageError("`head`: give the scikit-learn classifier itself, not its configuration")
-        x, labels = x[: len(x) - names], labels[: len(x) - names]
+        x, labels = x[: len(x) - n_label_names], labels[: len(x) - n_label_names]
         weights = None if weights is None else weights[: len(x)]
         classifier = clone(self.classifier)
         seeds = [n for n, v in classifier.get_params().items() if v is None and n.endswith("random_state")]

@@ -94,7 +94,7 @@ def out_of_fold(
     texts: Sequence[TokenizedText],
     labels: np.ndarray,
     n_labels: int,
-    names: int,
+    n_label_names: int,
     progress: Progress,
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """Out-of-fold logits of tuned encoders, and of logistic regression on the frozen encoder.
@@ -103,7 +103,7 @@ def out_of_fold(
     restored at the end. Equal texts are in the same fold. Other arguments as in `tune_contrastively`.
 
     Args:
-        names: Number of label names at the end of `texts`: always trained on, never evaluated.
+        n_label_names: Number of label names at the end of `texts`: always trained on, never evaluated.
 
     Returns:
         Two arrays (N, C), float32: the tuned encoders' logits, and those of logistic regression on the frozen vectors
@@ -114,11 +114,11 @@ def out_of_fold(
     # Equal texts are known by their tokens: the padding of a batch changes vectors.
     numbered: dict[tuple[int, ...], int] = {}
     alike = np.array([[numbered.setdefault(text.ids, len(numbered))] for text in texts])
-    folds = fold_numbers(alike, labels, config.seed, names)
+    folds = fold_numbers(alike, labels, config.seed, n_label_names)
     numbers = [int(fold) for fold in np.unique(folds[folds >= 0])]
     if not all(has_pairs(labels[folds != fold]) for fold in numbers):
         return None
-    tuned, plain = (np.zeros((len(texts) - names, n_labels), dtype=np.float32) for _ in range(2))
+    tuned, plain = (np.zeros((len(texts) - n_label_names, n_labels), dtype=np.float32) for _ in range(2))
     for fold in numbers:
         held, others = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
         trained = [texts[int(i)] for i in others]

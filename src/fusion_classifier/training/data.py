@@ -25,7 +25,8 @@ class LabelledFeatures:
         features: Features by encoder name.
         labels: Label numbers (N,), int64, or multi-label (N, C) of 0 and 1, int64.
         weights: Weight of each text in losses and scores (N,), float32, mean 1. None: uniform.
-        names: Number of texts at the end that are label names; they may be used for training, but not for evaluation.
+        n_label_names: Number of texts at the end that are label names; they may be used for training, but not for
+            evaluation.
         soft: Soft targets (N, C), float32: a probability for each label, for the loss of gradient steps. None: the
             labels.
     """
@@ -33,7 +34,7 @@ class LabelledFeatures:
     features: Mapping[str, Features | StoredFeatures]
     labels: np.ndarray
     weights: np.ndarray | None = None
-    names: int = 0
+    n_label_names: int = 0
     soft: np.ndarray | None = None
 
     def __len__(self) -> int:
@@ -55,12 +56,12 @@ class LabelledFeatures:
     @property
     def n_texts(self) -> int:
         """Number of texts without label names."""
-        return len(self) - self.names
+        return len(self) - self.n_label_names
 
     @property
     def texts(self) -> "LabelledFeatures":
         """The texts without label names."""
-        return self.take(np.arange(self.n_texts)) if self.names else self
+        return self.take(np.arange(self.n_texts)) if self.n_label_names else self
 
     @property
     def targets(self) -> np.ndarray:
