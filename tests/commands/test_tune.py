@@ -303,7 +303,7 @@ def test_few_rows_are_judged_by_encoders_that_did_not_see_them(
     learned = tune(bert_folder, "true", task=task, **settings)
     assert learned.record["out_of_fold"]["tuned"]["accuracy"] > 0.8
     # The folds leave nothing behind: the encoder is the same without them.
-    monkeypatch.setattr("fusion_classifier.commands.tune.FEW_ROWS", 10)
+    monkeypatch.setattr("fusion_classifier.commands.tune.CROSS_VALIDATED_ROWS", 10)
     unmeasured = tune(bert_folder, "unmeasured", task=task, **settings)
     assert unmeasured.record["out_of_fold"] is None
     assert digest(unmeasured.folder) == digest(learned.folder)

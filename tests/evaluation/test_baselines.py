@@ -9,14 +9,14 @@ from sklearn.linear_model import LogisticRegression
 
 from fusion_classifier.evaluation.baselines import (
     MAX_WORK,
-    MIN_ROWS,
+    MIN_BASELINE_ROWS,
     logistic_regression,
     majority_class,
     max_rows,
     sample_rows,
 )
 from fusion_classifier.features.arrays import PooledFeatures
-from fusion_classifier.fusion.linear import STRENGTHS
+from fusion_classifier.fusion.linear import CS
 from fusion_classifier.training.data import LabelledFeatures
 from fusion_classifier.training.inference import predict_logits
 
@@ -50,8 +50,8 @@ def test_logistic_regression_is_scikit_learns_on_unit_vectors() -> None:
 @pytest.mark.parametrize(("noise", "low"), [(5.0, True), (0.02, False)])
 def test_noise_decides_the_penalty(noise: float, low: bool) -> None:
     found = logistic_regression(clusters(0, 200, noise=noise), 3, CPU)
-    assert found.C in STRENGTHS
-    assert (STRENGTHS[0] == found.C) if low else (STRENGTHS[-2] <= found.C)
+    assert found.C in CS
+    assert (CS[0] == found.C) if low else (CS[-2] <= found.C)
 
 
 def test_labels_with_a_row_or_two_are_no_obstacle() -> None:
@@ -100,5 +100,5 @@ def test_a_sample_keeps_the_shares_of_the_labels(labels: list[int], most: int) -
 
 def test_wide_features_and_many_labels_get_fewer_rows() -> None:
     assert max_rows(1500, 27, 1e12) >= 25_000
-    assert max_rows(20_000, 150, 1e12) * 20_000 * 150 <= max(MAX_WORK, MIN_ROWS * 20_000 * 150)
+    assert max_rows(20_000, 150, 1e12) * 20_000 * 150 <= max(MAX_WORK, MIN_BASELINE_ROWS * 20_000 * 150)
     assert max_rows(1000, 2, 8e6) == 2000, "4 bytes a number"

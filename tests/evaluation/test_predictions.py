@@ -12,7 +12,7 @@ import pytest
 from fusion_classifier.errors import DataError, UsageError
 from fusion_classifier.evaluation.metrics import score
 from fusion_classifier.evaluation.predictions import SplitPredictions, read_predictions, write_predictions
-from fusion_classifier.tasks.loaded import Place
+from fusion_classifier.tasks.loaded import RowPlace
 
 NAMES = ["joy", "very sad", "Ärger, 😀"]
 
@@ -187,7 +187,7 @@ def test_missing_and_truncated_files_are_errors(tmp_path: Path) -> None:
 
 
 def test_places_of_the_texts_are_kept(tmp_path: Path) -> None:
-    places = tuple(Place("a.csv", row, row + 2) for row in (3, 8, 9))
+    places = tuple(RowPlace("a.csv", row, row + 2) for row in (3, 8, 9))
     one = part("test", 3, (0, 1))
     write_predictions([replace(one, places=places)], NAMES, tmp_path / "p.parquet")
     assert read_predictions(tmp_path / "p.parquet")["test"].places == places

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from fusion_classifier.config import EnsembleConfig, FusionConfig, LinearConfig, LlmEmbedConfig
 from fusion_classifier.errors import FecError
 from fusion_classifier.features.arrays import FeatureShape, TokenStates
-from fusion_classifier.fusion.ensemble import REPEATS, EnsembleHead, sized
+from fusion_classifier.fusion.ensemble import REPEATS, EnsembleHead, with_repeats
 from fusion_classifier.fusion.head import Batch
 from fusion_classifier.fusion.registry import build_head
 from fusion_classifier.fusion.saved import load_head, save_head
@@ -96,13 +96,13 @@ def test_the_prior_turns_to_attention_with_the_rows(rows: int) -> None:
 def test_few_rows_are_worth_repeats() -> None:
     small = EnsembleConfig()
     for rows, repeats in ((1, REPEATS), (5000, REPEATS), (5001, 1)):
-        found = sized(small, rows)
+        found = with_repeats(small, rows)
         assert isinstance(found, EnsembleConfig)
         assert found.repeats == repeats
         assert len(EnsembleHead(found, SHAPES, LABELS).attention) == repeats
-    assert sized(SMALL, 10**6) is SMALL
+    assert with_repeats(SMALL, 10**6) is SMALL
     for other in (LinearConfig(), LlmEmbedConfig()):
-        assert sized(other, 10) is other
+        assert with_repeats(other, 10) is other
 
 
 @torch.no_grad()

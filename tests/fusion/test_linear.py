@@ -19,7 +19,7 @@ from fusion_classifier.config import LinearConfig
 from fusion_classifier.features.arrays import FeatureShape, PooledFeatures, TokenFeatures
 from fusion_classifier.fusion import linear
 from fusion_classifier.fusion.folds import FOLDS, fold_numbers
-from fusion_classifier.fusion.linear import STRENGTHS, LinearHead
+from fusion_classifier.fusion.linear import CS, LinearHead
 from fusion_classifier.fusion.saved import load_head
 from fusion_classifier.training.inference import predict_logits
 
@@ -86,7 +86,7 @@ def test_with_c_chosen_it_is_as_accurate_as_scikit_learns() -> None:
     (x, labels), (more, truth) = rows(1000, 0), rows(4000, 1)
     head = fitted(LinearConfig(), x, labels)
     ours = (logits_of(head, more).argmax(1).numpy() == truth).mean()
-    best = max(theirs(c).fit(normalize(x), labels).score(normalize(more), truth) for c in STRENGTHS)
+    best = max(theirs(c).fit(normalize(x), labels).score(normalize(more), truth) for c in CS)
     assert ours > best - 0.003
 
 
@@ -108,7 +108,7 @@ def test_the_chosen_c_has_the_best_out_of_fold_likelihood(several: bool) -> None
     judged = head.solve(z, targets, None, 3).logits.numpy()
     folds = fold_numbers(z, targets, 3)
     found = {}
-    for c in STRENGTHS:
+    for c in CS:
         p, as_float64 = np.zeros(judged.shape), z.astype(np.float64)
         for fold in range(FOLDS):
             of_fold = (OneVsRestClassifier(theirs(c)) if several else theirs(c)).fit(
@@ -132,7 +132,7 @@ def test_the_chosen_c_has_the_best_out_of_fold_likelihood(several: bool) -> None
             ours = torch.from_numpy(judged)
             np.testing.assert_allclose((ours.sigmoid() if several else ours.softmax(1)).numpy(), p, atol=2e-2)
     assert head.c == min(found, key=lambda c: found[c])
-    assert STRENGTHS[0] <= head.c < STRENGTHS[-1]
+    assert CS[0] <= head.c < CS[-1]
 
 
 @pytest.mark.parametrize("config", [LinearConfig(), LinearConfig(c=1.0)])

@@ -217,7 +217,7 @@ def test_few_rows_are_cross_validated_without_an_option(
         split = metrics("--head", "linear", *options)
         assert not split.get("cross_validated"), options
         assert split["rows"]["train"] == 48
-    monkeypatch.setattr("fusion_classifier.tasks.table.FEW_ROWS", 59)
+    monkeypatch.setattr("fusion_classifier.tasks.table.CROSS_VALIDATED_ROWS", 59)
     assert not metrics("--head", "linear").get("cross_validated")
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from fusion_classifier.tasks.doubts import data_doubts
-from fusion_classifier.tasks.loaded import LoadedTask, Place, Split
+from fusion_classifier.tasks.loaded import LoadedTask, RowPlace, Split
 
 
 def task_of(labels: list[str]) -> LoadedTask:
@@ -80,7 +80,7 @@ def test_notation_within_labels_is_doubted(labels: list[str], said: str) -> None
 def test_two_labels_in_one_cell_are_doubted_by_line(both: str) -> None:
     task = task_of(["billing", "shipping"] * 3 + [both])
     train = task.splits["train"]
-    places = tuple(Place("tickets.csv", row, row + 2) for row in range(len(train)))
+    places = tuple(RowPlace("tickets.csv", row, row + 2) for row in range(len(train)))
     (doubt,) = data_doubts(replace(task, splits={"train": replace(train, places=places)}))
     assert f"Several labels seem to be in one cell, such as {both!r} (tickets.csv, line 8)" in doubt
     assert "`label_separator`" in doubt

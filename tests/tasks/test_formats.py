@@ -14,7 +14,7 @@ from spreadsheets import write_xlsx
 from fusion_classifier.config import TaskConfig
 from fusion_classifier.errors import DataError, FecError, UsageError
 from fusion_classifier.tasks.labels import read_labelled
-from fusion_classifier.tasks.loaded import Place
+from fusion_classifier.tasks.loaded import RowPlace
 from fusion_classifier.tasks.readers import given_columns, given_rows, read_rows, texts_of
 from fusion_classifier.tasks.table import load_table
 
@@ -138,7 +138,11 @@ def test_a_spreadsheet_is_read_as_its_csv_would_be(tmp_path: Path) -> None:
     assert pairs_of(path) == [("fine", "joy"), ("404", "3"), ("well", "joy")]
     rows = list(read_rows(path, None))
     assert [row.values["id"] for row in rows] == ["1", "2", "3.5"]
-    places = [Place(str(path), 0, 2), Place(str(path), 2, 4), Place(str(path), 3, 5)]  # pandas counts blank rows
+    places = [
+        RowPlace(str(path), 0, 2),
+        RowPlace(str(path), 2, 4),
+        RowPlace(str(path), 3, 5),
+    ]  # pandas counts blank rows
     assert [row.place for row in rows] == places
 
 
@@ -163,7 +167,7 @@ def test_a_title_may_stand_above_the_columns(tmp_path: Path) -> None:
     assert pairs_of(path) == [("fine", "joy"), ("404", "3"), ("well", "joy")]
     assert [text for _, text in given_rows(path, "text")] == ["fine", "404", "well"]
     assert list(given_columns(path, "text")) == ["id", "text", "label"]
-    assert next(read_rows(path, ("text",))).place == Place(str(path), 0, 4)
+    assert next(read_rows(path, ("text",))).place == RowPlace(str(path), 0, 4)
     write_xlsx(path, Data=titled)
     with pytest.raises(DataError, match=r"no column 'message' \(found: 'id', 'text', 'label'\)"):
         pairs_of(path, text_column="message")

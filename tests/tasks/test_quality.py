@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from fusion_classifier.evaluation.overlap import overlap
 from fusion_classifier.tasks.loaded import LoadedTask, Split
 from fusion_classifier.tasks.quality import (
-    FEW_ROWS,
+    MIN_LABEL_ROWS,
     count_labels,
     data_quality,
     find_duplicates,
@@ -115,9 +115,9 @@ def test_several_labels_a_text_conflict_where_their_sets_do() -> None:
 
 
 def test_missing_and_rare_labels_are_named() -> None:
-    many = [("x", 0)] * FEW_ROWS
+    many = [("x", 0)] * MIN_LABEL_ROWS
     found = count_labels(task_of(train=[*many, ("y", 1)], test=[("z", 2)]))
-    assert found["rows"]["anger"] == {"train": FEW_ROWS, "test": 0}
+    assert found["rows"]["anger"] == {"train": MIN_LABEL_ROWS, "test": 0}
     assert found["missing"] == {"train": ["joy"], "test": ["anger", "fear"]}
     assert found["few"] == ["fear", "joy"]
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from fusion_classifier.errors import DataError
 from fusion_classifier.tasks.loaded import Label, Split
-from fusion_classifier.tasks.split import MIN_ROWS, hold_out, rare_labels_note, split_rows
+from fusion_classifier.tasks.split import MIN_ROWS_TO_SPLIT, hold_out, rare_labels_note, split_rows
 
 
 @st.composite
@@ -125,7 +125,7 @@ def test_hold_out_takes_a_tenth_of_train_and_leaves_test_alone() -> None:
     assert Counter(splits["valid"].labels) == {0: 6, 1: 4}
 
 
-@pytest.mark.parametrize("rows", [MIN_ROWS, MIN_ROWS + 1, MIN_ROWS + 2])
+@pytest.mark.parametrize("rows", [MIN_ROWS_TO_SPLIT, MIN_ROWS_TO_SPLIT + 1, MIN_ROWS_TO_SPLIT + 2])
 def test_as_many_texts_as_the_error_asks_for_are_enough(rows: int) -> None:
     half = rows // 2
     parts = split_rows(example(half, rows - half), 0)
@@ -133,12 +133,14 @@ def test_as_many_texts_as_the_error_asks_for_are_enough(rows: int) -> None:
     assert all(len(part) for part in parts.values())
 
 
-@pytest.mark.parametrize("rows", [1, 2, MIN_ROWS - 1])
+@pytest.mark.parametrize("rows", [1, 2, MIN_ROWS_TO_SPLIT - 1])
 def test_too_few_texts_are_an_error_with_their_number(rows: int) -> None:
     """Rows that repeat a text don't help."""
     few = example(rows)
     for whole in (few, Split(few.texts * 20, few.labels * 20)):
-        with pytest.raises(DataError, match=f"the data: {rows} different texts?, too few .* at least {MIN_ROWS}"):
+        with pytest.raises(
+            DataError, match=f"the data: {rows} different texts?, too few .* at least {MIN_ROWS_TO_SPLIT}"
+        ):
             split_rows(whole, 0)
         with pytest.raises(DataError, match=f"the data: {rows} different texts?, too few"):
             hold_out({"train": whole}, 0)

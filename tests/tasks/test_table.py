@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from fusion_classifier.config import TaskConfig
 from fusion_classifier.errors import DataError, MissingSplitError, UsageError
 from fusion_classifier.tasks.labels import Labelled, label_order, read_label_order, read_label_tree, read_labelled
-from fusion_classifier.tasks.loaded import LeftOut, Place, Split
+from fusion_classifier.tasks.loaded import LeftOut, RowPlace, Split
 from fusion_classifier.tasks.readers import ENDINGS, read_rows
 from fusion_classifier.tasks.registry import load_task
 from fusion_classifier.tasks.split import hold_out
@@ -157,7 +157,7 @@ def test_parquet_of_several_batches_numbers_its_rows_through(tmp_path: Path) -> 
     table = pa.table({"text": [f"t{i}" for i in range(count)], "label": ["joy"] * count})
     pq.write_table(table, path, row_group_size=50_000)
     rows = labelled(path)
-    assert [row.place for row in rows] == [Place(str(path), number) for number in range(count)]
+    assert [row.place for row in rows] == [RowPlace(str(path), number) for number in range(count)]
     assert rows[-1].text == f"t{count - 1}"
 
 
@@ -212,7 +212,7 @@ def test_row_of_several_lines_is_named_by_its_first(tmp_path: Path) -> None:
 
 def test_blank_lines_are_no_rows_but_count_as_lines(tmp_path: Path) -> None:
     path = write_bytes(tmp_path / "a.csv", "text,label\n\n\nfine,joy\n\n")
-    assert [row.place for row in labelled(path)] == [Place(str(path), 0, 4)]
+    assert [row.place for row in labelled(path)] == [RowPlace(str(path), 0, 4)]
     path = write_bytes(tmp_path / "a.jsonl", '\n{"text": "fine", "label": "joy"}\n  \n{"text": "", "label": "joy"}\n')
     assert f"{path}, line 4: the text is empty" in message(lambda: labelled(path))
 
@@ -493,7 +493,7 @@ def test_integer_labels_are_numbers(tmp_path: Path) -> None:
 
 
 def rows_of(*labels: str) -> list[Labelled]:
-    return [Labelled(Place("a.csv", row, row + 2), "text", label) for row, label in enumerate(labels)]
+    return [Labelled(RowPlace("a.csv", row, row + 2), "text", label) for row, label in enumerate(labels)]
 
 
 def test_numbers_are_ordered_by_size_names_by_alphabet() -> None:
@@ -544,7 +544,7 @@ def test_unknown_labels_can_be_left_out(tmp_path: Path) -> None:
     folder = write_splits(tmp_path / "d", train=TRAIN, valid=VALID, test=[*TEST, ("strange", "fear")])
     task = load_table(folder, TaskConfig(name="d", unknown_labels="skip"))
     assert task.split("test").texts == ("test one",)
-    place = Place(str(folder / "test.csv"), 1, 3)
+    place = RowPlace(str(folder / "test.csv"), 1, 3)
     assert task.left_out == (LeftOut(place, "unknown label 'fear'"),)
     assert task.notes == (f"{folder / 'test.csv'}: 1 row left out (line 3): unknown label 'fear' (1)",)
 
@@ -705,7 +705,7 @@ def test_a_split_in_shards_is_read_in_their_order(tmp_path: Path) -> None:
     for folder in (data, tmp_path):
         task = load_table(folder)
         assert task.split("train").texts[::2] == tuple(f"a {number}" for number in range(12))
-        assert task.split("train").places[-1] == Place(str(data / "train-00011-of-00012.parquet"), 1)
+        assert task.split("train").places[-1] == RowPlace(str(data / "train-00011-of-00012.parquet"), 1)
         assert task.split("valid").texts == ("c",)
 
 
@@ -861,7 +861,7 @@ def test_rows_without_a_text_or_label_can_be_left_out(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "a.csv", rows)
     task = load_table(path, TaskConfig(name="a", skip_empty=True))
     assert sum(map(len, task.splits.values())) == len(TRAIN)
-    first, second = (Place(str(path), row, row + 2) for row in (len(TRAIN), len(TRAIN) + 1))
+    first, second = (RowPlace(str(path), row, row + 2) for row in (len(TRAIN), len(TRAIN) + 1))
     assert task.left_out == (LeftOut(first, "the text is empty"), LeftOut(second, "the label is ''"))
     assert f"2 rows left out (lines {first.line}, {second.line}): the text is empty (1)" in task.notes[0]
 

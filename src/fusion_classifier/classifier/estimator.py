@@ -50,7 +50,7 @@ from fusion_classifier.features.store import FeatureStore
 from fusion_classifier.fusion.head import Head
 from fusion_classifier.fusion.registry import head_config
 from fusion_classifier.support.text import counted
-from fusion_classifier.tasks.split import MIN_ROWS
+from fusion_classifier.tasks.split import MIN_ROWS_TO_SPLIT
 from fusion_classifier.training.data import feature_batch
 
 
@@ -188,13 +188,13 @@ class FusionClassifier(
             _, targets = encode_labels(y_valid, "y_valid", len(texts), classes)
             return rows, Rows(texts, targets, row_weights(None, self.class_weight, classes, targets)), classes
         count = len(set(rows.texts))
-        if count >= MIN_ROWS and len(rows.texts) <= head.cross_validated_rows:
+        if count >= MIN_ROWS_TO_SPLIT and len(rows.texts) <= head.cross_validated_rows:
             return rows, None, classes
         held = validation_rows(rows.texts, rows.targets, self.seed)
-        if count < MIN_ROWS or not held.any():
+        if count < MIN_ROWS_TO_SPLIT or not held.any():
             raise DataError(
                 f"`X`: {counted(count, 'different text')}, too few to hold some out for early stopping; give at "
-                f"least {MIN_ROWS}, with two or more per label, or give `X_valid` and `y_valid`"
+                f"least {MIN_ROWS_TO_SPLIT}, with two or more per label, or give `X_valid` and `y_valid`"
             )
         return rows.take(~held), rows.take(held), classes
 

@@ -20,7 +20,7 @@ from fusion_classifier.classifier.folder import (
 )
 from fusion_classifier.classifier.models import find_model, is_optimized
 from fusion_classifier.classifier.saved_encoders import without_places
-from fusion_classifier.classifier.text_classifier import UnknownTexts
+from fusion_classifier.classifier.text_classifier import RejectsUnknown
 from fusion_classifier.config import Device
 from fusion_classifier.errors import UsageError
 from fusion_classifier.fusion.head import Head
@@ -31,7 +31,7 @@ Paths = Mapping[str, str]  # places of weights by encoder name
 Objects = Mapping[str, Any]  # encoders that are Python objects, by name
 
 
-class PretrainedClassifier(UnknownTexts, ModelHubMixin):
+class PretrainedClassifier(RejectsUnknown, ModelHubMixin):
     """A classifier that can be saved in a folder, uploaded, and loaded.
 
     Attributes:

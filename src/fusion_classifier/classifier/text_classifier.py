@@ -56,7 +56,7 @@ class TokenCounter:
     count: Callable[[list[str]], list[int]]
 
 
-class UnknownTexts:
+class RejectsUnknown:
     """Detects unknown texts by vectors of training texts.
 
     Attributes:
@@ -136,7 +136,7 @@ def _warn(message: str) -> None:
     warnings.warn(message, UserWarning, stacklevel=level)
 
 
-class TextClassifier(UnknownTexts):
+class TextClassifier(RejectsUnknown):
     """A trained classifier on texts.
 
     Attributes:

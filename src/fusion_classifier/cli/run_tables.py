@@ -11,7 +11,7 @@ from fusion_classifier.evaluation.unknown import UNKNOWN_TITLES
 from fusion_classifier.support.text import counted
 
 # Rows per label and out-of-fold accuracy of the best member up to which tuning an encoder is worth a trial.
-FEW_ROWS, POOR_ACCURACY = 64, 0.8
+FEW_ROWS_PER_LABEL, POOR_ACCURACY = 64, 0.8
 
 
 def print_run(metrics: Mapping[str, Any], folder: Path) -> None:
@@ -50,7 +50,7 @@ def print_run(metrics: Mapping[str, Any], folder: Path) -> None:
 def _advise_tuning(metrics: Mapping[str, Any]) -> None:
     """Advice for few rows on which the frozen encoders perform poorly."""
     members, labels = metrics["members"], len(metrics["per_class"]["valid"])
-    few = metrics["rows"]["train"] <= FEW_ROWS * labels
+    few = metrics["rows"]["train"] <= FEW_ROWS_PER_LABEL * labels
     if members and few and max(one["accuracy"] for one in members) < POOR_ACCURACY:
         say(
             "Few rows, on which the frozen encoders are uncertain: an encoder tuned on them may be better. "

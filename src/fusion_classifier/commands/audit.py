@@ -33,6 +33,7 @@ from fusion_classifier.encoders.tokenization import token_lengths
 from fusion_classifier.errors import UsageError
 from fusion_classifier.features.arrays import Features, TokenStates
 from fusion_classifier.features.extract import read_features
+from fusion_classifier.fusion.folds import FOLDS
 from fusion_classifier.runs.context import RunContext
 from fusion_classifier.runs.features import extract_task
 from fusion_classifier.support.files import atomic_write, user_path
@@ -47,7 +48,6 @@ ISSUES_FILE = "label_issues.csv"
 PLACE = ("file", "row", "line")  # columns
 # Never test: its labels must not be used for any choice or fix.
 ISSUE_SPLITS = ("train", "valid")
-FOLDS = 5
 # Divided by the number of rows, this is scikit-learn's C: one value suits small and large data (docs/decisions.md).
 INVERSE_PENALTY = 20
 MAX_ITERATIONS = 60
@@ -227,8 +227,8 @@ def out_of_fold(matrix: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> n
     from sklearn.pipeline import make_pipeline  # noqa: PLC0415
     from sklearn.preprocessing import StandardScaler  # noqa: PLC0415
 
-    strength = INVERSE_PENALTY / len(matrix)
-    model = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=MAX_ITERATIONS))
+    c = INVERSE_PENALTY / len(matrix)
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=MAX_ITERATIONS))
     folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=0)
     with warnings.catch_warnings():
         # About iterations (early stopping also regularizes) and rare labels (`find_label_errors` excludes them).

@@ -37,7 +37,7 @@ from fusion_classifier.support.extras import require
 from fusion_classifier.support.files import atomic_folder, user_path
 from fusion_classifier.support.text import counted
 from fusion_classifier.tasks.loaded import LoadedTask, Split, targets
-from fusion_classifier.tasks.split import FEW_ROWS
+from fusion_classifier.tasks.split import CROSS_VALIDATED_ROWS
 from fusion_classifier.training.calibration import fit_decision
 from fusion_classifier.training.contrastive import out_of_fold, tune_contrastively, with_label_names
 from fusion_classifier.training.decision import Decision
@@ -236,7 +236,7 @@ def _train(
     if contrastive:
         arguments = (loaded, config, dtype, texts["train"], labels, n_labels)
         held_out, rows = None, len(splits["train"])
-        if "valid" not in splits and rows <= FEW_ROWS:
+        if "valid" not in splits and rows <= CROSS_VALIDATED_ROWS:
             held_out = out_of_fold(*arguments, len(labels) - rows, work.progress)
         return tune_contrastively(*arguments, work.progress), held_out
     from fusion_classifier.training.finetune import finetune, rows_of  # noqa: PLC0415 - an extra

@@ -26,7 +26,7 @@ from fusion_classifier.training.defaults import recipe
 from fusion_classifier.training.train import train
 
 MAX_WORK = 2e9  # rows × columns × labels per fit: about 20 seconds on one core
-MIN_ROWS = 1000
+MIN_BASELINE_ROWS = 1000
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Baseline:
 
 def max_rows(columns: int, n_classes: int, memory: float) -> int:
     """Maximum number of rows for logistic regression, to bound the time and to fit into `memory` bytes."""
-    return int(max(min(MAX_WORK / (columns * n_classes), memory / (4 * columns)), MIN_ROWS))
+    return int(max(min(MAX_WORK / (columns * n_classes), memory / (4 * columns)), MIN_BASELINE_ROWS))
 
 
 def majority_class(labels: np.ndarray, n_classes: int) -> Baseline:

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from fusion_classifier.errors import DataError, UsageError, reason
 from fusion_classifier.support.parquet import read_whole
-from fusion_classifier.tasks.loaded import Place
+from fusion_classifier.tasks.loaded import RowPlace
 
 PREDICTIONS_FILE = "predictions.parquet"
 REPORTED_SPLITS = ("test", "valid")
@@ -58,12 +58,12 @@ class SplitPredictions:
     """Predicted labels by seed."""
     names: tuple[str, ...] = ()
     """Names of the C labels. Empty unless read from a file."""
-    places: tuple[Place, ...] = ()
+    places: tuple[RowPlace, ...] = ()
     """Location of each text. Default: its position."""
 
     def __post_init__(self) -> None:
         if len(self.places) != len(self.labels):
-            object.__setattr__(self, "places", tuple(Place("", row) for row in range(len(self.labels))))
+            object.__setattr__(self, "places", tuple(RowPlace("", row) for row in range(len(self.labels))))
 
     def take(self, rows: np.ndarray) -> "SplitPredictions":
         """Select texts by a mask (N,)."""
@@ -158,7 +158,7 @@ def _read_split(path: Path, split: str, table: pa.Table, names: tuple[str, ...])
         where = f"{path}, {split} split, seed {seed}"
         part = table.filter(pc.equal(table["seed"], seed)).sort_by([("file", "ascending"), ("row", "ascending")])
         read = zip(*(part[name].to_pylist() for name in ("file", "row", "line")), strict=True)
-        places = tuple(Place(file or "", row, line) for file, row, line in read)
+        places = tuple(RowPlace(file or "", row, line) for file, row, line in read)
         if len({(place.file, place.row) for place in places}) < len(places):
             raise DataError(f"{where}: a row of a file is duplicated in columns 'file' and 'row'")
         labels, answers = (_indices(where, part[column], names) for column in ("label", "predicted"))

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from fusion_classifier.errors import StoreError, library_errors, reason
-from fusion_classifier.features.place import Place
+from fusion_classifier.features.place import StorePlace
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -26,7 +26,7 @@ MAX_ATTEMPTS = 20  # to commit, if another writer commits first each time
 class FeatureDataset:
     """The dataset of one encoder key in a store; opened when needed."""
 
-    def __init__(self, root: Place, key: str) -> None:
+    def __init__(self, root: StorePlace, key: str) -> None:
         self.root, self.key = root, key
         self.name = f"{key}{ENDING}"
         self.uri = root.uri(self.name)

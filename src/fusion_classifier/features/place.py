@@ -20,13 +20,13 @@ from fusion_classifier.support.files import user_path
 
 
 @dataclass(frozen=True)
-class Place:
+class StorePlace:
     """A folder, by its path, or a prefix in object storage, by its URI."""
 
     root: Path | str
 
     @classmethod
-    def of(cls, root: str | os.PathLike[str]) -> "Place":
+    def of(cls, root: str | os.PathLike[str]) -> "StorePlace":
         """The location of this name; UsageError if it is neither a folder nor a prefix."""
         text = os.fspath(root)
         scheme, separator, rest = text.partition("://")

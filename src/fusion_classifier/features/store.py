@@ -42,7 +42,7 @@ from fusion_classifier.features.codec import (
     to_table,
 )
 from fusion_classifier.features.dataset import ENDING, FORMAT, FeatureDataset
-from fusion_classifier.features.place import Place
+from fusion_classifier.features.place import StorePlace
 from fusion_classifier.features.stored import StoredFeatures
 from fusion_classifier.support.text import counted
 from fusion_classifier.version import __version__, source_commit
@@ -79,7 +79,7 @@ class FeatureStore:
     """
 
     def __init__(self, root: str | os.PathLike[str] | None = None) -> None:
-        self.root = Place.of(default_store() if root is None else root)
+        self.root = StorePlace.of(default_store() if root is None else root)
 
     def of(self, identity: EncoderIdentity) -> "EncoderFeatures":
         """Features of one encoder; there may be none yet."""
@@ -116,7 +116,7 @@ class FeatureStore:
 class EncoderFeatures:
     """Features of one encoder. Its identity is needed only for writing."""
 
-    def __init__(self, root: Place, key: str, identity: EncoderIdentity | None = None) -> None:
+    def __init__(self, root: StorePlace, key: str, identity: EncoderIdentity | None = None) -> None:
         self.root, self.key = root, key
         self.data = FeatureDataset(root, key)
         self.uri = self.data.uri

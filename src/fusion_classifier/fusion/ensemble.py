@@ -22,7 +22,7 @@ from fusion_classifier.fusion.head import Batch, Head
 from fusion_classifier.fusion.linear import LinearHead
 
 REPEATS = 3  # number of seeds on few texts, where they differ most
-SAFE_ROWS = 50  # training texts at which attention has half of its final prior weight
+HALF_TRUST_ROWS = 50  # training texts at which attention has half of its final prior weight
 
 
 class EnsembleHead(Head):
@@ -56,7 +56,7 @@ class EnsembleHead(Head):
         """Prior weights of the members (P,) for this number of training texts: the fewer, the more weight is on
         linear ones."""
         linear, attention = len(self.linear), len(self.members) - len(self.linear)
-        trusted = rows / (rows + SAFE_ROWS)
+        trusted = rows / (rows + HALF_TRUST_ROWS)
         return torch.tensor([(1 - trusted / 2) / linear] * linear + [trusted / attention] * attention)
 
     def forward(self, batch: Batch) -> Tensor:
@@ -70,7 +70,7 @@ class EnsembleHead(Head):
         return torch.cat([self.unit_vectors(batch), attentive], dim=1)
 
 
-def sized(config: HeadConfig, rows: int) -> HeadConfig:
+def with_repeats(config: HeadConfig, rows: int) -> HeadConfig:
     """The configuration for this number of training texts: for `ensemble`, with the number of repeats filled in."""
     if not isinstance(config, EnsembleConfig) or config.repeats is not None:
         return config

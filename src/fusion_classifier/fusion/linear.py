@@ -20,7 +20,7 @@ from fusion_classifier.fusion.head import Batch, OutOfFold, SolvedHead
 from fusion_classifier.fusion.logistic import Solution, solve
 from fusion_classifier.fusion.loss import fit_scale
 
-STRENGTHS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)  # candidate values of C
+CS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)  # candidate values of C
 
 
 class LinearHead(SolvedHead):
@@ -135,7 +135,7 @@ class LinearHead(SolvedHead):
             if held.any() and trained.any():
                 parts.append((torch.from_numpy(trained), torch.from_numpy(held)))
         solutions: list[Solution | None] = [None] * len(parts)
-        for c in STRENGTHS if self.config.c is None else (self.config.c,):
+        for c in CS if self.config.c is None else (self.config.c,):
             logits = torch.zeros(len(x), self.n_classes)
             for position, (trained, held) in enumerate(parts):
                 of_texts = None if weights is None else weights[trained]

@@ -11,13 +11,13 @@ from datetime import datetime
 from fusion_classifier.support.text import counted
 from fusion_classifier.tasks.labels import MISSING as AS_PANDAS
 from fusion_classifier.tasks.labels import is_number, shown_places
-from fusion_classifier.tasks.loaded import LoadedTask, Place, Split
+from fusion_classifier.tasks.loaded import LoadedTask, RowPlace, Split
 from fusion_classifier.tasks.quality import label_indices
 
 MIN_LABELS = 5  # with fewer, rare labels are no evidence
 MIN_QUANTITIES = 10  # different numbers with decimals
 MIN_NUMBERS = 20  # consecutive ones that are doubtful where rows are few for each
-FEW_ROWS = 5  # for each number
+ROWS_PER_NUMBER = 5  # with fewer, they are few
 DATES = (
     "%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%Y/%m/%d", "%Y%m%d", "%d.%m.%y", "%d-%m-%Y", "%d %b %Y", "%d %B %Y",
     "%B %d, %Y",
@@ -134,9 +134,9 @@ def _missing_texts(parts: list[Split]) -> list[str]:
     ]
 
 
-def _by_file(places: list[Place]) -> str:
+def _by_file(places: list[RowPlace]) -> str:
     """Files and lines in a few words."""
-    files: dict[str, list[Place]] = {}
+    files: dict[str, list[RowPlace]] = {}
     for place in places:
         files.setdefault(place.file, []).append(place)
     return "; ".join(
@@ -171,7 +171,7 @@ def _doubt(names: list[str], rows: int, single: int) -> str | None:
         return f"The labels look like ids or free text: {single:,} of {count} have one row"
     if len(names) >= MIN_QUANTITIES and _are_quantities(names):
         return f"The labels look like a quantity: all {count} are numbers, some with decimals"
-    if len(names) >= MIN_NUMBERS and rows < FEW_ROWS * len(names) and _are_consecutive(names):
+    if len(names) >= MIN_NUMBERS and rows < ROWS_PER_NUMBER * len(names) and _are_consecutive(names):
         return f"The labels look like ids: {count} consecutive numbers with {rows / len(names):.1f} rows each"
     return None
 

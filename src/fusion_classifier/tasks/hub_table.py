@@ -18,7 +18,7 @@ from fusion_classifier.errors import DataError, reason
 from fusion_classifier.support.extras import require
 from fusion_classifier.support.hub import hub_asked_once, hub_errors
 from fusion_classifier.tasks.labels import Reading, all_labelled
-from fusion_classifier.tasks.loaded import LoadedTask, Place
+from fusion_classifier.tasks.loaded import LoadedTask, RowPlace
 from fusion_classifier.tasks.readers import ENDINGS
 from fusion_classifier.tasks.row import Row
 from fusion_classifier.tasks.saved_dataset import class_names, with_names
@@ -93,4 +93,4 @@ def _splits(address: HubAddress, config: TaskConfig) -> Mapping[str, Any]:
 def _rows(split: Any, where: str) -> Iterable[Row]:
     classes = class_names(split.features)
     names = split.column_names
-    return (Row(Place(where, number), with_names(row, classes), names) for number, row in enumerate(split))
+    return (Row(RowPlace(where, number), with_names(row, classes), names) for number, row in enumerate(split))

@@ -7,7 +7,7 @@ from pathlib import Path
 from fusion_classifier.config import TaskConfig
 from fusion_classifier.errors import DataError, RowError
 from fusion_classifier.tasks.label_lists import parse_list
-from fusion_classifier.tasks.loaded import LeftOut, Place
+from fusion_classifier.tasks.loaded import LeftOut, RowPlace
 from fusion_classifier.tasks.readers import (
     checked_text,
     column,
@@ -31,7 +31,7 @@ INDICATORS = {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "f
 class Labelled:
     """A text and its label, in a multi-label table its labels, as they are in the file at `place`."""
 
-    place: Place
+    place: RowPlace
     text: str
     label: str | tuple[str, ...]
     paraphrase: str | None = None
@@ -94,7 +94,7 @@ def _all_problems(problems: Sequence[RowError]) -> DataError:
     way_out = ", ".join(ways_out)
     if len(problems) == 1:
         return RowError(first[0].place, first[0].problem, way_out)
-    by_problem: dict[str, list[Place]] = {}
+    by_problem: dict[str, list[RowPlace]] = {}
     for one in first:
         by_problem.setdefault(_short(one.problem), []).append(one.place)
     listed = "; ".join(f"{problem} ({shown_places(places)})" for problem, places in by_problem.items())
@@ -106,7 +106,7 @@ def _short(text: str) -> str:
     return text if len(text) <= MAX_CHARACTERS else f"{text[: MAX_CHARACTERS - 1]}…"
 
 
-def shown_places(places: Sequence[Place]) -> str:
+def shown_places(places: Sequence[RowPlace]) -> str:
     """Short description of places, such as "lines 3, 9", of several files with their names; at most 20 are listed."""
     if len({place.file for place in places}) > 1:
         return ", ".join(f"{Path(place.file).name}, {place.within}" for place in places[:MAX_ROWS])
@@ -150,7 +150,7 @@ def _several_labels(row: Row, config: TaskConfig) -> tuple[str, ...]:
     return found
 
 
-def _written(cell: str, separator: str, place: Place) -> list[object] | None:
+def _written(cell: str, separator: str, place: RowPlace) -> list[object] | None:
     """The labels in a text cell: a list, or names joined by the separator."""
     try:
         found = parse_list(cell)
@@ -171,7 +171,7 @@ def is_list(cell: str) -> bool:
         return False
 
 
-def _checked_label(value: object, place: Place) -> str:
+def _checked_label(value: object, place: RowPlace) -> str:
     # A Parquet column with numbers may have them as 3.0.
     if isinstance(value, float) and value.is_integer():
         value = int(value)

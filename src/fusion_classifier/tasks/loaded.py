@@ -15,7 +15,7 @@ Label = int | tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class RowPlace:
     """Location of a row."""
 
     file: str
@@ -39,7 +39,7 @@ class Place:
 class LeftOut:
     """A skipped row, and the reason."""
 
-    place: Place
+    place: RowPlace
     problem: str
 
 
@@ -49,11 +49,11 @@ class Split:
 
     texts: tuple[str, ...]
     labels: tuple[Label, ...]
-    places: tuple[Place, ...] = field(default=(), compare=False, repr=False)
+    places: tuple[RowPlace, ...] = field(default=(), compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if len(self.places) != len(self.texts):
-            object.__setattr__(self, "places", tuple(Place("", row) for row in range(len(self.texts))))
+            object.__setattr__(self, "places", tuple(RowPlace("", row) for row in range(len(self.texts))))
 
     def __len__(self) -> int:
         return len(self.texts)

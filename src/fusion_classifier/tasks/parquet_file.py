@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from fusion_classifier.errors import DataError
-from fusion_classifier.tasks.loaded import Place
+from fusion_classifier.tasks.loaded import RowPlace
 from fusion_classifier.tasks.row import Row, check_unique, has_field
 from fusion_classifier.tasks.saved_dataset import class_names, with_names
 
@@ -41,7 +41,7 @@ def parquet_rows(path: Path, columns: Collection[str] | None) -> Iterator[Row]:
                         if taken > most:
                             raise too_large(path, f"rows up to {number:,} contain {taken:,} characters")
                         row = dict(zip(batch.schema.names, cells, strict=True))
-                        yield Row(Place(str(path), number), with_names(row, classes), schema.names)
+                        yield Row(RowPlace(str(path), number), with_names(row, classes), schema.names)
                         number += 1
     except DataError:
         raise

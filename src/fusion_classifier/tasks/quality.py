@@ -15,7 +15,7 @@ from fusion_classifier.tasks.loaded import Label, LoadedTask
 from fusion_classifier.tasks.normalize import normalized, same_key
 
 Row = dict[str, Any]  # a row of duplicates.csv
-FEW_ROWS = 10  # a label with fewer training rows is hardly learned, and hardly measured
+MIN_LABEL_ROWS = 10  # a label with fewer training rows is hardly learned, and hardly measured
 
 
 def data_quality(task: LoadedTask) -> tuple[dict[str, Any], list[Row]]:
@@ -110,8 +110,8 @@ def count_labels(task: LoadedTask) -> dict[str, Any]:
     rows = {label: {name: counts[name][i] for name in counts} for i, label in enumerate(task.labels)}
     missing = {name: [label for label in rows if not rows[label][name]] for name in counts}
     learned = ["train"] if "train" in counts else list(counts)
-    few = [label for label, by_split in rows.items() if sum(by_split[name] for name in learned) < FEW_ROWS]
-    return {"rows": rows, "missing": missing, "few": few, "few_rows": FEW_ROWS}
+    few = [label for label, by_split in rows.items() if sum(by_split[name] for name in learned) < MIN_LABEL_ROWS]
+    return {"rows": rows, "missing": missing, "few": few, "few_rows": MIN_LABEL_ROWS}
 
 
 def find_label_words(task: LoadedTask) -> dict[str, Any]:

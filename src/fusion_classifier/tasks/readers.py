@@ -9,7 +9,7 @@ from fusion_classifier.config import TextColumns
 from fusion_classifier.errors import DataError, RowError
 from fusion_classifier.support.files import user_path
 from fusion_classifier.support.text import surrogate_position
-from fusion_classifier.tasks.loaded import Place
+from fusion_classifier.tasks.loaded import RowPlace
 from fusion_classifier.tasks.parquet_file import parquet_rows
 from fusion_classifier.tasks.row import Row
 from fusion_classifier.tasks.saved_dataset import is_saved_dataset, saved_columns, saved_rows, saved_splits
@@ -195,4 +195,4 @@ def _all_rows(
         return
     _check_file(path)
     for number, line in enumerate(utf8_lines(path, None, encoding), start=1):
-        yield Row(Place(str(path), number - 1, number), {"text": line.rstrip("\n")}, ("text",))
+        yield Row(RowPlace(str(path), number - 1, number), {"text": line.rstrip("\n")}, ("text",))

@@ -4,14 +4,14 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from fusion_classifier.errors import DataError
-from fusion_classifier.tasks.loaded import Place
+from fusion_classifier.tasks.loaded import RowPlace
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
     """One row of a table; `header` is None if rows name their own columns."""
 
-    place: Place
+    place: RowPlace
     values: Mapping[str, object]
     header: Collection[str] | None = None
 

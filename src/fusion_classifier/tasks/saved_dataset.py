@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fusion_classifier.errors import DataError
-from fusion_classifier.tasks.loaded import Place
+from fusion_classifier.tasks.loaded import RowPlace
 from fusion_classifier.tasks.row import Row, has_field
 
 STATE_FILE = "state.json"
@@ -45,7 +45,7 @@ def saved_rows(folder: Path, columns: Collection[str] | None) -> Iterator[Row]:
                     for start in range(0, len(batch), ROWS):
                         part = batch.slice(start, ROWS).select(chosen)
                         for values in part.to_pylist():
-                            yield Row(Place(str(folder), number), with_names(values, classes), schema.names)
+                            yield Row(RowPlace(str(folder), number), with_names(values, classes), schema.names)
                             number += 1
         except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
             raise DataError(f"{path}: not a readable Arrow file ({error}); save the data set again") from error

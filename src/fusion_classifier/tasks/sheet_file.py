@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fusion_classifier.errors import DataError, UsageError, library_errors
 from fusion_classifier.support.extras import require
-from fusion_classifier.tasks.loaded import Place
+from fusion_classifier.tasks.loaded import RowPlace
 from fusion_classifier.tasks.row import Row, check_unique
 
 HEADER_ROWS = 20  # rows among which the names of the columns are looked for
@@ -37,7 +37,7 @@ def sheet_rows(path: Path, columns: Collection[str] | None) -> Iterator[Row]:
                 f"{path}, line {line}: a cell beyond the {len(header)} columns; name its column or empty it"
             )
         padded = cells[: len(header)] + [""] * (len(header) - len(cells))
-        yield Row(Place(str(path), line - first - 1, line), dict(zip(header, padded, strict=True)), header)
+        yield Row(RowPlace(str(path), line - first - 1, line), dict(zip(header, padded, strict=True)), header)
 
 
 def _chosen(path: Path, sheets: Mapping[str, Sheet], columns: Collection[str]) -> Sheet:

@@ -15,8 +15,8 @@ from fusion_classifier.tasks.loaded import Label, Split
 
 VALID_FRACTION = 0.1
 TEST_FRACTION = 0.1
-MIN_ROWS = 10
-FEW_ROWS = 1000  # rows of a single file up to which a cross-validation is better than held-out splits
+MIN_ROWS_TO_SPLIT = 10
+CROSS_VALIDATED_ROWS = 1000  # rows of a single file up to which a cross-validation is better than held-out splits
 RARE_ROWS = 3  # a label with so few can hardly be learnt and measured
 MAX_SHOWN = 5  # labels in a note
 
@@ -59,15 +59,15 @@ def _several(label: Label) -> tuple[int, ...]:
 def check_enough(whole: Split, source: str) -> None:
     """Check that some rows can be held out."""
     by_label = Counter(dict(zip(whole.texts, _strata(whole), strict=True)).values())
-    if by_label.total() >= MIN_ROWS and max(by_label.values()) < 3:
+    if by_label.total() >= MIN_ROWS_TO_SPLIT and max(by_label.values()) < 3:
         raise DataError(
             f"{source}: no label has three different texts ({len(by_label):,} labels for {by_label.total():,}): "
             "so there is nothing to hold out; is `label_column` the right one?"
         )
-    if by_label.total() < MIN_ROWS:
+    if by_label.total() < MIN_ROWS_TO_SPLIT:
         raise DataError(
             f"{source}: {counted(by_label.total(), 'different text')}, too few to hold out a split; "
-            f"give at least {MIN_ROWS}, with three or more per label"
+            f"give at least {MIN_ROWS_TO_SPLIT}, with three or more per label"
         )
 
 

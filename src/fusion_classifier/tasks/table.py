@@ -27,7 +27,7 @@ from fusion_classifier.tasks.labels import (
 from fusion_classifier.tasks.loaded import Label, LeftOut, LoadedTask, Split
 from fusion_classifier.tasks.readers import ENDINGS, TEXT_ENDINGS
 from fusion_classifier.tasks.saved_dataset import is_saved_dataset, saved_splits
-from fusion_classifier.tasks.split import FEW_ROWS, check_enough, hold_out, rare_labels_note, split_rows
+from fusion_classifier.tasks.split import CROSS_VALIDATED_ROWS, check_enough, hold_out, rare_labels_note, split_rows
 from fusion_classifier.tasks.text_file import COMPRESSED
 
 SPLIT_STEMS = {"train": ("train",), "valid": ("valid", "validation", "val", "dev"), "test": ("test",)}
@@ -187,7 +187,7 @@ def _to_train_on(
 def _is_cross_validated(config: TaskConfig, splits: Mapping[str, Split], *, is_single: bool) -> bool:
     """Whether the task is cross-validated."""
     if config.cross_validate is None:
-        few = "train" in splits and len(splits["train"]) <= FEW_ROWS
+        few = "train" in splits and len(splits["train"]) <= CROSS_VALIDATED_ROWS
         return few and is_single and config.augment_column is None
     return config.cross_validate and "train" in splits and "valid" not in splits
 

@@ -12,7 +12,7 @@ from fusion_classifier.errors import UsageError
 from fusion_classifier.support.text import counted
 from fusion_classifier.tasks.hub_dataset import HubDataset
 from fusion_classifier.tasks.labels import all_labelled
-from fusion_classifier.tasks.loaded import LoadedTask, Place, Split
+from fusion_classifier.tasks.loaded import LoadedTask, RowPlace, Split
 from fusion_classifier.tasks.row import Row
 from fusion_classifier.tasks.split import hold_out
 from fusion_classifier.tasks.table import load_table, to_split
@@ -90,7 +90,7 @@ class Task:
         splits, empty = {}, 0
         for split, given in self.hub.read(self.name).items():
             used = ((number, values) for number, values in enumerate(map(self.hub_row, given)) if values is not None)
-            rows = (Row(Place(f"{repo}, {split}", number), values) for number, values in used)
+            rows = (Row(RowPlace(f"{repo}, {split}", number), values) for number, values in used)
             reading = all_labelled(rows, columns)
             splits[split], empty = to_split(reading.rows, self.labels, self.labels), empty + len(reading.left_out)
         notes = [self.hub.note] if self.hub.note else []

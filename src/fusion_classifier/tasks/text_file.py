@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fusion_classifier.errors import DataError, UsageError, reason
-from fusion_classifier.tasks.loaded import Place
+from fusion_classifier.tasks.loaded import RowPlace
 from fusion_classifier.tasks.row import Row, check_unique
 
 COMPRESSED = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
@@ -181,7 +181,7 @@ def csv_rows(path: Path, header: Sequence[str] | None, encoding: str | None) -> 
                 f"{path}, line {line}: {len(cells)} fields where there are {len(header)} columns; "
                 "put quotes around a field that contains the separator"
             )
-        yield Row(Place(str(path), number, line), dict(zip(header, cells, strict=True)), header)
+        yield Row(RowPlace(str(path), number, line), dict(zip(header, cells, strict=True)), header)
 
 
 def jsonl_rows(path: Path, encoding: str | None) -> Iterator[Row]:
@@ -198,7 +198,7 @@ def jsonl_rows(path: Path, encoding: str | None) -> Iterator[Row]:
             raise DataError(f"{path}, line {number}: not JSON ({what})") from error
         if not isinstance(values, dict):
             raise DataError(f'{path}, line {number}: not a JSON object such as {{"text": …, "label": …}}')
-        yield Row(Place(str(path), row, number), values)
+        yield Row(RowPlace(str(path), row, number), values)
         row += 1
 
 
@@ -218,7 +218,7 @@ def json_rows(path: Path, encoding: str | None) -> Iterator[Row]:
             f'{path}: not a list of objects such as [{{"text": …, "label": …}}]; write such a list, or one object '
             "per line"
         )
-    return (Row(Place(str(path), number), values) for number, values in enumerate(records))
+    return (Row(RowPlace(str(path), number), values) for number, values in enumerate(records))
 
 
 def _is_object(line: str) -> bool:

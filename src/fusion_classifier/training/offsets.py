@@ -15,12 +15,12 @@ Source of `prior`: Menon et al.: Long-tail learning via logit adjustment, ICLR 2
 
 import numpy as np
 
+from fusion_classifier.fusion.folds import FOLDS
 from fusion_classifier.training.scores import scores
 
 TAUS = np.linspace(0, 1.5, 16)
 STEPS = (-1.0, -0.5, -0.25, 0.25, 0.5, 1.0)
 ROUNDS = 3
-FOLDS = 5
 RESAMPLES = 200
 MIN_LOG = -30.0
 
