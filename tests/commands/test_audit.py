@@ -12,7 +12,14 @@ import pytest
 import torch
 from rich.console import Console
 
-from fusion_classifier.commands.audit import AUDIT_FILE, NotJudgedError, audit, find_label_errors, out_of_fold, pooled
+from fusion_classifier.commands.audit import (
+    AUDIT_FILE,
+    NotCheckedError,
+    audit,
+    find_label_errors,
+    out_of_fold,
+    pooled,
+)
 from fusion_classifier.config import EncoderConfig, TaskConfig
 from fusion_classifier.encoders.spec import parse_encoder
 from fusion_classifier.errors import FecError, UsageError
@@ -238,9 +245,9 @@ def test_where_nothing_can_be_judged_a_note_says_why(
     only_test = replace(task, splits={"test": task.split("test")})
     several = replace(task, splits={"train": Split(("a", "b"), ((0, 1), (2,)))})
     for one, message in ((few, "two labels"), (only_test, "two labels"), (several, "one label per text")):
-        with pytest.raises(NotJudgedError, match=message):
+        with pytest.raises(NotCheckedError, match=message):
             find_label_errors(one, [encoder], work)
-    with pytest.raises(NotJudgedError, match="`encoders`"):
+    with pytest.raises(NotCheckedError, match="`encoders`"):
         find_label_errors(task, [], work)
 
 

@@ -18,7 +18,7 @@ from fusion_classifier.cli.main import app
 from fusion_classifier.config import DEFAULT_HEAD, Precision
 from fusion_classifier.errors import FecError, UsageError
 from fusion_classifier.onnx_export import optimize as module
-from fusion_classifier.onnx_export.optimize import Judged, Measured, Optimized, optimize
+from fusion_classifier.onnx_export.optimize import HeldOut, Measured, Optimized, optimize
 from fusion_classifier.onnx_export.quantize import quantize_encoder
 from fusion_classifier.support.progress import QUIET
 
@@ -61,7 +61,7 @@ def folder_of(model: FusionClassifier) -> Path:
 def fast(model: FusionClassifier) -> Optimized:
     """`model` in the form that was chosen."""
     out = folder_of(model).with_name("fast")
-    return optimize(folder_of(model), out, Judged(TEXTS, TARGETS), max_loss=100, check=6, progress=QUIET)
+    return optimize(folder_of(model), out, HeldOut(TEXTS, TARGETS), max_loss=100, check=6, progress=QUIET)
 
 
 def test_every_form_is_measured_and_the_fastest_is_written(fast: Optimized) -> None:
@@ -84,7 +84,7 @@ def test_the_folder_answers_as_the_model_whatever_the_batch(
     optimize(
         folder_of(simple),
         tmp_path / "fast",
-        Judged(TEXTS, TARGETS),
+        HeldOut(TEXTS, TARGETS),
         max_loss=100,
         precisions=(precision,),
         check=6,
@@ -215,7 +215,7 @@ def test_minilm_in_8_bits_is_small_and_answers_alike(minilm: str, tmp_path: Path
     classifier = FusionClassifier([minilm], "linear", store=tmp_path / "store", device="cpu")
     classifier.fit(TEXTS, MOODS).save_pretrained(tmp_path / "model")
     done = optimize(
-        tmp_path / "model", tmp_path / "fast", Judged(TEXTS, TARGETS), precisions=("int8",), progress=QUIET
+        tmp_path / "model", tmp_path / "fast", HeldOut(TEXTS, TARGETS), precisions=("int8",), progress=QUIET
     )
     assert done.measured[1].bytes is not None
     assert done.measured[1].bytes < 30e6

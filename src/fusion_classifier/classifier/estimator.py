@@ -159,8 +159,8 @@ class FusionClassifier(
             train_rows = with_names(train_rows, label_texts(list(map(str, classes)), len(train_rows.texts)))
         identities = [identify(encoder, device) for encoder in encoders]
         parts = [train_rows] if valid_rows is None else [train_rows, valid_rows]
-        judged = parts[-1].texts[: len(parts[-1].texts) - parts[-1].n_label_names]
-        for warning in tuned_on(identities, judged, "texts used here for calibration"):
+        calibrated_on = parts[-1].texts[: len(parts[-1].texts) - parts[-1].n_label_names]
+        for warning in tuned_on(identities, calibrated_on, "texts used here for calibration"):
             self.say(warning)
         bars = self._bars()
         for identity in identities:

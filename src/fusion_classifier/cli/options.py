@@ -184,8 +184,8 @@ class SplitOptions(FeatureOptions):
 
     def task(self, name: str | None) -> TaskConfig:
         """See `FeatureOptions`. Few rows are cross-validated by default."""
-        judged = None if self.file is None else self.file.task.cross_validate
-        return checked(TaskConfig, super().task(name).model_dump() | {"cross_validate": judged} | self.data)
+        cross_validate = None if self.file is None else self.file.task.cross_validate
+        return checked(TaskConfig, super().task(name).model_dump() | {"cross_validate": cross_validate} | self.data)
 
 
 class RunOptions(SplitOptions):

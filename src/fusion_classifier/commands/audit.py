@@ -55,7 +55,7 @@ MAX_PAIRS = 20
 BLOCK_TEXTS = 256  # averaged in one batch
 
 
-class NotJudgedError(UsageError):
+class NotCheckedError(UsageError):
     """The task can't be searched for label errors."""
 
 
@@ -78,14 +78,14 @@ def audit(
     found, issues = None, None
     try:
         if not label_errors:
-            raise NotJudgedError("not requested")
+            raise NotCheckedError("not requested")
         found, issues = find_label_errors(task, encoders, work)
         if found["left_out"]:
             notes.append(
                 f"Label errors: rows with the labels {', '.join(found['left_out'])} were not checked, because "
                 f"they have fewer than {FOLDS} different texts in {' and '.join(found['splits'])}."
             )
-    except NotJudgedError as error:
+    except NotCheckedError as error:
         notes.append(f"Label errors were not searched for: {error}.")
     figures = {
         "task": task.name,
@@ -144,35 +144,35 @@ def find_label_errors(
         given label. Labels with too few distinct texts are `left_out`.
 
     Raises:
-        NotJudgedError: cleanlab is not installed, or there are no encoders or too few rows.
+        NotCheckedError: cleanlab is not installed, or there are no encoders or too few rows.
     """
     if importlib.util.find_spec("cleanlab") is None:
-        raise NotJudgedError("cleanlab is not installed (pip install 'llm-fusion-classifier[audit]')")
+        raise NotCheckedError("cleanlab is not installed (pip install 'llm-fusion-classifier[audit]')")
     if not encoders:
-        raise NotJudgedError("`encoders` not given")
+        raise NotCheckedError("`encoders` not given")
     splits = [name for name in ISSUE_SPLITS if name in task.splits]
     rows = [(name, row) for name in splits for row in range(len(task.splits[name]))]
     given = [label_indices(task.splits[name].labels[row]) for name, row in rows]
     if any(len(labels) != 1 for labels in given):
-        raise NotJudgedError("only available for tasks with one label per text")
+        raise NotCheckedError("only available for tasks with one label per text")
     texts = [task.splits[name].texts[row] for name, row in rows]
     labels = np.array([one for (one,) in given], dtype=np.int64)
     groups = np.unique(np.array([same_key(text) for text in texts], dtype=object), return_inverse=True)[1]
-    judged = [i for i in range(len(task.labels)) if len(set(groups[labels == i].tolist())) >= FOLDS]
-    if len(judged) < 2:
-        raise NotJudgedError(
+    checked = [i for i in range(len(task.labels)) if len(set(groups[labels == i].tolist())) >= FOLDS]
+    if len(checked) < 2:
+        raise NotCheckedError(
             f"two labels with at least {FOLDS} different texts are required in {' and '.join(splits)}"
         )
-    names = [task.labels[i] for i in judged]
-    chosen = np.flatnonzero(np.isin(labels, judged))
+    names = [task.labels[i] for i in checked]
+    chosen = np.flatnonzero(np.isin(labels, checked))
     extract_task(task, splits, encoders, work)
     identities = [identify(config, work.device) for config in encoders]
-    judged_texts = [texts[i] for i in chosen]
-    for warning in tuned_on(identities, judged_texts, "texts whose labels are checked here"):
+    checked_texts = [texts[i] for i in chosen]
+    for warning in tuned_on(identities, checked_texts, "texts whose labels are checked here"):
         work.say(f"Warning: {warning}")
-    features = read_features(judged_texts, identities, work.store)
+    features = read_features(checked_texts, identities, work.store)
     matrix = np.concatenate([pooled(one) for one in features.values()], axis=1)
-    number = np.searchsorted(judged, labels[chosen])  # 0 to K − 1
+    number = np.searchsorted(checked, labels[chosen])  # 0 to K − 1
     with work.progress.bar(f"predicting {counted(len(chosen), 'text')} from the others", total=None):
         probabilities = out_of_fold(matrix, number, groups[chosen])
         doubtful, quality = _doubtful(number, probabilities)
@@ -190,7 +190,7 @@ def find_label_errors(
         "encoders": [config.name for config in encoders],
         "folds": FOLDS,
         "out_of_fold_accuracy": float((probabilities.argmax(1) == number).mean()),
-        "left_out": [task.labels[i] for i in sorted(set(labels.tolist()) - set(judged))],
+        "left_out": [task.labels[i] for i in sorted(set(labels.tolist()) - set(checked))],
         "issues": len(issues),
         "by_label": {label: by_label[label] for label in names},
         "pairs": [{"given": a, "suggested": b, "rows": n} for (a, b), n in pairs.most_common(MAX_PAIRS)],

@@ -256,8 +256,8 @@ def _measure(
     The decision is fitted on validation or out-of-fold logits; with neither, it is the default one.
     """
     classifier.save(Decision())
-    judged = splits.get("valid", splits["train"])
-    truth = targets(judged.labels, len(task.labels))
+    evaluated = splits.get("valid", splits["train"])
+    truth = targets(evaluated.labels, len(task.labels))
 
     def measured(logits: np.ndarray) -> tuple[Decision, dict[str, float]]:
         decision = fit_decision(torch.from_numpy(logits), truth)
@@ -265,7 +265,7 @@ def _measure(
         return decision, score(truth, probabilities, decision.labels(probabilities))
 
     if "valid" in splits:
-        logits = classifier.logits(judged.texts)
+        logits = classifier.logits(evaluated.texts)
         decision, figures = measured(logits)
         return logits, decision, {"valid": figures, "out_of_fold": None}
     logits = classifier.logits([])

@@ -64,8 +64,8 @@ def majority_class(labels: np.ndarray, n_classes: int) -> Baseline:
     constant = torch.from_numpy(logits).float()
     head = _Constant(HeadConfig(name="majority"), {}, n_classes, constant)
     decision = Decision(thresholds=(0.5,) * n_classes if several else None)
-    judged = OutOfFold(np.arange(len(labels)), constant.expand(len(labels), -1))
-    return Baseline(head, decision, len(labels), None, judged)
+    out_of_fold = OutOfFold(np.arange(len(labels)), constant.expand(len(labels), -1))
+    return Baseline(head, decision, len(labels), None, out_of_fold)
 
 
 def logistic_regression(data: LabelledFeatures, n_classes: int, device: torch.device) -> Baseline:

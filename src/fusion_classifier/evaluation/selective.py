@@ -45,22 +45,22 @@ def risk_coverage(labels: np.ndarray, probabilities: np.ndarray) -> RiskCoverage
     return RiskCoverage(answered / len(labels), np.cumsum(wrong)[last] / answered, confidence[last])
 
 
-def at_coverages(part: SplitPredictions, judge: SplitPredictions) -> list[dict[str, float | None]]:
+def at_coverages(part: SplitPredictions, held_out: SplitPredictions) -> list[dict[str, float | None]]:
     """Compute coverage, accuracy on the answered texts, and threshold for each of `COVERAGES`, means over seeds.
 
     Thresholds are chosen on other texts than the measured ones: thresholds chosen on `part` would be optimistic.
 
     Args:
         part: Predictions to measure.
-        judge: Validation or out-of-fold predictions with the same seeds: each threshold answers the requested share
-            of these, or the largest possible share below it; the threshold for all of them is 0.
+        held_out: Validation or out-of-fold predictions with the same seeds: each threshold answers the requested
+            share of these, or the largest possible share below it; the threshold for all of them is 0.
 
     Returns:
         One row per requested coverage. Accuracy is None if a seed answers no text.
     """
     found = []
     for seed, probabilities in part.by_seed.items():
-        thresholds = _thresholds(judge.by_seed[seed])
+        thresholds = _thresholds(held_out.by_seed[seed])
         confidence, right = probabilities.max(1), probabilities.argmax(1) == part.labels
         answered = confidence >= thresholds[:, None]  # (K, N)
         count = answered.sum(1)

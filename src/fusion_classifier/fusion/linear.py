@@ -81,8 +81,8 @@ class LinearHead(SolvedHead):
         z, targets = torch.from_numpy(x), torch.from_numpy(labels)
         of_texts = None if weights is None else torch.from_numpy(weights)
         texts = len(x) - n_label_names
-        judged = sample(texts, MAX_CROSS_VALIDATED, seed)
-        rows = np.concatenate([judged, np.arange(texts, len(x))])
+        held_out = sample(texts, MAX_CROSS_VALIDATED, seed)
+        rows = np.concatenate([held_out, np.arange(texts, len(x))])
         folds = fold_numbers(x[rows], labels[rows], seed, n_label_names)
         logits, start = self._cross_validate(
             z[rows], targets[rows], None if of_texts is None else of_texts[rows], folds
@@ -93,7 +93,7 @@ class LinearHead(SolvedHead):
         with torch.no_grad():
             self.linear.weight.copy_(found.weight)
             self.linear.bias.copy_(found.bias)
-        return OutOfFold(judged, logits[: len(judged)])
+        return OutOfFold(held_out, logits[: len(held_out)])
 
     def _standardized(self, x: np.ndarray) -> np.ndarray:
         """Standardize the features (N, D) and keep their mean and deviation. A constant feature is only centred."""
@@ -109,14 +109,14 @@ class LinearHead(SolvedHead):
     ) -> tuple[Tensor, Solution | None]:
         """Choose `c` and `with_names`; their out-of-fold logits (N, C), 0 for label names, and the solution of a
         fold."""
-        judged = torch.from_numpy(folds >= 0)
-        of_judged = None if weights is None else weights[judged]
+        in_fold = torch.from_numpy(folds >= 0)
+        in_fold_weights = None if weights is None else weights[in_fold]
         best, best_logits = math.inf, torch.zeros(len(x), self.n_classes)
         start: Solution | None = None
         for with_names in (False, True) if (folds == NAME).any() else (False,):
             before = math.inf
             for c, logits, solution in self._path(x, targets, weights, folds, with_names=with_names):
-                scale, loss = fit_scale(logits[judged], targets[judged], of_judged)
+                scale, loss = fit_scale(logits[in_fold], targets[in_fold], in_fold_weights)
                 if loss < best:
                     best, best_logits, start = loss, logits, solution
                     self.c, self.with_names, self.scale = c, with_names, max(scale, 1.0)

@@ -74,7 +74,7 @@ class Optimized:
 
 
 @dataclass(frozen=True)
-class Judged:
+class HeldOut:
     """Labelled texts that were not trained on: N texts, and labels (N,), or (N, C) of 0 and 1."""
 
     texts: Sequence[str]
@@ -84,7 +84,7 @@ class Judged:
 def optimize(
     model: Path,
     out: Path,
-    judged: Judged | None,
+    held_out: HeldOut | None,
     *,
     max_loss: float = 0.5,
     precisions: Sequence[Precision] = PRECISIONS,
@@ -97,7 +97,7 @@ def optimize(
     Args:
         model: Model folder.
         out: Folder to write.
-        judged: Texts on which each form is measured. None: the head alone is exported, in float32.
+        held_out: Texts on which each form is measured. None: the head alone is exported, in float32.
         max_loss: Points of accuracy that may be lost. float32 always qualifies: it rounds less than the model itself.
         precisions: Forms to choose from.
         check: Number of texts of the demo corpus on which the float32 graphs must agree with PyTorch.
@@ -111,9 +111,11 @@ def optimize(
         raise UsageError(f"{model} is already optimized; give the model that it was made from")
     measured: tuple[Measured, ...] = ()
     with atomic_folder(out) as folder, progress.bar("optimizing", total=None) as bar:
-        described = write_graphs(classifier, folder, encoders=judged is not None, check=check, describe=bar.describe)
-        if judged is not None:
-            measured = _chosen(classifier, folder, described, judged, max_loss, precisions, bar.describe)
+        described = write_graphs(
+            classifier, folder, encoders=held_out is not None, check=check, describe=bar.describe
+        )
+        if held_out is not None:
+            measured = _chosen(classifier, folder, described, held_out, max_loss, precisions, bar.describe)
             write_config(folder, described)
         (folder / "README.md").write_text(readme(described), "utf-8")
         bar.finish()
@@ -125,7 +127,7 @@ def _chosen(
     classifier: TextPredictor,
     folder: Path,
     described: dict[str, Any],
-    judged: Judged,
+    held_out: HeldOut,
     max_loss: float,
     precisions: Sequence[Precision],
     describe: Callable[[str], None],
@@ -141,11 +143,11 @@ def _chosen(
     forms: dict[str, Callable[[Sequence[str]], np.ndarray]] = {ORDINARY: classifier.predict_proba}
     forms |= {precision: Classifier(place).predict_proba for precision, place in places.items()}
     describe("measuring")
-    seconds = _seconds(forms, judged.texts[:TIMED_TEXTS])
-    answers = {name: form(judged.texts) for name, form in forms.items()}
+    seconds = _seconds(forms, held_out.texts[:TIMED_TEXTS])
+    answers = {name: form(held_out.texts) for name, form in forms.items()}
     measured = [
         _measured(
-            name, places.get(name), seconds[name], found, answers[ORDINARY], judged, classifier.config_.decision
+            name, places.get(name), seconds[name], found, answers[ORDINARY], held_out, classifier.config_.decision
         )
         for name, found in answers.items()
     ]
@@ -214,7 +216,7 @@ def _measured(
     seconds: float,
     found: np.ndarray,
     ordinary: np.ndarray,
-    judged: Judged,
+    held_out: HeldOut,
     decision: Decision,
 ) -> Measured:
     def right(probabilities: np.ndarray, labels: np.ndarray) -> float:
@@ -226,8 +228,8 @@ def _measured(
         precision=name,
         bytes=size,
         ms=1000 * seconds,
-        accuracy=right(found, judged.targets),
-        loss=100 * (right(ordinary, judged.targets) - right(found, judged.targets)),
+        accuracy=right(found, held_out.targets),
+        loss=100 * (right(ordinary, held_out.targets) - right(found, held_out.targets)),
         max_probability_difference=float(np.abs(found - ordinary).max()),
         equal_labels=right(found, decision.labels(ordinary)),
     )

@@ -107,17 +107,17 @@ def out_of_fold_split(
     )
 
 
-def measure(part: SplitPredictions, task: LoadedTask, judge: SplitPredictions | None) -> dict[str, Any]:
+def measure(part: SplitPredictions, task: LoadedTask, held_out: SplitPredictions | None) -> dict[str, Any]:
     """All metrics of a split: overall, per class, by coverage, and without texts that also occur in train.
 
-    `without_overlap` is None if there are no such texts, or no train split. `judge` are the validation predictions on
-    which the thresholds of `risk_coverage` are chosen; without them it is None.
+    `without_overlap` is None if there are no such texts, or no train split. `held_out` are the validation
+    predictions on which the thresholds of `risk_coverage` are chosen; without them it is None.
     """
     figures: dict[str, Any] = {
         "rows": len(part.labels),
         "metrics": summarize(part),
         "per_class": per_class(part, task.labels),
-        "risk_coverage": None if judge is None or task.multilabel else at_coverages(part, judge),
+        "risk_coverage": None if held_out is None or task.multilabel else at_coverages(part, held_out),
         "without_overlap": None,
     }
     if "train" in task.splits and part.split != "train":
@@ -191,14 +191,14 @@ def evaluate_saved(
     _check_same_data(folder, task_config, task)
     extract_task(task, [split], [saved.config for saved in encoders], work)
     part = evaluate_split(models, split, task, identities, work)
-    judge = part if split == "valid" else _validation(folder, models)
+    held_out = part if split == "valid" else _validation(folder, models)
     return {
         "task": task.name,
         "split": split,
         "encoders": [saved.config.name for saved in encoders],
         "head": model.head.name,
         "seeds": list(models),
-        split: measure(part, task, judge),
+        split: measure(part, task, held_out),
     }
 
 

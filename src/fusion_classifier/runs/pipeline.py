@@ -311,11 +311,11 @@ def _warnings(
 ) -> list[str]:
     """Warnings about the figures of the reported split, which is the last one."""
     part = parts[-1]
-    judged = "macro_f1" if config.class_weight == "balanced" else config.training.metric
+    metric = "macro_f1" if config.class_weight == "balanced" else config.training.metric
     histories = [[asdict(epoch) for epoch in one.history] for one in trained.values()]
     return [
         *at_chance(parts),
-        *not_better(metrics, of_baselines[part.split], part, judged),
+        *not_better(metrics, of_baselines[part.split], part, metric),
         *cut_off(histories, config.training.metric),
         *wide_interval(metrics, part.split, len(part.labels), can_cross_validate=_can_cross_validate(config, task)),
     ]

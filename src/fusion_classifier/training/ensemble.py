@@ -30,7 +30,7 @@ from fusion_classifier.training.result import TrainingResult
 from fusion_classifier.training.scores import scores
 from fusion_classifier.training.validate import epoch_of, validate
 
-JUDGES = 1000  # enough validation texts to weight the members without folds
+MIN_HELD_OUT = 1000  # enough validation texts to weight the members without folds
 
 
 def fit_ensemble(
@@ -45,7 +45,7 @@ def fit_ensemble(
     """Train all members and fit their weights; arguments and errors as in `train`."""
     started = time.perf_counter()
     small = train_data.n_texts <= head.config.cross_validated_rows
-    by_folds = small and (valid_data is None or len(valid_data) < JUDGES)
+    by_folds = small and (valid_data is None or len(valid_data) < MIN_HELD_OUT)
     linear_parts, with_names, folds = _fit_linear(head, train_data, seed, device, by_folds=by_folds)
     scales = torch.ones(len(head.members))  # the penalty makes the logits of linear members small
     scales[: len(head.linear)] = torch.tensor([member.scale for member in head.linear.values()])
@@ -63,25 +63,25 @@ def fit_ensemble(
             loss = fit_to_end(member, config, learned, len(head.attention) * seed + number, device, bar.advance)
         bar.finish()
     if attention is not None:
-        judges = train_data.texts
+        held_out = train_data.texts
         parts = torch.cat([linear_parts, attention])
     else:
         assert valid_data is not None
-        judges = valid_data
-        parts = predict_each(head, head.parts, judges.features, len(judges), device)
+        held_out = valid_data
+        parts = predict_each(head, head.parts, held_out.features, len(held_out), device)
     parts = scales[:, None, None] * parts
-    mixture = fit_weights(parts, judges.labels, head.prior(train_data.n_texts), judges.weights)
+    mixture = fit_weights(parts, held_out.labels, head.prior(train_data.n_texts), held_out.weights)
     head.mixture.copy_(mixture * scales)
     mixed = torch.einsum("p,pnc->nc", mixture, parts)
     if valid_data is None:
-        epoch = epoch_of(mixed, judges, 1, loss, started)
+        epoch = epoch_of(mixed, held_out, 1, loss, started)
     else:
         epoch = validate(head, valid_data, 1, loss, started, device)
     members = tuple(
-        _member(name, float(weight), logits, judges)
+        _member(name, float(weight), logits, held_out)
         for name, weight, logits in zip(head.members, mixture, parts, strict=True)
     )
-    out_of_fold = OutOfFold(np.arange(len(judges)), mixed) if attention is not None else None
+    out_of_fold = OutOfFold(np.arange(len(held_out)), mixed) if attention is not None else None
     return TrainingResult(head, Decision(), seed, 1, (epoch,), members=members, out_of_fold=out_of_fold)
 
 
@@ -90,15 +90,15 @@ def _fit_linear(
 ) -> tuple[Tensor, bool, np.ndarray]:
     """Fit the linear members: out-of-fold logits (P, n, C), whether label names improve the fit, and with `by_folds`
     the folds."""
-    judged: list[Tensor] = []
+    logits: list[Tensor] = []
     for member in head.linear.values():
         assert isinstance(member, LinearHead)
         x = solved_features(member, data, device)
-        judged.append(member.cpu().solve(x, data.labels, data.weights, seed, data.n_label_names).logits)
+        logits.append(member.cpu().solve(x, data.labels, data.weights, seed, data.n_label_names).logits)
         member.to(device)
     # Any folds will do if each member predicts texts that it was not trained on; equal texts must share a fold.
     folds = fold_numbers(x, data.labels, seed, data.n_label_names) if by_folds else np.empty(0)
-    return torch.stack(judged), bool(member.with_names), folds
+    return torch.stack(logits), bool(member.with_names), folds
 
 
 def _splits_of(folds: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -126,8 +126,8 @@ def _out_of_fold(
     return result
 
 
-def _member(name: str, weight: float, logits: Tensor, judges: LabelledFeatures) -> Member:
-    decision = fit_decision(logits, judges.labels, calibrate=False, weights=judges.weights)
+def _member(name: str, weight: float, logits: Tensor, held_out: LabelledFeatures) -> Member:
+    decision = fit_decision(logits, held_out.labels, calibrate=False, weights=held_out.weights)
     answers = decision.labels(decision.probabilities(logits))
-    reached = scores(judges.labels, answers, judges.weights)
+    reached = scores(held_out.labels, answers, held_out.weights)
     return Member(name=name, weight=weight, accuracy=reached.accuracy, weighted_f1=reached.weighted_f1)
