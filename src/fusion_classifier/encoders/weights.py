@@ -114,7 +114,7 @@ def models_folder() -> Path:
 
 
 def locate(config: EncoderConfig, *, download: bool = True) -> Weights:
-    """The local folder with a model's files; if it is not here, with `download`, unpacked or fetched from the Hub."""
+    """The local folder with a model's files; with `download`, a missing model is unpacked or fetched from the Hub."""
     if config.path is not None:
         return _local(user_path(config.path), "path")
     local = user_path(config.model)

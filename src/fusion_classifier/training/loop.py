@@ -1,6 +1,6 @@
 """Trains a head by gradient steps: cross-entropy, early stopping on a validation score, the best epoch restored.
 
-    train_in_epochs   the loop: trains for an epoch, gives the training loss, and goes on if asked to
+    train_in_epochs   the loop: trains for an epoch, yields the training loss, and continues if requested
     fit               validates after each epoch, stops early, and restores the best epoch
     fit_to_end        trains to the end of the schedule, without validation
 

@@ -1,4 +1,4 @@
-"""What a training returns: the head, its figures per epoch, and what was fitted with it."""
+"""Result of a training run: the head, its figures per epoch, and what was fitted with it."""
 
 from dataclasses import dataclass
 
