@@ -239,6 +239,20 @@ def test_ece_accepts_a_probability_rounded_above_1() -> None:
     assert expected_calibration_error(labels, above) == pytest.approx(exact, abs=1e-5)
 
 
+def test_confidence_is_that_of_the_answer_given() -> None:
+    """With offsets, text 0 is answered with its second label: 30%, right; text 1 with its first: 70%, wrong."""
+    probabilities, labels = np.array([[0.5, 0.3, 0.2], [0.7, 0.2, 0.1]]), np.array([1, 1])
+    found = score(labels, probabilities, np.array([1, 0]))
+    assert found["accuracy"] == 0.5
+    assert found["ece"] == pytest.approx((0.7 + 0.7) / 2)
+
+
+def test_the_answer_given_is_among_the_first_three() -> None:
+    probabilities = np.array([[0.4, 0.3, 0.2, 0.1]])
+    found = [score(np.array([label]), probabilities, np.array([3]))["top3_accuracy"] for label in range(4)]
+    assert found == [1, 1, 0, 1]
+
+
 def test_perfect_certainty_has_no_calibration_error() -> None:
     assert expected_calibration_error(np.array([0, 1, 2]), np.eye(3, dtype=np.float32)) == 0
 

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fusion_classifier.evaluation.metrics import score
 from fusion_classifier.evaluation.predictions import SplitPredictions
 from fusion_classifier.evaluation.selective import COVERAGES, at_coverages, risk_coverage
 
@@ -16,22 +17,32 @@ def case(seed: int, n: int) -> tuple[np.ndarray, np.ndarray]:
     return rng.integers(0, 3, n), probabilities
 
 
+def answers_of(probabilities: np.ndarray) -> np.ndarray:
+    """With offsets, as for macro F1: not always the most probable label."""
+    return (probabilities + np.array([0.0, 0.0, 0.4])).argmax(1)
+
+
+def confidence_of(probabilities: np.ndarray, answers: np.ndarray) -> np.ndarray:
+    return probabilities[np.arange(len(answers)), answers]
+
+
 @settings(deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), n=st.integers(1, 60))
 def test_each_point_is_what_its_threshold_gives(seed: int, n: int) -> None:
     labels, probabilities = case(seed, n)
-    curve = risk_coverage(labels, probabilities)
+    answers = answers_of(probabilities)
+    curve = risk_coverage(labels, probabilities, answers)
     for coverage, risk, threshold in zip(curve.coverage, curve.risk, curve.threshold, strict=True):
-        answered = probabilities.max(1) >= threshold
+        answered = confidence_of(probabilities, answers) >= threshold
         assert coverage == pytest.approx(answered.mean())
-        assert risk == pytest.approx((probabilities.argmax(1) != labels)[answered].mean())
+        assert risk == pytest.approx((answers != labels)[answered].mean())
     assert curve.coverage[-1] == 1
     assert (np.diff(curve.threshold) < 0).all()
     assert 0 <= curve.area <= 1
 
 
 def part_of(labels: np.ndarray, *by_seed: np.ndarray) -> SplitPredictions:
-    answers = {seed: probabilities.argmax(1) for seed, probabilities in enumerate(by_seed)}
+    answers = {seed: answers_of(p) if p.shape[1] == 3 else p.argmax(1) for seed, p in enumerate(by_seed)}
     return SplitPredictions("test", ["0"] * len(labels), labels, dict(enumerate(by_seed)), answers)
 
 
@@ -55,10 +66,12 @@ def test_thresholds_are_of_the_judge_and_figures_of_the_part(seed: int, n: int, 
     thresholds = [row["threshold"] for row in rows]
     assert thresholds == [row["threshold"] for row in at_coverages(other_part, judge)], "the part has no say"
     assert rows[0]["coverage"] == 1
+    assert rows[0]["accuracy"] == pytest.approx(score(part.labels, part.by_seed[0], part.answers[0])["accuracy"])
+    sure, sure_judge = (confidence_of(one.by_seed[0], one.answers[0]) for one in (part, judge))
     for asked, row in zip(COVERAGES, rows, strict=True):
-        of_judge = (judge.by_seed[0].max(1) >= row["threshold"]).mean()
-        assert of_judge <= asked + 1e-9 or np.unique(judge.by_seed[0].max(1)).max() == pytest.approx(row["threshold"])
-        answered = part.by_seed[0].max(1) >= row["threshold"]
+        of_judge = (sure_judge >= row["threshold"]).mean()
+        assert of_judge <= asked + 1e-9 or sure_judge.max() == pytest.approx(row["threshold"])
+        answered = sure >= row["threshold"]
         assert row["coverage"] == pytest.approx(answered.mean())
         if answered.any():
             assert row["accuracy"] == pytest.approx((part.answers[0] == part.labels)[answered].mean())

@@ -210,6 +210,17 @@ def test_a_single_seed_answers_as_it_has_answered() -> None:
     assert compare(decided, one).ensembles.a_accuracy == 1
 
 
+def test_an_ensemble_answers_as_its_seeds_do() -> None:
+    """Offsets change all answers of both seeds: that of the ensemble is the one they agree on, or one of the two."""
+    one = side(1, n_seeds=2)
+    first = np.roll(one.labels, 1)
+    agreed = replace(one, answers={0: one.labels, 1: one.labels})
+    assert compare(agreed, one).ensembles.a_accuracy == 1
+    given = replace(one, answers={0: first, 1: one.labels}).ensemble()
+    assert ((given == first) | (given == one.labels)).mean() > 0.8
+    assert np.array_equal(replace(one, answers={0: first, 1: first}).ensemble(), first)
+
+
 # The same texts.
 
 

@@ -65,14 +65,16 @@ def score(labels: np.ndarray, probabilities: np.ndarray, answers: np.ndarray | N
 
     Returns:
         All in [0, 1] except nll, which is in nats. Macro F1 ignores labels that neither occur nor are predicted, for
-        which F1 is undefined; a label that is predicted but has no texts counts as 0. Multi-label: map is the mean
-        average precision over the labels with texts, subset_accuracy the share of texts with all labels right; nll
-        and ece are over all pairs of text and label.
+        which F1 is undefined; a label that is predicted but has no texts counts as 0. Top-3 accuracy is that
+        of the predicted label and the two most probable others. Multi-label: map is the mean average precision over
+        the labels with texts, subset_accuracy the share of texts with all labels right; nll and ece are over all
+        pairs of text and label.
     """
     exact = probabilities.astype(np.float64)
     if labels.ndim == 1:
         answers = probabilities.argmax(1) if answers is None else answers
-        top3 = np.argsort(-probabilities, axis=1, kind="stable")[:, :3]
+        first = np.arange(probabilities.shape[1]) == answers[:, None]
+        top3 = np.argsort(-np.where(first, np.inf, probabilities), axis=1, kind="stable")[:, :3]
         exact = np.clip(exact, 1e-15, 1)
         others = {
             "top3_accuracy": (top3 == labels[:, None]).any(1).mean(),
@@ -91,7 +93,7 @@ def score(labels: np.ndarray, probabilities: np.ndarray, answers: np.ndarray | N
         }
     of_answers = answer_scores(labels, [answers], probabilities.shape[1])
     found = {name: values.item() for name, values in of_answers.items()} | others
-    found["ece"] = expected_calibration_error(labels, probabilities)
+    found["ece"] = expected_calibration_error(labels, probabilities, answers if labels.ndim == 1 else None)
     return {name: float(value) for name, value in found.items()}
 
 
@@ -174,20 +176,34 @@ def percentile_interval(resampled: np.ndarray) -> list[float]:
     return [float(low), float(high)]
 
 
-def hits_and_confidence(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return whether predictions are correct, bool, and their probabilities: (N,), in a multi-label task (N·C,)."""
-    if labels.ndim == 1:
-        return probabilities.argmax(1) == labels, probabilities.max(1)
-    return labels.ravel() == 1, probabilities.ravel()
+def hits_and_confidence(
+    labels: np.ndarray, probabilities: np.ndarray, answers: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return whether predictions are correct, bool, and their probabilities: (N,), in a multi-label task (N·C,).
+
+    Args:
+        labels: True labels.
+        probabilities: (N, C).
+        answers: Predicted labels, (N,). Default: the most probable ones. Not used in a multi-label task, where every
+            probability is judged.
+    """
+    if labels.ndim == 2:
+        return labels.ravel() == 1, probabilities.ravel()
+    answers = probabilities.argmax(1) if answers is None else answers
+    return answers == labels, probabilities[np.arange(len(labels)), answers]
 
 
-def expected_calibration_error(labels: np.ndarray, probabilities: np.ndarray) -> float:
+def expected_calibration_error(
+    labels: np.ndarray, probabilities: np.ndarray, answers: np.ndarray | None = None
+) -> float:
     """Compute the mean gap between confidence and accuracy over 15 bins of equal width, in [0, 1].
+
+    Confidence is the probability of the predicted label; arguments as in `hits_and_confidence`.
 
     Source: Guo, Pleiss, Sun, Weinberger: On Calibration of Modern Neural Networks, ICML 2017,
     https://arxiv.org/abs/1706.04599, section 2.
     """
-    count, accuracy, confidence = reliability(*hits_and_confidence(labels, probabilities))
+    count, accuracy, confidence = reliability(*hits_and_confidence(labels, probabilities, answers))
     used = count > 0
     return float((count * np.abs(accuracy - confidence))[used].sum() / count.sum())
 

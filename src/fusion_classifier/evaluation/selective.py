@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fusion_classifier.evaluation.metrics import hits_and_confidence
 from fusion_classifier.evaluation.predictions import SplitPredictions
 
 COVERAGES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
@@ -34,12 +35,11 @@ class RiskCoverage:
         return float((self.risk * np.diff(self.coverage, prepend=0.0)).sum())
 
 
-def risk_coverage(labels: np.ndarray, probabilities: np.ndarray) -> RiskCoverage:
-    """Compute the curve of labels (N,), int64, and probabilities (N, C)."""
-    confidence = probabilities.max(1)
-    wrong = probabilities.argmax(1) != labels
+def risk_coverage(labels: np.ndarray, probabilities: np.ndarray, answers: np.ndarray) -> RiskCoverage:
+    """Compute the curve of labels (N,), int64, probabilities (N, C) and predicted labels (N,), int64."""
+    right, confidence = hits_and_confidence(labels, probabilities, answers)
     order = np.argsort(-confidence, kind="stable")
-    confidence, wrong = confidence[order], wrong[order]
+    confidence, wrong = confidence[order], ~right[order]
     last = np.flatnonzero(np.append(confidence[1:] != confidence[:-1], True))  # of each group of equal confidences
     answered = last + 1
     return RiskCoverage(answered / len(labels), np.cumsum(wrong)[last] / answered, confidence[last])
@@ -60,8 +60,8 @@ def at_coverages(part: SplitPredictions, held_out: SplitPredictions) -> list[dic
     """
     found = []
     for seed, probabilities in part.by_seed.items():
-        thresholds = _thresholds(held_out.by_seed[seed])
-        confidence, right = probabilities.max(1), probabilities.argmax(1) == part.labels
+        thresholds = _thresholds(hits_and_confidence(held_out.labels, held_out.by_seed[seed], held_out.answers[seed])[1])
+        right, confidence = hits_and_confidence(part.labels, probabilities, part.answers[seed])
         answered = confidence >= thresholds[:, None]  # (K, N)
         count = answered.sum(1)
         with np.errstate(invalid="ignore"):
@@ -74,10 +74,9 @@ def at_coverages(part: SplitPredictions, held_out: SplitPredictions) -> list[dic
     ]
 
 
-def _thresholds(probabilities: np.ndarray) -> np.ndarray:
-    """Confidence threshold for each of `COVERAGES` on these texts, (K,)."""
-    confidence = -np.sort(-probabilities.max(1).astype(np.float64))
-    values, counts = np.unique(-confidence, return_counts=True)
+def _thresholds(confidence: np.ndarray) -> np.ndarray:
+    """Confidence threshold for each of `COVERAGES` on texts answered with this confidence, (K,)."""
+    values, counts = np.unique(-confidence.astype(np.float64), return_counts=True)
     coverage = np.cumsum(counts) / len(confidence)
     places = [max(int(np.searchsorted(coverage, asked + 1e-12, side="right")) - 1, 0) for asked in COVERAGES]
     return np.array([0.0 if asked == 1 else -values[i] for asked, i in zip(COVERAGES, places, strict=True)])

@@ -212,18 +212,9 @@ def _odds(share: float) -> float | None:
 
 
 def ensembles(a: SplitPredictions, b: SplitPredictions) -> Ensembles:
-    """Compare both sides as ensembles: the most probable label by the mean over seeds.
-
-    Not the majority vote: it can tie, always so with two disagreeing seeds, and the rule for ties would decide the
-        test.
-    """
-    right = []
-    for side in (a, b):
-        answers = list(side.answers.values())
-        mean = np.mean([p.astype(np.float64) for p in side.by_seed.values()], axis=0)
-        # The predictions of a single seed are used as they are: they need not be the most probable labels.
-        right.append((answers[0] if len(answers) == 1 else mean.argmax(1)) == side.labels)
-    return Ensembles(float(right[0].mean()), float(right[1].mean()), mcnemar(right[0], right[1]))
+    """Compare both sides as ensembles of their seeds (`SplitPredictions.ensemble`)."""
+    right_a, right_b = (side.ensemble() == side.labels for side in (a, b))
+    return Ensembles(float(right_a.mean()), float(right_b.mean()), mcnemar(right_a, right_b))
 
 
 def verdict(accuracy: Difference, test: McNemar) -> Verdict:

@@ -8,7 +8,7 @@ import numpy as np
 from fusion_classifier.evaluation.formats import METRIC_TITLES
 from fusion_classifier.evaluation.metrics import CONFIDENCE
 from fusion_classifier.evaluation.predictions import SplitPredictions
-from fusion_classifier.evaluation.significance import ensembles, p_text
+from fusion_classifier.evaluation.significance import ALPHA, ensembles, p_text
 from fusion_classifier.support.text import counted
 
 WIDEST = 0.1  # 95% interval of a score that is worth quoting: ± 5 points
@@ -49,21 +49,30 @@ def not_better(
 def _not_better(
     metrics: Mapping[str, Any], part: SplitPredictions, base: SplitPredictions, what: str, figures: str
 ) -> str:
-    """The sentence for one baseline: whether the model is worse, or the texts are too few to tell."""
-    place, test = _place(metrics, part.split), ""
-    p: float | None = None
+    """The sentence for one baseline: whether the model is worse, or the texts are too few to tell.
+
+    `figures` are means over seeds, and not only accuracies; McNemar's test is of the right answers of the seeds
+    together. So the two may point in different directions.
+    """
+    place, test, following = _place(metrics, part.split), "", ""
+    told = False
     if part.labels.ndim == 1:
-        p = ensembles(part, base).test.p
-        test = f" (McNemar's test {p_text(p)})"
-    told = p is not None and p < 1 - CONFIDENCE
+        found = ensembles(part, base).test
+        told = found.p < ALPHA
+        several = len(part.by_seed) > 1
+        test = f" (McNemar's test {'of the seeds as an ensemble, ' if several else ''}{p_text(found.p)})"
+        if told and found.a_only > found.b_only:
+            whom = "the seeds as an ensemble give" if several else "it gives"
+            test, following = "", f"; but {whom} significantly more right answers{test}"
+        elif not told:
+            following = "; no significant difference on these texts"
     interval = _interval(metrics, part.split, len(part.labels))
     if not told and interval is not None and interval[1] - interval[0] > WIDEST:
         return (
             f"On {counted(len(part.labels), 'text')} of {place}, the model can't be distinguished from {what}: "
             f"{figures}{test}."
         )
-    unsure = "" if told or p is None else "; no significant difference on these texts"
-    return f"The model is not better than {what} on {place}: {figures}{test}{unsure}."
+    return f"The model is not better than {what} on {place}: {figures}{test}{following}."
 
 
 def _place(metrics: Mapping[str, Any], split: str) -> str:

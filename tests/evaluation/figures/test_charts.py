@@ -13,6 +13,7 @@ from fusion_classifier.evaluation.figures.charts import (
     training_charts,
 )
 from fusion_classifier.evaluation.figures.svg import Plot
+from fusion_classifier.evaluation.metrics import score
 from fusion_classifier.evaluation.predictions import SplitPredictions
 
 
@@ -20,7 +21,7 @@ def part(n: int = 200, n_seeds: int = 2) -> SplitPredictions:
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 3, n)
     by_seed = {seed: rng.dirichlet(np.ones(3), n).astype(np.float32) for seed in range(n_seeds)}
-    answers = {seed: p.argmax(1) for seed, p in by_seed.items()}
+    answers = {seed: (p + np.array([0, 0, 0.3])).argmax(1) for seed, p in by_seed.items()}  # with offsets
     return SplitPredictions("test", [""] * n, labels, by_seed, answers)
 
 
@@ -66,6 +67,14 @@ def test_reliability_bars_have_all_predictions() -> None:
     assert sum(int(bar.tip.split(": ")[1].split()[0]) for bar in chart.bars) == 200
     assert max(bar.share for bar in chart.bars) == 1
     assert all(0 <= bar.height <= 100 for bar in chart.bars)
+
+
+def test_reliability_is_of_the_answers_given() -> None:
+    one = part(n_seeds=1)
+    chart, right = reliability_chart(one), one.answers[0] == one.labels
+    counts = [int(bar.tip.split(": ")[1].split()[0]) for bar in chart.bars]
+    assert sum(n * bar.height / 100 for n, bar in zip(counts, chart.bars, strict=True)) == pytest.approx(right.sum())
+    assert f"ECE {100 * score(one.labels, one.by_seed[0], one.answers[0])['ece']:.1f}%" in chart.title
 
 
 def test_labels_are_ranked_by_f1() -> None:

@@ -49,7 +49,7 @@ def training_charts(records: Mapping[int, Mapping[str, Any]]) -> list[Chart]:
 
 def risk_chart(part: SplitPredictions) -> Chart:
     """Draw accuracy by coverage: accuracy on the answered texts, the most confident first."""
-    curves = [risk_coverage(part.labels, probabilities) for probabilities in part.by_seed.values()]
+    curves = [risk_coverage(part.labels, p, part.answers[seed]) for seed, p in part.by_seed.items()]
     lines = []
     for i, (seed, curve) in enumerate(zip(part.by_seed, curves, strict=True)):
         shown = curve.coverage >= min(1.0, MIN_ANSWERED / len(part.labels))
@@ -67,7 +67,7 @@ def risk_chart(part: SplitPredictions) -> Chart:
 def reliability_chart(part: SplitPredictions) -> Chart:
     """Draw the accuracy of the predictions of all seeds against their probability."""
     multilabel, seeds = part.labels.ndim == 2, len(part.by_seed)
-    pairs = [hits_and_confidence(part.labels, probabilities) for probabilities in part.by_seed.values()]
+    pairs = [hits_and_confidence(part.labels, p, part.answers[seed]) for seed, p in part.by_seed.items()]
     hits, confidence = (np.concatenate(one) for one in zip(*pairs, strict=True))
     counts, accuracies, means = reliability(hits, confidence)
     # In a multi-label task nearly all predictions are in the first bin: use a logarithmic scale.
@@ -81,7 +81,9 @@ def reliability_chart(part: SplitPredictions) -> Chart:
             f"{mean:.1f}%, accuracy {accuracy:.1f}%"
         )
         bars.append(Bar(edges[i], edges[i + 1], accuracy, heights[i] / heights.max(), tip))
-    error = np.mean([expected_calibration_error(part.labels, one) for one in part.by_seed.values()])
+    error = np.mean(
+        [expected_calibration_error(part.labels, p, part.answers[seed]) for seed, p in part.by_seed.items()]
+    )
     return Chart(
         f"Reliability · ECE {100 * error:.1f}%",
         Axis("probability of the label, %" if multilabel else "probability of the answer, %", 0, 100),

@@ -43,18 +43,20 @@ def confused_pairs(run: RunRecord) -> list[dict[str, Any]]:
 
 
 def confident_mistakes(run: RunRecord) -> list[dict[str, Any]]:
-    """Return the texts with the most confident wrong predictions, by the mean of the seeds' probabilities.
+    """Return the texts with the most confident wrong predictions of the seeds together.
 
-    In a multi-label task, the label of each text whose probability is farthest from the truth.
+    Confidence is the mean of their probabilities of the predicted label. In a multi-label task, the wrong label of
+    each text whose probability is farthest from the truth.
     """
     mean, labels, every = run.mean, run.part.labels, np.arange(len(run.part.labels))
+    answers = run.part.ensemble()
     if run.multilabel:
-        gaps = np.abs(mean - labels)
+        gaps = np.where(answers == labels, -1, np.abs(mean - labels))
         predicted = gaps.argmax(1)
         confidence = gaps[every, predicted]
-        wrong = np.flatnonzero(confidence >= 0.5)
+        wrong = np.flatnonzero((answers != labels).any(1))
     else:
-        predicted = mean.argmax(1)
+        predicted = answers
         confidence = mean[every, predicted]
         wrong = np.flatnonzero(predicted != labels)
     found = []

@@ -27,13 +27,11 @@ def text_map(run: RunRecord) -> dict[str, Any] | None:
         return None
     points, method = placed
     xy, height = _pixels(points)
-    true, mean = run.part.labels[rows], run.mean[rows]
+    true, answers = run.part.labels[rows], run.part.answers[seed][rows]
     if run.multilabel:
-        answers = next(iter(run.part.answers.values()))[rows]
-        right, main = (answers == true).all(1), np.where(true.any(1), (mean * true).argmax(1), -1)
+        right, main = (answers == true).all(1), np.where(true.any(1), (run.mean[rows] * true).argmax(1), -1)
     else:
-        answers, main = mean.argmax(1), true
-        right = answers == true
+        right, main = answers == true, true
     by_label = len(run.names) <= COLOURS  # few labels have one colour each; otherwise one per group
     colours = np.argsort(run.order.order) if by_label else np.array(run.order.groups)
     marks = []
