@@ -76,7 +76,7 @@ class SplitPredictions:
         comparisons.
         """
         if self.labels.ndim == 2:
-            return (np.mean(list(self.answers.values()), axis=0) > 0.5).astype(np.int64)
+            return np.asarray(np.mean(list(self.answers.values()), axis=0) > 0.5, dtype=np.int64)
         every, total = np.arange(len(self.labels)), np.zeros(())
         for seed, probabilities in self.by_seed.items():
             exchanged, answers = probabilities.astype(np.float64), self.answers[seed]
