@@ -60,7 +60,9 @@ def at_coverages(part: SplitPredictions, held_out: SplitPredictions) -> list[dic
     """
     found = []
     for seed, probabilities in part.by_seed.items():
-        thresholds = _thresholds(hits_and_confidence(held_out.labels, held_out.by_seed[seed], held_out.answers[seed])[1])
+        thresholds = _thresholds(
+            hits_and_confidence(held_out.labels, held_out.by_seed[seed], held_out.answers[seed])[1]
+        )
         right, confidence = hits_and_confidence(part.labels, probabilities, part.answers[seed])
         answered = confidence >= thresholds[:, None]  # (K, N)
         count = answered.sum(1)
