@@ -57,7 +57,7 @@ def test_two_that_texts_can_not_tell_apart_are_called_so() -> None:
 
 
 @pytest.mark.parametrize(("seeds", "said"), [(1, "but it gives"), (2, "but the seeds as an ensemble give")])
-def test_a_significant_test_in_favour_of_the_model_is_not_against_it(seeds: int, said: str) -> None:
+def test_a_test_in_favour_of_the_model_is_not_against_it(seeds: int, said: str) -> None:
     """The figure is behind, but of the texts that only one of the two gets right, all are the model's."""
     metrics = metrics_of({"accuracy": 0.7, "weighted_f1": 0.7}, {"accuracy": 0.8, "weighted_f1": 0.8})
     part = SplitPredictions(
