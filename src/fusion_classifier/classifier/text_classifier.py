@@ -160,8 +160,10 @@ class TextClassifier(RejectsUnknown):
         if reject_unknown is not None:
             self.unknown_threshold(reject_unknown)  # an error now, not after the texts are encoded
             scored = list(self.predict_scored_stream(X))
-            answers = np.concatenate([np.empty(0, np.int64), *(p.argmax(1) for p, _ in scored)])
-            return self._rejecting(answers, np.concatenate([np.empty(0), *(s for _, s in scored)]), reject_unknown)
+            if not scored:
+                return np.empty(0, dtype=object)
+            probabilities, scores = (np.concatenate(parts) for parts in zip(*scored, strict=True))
+            return self._rejecting(self.config_.decision.labels(probabilities), scores, reject_unknown)
         probabilities = self.predict_proba(X)  # checks first that there is a model
         answers = self.config_.decision.labels(probabilities)
         labels: np.ndarray = self.classes_[answers] if answers.ndim == 1 else answers

@@ -295,9 +295,13 @@ def push_(
     create_pr: Annotated[bool, option("Open a pull request instead.", "--create-pr")] = False,
 ) -> None:
     """Upload a trained classifier with its card to the Hub; log in by hf auth login first."""
+    from fusion_classifier.classifier.models import find_model, is_optimized
     from fusion_classifier.classifier.prediction import TextPredictor
 
-    classifier = TextPredictor.from_pretrained(model)
+    folder = find_model(model)
+    if is_optimized(folder):
+        raise UsageError(f"{model}: is optimized; upload its folder with `hf upload {repo_id} {folder}`")
+    classifier = TextPredictor.from_pretrained(folder)
     url = classifier.push_to_hub(
         repo_id, private=private, revision=revision, commit_message=message, create_pr=create_pr
     )

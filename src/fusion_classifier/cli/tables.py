@@ -292,7 +292,7 @@ def print_distilled(done: "Distilled") -> None:
     ]
     show(None, [f"of {one.valid_texts:,} validation texts", "%"], rows, right=1)
     if one.teacher_knew:
-        say("The teacher may have been trained on them: it may be worse on new texts.")
+        say("The teacher may have been trained, chosen or calibrated on them: it may be worse on new texts.")
     say(
         f"Trained on {one.labelled_texts:,} texts with labels and {one.further_texts:,} without, written to "
         f"{done.folder}"
