@@ -75,15 +75,15 @@ def audit(
             tokens[config.name] = _token_figures(task, config, work)
     if not encoders:
         notes.append("Tokens were not counted: `encoders` not given.")
-    found, issues = None, None
+    label_figures, issues = None, None
     try:
         if not label_errors:
             raise NotCheckedError("not requested")
-        found, issues = find_label_errors(task, encoders, work)
-        if found["left_out"]:
+        label_figures, issues = find_label_errors(task, encoders, work)
+        if label_figures["left_out"]:
             notes.append(
-                f"Label errors: rows with the labels {', '.join(found['left_out'])} were not checked, because "
-                f"they have fewer than {FOLDS} different texts in {' and '.join(found['splits'])}."
+                f"Label errors: rows with the labels {', '.join(label_figures['left_out'])} were not checked, "
+                f"because they have fewer than {FOLDS} different texts in {' and '.join(label_figures['splits'])}."
             )
     except NotCheckedError as error:
         notes.append(f"Label errors were not searched for: {error}.")
@@ -94,7 +94,7 @@ def audit(
         "splits": quality.pop("splits"),
         "tokens": tokens,
         **quality,
-        "label_errors": found,
+        "label_errors": label_figures,
         "left_out": len(task.left_out),
         "notes": notes,
     }
@@ -200,8 +200,8 @@ def find_label_errors(
 
 def _suggestion(names: Sequence[str], probabilities: np.ndarray, quality: float) -> dict[str, Any]:
     """The most probable label of a doubtful row, the probability of its given label, and those of all labels."""
-    found: dict[str, Any] = {"suggested": names[int(probabilities.argmax())], "quality": quality}
-    return found | {f"p({label})": p for label, p in zip(names, probabilities.tolist(), strict=True)}
+    suggestion: dict[str, Any] = {"suggested": names[int(probabilities.argmax())], "quality": quality}
+    return suggestion | {f"p({label})": p for label, p in zip(names, probabilities.tolist(), strict=True)}
 
 
 def pooled(features: Features) -> np.ndarray:
@@ -233,8 +233,10 @@ def out_of_fold(matrix: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> n
     with warnings.catch_warnings():
         # About iterations (early stopping also regularizes) and rare labels (`find_label_errors` excludes them).
         warnings.simplefilter("ignore")
-        found: np.ndarray = cross_val_predict(model, matrix, labels, groups=groups, cv=folds, method="predict_proba")
-    return found
+        probabilities: np.ndarray = cross_val_predict(
+            model, matrix, labels, groups=groups, cv=folds, method="predict_proba"
+        )
+    return probabilities
 
 
 def _doubtful(labels: np.ndarray, probabilities: np.ndarray) -> tuple[list[int], np.ndarray]:

@@ -89,10 +89,10 @@ class LinearHead(SolvedHead):
         )
         kept = len(x) if self.with_names else texts
         of_kept = None if of_texts is None else of_texts[:kept]
-        found = solve(z[:kept], targets[:kept], self.n_classes, self.c, of_kept, start)
+        solution = solve(z[:kept], targets[:kept], self.n_classes, self.c, of_kept, start)
         with torch.no_grad():
-            self.linear.weight.copy_(found.weight)
-            self.linear.bias.copy_(found.bias)
+            self.linear.weight.copy_(solution.weight)
+            self.linear.bias.copy_(solution.bias)
         return OutOfFold(held_out, logits[: len(held_out)])
 
     def _standardized(self, x: np.ndarray) -> np.ndarray:
@@ -140,6 +140,6 @@ class LinearHead(SolvedHead):
             for position, (trained, held) in enumerate(parts):
                 of_texts = None if weights is None else weights[trained]
                 before = solutions[position]
-                found = solve(x[trained], targets[trained], self.n_classes, c, of_texts, before)
-                solutions[position], logits[held] = found, found.logits(x[held])
+                solution = solve(x[trained], targets[trained], self.n_classes, c, of_texts, before)
+                solutions[position], logits[held] = solution, solution.logits(x[held])
             yield c, logits, solutions[0] if solutions else None

@@ -123,8 +123,8 @@ def out_of_fold(
         held, others = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
         trained = [texts[int(i)] for i in others]
         title = f"cross-validating, {fold + 1} of {len(numbers)}: tuning"
-        found = tune_contrastively(encoder, config, precision, trained, labels[others], n_labels, progress, title)
-        tuned[held] = _logits(found.head, _unit_vectors(encoder, [texts[int(i)] for i in held], precision))
+        finetuned = tune_contrastively(encoder, config, precision, trained, labels[others], n_labels, progress, title)
+        tuned[held] = _logits(finetuned.head, _unit_vectors(encoder, [texts[int(i)] for i in held], precision))
         plain[held] = _logits(_logistic_regression(frozen[others], labels[others], n_labels), frozen[held])
         encoder.model.load_state_dict(original)
     return tuned, plain
@@ -261,8 +261,8 @@ def _unit_vectors(encoder: TransformerEncoder, texts: Sequence[TokenizedText], p
     with torch.autocast(encoder.device.type, torch.bfloat16, enabled=precision == torch.bfloat16):
         vectors = _vectors(encoder, texts)
     each = vectors.float().reshape(len(vectors), len(encoder.config.poolings), -1)  # (N, poolings, H)
-    found: np.ndarray = nn.functional.normalize(each, dim=-1).flatten(1).cpu().numpy()
-    return found
+    unit_vectors: np.ndarray = nn.functional.normalize(each, dim=-1).flatten(1).cpu().numpy()
+    return unit_vectors
 
 
 @torch.no_grad()

@@ -37,8 +37,8 @@ def fit_offsets(log_p: np.ndarray, labels: np.ndarray, weights: np.ndarray | Non
     best, chosen = 0.0, None
     for fit in (prior_offsets, label_offsets):
         answers = plain.copy()
-        for one in range(FOLDS):
-            held, rest = fold == one, fold != one
+        for number in range(FOLDS):
+            held, rest = fold == number, fold != number
             if held.any() and rest.any():
                 offsets = fit(log_p[rest], labels[rest], None if weights is None else weights[rest])
                 answers[held] = (log_p[held] + offsets).argmax(1)
@@ -67,12 +67,12 @@ def label_offsets(log_p: np.ndarray, labels: np.ndarray, weights: np.ndarray | N
             own, others[:, label] = others[:, label].copy(), -np.inf
             second = others.argmax(1)
             least = others[np.arange(len(labels)), second]
-            found = 0.0
+            best_step = 0.0
             for step in STEPS:
                 reached = scores(labels, np.where(own + step > least, label, second), weights).macro_f1
                 if reached > best:
-                    best, found = reached, step
-            offsets[label] += found
+                    best, best_step = reached, step
+            offsets[label] += best_step
         if best == before:
             break
     return offsets
