@@ -44,7 +44,7 @@ def test_rows_of_no_class_get_no_label(fitted: FusionHeadClassifier) -> None:
     assert fitted.predict(X).dtype == fitted.classes_.dtype, "without it nothing changes"
 
 
-def test_accepted_texts_keep_their_label_where_macro_f1_has_offsets(saved_model: Path) -> None:
+def test_accepted_texts_keep_their_label_with_offsets(saved_model: Path) -> None:
     classifier = FusionClassifier.from_pretrained(saved_model)
     offsets = (0.0, 0.0, 50.0)  # always the last label
     decision = classifier.config_.decision.model_copy(update={"offsets": offsets})

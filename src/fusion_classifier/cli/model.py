@@ -300,7 +300,7 @@ def push_(
 
     folder = find_model(model)
     if is_optimized(folder):
-        raise UsageError(f"{model}: is optimized; upload its folder with `hf upload {repo_id} {folder}`")
+        raise UsageError(f"{model} is optimized; upload its folder with `hf upload {repo_id} {folder}`")
     classifier = TextPredictor.from_pretrained(folder)
     url = classifier.push_to_hub(
         repo_id, private=private, revision=revision, commit_message=message, create_pr=create_pr
