@@ -50,6 +50,7 @@ from fusion_classifier.features.store import FeatureStore
 from fusion_classifier.fusion.head import Head
 from fusion_classifier.fusion.registry import head_config
 from fusion_classifier.support.text import counted
+from fusion_classifier.tasks.normalize import same_key
 from fusion_classifier.tasks.split import MIN_ROWS_TO_SPLIT
 from fusion_classifier.training.data import feature_batch
 
@@ -146,6 +147,7 @@ class FusionClassifier(
             DataError: Invalid texts, labels or weights; the message names the index, such as `y[17]`.
             UsageError, WeightsError, NonFiniteError: See the messages.
         """
+        self._check_seed()
         head = head_config(self.head)
         train_rows, valid_rows, classes = self._rows(head, X, y, sample_weight, X_valid, y_valid)
         training = self._training_config(head)
@@ -187,10 +189,11 @@ class FusionClassifier(
             texts = check_texts(X_valid, "X_valid")
             _, targets = encode_labels(y_valid, "y_valid", len(texts), classes)
             return rows, Rows(texts, targets, row_weights(None, self.class_weight, classes, targets)), classes
-        count = len(set(rows.texts))
+        keys = [same_key(text) for text in rows.texts]
+        count = len(set(keys))
         if count >= MIN_ROWS_TO_SPLIT and len(rows.texts) <= head.cross_validated_rows:
             return rows, None, classes
-        held = validation_rows(rows.texts, rows.targets, self.seed)
+        held = validation_rows(keys, rows.targets, self.seed)
         if count < MIN_ROWS_TO_SPLIT or not held.any():
             raise DataError(
                 f"`X`: {counted(count, 'different text')}, too few to hold some out for early stopping; give at "

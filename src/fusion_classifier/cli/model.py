@@ -24,7 +24,7 @@ from fusion_classifier.cli.options import (
     encoder_paths,
     option,
 )
-from fusion_classifier.config import DEFAULT_MODEL, Precision
+from fusion_classifier.config import DEFAULT_MODEL, MAX_SEED, Precision
 from fusion_classifier.errors import UsageError
 from fusion_classifier.serving.settings import ServerSettings
 from fusion_classifier.support.extras import require
@@ -264,7 +264,7 @@ def distill_(
     task: Annotated[
         str | None, option("Task or file with labelled texts. Default: the training data of the teacher.")
     ] = None,
-    seed: Annotated[int, option("Random seed of the student.", min=0)] = 0,
+    seed: Annotated[int, option("Random seed of the student.", min=0, max=MAX_SEED)] = 0,
     encoder: EncoderPaths = None,
     data: DataOptions,
     place: PlaceOptions,

@@ -39,9 +39,9 @@ from fusion_classifier.runs.features import extract_task
 from fusion_classifier.support.files import atomic_write, user_path
 from fusion_classifier.support.text import counted
 from fusion_classifier.tasks.doubts import data_doubts
-from fusion_classifier.tasks.loaded import LeftOut, LoadedTask
-from fusion_classifier.tasks.normalize import same_key
-from fusion_classifier.tasks.quality import data_quality, label_indices, measure_lengths
+from fusion_classifier.tasks.loaded import LeftOut, LoadedTask, label_indices
+from fusion_classifier.tasks.normalize import text_groups
+from fusion_classifier.tasks.quality import data_quality, measure_lengths
 
 AUDIT_FILE = "audit.json"
 ISSUES_FILE = "label_issues.csv"
@@ -157,7 +157,7 @@ def find_label_errors(
         raise NotCheckedError("only available for tasks with one label per text")
     texts = [task.splits[name].texts[row] for name, row in rows]
     labels = np.array([one for (one,) in given], dtype=np.int64)
-    groups = np.unique(np.array([same_key(text) for text in texts], dtype=object), return_inverse=True)[1]
+    groups = text_groups(texts)
     checked = [i for i in range(len(task.labels)) if len(set(groups[labels == i].tolist())) >= FOLDS]
     if len(checked) < 2:
         raise NotCheckedError(

@@ -11,7 +11,7 @@ Source: Hinton, Vinyals, Dean: Distilling the Knowledge in a Neural Network, 201
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -220,7 +220,7 @@ def _data(
     true = given.train.targets if labels.ndim > 1 else np.eye(classes)[given.train.targets]
     soft = probabilities.astype(np.float32)
     soft[:count] = LABEL_SHARE * true + (1 - LABEL_SHARE) * soft[:count]
-    return LabelledFeatures(train_data.features, labels, soft=soft), valid_data
+    return replace(train_data, soft=soft), valid_data
 
 
 def _share(equal: np.ndarray) -> float:

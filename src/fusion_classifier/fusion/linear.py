@@ -73,7 +73,13 @@ class LinearHead(SolvedHead):
         return logits
 
     def solve(
-        self, x: np.ndarray, labels: np.ndarray, weights: np.ndarray | None, seed: int, n_label_names: int = 0
+        self,
+        x: np.ndarray,
+        labels: np.ndarray,
+        weights: np.ndarray | None,
+        seed: int,
+        n_label_names: int = 0,
+        groups: np.ndarray | None = None,
     ) -> OutOfFold:
         """See `SolvedHead`. At most `MAX_CROSS_VALIDATED` texts are predicted out of fold."""
         if self.config.scaling == "standardize":
@@ -83,7 +89,7 @@ class LinearHead(SolvedHead):
         texts = len(x) - n_label_names
         held_out = sample(texts, MAX_CROSS_VALIDATED, seed)
         rows = np.concatenate([held_out, np.arange(texts, len(x))])
-        folds = fold_numbers(x[rows], labels[rows], seed, n_label_names)
+        folds = fold_numbers(x[rows], labels[rows], seed, n_label_names, None if groups is None else groups[rows])
         logits, start = self._cross_validate(
             z[rows], targets[rows], None if of_texts is None else of_texts[rows], folds
         )

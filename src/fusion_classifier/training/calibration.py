@@ -108,13 +108,14 @@ def cross_fitted(
     calibrate: bool = True,
     weights: np.ndarray | None = None,
     metric: str = "weighted_f1",
+    groups: np.ndarray | None = None,
 ) -> Decided:
     """Predictions for each text by a decision fitted on the texts of the other folds.
 
     Scores on the texts that a decision was fitted on are optimistic, above all those of thresholds on few texts.
-    Arguments as in `fit_decision`.
+    Arguments as in `fit_decision`; `groups` as in `fold_numbers`.
     """
-    folds = fold_numbers(np.arange(len(targets))[:, None], targets, seed=0)
+    folds = fold_numbers(np.arange(len(targets))[:, None], targets, seed=0, groups=groups)
     probabilities, answers = np.empty(logits.shape, np.float32), np.empty(targets.shape, np.int64)
     for fold in np.unique(folds):
         held = folds == fold
