@@ -78,8 +78,8 @@ class FusionClassifier(
         seed: Random seed of weights, order of batches, dropout, and the validation rows. Default: 0.
         device: `auto`, `cpu`, `cuda` or `mps`. Default: auto.
         store: Folder of the feature store. Default: the user's cache.
-        keep_features: Whether `predict` uses the store, too, so that cross-validation and grid search encode each
-            text once. Default: True; `from_pretrained` sets it to False.
+        keep_features: Whether `predict` uses the store, too, if given two or more texts, so that cross-validation and
+            grid search encode each text once. Default: True; `from_pretrained` sets it to False.
         verbose: Whether to show progress, on a terminal or in a notebook. Default: False.
 
     Attributes:
@@ -174,7 +174,8 @@ class FusionClassifier(
         valid_data = rest[0] if rest else None
         saved = saved_encoders(identities, train_data.shapes)
         self._train(head, training, classes, train_data, valid_data, task="own data", encoders=saved)
-        self._loaded, self._objects = None, {i.config.name: i.encoder for i in identities if i.is_object}
+        self._loaded, self._identities = None, identities
+        self._objects = {i.config.name: i.encoder for i in identities if i.is_object}
         return self
 
     def _rows(
@@ -220,7 +221,7 @@ class FusionClassifier(
         Raises:
             DataError: No texts, an empty text, or a value that is not a string.
         """
-        parts = [self._run(self._encoded(texts), transformed).numpy() for texts in self._chunks(X)]
+        parts = [self._run(encoded, transformed).numpy() for encoded in self._encoded_chunks(self._chunks(X))]
         if not parts:
             raise DataError("`X`: give at least one text")
         return np.concatenate(parts)

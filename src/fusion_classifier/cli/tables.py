@@ -12,8 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from fusion_classifier.cli.messages import in_options
-from fusion_classifier.evaluation.formats import METRIC_TITLES, format_metric, size
-from fusion_classifier.support.text import counted
+from fusion_classifier.evaluation.formats import METRIC_TITLES, format_metric
+from fusion_classifier.support.text import counted, size
 
 if TYPE_CHECKING:
     from fusion_classifier.classifier.explanation import Explanation
