@@ -47,7 +47,7 @@ def test_texts_that_lose_their_end_are_told(classifier: FusionClassifier, keep: 
         classifier.keep_features = before
 
 
-def test_encoders_are_found_once_and_the_store_is_read_once_a_call(
+def test_encoders_are_found_once_and_the_store_once_a_call(
     classifier: FusionClassifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = Counter[str]()

@@ -10,7 +10,7 @@ from fusion_classifier.encoders.device import resolve_device
 CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
 
 
-def test_products_on_a_gpu_are_deterministic_before_the_first_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cublas_is_set_before_the_first_product(monkeypatch: pytest.MonkeyPatch) -> None:
     """torch reads the setting once, at the first product of the process; later it would be too late for training."""
     monkeypatch.setenv(CUBLAS, "")  # so that it is restored
     monkeypatch.delenv(CUBLAS)

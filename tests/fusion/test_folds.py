@@ -42,7 +42,7 @@ def test_equal_rows_are_in_the_same_fold(seed: int, rows: int, different: int, s
 
 @given(SEEDS, st.integers(1, 80), st.integers(1, 40), st.integers(1, 40), st.booleans())
 @settings(max_examples=100, deadline=None)
-def test_equal_texts_with_other_features_are_in_the_same_fold(
+def test_equal_texts_share_a_fold_whatever_their_features(
     seed: int, rows: int, different: int, texts: int, several: bool
 ) -> None:
     """Also where only a third row links two: by its text with the one, by its features with the other."""
@@ -57,7 +57,7 @@ def test_equal_texts_with_other_features_are_in_the_same_fold(
 
 @given(SEEDS, st.integers(1, 80), st.integers(1, 80), st.integers(0, 6), st.booleans())
 @settings(max_examples=50, deadline=None)
-def test_texts_that_are_equal_only_where_features_are_change_no_fold(
+def test_groups_without_new_links_change_no_fold(
     seed: int, rows: int, different: int, names: int, several: bool
 ) -> None:
     x, targets = drawn(seed, rows + names, different, 3, several=several)

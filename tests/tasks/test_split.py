@@ -53,7 +53,7 @@ def test_equal_texts_stay_together(whole: Split, seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_texts_that_differ_in_case_and_punctuation_stay_together(seed: int) -> None:
+def test_copies_in_another_case_stay_together(seed: int) -> None:
     texts = [f"words of row {number}" for number in range(200)]
     rows = [(text, number % 4) for number, text in enumerate(texts)]
     rows += [(f"{text.capitalize()}!", label) for text, label in rows]

@@ -366,7 +366,7 @@ def test_the_metric_decides_the_best_epoch(metric: str) -> None:
     assert trained.best.score("macro_f1") == trained.best.valid_macro_f1
 
 
-def test_a_callers_setting_of_deterministic_kernels_is_restored() -> None:
+def test_settings_of_deterministic_kernels_are_restored() -> None:
     before = torch.are_deterministic_algorithms_enabled()
     try:
         for enabled, warn_only in ((True, True), (True, False), (False, False)):
