@@ -12,6 +12,12 @@ Candidates are computed by numpy and scikit-learn on the pooled features of the 
 to unit length: logistic regression (C = 10), class means, and distances. The last rows are the head given by
 `--head`, with `training/unknown.py` as in `fec run`: half of the held-out known texts choose the epoch and the
 threshold; the AUROC, and the share that is rejected at a rate of 0.05, are measured on the other half.
+
+    python benchmarks/accuracy/unknown.py --data DATA --encoder minilm-l6 --false-alarms --datasets demo subj trec
+
+With `--false-alarms`, the share of known texts that are rejected, for several rates: `FusionClassifier.fit` on a few
+hundred rows, as many of each label, without validation rows; new texts are other rows of the same file, as many of
+each label (`demo`: of the demo corpus). Mean and standard deviation over `--draws` draws of the rows.
 """
 
 import argparse
@@ -26,7 +32,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import normalize
 
-from fusion_classifier.config import HEAD_CONFIGS
+from fusion_classifier import FusionClassifier
+from fusion_classifier.config import HEAD_CONFIGS, TaskConfig
 from fusion_classifier.encoders.device import resolve_device
 from fusion_classifier.encoders.identity import EncoderIdentity, identify
 from fusion_classifier.encoders.spec import as_encoders
@@ -36,6 +43,7 @@ from fusion_classifier.features.store import FeatureStore
 from fusion_classifier.fusion.registry import parse_head
 from fusion_classifier.support.progress import QUIET, Progress
 from fusion_classifier.tasks.readers import read_rows
+from fusion_classifier.tasks.registry import load_task
 from fusion_classifier.training.data import LabelledFeatures
 from fusion_classifier.training.defaults import recipe
 from fusion_classifier.training.inference import predict_logits, predict_transform
@@ -47,6 +55,10 @@ FEW = 16
 DRAWS = 2
 SHRINKAGE = 0.3  # shrinkage of the shared covariance
 RATE = 0.05
+RATES = (0.05, 0.1, 0.2)
+LABEL_ROWS = 48  # training rows per label with --false-alarms
+ALL_ROWS = 1200  # in all
+NEW_TEXTS = 1000
 SUMS = (
     ("max logit", "kNN 3"),
     ("energy", "kNN 3"),
@@ -197,6 +209,41 @@ def of_product(case: Case, head: str, identity: EncoderIdentity, store: FeatureS
     }
 
 
+def known_texts(folder: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Texts and labels of a training file, or of all splits of the demo corpus."""
+    if name != "demo":
+        return read(folder / name / "train.csv")
+    demo = load_task(TaskConfig(name="demo"))
+    parts = [(demo.split(split).texts, demo.targets(split)) for split in demo.splits]
+    return np.concatenate([np.array(one, object) for one, _ in parts]), np.concatenate([one for _, one in parts])
+
+
+def false_alarms(texts: np.ndarray, labels: np.ndarray, draw: int, classifier: FusionClassifier) -> list[float]:
+    """Share of new texts that are rejected at each of RATES, after training on a draw of rows."""
+    every = np.unique(labels.astype(str))
+    rows, order = min(LABEL_ROWS, ALL_ROWS // len(every)), np.random.default_rng(draw)
+    parts = [order.permutation(np.flatnonzero(labels.astype(str) == one)) for one in every]
+    learned = np.concatenate([part[:rows] for part in parts])
+    new = np.concatenate([part[rows:][: max(NEW_TEXTS // len(every), 1)] for part in parts])
+    classifier.set_params(seed=draw).fit(texts[learned].tolist(), labels[learned].astype(str).tolist())
+    scores = classifier.unknown_score(texts[new].tolist())
+    return [float((scores > classifier.unknown_threshold(rate)).mean()) for rate in RATES]
+
+
+def show_false_alarms(given: argparse.Namespace) -> None:
+    """Print the measured false-alarm rates in percent, one line per data set and head."""
+    sys.stdout.write(f"{'':22}" + "".join(f"{100 * rate:>16g}%" for rate in RATES) + "\n")
+    for name in given.datasets:
+        texts, labels = known_texts(given.data / "small", name)
+        for head in given.head:
+            classifier = FusionClassifier(given.encoder, head, store=given.store)
+            found = 100 * np.array([false_alarms(texts, labels, draw, classifier) for draw in range(given.draws)])
+            spread = found.std(0, ddof=1) if len(found) > 1 else np.zeros(len(RATES))
+            cells = (f"{mean:9.1f} ± {std:4.1f} " for mean, std in zip(found.mean(0), spread, strict=True))
+            sys.stdout.write(f"{name + ', ' + head:22}" + "".join(cells) + "\n")
+            sys.stdout.flush()
+
+
 def show(columns: Mapping[str, Mapping[str, float]]) -> None:
     """Print the figures in percent, one column per data set."""
     sys.stdout.write(f"{'':42}" + "".join(f"{name:>15}" for name in columns) + f"{'mean':>9}\n")
@@ -214,8 +261,13 @@ def main() -> int:
     parser.add_argument("--head", nargs="+", default=["linear"], choices=list(HEAD_CONFIGS))
     parser.add_argument("--store")
     parser.add_argument("--no-few", action="store_true", help=f"skip the runs with {FEW} rows per class")
+    parser.add_argument("--false-alarms", action="store_true", help="measure the share of rejected known texts")
+    parser.add_argument("--draws", type=int, default=5, help="draws of the rows, with --false-alarms. Default: 5")
     given = parser.parse_args()
     try:
+        if given.false_alarms:
+            show_false_alarms(given)
+            return 0
         tokens = any(HEAD_CONFIGS[head].reads == "tokens" for head in given.head)
         (encoder,) = as_encoders(given.encoder, features="tokens" if tokens else "pooled")
         device, store = resolve_device("auto"), FeatureStore(given.store)

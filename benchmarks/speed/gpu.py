@@ -15,7 +15,6 @@ import csv
 import gzip
 import io
 import json
-import os
 import platform
 import time
 from pathlib import Path
@@ -23,9 +22,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-
-from fusion_classifier.config import Dtype, EncoderConfig
+from fusion_classifier.config import Device, Dtype, EncoderConfig
+from fusion_classifier.encoders.device import resolve_device
 from fusion_classifier.encoders.encode import encode
 from fusion_classifier.encoders.loading import load_encoder
 from fusion_classifier.features.arrays import from_arrays
@@ -37,6 +35,7 @@ from fusion_classifier.training.defaults import recipe
 from fusion_classifier.training.train import train
 
 COMPARED, ROUNDS = 256, 3
+DEVICES: tuple[Device, ...] = ("cpu", "cuda")
 
 
 def rows(path: Path, count: int) -> tuple[list[str], list[str]]:
@@ -55,7 +54,7 @@ def encoder_config(path: str, dtype: Dtype) -> EncoderConfig:
 def compare(path: str, texts: list[str], dtype: Dtype) -> dict[str, float]:
     """Difference between the two devices' features."""
     config = encoder_config(path, dtype)
-    cpu, cuda = (encode(load_encoder(config, torch.device(device)), texts[:COMPARED]) for device in ("cpu", "cuda"))
+    cpu, cuda = (encode(load_encoder(config, resolve_device(device)), texts[:COMPARED]) for device in DEVICES)
     largest = max(float(np.abs(one).max()) for one in cpu)
     apart = max(float(np.abs(a - b).max()) for a, b in zip(cpu, cuda, strict=True))
     means = [np.stack([one.mean(0)[-1] for one in side]) for side in (cpu, cuda)]
@@ -63,9 +62,9 @@ def compare(path: str, texts: list[str], dtype: Dtype) -> dict[str, float]:
     return {"relative_distance": apart / largest, "least_cosine": float((units[0] * units[1]).sum(1).min())}
 
 
-def rate(path: str, texts: list[str], device: str) -> float:
+def rate(path: str, texts: list[str], device: Device) -> float:
     """Texts per second."""
-    encoder = load_encoder(encoder_config(path, "auto"), torch.device(device))
+    encoder = load_encoder(encoder_config(path, "auto"), resolve_device(device))
     encode(encoder, texts[:64])
     seconds = []
     for _ in range(ROUNDS):
@@ -77,15 +76,15 @@ def rate(path: str, texts: list[str], device: str) -> float:
 
 def training(path: str, texts: list[str], labels: list[str]) -> dict[str, dict[str, float]]:
     """Seconds and out-of-fold accuracy on each device, with the same features."""
-    arrays = encode(load_encoder(encoder_config(path, "auto"), torch.device("cuda")), texts)
+    arrays = encode(load_encoder(encoder_config(path, "auto"), resolve_device("cuda")), texts)
     names = sorted(set(labels))
     targets = np.array([names.index(label) for label in labels])
     data = LabelledFeatures({"encoder": from_arrays([a.astype(np.float16) for a in arrays], ragged=True)}, targets)
     head = with_repeats(head_config("ensemble"), len(data))
-    result = {}
-    for device in ("cuda", "cpu"):
+    result: dict[str, dict[str, float]] = {}
+    for device in DEVICES:
         started = time.perf_counter()
-        trained = train(head, recipe("default", "ensemble"), data, None, len(names), 0, torch.device(device), QUIET)
+        trained = train(head, recipe("default", "ensemble"), data, None, len(names), 0, resolve_device(device), QUIET)
         result[device] = {
             "seconds": time.perf_counter() - started,
             "out_of_fold_accuracy": trained.best.valid_accuracy,

@@ -75,7 +75,7 @@ def trained(
 
     from fusion_classifier import FusionClassifier
     from fusion_classifier.config import TaskConfig
-    from fusion_classifier.onnx_export.optimize import Judged, optimize
+    from fusion_classifier.onnx_export.optimize import HeldOut, optimize
     from fusion_classifier.support.progress import QUIET
     from fusion_classifier.tasks.registry import load_task
 
@@ -91,8 +91,8 @@ def trained(
     if find_spec("onnxruntime"):
         float32 = place / f"{name}-float32"
         if not float32.exists():
-            judged = Judged(list(texts[:20]), targets[:20])
-            optimize(model, float32, judged, precisions=["float32"], encoder_paths=paths, progress=QUIET)
+            held_out = HeldOut(list(texts[:20]), targets[:20])
+            optimize(model, float32, held_out, precisions=["float32"], encoder_paths=paths, progress=QUIET)
         folders |= {
             f"onnx-{precision}": in_precision(float32, place / f"{name}-{precision}") for precision in precisions
         }

@@ -48,7 +48,7 @@ from fusion_classifier import FusionClassifier
 from fusion_classifier.config import TaskConfig
 from fusion_classifier.encoders.loading import only_transformers
 from fusion_classifier.errors import FecError
-from fusion_classifier.onnx_export.optimize import Judged, optimize
+from fusion_classifier.onnx_export.optimize import HeldOut, optimize
 from fusion_classifier.support.progress import QUIET
 from fusion_classifier.tasks.registry import load_task
 
@@ -222,9 +222,9 @@ def server_commands(
         if not optimized.exists():
             texts, labels = json.loads(place.read_text("utf-8"))
             names = sorted(set(labels))
-            judged = Judged(texts[:20], np.array([names.index(label) for label in labels[:20]]))
+            held_out = HeldOut(texts[:20], np.array([names.index(label) for label in labels[:20]]))
             optimize(
-                trained, optimized, judged, max_loss=100, precisions=["int8"], encoder_paths=paths, progress=QUIET
+                trained, optimized, held_out, max_loss=100, precisions=["int8"], encoder_paths=paths, progress=QUIET
             )
         commands["optimized"] = [*serve, str(optimized)]
     if earlier and "earlier" in kinds:

@@ -31,6 +31,16 @@ def _check_pooling(value: str) -> str:
     return value
 
 
+def _check_distinct(value: tuple[int, ...]) -> tuple[int, ...]:
+    if len(set(value)) < len(value):
+        raise ValueError("one of them is given twice")
+    return value
+
+
+MAX_SEED = 2**32 - 1  # NumPy's
+Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
+
+
 def _check_template(value: str) -> str:
     if not all("{text}" in part for part in value.split("||")):
         raise ValueError("must contain {text}, where the text is inserted")
@@ -98,7 +108,8 @@ class EncoderConfig(FrozenModel):
     pool_special_tokens: bool | None = None
     """Whether `mean` and `tokens` include the tokenizer's special tokens. Default: only with a [CLS] token."""
     dense: bool = False
-    """Whether to apply a sentence-transformers model's dense layers. Default: if no `pooling` is given."""
+    """Whether to apply a sentence-transformers model's dense layers. An encoder given by its name applies them unless
+    `pooling` is set."""
 
     @property
     def poolings(self) -> tuple[str, ...]:
@@ -348,11 +359,12 @@ class TaskConfig(FrozenModel):
     """Rows with a label that the training data lack: raise an error, or skip them."""
     augment_column: str | None = None
     """Column with a paraphrase of each text, used as additional training rows; not read in other splits."""
-    split_seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    split_seed: Seed = 0
     """Seed of the stratified split of a single file, or of a folder without a validation split."""
     cross_validate: bool | None = False
     """Whether to train on all rows, with no validation split (single file: nor a test split), and evaluate out of
-    fold. For up to 5,000 rows of your own, with ensemble or linear. Default: on for files of up to 1,000 rows."""
+    fold. For up to 5,000 rows of your own, with ensemble or linear. On the command line, the default is on for files
+    of up to 1,000 rows, as with None."""
     limit: Annotated[int, Field(ge=1)] | None = None
     """Maximum number of rows per split; the first ones are used."""
 
@@ -380,7 +392,7 @@ class RunConfig(FrozenModel):
     """Head."""
     training: TrainingConfig
     """Hyper-parameters of the head's training."""
-    seeds: Annotated[tuple[int, ...], Field(min_length=1)]
-    """Seeds; one head is trained per seed."""
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1), AfterValidator(_check_distinct)]
+    """Seeds, all different; one head is trained per seed."""
     class_weight: ClassWeights = "none"
     """balanced: texts are weighted inversely to their label's frequency in loss, validation score and calibration."""

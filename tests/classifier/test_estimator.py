@@ -20,7 +20,10 @@ from fusion_classifier import FusionClassifier, FusionHeadClassifier
 from fusion_classifier.config import DEFAULT_ENCODERS, EnsembleConfig, TrainingConfig
 from fusion_classifier.errors import DataError, UsageError
 from fusion_classifier.features.extract import ExtractionReport, extract_features
+from fusion_classifier.fusion import linear
+from fusion_classifier.fusion.folds import fold_numbers
 from fusion_classifier.fusion.head import Head
+from fusion_classifier.fusion.registry import head_config
 from fusion_classifier.training import inference
 from fusion_classifier.training.inference import predict_logits
 from fusion_classifier.training.train import train
@@ -214,6 +217,28 @@ def test_rows_are_held_out_only_for_heads_with_epochs(
     clone(small).set_params(head=head).fit(TEXTS, LABELS)
     clone(small).set_params(head=head).fit(TEXTS, [len(label) for label in LABELS])  # 3, 4, 5: names without a word
     assert seen == [(36 - held, 0 if held else 3, held), (36 - held, 0, held)]
+
+
+def test_copies_of_a_text_are_in_one_part_and_one_fold(
+    small: FusionClassifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Copies that differ in case and punctuation, whose features differ, too."""
+    folds: list[np.ndarray] = []
+
+    def looked_at(*given: Any) -> np.ndarray:
+        folds.append(fold_numbers(*given))
+        return folds[-1]
+
+    monkeypatch.setattr(linear, "fold_numbers", looked_at)
+    texts = [*TEXTS, *(f"{text.upper()}!" for text in TEXTS)]
+    clone(small).fit(texts, LABELS * 2)
+    np.testing.assert_array_equal(folds[0][:36], folds[0][36:72])
+    _, held_out, _ = (
+        clone(small).set_params(head="llmembed")._rows(head_config("llmembed"), texts, LABELS * 2, None, None, None)
+    )
+    assert held_out is not None
+    kept = {text.strip("!").lower() for text in held_out.texts}
+    assert len(held_out.texts) == 2 * len(kept) > 0
 
 
 def test_beyond_the_limit_rows_are_held_out(small: FusionClassifier, monkeypatch: pytest.MonkeyPatch) -> None:

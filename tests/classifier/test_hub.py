@@ -185,6 +185,8 @@ def test_what_is_pushed_comes_back_and_predicts_the_same_bits(
     found = [{one[f"label_{k}"]: one[f"score_{k}"] for k in (1, 2, 3)} for one in answers]
     for row, answer in zip(fitted[0].predict_proba(TEXTS[:3]), found, strict=True):
         np.testing.assert_array_equal([answer[label] for label in fitted[0].classes_], row.astype(np.float64))
+    loaded = FusionClassifier.from_pretrained("owner/moods", encoder_paths=dict([place.split("=")]))
+    np.testing.assert_allclose(loaded.unknown_score(TEXTS[:3]), fitted[0].unknown_score(TEXTS[:3]), atol=1e-5)
 
 
 def test_a_model_from_the_hub_works_without_it_afterwards(

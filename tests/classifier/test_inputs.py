@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from fusion_classifier import FusionClassifier, FusionHeadClassifier
 from fusion_classifier.classifier.inputs import (
     check_texts,
     encode_labels,
@@ -250,3 +251,10 @@ def test_what_is_no_text_is_named() -> None:
         check_texts([b"a", b"\xff"], "X")
     with pytest.raises(DataError, match="not one string"):
         check_texts(b"abc", "X")
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32, 1.5, None, "0"])
+def test_a_seed_out_of_range_is_refused_at_once(seed: Any) -> None:
+    for classifier in (FusionClassifier(["no-such-folder/at-all"], seed=seed), FusionHeadClassifier(seed=seed)):
+        with pytest.raises(UsageError, match=rf"`seed`: {seed!r} is not a whole number from 0 to 4,294,967,295"):
+            classifier.fit([[]], [])

@@ -1,11 +1,16 @@
 """One text by itself and many at once get the same answers."""
 
+from collections import Counter
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
 
 from fusion_classifier import FusionClassifier
+from fusion_classifier.classifier import saved_encoders
+from fusion_classifier.features import store
 
 
 @pytest.fixture(scope="module", params=["fusion", "linear"])
@@ -40,3 +45,42 @@ def test_texts_that_lose_their_end_are_told(classifier: FusionClassifier, keep: 
             classifier.predict(["we won", f"{keep} and on " * 40])
     finally:
         classifier.keep_features = before
+
+
+def test_encoders_are_found_once_and_the_store_once_a_call(
+    classifier: FusionClassifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = Counter[str]()
+
+    def counted(module: ModuleType, name: str) -> None:
+        function = getattr(module, name)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            calls[name] += 1
+            return function(*args, **kwargs)
+
+        monkeypatch.setattr(module, name, call)
+
+    counted(saved_encoders, "identify")
+    counted(saved_encoders, "locate")
+    counted(store, "hashes_in")
+    texts = [f"we won {i} times" for i in range(40)]
+    monkeypatch.setattr("fusion_classifier.classifier.text_classifier.CHUNK_TEXTS", 10)
+    classifier.predict(texts)
+    calls.clear()
+    for _ in range(3):
+        classifier.predict(texts)
+    assert calls == {"hashes_in": 3 * 2}  # for each of two encoders
+
+
+def test_a_single_text_leaves_the_store_as_it_is(classifier: FusionClassifier) -> None:
+    def versions() -> dict[str, int]:
+        return {str(path): len(list(path.iterdir())) for path in Path(str(classifier.store)).rglob("_versions")}
+
+    before = versions()
+    assert len(before) == 2
+    for number in range(5):
+        classifier.predict([f"one text, number {number}"])
+    assert versions() == before
+    classifier.predict(["two new texts", "in one call"])
+    assert versions() == {path: count + 1 for path, count in before.items()}

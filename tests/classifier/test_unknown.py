@@ -2,9 +2,11 @@
 
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.linear_model import LogisticRegression
 
 from fusion_classifier import FusionClassifier, FusionHeadClassifier
 from fusion_classifier.classifier.folder import load_model, save_model
@@ -42,6 +44,17 @@ def test_rows_of_no_class_get_no_label(fitted: FusionHeadClassifier) -> None:
     assert fitted.predict(X).dtype == fitted.classes_.dtype, "without it nothing changes"
 
 
+def test_accepted_texts_keep_their_label_with_offsets(saved_model: Path) -> None:
+    classifier = FusionClassifier.from_pretrained(saved_model)
+    offsets = (0.0, 0.0, 50.0)  # always the last label
+    decision = classifier.config_.decision.model_copy(update={"offsets": offsets})
+    classifier.config_ = classifier.config_.model_copy(update={"decision": decision})
+    texts = ["we won 1", "he broke it 1"]
+    expected = classifier.predict(texts)
+    assert expected.tolist() == [classifier.classes_[2]] * 2
+    assert classifier.predict(texts, reject_unknown=0.03).tolist() == expected.tolist()
+
+
 def test_a_saved_classifier_tells_the_same(fitted: FusionHeadClassifier, tmp_path: Path) -> None:
     X, _ = rows(3, 60, 6)
     fitted.save_pretrained(tmp_path / "model")
@@ -64,11 +77,10 @@ def test_a_folder_of_an_earlier_version_still_loads(fitted: FusionHeadClassifier
     assert load_model(tmp_path / "again").known is not None
 
 
-def test_what_is_switched_off_is_not_kept(tmp_path: Path) -> None:
+@pytest.mark.parametrize("head", ["linear", LogisticRegression()])
+def test_what_is_switched_off_is_not_kept(head: Any, tmp_path: Path) -> None:
     X, y = rows(1, 60, 3)
-    FusionHeadClassifier(training={"max_epochs": 2, "known_texts": False}).fit(X, y).save_pretrained(
-        tmp_path / "model"
-    )
+    FusionHeadClassifier(head, training={"known_texts": False}).fit(X, y).save_pretrained(tmp_path / "model")
     assert not (tmp_path / "model" / KNOWN_FILE).exists()
 
 

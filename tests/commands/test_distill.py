@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from typer.testing import CliRunner
 
 from fusion_classifier import FusionClassifier
@@ -14,11 +15,13 @@ from fusion_classifier.classifier.pipeline import Rows
 from fusion_classifier.cli.main import app
 from fusion_classifier.commands import distill as module
 from fusion_classifier.commands.distill import Distilled, distill_model
+from fusion_classifier.config import EncoderConfig, LinearConfig, RunConfig, TaskConfig
 from fusion_classifier.errors import DataError, UsageError
 from fusion_classifier.features.extract import extract_features
 from fusion_classifier.features.store import FeatureStore
 from fusion_classifier.runs.context import RunContext
 from fusion_classifier.support.progress import QUIET
+from fusion_classifier.tasks.registry import load_task
 from fusion_classifier.training.defaults import changed
 
 LABELLED = [
@@ -80,7 +83,7 @@ def test_folder_and_card_say_what_it_was_distilled_from(student: Distilled, save
 def test_targets_are_half_label_half_teacher(
     saved_model: Path, bert_folder: Path, files: tuple[Path, Path], work: RunContext
 ) -> None:
-    given = module.Texts(Rows(["we won"], np.array([2])), ["it is dark"], Rows(["he broke it"], np.array([0])), False)
+    given = module.Texts(Rows(["we won"], np.array([2])), ["it is dark"], Rows(["he broke it"], np.array([0])))
     identity = module._identified(f"{bert_folder}?dtype=float32", work.device)
     extract_features(given.all, identity, work.store, work.device, QUIET)
     probabilities = np.array([[0.2, 0.2, 0.6], [0.1, 0.7, 0.2]], np.float32)
@@ -89,6 +92,35 @@ def test_targets_are_half_label_half_teacher(
     np.testing.assert_allclose(train.soft, [[0.1, 0.1, 0.8], [0.1, 0.7, 0.2]], atol=1e-6)
     assert train.labels.tolist() == [2, 1]
     assert valid.soft is None
+
+
+def test_what_the_teacher_knew_is_told_from_the_data_of_its_run(saved_model: Path, tmp_path: Path) -> None:
+    """Its own texts chose its epoch even where they are a validation split; another file may contain some of them."""
+
+    def write(name: str, texts: list[str]) -> str:
+        with (tmp_path / name).open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file).writerows([("text", "label"), *((text, "ab"[i % 2]) for i, text in enumerate(texts))])
+        return str(tmp_path / name)
+
+    own = TaskConfig(name=write("own.csv", [f"text {i}" for i in range(40)]))
+    other = TaskConfig(name=write("other.csv", [f"new {i}" for i in range(10)]))
+    run = tmp_path / "run"
+    run.mkdir()
+    config = RunConfig(
+        task=own,
+        encoders=(EncoderConfig(name="a", model="a"),),
+        head=LinearConfig(),
+        training=module.TRAINING,
+        seeds=(0,),
+    )
+    (run / "config.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json")), "utf-8")
+    valid = load_task(own).split("valid").texts
+    assert module._teacher_knew(run, own, valid)
+    assert not module._teacher_knew(run, other, ["new 1", "new 2"])
+    assert module._teacher_knew(run, other, ["new 1", valid[0].upper()])
+    assert module._teacher_knew(saved_model, other, ["new 1"]), "its texts are not in the folder"
+    Path(own.name).unlink()
+    assert module._teacher_knew(run, other, ["new 1"]), "its texts are no longer there"
 
 
 def test_errors_come_before_anything_is_written(

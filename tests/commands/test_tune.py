@@ -34,10 +34,12 @@ from fusion_classifier.encoders.loading import load_encoder
 from fusion_classifier.encoders.spec import parse_encoder
 from fusion_classifier.errors import DataError, FecError, MissingSplitError, NonFiniteError, UsageError
 from fusion_classifier.features.store import FeatureStore
+from fusion_classifier.fusion.folds import fold_numbers
 from fusion_classifier.runs.context import RunContext
 from fusion_classifier.support.progress import QUIET
 from fusion_classifier.tasks.loaded import LoadedTask, Split
 from fusion_classifier.tasks.named.demo import Demo
+from fusion_classifier.training import contrastive
 from fusion_classifier.training.finetuned import Pass
 from fusion_classifier.training.result import Epoch
 from fusion_classifier.training.tune_config import TuneConfig
@@ -300,7 +302,15 @@ def test_few_rows_are_judged_by_encoders_that_did_not_see_them(
     known = TextPredictor.from_pretrained(guessed.folder).predict(random_task.split("train").texts)
     assert (known == np.array(task.labels)[np.array(labels)]).mean() > 0.6
     assert guessed.record["out_of_fold"]["tuned"]["accuracy"] < 0.5
+    # A copy of a text that differs in case and punctuation is in its fold.
+    folds: list[np.ndarray] = []
+    monkeypatch.setattr(contrastive, "fold_numbers", lambda *given: folds.append(fold_numbers(*given)) or folds[0])
+    texts, own = list(task.split("train").texts), list(task.split("train").labels)
+    for i in (0, 2, 4):
+        texts[i + 1], own[i + 1] = f"{texts[i].upper()}!", own[i]
+    task = replace(task, splits={"train": Split(tuple(texts), tuple(own))})
     learned = tune(bert_folder, "true", task=task, **settings)
+    np.testing.assert_array_equal(folds[0][0:6:2], folds[0][1:6:2])
     assert learned.record["out_of_fold"]["tuned"]["accuracy"] > 0.8
     # The folds leave nothing behind: the encoder is the same without them.
     monkeypatch.setattr("fusion_classifier.commands.tune.CROSS_VALIDATED_ROWS", 10)

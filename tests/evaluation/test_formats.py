@@ -1,6 +1,6 @@
 """Metrics and sizes as text."""
 
-from fusion_classifier.evaluation.formats import format_metric, size
+from fusion_classifier.evaluation.formats import format_metric
 
 
 def test_metric_with_seeds_and_interval() -> None:
@@ -16,7 +16,3 @@ def test_single_seed_has_no_deviation() -> None:
 
 def test_log_likelihood_is_not_in_percent() -> None:
     assert str(format_metric("nll", {"mean": 1.23456, "values": [1.2, 1.3]})) == "1.235 ± 0.071"
-
-
-def test_size_has_a_unit() -> None:
-    assert [size(n) for n in (0, 999, 1000, 1.5e6, 2e12)] == ["0 B", "999 B", "1.0 KB", "1.5 MB", "2.0 TB"]

@@ -22,6 +22,7 @@ from fusion_classifier.evaluation.metrics import (
     answer_scores,
     expected_calibration_error,
     hits_and_confidence,
+    over_seeds,
     per_class,
     reliability,
     score,
@@ -387,3 +388,10 @@ def test_class_table_tells_precision_from_recall() -> None:
     assert found["x"] == pytest.approx({"precision": 1, "recall": 2 / 3, "f1": 0.8, "support": 3})
     assert found["y"] == pytest.approx({"precision": 0.5, "recall": 1, "f1": 2 / 3, "support": 1})
     assert found["z"] == {"precision": 0, "recall": 0, "f1": 0, "support": 0}
+
+
+def test_figures_are_summed_up_over_seeds() -> None:
+    found = over_seeds([{"auroc": 0.9}, {"auroc": 0.8}])["auroc"]
+    assert found["values"] == [0.9, 0.8]
+    assert (found["mean"], found["std"]) == (pytest.approx(0.85), pytest.approx(0.1 / 2**0.5))
+    assert over_seeds([{"auroc": 0.9}])["auroc"]["std"] == 0

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, f1_score, precision_score, recall_score, roc_auc_score
 
-from fusion_classifier.evaluation.unknown import UNKNOWN_TITLES, over_seeds, unknown_figures
+from fusion_classifier.evaluation.unknown import UNKNOWN_TITLES, unknown_figures
 
 
 @settings(deadline=None, max_examples=50)
@@ -26,10 +26,3 @@ def test_texts_of_no_class_are_the_positives(seed: int, known: int, unknown: int
     assert found["recall"] == pytest.approx(recall_score(truth, given_))
     assert found["false_alarms"] == pytest.approx(recall_score(1 - truth, given_))
     assert precision_score(truth, given_, zero_division=0) * given_.sum() == pytest.approx(found["recall"] * unknown)
-
-
-def test_seeds_are_summed_up_as_other_metrics_are() -> None:
-    found = over_seeds([{"auroc": 0.9}, {"auroc": 0.8}])["auroc"]
-    assert found["values"] == [0.9, 0.8]
-    assert (found["mean"], found["std"]) == (pytest.approx(0.85), pytest.approx(0.1 / 2**0.5))
-    assert over_seeds([{"auroc": 0.9}])["auroc"]["std"] == 0

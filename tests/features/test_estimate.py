@@ -29,7 +29,7 @@ def test_only_minutes_and_gigabytes_are_told() -> None:
     assert Cost("a", 1000, 60, 1e8, 1e6).note is None
     slow = Cost("a", 1000, 1800, 1e8, 1e6).note
     assert slow is not None
-    assert "about 30 minutes and 100.0 MB" in slow
+    assert "about 30 min 00 s and 100.0 MB" in slow
     assert "`max_length`" in slow
     assert "pooled" not in slow
     large = Cost("a", 1000, 60, 3e9, 2e6).note

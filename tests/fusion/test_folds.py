@@ -40,6 +40,33 @@ def test_equal_rows_are_in_the_same_fold(seed: int, rows: int, different: int, s
         assert len(set(folds[(x == row).all(1)].tolist())) == 1
 
 
+@given(SEEDS, st.integers(1, 80), st.integers(1, 40), st.integers(1, 40), st.booleans())
+@settings(max_examples=100, deadline=None)
+def test_equal_texts_share_a_fold_whatever_their_features(
+    seed: int, rows: int, different: int, texts: int, several: bool
+) -> None:
+    """Also where only a third row links two: by its text with the one, by its features with the other."""
+    x, targets = drawn(seed, rows, different, 3, several=several)
+    groups = np.random.default_rng(seed + 1).integers(0, texts, rows)
+    folds = fold_numbers(x, targets, seed, groups=groups)
+    for same in [groups == group for group in np.unique(groups)] + [
+        (x == row).all(1) for row in np.unique(x, axis=0)
+    ]:
+        assert len(set(folds[same].tolist())) == 1
+
+
+@given(SEEDS, st.integers(1, 80), st.integers(1, 80), st.integers(0, 6), st.booleans())
+@settings(max_examples=50, deadline=None)
+def test_groups_without_new_links_change_no_fold(
+    seed: int, rows: int, different: int, names: int, several: bool
+) -> None:
+    x, targets = drawn(seed, rows + names, different, 3, several=several)
+    plain = fold_numbers(x, targets, seed, names)
+    as_features = np.unique(x, axis=0, return_inverse=True)[1].ravel()
+    for groups in (as_features, as_features.max() - as_features, np.arange(rows + names)):
+        np.testing.assert_array_equal(fold_numbers(x, targets, seed, names, groups), plain)
+
+
 @given(SEEDS, st.integers(5, 100), st.integers(1, 6))
 @settings(max_examples=100, deadline=None)
 def test_each_label_is_spread_over_the_folds(seed: int, rows: int, labels: int) -> None:

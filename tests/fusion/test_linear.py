@@ -202,9 +202,9 @@ def test_many_rows_are_judged_by_a_sample_and_all_trained_on(monkeypatch: pytest
     monkeypatch.setattr(linear, "MAX_CROSS_VALIDATED", 40)
     seen = []
 
-    def looked_at(x: np.ndarray, targets: np.ndarray, seed: int, names: int) -> np.ndarray:
+    def looked_at(x: np.ndarray, targets: np.ndarray, seed: int, names: int, groups: None) -> np.ndarray:
         seen.append((len(x), names, targets[-4:].tolist()))
-        return fold_numbers(x, targets, seed, names)
+        return fold_numbers(x, targets, seed, names, groups)
 
     monkeypatch.setattr(linear, "fold_numbers", looked_at)
     for count in (40, 60):

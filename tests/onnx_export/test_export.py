@@ -22,7 +22,7 @@ from fusion_classifier.features.arrays import FeatureShape, TokenStates
 from fusion_classifier.fusion.registry import build_head, parse_head
 from fusion_classifier.onnx_export import write
 from fusion_classifier.onnx_export.graphs import export_head
-from fusion_classifier.onnx_export.optimize import Judged, Optimized, optimize
+from fusion_classifier.onnx_export.optimize import HeldOut, Optimized, optimize
 from fusion_classifier.support.progress import QUIET
 from fusion_classifier.training.decision import Decision
 
@@ -53,9 +53,9 @@ def exported(classifier: FusionClassifier, folder: Path, *, encoders: bool = Tru
     """The classifier optimized in float32, unless `options` say something else."""
     classifier.save_pretrained(folder / "model")
     answers = classifier.config_.decision.labels(classifier.predict_proba(TEXTS))
-    judged = Judged(TEXTS, answers) if encoders else None
+    held_out = HeldOut(TEXTS, answers) if encoders else None
     given: dict[str, Any] = {"check": 6, "precisions": ("float32",), "max_loss": 100} | options
-    return optimize(folder / "model", folder / "onnx", judged, progress=QUIET, **given)
+    return optimize(folder / "model", folder / "onnx", held_out, progress=QUIET, **given)
 
 
 SHAPES: dict[str, dict[str, FeatureShape]] = {

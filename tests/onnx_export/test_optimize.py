@@ -1,6 +1,7 @@
 """`fec optimize`: a model in its fastest form, which answers like the model and needs no torch."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,10 +9,12 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from huggingface_hub.utils import filter_repo_objects  # type: ignore[attr-defined]
 from onnx import numpy_helper
 from typer.testing import CliRunner
 
 from fusion_classifier import FusionClassifier, FusionHeadClassifier
+from fusion_classifier.classifier.models import MODEL_FILES
 from fusion_classifier.classifier.optimized import OptimizedClassifier
 from fusion_classifier.classifier.text_classifier import load_classifier
 from fusion_classifier.cli.main import app
@@ -110,6 +113,17 @@ def test_what_loses_too_much_is_not_chosen() -> None:
     assert module._best(forms, 0.5).precision == "float32"  # whatever it seems to lose
     with pytest.raises(FecError, match=r"max_loss.*int8 loses 0.60 points and changes 4.0%"):
         module._best(forms[1:], 0.5)
+
+
+def test_from_the_hub_it_answers_alike_without_its_code(fast: Optimized, tmp_path: Path) -> None:
+    """What is downloaded, by the Hub's own filter."""
+    downloaded = list(filter_repo_objects(fast.files, allow_patterns=list(MODEL_FILES)))
+    assert "predict.py" not in downloaded
+    for name in downloaded:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copyfile(fast.folder / name, tmp_path / name)
+    found, whole = (load_classifier(folder) for folder in (tmp_path, fast.folder))
+    assert found.predict(FRESH, reject_unknown=0.05).tolist() == whole.predict(FRESH, reject_unknown=0.05).tolist()
 
 
 def test_from_pretrained_and_unknown_texts_and_explanations(fast: Optimized, model: FusionClassifier) -> None:

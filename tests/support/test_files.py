@@ -256,3 +256,14 @@ def test_what_a_library_in_rust_can_not_write_is_reported(tmp_path: Path) -> Non
 def test_an_error_of_another_kind_stays_what_it_is(tmp_path: Path) -> None:
     with pytest.raises(KeyError), atomic_folder(tmp_path / "folder"):
         raise KeyError("a")
+
+
+@pytest.mark.posix
+def test_the_mask_of_the_process_is_never_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another thread may create a file at any moment."""
+    monkeypatch.setattr(os, "umask", lambda _: pytest.fail("changed"))
+    atomic_write(tmp_path / "one.txt", "text")
+    with atomic_folder(tmp_path / "folder") as folder:
+        (folder / "one.txt").write_text("text")
+    assert names(tmp_path) == ["folder", "one.txt"]
+    assert names(tmp_path / "folder") == ["one.txt"]

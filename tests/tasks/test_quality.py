@@ -9,14 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fusion_classifier.evaluation.overlap import overlap
-from fusion_classifier.tasks.loaded import LoadedTask, Split
+from fusion_classifier.tasks.loaded import LoadedTask, Split, label_indices
 from fusion_classifier.tasks.quality import (
     MIN_LABEL_ROWS,
     count_labels,
     data_quality,
     find_duplicates,
     find_label_words,
-    label_indices,
     measure_lengths,
 )
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from fusion_classifier.errors import DataError
 from fusion_classifier.tasks.loaded import Label, Split
+from fusion_classifier.tasks.normalize import same_key
 from fusion_classifier.tasks.split import MIN_ROWS_TO_SPLIT, hold_out, rare_labels_note, split_rows
 
 
@@ -49,6 +50,21 @@ def test_equal_texts_stay_together(whole: Split, seed: int) -> None:
     """Whatever their labels: no text stands in two parts."""
     parts = [set(part.texts) for part in split_rows(whole, seed).values()]
     assert sum(len(part) for part in parts) == len(set.union(*parts))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_copies_in_another_case_stay_together(seed: int) -> None:
+    texts = [f"words of row {number}" for number in range(200)]
+    rows = [(text, number % 4) for number, text in enumerate(texts)]
+    rows += [(f"{text.capitalize()}!", label) for text, label in rows]
+    whole = Split(tuple(text for text, _ in rows), tuple(label for _, label in rows))
+    parts = split_rows(whole, seed)
+    assert {name: len(part) for name, part in parts.items()} == {"train": 320, "valid": 40, "test": 40}
+    alike = [{same_key(text) for text in part.texts} for part in parts.values()]
+    assert sum(map(len, alike)) == len(set.union(*alike)) == 200
+    without = Split(whole.texts[:200], whole.labels[:200])
+    for name, part in split_rows(without, seed).items():  # the copies change nothing for the others
+        assert [text for text in parts[name].texts if text in texts] == list(part.texts)
 
 
 @settings(deadline=None)

@@ -68,10 +68,11 @@ def test_training_may_be_changes_or_all_settings() -> None:
     assert resolve_training({}, "default", OwnConfig()).max_epochs == 20
 
 
-def test_of_a_scikit_learn_head_only_calibration_changes() -> None:
+def test_only_what_follows_training_of_scikit_learn_changes() -> None:
     config = SklearnConfig(class_path="sklearn.linear_model.LogisticRegression")
     assert not resolve_training({"calibrate": False}, "default", config).calibrate
-    with pytest.raises(UsageError, match=r"`training`.*calibrate"):
+    assert not resolve_training({"known_texts": False}, "default", config).known_texts
+    with pytest.raises(UsageError, match=r"`training`.*`calibrate` and `known_texts`"):
         resolve_training({"learning_rate": 1.0}, "default", config)
 
 

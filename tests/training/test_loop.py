@@ -18,6 +18,7 @@ from fusion_classifier.config import (
 from fusion_classifier.errors import DataError, NonFiniteError
 from fusion_classifier.features.arrays import Features, PooledFeatures, TokenFeatures
 from fusion_classifier.support.progress import QUIET
+from fusion_classifier.training import loop
 from fusion_classifier.training.data import LabelledFeatures
 from fusion_classifier.training.defaults import recipe
 from fusion_classifier.training.inference import predict_logits
@@ -363,3 +364,17 @@ def test_the_metric_decides_the_best_epoch(metric: str) -> None:
     reached = [(epoch.score(metric), -epoch.valid_loss) for epoch in trained.history]
     assert trained.best_epoch == 1 + reached.index(max(reached))
     assert trained.best.score("macro_f1") == trained.best.valid_macro_f1
+
+
+def test_settings_of_deterministic_kernels_are_restored() -> None:
+    before = torch.are_deterministic_algorithms_enabled()
+    try:
+        for enabled, warn_only in ((True, True), (True, False), (False, False)):
+            torch.use_deterministic_algorithms(enabled, warn_only=warn_only)
+            with loop.deterministic(0):
+                assert torch.are_deterministic_algorithms_enabled()
+                assert not torch.is_deterministic_algorithms_warn_only_enabled()
+            assert torch.are_deterministic_algorithms_enabled() == enabled
+            assert torch.is_deterministic_algorithms_warn_only_enabled() == warn_only
+    finally:
+        torch.use_deterministic_algorithms(before)

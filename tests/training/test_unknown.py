@@ -8,10 +8,11 @@ from sklearn.metrics import roc_auc_score
 from fusion_classifier.features.arrays import PooledFeatures, TokenFeatures
 from fusion_classifier.features.stored import StoredFeatures
 from fusion_classifier.fusion.head import OutOfFold
-from fusion_classifier.fusion.registry import parse_head
+from fusion_classifier.fusion.registry import build_head, parse_head
 from fusion_classifier.support.progress import QUIET
 from fusion_classifier.training import unknown
 from fusion_classifier.training.data import LabelledFeatures
+from fusion_classifier.training.decision import Decision
 from fusion_classifier.training.defaults import changed, recipe
 from fusion_classifier.training.inference import predict_logits, predict_transform
 from fusion_classifier.training.known import KnownTexts
@@ -87,6 +88,24 @@ def test_out_of_fold_logits_stand_in_for_held_out_texts() -> None:
     assert half is not None
     assert len(half.scores) == 150
     assert (scores(one, half, new) > half.threshold(0.1)).mean() == pytest.approx(0.1, abs=0.06)
+
+
+def test_training_texts_are_as_far_from_each_other_as_new_texts() -> None:
+    """More of a text lies in directions that were fitted on it; the threshold must not depend on that."""
+    config, rates = parse_head("linear"), []
+    for draw in range(4):
+        values = np.random.default_rng(draw).normal(size=(2400, 500)).astype(np.float32) / np.arange(1, 501) ** 0.5
+        train_data, new = (
+            LabelledFeatures({"a": PooledFeatures(part)}, np.zeros(len(part), np.int64))
+            for part in (values[:400], values[400:])
+        )
+        head = build_head(config, train_data.shapes, 4)  # equally sure of every text
+        every = OutOfFold(np.arange(400), torch.zeros(400, 4))
+        known = fit_known(head, Decision(), train_data, train_data, CPU, draw, every)
+        assert known is not None
+        x = predict_transform(head, new.features, len(new), CPU, unit=True).numpy()
+        rates.append((known.score(x, Decision().log_odds(torch.zeros(len(x), 4))) > known.threshold(0.1)).mean())
+    assert np.mean(rates) == pytest.approx(0.1, abs=0.025), rates
 
 
 def test_features_left_in_the_store_give_the_same() -> None:

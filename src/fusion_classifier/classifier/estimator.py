@@ -50,6 +50,7 @@ from fusion_classifier.features.store import FeatureStore
 from fusion_classifier.fusion.head import Head
 from fusion_classifier.fusion.registry import head_config
 from fusion_classifier.support.text import counted
+from fusion_classifier.tasks.normalize import same_key
 from fusion_classifier.tasks.split import MIN_ROWS_TO_SPLIT
 from fusion_classifier.training.data import feature_batch
 
@@ -77,8 +78,8 @@ class FusionClassifier(
         seed: Random seed of weights, order of batches, dropout, and the validation rows. Default: 0.
         device: `auto`, `cpu`, `cuda` or `mps`. Default: auto.
         store: Folder of the feature store. Default: the user's cache.
-        keep_features: Whether `predict` uses the store, too, so that cross-validation and grid search encode each
-            text once. Default: True; `from_pretrained` sets it to False.
+        keep_features: Whether `predict` uses the store, too, if given two or more texts, so that cross-validation and
+            grid search encode each text once. Default: True; `from_pretrained` sets it to False.
         verbose: Whether to show progress, on a terminal or in a notebook. Default: False.
 
     Attributes:
@@ -146,6 +147,7 @@ class FusionClassifier(
             DataError: Invalid texts, labels or weights; the message names the index, such as `y[17]`.
             UsageError, WeightsError, NonFiniteError: See the messages.
         """
+        self._check_seed()
         head = head_config(self.head)
         train_rows, valid_rows, classes = self._rows(head, X, y, sample_weight, X_valid, y_valid)
         training = self._training_config(head)
@@ -172,7 +174,8 @@ class FusionClassifier(
         valid_data = rest[0] if rest else None
         saved = saved_encoders(identities, train_data.shapes)
         self._train(head, training, classes, train_data, valid_data, task="own data", encoders=saved)
-        self._loaded, self._objects = None, {i.config.name: i.encoder for i in identities if i.is_object}
+        self._loaded, self._identities = None, identities
+        self._objects = {i.config.name: i.encoder for i in identities if i.is_object}
         return self
 
     def _rows(
@@ -187,10 +190,11 @@ class FusionClassifier(
             texts = check_texts(X_valid, "X_valid")
             _, targets = encode_labels(y_valid, "y_valid", len(texts), classes)
             return rows, Rows(texts, targets, row_weights(None, self.class_weight, classes, targets)), classes
-        count = len(set(rows.texts))
+        keys = [same_key(text) for text in rows.texts]
+        count = len(set(keys))
         if count >= MIN_ROWS_TO_SPLIT and len(rows.texts) <= head.cross_validated_rows:
             return rows, None, classes
-        held = validation_rows(rows.texts, rows.targets, self.seed)
+        held = validation_rows(keys, rows.targets, self.seed)
         if count < MIN_ROWS_TO_SPLIT or not held.any():
             raise DataError(
                 f"`X`: {counted(count, 'different text')}, too few to hold some out for early stopping; give at "
@@ -217,7 +221,7 @@ class FusionClassifier(
         Raises:
             DataError: No texts, an empty text, or a value that is not a string.
         """
-        parts = [self._run(self._encoded(texts), transformed).numpy() for texts in self._chunks(X)]
+        parts = [self._run(encoded, transformed).numpy() for encoded in self._encoded_chunks(self._chunks(X))]
         if not parts:
             raise DataError("`X`: give at least one text")
         return np.concatenate(parts)

@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import Field, ValidationError, model_validator
 
 from fusion_classifier.classifier.labels import LabelledConfig
-from fusion_classifier.classifier.models import CARD_FILE, CONFIG_FILE, HEAD_FILES, is_model
+from fusion_classifier.classifier.models import CARD_FILE, CONFIG_FILE, HEAD_FILES, PROJECTION_FILE, is_model
 from fusion_classifier.config import AnyHeadConfig, EncoderConfig, FrozenModel, ModuleConfig
 from fusion_classifier.errors import FecError
 from fusion_classifier.features.arrays import FeatureShape
@@ -69,7 +69,7 @@ class Distillation(FrozenModel):
     agreement: float
     """Share of texts for which teacher and student give the same answer."""
     teacher_knew: bool
-    """Whether the teacher may have been trained on the validation texts."""
+    """Whether the teacher may have been trained on some of the validation texts, or chosen and calibrated by them."""
 
 
 class ModelConfig(LabelledConfig):
@@ -171,7 +171,7 @@ def save_model(
         described: dict[str, Any] = config.model_dump(mode="json")
         for number, saved in enumerate(config.encoders):
             if saved.config.projection is not None:  # needed in addition to the encoder's model
-                name = f"projection-{number}.safetensors"
+                name = PROJECTION_FILE.format(number)
                 shutil.copyfile(user_path(saved.config.projection), temporary / name)
                 described["encoders"][number]["config"]["projection"] = name
         described["label2id"] = {label: index for index, label in enumerate(config.labels)}

@@ -114,6 +114,7 @@ class FusionHeadClassifier(
         Raises:
             ValueError: Invalid data or parameters: `DataError`, `UsageError`, or scikit-learn's own.
         """
+        self._check_seed()
         X = validate_data(self, X, dtype=np.float32, ensure_min_samples=2)
         shapes = block_shapes(self.blocks, X.shape[1])
         head = head_config(self.head)

@@ -10,6 +10,7 @@ import numpy as np
 from fusion_classifier.errors import DataError, UsageError
 from fusion_classifier.support.text import counted
 from fusion_classifier.tasks.labels import is_list
+from fusion_classifier.tasks.loaded import rarest_label
 from fusion_classifier.tasks.split import VALID_FRACTION, held_out
 
 MAX_NAMES = 8  # columns in a message
@@ -327,9 +328,5 @@ def validation_rows(rows: Sequence[Hashable], targets: np.ndarray, seed: int) ->
 
     A row with several labels counts for its rarest. No row is chosen if no label has two different rows.
     """
-    strata = targets
-    if targets.ndim > 1:
-        rarest = np.where(targets, targets.sum(0), len(targets) + 1).argmin(1)
-        strata = np.where(targets.any(1), rarest, -1)
-    held = held_out(rows, strata.tolist(), VALID_FRACTION, seed)
+    held = held_out(rows, rarest_label(targets).tolist(), VALID_FRACTION, seed)
     return np.array([row in held for row in rows])

@@ -10,11 +10,27 @@ from fusion_classifier.config import TextColumns
 from fusion_classifier.errors import FecError
 from fusion_classifier.support.files import user_path
 from fusion_classifier.support.hub import download_model, is_hub_id
+from fusion_classifier.training.known import KNOWN_FILE
 
 CONFIG_FILE = "config.json"
 HEAD_FILES = ("model.safetensors", "head.skops")  # one of them is in a model folder
 CARD_FILE = "README.md"
 OPTIMIZED_HEAD = "head.onnx"  # is in the folder of an optimized model, or of a head exported alone
+# Format strings with the number of an encoder.
+PROJECTION_FILE = "projection-{}.safetensors"
+ENCODER_GRAPH = "encoder-{}.onnx"
+TOKENIZER_FILE = "tokenizer-{}/tokenizer.json"
+# Patterns of all files that are loaded, and so downloaded from the Hub. None of them is code: no predict.py.
+MODEL_FILES = (
+    CONFIG_FILE,
+    CARD_FILE,
+    KNOWN_FILE,
+    *HEAD_FILES,
+    PROJECTION_FILE.format("*"),
+    f"{OPTIMIZED_HEAD}*",  # large weights are in a file with the suffix .data
+    f"{ENCODER_GRAPH.format('*')}*",
+    TOKENIZER_FILE.format("*"),
+)
 METRICS_FILE = "metrics.json"  # of a model that comes with the package: the scores of its run
 BUILT_IN_FOLDER = Path(__file__).with_name("builtin")  # package data: one model folder per name
 
@@ -63,7 +79,7 @@ def find_model(name: str | os.PathLike[str], **hub: Any) -> Path:
     if str(name) in built_in_models():
         return BUILT_IN_FOLDER / str(name)
     if is_hub_id(str(name)):
-        return download_model(str(name), **hub)
+        return download_model(str(name), MODEL_FILES, **hub)
     there = ", ".join(built_in_models())
     raise FecError(f"{name}: no such model folder, run folder or built-in model ({there})")
 

@@ -5,7 +5,7 @@ classifier.predict(["what a day!"])
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
@@ -153,8 +153,9 @@ class OptimizedClassifier(TextClassifier):
             )
         return counters
 
-    def _scored_texts(self, texts: list[str], *, unknown: bool) -> Scored:
-        return self._scored(self._graphs.outputs(texts), unknown=unknown)
+    def _scored_chunks(self, chunks: Iterable[list[str]], *, unknown: bool) -> Iterator[Scored]:
+        for texts in chunks:
+            yield self._scored(self._graphs.outputs(texts), unknown=unknown)
 
     def _scored(self, found: dict[str, np.ndarray], *, unknown: bool) -> Scored:
         if not unknown:

@@ -20,6 +20,7 @@ from fusion_classifier.features.store import FeatureStore
 from fusion_classifier.fusion.ensemble import with_repeats
 from fusion_classifier.support.progress import Progress
 from fusion_classifier.tasks.label_names import name_as_text
+from fusion_classifier.tasks.normalize import text_groups
 from fusion_classifier.training.data import LabelledFeatures
 from fusion_classifier.training.result import Epoch, TrainingResult
 from fusion_classifier.training.train import train
@@ -78,7 +79,11 @@ def open_rows(
     opened = open_splits([part.texts for part in parts], identities, store, memory)
     return [
         LabelledFeatures(
-            features, part.targets, None if part.weights is None else normalized(part.weights), part.n_label_names
+            features,
+            part.targets,
+            None if part.weights is None else normalized(part.weights),
+            part.n_label_names,
+            groups=text_groups(part.texts),
         )
         for part, features in zip(parts, opened, strict=True)
     ]

@@ -5,10 +5,10 @@
 
 import copy
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from fusion_classifier.classifier.text_classifier import TextClassifier, TokenCo
 from fusion_classifier.config import Device, EncoderConfig, TruncationSide
 from fusion_classifier.encoders.device import resolve_device
 from fusion_classifier.encoders.encode import encode
+from fusion_classifier.encoders.identity import EncoderIdentity
 from fusion_classifier.encoders.loading import LoadedEncoder, load_identified, only_transformers
 from fusion_classifier.encoders.tokenization import cut_note, is_truncated
 from fusion_classifier.encoders.workers import batch_workers
@@ -30,6 +31,9 @@ from fusion_classifier.features.arrays import Features, from_arrays
 from fusion_classifier.features.hashing import hash_texts
 from fusion_classifier.support.progress import QUIET
 from fusion_classifier.training.inference import inference_batches, predict_logits, predict_transform
+
+if TYPE_CHECKING:
+    from fusion_classifier.features.store import FeatureStore
 
 UNLIMITED = 1_000_000  # tokens of a text that is read in windows
 Encoded = list[tuple[EncoderConfig, list[np.ndarray]]]  # for each encoder one array per text
@@ -46,6 +50,7 @@ class TextPredictor(TextClassifier, PretrainedClassifier):
     device: Device = "auto"
     store: str | os.PathLike[str] | None = None
     keep_features: bool = False
+    _identities: list[EncoderIdentity] | None = None
     _loaded: list[LoadedEncoder] | None = None
     _objects: Objects = {}  # noqa: RUF012 - never changed in place
 
@@ -59,8 +64,11 @@ class TextPredictor(TextClassifier, PretrainedClassifier):
         texts = check_texts(X, "X")
         return [(encoder.config, encode(encoder, texts, side)) for encoder in self.load_encoders()]
 
-    def _scored_texts(self, texts: list[str], *, unknown: bool) -> tuple[torch.Tensor, np.ndarray | None]:
-        return self.score_encoded(self._encoded(texts), unknown=unknown)
+    def _scored_chunks(
+        self, chunks: Iterable[list[str]], *, unknown: bool
+    ) -> Iterator[tuple[torch.Tensor, np.ndarray | None]]:
+        for encoded in self._encoded_chunks(chunks):
+            yield self.score_encoded(encoded, unknown=unknown)
 
     def score_encoded(self, encoded: Encoded, *, unknown: bool) -> tuple[torch.Tensor, np.ndarray | None]:
         """See `TextClassifier`; on the CPU."""
@@ -77,9 +85,14 @@ class TextPredictor(TextClassifier, PretrainedClassifier):
         """The encoders, loaded at the first call and kept."""
         if self._loaded is None:
             device = resolve_device(self.device)
-            identities = checked_identities(self.config_.encoders, device, self._objects)
-            self._loaded = [load_identified(identity, device) for identity in identities]
+            self._loaded = [load_identified(identity, device) for identity in self._identified()]
         return self._loaded
+
+    def _identified(self) -> list[EncoderIdentity]:
+        """The encoders' files, found and checked at the first call: the Hub is asked, and large files are read."""
+        if self._identities is None:
+            self._identities = checked_identities(self.config_.encoders, resolve_device(self.device), self._objects)
+        return self._identities
 
     def token_counters(self) -> list[TokenCounter]:
         """See `TextClassifier`.
@@ -101,19 +114,33 @@ class TextPredictor(TextClassifier, PretrainedClassifier):
             for encoder in encoders
         ]
 
-    def _encoded(self, texts: list[str]) -> Encoded:
-        """Features from each encoder, through the store if they are kept."""
-        if not self.keep_features:
-            return [
-                (encoder.config, encode(encoder, texts, on_cut=partial(self._say_cut, encoder.config)))
-                for encoder in self.load_encoders()
-            ]
-        from fusion_classifier.features.extract import extract_features  # noqa: PLC0415 - the store is slow to import
-        from fusion_classifier.features.store import FeatureStore  # noqa: PLC0415
+    def _encoded_chunks(self, chunks: Iterable[list[str]]) -> Iterator[Encoded]:
+        """Features of each chunk from each encoder, through the store if they are kept.
 
-        device, store = resolve_device(self.device), FeatureStore(self.store)
+        A single text does not use the store: opening it takes longer than encoding the text, and each commit stays
+        a file and a version of its own.
+        """
+        store: FeatureStore | None = None
+        for texts in chunks:
+            if self.keep_features and len(texts) > 1:
+                store = store or _opened(self.store)
+                yield self._stored(texts, store)
+            else:
+                encoded = [
+                    (encoder.config, encode(encoder, texts, on_cut=partial(self._say_cut, encoder.config)))
+                    for encoder in self.load_encoders()
+                ]
+                # Rounded as in the store: a text has the same probabilities alone and among others.
+                rounded = [(config, list(map(_rounded, arrays))) for config, arrays in encoded]
+                yield rounded if self.keep_features else encoded
+
+    def _stored(self, texts: list[str], store: "FeatureStore") -> Encoded:
+        """Features from each encoder, in the store."""
+        from fusion_classifier.features.extract import extract_features  # noqa: PLC0415 - the store is slow to import
+
+        device = resolve_device(self.device)
         encoded: Encoded = []
-        for number, identity in enumerate(checked_identities(self.config_.encoders, device, self._objects)):
+        for number, identity in enumerate(self._identified()):
             report = extract_features(texts, identity, store, device, QUIET, load=partial(self._encoder, number))
             if report.truncated:
                 self._say_cut(identity.config, report.truncated)
@@ -174,7 +201,20 @@ class TextPredictor(TextClassifier, PretrainedClassifier):
 
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = super().__getstate__()  # type: ignore[assignment]  # of object; BaseEstimator has one
-        return state | {"_loaded": None}
+        return state | {"_loaded": None, "_identities": None}
+
+
+def _opened(root: str | os.PathLike[str] | None) -> "FeatureStore":
+    from fusion_classifier.features.store import FeatureStore  # noqa: PLC0415 - slow to import
+
+    return FeatureStore(root)
+
+
+def _rounded(feature: np.ndarray) -> np.ndarray:
+    """A feature as the store returns it: float16, or float32 if it does not fit; int8 unchanged."""
+    if feature.dtype == np.int8 or np.abs(feature).max() > np.finfo(np.float16).max:
+        return feature
+    return feature.astype(np.float16)
 
 
 def _token_counts(tokenizer: Any, rendered: list[str]) -> list[int]:

@@ -160,8 +160,10 @@ class TextClassifier(RejectsUnknown):
         if reject_unknown is not None:
             self.unknown_threshold(reject_unknown)  # an error now, not after the texts are encoded
             scored = list(self.predict_scored_stream(X))
-            answers = np.concatenate([np.empty(0, np.int64), *(p.argmax(1) for p, _ in scored)])
-            return self._rejecting(answers, np.concatenate([np.empty(0), *(s for _, s in scored)]), reject_unknown)
+            if not scored:
+                return np.empty(0, dtype=object)
+            probabilities, scores = (np.concatenate(parts) for parts in zip(*scored, strict=True))
+            return self._rejecting(self.config_.decision.labels(probabilities), scores, reject_unknown)
         probabilities = self.predict_proba(X)  # checks first that there is a model
         answers = self.config_.decision.labels(probabilities)
         labels: np.ndarray = self.classes_[answers] if answers.ndim == 1 else answers
@@ -178,8 +180,8 @@ class TextClassifier(RejectsUnknown):
 
     def predict_proba_stream(self, X: Iterable[str]) -> Generator[np.ndarray]:
         """`predict_proba` in chunks of up to 1,024 texts, in order and in constant memory."""
-        for texts in self._chunks(X):
-            yield self.config_.decision.probabilities(self._scored_texts(texts, unknown=False)[0])
+        for logits, _ in self._scored_chunks(self._chunks(X), unknown=False):
+            yield self.config_.decision.probabilities(logits)
 
     def unknown_score(self, X: Iterable[str]) -> np.ndarray:
         """Unknown score of each text, higher for texts unlike the training texts: (N,), float32.
@@ -196,8 +198,7 @@ class TextClassifier(RejectsUnknown):
     def predict_scored_stream(self, X: Iterable[str]) -> Generator[tuple[np.ndarray, np.ndarray]]:
         """`predict_proba` and `unknown_score` in chunks of up to 1,024 texts, in order and in constant memory."""
         self._known()  # checks first that unknown texts can be detected
-        for texts in self._chunks(X):
-            logits, unknown = self._scored_texts(texts, unknown=True)
+        for logits, unknown in self._scored_chunks(self._chunks(X), unknown=True):
             assert unknown is not None
             yield self.config_.decision.probabilities(logits), unknown
 
@@ -265,8 +266,8 @@ class TextClassifier(RejectsUnknown):
         """Properties of each encoder; loads the encoders."""
 
     @abstractmethod
-    def _scored_texts(self, texts: list[str], *, unknown: bool) -> Scored:
-        """Uncalibrated logits of checked texts, and unknown scores (N,) if requested."""
+    def _scored_chunks(self, chunks: Iterable[list[str]], *, unknown: bool) -> Iterator[Scored]:
+        """Uncalibrated logits of each chunk of checked texts, and unknown scores (N,) if requested."""
 
     @abstractmethod
     def _is_cut(self, text: str) -> bool:

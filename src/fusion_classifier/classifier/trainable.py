@@ -1,6 +1,7 @@
 """Base class of both estimators: training and its parameters, with scikit-learn's interface."""
 
 from collections.abc import Mapping
+from numbers import Integral
 from typing import Any, Self
 
 import numpy as np
@@ -9,7 +10,7 @@ from fusion_classifier.classifier.card import model_card
 from fusion_classifier.classifier.folder import ModelConfig, labels_of
 from fusion_classifier.classifier.pipeline import train_classifier
 from fusion_classifier.classifier.pretrained import PretrainedClassifier
-from fusion_classifier.config import Device, HeadConfig, TrainingChanges, TrainingConfig
+from fusion_classifier.config import MAX_SEED, Device, HeadConfig, TrainingChanges, TrainingConfig
 from fusion_classifier.encoders.device import resolve_device
 from fusion_classifier.errors import UsageError
 from fusion_classifier.support.progress import QUIET, Progress
@@ -60,6 +61,11 @@ class TrainableClassifier(PretrainedClassifier):
                 changed = {key: value for key, value in changed.items() if value is not None or key not in fields}
             self.training = changed or None  # type: ignore[assignment]  # its fields are checked by `fit`
         return self
+
+    def _check_seed(self) -> None:
+        seed: Any = self.seed
+        if not isinstance(seed, Integral) or not 0 <= int(seed) <= MAX_SEED:
+            raise UsageError(f"`seed`: {seed!r} is not a whole number from 0 to {MAX_SEED:,}")
 
     def _bars(self) -> Progress:
         return Progress() if self.verbose else QUIET

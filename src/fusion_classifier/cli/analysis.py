@@ -10,7 +10,7 @@ import typer
 from fusion_classifier.cli.command import Commands
 from fusion_classifier.cli.messages import answer, progress
 from fusion_classifier.cli.options import Json, OptionalTaskName, PlaceOptions, SplitOptions, load, option
-from fusion_classifier.evaluation.formats import size
+from fusion_classifier.support.text import size
 
 commands = Commands(panel="Look closer")
 

@@ -25,7 +25,7 @@ from fusion_classifier.cli.options import (
     load,
     option,
 )
-from fusion_classifier.config import EncoderConfig, ProjectionKind, TaskConfig
+from fusion_classifier.config import MAX_SEED, EncoderConfig, ProjectionKind, TaskConfig
 from fusion_classifier.errors import UsageError
 from fusion_classifier.support.validation import checked
 from fusion_classifier.training.tune_config import DEFAULT_LORA_RANK, TuneConfig
@@ -73,7 +73,7 @@ def project_(
     kind: Annotated[ProjectionKind, option("pca, random, or none (keeps all numbers; for --int8).")] = "pca",
     int8: Annotated[bool, option("Store the projected numbers in 8 bits instead of 16.", "--int8")] = False,
     texts: Annotated[int, option("Number of training texts to fit on.", min=1)] = 2000,
-    seed: Annotated[int, option("Random seed for choosing the texts.", min=0, max=2**32 - 1)] = 0,
+    seed: Annotated[int, option("Random seed for choosing the texts.", min=0, max=MAX_SEED)] = 0,
     data: DataOptions,
     place: PlaceOptions,
 ) -> None:

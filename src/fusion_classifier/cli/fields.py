@@ -152,22 +152,22 @@ def options_of_parameter(name: str, annotation: Any, default: Any = None) -> Ite
         yield Option((name,), kind, info, default)
 
 
-def _of_fields(target: tuple[str, ...], layer: Options, *, in_layer: bool = False) -> Iterator[Option]:
+def _of_fields(target: tuple[str, ...], options: Options, *, in_layer: bool = False) -> Iterator[Option]:
     """The options of the fields of configurations, which `target` will hold.
 
     In a layer, whose values override others, bools can also be switched off, and lists have commas.
     """
-    names = layer.only or dict.fromkeys(name for model in layer.models.values() for name in model.model_fields)
-    for name in (name for name in names if name not in layer.without):
-        models = {label: model for label, model in layer.models.items() if name in model.model_fields}
+    names = options.only or dict.fromkeys(name for model in options.models.values() for name in model.model_fields)
+    for name in (name for name in names if name not in options.without):
+        models = {label: model for label, model in options.models.items() if name in model.model_fields}
         fields = {label: model.model_fields[name] for label, model in models.items()}
         first = next(iter(fields.values()))
         if inner := next((part for part in first.metadata if isinstance(part, Options)), None):
             yield from _of_fields((*target, name), inner, in_layer=True)
             continue
         values = {label: field.default for label, field in fields.items() if not field.is_required()}
-        if layer.defaults is not None:
-            values = {label: defaults[name] for label, defaults in layer.defaults.items() if name in defaults}
+        if options.defaults is not None:
+            values = {label: defaults[name] for label, defaults in options.defaults.items() if name in defaults}
         default, shown = None, ", ".join(f"{label} {value}" for label, value in values.items()) or False
         if len({repr(value) for value in values.values()}) == 1:
             default = next(iter(values.values()))
@@ -176,10 +176,10 @@ def _of_fields(target: tuple[str, ...], layer: Options, *, in_layer: bool = Fals
         info = typer.Option(
             flag + f"/--no-{flag[2:]}" if kind is bool and (in_layer or default) else flag,
             *LETTERS.get(name, ()),
-            help=_help(fields, of_all=len(fields) == len(layer.models)),
+            help=_help(fields, of_all=len(fields) == len(options.models)),
             show_default=shown,
             hidden=name not in FIRST,
-            **{"rich_help_panel": layer.panel} | DETAILS.get(name, {}),
+            **{"rich_help_panel": options.panel} | DETAILS.get(name, {}),
         )
         if kind == list[str]:
             default = [default] if isinstance(default, str) else default or None

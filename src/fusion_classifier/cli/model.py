@@ -24,7 +24,7 @@ from fusion_classifier.cli.options import (
     encoder_paths,
     option,
 )
-from fusion_classifier.config import DEFAULT_MODEL, Precision
+from fusion_classifier.config import DEFAULT_MODEL, MAX_SEED, Precision
 from fusion_classifier.errors import UsageError
 from fusion_classifier.serving.settings import ServerSettings
 from fusion_classifier.support.extras import require
@@ -264,7 +264,7 @@ def distill_(
     task: Annotated[
         str | None, option("Task or file with labelled texts. Default: the training data of the teacher.")
     ] = None,
-    seed: Annotated[int, option("Random seed of the student.", min=0)] = 0,
+    seed: Annotated[int, option("Random seed of the student.", min=0, max=MAX_SEED)] = 0,
     encoder: EncoderPaths = None,
     data: DataOptions,
     place: PlaceOptions,
@@ -295,9 +295,13 @@ def push_(
     create_pr: Annotated[bool, option("Open a pull request instead.", "--create-pr")] = False,
 ) -> None:
     """Upload a trained classifier with its card to the Hub; log in by hf auth login first."""
+    from fusion_classifier.classifier.models import find_model, is_optimized
     from fusion_classifier.classifier.prediction import TextPredictor
 
-    classifier = TextPredictor.from_pretrained(model)
+    folder = find_model(model)
+    if is_optimized(folder):
+        raise UsageError(f"{model} is optimized; upload its folder with `hf upload {repo_id} {folder}`")
+    classifier = TextPredictor.from_pretrained(folder)
     url = classifier.push_to_hub(
         repo_id, private=private, revision=revision, commit_message=message, create_pr=create_pr
     )

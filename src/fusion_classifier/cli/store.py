@@ -12,7 +12,7 @@ from fusion_classifier.cli.command import Commands
 from fusion_classifier.cli.messages import answer
 from fusion_classifier.cli.options import Json, StoreName
 from fusion_classifier.errors import FecError, UsageError
-from fusion_classifier.evaluation.formats import size
+from fusion_classifier.support.text import size
 
 if TYPE_CHECKING:
     from fusion_classifier.features.store import FeatureStore

@@ -12,8 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from fusion_classifier.cli.messages import in_options
-from fusion_classifier.evaluation.formats import METRIC_TITLES, format_metric, size
-from fusion_classifier.support.text import counted
+from fusion_classifier.evaluation.formats import METRIC_TITLES, format_metric
+from fusion_classifier.support.text import counted, size
 
 if TYPE_CHECKING:
     from fusion_classifier.classifier.explanation import Explanation
@@ -292,7 +292,7 @@ def print_distilled(done: "Distilled") -> None:
     ]
     show(None, [f"of {one.valid_texts:,} validation texts", "%"], rows, right=1)
     if one.teacher_knew:
-        say("The teacher may have been trained on them: it may be worse on new texts.")
+        say("The teacher may have been trained, chosen or calibrated on them: it may be worse on new texts.")
     say(
         f"Trained on {one.labelled_texts:,} texts with labels and {one.further_texts:,} without, written to "
         f"{done.folder}"

@@ -39,9 +39,9 @@ from fusion_classifier.runs.features import extract_task
 from fusion_classifier.support.files import atomic_write, user_path
 from fusion_classifier.support.text import counted
 from fusion_classifier.tasks.doubts import data_doubts
-from fusion_classifier.tasks.loaded import LeftOut, LoadedTask
-from fusion_classifier.tasks.normalize import same_key
-from fusion_classifier.tasks.quality import data_quality, label_indices, measure_lengths
+from fusion_classifier.tasks.loaded import LeftOut, LoadedTask, label_indices
+from fusion_classifier.tasks.normalize import text_groups
+from fusion_classifier.tasks.quality import data_quality, measure_lengths
 
 AUDIT_FILE = "audit.json"
 ISSUES_FILE = "label_issues.csv"
@@ -75,15 +75,15 @@ def audit(
             tokens[config.name] = _token_figures(task, config, work)
     if not encoders:
         notes.append("Tokens were not counted: `encoders` not given.")
-    found, issues = None, None
+    label_figures, issues = None, None
     try:
         if not label_errors:
             raise NotCheckedError("not requested")
-        found, issues = find_label_errors(task, encoders, work)
-        if found["left_out"]:
+        label_figures, issues = find_label_errors(task, encoders, work)
+        if label_figures["left_out"]:
             notes.append(
-                f"Label errors: rows with the labels {', '.join(found['left_out'])} were not checked, because "
-                f"they have fewer than {FOLDS} different texts in {' and '.join(found['splits'])}."
+                f"Label errors: rows with the labels {', '.join(label_figures['left_out'])} were not checked, "
+                f"because they have fewer than {FOLDS} different texts in {' and '.join(label_figures['splits'])}."
             )
     except NotCheckedError as error:
         notes.append(f"Label errors were not searched for: {error}.")
@@ -94,7 +94,7 @@ def audit(
         "splits": quality.pop("splits"),
         "tokens": tokens,
         **quality,
-        "label_errors": found,
+        "label_errors": label_figures,
         "left_out": len(task.left_out),
         "notes": notes,
     }
@@ -157,7 +157,7 @@ def find_label_errors(
         raise NotCheckedError("only available for tasks with one label per text")
     texts = [task.splits[name].texts[row] for name, row in rows]
     labels = np.array([one for (one,) in given], dtype=np.int64)
-    groups = np.unique(np.array([same_key(text) for text in texts], dtype=object), return_inverse=True)[1]
+    groups = text_groups(texts)
     checked = [i for i in range(len(task.labels)) if len(set(groups[labels == i].tolist())) >= FOLDS]
     if len(checked) < 2:
         raise NotCheckedError(
@@ -200,8 +200,8 @@ def find_label_errors(
 
 def _suggestion(names: Sequence[str], probabilities: np.ndarray, quality: float) -> dict[str, Any]:
     """The most probable label of a doubtful row, the probability of its given label, and those of all labels."""
-    found: dict[str, Any] = {"suggested": names[int(probabilities.argmax())], "quality": quality}
-    return found | {f"p({label})": p for label, p in zip(names, probabilities.tolist(), strict=True)}
+    suggestion: dict[str, Any] = {"suggested": names[int(probabilities.argmax())], "quality": quality}
+    return suggestion | {f"p({label})": p for label, p in zip(names, probabilities.tolist(), strict=True)}
 
 
 def pooled(features: Features) -> np.ndarray:
@@ -233,8 +233,10 @@ def out_of_fold(matrix: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> n
     with warnings.catch_warnings():
         # About iterations (early stopping also regularizes) and rare labels (`find_label_errors` excludes them).
         warnings.simplefilter("ignore")
-        found: np.ndarray = cross_val_predict(model, matrix, labels, groups=groups, cv=folds, method="predict_proba")
-    return found
+        probabilities: np.ndarray = cross_val_predict(
+            model, matrix, labels, groups=groups, cv=folds, method="predict_proba"
+        )
+    return probabilities
 
 
 def _doubtful(labels: np.ndarray, probabilities: np.ndarray) -> tuple[list[int], np.ndarray]:

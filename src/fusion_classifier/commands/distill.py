@@ -11,7 +11,7 @@ Source: Hinton, Vinyals, Dean: Distilling the Knowledge in a Neural Network, 201
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,10 @@ from fusion_classifier.classifier.tuned import tuned_on
 from fusion_classifier.config import FusionConfig, TaskConfig
 from fusion_classifier.encoders.identity import EncoderIdentity, identify
 from fusion_classifier.encoders.spec import parse_encoder
-from fusion_classifier.errors import DataError, UsageError
+from fusion_classifier.errors import DataError, FecError, UsageError
+from fusion_classifier.evaluation.overlap import overlap
 from fusion_classifier.features.extract import extract_features, open_features
+from fusion_classifier.runs.config_file import read_run_config
 from fusion_classifier.runs.context import RunContext, say_notes
 from fusion_classifier.runs.evaluate import evaluated_task, labelled_task
 from fusion_classifier.runs.features import rows_of
@@ -37,6 +39,7 @@ from fusion_classifier.support.files import user_path
 from fusion_classifier.support.heap import kept_memory
 from fusion_classifier.tasks.loaded import LoadedTask
 from fusion_classifier.tasks.readers import texts_of
+from fusion_classifier.tasks.registry import load_task
 from fusion_classifier.tasks.split import hold_out
 from fusion_classifier.training.data import LabelledFeatures
 from fusion_classifier.training.defaults import recipe
@@ -63,13 +66,11 @@ class Texts:
         train: Texts with labels to train on.
         further: Texts without labels to train on.
         valid: Texts with labels that choose the epoch and calibrate.
-        teacher_knew: Whether the teacher was trained on those of `valid`.
     """
 
     train: Rows
     further: Sequence[str]
     valid: Rows
-    teacher_knew: bool
 
     @property
     def learned(self) -> list[str]:
@@ -133,7 +134,7 @@ def distill_model(
         accuracy=_share(answers == given.valid.targets),
         teacher_accuracy=_share(of_teacher_answers == given.valid.targets),
         agreement=_share(answers == of_teacher_answers),
-        teacher_knew=given.teacher_knew,
+        teacher_knew=_teacher_knew(folder, config, given.valid.texts),
     )
     described = student.model_copy(update={"distilled": figures})
     card = model_card(described, training=TRAINING, data=training_data(loaded.name, loaded.licence, {}))
@@ -159,8 +160,7 @@ def _texts(task: LoadedTask, config: TaskConfig, further: Path | None, work: Run
     splits = {"train": task.training if "train" in task.splits else task.split("test")}
     if "valid" in task.splits and not task.cross_validated:
         splits["valid"] = task.split("valid")
-    held_out = "valid" not in splits
-    if held_out:
+    if "valid" not in splits:
         splits, note = hold_out(splits, config.split_seed, task.source)
         work.say(note)
     train, valid = (rows_of(splits[name], task) for name in ("train", "valid"))
@@ -170,7 +170,25 @@ def _texts(task: LoadedTask, config: TaskConfig, further: Path | None, work: Run
         if not found:
             raise DataError(f"{further} has no text")
     known = {*train.texts, *valid.texts}
-    return Texts(train, [text for text in found if text not in known], valid, held_out)
+    return Texts(train, [text for text in found if text not in known], valid)
+
+
+def _teacher_knew(folder: Path, config: TaskConfig, texts: Sequence[str]) -> bool:
+    """Whether the teacher may have been trained on some of the texts, or chosen and calibrated by them.
+
+    Only a run folder names the data for which this can be ruled out.
+    """
+    if is_model(folder):
+        return True
+    trained_on = read_run_config(folder).task
+    if config.name == trained_on.name:
+        return True
+    try:
+        teachers = load_task(trained_on)
+    except FecError:  # such as a file that is no longer there
+        return True
+    seen = [text for name in ("train", "valid") if name in teachers.splits for text in teachers.split(name).texts]
+    return bool(overlap(texts, seen).any())
 
 
 def _identified(into: str, device: torch.device) -> EncoderIdentity:
@@ -202,7 +220,7 @@ def _data(
     true = given.train.targets if labels.ndim > 1 else np.eye(classes)[given.train.targets]
     soft = probabilities.astype(np.float32)
     soft[:count] = LABEL_SHARE * true + (1 - LABEL_SHARE) * soft[:count]
-    return LabelledFeatures(train_data.features, labels, soft=soft), valid_data
+    return replace(train_data, soft=soft), valid_data
 
 
 def _share(equal: np.ndarray) -> float:

@@ -37,6 +37,7 @@ from fusion_classifier.support.extras import require
 from fusion_classifier.support.files import atomic_folder, user_path
 from fusion_classifier.support.text import counted
 from fusion_classifier.tasks.loaded import LoadedTask, Split, targets
+from fusion_classifier.tasks.normalize import text_groups
 from fusion_classifier.tasks.split import CROSS_VALIDATED_ROWS
 from fusion_classifier.training.calibration import fit_decision
 from fusion_classifier.training.contrastive import out_of_fold, tune_contrastively, with_label_names
@@ -237,7 +238,8 @@ def _train(
         arguments = (loaded, config, dtype, texts["train"], labels, n_labels)
         held_out, rows = None, len(splits["train"])
         if "valid" not in splits and rows <= CROSS_VALIDATED_ROWS:
-            held_out = out_of_fold(*arguments, len(labels) - rows, work.progress)
+            groups = text_groups(trained_on["train"])
+            held_out = out_of_fold(*arguments, groups, len(labels) - rows, work.progress)
         return tune_contrastively(*arguments, work.progress), held_out
     from fusion_classifier.training.finetune import finetune, rows_of  # noqa: PLC0415 - an extra
 

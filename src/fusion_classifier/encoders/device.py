@@ -1,6 +1,7 @@
 # ruff: noqa: PLC0415 - torch takes seconds to import, and `fec encoders` does not need it
 """Choice of device and precision."""
 
+import os
 from typing import TYPE_CHECKING
 
 from fusion_classifier.config import Device, Dtype
@@ -16,10 +17,13 @@ def resolve_device(device: Device) -> "torch.device":
 
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if device == "auto":
-        return torch.device(next(name for name, there in available.items() if there))
+        device = "cuda" if available["cuda"] else "mps" if available["mps"] else "cpu"
     if not available[device]:
         have = ", ".join(name for name, there in available.items() if there)
         raise UsageError(f"`device`: {device} is not available (available: {have}); use auto")
+    if device == "cuda":
+        # Training needs it, but torch reads it only at the first matrix product of the process: that of an encoder.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     return torch.device(device)
 
 

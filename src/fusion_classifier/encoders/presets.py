@@ -8,6 +8,7 @@ model (measurements: docs/fusion.md).
 and `mpnet-base` have the same roles at a hundredth of the cost. The others are in common use in 2026.
 """
 
+import math
 from dataclasses import dataclass
 
 from fusion_classifier.config import EncoderConfig
@@ -47,10 +48,7 @@ class Preset:
     @property
     def pooled_bytes(self) -> int:
         """Bytes of one text's pooled feature in the store, in 16 bits."""
-        values = 1
-        for length in self.shape:
-            values *= length
-        return 2 * values
+        return 2 * math.prod(self.shape)
 
     @property
     def token_bytes(self) -> int:

@@ -71,10 +71,10 @@ def majority_class(labels: np.ndarray, n_classes: int) -> Baseline:
 def logistic_regression(data: LabelledFeatures, n_classes: int, device: torch.device) -> Baseline:
     """Logistic regression on the training rows."""
     training = recipe("default", "linear")
-    one = train(LinearConfig(), training, data, None, n_classes, 0, device, QUIET)
-    assert isinstance(one.head, LinearHead)
-    assert one.out_of_fold is not None
-    return Baseline(one.head, one.decision, len(data), one.head.c, one.out_of_fold, training)
+    result = train(LinearConfig(), training, data, None, n_classes, 0, device, QUIET)
+    assert isinstance(result.head, LinearHead)
+    assert result.out_of_fold is not None
+    return Baseline(result.head, result.decision, len(data), result.head.c, result.out_of_fold, training)
 
 
 class _Constant(Head):

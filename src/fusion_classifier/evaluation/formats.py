@@ -50,12 +50,3 @@ def format_metric(metric: str, summary: Mapping[str, Any]) -> FormattedMetric:
         f"{scale * stdev(values):.{digits}f}" if len(values) > 1 else None,
         None if interval is None else (f"{scale * interval[0]:.1f}", f"{scale * interval[1]:.1f}"),
     )
-
-
-def size(count: float) -> str:
-    """Format a number of bytes, such as "1.5 MB"."""
-    for unit in ("B", "KB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"

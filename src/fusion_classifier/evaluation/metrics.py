@@ -4,7 +4,7 @@ True labels come first in every function: swapping true and predicted labels cha
 text both are (N,), int64; in a multi-label task they are (N, C) of 0 and 1.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -29,14 +29,20 @@ def summarize(part: SplitPredictions) -> dict[str, dict[str, object]]:
     scores = [score(part.labels, p, given) for p, given in zip(part.by_seed.values(), answers, strict=True)]
     n_classes = next(iter(part.by_seed.values())).shape[1]
     resamples = bootstrap_scores(part.labels, answers, n_classes, RESAMPLES) if len(part.labels) > 1 else {}
-    summary: dict[str, dict[str, object]] = {}
-    for metric in scores[0]:
-        values = [one[metric] for one in scores]
-        std = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
-        summary[metric] = {"mean": float(np.mean(values)), "std": std, "values": values}
-        if metric in resamples:
-            summary[metric]["ci95"] = percentile_interval(resamples[metric].mean(1))
+    summary = over_seeds(scores)
+    for metric in summary.keys() & resamples.keys():
+        summary[metric]["ci95"] = percentile_interval(resamples[metric].mean(1))
     return summary
+
+
+def over_seeds(figures: Sequence[Mapping[str, float]]) -> dict[str, dict[str, object]]:
+    """Each figure's `mean`, `std` (n − 1) and `values` over seeds."""
+    found: dict[str, dict[str, object]] = {}
+    for name in figures[0]:
+        values = [one[name] for one in figures]
+        std = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+        found[name] = {"mean": float(np.mean(values)), "std": std, "values": values}
+    return found
 
 
 def per_class(part: SplitPredictions, names: Sequence[str]) -> dict[str, dict[str, float]]:

@@ -58,7 +58,7 @@ def at_coverages(part: SplitPredictions, held_out: SplitPredictions) -> list[dic
     Returns:
         One row per requested coverage. Accuracy is None if a seed answers no text.
     """
-    found = []
+    of_seeds = []
     for seed, probabilities in part.by_seed.items():
         thresholds = _thresholds(
             hits_and_confidence(held_out.labels, held_out.by_seed[seed], held_out.answers[seed])[1]
@@ -68,8 +68,8 @@ def at_coverages(part: SplitPredictions, held_out: SplitPredictions) -> list[dic
         count = answered.sum(1)
         with np.errstate(invalid="ignore"):
             accuracy = (answered & right).sum(1) / count
-        found.append(np.stack([count / len(right), accuracy, thresholds]))
-    rows = np.mean(found, axis=0).T.tolist()
+        of_seeds.append(np.stack([count / len(right), accuracy, thresholds]))
+    rows = np.mean(of_seeds, axis=0).T.tolist()
     return [
         {"coverage": coverage, "accuracy": None if math.isnan(accuracy) else accuracy, "threshold": threshold}
         for coverage, accuracy, threshold in rows

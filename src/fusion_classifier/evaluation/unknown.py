@@ -33,13 +33,3 @@ def unknown_figures(known: np.ndarray, unknown: np.ndarray, threshold: float) ->
         "recall": hits / len(unknown),
         "false_alarms": float((known > threshold).mean()),
     }
-
-
-def over_seeds(figures: list[dict[str, float]]) -> dict[str, dict[str, object]]:
-    """Each figure's `mean`, `std` (n − 1) and `values` over seeds."""
-    found: dict[str, dict[str, object]] = {}
-    for name in figures[0]:
-        values = [one[name] for one in figures]
-        std = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
-        found[name] = {"mean": float(np.mean(values)), "std": std, "values": values}
-    return found

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from fusion_classifier.encoders.encode import encode
 from fusion_classifier.encoders.loading import LoadedEncoder, ObjectEncoder
+from fusion_classifier.support.text import duration, size
 
 SAMPLE_SHARE = 50  # the sample is at most a fiftieth of the texts
 SAMPLE_TEXTS = 32
@@ -39,15 +40,15 @@ class Cost:
         if self.seconds < MIN_SECONDS and self.bytes < MIN_BYTES:
             return None
         said = (
-            f"{self.name}: {self.texts:,} texts will take about {_duration(self.seconds)} and {_size(self.bytes)} in "
-            f"the store ({_size(self.bytes / self.texts)} per text); you can stop it and continue later"
+            f"{self.name}: {self.texts:,} texts will take about {duration(self.seconds)} and {size(self.bytes)} in "
+            f"the store ({size(self.bytes / self.texts)} per text); you can stop it and continue later"
         )
         ways = []
         if self.seconds >= MIN_SECONDS:
             ways.append("Faster: a smaller encoder, a smaller `max_length`, or a GPU")
         if self.pooled_bytes is not None and self.bytes >= MIN_BYTES:
             ways.append(
-                f"Smaller: pooled features (head linear, or `pooling` mean: {_size(self.pooled_bytes)}), or a "
+                f"Smaller: pooled features (head linear, or `pooling` mean: {size(self.pooled_bytes)}), or a "
                 "projection to 8 bits or fewer dimensions (`fec project`)"
             )
         return ". ".join([said, *ways])
@@ -60,31 +61,18 @@ def estimate(encoder: LoadedEncoder, texts: Sequence[str]) -> Cost | None:
         return None
     sample = [texts[(2 * i + 1) * len(texts) // (2 * count)] for i in range(count)]
     parts = max(count // TEXTS_AT_ONCE, 1)
-    encoded, size, pooled = 0, 0, 0
+    encoded, stored, pooled = 0, 0, 0
     encode(encoder, sample[:1])  # the first one is slower
     started = time.perf_counter()
     for part in range(parts):
         arrays = encode(encoder, sample[part::parts])  # of all lengths
         encoded += len(arrays)
         bytes_each = [1 if array.dtype.itemsize == 1 else 2 for array in arrays]
-        size += sum(array.size * each for array, each in zip(arrays, bytes_each, strict=True))
+        stored += sum(array.size * each for array, each in zip(arrays, bytes_each, strict=True))
         pooled += sum(array.size * each // len(array) for array, each in zip(arrays, bytes_each, strict=True))
         if time.perf_counter() - started > SAMPLE_SECONDS:
             break
     factor = len(texts) / encoded
     tokens = encoder.config.pooling == "tokens"
     seconds = (time.perf_counter() - started) * factor
-    return Cost(encoder.config.name, len(texts), seconds, size * factor, pooled * factor if tokens else None)
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.0f} hours"
-
-
-def _size(count: float) -> str:
-    for unit, size in (("GB", 1e9), ("MB", 1e6), ("KB", 1e3)):
-        if count >= size:
-            return f"{count / size:.1f} {unit}"
-    return f"{count:.0f} bytes"
+    return Cost(encoder.config.name, len(texts), seconds, stored * factor, pooled * factor if tokens else None)

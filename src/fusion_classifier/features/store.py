@@ -80,10 +80,12 @@ class FeatureStore:
 
     def __init__(self, root: str | os.PathLike[str] | None = None) -> None:
         self.root = StorePlace.of(default_store() if root is None else root)
+        self._opened: dict[tuple[str, str], EncoderFeatures] = {}  # by key and name, with their indexes
 
     def of(self, identity: EncoderIdentity) -> "EncoderFeatures":
         """Features of one encoder; there may be none yet."""
-        return EncoderFeatures(self.root, identity.key, identity)
+        key = identity.key
+        return self._opened.setdefault((key, identity.config.name), EncoderFeatures(self.root, key, identity))
 
     def keys(self) -> list[str]:
         """Keys of all encoders with features in the store."""
@@ -121,18 +123,19 @@ class EncoderFeatures:
         self.data = FeatureDataset(root, key)
         self.uri = self.data.uri
         self._identity = identity
-        self._index: tuple[int, np.ndarray, np.ndarray] | None = None  # version, sorted hashes, their rows
+        self._index: tuple[object, np.ndarray, np.ndarray] | None = None  # state, sorted hashes, their rows
 
     def _indexed(self, dataset: Any) -> tuple[np.ndarray, np.ndarray]:
         """Sorted hashes of a version, and their rows."""
         if dataset is None:
             return np.empty(0, dtype=hashing.HASH_DTYPE), np.empty(0, dtype=np.int64)
-        if self._index is None or self._index[0] != dataset.version:
-            with self.data.reading():
+        with self.data.reading():
+            state, index = _state(dataset), self._index
+            if index is None or index[0] != state:
                 hashes = hashes_in(dataset.to_table(columns=["text_hash"]))
-            order = np.argsort(hashes, kind="stable")
-            self._index = (dataset.version, hashes[order], order)
-        return self._index[1], self._index[2]
+                order = np.argsort(hashes, kind="stable")
+                self._index = index = (state, hashes[order], order)
+        return index[1], index[2]
 
     def contains(self, hashes: np.ndarray) -> np.ndarray:
         """Mask of the texts with committed features: (N,), bool."""
@@ -323,6 +326,11 @@ class EncoderFeatures:
                     yield from find_faults(pa.Table.from_batches([batch]), shape_in(dataset.schema))
         except StoreError as error:
             yield str(error)
+
+
+def _state(dataset: Any) -> object:
+    """What tells a version from all others, also from one with the same number after the dataset was deleted."""
+    return dataset.version, [file.path for part in dataset.get_fragments()[-1:] for file in part.data_files()]
 
 
 def _positions(known: np.ndarray, hashes: np.ndarray) -> np.ndarray:

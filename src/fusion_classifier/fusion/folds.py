@@ -2,35 +2,61 @@
 
 import numpy as np
 
+from fusion_classifier.tasks.loaded import rarest_label
+
 FOLDS = 5
 MAX_CROSS_VALIDATED = 5000  # enough rows to choose a penalty
 NAME = -1  # fold of a label name: trained on, never evaluated
 
 
-def fold_numbers(x: np.ndarray, targets: np.ndarray, seed: int, n_label_names: int = 0) -> np.ndarray:
+def fold_numbers(
+    x: np.ndarray, targets: np.ndarray, seed: int, n_label_names: int = 0, groups: np.ndarray | None = None
+) -> np.ndarray:
     """Fold of each row, stratified by label, with equal rows in the same fold: (N,), int64, 0 to `FOLDS` − 1, or
     `NAME`.
 
     Args:
-        x: Features (N, D), which identify equal rows.
+        x: Features (N, D); rows with equal features are equal.
         targets: Label numbers (N,), or (N, C) of 0 and 1: a row with several labels counts as its rarest.
         seed: Seed of the random order.
-        n_label_names: Number of rows at the end that are label names.
+        n_label_names: Number of rows at the end that are label n_label_names.
+        groups: Numbers (N,) that are the same for equal texts, whose features may differ (`text_groups`). Default:
+            features alone decide.
     """
     count = len(x) - n_label_names
-    given = targets[:count]
-    if given.ndim > 1:
-        rarest = np.where(given, given.sum(0), len(given) + 1).argmin(1)
-        given = np.where(given.any(1), rarest, -1)
     rows = np.ascontiguousarray(x[:count])
-    _, first, group = np.unique(
-        rows.view(f"V{rows.itemsize * rows.shape[1]}").ravel(), return_index=True, return_inverse=True
+    equal = np.unique(rows.view(f"V{rows.itemsize * rows.shape[1]}").ravel(), return_inverse=True)[1]
+    if groups is not None:
+        equal = _joined(equal, groups[:count])
+    _, first, group = np.unique(equal, return_index=True, return_inverse=True)
+    return np.concatenate(
+        [stratified_folds(rarest_label(targets[:count])[first], seed)[group], np.full(n_label_names, NAME)]
     )
-    order = np.random.default_rng(seed).permutation(len(first))
-    order = order[np.argsort(given[first][order], kind="stable")]  # label by label, each in random order
-    fold_of_group = np.empty(len(first), dtype=np.int64)
-    fold_of_group[order] = np.arange(len(first)) % FOLDS  # assigned in turn, continuing across labels
-    return np.concatenate([fold_of_group[group], np.full(n_label_names, NAME)])
+
+
+def stratified_folds(labels: np.ndarray, seed: int) -> np.ndarray:
+    """Fold of each row by its label (N,), all rows apart: (N,), int64."""
+    order = np.random.default_rng(seed).permutation(len(labels))
+    order = order[np.argsort(labels[order], kind="stable")]  # label by label, each in random order
+    folds = np.empty(len(labels), dtype=np.int64)
+    folds[order] = np.arange(len(labels)) % FOLDS  # dealt out in turn, across labels, too
+    return folds
+
+
+def _joined(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """The lowest number of `one` (N,) among all rows that are linked by equal numbers in either: (N,).
+
+    Where `other` links nothing more, these are the numbers of `one`.
+    """
+    joined = one
+    while True:
+        before = joined
+        for numbers in (other, one):
+            lowest = np.full(numbers.max(initial=-1) + 1, len(one))
+            np.minimum.at(lowest, numbers, joined)
+            joined = lowest[numbers]
+        if (joined == before).all():
+            return joined
 
 
 def sample(rows: int, most: int, seed: int) -> np.ndarray:

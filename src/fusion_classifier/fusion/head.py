@@ -114,7 +114,13 @@ class SolvedHead(Head):
 
     @abstractmethod
     def solve(
-        self, x: np.ndarray, labels: np.ndarray, weights: np.ndarray | None, seed: int, n_label_names: int = 0
+        self,
+        x: np.ndarray,
+        labels: np.ndarray,
+        weights: np.ndarray | None,
+        seed: int,
+        n_label_names: int = 0,
+        groups: np.ndarray | None = None,
     ) -> OutOfFold | None:
         """Fit the head.
 
@@ -125,6 +131,8 @@ class SolvedHead(Head):
             seed: Random seed.
             n_label_names: Number of rows at the end that are label names; they may be used for training, but not for
                 evaluation.
+            groups: Numbers (N,) that are the same for texts that must share a fold, as in `fold_numbers`. Default:
+                only texts with equal features must.
 
         Returns:
             Out-of-fold predictions, if the head cross-validates.

@@ -73,7 +73,13 @@ class LinearHead(SolvedHead):
         return logits
 
     def solve(
-        self, x: np.ndarray, labels: np.ndarray, weights: np.ndarray | None, seed: int, n_label_names: int = 0
+        self,
+        x: np.ndarray,
+        labels: np.ndarray,
+        weights: np.ndarray | None,
+        seed: int,
+        n_label_names: int = 0,
+        groups: np.ndarray | None = None,
     ) -> OutOfFold:
         """See `SolvedHead`. At most `MAX_CROSS_VALIDATED` texts are predicted out of fold."""
         if self.config.scaling == "standardize":
@@ -83,16 +89,16 @@ class LinearHead(SolvedHead):
         texts = len(x) - n_label_names
         held_out = sample(texts, MAX_CROSS_VALIDATED, seed)
         rows = np.concatenate([held_out, np.arange(texts, len(x))])
-        folds = fold_numbers(x[rows], labels[rows], seed, n_label_names)
+        folds = fold_numbers(x[rows], labels[rows], seed, n_label_names, None if groups is None else groups[rows])
         logits, start = self._cross_validate(
             z[rows], targets[rows], None if of_texts is None else of_texts[rows], folds
         )
         kept = len(x) if self.with_names else texts
         of_kept = None if of_texts is None else of_texts[:kept]
-        found = solve(z[:kept], targets[:kept], self.n_classes, self.c, of_kept, start)
+        solution = solve(z[:kept], targets[:kept], self.n_classes, self.c, of_kept, start)
         with torch.no_grad():
-            self.linear.weight.copy_(found.weight)
-            self.linear.bias.copy_(found.bias)
+            self.linear.weight.copy_(solution.weight)
+            self.linear.bias.copy_(solution.bias)
         return OutOfFold(held_out, logits[: len(held_out)])
 
     def _standardized(self, x: np.ndarray) -> np.ndarray:
@@ -140,6 +146,6 @@ class LinearHead(SolvedHead):
             for position, (trained, held) in enumerate(parts):
                 of_texts = None if weights is None else weights[trained]
                 before = solutions[position]
-                found = solve(x[trained], targets[trained], self.n_classes, c, of_texts, before)
-                solutions[position], logits[held] = found, found.logits(x[held])
+                solution = solve(x[trained], targets[trained], self.n_classes, c, of_texts, before)
+                solutions[position], logits[held] = solution, solution.logits(x[held])
             yield c, logits, solutions[0] if solutions else None

@@ -74,14 +74,14 @@ def solve(
     # Products are computed by torch. Small NumPy products in SciPy would wake NumPy's threads, which then compete
     # with torch's: three times slower at 23,000 texts, ten times at 50.
     with threadpool_limits(1, user_api="blas"):
-        found = minimize(
+        optimum = minimize(
             value,
             first.ravel(),
             jac=True,
             method="L-BFGS-B",
             options={"maxiter": MAX_ITERATIONS, "gtol": TOLERANCE, "ftol": 64 * np.finfo(float).eps, "maxcor": 10},
         )
-    solved = torch.from_numpy(found.x.reshape(n_classes, d + 1)).float()
+    solved = torch.from_numpy(optimum.x.reshape(n_classes, d + 1)).float()
     return Solution(solved[:, :d].contiguous(), solved[:, d].contiguous())
 
 

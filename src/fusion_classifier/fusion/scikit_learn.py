@@ -44,7 +44,13 @@ class SklearnHead(SolvedHead):
         return type(self.classifier).__name__
 
     def solve(
-        self, x: np.ndarray, labels: np.ndarray, weights: np.ndarray | None, seed: int, n_label_names: int = 0
+        self,
+        x: np.ndarray,
+        labels: np.ndarray,
+        weights: np.ndarray | None,
+        seed: int,
+        n_label_names: int = 0,
+        groups: np.ndarray | None = None,  # noqa: ARG002 - it does not cross-validate
     ) -> OutOfFold | None:
         """See `SolvedHead`; label names are not used. Every `random_state` that is None is set to the seed."""
         from sklearn.base import clone

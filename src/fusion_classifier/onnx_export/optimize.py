@@ -147,9 +147,9 @@ def _chosen(
     answers = {name: form(held_out.texts) for name, form in forms.items()}
     measured = [
         _measured(
-            name, places.get(name), seconds[name], found, answers[ORDINARY], held_out, classifier.config_.decision
+            name, places.get(name), seconds[name], answer, answers[ORDINARY], held_out, classifier.config_.decision
         )
-        for name, found in answers.items()
+        for name, answer in answers.items()
     ]
     best = _best(measured[1:], max_loss)
     if best.precision != "float32":
@@ -158,27 +158,28 @@ def _chosen(
         for path in (scratch / best.precision).glob("encoder-*.onnx*"):
             path.replace(folder / path.name)
     shutil.rmtree(scratch)
-    described |= {"precision": best.precision, "candidates": [asdict(one) for one in measured]}
+    described |= {"precision": best.precision, "candidates": [asdict(form) for form in measured]}
     return tuple(measured)
 
 
 def _best(measured: Sequence[Measured], max_loss: float) -> Measured:
     """The fastest form within the limits."""
-    good = [one for one in measured if one.precision == "float32" or _is_close(one, max_loss)]
+    good = [form for form in measured if form.precision == "float32" or _is_close(form, max_loss)]
     if good:
-        return min(good, key=lambda one: one.ms)
-    found = "; ".join(
-        f"{one.precision} loses {one.loss:.2f} points and changes {100 * (1 - one.equal_labels):.1f}% of the answers"
-        for one in measured
+        return min(good, key=lambda form: form.ms)
+    losses = "; ".join(
+        f"{form.precision} loses {form.loss:.2f} points and changes "
+        f"{100 * (1 - form.equal_labels):.1f}% of the answers"
+        for form in measured
     )
     raise FecError(
         f"no precision loses at most {max_loss:g} points of accuracy (`max_loss`) and changes at most "
-        f"{100 * MAX_CHANGED:g}% of the answers: {found}; nothing was written; allow more precisions"
+        f"{100 * MAX_CHANGED:g}% of the answers: {losses}; nothing was written; allow more precisions"
     )
 
 
-def _is_close(one: Measured, max_loss: float) -> bool:
-    return one.loss <= max_loss and round(1 - one.equal_labels, 6) <= MAX_CHANGED  # 1 - 0.95 is above 0.05
+def _is_close(form: Measured, max_loss: float) -> bool:
+    return form.loss <= max_loss and round(1 - form.equal_labels, 6) <= MAX_CHANGED  # 1 - 0.95 is above 0.05
 
 
 def _candidate(folder: Path, place: Path, described: Mapping[str, Any], precision: Precision) -> Path:
@@ -199,28 +200,28 @@ def _candidate(folder: Path, place: Path, described: Mapping[str, Any], precisio
 
 def _seconds(forms: Mapping[str, Callable[[Sequence[str]], np.ndarray]], texts: Sequence[str]) -> dict[str, float]:
     """Seconds per text of each form, one text at a time; the forms alternate, so load affects all equally."""
-    found: dict[str, list[float]] = {name: [] for name in forms}
+    seconds: dict[str, list[float]] = {name: [] for name in forms}
     for turn in range(TIMED_ROUNDS + 1):  # the first warms up
         for text in texts:
             for name, form in forms.items():
                 started = time.perf_counter()
                 form([text])
                 if turn:
-                    found[name].append(time.perf_counter() - started)
-    return {name: statistics.median(values) for name, values in found.items()}
+                    seconds[name].append(time.perf_counter() - started)
+    return {name: statistics.median(values) for name, values in seconds.items()}
 
 
 def _measured(
     name: str,
     place: Path | None,
     seconds: float,
-    found: np.ndarray,
+    probabilities: np.ndarray,
     ordinary: np.ndarray,
     held_out: HeldOut,
     decision: Decision,
 ) -> Measured:
-    def right(probabilities: np.ndarray, labels: np.ndarray) -> float:
-        same = decision.labels(probabilities) == labels
+    def right(predicted: np.ndarray, labels: np.ndarray) -> float:
+        same = decision.labels(predicted) == labels
         return float((same if same.ndim == 1 else same.all(1)).mean())
 
     size = None if place is None else sum(path.stat().st_size for path in place.glob("*.onnx*"))
@@ -228,8 +229,8 @@ def _measured(
         precision=name,
         bytes=size,
         ms=1000 * seconds,
-        accuracy=right(found, held_out.targets),
-        loss=100 * (right(ordinary, held_out.targets) - right(found, held_out.targets)),
-        max_probability_difference=float(np.abs(found - ordinary).max()),
-        equal_labels=right(found, decision.labels(ordinary)),
+        accuracy=right(probabilities, held_out.targets),
+        loss=100 * (right(ordinary, held_out.targets) - right(probabilities, held_out.targets)),
+        max_probability_difference=float(np.abs(probabilities - ordinary).max()),
+        equal_labels=right(probabilities, decision.labels(ordinary)),
     )

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from fusion_classifier.classifier.folder import ModelConfig
+from fusion_classifier.classifier.models import ENCODER_GRAPH, OPTIMIZED_HEAD, TOKENIZER_FILE
 from fusion_classifier.classifier.prediction import TextPredictor
 from fusion_classifier.classifier.saved_encoders import checked_identities
 from fusion_classifier.config import TaskConfig
@@ -143,29 +144,29 @@ def _settings(encoder: TransformerEncoder) -> dict[str, Any]:
 
 def _export_encoder(encoder: TransformerEncoder, number: int, folder: Path) -> dict[str, Any]:
     """Write an encoder and its tokenizer; their entry in config.json."""
-    path, tokenizer = folder / f"encoder-{number}.onnx", folder / f"tokenizer-{number}"
+    path, tokenizer = folder / ENCODER_GRAPH.format(number), folder / TOKENIZER_FILE.format(number)
     try:
         inputs = export_encoder(encoder, path)
-        encoder.tokenizer.save_pretrained(tokenizer)
-        if not (tokenizer / "tokenizer.json").is_file():
+        encoder.tokenizer.save_pretrained(tokenizer.parent)
+        if not tokenizer.is_file():
             raise FecError(f"its tokenizer, {type(encoder.tokenizer).__name__}, can't be written as tokenizer.json")
     except Exception as error:  # tracing raises whatever the model raises
         raise FecError(
             f"encoder {encoder.config.name} can't be exported to ONNX ({reason(error)[:300]}); nothing was written; "
             "export the head alone"
         ) from error
-    return {"onnx": path.name, "inputs": inputs, "tokenizer": f"{tokenizer.name}/tokenizer.json", "reason": None}
+    return {"onnx": path.name, "inputs": inputs, "tokenizer": TOKENIZER_FILE.format(number), "reason": None}
 
 
 def _export_head(classifier: TextPredictor, encoders: Sequence[Mapping[str, Any]], folder: Path) -> dict[str, Any]:
     """Write the head; its entry in config.json."""
     int8 = [one["name"] for one in encoders if one["int8"]]
     try:
-        inputs = export_head(classifier.head_, classifier.config_.decision, int8, folder / "head.onnx")
+        inputs = export_head(classifier.head_, classifier.config_.decision, int8, folder / OPTIMIZED_HEAD)
     except Exception as error:  # tracing raises whatever the head raises
         name = classifier.config_.head.name
         raise FecError(f"head {name} can't be exported to ONNX ({reason(error)}); nothing was written") from error
-    return {"onnx": "head.onnx", "inputs": inputs, "outputs": list(HEAD_OUTPUTS)}
+    return {"onnx": OPTIMIZED_HEAD, "inputs": inputs, "outputs": list(HEAD_OUTPUTS)}
 
 
 def write_config(folder: Path, described: Mapping[str, Any]) -> None:

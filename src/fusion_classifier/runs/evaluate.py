@@ -26,6 +26,7 @@ from fusion_classifier.runs.features import extract_task, features_of, rows_of
 from fusion_classifier.runs.seeds import OUT_OF_FOLD_FILE, read_seed, seed_folder
 from fusion_classifier.support.validation import checked
 from fusion_classifier.tasks.loaded import LoadedTask
+from fusion_classifier.tasks.normalize import text_groups
 from fusion_classifier.tasks.registry import find_task, load_task
 from fusion_classifier.training.calibration import cross_fitted
 from fusion_classifier.training.inference import predict_logits
@@ -88,7 +89,7 @@ def out_of_fold_split(
             fitted.
     """
     split = task.split("valid")
-    labels = rows_of(split, task).targets
+    labels, groups = rows_of(split, task).targets, text_groups(split.texts)
     by_seed, answers = {}, {}
     for seed, one in models.items():
         assert not isinstance(one, SavedModel)
@@ -100,7 +101,12 @@ def out_of_fold_split(
             answers[seed] = one.decision.labels(by_seed[seed])
         else:
             by_seed[seed], answers[seed] = cross_fitted(
-                logits, labels, calibrate=training.calibrate, weights=weights, metric=training.metric
+                logits,
+                labels,
+                calibrate=training.calibrate,
+                weights=weights,
+                metric=training.metric,
+                groups=groups,
             )
     return SplitPredictions(
         "valid", hexadecimal(hash_texts(split.texts)), labels, by_seed, answers, places=split.places

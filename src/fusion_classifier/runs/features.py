@@ -20,6 +20,7 @@ from fusion_classifier.features.hashing import hash_texts, hexadecimal
 from fusion_classifier.features.store import FeatureStore
 from fusion_classifier.runs.context import RunContext
 from fusion_classifier.tasks.loaded import LoadedTask, Split, targets
+from fusion_classifier.tasks.normalize import text_groups
 from fusion_classifier.training.data import LabelledFeatures
 
 
@@ -75,7 +76,8 @@ def features_of(
     memory: int | None = None,
 ) -> LabelledFeatures:
     """The features and labels of a task's rows; features stay in the store if they exceed `memory` bytes."""
-    return LabelledFeatures(open_features(split.texts, identities, store, memory), rows_of(split, task).targets)
+    features = open_features(split.texts, identities, store, memory)
+    return LabelledFeatures(features, rows_of(split, task).targets, groups=text_groups(split.texts))
 
 
 def export_task(

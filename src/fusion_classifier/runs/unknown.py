@@ -9,7 +9,8 @@ import numpy as np
 from fusion_classifier.config import RunConfig
 from fusion_classifier.encoders.identity import EncoderIdentity
 from fusion_classifier.errors import DataError, FecError, UsageError
-from fusion_classifier.evaluation.unknown import over_seeds, unknown_figures
+from fusion_classifier.evaluation.metrics import over_seeds
+from fusion_classifier.evaluation.unknown import unknown_figures
 from fusion_classifier.features.arrays import Features
 from fusion_classifier.features.extract import extract_features, open_features
 from fusion_classifier.features.stored import StoredFeatures

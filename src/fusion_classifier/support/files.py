@@ -7,6 +7,7 @@ import os
 import platform
 import re
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -49,7 +50,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
             path.parent.mkdir(parents=True, exist_ok=True)
             _remove_leftovers(path.stem, path, ending)
             yield temporary
-            _set_default_permissions(temporary)
+            temporary.chmod(_default_mode(_beside(path.stem, path, f"mode.{ending}")))
             temporary.replace(path)
         logger.info("written", extra={"file": str(path)})
     finally:
@@ -75,9 +76,10 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             _remove_leftovers(path.name, path, "old", restore=not path.exists())
             temporary.mkdir(parents=True)
             yield temporary
+            mode = _default_mode(temporary / ".mode")
             for file in temporary.rglob("*"):
                 if file.is_file():
-                    _set_default_permissions(file)
+                    file.chmod(mode)
             if path.exists():
                 path.rename(old)
             try:
@@ -118,7 +120,7 @@ def _remove_leftovers(name: str, path: Path, ending: str, *, restore: bool = Fal
     With `restore` the first of them becomes `path`: its process was killed between the two renames.
     """
     for left in path.parent.glob(f".{glob.escape(name)}.{NODE}.*.{glob.escape(ending)}"):
-        process = left.name.removeprefix(f".{name}.{NODE}.").removesuffix(f".{ending}")
+        process = left.name.removeprefix(f".{name}.{NODE}.").partition(".")[0]
         if not process.isdecimal() or psutil.pid_exists(int(process)):
             continue
         if restore and not path.exists():
@@ -137,8 +139,13 @@ def _remove(path: Path) -> None:
             path.unlink()
 
 
-def _set_default_permissions(file: Path) -> None:
-    """Set the default permissions of new files; safetensors makes its files readable by their owner only."""
-    mask = os.umask(0)
-    os.umask(mask)
-    file.chmod(0o666 & ~mask)
+def _default_mode(probe: Path) -> int:
+    """Permissions of new files, which safetensors does not give to its own: those of `probe`, created and removed.
+
+    `os.umask` can be read only by changing it, for all threads.
+    """
+    try:
+        with probe.open("wb") as file:
+            return stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+    finally:
+        _remove(probe)

@@ -4,7 +4,7 @@ huggingface_hub is imported only to access the Hub: listing local models does no
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,6 @@ LIBRARY = "fusion-classifier"  # for the Hub's statistics, and in a model card
 COMMIT_MESSAGE = "A classifier of LLM-FusionClassifier"
 SECONDS = 10  # for the Hub's first answer
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-MODEL_FILES = ["config.json", "model.safetensors", "head.skops", "projection-*.safetensors", "README.md"]
 
 
 def is_hub_id(name: str) -> bool:
@@ -26,17 +25,18 @@ def is_hub_id(name: str) -> bool:
     return HUB_ID.fullmatch(name) is not None and not name.startswith(".")
 
 
-def download_model(repo_id: str, revision: str | None = None, **options: Any) -> Path:
+def download_model(repo_id: str, files: Sequence[str], revision: str | None = None, **options: Any) -> Path:
     """Folder of a classifier from the Hub, downloaded unless it is in the cache.
 
     Args:
         repo_id: Hub id.
+        files: Patterns of the files to download.
         revision: Branch, tag or commit. Default: main.
         options: Further arguments of `snapshot_download`, such as `token` and `cache_dir`.
     """
     from huggingface_hub import snapshot_download
 
-    options |= {"allow_patterns": MODEL_FILES, "library_name": LIBRARY, "library_version": __version__}
+    options |= {"allow_patterns": list(files), "library_name": LIBRARY, "library_version": __version__}
     with hub_errors(repo_id, revision):
         return Path(snapshot_download(repo_id, revision=revision, **options))
 

@@ -11,8 +11,7 @@ from datetime import datetime
 from fusion_classifier.support.text import counted
 from fusion_classifier.tasks.labels import MISSING as AS_PANDAS
 from fusion_classifier.tasks.labels import is_number, shown_places
-from fusion_classifier.tasks.loaded import LoadedTask, RowPlace, Split
-from fusion_classifier.tasks.quality import label_indices
+from fusion_classifier.tasks.loaded import LoadedTask, RowPlace, Split, label_indices
 
 MIN_LABELS = 5  # with fewer, rare labels are no evidence
 MIN_QUANTITIES = 10  # different numbers with decimals

@@ -89,6 +89,24 @@ def targets(labels: Sequence[Label], n_labels: int) -> np.ndarray:
     return matrix
 
 
+def label_indices(label: Label) -> tuple[int, ...]:
+    """The labels of a text as a tuple, even for a single label."""
+    return (label,) if isinstance(label, int) else label
+
+
+def rarest_label(given: np.ndarray) -> np.ndarray:
+    """The label by which a row is stratified: (N,), int64.
+
+    Args:
+        given: Label numbers (N,), which are returned, or (N, C) of 0 and 1: the rarest of a row's labels, −1 without
+            any.
+    """
+    if given.ndim == 1:
+        return given
+    rarest = np.where(given, given.sum(0), len(given) + 1).argmin(1)
+    return np.where(given.any(1), rarest, -1)
+
+
 @dataclass(frozen=True)
 class LoadedTask:
     """Texts and labels of a classification task.

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fusion_classifier.tasks.loaded import Label, LoadedTask
+from fusion_classifier.tasks.loaded import LoadedTask, label_indices
 from fusion_classifier.tasks.normalize import normalized, same_key
 
 Row = dict[str, Any]  # a row of duplicates.csv
@@ -31,11 +31,6 @@ def data_quality(task: LoadedTask) -> tuple[dict[str, Any], list[Row]]:
     }
     figures = {"duplicates": duplicates, "labels": count_labels(task), "label_words": find_label_words(task)}
     return {"splits": splits} | figures, copies
-
-
-def label_indices(label: Label) -> tuple[int, ...]:
-    """The labels of a text as a tuple, even for a single label."""
-    return (label,) if isinstance(label, int) else label
 
 
 def measure_lengths(lengths: Iterable[int]) -> dict[str, float]:

@@ -1,7 +1,7 @@
 """Stratified splits by seed.
 
-Equal texts stay in the same split: otherwise a memorized text could be in test. A text with several labels is
-stratified by the rarest one, so that rare labels reach every split.
+Texts that are equal, ignoring case and punctuation, stay in the same split: otherwise a memorized text could be in
+test. A text with several labels is stratified by the rarest one, so that rare labels reach every split.
 """
 
 from collections import Counter
@@ -11,7 +11,8 @@ import numpy as np
 
 from fusion_classifier.errors import DataError
 from fusion_classifier.support.text import counted
-from fusion_classifier.tasks.loaded import Label, Split
+from fusion_classifier.tasks.loaded import Split, label_indices, rarest_label, targets
+from fusion_classifier.tasks.normalize import same_key
 
 VALID_FRACTION = 0.1
 TEST_FRACTION = 0.1
@@ -41,7 +42,9 @@ def hold_out(splits: dict[str, Split], seed: int, source: str = "the data") -> t
 
 def rare_labels_note(splits: Mapping[str, Split], labels: Sequence[str]) -> str | None:
     """Which labels have 1 to 3 rows, and where a split by seed has put them; None if there are none."""
-    counts = {name: Counter(i for label in part.labels for i in _several(label)) for name, part in splits.items()}
+    counts = {
+        name: Counter(i for label in part.labels for i in label_indices(label)) for name, part in splits.items()
+    }
     totals = sum(counts.values(), Counter[int]())
     rare = [i for i in range(len(labels)) if 0 < totals[i] <= RARE_ROWS]
     if not rare:
@@ -52,13 +55,9 @@ def rare_labels_note(splits: Mapping[str, Split], labels: Sequence[str]) -> str 
     return f"labels with {RARE_ROWS} rows or fewer, too few to learn and measure them well: {shown}{more}"
 
 
-def _several(label: Label) -> tuple[int, ...]:
-    return (label,) if isinstance(label, int) else label
-
-
 def check_enough(whole: Split, source: str) -> None:
     """Check that some rows can be held out."""
-    by_label = Counter(dict(zip(whole.texts, _strata(whole), strict=True)).values())
+    by_label = Counter(dict(zip(map(same_key, whole.texts), _strata(whole), strict=True)).values())
     if by_label.total() >= MIN_ROWS_TO_SPLIT and max(by_label.values()) < 3:
         raise DataError(
             f"{source}: no label has three different texts ({len(by_label):,} labels for {by_label.total():,}): "
@@ -73,8 +72,9 @@ def check_enough(whole: Split, source: str) -> None:
 
 def _divide(whole: Split, fraction: float, seed: int) -> tuple[Split, Split]:
     """Two parts, the second with the texts of `held_out`."""
-    held = held_out(whole.texts, _strata(whole), fraction, seed)
-    rest, part = ([i for i, text in enumerate(whole.texts) if (text in held) == inside] for inside in (False, True))
+    keys = [same_key(text) for text in whole.texts]
+    held = held_out(keys, _strata(whole), fraction, seed)
+    rest, part = ([i for i, key in enumerate(keys) if (key in held) == inside] for inside in (False, True))
     return whole.take(rest), whole.take(part)
 
 
@@ -103,9 +103,6 @@ def held_out(rows: Sequence[Hashable], strata: Sequence[int], fraction: float, s
 
 
 def _strata(whole: Split) -> list[int]:
-    """The label each row is stratified by: its own, or the rarest of several (−1 for a text without any)."""
-    counts = Counter(one for label in whole.labels if isinstance(label, tuple) for one in label)
-    return [
-        label if isinstance(label, int) else min(label, key=lambda one: (counts[one], one), default=-1)
-        for label in whole.labels
-    ]
+    """The label that each row is stratified by."""
+    n_labels = 1 + max((i for label in whole.labels for i in label_indices(label)), default=0)
+    return list(map(int, rarest_label(targets(whole.labels, n_labels))))

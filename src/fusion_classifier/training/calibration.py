@@ -39,8 +39,8 @@ def fit_weights(parts: Tensor, targets: np.ndarray, prior: Tensor, weights: np.n
 
     so that a few texts change the `prior` (P,) little.
     """
-    found = _lowest_loss(parts, targets, prior, weights, strength=PRIOR_TEXTS / max(len(targets), 1))
-    return (prior if found is None else found).float()
+    mixture = _lowest_loss(parts, targets, prior, weights, strength=PRIOR_TEXTS / max(len(targets), 1))
+    return (prior if mixture is None else mixture).float()
 
 
 def _lowest_loss(
@@ -59,8 +59,8 @@ def _lowest_loss(
         assert a.grad is not None
         return value.item(), a.grad.numpy()
 
-    found = minimize(loss, start.double().numpy(), jac=True, method="L-BFGS-B", bounds=[(0, None)] * len(start))
-    mixture = torch.from_numpy(found.x)
+    optimum = minimize(loss, start.double().numpy(), jac=True, method="L-BFGS-B", bounds=[(0, None)] * len(start))
+    mixture = torch.from_numpy(optimum.x)
     return mixture if torch.isfinite(mixture).all() and mixture.sum() > MIN_WEIGHT else None
 
 
@@ -108,13 +108,14 @@ def cross_fitted(
     calibrate: bool = True,
     weights: np.ndarray | None = None,
     metric: str = "weighted_f1",
+    groups: np.ndarray | None = None,
 ) -> Decided:
     """Predictions for each text by a decision fitted on the texts of the other folds.
 
     Scores on the texts that a decision was fitted on are optimistic, above all those of thresholds on few texts.
-    Arguments as in `fit_decision`.
+    Arguments as in `fit_decision`; `groups` as in `fold_numbers`.
     """
-    folds = fold_numbers(np.arange(len(targets))[:, None], targets, seed=0)
+    folds = fold_numbers(np.arange(len(targets))[:, None], targets, seed=0, groups=groups)
     probabilities, answers = np.empty(logits.shape, np.float32), np.empty(targets.shape, np.int64)
     for fold in np.unique(folds):
         held = folds == fold
@@ -147,8 +148,8 @@ def _fit_calibration(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray
     limits = [(-MAX_LOG_SCALE, MAX_LOG_SCALE), BETA_LIMITS]
     # An explicit simplex: from 0 alone the search would start with steps of 1/4000 and could stop there.
     start = np.array([[0.0, 0.0], [0.5, 0.0], [0.0, 0.5]])
-    found = minimize(loss, start[0], method="Nelder-Mead", bounds=limits, options={"initial_simplex": start})
-    return Decision(temperature=float(np.exp(found.x[0])), beta=float(found.x[1]))
+    optimum = minimize(loss, start[0], method="Nelder-Mead", bounds=limits, options={"initial_simplex": start})
+    return Decision(temperature=float(np.exp(optimum.x[0])), beta=float(optimum.x[1]))
 
 
 def best_thresholds(

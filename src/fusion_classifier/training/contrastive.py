@@ -94,6 +94,7 @@ def out_of_fold(
     texts: Sequence[TokenizedText],
     labels: np.ndarray,
     n_labels: int,
+    groups: np.ndarray,
     n_label_names: int,
     progress: Progress,
 ) -> tuple[np.ndarray, np.ndarray] | None:
@@ -103,7 +104,8 @@ def out_of_fold(
     restored at the end. Equal texts are in the same fold. Other arguments as in `tune_contrastively`.
 
     Args:
-        n_label_names: Number of label names at the end of `texts`: always trained on, never evaluated.
+        groups: Numbers that are the same for equal texts (N,) (`text_groups`).
+        n_label_names: Number of label n_label_names at the end of `texts`: always trained on, never evaluated.
 
     Returns:
         Two arrays (N, C), float32: the tuned encoders' logits, and those of logistic regression on the frozen vectors
@@ -111,10 +113,10 @@ def out_of_fold(
     """
     original = {name: tensor.detach().clone() for name, tensor in encoder.model.state_dict().items()}
     frozen = _unit_vectors(encoder, texts, precision)
-    # Equal texts are known by their tokens: the padding of a batch changes vectors.
+    # Texts may have the same tokens, such as those that differ after `max_length`; padding changes their vectors.
     numbered: dict[tuple[int, ...], int] = {}
     alike = np.array([[numbered.setdefault(text.ids, len(numbered))] for text in texts])
-    folds = fold_numbers(alike, labels, config.seed, n_label_names)
+    folds = fold_numbers(alike, labels, config.seed, n_label_names, groups)
     numbers = [int(fold) for fold in np.unique(folds[folds >= 0])]
     if not all(has_pairs(labels[folds != fold]) for fold in numbers):
         return None
@@ -123,8 +125,8 @@ def out_of_fold(
         held, others = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
         trained = [texts[int(i)] for i in others]
         title = f"cross-validating, {fold + 1} of {len(numbers)}: tuning"
-        found = tune_contrastively(encoder, config, precision, trained, labels[others], n_labels, progress, title)
-        tuned[held] = _logits(found.head, _unit_vectors(encoder, [texts[int(i)] for i in held], precision))
+        finetuned = tune_contrastively(encoder, config, precision, trained, labels[others], n_labels, progress, title)
+        tuned[held] = _logits(finetuned.head, _unit_vectors(encoder, [texts[int(i)] for i in held], precision))
         plain[held] = _logits(_logistic_regression(frozen[others], labels[others], n_labels), frozen[held])
         encoder.model.load_state_dict(original)
     return tuned, plain
@@ -261,8 +263,8 @@ def _unit_vectors(encoder: TransformerEncoder, texts: Sequence[TokenizedText], p
     with torch.autocast(encoder.device.type, torch.bfloat16, enabled=precision == torch.bfloat16):
         vectors = _vectors(encoder, texts)
     each = vectors.float().reshape(len(vectors), len(encoder.config.poolings), -1)  # (N, poolings, H)
-    found: np.ndarray = nn.functional.normalize(each, dim=-1).flatten(1).cpu().numpy()
-    return found
+    unit_vectors: np.ndarray = nn.functional.normalize(each, dim=-1).flatten(1).cpu().numpy()
+    return unit_vectors
 
 
 @torch.no_grad()

@@ -29,6 +29,8 @@ class LabelledFeatures:
             evaluation.
         soft: Soft targets (N, C), float32: a probability for each label, for the loss of gradient steps. None: the
             labels.
+        groups: Numbers that are the same for equal texts (N,), int64 (`text_groups`). None: texts with equal features
+            are equal.
     """
 
     features: Mapping[str, Features | StoredFeatures]
@@ -36,6 +38,7 @@ class LabelledFeatures:
     weights: np.ndarray | None = None
     n_label_names: int = 0
     soft: np.ndarray | None = None
+    groups: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -47,7 +50,8 @@ class LabelledFeatures:
             for name, values in self.features.items()
         }
         soft = None if self.soft is None else self.soft[rows]
-        return LabelledFeatures(features, self.labels[rows], self.weights_of(rows), soft=soft)
+        groups = None if self.groups is None else self.groups[rows]
+        return LabelledFeatures(features, self.labels[rows], self.weights_of(rows), soft=soft, groups=groups)
 
     def weights_of(self, rows: np.ndarray) -> np.ndarray | None:
         """Weights of the selected texts."""

@@ -53,6 +53,7 @@ OTHER = TrainingConfig(
 )
 PUBLISHED = TrainingConfig(learning_rate=1e-4, batch_size=10, max_epochs=200, patience=10, stopping="loss_or_score")
 RECIPES = ("default", "published")
+AFTER_TRAINING = ("metric", "calibrate", "known_texts")  # fields that apply to heads that are not trained by steps
 
 
 def recipe(name: str, head: str, **changes: Any) -> TrainingConfig:
@@ -77,9 +78,10 @@ def resolve_training(
     if isinstance(training, TrainingConfig):
         return training
     changes = dict(training or {})
-    if isinstance(head, SklearnConfig) and changes.keys() - {"metric", "calibrate"}:
+    if isinstance(head, SklearnConfig) and changes.keys() - set(AFTER_TRAINING):
+        *names, last = (f"`{name}`" for name in AFTER_TRAINING)
         raise UsageError(
-            "`training`: scikit-learn has its own settings; only `metric` and `calibrate` can be changed"
+            f"`training`: scikit-learn has its own settings; only {', '.join(names)} and {last} can be changed"
         )
     return changed(recipe(name, head.name), changes)
 

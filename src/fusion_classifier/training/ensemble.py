@@ -94,10 +94,10 @@ def _fit_linear(
     for member in head.linear.values():
         assert isinstance(member, LinearHead)
         x = solved_features(member, data, device)
-        logits.append(member.cpu().solve(x, data.labels, data.weights, seed, data.n_label_names).logits)
+        logits.append(member.cpu().solve(x, data.labels, data.weights, seed, data.n_label_names, data.groups).logits)
         member.to(device)
     # Any folds will do if each member predicts texts that it was not trained on; equal texts must share a fold.
-    folds = fold_numbers(x, data.labels, seed, data.n_label_names) if by_folds else np.empty(0)
+    folds = fold_numbers(x, data.labels, seed, data.n_label_names, data.groups) if by_folds else np.empty(0)
     return torch.stack(logits), bool(member.with_names), folds
 
 

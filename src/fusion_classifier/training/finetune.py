@@ -110,7 +110,7 @@ def finetune(
             data_collator=lambda chosen: _batch(encoder, chosen),
             train_dataset=rows["train"],
             eval_dataset=rows["valid"],
-            compute_metrics=lambda found: _figures(found.predictions, found.label_ids),
+            compute_metrics=lambda predicted: _figures(predicted.predictions, predicted.label_ids),
             callbacks=[best],
         )
         trainer.remove_callback(PrinterCallback)  # it prints to standard output

@@ -211,8 +211,10 @@ def steps_of(config: TrainingConfig, n_texts: int) -> int:
 
 @contextmanager
 def deterministic(seed: int) -> Iterator[None]:
-    """Set the seed and use deterministic kernels within the block; restore the caller's random state afterwards."""
+    """Set the seed and use deterministic kernels within the block; restore the caller's random state and settings
+    afterwards."""
     before = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     fill = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -222,7 +224,7 @@ def deterministic(seed: int) -> Iterator[None]:
         try:
             yield
         finally:
-            torch.use_deterministic_algorithms(before)
+            torch.use_deterministic_algorithms(before, warn_only=warn_only)
             torch.utils.deterministic.fill_uninitialized_memory = fill  # type: ignore[attr-defined]
 
 

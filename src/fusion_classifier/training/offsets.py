@@ -15,7 +15,7 @@ Source of `prior`: Menon et al.: Long-tail learning via logit adjustment, ICLR 2
 
 import numpy as np
 
-from fusion_classifier.fusion.folds import FOLDS
+from fusion_classifier.fusion.folds import FOLDS, stratified_folds
 from fusion_classifier.training.scores import scores
 
 TAUS = np.linspace(0, 1.5, 16)
@@ -29,16 +29,13 @@ def fit_offsets(log_p: np.ndarray, labels: np.ndarray, weights: np.ndarray | Non
     """Offsets (C,) to add to log-probabilities (N, C) for the best macro F1 on labels (N,); None if no offsets are
     better."""
     log_p = np.maximum(log_p, MIN_LOG)
-    order = np.random.default_rng(0).permutation(len(labels))
-    by_label = order[np.argsort(labels[order], kind="stable")]
-    fold = np.empty(len(labels), dtype=np.int64)
-    fold[by_label] = np.arange(len(labels)) % FOLDS  # stratified
+    fold = stratified_folds(labels, seed=0)
     plain = log_p.argmax(1)
     best, chosen = 0.0, None
     for fit in (prior_offsets, label_offsets):
         answers = plain.copy()
-        for one in range(FOLDS):
-            held, rest = fold == one, fold != one
+        for number in range(FOLDS):
+            held, rest = fold == number, fold != number
             if held.any() and rest.any():
                 offsets = fit(log_p[rest], labels[rest], None if weights is None else weights[rest])
                 answers[held] = (log_p[held] + offsets).argmax(1)
@@ -67,12 +64,12 @@ def label_offsets(log_p: np.ndarray, labels: np.ndarray, weights: np.ndarray | N
             own, others[:, label] = others[:, label].copy(), -np.inf
             second = others.argmax(1)
             least = others[np.arange(len(labels)), second]
-            found = 0.0
+            best_step = 0.0
             for step in STEPS:
                 reached = scores(labels, np.where(own + step > least, label, second), weights).macro_f1
                 if reached > best:
-                    best, found = reached, step
-            offsets[label] += found
+                    best, best_step = reached, step
+            offsets[label] += best_step
         if best == before:
             break
     return offsets

@@ -12,7 +12,8 @@ from torch import nn
 
 
 def adamw(parameters: Iterable[nn.Parameter], learning_rate: float, weight_decay: float) -> torch.optim.AdamW:
-    """AdamW; weight decay applies to matrices, not to biases and norm weights."""
+    """AdamW; weight decay applies to parameters of two or more dimensions, such as matrices and the biases (E, C) of
+    head `fusion`, not to vectors, such as other biases and norm weights."""
     trained = list(parameters)
     groups = (
         {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},

@@ -65,15 +65,15 @@ class Tracking:
         """Callback for one seed, called after each epoch."""
         return lambda epoch: self._safely(lambda tool: self._log_epoch(tool, seed, epoch))
 
-    def trained(self, one: "TrainingResult") -> None:
+    def trained(self, result: "TrainingResult") -> None:
         """Log a trained seed, including all epochs if it was trained without a tracker."""
 
         def log(tool: Tool) -> None:
-            if self._state().get(str(one.seed), {}).get("state", "started") == "started":
-                for epoch in one.history:
-                    self._log_epoch(tool, one.seed, epoch)
-                best = {f"best/{name}": value for name, value in _figures(one.best).items()}
-                self._finish(tool, one.seed, "trained", {"best/epoch": one.best_epoch} | best)
+            if self._state().get(str(result.seed), {}).get("state", "started") == "started":
+                for epoch in result.history:
+                    self._log_epoch(tool, result.seed, epoch)
+                best = {f"best/{name}": value for name, value in _figures(result.best).items()}
+                self._finish(tool, result.seed, "trained", {"best/epoch": result.best_epoch} | best)
 
         self._safely(log)
 

@@ -124,7 +124,8 @@ def _solve(
     started = time.perf_counter()
     with progress.bar(f"training seed {seed}", total=None):
         x = solved_features(head, train_data, device)
-        out_of_fold = head.cpu().solve(x, train_data.labels, train_data.weights, seed, train_data.n_label_names)
+        data = train_data
+        out_of_fold = head.cpu().solve(x, data.labels, data.weights, seed, data.n_label_names, data.groups)
         head.to(device)
         texts = train_data.texts
         logits = predict_logits(head, texts.features, len(texts), device)

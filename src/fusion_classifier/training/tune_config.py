@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from fusion_classifier.config import FrozenModel
+from fusion_classifier.config import FrozenModel, Seed
 
 DEFAULT_LORA_RANK = 8
 
@@ -33,7 +33,7 @@ class TuneConfig(FrozenModel):
     """Decoupled weight decay for all weights except biases and norms."""
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Warm-up: share of all steps in which the learning rate rises from 0."""
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    seed: Seed = 0
     """Seed of the classifier's initial weights, the order of batches and dropout."""
     lora_rank: Annotated[int, Field(ge=1)] | None = None
     """Rank of LoRA adapters, merged into the weights at the end. Default: all weights are trained."""

@@ -4,7 +4,9 @@ At most MAX_TEXTS training texts are kept, each projected on WIDTH directions, i
 memory and time do not grow with the data.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -13,13 +15,14 @@ from torch import Tensor
 from fusion_classifier.fusion.head import Head, OutOfFold
 from fusion_classifier.training.data import LabelledFeatures, blocks
 from fusion_classifier.training.decision import Decision
-from fusion_classifier.training.inference import predict_logits, predict_transform
+from fusion_classifier.training.inference import AnyFeatures, predict_logits, predict_transform
 from fusion_classifier.training.known import BLOCK, TINY, KnownTexts, nearest, projected, unit
 
 MAX_TEXTS = 8192
 WIDTH = 256
 BASIS_TEXTS = 4096  # from which the directions are computed
 HELD_TEXTS = 4096  # held-out texts that are used
+PARTS = 10  # of the training texts, each projected on directions of the others
 SCORES = 1000  # kept
 
 
@@ -46,28 +49,45 @@ def fit_known(
     """
     if decision.multilabel:
         return None
+
+    def unit_vectors(data: LabelledFeatures, rows: np.ndarray) -> np.ndarray:
+        call = partial(predict_transform, head, device=device, unit=True)
+        return _in_blocks(call, data, rows).numpy()
+
     order = np.random.default_rng(seed)
     chosen = _by_class(train_data.labels, MAX_TEXTS, order)
-    basis = _directions(_unit_vectors(head, train_data, chosen[:BASIS_TEXTS], device), seed)
+    x = unit_vectors(train_data, chosen)
+    basis = _directions(x[:BASIS_TEXTS], seed)
     directions = basis.astype(np.float32)
-    on_basis = np.concatenate(
-        [
-            projected(_unit_vectors(head, train_data, chosen[rows], device), directions)
-            for rows in blocks(len(chosen), BLOCK)
-        ]
-    )
+    on_basis = projected(x, directions)
     largest = np.maximum(np.abs(on_basis).max(1, keepdims=True), TINY)
     vectors = np.round(on_basis * (127 / largest)).astype(np.int8)
     stored = unit(vectors.astype(np.float32))
     if out_of_fold is None:
         rows = order.permutation(len(held_data))[:HELD_TEXTS]
-        near = nearest(projected(_unit_vectors(head, held_data, rows, device), directions), stored)
-        logits = _logits(head, held_data, rows, device)
+        near = nearest(projected(unit_vectors(held_data, rows), directions), stored)
+        logits = _in_blocks(partial(predict_logits, head, device=device), held_data, rows)
     else:
         place, found = np.intersect1d(chosen, out_of_fold.rows, return_indices=True)[1:]
         own = order.permutation(len(place))[:HELD_TEXTS]
-        near, logits = nearest(stored[place[own]], stored, own=place[own]), out_of_fold.logits[found[own]]
+        if min(x.shape) > WIDTH:  # otherwise the directions contain every text completely
+            on_basis = _projected_as_new(x, directions, seed)
+        near, logits = nearest(on_basis[place[own]], stored, own=place[own]), out_of_fold.logits[found[own]]
     return _calibrated(basis, vectors, np.stack([-decision.log_odds(logits).max(1), -near]))
+
+
+def _projected_as_new(x: np.ndarray, directions: np.ndarray, seed: int) -> np.ndarray:
+    """`projected` of training texts (M, D), in random order, as if they were new texts: (M, K).
+
+    More of a text lies in directions that were fitted on it than of a new text. So each part is first projected on
+    directions that were fitted on the others.
+    """
+    result, parts = np.empty((len(x), directions.shape[1]), dtype=np.float32), np.arange(len(x)) % PARTS
+    for part in range(PARTS):
+        held = parts == part
+        of_others = _directions(x[~held][:BASIS_TEXTS], seed).astype(np.float32)
+        result[held] = projected(x[held], of_others) @ (of_others.T @ directions)
+    return result
 
 
 def _calibrated(basis: np.ndarray, vectors: np.ndarray, parts: np.ndarray) -> KnownTexts:
@@ -104,21 +124,9 @@ def _directions(x: np.ndarray, seed: int) -> np.ndarray:
     return np.ascontiguousarray(directions.T).astype(np.float16)
 
 
-def _unit_vectors(head: Head, data: LabelledFeatures, rows: np.ndarray, device: torch.device) -> np.ndarray:
-    """`Head.unit_vectors` of the selected texts (n, D), float32."""
-    parts = []
-    for part in blocks(len(rows), BLOCK):
-        features = {name: values.take(rows[part]) for name, values in data.features.items()}
-        parts.append(predict_transform(head, features, len(part), device, unit=True).numpy())
-    return np.concatenate(parts)
-
-
-def _logits(head: Head, data: LabelledFeatures, rows: np.ndarray, device: torch.device) -> Tensor:
-    """Logits of the selected texts (n, C)."""
-    parts = []
-    for part in blocks(len(rows), BLOCK):
-        features = {name: values.take(rows[part]) for name, values in data.features.items()}
-        parts.append(predict_logits(head, features, len(part), device))
+def _in_blocks(call: Callable[[AnyFeatures, int], Tensor], data: LabelledFeatures, rows: np.ndarray) -> Tensor:
+    """Output of `call` for the selected texts (n, …), a block at a time: token states in memory are copied."""
+    parts = [call(data.take(rows[part]).features, len(part)) for part in blocks(len(rows), BLOCK)]
     return torch.cat(parts)
 
 

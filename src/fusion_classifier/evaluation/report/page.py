@@ -16,14 +16,14 @@ from fusion_classifier.evaluation.figures.charts import reliability_chart, risk_
 from fusion_classifier.evaluation.figures.confusion import confusion_matrix
 from fusion_classifier.evaluation.figures.svg import Plot
 from fusion_classifier.evaluation.figures.values import COLOURS, LABELLED_SHARE, Axis, Chart, Line
-from fusion_classifier.evaluation.formats import BASELINE_METRICS, BASELINE_TITLES, METRIC_TITLES, format_metric, size
+from fusion_classifier.evaluation.formats import BASELINE_METRICS, BASELINE_TITLES, METRIC_TITLES, format_metric
 from fusion_classifier.evaluation.metrics import per_class
 from fusion_classifier.evaluation.report.mistakes import confident_mistakes, confused_pairs
 from fusion_classifier.evaluation.report.record import RunRecord
 from fusion_classifier.evaluation.report.text_map import text_map
 from fusion_classifier.evaluation.selective import at_coverages
 from fusion_classifier.evaluation.unknown import UNKNOWN_TITLES
-from fusion_classifier.support.text import counted
+from fusion_classifier.support.text import counted, duration, size
 
 FOLDER = Path(__file__).parent
 COLUMNS = {"valid": "validation", "test": "test", "test_without_overlap": "test without overlap"}
@@ -44,7 +44,7 @@ def page(run: RunRecord) -> str:
     environment.filters |= {
         "pct": lambda share, digits=1: f"{100 * share:.{digits}f}",
         "num": _number,
-        "duration": _duration,
+        "duration": duration,
         "metric": lambda summary, name: format_metric(name, summary),
         "size": size,
     }
@@ -215,11 +215,3 @@ def _text(value: object) -> str:
 def _number(value: float) -> str:
     """Format a count; a mean that is not an integer has one decimal."""
     return f"{value:,.0f}" if abs(value - round(value)) < 0.05 else f"{value:,.1f}"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
