@@ -94,7 +94,7 @@ def test_targets_are_half_label_half_teacher(
     assert valid.soft is None
 
 
-def test_what_the_teacher_knew_is_told_from_the_data_of_its_run(saved_model: Path, tmp_path: Path) -> None:
+def test_what_the_teacher_knew_follows_from_its_data(saved_model: Path, tmp_path: Path) -> None:
     """Its own texts chose its epoch even where they are a validation split; another file may contain some of them."""
 
     def write(name: str, texts: list[str]) -> str:

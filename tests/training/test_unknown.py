@@ -90,22 +90,23 @@ def test_out_of_fold_logits_stand_in_for_held_out_texts() -> None:
     assert (scores(one, half, new) > half.threshold(0.1)).mean() == pytest.approx(0.1, abs=0.06)
 
 
-def test_training_texts_are_as_far_from_each_other_as_new_texts() -> None:
+def test_training_texts_seem_no_nearer_than_new_ones() -> None:
     """More of a text lies in directions that were fitted on it; the threshold must not depend on that."""
     config, rates = parse_head("linear"), []
-    for draw in range(4):
-        values = np.random.default_rng(draw).normal(size=(2400, 500)).astype(np.float32) / np.arange(1, 501) ** 0.5
+    for draw in range(2):
+        values = np.random.default_rng(draw).normal(size=(1800, 1000)) / np.arange(1, 1001) ** 0.25
+        values = values.astype(np.float32)
         train_data, new = (
             LabelledFeatures({"a": PooledFeatures(part)}, np.zeros(len(part), np.int64))
-            for part in (values[:400], values[400:])
+            for part in (values[:300], values[300:])
         )
         head = build_head(config, train_data.shapes, 4)  # equally sure of every text
-        every = OutOfFold(np.arange(400), torch.zeros(400, 4))
+        every = OutOfFold(np.arange(300), torch.zeros(300, 4))
         known = fit_known(head, Decision(), train_data, train_data, CPU, draw, every)
         assert known is not None
         x = predict_transform(head, new.features, len(new), CPU, unit=True).numpy()
         rates.append((known.score(x, Decision().log_odds(torch.zeros(len(x), 4))) > known.threshold(0.1)).mean())
-    assert np.mean(rates) == pytest.approx(0.1, abs=0.025), rates
+    assert 0 < np.mean(rates) < 0.12, rates
 
 
 def test_features_left_in_the_store_give_the_same() -> None:
