@@ -139,6 +139,8 @@ class HeadConfig(FrozenModel):
     """Module to import before the head can be used; None for the heads of this package."""
     cross_validated_rows: ClassVar[float] = 0
     """Maximum number of training rows for which the head makes its choices out of fold, without held-out rows."""
+    solved: ClassVar[bool] = False
+    """Whether the head is fitted in one step: of the training settings only `SOLVED_FIELDS` have an effect."""
     name: str
     """Name of the head."""
 
@@ -186,6 +188,7 @@ class LinearConfig(HeadConfig):
     """Head `linear`: logistic regression on pooled features."""
 
     cross_validated_rows: ClassVar[float] = math.inf
+    solved: ClassVar[bool] = True
     name: Literal["linear"] = "linear"
     c: Annotated[float, Field(gt=0)] | None = None
     """Inverse strength of the L2 penalty. Default: the one with the highest cross-validated log-likelihood."""
@@ -211,6 +214,7 @@ class SklearnConfig(HeadConfig):
     """A scikit-learn classifier given as an object. Saved with skops."""
 
     file: ClassVar[str] = "head.skops"
+    solved: ClassVar[bool] = True
     name: Literal["scikit-learn"] = "scikit-learn"
     class_path: str
     """Class of the classifier."""
@@ -272,6 +276,7 @@ AnyHeadConfig = Annotated[HeadConfig, BeforeValidator(_parse_head_config), Plain
 """A field of any registered head's configuration; in files a mapping with the head's `name`."""
 
 DEFAULT_MODEL = "go-emotions"  # comes with the package
+SOLVED_FIELDS = ("metric", "calibrate", "known_texts")  # of TrainingConfig; see `HeadConfig.solved`
 
 
 class TrainingConfig(FrozenModel):

@@ -2,19 +2,25 @@
 
 import subprocess
 import sys
+import warnings
 from typing import Any, get_type_hints
 
 import pytest
 
 from fusion_classifier.config import (
     HEAD_CONFIGS,
+    SOLVED_FIELDS,
     FusionConfig,
     HeadConfig,
+    LinearConfig,
     SklearnConfig,
     TrainingChanges,
     TrainingConfig,
 )
 from fusion_classifier.errors import UsageError
+from fusion_classifier.features.arrays import FeatureShape
+from fusion_classifier.fusion.head import SolvedHead
+from fusion_classifier.fusion.registry import build_head
 from fusion_classifier.training.defaults import change_training, recipe, resolve_training
 
 
@@ -74,6 +80,26 @@ def test_only_what_follows_training_of_scikit_learn_changes() -> None:
     assert not resolve_training({"known_texts": False}, "default", config).known_texts
     with pytest.raises(UsageError, match=r"`training`.*`calibrate` and `known_texts`"):
         resolve_training({"learning_rate": 1.0}, "default", config)
+
+
+def test_settings_without_effect_are_named_and_not_recorded() -> None:
+    given = {"learning_rate": 0.5, "max_epochs": 3, "metric": "macro_f1", "calibrate": False, "known_texts": False}
+    with pytest.warns(UserWarning, match="`learning_rate`, `max_epochs` have no effect: head linear is solved"):
+        settings = resolve_training(given, "default", LinearConfig())
+    kept = {name: given[name] for name in SOLVED_FIELDS}
+    assert settings == recipe("default", "linear").model_copy(update=kept)
+    with pytest.raises(UsageError, match="`learning_rate`"):
+        resolve_training({"learning_rate": -1.0}, "default", LinearConfig())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        resolve_training({"metric": "accuracy"}, "default", LinearConfig())
+        resolve_training({"learning_rate": 0.5}, "default", FusionConfig())
+
+
+@pytest.mark.parametrize("head", HEAD_CONFIGS)
+def test_a_head_that_is_solved_says_so(head: str) -> None:
+    built = build_head(head, {"a": FeatureShape((1, 8), ragged=HEAD_CONFIGS[head].reads == "tokens")}, 2)
+    assert built.config.solved == isinstance(built, SolvedHead)
 
 
 @pytest.mark.parametrize("before", [None, {"batch_size": 9}, recipe("default", "fusion")])

@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from fusion_classifier.classifier.folder import ModelConfig, SavedEncoder, objects_note
 from fusion_classifier.classifier.saved_encoders import is_local
-from fusion_classifier.config import EncoderConfig, TrainingConfig
+from fusion_classifier.config import (
+    EncoderConfig,
+    EnsembleConfig,
+    HeadConfig,
+    LinearConfig,
+    SklearnConfig,
+    TrainingConfig,
+)
 from fusion_classifier.encoders.presets import PRESETS
 from fusion_classifier.evaluation.formats import BASELINE_METRICS, BASELINE_TITLES, METRIC_TITLES, format_metric
 from fusion_classifier.support.hub import LIBRARY, is_hub_id
@@ -89,7 +96,7 @@ def model_card(
         objects=objects_note(config),
         rows=None if metrics is None else {name: f"{count:,}" for name, count in metrics["rows"].items()},
         data=data,
-        recipe=None if training is None else _recipe(training),
+        recipe=None if training is None else _recipe(config.head, training),
         parameters=None if metrics is None else f"{metrics['parameters']:,}",
         processor=processor or "an unknown machine",
         caveat=task.caveat if (task := task_of_model(config.task, config.labels)) else "",
@@ -203,9 +210,19 @@ def _eval_results(task: str, dataset: str | None, metrics: Mapping[str, Any]) ->
     ]
 
 
-def _recipe(training: TrainingConfig) -> str:
-    return (
+def _recipe(head: HeadConfig, training: TrainingConfig) -> str:
+    """How the head was trained; gradient steps only where there were any."""
+    if isinstance(head, SklearnConfig):
+        return f"`{head.class_path}`, fitted with its own settings"
+    regression = "logistic regression, solved by L-BFGS with C chosen by cross-validation"
+    if isinstance(head, LinearConfig):
+        return regression if head.c is None else f"logistic regression, solved by L-BFGS with C = {head.c:g}"
+    steps = f" and at least {training.min_steps} steps" if training.min_steps else ""
+    by_steps = (
         f"AdamW, learning rate {training.learning_rate:g} ({training.schedule}), batches of {training.batch_size}, "
-        f"at most {training.max_epochs} epochs, weight decay {training.weight_decay:g}, "
+        f"at most {training.max_epochs} epochs{steps}, weight decay {training.weight_decay:g}, "
         f"label smoothing {training.label_smoothing:g}"
     )
+    if isinstance(head, EnsembleConfig):
+        return f"linear members: {regression}; members with attention: {by_steps}"
+    return by_steps

@@ -223,17 +223,19 @@ class RunOptions(SplitOptions):
         file = self.file
         encoders = self.encoders(reads(self.head_name) if self.head or file is None else None)
         from fusion_classifier.fusion.registry import parse_head
-        from fusion_classifier.training.defaults import changed, recipe
+        from fusion_classifier.training.defaults import changed_for, recipe
 
         head, training = self.head_settings, None
         if file is not None and self.head is None:
             head = file.head.model_dump(exclude={"name"}) | head
             training = file.training if self.recipe is None else None
+        parsed = parse_head(self.head_name, **head)
+        base = training or recipe(self.recipe or "default", self.head_name)
         return RunConfig(
             task=task,
             encoders=encoders,
-            head=parse_head(self.head_name, **head),
-            training=changed(training or recipe(self.recipe or "default", self.head_name), self.training),
+            head=parsed,
+            training=changed_for(parsed, base, self.training, progress().say),
             seeds=tuple(range(self.seeds)) if self.seeds else file.seeds if file else (0,),
             class_weight=self.class_weight or (file.class_weight if file else "none"),
         )

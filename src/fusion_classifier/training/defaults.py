@@ -4,10 +4,11 @@
 validation splits of go_emotion and ED (docs/notebook/accuracy.md, benchmarks/accuracy/recipes.py).
 """
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from fusion_classifier.config import HeadConfig, SklearnConfig, TrainingChanges, TrainingConfig
+from fusion_classifier.config import SOLVED_FIELDS, HeadConfig, SklearnConfig, TrainingChanges, TrainingConfig
 from fusion_classifier.errors import UsageError
 from fusion_classifier.support.validation import checked
 
@@ -71,6 +72,19 @@ def changed(base: TrainingConfig, changes: Mapping[str, Any]) -> TrainingConfig:
     return checked(TrainingConfig, base.model_dump() | min_steps | dict(changes))
 
 
+def changed_for(
+    head: HeadConfig, base: TrainingConfig, changes: Mapping[str, Any], say: Callable[[str], None]
+) -> TrainingConfig:
+    """`changed` without the changes that have no effect for this head, which `say` is told."""
+    every = changed(base, changes)  # their values are checked all the same
+    without = [f"`{name}`" for name in changes if name not in SOLVED_FIELDS] if head.solved else []
+    if not without:
+        return every
+    verb = "has" if len(without) == 1 else "have"
+    say(f"{', '.join(without)} {verb} no effect: head {head.name} is solved, not trained by steps")
+    return changed(base, {name: value for name, value in changes.items() if name in SOLVED_FIELDS})
+
+
 def resolve_training(
     training: TrainingConfig | TrainingChanges | Mapping[str, Any] | None, name: str, head: HeadConfig
 ) -> TrainingConfig:
@@ -83,7 +97,11 @@ def resolve_training(
         raise UsageError(
             f"`training`: scikit-learn has its own settings; only {', '.join(names)} and {last} can be changed"
         )
-    return changed(recipe(name, head.name), changes)
+    return changed_for(head, recipe(name, head.name), changes, _warn)
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, UserWarning, stacklevel=6)  # for `fit`: shown at its caller's line
 
 
 def change_training(

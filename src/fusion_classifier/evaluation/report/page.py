@@ -12,6 +12,7 @@ from typing import Any
 import jinja2
 import numpy as np
 
+from fusion_classifier.config import HEAD_CONFIGS, SOLVED_FIELDS
 from fusion_classifier.evaluation.figures.charts import reliability_chart, risk_chart, training_charts
 from fusion_classifier.evaluation.figures.confusion import confusion_matrix
 from fusion_classifier.evaluation.figures.svg import Plot
@@ -193,7 +194,10 @@ def configuration(run: RunRecord) -> dict[str, dict[str, str]]:
     sections[f"Head {head['name']}"] = {key: value for key, value in head.items() if key != "name"} | {
         "trained parameters": None if parameters is None else f"{parameters:,}"
     }
-    sections["Training"] = {"seeds": config["seeds"], **config["training"]}
+    kind = HEAD_CONFIGS.get(head["name"])
+    solved = kind is not None and kind.solved
+    settings = {name: value for name, value in config["training"].items() if not solved or name in SOLVED_FIELDS}
+    sections["Training"] = {"seeds": config["seeds"], **settings}
     sections["Versions"] = {
         key.replace("fusion_classifier", "llm-fusion-classifier"): value
         for key, value in described.get("environment", {}).items()
