@@ -1,4 +1,4 @@
-"""Choose the default recipes: hyper-parameters of each head, compared on the validation splits.
+"""Choose the default recipe of `llmembed`: hyper-parameters compared on the validation splits.
 
     python benchmarks/accuracy/recipes.py --data DATA --store DIR --json recipes.json
 
@@ -27,13 +27,6 @@ from fusion_classifier.training.train import train
 
 ENCODERS = ["smollm2-135m", "minilm-l6", "mpnet-base"]
 GRIDS = {
-    "linear": [
-        TrainingConfig(
-            learning_rate=learning_rate, weight_decay=weight_decay, batch_size=256, max_epochs=100, patience=10
-        )
-        for learning_rate in (1e-4, 3e-4, 1e-3)
-        for weight_decay in (0.0, 1.0)
-    ],
     "llmembed": [
         TrainingConfig(
             learning_rate=learning_rate,

@@ -276,7 +276,7 @@ def test_run_of_an_older_version_has_a_report(finished: Path, tmp_path: Path) ->
     old = tmp_path / "old"
     shutil.copytree(finished, old)
     metrics = json.loads((old / "metrics.json").read_text())
-    for name in ("stages", "betas", "temperatures", "risk_coverage", "per_class", "parameters"):
+    for name in ("betas", "temperatures", "risk_coverage", "per_class", "parameters"):
         metrics.pop(name)
     (old / "metrics.json").write_text(json.dumps(metrics))
     (old / "stages.json").unlink()
@@ -284,7 +284,6 @@ def test_run_of_an_older_version_has_a_report(finished: Path, tmp_path: Path) ->
     shutil.rmtree(old / "model")
     page = parsed(write_report(old))
     assert "no training history" in page.words("training")
-    assert "not recorded" in page.words("cost")
     assert page.words("labels") == parsed(finished / "report.html").words("labels")
 
 
@@ -316,6 +315,13 @@ def test_multilabel_run_has_curves_and_thresholds(several: Path) -> None:
             FecError,
             "belong to different runs",
         ),
+        (
+            lambda run: (run / "metrics.json").write_text(
+                (run / "metrics.json").read_text().replace('"stages"', '"other"')
+            ),
+            FecError,
+            "is not as `fec run` writes it",
+        ),
     ],
 )
 def test_a_damaged_run_is_one_sentence(
@@ -328,6 +334,15 @@ def test_a_damaged_run_is_one_sentence(
     with pytest.raises(error, match=said):
         write_report(broken)
     assert not (broken / "report.html").exists()
+
+
+def test_a_bug_is_not_blamed_on_the_files(finished: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def broken(_: object) -> str:
+        raise NotImplementedError("a bug")
+
+    monkeypatch.setattr("fusion_classifier.commands.report.page", broken)
+    with pytest.raises(NotImplementedError, match="a bug"):
+        write_report(finished, out=tmp_path / "r.html")
 
 
 def test_wrong_arguments_are_one_sentence(finished: Path, tmp_path: Path) -> None:

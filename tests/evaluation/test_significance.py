@@ -18,6 +18,7 @@ from fusion_classifier.evaluation.significance import (
     McNemar,
     compare,
     differences,
+    holm,
     in_words,
     mcnemar,
     verdict,
@@ -158,6 +159,14 @@ def test_mcnemar_is_twice_the_tail_of_a_fair_coin(both: int, a_only: int, b_only
     n = a_only + b_only
     tail = sum(comb(n, k) for k in range(min(a_only, b_only) + 1))
     assert found.p == pytest.approx(min(1.0, 2 * tail / 2**n))
+
+
+def test_holm_by_hand() -> None:
+    """0.01 · 4, 0.02 · 3, 0.03 · 2 (not below the one before), 0.4 · 1."""
+    assert holm([0.4, 0.01, 0.03, 0.02]) == pytest.approx([0.4, 0.04, 0.06, 0.06])
+    assert holm([0.9, 0.8]) == [1, 1]
+    assert holm([0.03]) == [0.03]
+    assert holm([]) == []
 
 
 def test_mcnemar_by_hand() -> None:

@@ -91,7 +91,6 @@ def run_folder(folder: Path, encoders: list[Path | str], out: Path, work: RunCon
 def everything(out: Path) -> dict[str, Any]:
     """What a run wrote, without times."""
     metrics = json.loads((out / "metrics.json").read_text())
-    metrics.pop("seconds")
     metrics.pop("stages")
     metrics.pop("encoded_texts")
     predictions = pq.read_table(out / "predictions.parquet").to_pylist()

@@ -152,10 +152,8 @@ def _hub_id(saved: SavedEncoder) -> str | None:
 
 
 def _seconds(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """Seconds of each stage, summed over all calls if recorded: the last call of a resumed run takes no time."""
-    if "stages" in metrics:
-        return {name: stage["seconds"] for name, stage in metrics["stages"].items()}
-    return dict(metrics["seconds"])
+    """Seconds of each stage, summed over all calls: the last call of a resumed run takes no time."""
+    return {name: stage["seconds"] for name, stage in metrics["stages"].items()}
 
 
 def _scores(metrics: Mapping[str, Any]) -> dict[str, Any]:

@@ -257,7 +257,13 @@ def evaluate_(
 def ablate_(
     *,
     task: OptionalTaskName = None,
-    split: Annotated[str, option("Split to evaluate on: valid for choices, test for the final report.")] = "valid",
+    split: Annotated[
+        str,
+        option(
+            "Split to evaluate on: valid for choices (it also chose epochs and calibration, so its scores are "
+            "optimistic), test for the final report."
+        ),
+    ] = "valid",
     options: RunOptions,
     place: PlaceOptions,
     as_json: Json = False,

@@ -164,10 +164,18 @@ def print_ablation(figures: Mapping[str, Any], folder: Path) -> None:
     rows = []
     for one in figures["added"]:
         to = " + ".join(one["to"]) + (" (the best single encoder on validation)" if one.get("best_single") else "")
-        rows.append([one["head"], one["encoder"], to, *_difference(one["metrics"]["accuracy"])])
+        accuracy = one["metrics"]["accuracy"]
+        rows.append([one["head"], one["encoder"], to, *_difference(accuracy | {"p": accuracy["p_holm"]})])
     if rows:
-        columns = ["head", "what this adds", "to", "points of accuracy", "p"]
+        columns = ["head", "what this adds", "to", "points of accuracy", "p, corrected"]
         show("Paired bootstrap over texts", columns, rows, right=3)
+        say("p is corrected for the number of comparisons (Holm), the intervals are not.", "dim")
+    if figures["split"] == "valid":
+        say(
+            "Validation also chose epochs, weights and calibration: these scores are optimistic. To report scores: "
+            "--split test.",
+            "dim",
+        )
     say(f"\nWritten to {folder}: ablation.json, ablation.png, and a run folder for each row.")
 
 

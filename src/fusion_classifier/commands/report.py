@@ -6,9 +6,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from jinja2 import UndefinedError
+
 from fusion_classifier.classifier.models import CONFIG_FILE as MODEL_CONFIG
 from fusion_classifier.classifier.models import is_model
-from fusion_classifier.errors import FecError, UsageError, library_errors
+from fusion_classifier.errors import FecError, UsageError, reason
 from fusion_classifier.evaluation.predictions import (
     PREDICTIONS_FILE,
     SplitPredictions,
@@ -25,6 +27,8 @@ from fusion_classifier.tasks.loaded import LoadedTask
 from fusion_classifier.tasks.registry import load_task
 
 AGAIN = "run the same `fec run` again to write it"
+# Raised where a value is missing (in the template, too), of another type, or out of range.
+BAD_VALUES = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, UndefinedError)
 
 
 def write_report(
@@ -49,11 +53,7 @@ def write_report(
         raise FecError(f"{folder}: {PREDICTIONS_FILE} and {METRICS_FILE} belong to different runs; {AGAIN}")
     found, label_tree, no_texts = _texts(folder, part, task)
     # The page shows many values of these files, all of which exist in files written by fec run.
-    with library_errors(
-        lambda why: FecError(
-            f"{folder}: {METRICS_FILE}, config.yaml or a training.json is not as `fec run` writes it ({why}); {AGAIN}"
-        )
-    ):
+    try:
         record = RunRecord(
             folder=folder.resolve().name,
             date=f"{datetime.fromtimestamp((folder / METRICS_FILE).stat().st_mtime):%Y-%m-%d}",
@@ -68,6 +68,11 @@ def write_report(
             model_seed=_json(folder / "model" / MODEL_CONFIG).get("seed"),
         )
         written = page(record)
+    except BAD_VALUES as error:
+        raise FecError(
+            f"{folder}: {METRICS_FILE}, config.yaml or a training.json is not as `fec run` writes it "
+            f"({reason(error)}); {AGAIN}"
+        ) from error
     atomic_write(path, written)
     return path
 

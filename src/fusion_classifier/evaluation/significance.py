@@ -185,6 +185,17 @@ def _p_value(distribution: np.ndarray) -> float:
     return float(min(1.0, 2 * (tail + 1) / (len(distribution) + 1)))
 
 
+def holm(p: Sequence[float]) -> list[float]:
+    """Correct p-values for their number, so that one below α among true null hypotheses has at most probability α.
+
+    Source: Holm: A Simple Sequentially Rejective Multiple Test Procedure, Scandinavian Journal of Statistics 6, 1979.
+    """
+    order = np.argsort(p, kind="stable")
+    corrected = np.empty(len(p))
+    corrected[order] = np.minimum(np.maximum.accumulate(np.asarray(p)[order] * np.arange(len(p), 0, -1)), 1)
+    return [float(one) for one in corrected]
+
+
 def mcnemar(a_right: np.ndarray, b_right: np.ndarray) -> McNemar:
     """Test correctness by A and B, both (N,), bool.
 

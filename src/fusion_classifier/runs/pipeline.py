@@ -19,7 +19,6 @@ rejected, so that a folder never mixes two.
 import json
 import platform
 import shutil
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -227,23 +226,19 @@ def run(
     doubts += unknown_script(task.split("train").texts, config.encoders)
     for doubt in doubts:
         work.say(f"Warning: {doubt}")
-    stages, times = Stages(out / STAGES_FILE), [time.perf_counter()]
+    stages = Stages(out / STAGES_FILE)
     with stages.stage("extract") as extraction:
         reports = extract_task(task, splits, config.encoders, work)
         extraction.encoded += sum(report.encoded for report in reports)
-    times.append(time.perf_counter())
     with stages.stage("train"):
         trained = train_task(config, task, out, work, tracking=tracking)
-    times.append(time.perf_counter())
     with work.progress.bar("fitting the baselines", total=None), stages.stage("baselines"):
         baselines = fit_baselines(config.class_weight, task, identities, work)
-    times.append(time.perf_counter())
     with work.progress.bar("evaluating", total=None), stages.stage("evaluate"):
         parts, of_baselines = _evaluate(
             config, trained, baselines, [s for s in splits if s != "train"], task, identities, work
         )
         figures = {name: measure(part, task, parts["valid"]) for name, part in parts.items()}
-    times.append(time.perf_counter())
     metrics = _metrics(config, task, trained, figures) | baseline_figures(baselines, of_baselines)
     if strange:
         with stages.stage("unknown"):
@@ -251,7 +246,6 @@ def run(
     metrics |= {
         "warnings": doubts + _warnings(config, task, metrics, trained, list(parts.values()), of_baselines),
         "encoded_texts": {report.encoder: report.encoded for report in reports},
-        "seconds": dict(zip(("extract", "train", "baselines", "evaluate"), map(float, np.diff(times)), strict=True)),
         "stages": stages.figures(),
     }
     with locked(out):

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.metrics import accuracy_score, f1_score
 from torch import Tensor, nn
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
@@ -32,6 +31,7 @@ from fusion_classifier.training.calibration import fit_decision
 from fusion_classifier.training.finetuned import Finetuned
 from fusion_classifier.training.loop import deterministic
 from fusion_classifier.training.result import Epoch
+from fusion_classifier.training.scores import scores
 from fusion_classifier.training.tune_config import TuneConfig
 
 # Devlin et al. (2019, appendix A.3) tune BERT with 2e-5 to 5e-5; the compact BERTs of Turc et al. (2019) also take
@@ -225,10 +225,8 @@ def _figures(logits: np.ndarray, truth: np.ndarray) -> dict[str, float]:
     """Metrics for choosing the epoch; multi-label: at the best thresholds."""
     decision = fit_decision(torch.from_numpy(logits), truth, calibrate=False)
     answers = decision.labels(decision.probabilities(torch.from_numpy(logits)))
-    return {
-        "accuracy": float(accuracy_score(truth, answers)),
-        "weighted_f1": float(f1_score(truth, answers, average="weighted", zero_division=0)),
-    }
+    reached = scores(truth, answers)
+    return {"accuracy": reached.accuracy, "weighted_f1": reached.weighted_f1}
 
 
 class _BestEpoch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped

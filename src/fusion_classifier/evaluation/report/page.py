@@ -150,10 +150,8 @@ def precision_recall(run: RunRecord, rows: list[dict[str, Any]]) -> list[dict[st
 
 
 def stage_rows(run: RunRecord) -> dict[str, dict[str, Any]]:
-    """Return time, peak memory and texts of each stage; for an old run, only the times of its last call."""
-    stages = {name: dict(one) for name, one in (run.metrics.get("stages") or {}).items()} or {
-        name: {"seconds": seconds} for name, seconds in (run.metrics.get("seconds") or {}).items()
-    }
+    """Return time, peak memory and texts of each stage."""
+    stages = {name: dict(one) for name, one in run.metrics["stages"].items()}
     if "train" in stages:
         # For seeds trained by fec train or an older version, only the epochs have times.
         epochs = sum(epoch["seconds"] for record in run.seeds.values() for epoch in record.get("history", ()))
