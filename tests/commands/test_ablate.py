@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from fusion_classifier.commands.ablate import _compare, ablate, slug, subsets
+from fusion_classifier.commands.ablate import _compare, _correct, ablate, slug, subsets
 from fusion_classifier.config import RunConfig, TaskConfig
 from fusion_classifier.encoders.spec import parse_encoders
 from fusion_classifier.errors import UsageError
@@ -91,6 +91,14 @@ def test_the_best_on_test_is_chosen_on_validation() -> None:
     *_, last = _compare(parts, {("a",): 0.9, ("b",): 0.8, ("a", "b"): 0.9}, 2)
     assert last["best_single"]
     assert last["to"] == ("a",)
+
+
+def test_p_is_corrected_for_the_number_of_comparisons() -> None:
+    """Three comparisons, of which two are the same one."""
+    added = [{"head": "linear", "to": to, "metrics": {"accuracy": {"p": p}}} for to, p in (("b", 0.04), ("a", 0.01))]
+    added.append({"head": "linear", "to": "a", "metrics": {"accuracy": {"p": 0.01}}})
+    _correct(added)
+    assert [one["metrics"]["accuracy"]["p_holm"] for one in added] == [0.04, 0.02, 0.02]  # type: ignore[index]
 
 
 def test_features_that_the_store_lacks_are_extracted(

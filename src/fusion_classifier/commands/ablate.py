@@ -84,12 +84,18 @@ def ablate(configs: Sequence[RunConfig], task: LoadedTask, split: str, out: Path
 
 
 def _correct(added: list[dict[str, Any]]) -> None:
-    """Add to each metric of each comparison `p_holm`, its p-value corrected for the number of comparisons."""
+    """Add `p_holm`, the p-value corrected for the number of comparisons, to each metric of each comparison.
+
+    With two encoders the best single one is compared twice, which counts once.
+    """
     for metric in added[0]["metrics"] if added else ():
-        tests = [one["metrics"][metric] for one in added]
-        corrected = [None] * len(tests) if tests[0]["p"] is None else holm([test["p"] for test in tests])
-        for test, p in zip(tests, corrected, strict=True):
-            test["p_holm"] = p
+        tests = {(one["head"], one["to"]): one["metrics"][metric]["p"] for one in added}
+        found: list[float | None] = [None] * len(tests)
+        if None not in tests.values():
+            found = [*holm(list(tests.values()))]
+        corrected = dict(zip(tests, found, strict=True))
+        for one in added:
+            one["metrics"][metric]["p_holm"] = corrected[one["head"], one["to"]]
 
 
 def slug(name: str) -> str:
