@@ -255,6 +255,10 @@ def test_what_is_no_text_is_named() -> None:
 
 @pytest.mark.parametrize("seed", [-1, 2**32, 1.5, None, "0"])
 def test_a_seed_out_of_range_is_refused_at_once(seed: Any) -> None:
-    for classifier in (FusionClassifier(["no-such-folder/at-all"], seed=seed), FusionHeadClassifier(seed=seed)):
+    classifiers: tuple[Any, ...] = (
+        FusionClassifier(["no-such-folder/at-all"], seed=seed),
+        FusionHeadClassifier(seed=seed),
+    )
+    for classifier in classifiers:
         with pytest.raises(UsageError, match=rf"`seed`: {seed!r} is not a whole number from 0 to 4,294,967,295"):
             classifier.fit([[]], [])

@@ -304,7 +304,12 @@ def test_few_rows_are_judged_by_encoders_that_did_not_see_them(
     assert guessed.record["out_of_fold"]["tuned"]["accuracy"] < 0.5
     # A copy of a text that differs in case and punctuation is in its fold.
     folds: list[np.ndarray] = []
-    monkeypatch.setattr(contrastive, "fold_numbers", lambda *given: folds.append(fold_numbers(*given)) or folds[0])
+
+    def noted(*given: Any) -> np.ndarray:
+        folds.append(fold_numbers(*given))
+        return folds[0]
+
+    monkeypatch.setattr(contrastive, "fold_numbers", noted)
     texts, own = list(task.split("train").texts), list(task.split("train").labels)
     for i in (0, 2, 4):
         texts[i + 1], own[i + 1] = f"{texts[i].upper()}!", own[i]

@@ -19,11 +19,13 @@ def case(seed: int, n: int) -> tuple[np.ndarray, np.ndarray]:
 
 def answers_of(probabilities: np.ndarray) -> np.ndarray:
     """With offsets, as for macro F1: not always the most probable label."""
-    return (probabilities + np.array([0.0, 0.0, 0.4])).argmax(1)
+    answers: np.ndarray = (probabilities + np.array([0.0, 0.0, 0.4])).argmax(1)
+    return answers
 
 
 def confidence_of(probabilities: np.ndarray, answers: np.ndarray) -> np.ndarray:
-    return probabilities[np.arange(len(answers)), answers]
+    confidence: np.ndarray = probabilities[np.arange(len(answers)), answers]
+    return confidence
 
 
 @settings(deadline=None)
