@@ -47,7 +47,7 @@ assert all((classifier, report, run, server)), "imported once, before the forks"
 IN_A_ROW = 3
 # They contain times, or depend on them.
 WITH_TIMES = ("stages.json", "report.html", ".lock", "training_curves.png")
-TIMES = ("stages", "encoded_texts")
+TIMES = ("seconds", "stages", "encoded_texts")
 SHARES = {"extract": 0.25, "ray": 0.05, "train": 0.25, "run": 0.25, "predict": 0.1, "serve": 0.1}
 TASK = ("demo", "-e", "minilm-l6", "--limit", "150")
 HEAD = ("--head", "fusion", "--width", "32", "--epochs", "3", "--seeds", "2")

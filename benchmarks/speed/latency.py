@@ -9,7 +9,8 @@ own, and they take turns text by text, so that a busy machine slows all of them 
 don't. A ratio is the median, over the texts, of a side's time divided by the floor's for the same text.
 
 Classifiers are trained on a few texts (their size matters here, their answers don't): MiniLM with head `linear`,
-MiniLM with SmolLM2 and head `fusion`, and SmolLM2 with head `linear`.
+the default, MiniLM with MPNet and head `ensemble`; MiniLM with SmolLM2 and head `fusion`; and SmolLM2 with head
+`linear`.
 
 - `floor`: tokenizer, transformers' model and the trained head, called one after the other as in a script; in the same
   precision.
@@ -53,6 +54,7 @@ TOKENS = (10, 20, 60, 200)
 TRAINED_TEXTS = 200
 MODELS = {
     "minilm-l6": (["minilm-l6"], "linear"),
+    "minilm-l6+mpnet-base": (["minilm-l6", "mpnet-base"], "ensemble"),
     "minilm-l6+smollm2-135m": (["minilm-l6", "smollm2-135m"], "fusion"),
     "smollm2-135m": (["smollm2-135m"], "linear"),
 }

@@ -57,6 +57,7 @@ TRAINED_TEXTS = 200
 WARM_UP_SECONDS = 1.0
 MODELS = {
     "minilm-l6": (["minilm-l6"], "linear"),
+    "minilm-l6+mpnet-base": (["minilm-l6", "mpnet-base"], "ensemble"),
     "minilm-l6+smollm2-135m": (["minilm-l6", "smollm2-135m"], "fusion"),
 }
 KINDS = ("batched", "single", "plain", "optimized", "earlier")

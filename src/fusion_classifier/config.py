@@ -368,8 +368,7 @@ class TaskConfig(FrozenModel):
     """Seed of the stratified split of a single file, or of a folder without a validation split."""
     cross_validate: bool | None = False
     """Whether to train on all rows, with no validation split (single file: nor a test split), and evaluate out of
-    fold. For up to 5,000 rows of your own, with ensemble or linear. On the command line, the default is on for files
-    of up to 1,000 rows, as with None."""
+    fold. For up to 5,000 rows of your own, with ensemble or linear. Default of fec: None, for up to 1,000 rows."""
     limit: Annotated[int, Field(ge=1)] | None = None
     """Maximum number of rows per split; the first ones are used."""
 
@@ -380,9 +379,7 @@ class TaskConfig(FrozenModel):
         if self.cross_validate and self.augment_column:
             raise ValueError("`augment_column`: a paraphrase could be in a different fold from its text")
         if self.label_columns and self.multilabel:
-            raise ValueError(
-                "`multilabel` reads one column with several labels, `label_columns` one column per label"
-            )
+            raise ValueError("`multilabel` reads one column of several labels, `label_columns` one per label")
         return self
 
 

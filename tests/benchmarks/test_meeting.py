@@ -1,6 +1,7 @@
 """The heads in which encoders meet, on a random batch, and the driver's word numbers and summary."""
 
 import importlib
+from argparse import ArgumentTypeError
 from pathlib import Path
 from types import ModuleType
 
@@ -74,8 +75,9 @@ def test_variants_and_the_table(heads: ModuleType) -> None:
     assert parsed["training"] == {"learning_rate": 1e-3}
     assert parsed["config"] == {"width": 512}
     assert parsed["other"] == {"kind": "seq", "aug": 1, "enc": "a+b"}
-    with pytest.raises(SystemExit, match="no kind 'sequence'"):
-        meeting.parse("kind=sequence")
+    for wrong, why in (("kind=sequence", "unknown kind 'sequence'"), ("lr=fast", "fast"), ("foo=1", "foo")):
+        with pytest.raises(ArgumentTypeError, match=why):
+            meeting.checked(wrong)
     rows = [
         {"task": "ED", "variant": variant, "seed": seed, "accuracy": accuracy}
         for variant, of in (("base", (60.0, 61.0, 62.0)), ("kind=seq", (61.0, 61.5, 63.5)))

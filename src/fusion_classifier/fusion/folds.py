@@ -19,7 +19,7 @@ def fold_numbers(
         x: Features (N, D); rows with equal features are equal.
         targets: Label numbers (N,), or (N, C) of 0 and 1: a row with several labels counts as its rarest.
         seed: Seed of the random order.
-        n_label_names: Number of rows at the end that are label n_label_names.
+        n_label_names: Number of rows at the end that are label names.
         groups: Numbers (N,) that are the same for equal texts, whose features may differ (`text_groups`). Default:
             features alone decide.
     """

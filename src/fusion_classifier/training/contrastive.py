@@ -105,7 +105,7 @@ def out_of_fold(
 
     Args:
         groups: Numbers that are the same for equal texts (N,) (`text_groups`).
-        n_label_names: Number of label n_label_names at the end of `texts`: always trained on, never evaluated.
+        n_label_names: Number of label names at the end of `texts`: always trained on, never evaluated.
 
     Returns:
         Two arrays (N, C), float32: the tuned encoders' logits, and those of logistic regression on the frozen vectors
