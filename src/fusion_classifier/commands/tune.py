@@ -299,7 +299,7 @@ def _check_folder(out: Path, base: EncoderIdentity, *, overwrite: bool) -> None:
     own_files = base.weights.folder.resolve()
     if out.exists() and not out.is_dir():
         raise UsageError(f"`out`: {out} is a file; name a folder")
-    if out.resolve() in (own_files, *own_files.parents):
+    if out.exists() and out.resolve() in (own_files, *own_files.parents):
         raise UsageError(f"`out`: the encoder's own files are in {out}; choose another folder")
     if out.is_dir() and any(out.iterdir()):
         if not (out / TUNING_FILE).is_file():

@@ -22,7 +22,7 @@ class TuneConfig(FrozenModel):
     objective: Literal["classification", "contrastive"] = "classification"
     """classification: with a linear layer on top; validation chooses the epoch. contrastive, for few rows: texts of
     the same label move closer together; nothing is held out, and the last epoch is kept."""
-    epochs: Annotated[int, Field(ge=1, le=10_000)] = 3
+    epochs: Annotated[int, Field(ge=1, le=100_000)] = 3
     """Number of epochs; with classification, the best by validation weighted F1 is kept. Default for contrastive:
     10."""
     learning_rate: Annotated[float, Field(gt=0)] | None = None
