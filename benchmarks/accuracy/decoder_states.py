@@ -14,7 +14,6 @@ weights of the encoders fitted and measured on different fifths of it. Finished 
 """
 
 import argparse
-import json
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,7 +22,7 @@ from typing import Any
 
 import torch
 from curve_rows import append_row
-from meeting import cross_fitted
+from meeting import cross_fitted, read
 from scipy.stats import ttest_rel
 
 from fusion_classifier.config import EncoderConfig, FusionConfig, TaskConfig
@@ -104,11 +103,6 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> str:
             against = f"{mean:+.2f} to {base}, p = {ttest_rel(*pairs).pvalue:.2f}"
         lines.append(f"| {name} | {len(values)} | {statistics.mean(values):.2f}{spread} | {against} |")
     return "\n".join(lines)
-
-
-def read(file: Path) -> list[dict[str, Any]]:
-    """The rows of a file; none if there is no file."""
-    return [json.loads(line) for line in file.read_text("utf-8").splitlines()] if file.is_file() else []
 
 
 def main() -> None:

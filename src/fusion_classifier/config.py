@@ -368,7 +368,7 @@ class TaskConfig(FrozenModel):
     """Seed of the stratified split of a single file, or of a folder without a validation split."""
     cross_validate: bool | None = False
     """Whether to train on all rows, with no validation split (single file: nor a test split), and evaluate out of
-    fold. For up to 5,000 rows of your own, with ensemble or linear. Default of fec: None, for up to 1,000 rows."""
+    fold. For up to 5,000 rows of your own, with ensemble or linear. fec does so by default for up to 1,000 rows."""
     limit: Annotated[int, Field(ge=1)] | None = None
     """Maximum number of rows per split; the first ones are used."""
 

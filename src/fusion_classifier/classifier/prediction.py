@@ -130,9 +130,10 @@ class TextPredictor(TextClassifier, PretrainedClassifier):
                     (encoder.config, encode(encoder, texts, on_cut=partial(self._say_cut, encoder.config)))
                     for encoder in self.load_encoders()
                 ]
-                # Rounded as in the store: a text has the same probabilities alone and among others.
-                rounded = [(config, list(map(_rounded, arrays))) for config, arrays in encoded]
-                yield rounded if self.keep_features else encoded
+                if self.keep_features:
+                    # Rounded as in the store: a text has the same probabilities alone and among others.
+                    encoded = [(config, list(map(_rounded, arrays))) for config, arrays in encoded]
+                yield encoded
 
     def _stored(self, texts: list[str], store: "FeatureStore") -> Encoded:
         """Features from each encoder, in the store."""

@@ -1,7 +1,6 @@
 """Saving, sharing and loading of a trained classifier, for both estimators."""
 
 import os
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,6 +24,7 @@ from fusion_classifier.config import Device
 from fusion_classifier.errors import UsageError
 from fusion_classifier.fusion.head import Head
 from fusion_classifier.support.hub import COMMIT_MESSAGE, hub_errors
+from fusion_classifier.support.warn import warn_caller
 from fusion_classifier.training.known import KnownTexts
 
 Paths = Mapping[str, str]  # places of weights by encoder name
@@ -84,7 +84,7 @@ class PretrainedClassifier(RejectsUnknown, ModelHubMixin):
         folder = Path(save_directory)
         save_model(folder, self.config_, self.head_, self.card_, known=self.known_)
         if note := objects_note(self.config_):
-            warnings.warn(f"{folder} {note}", UserWarning, stacklevel=2)
+            warn_caller(f"{folder} {note}")
         return self.push_to_hub(repo_id or folder.name, **push_to_hub_kwargs) if push_to_hub else None
 
     def push_to_hub(

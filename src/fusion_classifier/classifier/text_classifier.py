@@ -4,8 +4,6 @@
 """
 
 import os
-import sys
-import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +18,7 @@ from fusion_classifier.classifier.models import find_model, is_optimized
 from fusion_classifier.classifier.notebook import classifier_html
 from fusion_classifier.config import Device, TruncationSide
 from fusion_classifier.errors import UsageError
+from fusion_classifier.support.warn import warn_caller
 from fusion_classifier.training.decision import Logits
 from fusion_classifier.training.known import DEFAULT_RATE, KnownTexts
 
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 
 # ruff: noqa: PLC0415 - torch and scikit-learn take seconds to import
 
-PACKAGE = __name__.partition(".")[0]
 CHUNK_TEXTS = 1024  # texts encoded at once: bounds memory whatever the number of texts
 
 Scored = tuple[Logits, np.ndarray | None]  # logits (N, C), and unknown scores (N,)
@@ -124,16 +122,8 @@ class RejectsUnknown:
         labels: np.ndarray = self.classes_[answers].astype(object)
         labels[scores > self.unknown_threshold(rate)] = None
         if note := self._known().note(rate):
-            _warn(note)
+            warn_caller(note)
         return labels
-
-
-def _warn(message: str) -> None:
-    """Issue a warning that points to the caller's line, not to a line in this package."""
-    level, frame = 1, sys._getframe()
-    while frame.f_back is not None and frame.f_globals["__name__"].partition(".")[0] == PACKAGE:
-        level, frame = level + 1, frame.f_back
-    warnings.warn(message, UserWarning, stacklevel=level)
 
 
 class TextClassifier(RejectsUnknown):
@@ -145,7 +135,7 @@ class TextClassifier(RejectsUnknown):
         say: Function called when `predict` truncates texts. Default: a warning.
     """
 
-    say: Callable[[str], None] = staticmethod(_warn)
+    say: Callable[[str], None] = staticmethod(warn_caller)
 
     def predict(self, X: Iterable[str], *, reject_unknown: float | None = None) -> np.ndarray:
         """The most probable label of each text: (N,), in the type given to `fit`.

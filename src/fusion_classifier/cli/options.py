@@ -53,8 +53,7 @@ TASK_HELP = (
 )
 ENCODER_HELP = (
     "Preset (fec encoders), Hub id, local folder or GGUF file; may be repeated. NAME=PATH reads the weights from "
-    "PATH; "
-    "NAME?layers=2,4,6&pooling=tokens sets options of this encoder alone. "
+    "PATH; NAME?layers=2,4,6&pooling=tokens sets options of this encoder alone. "
     f"Default: {' and '.join(DEFAULT_ENCODERS)}."
 )
 MODEL_HELP = "Model folder, run folder, built-in model, or Hub id."

@@ -72,8 +72,7 @@ class FeatureDataset:
             yield self.open()
         raise StoreError(
             f"{self.uri}: {MAX_ATTEMPTS} times in a row, another process committed first; run the same command again "
-            "when "
-            "fewer extractions write to this encoder's features: committed features are kept"
+            "when fewer extractions write to this encoder's features: committed features are kept"
         )
 
     def write(self, table: "pa.Table", dataset: Any) -> "list[FragmentMetadata]":

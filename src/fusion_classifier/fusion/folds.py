@@ -44,19 +44,17 @@ def stratified_folds(labels: np.ndarray, seed: int) -> np.ndarray:
 
 
 def _joined(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """The lowest number of `one` (N,) among all rows that are linked by equal numbers in either: (N,).
+    """A number for each row (N,), the same for rows that are linked by equal numbers in `one` or `other`.
 
     Where `other` links nothing more, these are the numbers of `one`.
     """
-    joined = one
-    while True:
-        before = joined
-        for numbers in (other, one):
-            lowest = np.full(numbers.max(initial=-1) + 1, len(one))
-            np.minimum.at(lowest, numbers, joined)
-            joined = lowest[numbers]
-        if (joined == before).all():
-            return joined
+    from scipy.sparse import coo_array  # noqa: PLC0415 - slow to import
+    from scipy.sparse.csgraph import connected_components  # noqa: PLC0415
+
+    other = other + one.max(initial=-1) + 1
+    size = other.max(initial=-1) + 1
+    links = coo_array((np.ones(len(one)), (one, other)), shape=(size, size))
+    return np.asarray(connected_components(links, directed=False)[1][one], dtype=np.int64)
 
 
 def sample(rows: int, most: int, seed: int) -> np.ndarray:

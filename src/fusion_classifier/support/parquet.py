@@ -30,9 +30,8 @@ def check_claims(path: Path, metadata: pq.FileMetaData) -> None:
 def too_large(path: Path, claim: str) -> DataError:
     """The error for a file over the limit."""
     return DataError(
-        f"{path}: {claim}, but a file of {path.stat().st_size:,} bytes may unpack to at most {max_bytes(path):,}; it "
-        "is "
-        "damaged or malicious; if neither, write it as .jsonl"
+        f"{path}: {claim}, but a file of {path.stat().st_size:,} bytes may unpack to at most {max_bytes(path):,}; "
+        "it is damaged or malicious; if neither, write it as .jsonl"
     )
 
 

@@ -128,8 +128,7 @@ def _missing_texts(parts: list[Split]) -> list[str]:
     places = _by_file([place for _, place in found])
     return [
         f"{counted(len(found), 'text')} like {found[0][0]!r}, which programs write for a missing value ({places}), "
-        "kept as "
-        "text; if they are missing values, empty the cells or remove the rows"
+        "kept as text; if they are missing values, empty the cells or remove the rows"
     ]
 
 

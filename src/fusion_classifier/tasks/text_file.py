@@ -94,8 +94,7 @@ def _not_utf8(path: Path) -> DataError:
                 return DataError(
                     f"{path}, line {number}: not UTF-8 (byte 0x{line[error.start]:02x}); save the file as UTF-8 "
                     "(in a spreadsheet: CSV UTF-8), or set `encoding`: cp1252 for a CSV file from Excel in Western "
-                    "Europe, "
-                    "cp1250 in Central Europe, cp1251 Cyrillic, cp932 Japanese, gb18030 Chinese"
+                    "Europe, cp1250 in Central Europe, cp1251 Cyrillic, cp932 Japanese, gb18030 Chinese"
                 )
     return DataError(f"{path} changed while it was read; run the same command again")
 

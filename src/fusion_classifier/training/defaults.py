@@ -6,13 +6,13 @@ and `ensemble` were chosen on the same splits while the heads were designed; no 
 is solved.
 """
 
-import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from fusion_classifier.config import SOLVED_FIELDS, HeadConfig, SklearnConfig, TrainingChanges, TrainingConfig
 from fusion_classifier.errors import UsageError
 from fusion_classifier.support.validation import checked
+from fusion_classifier.support.warn import warn_caller
 
 FUSION = TrainingConfig(
     learning_rate=2e-3,
@@ -56,7 +56,6 @@ OTHER = TrainingConfig(
 )
 PUBLISHED = TrainingConfig(learning_rate=1e-4, batch_size=10, max_epochs=200, patience=10, stopping="loss_or_score")
 RECIPES = ("default", "published")
-AFTER_TRAINING = ("metric", "calibrate", "known_texts")  # fields that apply to heads that are not trained by steps
 
 
 def recipe(name: str, head: str, **changes: Any) -> TrainingConfig:
@@ -94,16 +93,12 @@ def resolve_training(
     if isinstance(training, TrainingConfig):
         return training
     changes = dict(training or {})
-    if isinstance(head, SklearnConfig) and changes.keys() - set(AFTER_TRAINING):
-        *names, last = (f"`{name}`" for name in AFTER_TRAINING)
+    if isinstance(head, SklearnConfig) and changes.keys() - set(SOLVED_FIELDS):
+        *names, last = (f"`{name}`" for name in SOLVED_FIELDS)
         raise UsageError(
             f"`training`: scikit-learn has its own settings; only {', '.join(names)} and {last} can be changed"
         )
-    return changed_for(head, recipe(name, head.name), changes, _warn)
-
-
-def _warn(message: str) -> None:
-    warnings.warn(message, UserWarning, stacklevel=6)  # for `fit`: shown at its caller's line
+    return changed_for(head, recipe(name, head.name), changes, warn_caller)
 
 
 def change_training(

@@ -85,7 +85,7 @@ def _projected_as_new(x: np.ndarray, directions: np.ndarray, seed: int) -> np.nd
     result, parts = np.empty((len(x), directions.shape[1]), dtype=np.float32), np.arange(len(x)) % PARTS
     for part in range(PARTS):
         held = parts == part
-        of_others = _directions(x[~held][:BASIS_TEXTS], seed).astype(np.float32)
+        of_others = _directions(x[np.flatnonzero(~held)[:BASIS_TEXTS]], seed).astype(np.float32)
         result[held] = projected(x[held], of_others) @ (of_others.T @ directions)
     return result
 
