@@ -44,7 +44,7 @@ from fusion_classifier.training.train import train
 
 TWICE = "template={text}\n{text}"
 PAIR = ("minilm-l6", "mpnet-base")
-# Encoders, and whether decoders keep their causal mask; the first with the same other encoders is the base.
+# Encoders, and whether decoders keep their causal mask; a variant is compared with the one that its name begins with.
 VARIANTS: dict[str, tuple[tuple[str, ...], bool]] = {
     "SmolLM2": (("smollm2-135m",), True),
     "SmolLM2, twice": ((f"smollm2-135m?{TWICE}",), True),
@@ -54,7 +54,6 @@ VARIANTS: dict[str, tuple[tuple[str, ...], bool]] = {
     "MiniLM + MPNet + SmolLM2, twice": ((*PAIR, f"smollm2-135m?{TWICE}"), True),
     "MiniLM + MPNet + SmolLM2, no mask": ((*PAIR, "smollm2-135m"), False),
 }
-BASES = ("SmolLM2", "MiniLM + MPNet", "MiniLM + MPNet + SmolLM2")
 
 
 @contextmanager
@@ -93,7 +92,7 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> str:
         found.setdefault(row["variant"], {})[row["seed"]] = row["accuracy"]
     lines = ["| encoders | seeds | accuracy | difference |", "|---|---:|---:|---|"]
     for name, by_seed in found.items():
-        base = max((b for b in BASES if name.startswith(b) and b != name and b in found), key=len, default=None)
+        base = max((b for b in found if name.startswith(b) and b != name), key=len, default=None)
         values, against = list(by_seed.values()), ""
         spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
         seeds = sorted(by_seed.keys() & found[base].keys()) if base else []
@@ -119,7 +118,8 @@ def main() -> None:
     variants = dict(VARIANTS)
     if given.encoder:
         name = given.encoder.partition("=")[0]
-        variants |= {name: ((given.encoder,), True), f"{name}, no mask": ((given.encoder,), False)}
+        twice = f"{given.encoder}{'&' if '?' in given.encoder else '?'}{TWICE}"
+        variants |= {name: ((given.encoder,), True), f"{name}, twice": ((twice,), True)}
         variants[f"MiniLM + MPNet + {name}"] = ((*PAIR, given.encoder), True)
     task = load_task(TaskConfig(name=given.task, data=given.data, limit=given.rows))
     done = {(row["variant"], row["seed"]) for row in read(given.out)}

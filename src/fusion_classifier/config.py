@@ -208,6 +208,9 @@ class EnsembleConfig(HeadConfig):
     """Configuration of the members with attention over tokens."""
     repeats: Annotated[int, Field(ge=1)] | None = None
     """Number of attention members (seeds) per encoder. Default: 3 up to 5,000 training texts, 1 beyond."""
+    by_encoder: bool | None = None
+    """Whether each of several encoders has a linear member of its own. Default: true; models that were saved without
+    this field have none."""
 
 
 class SklearnConfig(HeadConfig):

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from fusion_classifier.config import EnsembleConfig, FusionConfig, LinearConfig, LlmEmbedConfig
 from fusion_classifier.errors import FecError
 from fusion_classifier.features.arrays import FeatureShape, TokenStates
-from fusion_classifier.fusion.ensemble import REPEATS, EnsembleHead, with_repeats
+from fusion_classifier.fusion.ensemble import REPEATS, EnsembleHead, with_defaults
 from fusion_classifier.fusion.head import Batch
 from fusion_classifier.fusion.registry import build_head
 from fusion_classifier.fusion.saved import load_head, save_head
 
 SHAPES = {"a": FeatureShape((3, 8), ragged=True), "b": FeatureShape((2, 6), ragged=True)}
-SMALL = EnsembleConfig(attention=FusionConfig(width=16), repeats=2)
+SMALL = EnsembleConfig(attention=FusionConfig(width=16), repeats=2, by_encoder=True)
 LABELS = 4
 
 
@@ -45,14 +45,33 @@ def random_head(config: EnsembleConfig = SMALL) -> EnsembleHead:
 @torch.no_grad()
 def test_its_members_are_linear_and_attention_by_encoder() -> None:
     head = random_head()
-    assert head.members == ["linear last", "linear all", "attention a", "attention b"]
+    assert head.members == ["linear last", "linear all", "linear a", "linear b", "attention a", "attention b"]
     parts = head.parts(batch())
-    assert parts.shape == (4, 5, LABELS)
-    torch.testing.assert_close(parts[0], head.linear["last"](batch()))
-    torch.testing.assert_close(parts[1], head.linear["all"](batch()))
+    assert parts.shape == (6, 5, LABELS)
+    for part, member in zip(parts[:4], head.linear.values(), strict=True):
+        torch.testing.assert_close(part, member(batch()))
     by_seed = [one.parts(batch()) for one in head.attention]  # type: ignore[operator]
     assert not torch.allclose(by_seed[0], by_seed[1])
-    torch.testing.assert_close(parts[2:], (by_seed[0] + by_seed[1]) / 2)
+    torch.testing.assert_close(parts[4:], (by_seed[0] + by_seed[1]) / 2)
+
+
+@torch.no_grad()
+def test_a_linear_member_reads_its_encoder_alone() -> None:
+    head = random_head()
+    before = head.parts(batch())
+    after = head.parts({**batch(), "b": batch(1)["b"]})
+    changed = [not torch.equal(*pair) for pair in zip(before, after, strict=True)]
+    assert changed == [True, True, False, True, False, True]
+
+
+def test_models_saved_without_them_still_load(tmp_path: Path) -> None:
+    before = SMALL.model_copy(update={"by_encoder": None})
+    head = random_head(before)
+    assert head.members == ["linear last", "linear all", "attention a", "attention b"]
+    save_head(head, tmp_path)
+    described = EnsembleConfig.model_validate(before.model_dump(exclude={"by_encoder"}))
+    again = load_head(described, SHAPES, LABELS, tmp_path)
+    torch.testing.assert_close(again(batch()), head(batch()))
 
 
 @torch.no_grad()
@@ -60,7 +79,7 @@ def test_logits_are_the_weighted_sum_of_the_members() -> None:
     head = random_head()
     expected = sum(a * part for a, part in zip(head.mixture, head.parts(batch()), strict=True))
     torch.testing.assert_close(head(batch()), expected)
-    head.mixture.copy_(torch.tensor([0.0, 1.0, 0.0, 0.0]))
+    head.mixture.copy_(torch.tensor([0.0, 1.0, 0.0, 0.0, 0.0, 0.0]))
     torch.testing.assert_close(head(batch()), head.linear["all"](batch()))
 
 
@@ -83,26 +102,25 @@ def test_the_prior_turns_to_attention_with_the_rows(rows: int) -> None:
     head = EnsembleHead(SMALL, SHAPES, LABELS)
     prior = head.prior(rows)
     assert (prior >= 0).all()
-    assert float(head.prior(1)[:2].sum()) == pytest.approx(1, abs=0.02)
-    assert float(head.prior(1)[2:].sum()) < 0.02
+    assert float(head.prior(1)[:4].sum()) == pytest.approx(1, abs=0.02)
+    assert float(head.prior(1)[4:].sum()) < 0.02
     more = head.prior(2 * rows)
-    assert (more[2:] >= prior[2:]).all()
-    assert (more[:2] <= prior[:2]).all()
-    assert prior[0] == prior[1]
-    assert prior[2] == prior[3]
-    assert head.prior(10**6)[0] > 0.2  # linear members keep a say
+    assert (more[4:] >= prior[4:]).all()
+    assert (more[:4] <= prior[:4]).all()
+    assert len(set(prior[:4].tolist())) == len(set(prior[4:].tolist())) == 1
+    assert head.prior(10**6)[:4].sum() > 0.4  # linear members keep a say
 
 
 def test_few_rows_are_worth_repeats() -> None:
     small = EnsembleConfig()
     for rows, repeats in ((1, REPEATS), (5000, REPEATS), (5001, 1)):
-        found = with_repeats(small, rows)
+        found = with_defaults(small, rows)
         assert isinstance(found, EnsembleConfig)
         assert found.repeats == repeats
         assert len(EnsembleHead(found, SHAPES, LABELS).attention) == repeats
-    assert with_repeats(SMALL, 10**6) is SMALL
+    assert with_defaults(SMALL, 10**6) is SMALL
     for other in (LinearConfig(), LlmEmbedConfig()):
-        assert with_repeats(other, 10) is other
+        assert with_defaults(other, 10) is other
 
 
 @torch.no_grad()

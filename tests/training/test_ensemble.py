@@ -231,3 +231,20 @@ def test_equal_texts_do_not_judge_each_other() -> None:
 def test_a_training_that_diverges_is_named() -> None:
     with pytest.raises(NonFiniteError, match="`learning_rate`"):
         fit(texts(60, 0), config=CONFIG.model_copy(update={"learning_rate": 3e38, "clip_norm": None}))
+
+
+def with_noise(data: LabelledFeatures, seed: int) -> LabelledFeatures:
+    """The texts also read by an encoder that knows nothing."""
+    known = data.features["a"]
+    assert isinstance(known, TokenFeatures)
+    values = np.random.default_rng(seed).standard_normal((known.offsets[-1], 2, 60)).astype(np.float16)
+    return LabelledFeatures({"a": known, "noise": TokenFeatures(values, known.offsets)}, data.labels)
+
+
+def test_a_weak_encoder_costs_little() -> None:
+    train_data, valid_data = with_noise(texts(60, 0), 1), with_noise(texts(400, 2), 3)
+    head = SMALL.model_copy(update={"by_encoder": True})
+    together = train(head, CONFIG, train_data, None, 3, 0, CPU, QUIET)
+    weights = {member.name: member.weight for member in together.members}
+    assert weights["linear a"] > 2 * weights["linear noise"]
+    assert accuracy(together, valid_data) > accuracy(fit(texts(60, 0)), texts(400, 2)) - 0.05

@@ -17,7 +17,7 @@ from fusion_classifier.config import HeadConfig, TrainingConfig
 from fusion_classifier.encoders.identity import EncoderIdentity
 from fusion_classifier.features.extract import open_splits
 from fusion_classifier.features.store import FeatureStore
-from fusion_classifier.fusion.ensemble import with_repeats
+from fusion_classifier.fusion.ensemble import with_defaults
 from fusion_classifier.support.progress import Progress
 from fusion_classifier.tasks.label_names import name_as_text
 from fusion_classifier.tasks.normalize import text_groups
@@ -117,7 +117,7 @@ def train_classifier(
     """
     given = model.head if head is None or isinstance(head, str) else head
     if isinstance(given, HeadConfig):
-        given = with_repeats(given, train_data.n_texts)
+        given = with_defaults(given, train_data.n_texts)
     trained = train(
         given, training, train_data, valid_data, len(model.labels), model.seed, device, progress, on_epoch
     )

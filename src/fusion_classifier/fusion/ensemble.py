@@ -1,6 +1,7 @@
 """Head `ensemble`, the default: linear and attention members, weighted by out-of-fold predictions.
 
-    linear members      logistic regression on each encoder's last layer, and on all its layers (linear.py)
+    linear members      logistic regression on the last layers of all encoders, on all their layers, and, with several
+                        encoders, on all layers of each (linear.py)
     attention members   attention per label over the tokens of each encoder (fusion.py), the mean of several seeds
     logits              o = Σ_m a_m s_m,   a ≥ 0
 
@@ -29,7 +30,7 @@ class EnsembleHead(Head):
     """See the module's docstring.
 
     Attributes:
-        linear: Linear members by name.
+        linear: Linear members by key.
         attention: `FusionHead`s of different seeds; each has a member per encoder.
         members: Names of the members, in the order of `mixture` and `parts`.
     """
@@ -39,18 +40,22 @@ class EnsembleHead(Head):
         self.config: EnsembleConfig = config
         kinds = ("last", "all") if any(shape.layers > 1 for shape in shapes.values()) else ("all",)
         self.linear = nn.ModuleDict({kind: LinearHead(_linear(kind), shapes, n_classes) for kind in kinds})
+        alone = shapes if config.by_encoder and len(shapes) > 1 else {}
+        for number, (name, shape) in enumerate(alone.items()):  # a name may contain ".", which no key may
+            self.linear[f"encoder{number}"] = LinearHead(_linear("all"), {name: shape}, n_classes)
         heads = [FusionHead(config.attention, shapes, n_classes) for _ in range(config.repeats or 1)]
         self.attention = nn.ModuleList(heads)
         tokens = [f"attention {name}" for name in shapes] + ["co-occurrence"] * heads[0].cooccurs
-        self.members = [f"linear {kind}" for kind in kinds] + tokens
+        self.members = [f"linear {part}" for part in (*kinds, *alone)] + tokens
         self.register_buffer("mixture", torch.full((len(self.members),), 1 / len(self.members)))
 
     def parts(self, batch: Batch) -> Tensor:
         """Logits of each member (P, B, C)."""
-        pooled = self.pooled(batch)  # computed once for all linear members: the mean over tokens reads every state
-        linear = torch.stack([member.logits_of(pooled) for member in self.linear.values()])  # type: ignore[operator]
+        # Computed once for all linear members: the mean over tokens reads every state.
+        pooled = dict(zip(self.shapes, self.pooled(batch), strict=True))
+        linear = [member.logits_of([pooled[name] for name in member.shapes]) for member in self.linear.values()]  # type: ignore[operator, union-attr]
         attention = torch.stack([head.parts(batch) for head in self.attention]).mean(0)  # type: ignore[operator]
-        return torch.cat([linear, attention])
+        return torch.cat([torch.stack(linear), attention])
 
     def prior(self, rows: int) -> Tensor:
         """Prior weights of the members (P,) for this number of training texts: the fewer, the more weight is on
@@ -70,11 +75,13 @@ class EnsembleHead(Head):
         return torch.cat([self.unit_vectors(batch), attentive], dim=1)
 
 
-def with_repeats(config: HeadConfig, rows: int) -> HeadConfig:
-    """The configuration for this number of training texts: for `ensemble`, with the number of repeats filled in."""
-    if not isinstance(config, EnsembleConfig) or config.repeats is not None:
+def with_defaults(config: HeadConfig, rows: int) -> HeadConfig:
+    """The configuration for this number of training texts: for `ensemble`, with all fields filled in."""
+    if not isinstance(config, EnsembleConfig):
         return config
-    return config.model_copy(update={"repeats": REPEATS if rows <= config.cross_validated_rows else 1})
+    defaults = {"repeats": REPEATS if rows <= config.cross_validated_rows else 1, "by_encoder": True}
+    missing = {name: value for name, value in defaults.items() if getattr(config, name) is None}
+    return config.model_copy(update=missing) if missing else config
 
 
 def _linear(kind: str) -> LinearConfig:

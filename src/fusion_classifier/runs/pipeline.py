@@ -40,7 +40,7 @@ from fusion_classifier.evaluation.baselines import Baseline
 from fusion_classifier.evaluation.pictures import prediction_pictures, training_pictures, write_pictures
 from fusion_classifier.evaluation.predictions import PREDICTIONS_FILE, SplitPredictions, write_predictions
 from fusion_classifier.evaluation.warnings import at_chance, cut_off, not_better, wide_interval
-from fusion_classifier.fusion.ensemble import with_repeats
+from fusion_classifier.fusion.ensemble import with_defaults
 from fusion_classifier.fusion.folds import MAX_CROSS_VALIDATED
 from fusion_classifier.fusion.head import count_parameters
 from fusion_classifier.runs.baselines import baseline_figures, fit_baselines
@@ -135,7 +135,7 @@ def _model(
     return ModelConfig(
         task=task.name,
         **labels_of(np.array(task.labels)),
-        head=with_repeats(config.head, data.n_texts),
+        head=with_defaults(config.head, data.n_texts),
         encoders=saved_encoders(identities, data.shapes),
         text_column=config.task.text_column,
         seed=seed,

@@ -98,7 +98,7 @@ def _fit_linear(
         member.to(device)
     # Any folds will do if each member predicts texts that it was not trained on; equal texts must share a fold.
     folds = fold_numbers(x, data.labels, seed, data.n_label_names, data.groups) if by_folds else np.empty(0)
-    return torch.stack(logits), bool(member.with_names), folds
+    return torch.stack(logits), bool(head.linear["all"].with_names), folds
 
 
 def _splits_of(folds: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
