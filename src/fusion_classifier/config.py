@@ -37,10 +37,6 @@ def _check_distinct(value: tuple[int, ...]) -> tuple[int, ...]:
     return value
 
 
-MAX_SEED = 2**32 - 1  # NumPy's
-Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
-
-
 def _check_template(value: str) -> str:
     if not all("{text}" in part for part in value.split("||")):
         raise ValueError("must contain {text}, where the text is inserted")
@@ -53,6 +49,8 @@ def _check_columns(value: str | tuple[str, ...]) -> str | tuple[str, ...]:
     return value[0] if isinstance(value, tuple) and len(value) == 1 else value
 
 
+MAX_SEED = 2**32 - 1  # NumPy's
+Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 TextColumns = Annotated[tuple[str, ...] | str, AfterValidator(_check_columns)]
 Dtype = Literal["auto", "bfloat16", "float16", "float32"]
 Quantization = Literal["none", "int8"]
@@ -209,8 +207,7 @@ class EnsembleConfig(HeadConfig):
     repeats: Annotated[int, Field(ge=1)] | None = None
     """Number of attention members (seeds) per encoder. Default: 3 up to 5,000 training texts, 1 beyond."""
     by_encoder: bool | None = None
-    """Whether each of several encoders has a linear member of its own. Default: true; models that were saved without
-    this field have none."""
+    """Whether each of several encoders has a linear member of its own. Default: true; null in older models: false."""
 
 
 class SklearnConfig(HeadConfig):
