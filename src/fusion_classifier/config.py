@@ -206,7 +206,7 @@ class EnsembleConfig(HeadConfig):
     """Configuration of the members with attention over tokens."""
     repeats: Annotated[int, Field(ge=1)] | None = None
     """Number of attention members (seeds) per encoder. Default: 3 up to 5,000 training texts, 1 beyond."""
-    by_encoder: bool | None = None
+    linear_by_encoder: bool | None = None
     """Whether each of several encoders has a linear member of its own. Default: true; null in older models: false."""
 
 

@@ -12,11 +12,12 @@ from fusion_classifier.errors import FecError
 from fusion_classifier.features.arrays import FeatureShape, TokenStates
 from fusion_classifier.fusion.ensemble import REPEATS, EnsembleHead, with_defaults
 from fusion_classifier.fusion.head import Batch
+from fusion_classifier.fusion.linear import LinearHead
 from fusion_classifier.fusion.registry import build_head
 from fusion_classifier.fusion.saved import load_head, save_head
 
 SHAPES = {"a": FeatureShape((3, 8), ragged=True), "b": FeatureShape((2, 6), ragged=True)}
-SMALL = EnsembleConfig(attention=FusionConfig(width=16), repeats=2, by_encoder=True)
+SMALL = EnsembleConfig(attention=FusionConfig(width=16), repeats=2, linear_by_encoder=True)
 LABELS = 4
 
 
@@ -65,11 +66,11 @@ def test_a_linear_member_reads_its_encoder_alone() -> None:
 
 
 def test_models_saved_without_them_still_load(tmp_path: Path) -> None:
-    before = SMALL.model_copy(update={"by_encoder": None})
+    before = SMALL.model_copy(update={"linear_by_encoder": None})
     head = random_head(before)
     assert head.members == ["linear last", "linear all", "attention a", "attention b"]
     save_head(head, tmp_path)
-    described = EnsembleConfig.model_validate(before.model_dump(exclude={"by_encoder"}))
+    described = EnsembleConfig.model_validate(before.model_dump(exclude={"linear_by_encoder"}))
     again = load_head(described, SHAPES, LABELS, tmp_path)
     torch.testing.assert_close(again(batch()), head(batch()))
 
@@ -152,3 +153,12 @@ def test_its_transform_is_pooled_and_attentive() -> None:
     assert found.shape == (5, 3 * 8 + 2 * 6 + 2 * 16)
     torch.testing.assert_close(found[:, :36], head.linear["all"].transform(batch()))  # type: ignore[operator]
     torch.testing.assert_close(found[:, 36:], head.attention[0].transform(batch()))  # type: ignore[operator]
+
+
+@torch.no_grad()
+def test_columns_of_a_member_are_its_features() -> None:
+    head = random_head()
+    of_all = head.linear["all"].transform(batch())  # type: ignore[operator]
+    for member in head.linear.values():
+        assert isinstance(member, LinearHead)
+        assert torch.equal(of_all[:, head.columns_of(member)], member.transform(batch()))

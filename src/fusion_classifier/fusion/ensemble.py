@@ -13,6 +13,7 @@ Source: Wolpert: Stacked Generalization, Neural Networks 5, 1992.
 
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -30,7 +31,7 @@ class EnsembleHead(Head):
     """See the module's docstring.
 
     Attributes:
-        linear: Linear members by key.
+        linear: Linear members: `last`, `all`, and `encoder0`, … in the order of the encoders.
         attention: `FusionHead`s of different seeds; each has a member per encoder.
         members: Names of the members, in the order of `mixture` and `parts`.
     """
@@ -40,7 +41,7 @@ class EnsembleHead(Head):
         self.config: EnsembleConfig = config
         kinds = ("last", "all") if any(shape.layers > 1 for shape in shapes.values()) else ("all",)
         self.linear = nn.ModuleDict({kind: LinearHead(_linear(kind), shapes, n_classes) for kind in kinds})
-        alone = shapes if config.by_encoder and len(shapes) > 1 else {}
+        alone = shapes if config.linear_by_encoder and len(shapes) > 1 else {}
         for number, (name, shape) in enumerate(alone.items()):  # a name may contain ".", which no key may
             self.linear[f"encoder{number}"] = LinearHead(_linear("all"), {name: shape}, n_classes)
         heads = [FusionHead(config.attention, shapes, n_classes) for _ in range(config.repeats or 1)]
@@ -56,6 +57,16 @@ class EnsembleHead(Head):
         linear = [member.logits_of([pooled[name] for name in member.shapes]) for member in self.linear.values()]  # type: ignore[operator, union-attr]
         attention = torch.stack([head.parts(batch) for head in self.attention]).mean(0)  # type: ignore[operator]
         return torch.cat([torch.stack(linear), attention])
+
+    def columns_of(self, member: LinearHead) -> np.ndarray:
+        """Indices of a linear member's features among those of `linear all`, which contain them: (D,), int64."""
+        chosen, start = [], 0
+        for name, shape in self.shapes.items():
+            end = start + shape.layers * shape.width
+            if name in member.shapes:
+                chosen.append(np.arange(end - shape.width if member.last_only else start, end))
+            start = end
+        return np.concatenate(chosen)
 
     def prior(self, rows: int) -> Tensor:
         """Prior weights of the members (P,) for this number of training texts: the fewer, the more weight is on
@@ -79,7 +90,7 @@ def with_defaults(config: HeadConfig, rows: int) -> HeadConfig:
     """The configuration for this number of training texts: for `ensemble`, with all fields filled in."""
     if not isinstance(config, EnsembleConfig):
         return config
-    defaults = {"repeats": REPEATS if rows <= config.cross_validated_rows else 1, "by_encoder": True}
+    defaults = {"repeats": REPEATS if rows <= config.cross_validated_rows else 1, "linear_by_encoder": True}
     missing = {name: value for name, value in defaults.items() if getattr(config, name) is None}
     return config.model_copy(update=missing) if missing else config
 

@@ -91,14 +91,17 @@ def _fit_linear(
     """Fit the linear members: out-of-fold logits (P, n, C), whether label names improve the fit, and with `by_folds`
     the folds."""
     logits: list[Tensor] = []
+    widest = head.linear["all"]
+    assert isinstance(widest, LinearHead)
+    of_all = solved_features(widest, data, device)  # once for all members: it reads the states of every token
     for member in head.linear.values():
         assert isinstance(member, LinearHead)
-        x = solved_features(member, data, device)
+        x = of_all.take(head.columns_of(member), axis=1)
         logits.append(member.cpu().solve(x, data.labels, data.weights, seed, data.n_label_names, data.groups).logits)
         member.to(device)
     # Any folds will do if each member predicts texts that it was not trained on; equal texts must share a fold.
-    folds = fold_numbers(x, data.labels, seed, data.n_label_names, data.groups) if by_folds else np.empty(0)
-    return torch.stack(logits), bool(head.linear["all"].with_names), folds
+    folds = fold_numbers(of_all, data.labels, seed, data.n_label_names, data.groups) if by_folds else np.empty(0)
+    return torch.stack(logits), widest.with_names, folds
 
 
 def _splits_of(folds: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
