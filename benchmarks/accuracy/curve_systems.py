@@ -32,6 +32,7 @@ class Training:
     """Input for training a system.
 
     `vectors` are the texts' L2-normalized mean-pooled vectors (N, D); for prediction, vectors are passed, too.
+    `encoder` may be several, joined by +.
     """
 
     texts: tuple[str, ...]
@@ -137,7 +138,7 @@ def distilled(folder: str) -> Any:
 def ours(training: Training, *, head: str) -> Predict:
     """`FusionClassifier` with a head and default options; its features are in the store."""
     names = np.array(training.classes or list(map(str, range(training.n_classes))))
-    model = FusionClassifier(training.encoder, head, seed=training.seed, store=training.store)
+    model = FusionClassifier(training.encoder.split("+"), head, seed=training.seed, store=training.store)
     model.fit(list(training.texts), names[training.labels])
     columns = [names.tolist().index(label) for label in model.classes_]  # sorted as words, not by number
 
@@ -183,6 +184,7 @@ CHEAP = ("lr-1", "lr-10", "lr-100", "svm", "knn", "tfidf")  # the default: needs
 
 
 def system_of(name: str) -> System:
-    """A peer by name; any other name is a head of the package."""
+    """A peer by name, without its encoder; any other name is a head of the package."""
+    name, _, _ = name.partition("@")
     found: Any = PEERS.get(name)
     return found or System(f"head {name}", partial(ours, head=name), seeded=True)

@@ -66,7 +66,7 @@ def scores(
 ) -> dict[str, float]:
     """Train a system and score it on the scored rows."""
     predict = system_of(system).fit(training)
-    answers = predict(prepared.corpus.valid.take(rows).texts, prepared.judged[rows]).argmax(1)
+    answers = predict(prepared.corpus.valid.take(rows).texts, prepared.judged[training.encoder][rows]).argmax(1)
     return {
         "judged": len(truth),
         "majority": float(max(truth.mean(), 1 - truth.mean())),
@@ -88,7 +88,7 @@ def run(given: argparse.Namespace) -> None:
             drawn = draw_rows(pool, valid, size, share, draw)
             if drawn is None:
                 continue
-            texts, vectors = corpus.pool.take(drawn.train).texts, prepared.pool[drawn.train]
+            texts, vectors = corpus.pool.take(drawn.train).texts, prepared.pool[given.encoder][drawn.train]
             training = Training(texts, pool[drawn.train], vectors, 2, draw, given.encoder, given.store)
             for system in (*HEADS, *REGRESSIONS):
                 cell = dict(zip(CELL, (name, "valid", size, share, draw, system), strict=True))

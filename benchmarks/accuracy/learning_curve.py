@@ -20,6 +20,9 @@ regression (C = 10); on request `static`, static embeddings distilled by model2v
 `setfit` and `finetune`, which `learning_curve_peers.py` trains faster on a GPU. Its file can be added in `--summary`.
 These three need `pip install --group bench`.
 
+With several encoders (`--encoder minilm-l6+mpnet-base`), the vectors are those of all encoders, side by side. A
+system on one of the encoders has its name after an @: `lr-10@mpnet-base`, `ensemble@mpnet-base`.
+
 `train_seconds` is wall-clock time, with all features in the store. `extract_seconds` is the separate time for
 extracting the training features, at a rate measured on 512 of the data set's texts; SetFit, fine-tuning, TF-IDF and
 static embeddings need no extraction.
@@ -45,7 +48,7 @@ from fusion_classifier.encoders.device import resolve_device
 from fusion_classifier.encoders.identity import EncoderIdentity, identify
 from fusion_classifier.encoders.spec import as_encoders
 from fusion_classifier.errors import FecError
-from fusion_classifier.features.arrays import PooledFeatures
+from fusion_classifier.features.arrays import Features, PooledFeatures
 from fusion_classifier.features.extract import extract_features, read_features
 from fusion_classifier.features.store import FeatureStore
 from fusion_classifier.fusion.registry import head_config
@@ -57,32 +60,65 @@ WITHOUT_FEATURES = frozenset({"tfidf", "static", "setfit", "finetune"})
 
 @dataclass(frozen=True)
 class Prepared:
-    """A data set with features in the store: vectors of the pool and of the scored rows, extraction seconds per
-    text."""
+    """A data set with features in the store.
+
+    `pool` and `judged` are the vectors of the pool and of the scored rows by encoder, and by all of them if there are
+    several; `seconds_per_text` are extraction seconds, of all encoders.
+    """
 
     corpus: Corpus
-    pool: np.ndarray
-    judged: np.ndarray
+    pool: dict[str, np.ndarray]
+    judged: dict[str, np.ndarray]
     seconds_per_text: float
 
 
-def prepare(corpus: Corpus, split: str, encoder: str, heads: Sequence[str], store: FeatureStore) -> Prepared:
-    """Extract the features for vectors and heads, and measure the time."""
+def prepare(
+    corpus: Corpus,
+    split: str,
+    encoder: str,
+    heads: Sequence[str],
+    store: FeatureStore,
+    rows: np.ndarray | None = None,
+) -> Prepared:
+    """Extract the features for vectors and heads, and measure the time.
+
+    Args:
+        corpus: Data set.
+        split: Scored split.
+        encoder: Encoder, or several, joined by +.
+        heads: Heads that will be trained.
+        store: Feature store.
+        rows: Rows of the pool that will be trained on; the vectors of the others are 0. Default: all.
+    """
     device = resolve_device("auto")
-    texts = [*corpus.pool.texts, *corpus.judged(split).texts]
-    kinds = {"pooled", *(head_config(head).reads for head in heads)}
-    identities: dict[str, EncoderIdentity] = {}
-    for kind in sorted(kinds):
-        (config,) = as_encoders(encoder, features=kind)
-        identities[kind] = identify(config, device)
-        report = extract_features(texts, identities[kind], store, device, QUIET)
-        if report.encoded:
-            say(f"{corpus.name}: {kind} features of {report.encoded:,} texts in {report.seconds:.0f} s")
-    rate = seconds_per_text(corpus.pool.texts, identities["pooled"])
-    (features,) = read_features(texts, [identities["pooled"]], store).values()
-    assert isinstance(features, PooledFeatures)
-    vectors = normalize(features.values.reshape(len(texts), -1).astype(np.float32))
-    return Prepared(corpus, vectors[: len(corpus.pool)], vectors[len(corpus.pool) :], rate)
+    rows = np.arange(len(corpus.pool)) if rows is None else rows
+    texts = [*corpus.pool.take(rows).texts, *corpus.judged(split).texts]
+    kinds = sorted({head_config(head).reads for head in heads}) or ["pooled"]  # vectors come from the last kind
+    pool, judged, rate = {}, {}, 0.0
+    for name in encoder.split("+"):
+        for kind in kinds:
+            (config,) = as_encoders(name, features=kind)
+            identity = identify(config, device)
+            report = extract_features(texts, identity, store, device, QUIET)
+            if report.encoded:
+                say(f"{corpus.name}: {kind} features of {report.encoded:,} texts in {report.seconds:.0f} s")
+        rate += seconds_per_text(corpus.pool.texts, identity)
+        (features,) = read_features(texts, [identity], store).values()
+        vectors = mean_vectors(features)
+        pool[name] = np.zeros((len(corpus.pool), vectors.shape[1]), dtype=np.float32)
+        pool[name][rows], judged[name] = vectors[: len(rows)], vectors[len(rows) :]
+    for vectors_of in (pool, judged):
+        vectors_of[encoder] = normalize(np.hstack(list(vectors_of.values())))
+    return Prepared(corpus, pool, judged, rate)
+
+
+def mean_vectors(features: Features) -> np.ndarray:
+    """L2-normalized pooled features, or means over the tokens of the last layer, (N, D), float32."""
+    if isinstance(features, PooledFeatures):
+        vectors = features.values.reshape(len(features), -1).astype(np.float32)
+    else:
+        vectors = np.add.reduceat(features.values[:, -1].astype(np.float32), features.offsets[:-1], axis=0)
+    return np.asarray(normalize(vectors))
 
 
 def seconds_per_text(texts: Sequence[str], identity: EncoderIdentity) -> float:
@@ -99,14 +135,15 @@ def seconds_per_text(texts: Sequence[str], identity: EncoderIdentity) -> float:
 def train_cell(cell: Cell, split: str, prepared: Prepared, encoder: str, store: Path | None) -> dict[str, object]:
     """Train and score a cell."""
     corpus, system = prepared.corpus, system_of(cell.system)
+    encoder = cell.system.partition("@")[2] or encoder
     rows = draw_rows(corpus.pool.labels, cell.size, cell.draw)
     part = corpus.pool.take(rows)
-    vectors, classes = prepared.pool[rows], corpus.classes
+    vectors, classes = prepared.pool[encoder][rows], corpus.classes
     training = Training(part.texts, part.labels, vectors, len(classes), cell.draw, encoder, store, classes)
     started = time.perf_counter()
     predict = system.fit(training)
     trained = time.perf_counter()
-    probabilities = predict(corpus.judged(split).texts, prepared.judged)
+    probabilities = predict(corpus.judged(split).texts, prepared.judged[encoder])
     ended = time.perf_counter()
     extract = 0.0 if cell.system in WITHOUT_FEATURES else prepared.seconds_per_text * len(rows)
     return row_of(
@@ -145,7 +182,9 @@ def run(given: argparse.Namespace) -> int:
         ]
         if not cells:
             continue
-        prepared = prepare(corpus, given.split, given.encoder, given.heads, store)
+        rows = np.unique(np.concatenate([draw_rows(corpus.pool.labels, cell.size, cell.draw) for cell in cells]))
+        heads = [head.partition("@")[0] for head in given.heads]
+        prepared = prepare(corpus, given.split, given.encoder, heads, store, rows)
         for cell in cells:
             label = f"{cell.dataset}, {cell.size}, draw {cell.draw}, {cell.system}"
             try:
@@ -184,7 +223,9 @@ def arguments() -> argparse.ArgumentParser:
     heads = ",".join(dict.fromkeys((DEFAULT_HEAD, "linear", "fusion")))
     parser.add_argument("--data", type=Path, help="Folder of the data sets.")
     parser.add_argument("--out", type=Path, help="JSONL file that rows are appended to.")
-    parser.add_argument("--encoder", default="minilm-l6", help="Encoder. Default: minilm-l6.")
+    parser.add_argument(
+        "--encoder", default="minilm-l6", help="Encoder, or several, joined by +. Default: minilm-l6."
+    )
     parser.add_argument("--store", type=Path, help="Folder of the feature store. Default: the user's cache.")
     parser.add_argument("--heads", type=names, default=heads, help=f"Heads of the package. Default: {heads}.")
     parser.add_argument(
@@ -230,11 +271,15 @@ def main() -> int:
             return 0
         if not given.data or not given.out:
             parser.error("give --data and --out, or --summary")
-        unknown = [name for name in given.systems if name not in PEERS]
+        unknown = [name for name in given.systems if name.partition("@")[0] not in PEERS]
         if unknown:
             parser.error(f"--systems: {unknown[0]} is none of {', '.join(PEERS)}")
+        for name in (*given.heads, *given.systems):
+            of = name.partition("@")[2]
+            if of and of not in given.encoder.split("+"):
+                parser.error(f"{name}: {of} is not an encoder of --encoder {given.encoder}")
         for head in given.heads:
-            head_config(head)
+            head_config(head.partition("@")[0])
         return min(1, run(given))
     except (FecError, ImportError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

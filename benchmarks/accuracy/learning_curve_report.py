@@ -72,7 +72,8 @@ def read(file: Path) -> list[dict[str, Any]]:
 def gather(rows: Sequence[Mapping[str, Any]], split: str) -> Points:
     """The rows of a split by data set, size and system; the last one per key, with seconds from a CPU.
 
-    "lr" is added: at each point the C with the best mean accuracy there, chosen in its favour.
+    "lr" is added: at each point the C, and with several encoders the vectors, with the best mean accuracy there,
+    chosen in its favour.
     """
     here = {key_of(row): row for row in rows if row.get("machine") == PROCESSOR}
     timed = ("train_seconds", "extract_seconds")
@@ -92,7 +93,7 @@ def gather(rows: Sequence[Mapping[str, Any]], split: str) -> Points:
         found.setdefault((str(row["dataset"]), str(row["n"])), {}).setdefault(str(row["system"]), []).append(row)
     points = {key: {name: _point(of) for name, of in systems.items()} for key, systems in found.items()}
     for systems in points.values():
-        lines = [systems[name] for name in FIVE_LINES if name in systems]
+        lines = [point for name, point in systems.items() if _plain(name) in FIVE_LINES]
         if lines:
             systems[BEST_C] = max(lines, key=lambda point: mean(point.accuracy))
     return dict(sorted(points.items(), key=lambda item: _order(item[0])))
@@ -148,8 +149,21 @@ def difference(main: Point, other: Point) -> Difference:
 
 def best_peer(systems: Mapping[str, Point], main: str) -> str | None:
     """The most accurate of the other systems with a frozen encoder: peers and other heads."""
-    others = {name: point for name, point in systems.items() if name not in (main, *TRAINED, *FIVE_LINES)}
+    others = {
+        name: point for name, point in systems.items() if name != main and _plain(name) not in (*TRAINED, *FIVE_LINES)
+    }
     return max(others, key=lambda name: mean(others[name].accuracy)) if others else None
+
+
+def _plain(system: str) -> str:
+    """A system's name without its encoder."""
+    return system.partition("@")[0]
+
+
+def _title(system: str) -> str:
+    """A system's name in tables and plots, with its encoder if it has one of several."""
+    plain, _, encoder = system.partition("@")
+    return TITLES.get(plain, f"`{plain}`") + (f", {encoder}" if encoder else "")
 
 
 def tables(points: Points, main: str) -> str:
@@ -180,7 +194,7 @@ def _table(title: str, of_set: Mapping[str, Mapping[str, Point]], field: str, ma
             digits = 2 if field == "seconds" else 1
             several = f" ± {deviation(values):.{digits}f}" if len(values) > 1 else ""
             cells.append(f"{mean(values):.{digits}f}{several}" if values else "–")
-        shown = TITLES.get(name, f"`{name}`")
+        shown = _title(name)
         lines.append(f"| {f'**{shown}**' if name == main else shown} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -205,7 +219,7 @@ def _against(points: Points, main: str) -> str:
                 continue
             found.setdefault(column, []).append(difference(systems[main], systems[name]))
             cells.append(str(found[column][-1]))
-        shown = "–" if best is None else f"{TITLES.get(best, f'`{best}`')} {mean(systems[best].accuracy):.1f}"
+        shown = "–" if best is None else f"{_title(best)} {mean(systems[best].accuracy):.1f}"
         lines.append(f"| {dataset} | {size} | {shown} | " + " | ".join(cells) + " |")
     lines.append("")
     titles = {"best": "the best other"} | {name: TITLES[name] for name in (BEST_C, *TRAINED)}
@@ -249,7 +263,7 @@ def plot(points: Points, main: str, folder: Path, ending: str) -> None:
         dataset: [systems for (name, _), systems in points.items() if name == dataset]
         for dataset in dict.fromkeys(dataset for dataset, _ in points)
     }
-    systems = sorted({name for found in points.values() for name in found if name not in FIVE_LINES})
+    systems = sorted({name for found in points.values() for name in found if _plain(name) not in FIVE_LINES})
     systems.sort(key=lambda name: name == main)  # drawn last, above the others
     figure = Figure(figsize=(11, 5), layout="constrained")
     panels = figure.subplots(2, -(-(len(sets) + 1) // 2)).ravel()
@@ -293,7 +307,7 @@ def _draw(
         y = np.array([mean(getattr(point, field)) for point in of])
         spread = np.array([deviation(getattr(point, field)) for point in of])
         color = "black" if name == main else f"C{number % 10}"
-        title = TITLES.get(name, f"head {name}")
+        title = _title(name) if _plain(name) in TITLES else f"head {name}"
         axes.plot(x, y, marker="o", markersize=3.5, linewidth=2.4 if name == main else 1.2, color=color, label=title)
         low = np.maximum(y - spread, 1e-3) if field == "seconds" else y - spread
         axes.fill_between(x, low, y + spread, color=color, alpha=0.13, linewidth=0)

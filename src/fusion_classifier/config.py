@@ -58,6 +58,7 @@ Device = Literal["auto", "cpu", "cuda", "mps"]
 ProjectionKind = Literal["pca", "random", "none"]
 FeatureKind = Literal["tokens", "pooled"]
 Precision = Literal["float32", "int8", "int8-dynamic"]  # of an optimized model
+TrainingPrecision = Literal["auto", "float32", "bfloat16"]
 TruncationSide = Literal["left", "right"]  # the end at which a long text is truncated
 Metric = Literal["weighted_f1", "macro_f1", "accuracy"]
 ClassWeights = Literal["none", "balanced"]
@@ -70,10 +71,8 @@ class FrozenModel(BaseModel):
 
 
 class EncoderConfig(FrozenModel):
-    """One frozen encoder: a model and the features taken from it.
-
-    Two encoders are the same if their model files and the fields from `layers` to `dense` are (encoders/identity.py).
-    """
+    """One frozen encoder: a model and the features taken from it. Two are the same if their model files and the
+    fields from `layers` to `dense` are (encoders/identity.py)."""
 
     name: str
     """Name in tables and files; unique within a run."""
@@ -308,8 +307,8 @@ class TrainingConfig(FrozenModel):
     """Warm-up: share of all steps in which the learning rate rises from 0 (cosine schedule)."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Label smoothing: share of the target spread over all labels."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """Precision of matrix products in training; weights and accumulated sums stay in float32."""
+    precision: TrainingPrecision = "float32"
+    """Precision of products in training; weights are float32. auto: bfloat16 if the processor has it, else float32."""
     calibrate: bool = True
     """Whether to calibrate probabilities on the validation split, by a temperature and an exponent."""
     known_texts: bool = True
@@ -331,7 +330,7 @@ class TrainingChanges(TypedDict, total=False):
     schedule: Literal["constant", "cosine"]
     warmup: float
     label_smoothing: float
-    precision: Literal["float32", "bfloat16"]
+    precision: TrainingPrecision
     calibrate: bool
     known_texts: bool
 

@@ -201,6 +201,35 @@ def test_curves_resume_and_are_summed_up(
 
 
 @pytest.mark.slow
+def test_a_system_may_read_one_of_several_encoders(
+    curve: Callable[..., subprocess.CompletedProcess[str]],
+    data: Path,
+    bert_folder: Path,
+    roberta_folder: Path,
+    tmp_path: Path,
+) -> None:
+    out, encoders = tmp_path / "curve.jsonl", f"{bert_folder}+{roberta_folder}"
+    order = ["--data", str(data), "--out", str(out), "--encoder", encoders, "--datasets", "trec", "--draws", "0"]
+    order += ["--sizes", "8", "--heads", f"linear,linear@{roberta_folder}", "--systems", f"lr-10,lr-10@{bert_folder}"]
+    first = curve(*order)
+    assert first.returncode == 0, first.stderr
+    rows = {row["system"]: row for row in map(json.loads, out.read_text("utf-8").splitlines())}
+    assert list(rows) == ["linear", f"linear@{roberta_folder}", "lr-10", f"lr-10@{bert_folder}"]
+    assert len({row["drawn"] for row in rows.values()}) == 1
+
+    summary = curve("--summary", str(out), "--main", "linear")
+    assert f"five lines, C = 10, {bert_folder}" in summary.stdout
+    alone = curve(*order[:4], "--encoder", str(bert_folder), *order[6:], "--out", str(tmp_path / "alone.jsonl"))
+    assert "is not an encoder of --encoder" in alone.stderr
+    order[order.index("--heads") + 1] = "linear"
+    order[order.index("--encoder") + 1] = str(bert_folder)
+    order[order.index("--systems") + 1] = "lr-10"
+    assert curve(*order, "--out", str(tmp_path / "alone.jsonl")).returncode == 0
+    alone_rows = {row["system"]: row for row in map(json.loads, (tmp_path / "alone.jsonl").read_text().splitlines())}
+    assert alone_rows["lr-10"]["accuracy"] == rows[f"lr-10@{bert_folder}"]["accuracy"]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [

@@ -2,6 +2,7 @@
 
 import itertools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from fusion_classifier.features.arrays import FeatureShape, PooledFeatures, Toke
 from fusion_classifier.fusion import linear
 from fusion_classifier.fusion.folds import FOLDS, fold_numbers
 from fusion_classifier.fusion.linear import CS, LinearHead
+from fusion_classifier.fusion.logistic import Solution, solve
 from fusion_classifier.fusion.saved import load_head
 from fusion_classifier.training.inference import predict_logits
 
@@ -80,6 +82,29 @@ def test_with_the_same_c_it_is_scikit_learns(config: LinearConfig, c: float) -> 
     expected = theirs(c).fit(features, labels).predict_proba(held)
     np.testing.assert_allclose(logits_of(head, more * 50 + 7).softmax(1).numpy(), expected, atol=1e-2)
     assert head.c == c
+
+
+@pytest.mark.parametrize("config", [LinearConfig(c=3.0), LinearConfig(c=3.0, scaling="standardize")])
+def test_fewer_rows_than_features_give_the_same_solution(
+    config: LinearConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Solved in coordinates of the rows' span, which also holds if rows are equal."""
+    x = np.random.default_rng(0).standard_normal((30, 50)).astype(np.float32)
+    x[7], labels = x[3], np.arange(30) % 4
+    sizes: list[int] = []
+
+    def recorded(x: torch.Tensor, *arguments: Any) -> Solution:
+        sizes.append(x.shape[1])
+        return solve(x, *arguments)
+
+    monkeypatch.setattr(linear, "solve", recorded)
+    head = new(config, width=50)
+    head.solve(x, labels, None, seed=0)
+    assert set(sizes) == {30}
+    standardized = StandardScaler().fit_transform(x).astype(np.float32) if config.scaling == "standardize" else x
+    expected = solve(torch.from_numpy(standardized), torch.from_numpy(labels), 4, 3.0)
+    torch.testing.assert_close(head.linear.weight, expected.weight, rtol=0, atol=5e-3)
+    torch.testing.assert_close(head.linear.bias, expected.bias, rtol=0, atol=5e-3)
 
 
 def test_with_c_chosen_it_is_as_accurate_as_scikit_learns() -> None:

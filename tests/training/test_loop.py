@@ -15,8 +15,10 @@ from fusion_classifier.config import (
     LlmEmbedConfig,
     TrainingConfig,
 )
+from fusion_classifier.encoders import device as device_module
 from fusion_classifier.errors import DataError, NonFiniteError
 from fusion_classifier.features.arrays import Features, PooledFeatures, TokenFeatures
+from fusion_classifier.fusion.fusion import FusionHead
 from fusion_classifier.support.progress import QUIET
 from fusion_classifier.training import loop
 from fusion_classifier.training.data import LabelledFeatures
@@ -93,6 +95,26 @@ def test_the_best_epoch_is_restored() -> None:
 def test_it_learns(head: HeadConfig) -> None:
     config = CONFIG.model_copy(update={"max_epochs": 20, "patience": 20})
     assert fit(head, config=config).best.valid_accuracy > 0.8
+
+
+@pytest.mark.parametrize(
+    ("precision", "native", "half"),
+    [("auto", True, True), ("auto", False, False), ("bfloat16", False, True), ("float32", True, False)],
+)
+def test_auto_is_bfloat16_where_the_processor_has_it(
+    precision: str, native: bool, half: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device_module, "_has_bfloat16", lambda _: native)
+    used: list[bool] = []
+    monkeypatch.setattr(
+        FusionHead,
+        "objectives",
+        lambda head, batch, original=FusionHead.objectives: (
+            used.append(torch.is_autocast_enabled("cpu")) or original(head, batch)
+        ),
+    )
+    fit(FUSION, config=CONFIG.model_copy(update={"precision": precision, "max_epochs": 1}))
+    assert set(used) == {half}
 
 
 def test_it_stops_when_patience_is_at_its_end() -> None:

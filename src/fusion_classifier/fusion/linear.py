@@ -84,7 +84,8 @@ class LinearHead(SolvedHead):
         """See `SolvedHead`. At most `MAX_CROSS_VALIDATED` texts are predicted out of fold."""
         if self.config.scaling == "standardize":
             x = self._standardized(x)
-        z, targets = torch.from_numpy(x), torch.from_numpy(labels)
+        features, targets = torch.from_numpy(x), torch.from_numpy(labels)
+        z, basis = in_span(features) if len(x) < x.shape[1] else (features, None)
         of_texts = None if weights is None else torch.from_numpy(weights)
         texts = len(x) - n_label_names
         held_out = sample(texts, MAX_CROSS_VALIDATED, seed)
@@ -97,7 +98,7 @@ class LinearHead(SolvedHead):
         of_kept = None if of_texts is None else of_texts[:kept]
         solution = solve(z[:kept], targets[:kept], self.n_classes, self.c, of_kept, start)
         with torch.no_grad():
-            self.linear.weight.copy_(solution.weight)
+            self.linear.weight.copy_(solution.weight if basis is None else solution.weight @ basis.T)
             self.linear.bias.copy_(solution.bias)
         return OutOfFold(held_out, logits[: len(held_out)])
 
@@ -149,3 +150,14 @@ class LinearHead(SolvedHead):
                 solution = solve(x[trained], targets[trained], self.n_classes, c, of_texts, before)
                 solutions[position], logits[held] = solution, solution.logits(x[held])
             yield c, logits, solutions[0] if solutions else None
+
+
+def in_span(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Coordinates (N, N) of fewer features than dimensions (N, D) in an orthonormal basis of their span (D, N).
+
+    Weights with an L2 penalty lie in the span of the features (representer theorem), so the problem in these coordinates
+    has the same solution with fewer parameters. Source: Hastie, Tibshirani: Efficient quadratic regularization for
+    expression arrays, Biostatistics 5, 2004, https://doi.org/10.1093/biostatistics/kxh010.
+    """
+    basis, coordinates = torch.linalg.qr(x.T)
+    return coordinates.T.contiguous(), basis

@@ -25,7 +25,7 @@ FUSION = TrainingConfig(
     schedule="cosine",
     warmup=0.1,
     label_smoothing=0.1,
-    precision="bfloat16",
+    precision="auto",
 )
 DEFAULTS = {
     # For the members with attention.

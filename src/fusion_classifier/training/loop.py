@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from fusion_classifier.config import TrainingConfig
+from fusion_classifier.encoders.device import resolve_dtype
 from fusion_classifier.errors import NonFiniteError
 from fusion_classifier.fusion.head import Batch, Head
 from fusion_classifier.fusion.loss import loss_of
@@ -233,6 +234,7 @@ class Steps:
 
     def __init__(self, head: Head, config: TrainingConfig, steps: int) -> None:
         self.head, self.config = head, config
+        self.bfloat16 = resolve_dtype(config.precision, next(head.parameters()).device) == "bfloat16"
         self.optimizer = adamw(head.parameters(), config.learning_rate, config.weight_decay)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
             self.optimizer,
@@ -243,7 +245,7 @@ class Steps:
         """One step on a batch; returns its mean loss."""
         config = self.config
         self.head.train()
-        with torch.autocast(targets.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
+        with torch.autocast(targets.device.type, torch.bfloat16, enabled=self.bfloat16):
             objectives = self.head.objectives(batch)
         smoothing = config.label_smoothing
         losses = [
