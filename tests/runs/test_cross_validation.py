@@ -141,6 +141,17 @@ def test_only_a_training_takes_the_option(file: Path, bert_folder: Path, tmp_pat
     assert "fec ablate evaluates on a split" in str(ablated.exception)
 
 
+def test_data_that_are_not_here_are_those_of_the_run(
+    file: Path, bert_folder: Path, tmp_path: Path, work: RunContext
+) -> None:
+    out = tmp_path / "run"
+    metrics_of(run_config(file, bert_folder), out, work)
+    assert evaluated_task(out, None, {}).name == str(file)
+    file.rename(tmp_path / "moved.csv")
+    with pytest.raises(UsageError, match=r"moods\.csv, the data of .*run, is not here"):
+        evaluated_task(out, None, {})
+
+
 def test_more_rows_than_are_cross_validated_are_refused(
     file: Path, bert_folder: Path, tmp_path: Path, work: RunContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:

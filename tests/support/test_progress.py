@@ -26,11 +26,9 @@ def test_without_a_terminal_a_bar_is_one_line_at_its_end() -> None:
 
 def test_a_bar_that_takes_long_is_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "LINE_SECONDS", 0.0)
-    assert [line.split(" in ")[0] for line in said(lines=True)] == [
-        "encoding: 2 of 4",
-        "encoding: 4 of 4",
-        "encoding: 4 of 4",
-    ]
+    lines = said(lines=True)
+    assert [line.split(" in ")[0] for line in lines] == ["encoding: 2 of 4", "encoding: 4 of 4", "encoding: 4 of 4"]
+    assert [line.endswith("s left") for line in lines] == [True, False, False]
 
 
 def test_nothing_is_printed_unless_asked_for() -> None:

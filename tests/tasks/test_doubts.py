@@ -36,7 +36,12 @@ def test_what_is_no_class_is_doubted(labels: list[str], said: str) -> None:
 @pytest.mark.parametrize("other", ["Billing", "billing ", "BILLING", "b\uff49lling"])
 def test_labels_that_are_written_in_two_ways_are_doubted(other: str) -> None:
     (doubt,) = data_doubts(task_of(["billing", "praise"] * 20 + [other]))
-    assert f"'billing' and {other!r}" in doubt
+    assert f"'billing', {other!r}." in doubt
+
+
+def test_every_label_written_in_two_ways_is_shown() -> None:
+    (doubt,) = data_doubts(task_of(["billing", "praise"] * 20 + ["Billing", "Praise"]))
+    assert "'billing', 'Billing'; 'praise', 'Praise'." in doubt
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from fusion_classifier.encoders import device as device_module
 from fusion_classifier.errors import DataError, NonFiniteError
 from fusion_classifier.features.arrays import Features, PooledFeatures, TokenFeatures
 from fusion_classifier.fusion.fusion import FusionHead
+from fusion_classifier.fusion.head import Batch
 from fusion_classifier.support.progress import QUIET
 from fusion_classifier.training import loop
 from fusion_classifier.training.data import LabelledFeatures
@@ -106,13 +107,13 @@ def test_auto_is_bfloat16_where_the_processor_has_it(
 ) -> None:
     monkeypatch.setattr(device_module, "_has_bfloat16", lambda _: native)
     used: list[bool] = []
-    monkeypatch.setattr(
-        FusionHead,
-        "objectives",
-        lambda head, batch, original=FusionHead.objectives: (
-            used.append(torch.is_autocast_enabled("cpu")) or original(head, batch)
-        ),
-    )
+    objectives = FusionHead.objectives
+
+    def recorded(head: FusionHead, batch: Batch) -> list[tuple[float, torch.Tensor]]:
+        used.append(torch.is_autocast_enabled("cpu"))
+        return objectives(head, batch)
+
+    monkeypatch.setattr(FusionHead, "objectives", recorded)
     fit(FUSION, config=CONFIG.model_copy(update={"precision": precision, "max_epochs": 1}))
     assert set(used) == {half}
 

@@ -1,7 +1,7 @@
 """The command line `fec`: one function per command, in the modules next to this one.
 
 Results go to standard output, progress and messages to standard error. Exit code 0: done; 1: failed, with a
-message about what to do; 2: wrong usage; 128 + signal number: stopped, committed work is kept.
+message about what to do; 2: wrong usage; 128 + signal number: stopped, saved work is kept.
 """
 
 import gc
@@ -95,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         typer.echo(f"error: {in_options(str(error))}", err=True)
         sys.exit(error.exit_code)
     except _Stopped as stopped:
-        typer.echo("\nstopped; committed work is kept: run the same command again to continue", err=True)
+        typer.echo("\nstopped; saved work is kept: run the same command again", err=True)
         sys.exit(128 + stopped.number)
     except MemoryError as error:
         typer.echo(f"error: out of memory ({reason(error)}); give fewer or shorter texts", err=True)

@@ -52,9 +52,12 @@ def _advise_tuning(metrics: Mapping[str, Any]) -> None:
     members, labels = metrics["members"], len(metrics["per_class"]["valid"])
     few = metrics["rows"]["train"] <= FEW_ROWS_PER_LABEL * labels
     if members and few and max(one["accuracy"] for one in members) < POOR_ACCURACY:
+        reached = {one["name"]: one["accuracy"] for one in members}
+        encoder = max(metrics["encoders"], key=lambda name: reached.get(f"attention {name}", 0.0))
         say(
-            "Few rows, on which the frozen encoders are uncertain: an encoder tuned on them may be better. "
-            "fec tune ENCODER TASK --objective contrastive tunes one and measures both by cross-validation."
+            "Few rows, on which the frozen encoders are uncertain: an encoder tuned on them may be better. Try "
+            f"fec tune {encoder} TASK --objective contrastive, and compare its accuracy with "
+            f"{percent(metrics['valid']['accuracy']['mean'])}."
         )
 
 

@@ -87,8 +87,8 @@ def compare_runs(a: Path, b: Path, split: str | None = None) -> RunComparison:
     notes = []
     if split is None and chosen == "valid":
         notes.append(
-            "Validation is compared, because not both runs have a test split. If validation was used to choose the "
-            "epoch, the scores are slightly too high."
+            "Validation is compared, because not both runs have a test split. If settings were chosen on it, the "
+            "scores are slightly too high."
         )
     counts = len(found.seeds_a), len(found.seeds_b)
     if min(counts) == 1:

@@ -155,9 +155,9 @@ class LinearHead(SolvedHead):
 def in_span(x: Tensor) -> tuple[Tensor, Tensor]:
     """Coordinates (N, N) of fewer features than dimensions (N, D) in an orthonormal basis of their span (D, N).
 
-    Weights with an L2 penalty lie in the span of the features (representer theorem), so the problem in these coordinates
-    has the same solution with fewer parameters. Source: Hastie, Tibshirani: Efficient quadratic regularization for
-    expression arrays, Biostatistics 5, 2004, https://doi.org/10.1093/biostatistics/kxh010.
+    Weights with an L2 penalty lie in the span of the features (representer theorem), so the problem in these
+    coordinates has the same solution, with fewer parameters. Source: Hastie, Tibshirani: Efficient quadratic
+    regularization for expression arrays, Biostatistics 5, 2004, https://doi.org/10.1093/biostatistics/kxh010.
     """
     basis, coordinates = torch.linalg.qr(x.T)
     return coordinates.T.contiguous(), basis

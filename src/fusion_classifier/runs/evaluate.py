@@ -27,7 +27,7 @@ from fusion_classifier.runs.seeds import OUT_OF_FOLD_FILE, read_seed, seed_folde
 from fusion_classifier.support.validation import checked
 from fusion_classifier.tasks.loaded import LoadedTask
 from fusion_classifier.tasks.normalize import text_groups
-from fusion_classifier.tasks.registry import find_task, load_task
+from fusion_classifier.tasks.registry import find_task, is_available, load_task
 from fusion_classifier.training.calibration import cross_fitted
 from fusion_classifier.training.inference import predict_logits
 from fusion_classifier.training.result import TrainingResult
@@ -151,6 +151,11 @@ def evaluated_task(folder: Path, name: str | None, given: Mapping[str, Any]) -> 
             raise UsageError(
                 f"{folder} was trained on {trained_on!r}, which is not a named task; set `task` to the texts to "
                 "evaluate on"
+            )
+        if not is_available(trained_on):
+            raise UsageError(
+                f"{trained_on}, the data of {folder}, is not here; run the command in the folder in which the run "
+                "was started, or set `task` to the texts to evaluate on"
             )
         base: dict[str, Any] = {"name": trained_on} if model else read_run_config(folder).task.model_dump()
     elif find_task(name) is not None:

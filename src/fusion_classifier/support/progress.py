@@ -11,6 +11,8 @@ from functools import cached_property
 from html import escape
 from typing import TYPE_CHECKING
 
+from fusion_classifier.support.text import duration
+
 if TYPE_CHECKING:
     from rich import progress
     from rich.console import Console
@@ -80,12 +82,14 @@ class Bar:
         self.update(bar + escape(self.line()))
 
     def line(self) -> str:
-        """The state as a line."""
+        """The state as a line, with the expected remaining time."""
         assert self.rich is not None
         self.printed = time.monotonic()
         task, seconds = self.rich.tasks[0], self.printed - self.started
-        done = f"{task.completed:,.0f} of {task.total or 0:,.0f} in {seconds:,.{int(seconds < 10)}f} s"
-        return ", ".join(filter(None, (f"{task.description}: {done}", rate(task.completed / max(seconds, 1e-9)))))
+        done, total, speed = task.completed, task.total or 0, task.completed / max(seconds, 1e-9)
+        state = f"{task.description}: {done:,.0f} of {total:,.0f} in {seconds:,.{int(seconds < 10)}f} s"
+        left = f"{duration((total - done) / speed)} left" if 0 < done < total else ""
+        return ", ".join(filter(None, (state, rate(speed), left)))
 
     def print_line(self) -> None:
         """Print the state as a line."""

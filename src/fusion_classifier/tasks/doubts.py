@@ -26,7 +26,7 @@ BRACKETS = tuple("[]{}\"'")  # at the ends of a label
 MISSING = {"None", "null", "NULL", "(null)", "NA", "N/A", "n/a", "#N/A", "#NA", "\\N", "-", "--", "?", "(blank)"}
 SEPARATORS = "|;"  # between labels
 JOINTS = re.compile(r"[/;|+]")  # between two labels in one cell
-MAX_SHOWN = 4  # labels in a sentence
+MAX_SHOWN = 4  # labels, or groups of them, in a sentence
 END = re.compile(r"[,;\t|]([^,;\t|]+)$")  # the last cell of a line
 WAY_OUT = "is `label_column` the right one?"
 
@@ -70,10 +70,11 @@ def _notation(names: list[str], *, several: bool) -> list[str]:
     for name in names:
         written.setdefault(_alike(name), []).append(name)
     if alike := [forms for forms in written.values() if len(forms) > 1]:
-        more = f", and {len(alike) - 1:,} more labels" if len(alike) > 1 else ""
-        shown = " and ".join(map(repr, alike[0]))
+        more = f"; and {len(alike) - MAX_SHOWN:,} more groups" if len(alike) > MAX_SHOWN else ""
+        groups = "; ".join(", ".join(map(repr, forms)) for forms in alike[:MAX_SHOWN])
         found.append(
-            f"The labels {shown}{more} differ only in case, spaces or Unicode form; are they the same label?"
+            f"These labels differ only in case, spaces or Unicode form: {groups}{more}. If they are the same label, "
+            "write it in one way in your file"
         )
     whole = set(map(_alike, names))
     joined = [name for name in names if any(mark in name for mark in SEPARATORS) and not _halves(name, whole)]

@@ -52,6 +52,11 @@ def find_task(name: str) -> Task | None:
     return known.get(name)
 
 
+def is_available(name: str) -> bool:
+    """Whether this is the name of a task, an existing file or folder, or an address on the Hub."""
+    return find_task(name) is not None or user_path(name).exists() or hub_address(name) is not None
+
+
 def task_of_model(name: str, labels: Sequence[str]) -> Task | None:
     """The task that a model was trained on, or None: a file may have the name of a task, and other labels."""
     try:
