@@ -31,6 +31,14 @@ def test_a_bar_that_takes_long_is_a_line_now_and_then(monkeypatch: pytest.Monkey
     assert [line.endswith("s left") for line in lines] == [True, False, False]
 
 
+def test_without_a_total_each_new_text_is_a_line() -> None:
+    stream = io.StringIO()
+    with Progress(Console(file=stream), lines=True).bar("optimizing", total=None) as bar:
+        bar.describe("making int8")
+        bar.advance()
+    assert stream.getvalue().splitlines() == ["making int8"]
+
+
 def test_nothing_is_printed_unless_asked_for() -> None:
     assert said(lines=False) == []
     assert said(lines=True, total=None) == []

@@ -31,7 +31,7 @@ class Bar:
 
     Args:
         rich: The bar.
-        lines: Whether to print one line per minute.
+        lines: Whether to print one line per minute or, without a total, each new text.
         update: Called at intervals with the HTML of the state.
         room: Maximum number of characters of the text next to the bar.
     """
@@ -55,7 +55,7 @@ class Bar:
         if self.rich:
             self.rich.advance(self.rich.task_ids[0], steps)
         passed = time.monotonic() - self.printed
-        if self.lines and passed >= LINE_SECONDS:
+        if self.lines and passed >= LINE_SECONDS and self.rich and self.rich.tasks[0].total is not None:
             self.print_line()
         if self.update and passed >= HTML_SECONDS:
             self.show_html()
@@ -69,6 +69,8 @@ class Bar:
         """Change the text next to the bar."""
         if self.rich:
             self.rich.update(self.rich.task_ids[0], description=shortened(text, self.room))
+            if self.lines and self.rich.tasks[0].total is None:
+                self._print(text)
 
     def show_html(self) -> None:
         """Show the state in a notebook; work without a total only while it runs."""
@@ -93,8 +95,11 @@ class Bar:
 
     def print_line(self) -> None:
         """Print the state as a line."""
+        self._print(self.line())
+
+    def _print(self, text: str) -> None:
         assert self.rich is not None
-        self.rich.console.print(self.line(), highlight=False, markup=False, soft_wrap=True)
+        self.rich.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 class Progress:
@@ -141,11 +146,11 @@ class Progress:
         with progress.Progress(*columns, console=self.console, disable=not shown, transient=total is None) as rich:
             rich.add_task(shortened(description, room), total=total)
             update = _notebook_line() if self.console.is_jupyter else None
-            bar = Bar(rich, lines=self.lines and not shown and total is not None, update=update, room=room)
+            bar = Bar(rich, lines=self.lines and not shown, update=update, room=room)
             if update:
                 bar.show_html()
             yield bar
-            if bar.lines:
+            if bar.lines and total is not None:
                 bar.print_line()
             if update:
                 update("" if total is None else escape(bar.line()))
