@@ -7,6 +7,9 @@ from torch import nn
 from fusion_classifier.encoders import reordered
 
 
+@pytest.mark.skipif(
+    not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="the processor has no bfloat16 instructions"
+)
 @pytest.mark.parametrize("tokens", [1, 8, 13, 64, 300])
 @pytest.mark.parametrize("bias", [True, False])
 @torch.inference_mode()
