@@ -2,7 +2,7 @@
 
     int8           weights in blocks of 64 with a scale each; the inputs of a product are rounded in blocks, too, for
                    each token by itself (ONNX Runtime's MatMulNBits), so that a text does not depend on its neighbours
-    int8-dynamic   weights of 7 bits with one scale per column; inputs with one scale for the whole batch (MatMulInteger)
+    int8-dynamic   weights of 7 bits, one scale per column; inputs with one scale for the whole batch (MatMulInteger)
 
 Embeddings of tokens, the larger half of a small model, have one scale per row in both. A head stays in float32: it is
 small, and its answers are what is measured.
