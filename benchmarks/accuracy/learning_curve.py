@@ -20,7 +20,7 @@ regression (C = 10); on request `static`, static embeddings distilled by model2v
 `setfit` and `finetune`, which `learning_curve_peers.py` trains faster on a GPU. Its file can be added in `--summary`.
 These three need `pip install --group bench`.
 
-With several encoders (`--encoder minilm-l6+mpnet-base`), the vectors are those of all encoders, side by side. A
+With several encoders (`--encoder minilm-l6+mpnet-base`), the vectors are those of all encoders, concatenated. A
 system on one of the encoders has its name after an @: `lr-10@mpnet-base`, `ensemble@mpnet-base`.
 
 `train_seconds` is wall-clock time, with all features in the store. `extract_seconds` is the separate time for

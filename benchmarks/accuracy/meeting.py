@@ -1,4 +1,4 @@
-"""Whether it pays that encoders meet: the head `fusion` against heads with a joint part (meeting_heads.py).
+"""Whether interaction of encoders helps: the head `fusion` against heads with a joint part (meeting_heads.py).
 
     python benchmarks/accuracy/meeting.py --data DATA/ED --task ED --out meeting.jsonl --variants base kind=seq
     python benchmarks/accuracy/meeting.py --summary meeting.jsonl
@@ -8,8 +8,8 @@ own, depth, heads, drop, share and pos of its joint part; lr, ep, bs, ls and wd 
 label smoothing, weight decay) of the training; width and the other settings of `fusion`; enc=NAME+NAME of
 `--encoders`; aug=1 with the texts in the column `aug_text`. Training is as in `fec run --head fusion`.
 
-Accuracy is on validation, with the weights of the parts fitted and measured on different fifths of it. Features are
-extracted into the store where they are missing. Finished rows of `--out` are skipped.
+Accuracy is on validation, with the weights of the parts fitted and measured on different fifths of it. Missing
+features are extracted into the store. Finished rows of `--out` are skipped.
 """
 
 import argparse

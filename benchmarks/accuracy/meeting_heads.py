@@ -27,7 +27,7 @@ from fusion_classifier.fusion.fusion import FusionHead
 from fusion_classifier.fusion.head import Batch
 
 WORDS = " words"  # after an encoder's name: the feature with the word number of each of its tokens, (T, 1, 1)
-POSITION_SCALE = 0.3  # of position vectors beside states of norm √d
+POSITION_SCALE = 0.3  # of position vectors relative to states of norm √d
 
 
 @dataclass(frozen=True)
@@ -202,7 +202,7 @@ class SequenceHead(MeetingHead):
 class EachHead(SequenceHead):
     """`each`: as `seq`, but each encoder's tokens attend to themselves only; the mean of the encoders' logits.
 
-    It has the layers of `seq` without the meeting: what `seq` gains over it is due to interaction.
+    It has the layers of `seq` without the interaction, so the gain of `seq` over it is due to interaction.
     """
 
     def build(self, encoders: int, labels: int, d: int) -> None:

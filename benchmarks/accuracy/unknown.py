@@ -10,8 +10,8 @@ unknown texts are never used for fitting, and no test split is read.
 
 Candidates are computed by numpy and scikit-learn on the pooled features of the encoder, each layer's vector scaled
 to unit length: logistic regression (C = 10), class means, and distances. The last rows are the head given by
-`--head`, with `training/unknown.py` as in `fec run`: half of the held-out known texts choose the epoch and the
-threshold; the AUROC, and the share that is rejected at a rate of 0.05, are measured on the other half.
+`--head`, with `training/unknown.py` as in `fec run`: the epoch and the threshold are chosen on half of the
+held-out known texts; the AUROC, and the share that is rejected at a rate of 0.05, are measured on the other half.
 
     python benchmarks/accuracy/unknown.py --data DATA --encoder minilm-l6 --false-alarms --datasets demo subj trec
 

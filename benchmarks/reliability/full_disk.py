@@ -3,10 +3,10 @@
     python benchmarks/reliability/full_disk.py --disks 100
     python benchmarks/reliability/full_disk.py --disks 10 --only run
 
-Each command is run once on a file system with enough space, to determine its size. Then on others, of a random
-smaller size: it must exit with code 1 and a one-sentence error (or succeed, if the output fits); then the file system
-is enlarged, and the same command must give the same result: features bit by bit, and every file except times. Other
-output, such as the store, is not on that disk unless the command is about it.
+Each command is run once on a file system with enough space, to determine its size. Then it is run on others of
+a random smaller size: it must exit with code 1 and a one-sentence error (or succeed, if the output fits); then the
+file system is enlarged, and the same command must give the same result: features bit by bit, and every file except
+times. Other output, such as the store, is not on that disk unless the command is about it.
 
 File systems are in memory (tmpfs), which requires root. Prints, as JSON, by command: `disks`, `full` (number that
 were too small), `different` (must be empty).

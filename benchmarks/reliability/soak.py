@@ -1,4 +1,4 @@
-"""`fec serve` with good, bad, slow and vanishing clients: is every answer correct, is memory stable?
+"""`fec serve` with valid, invalid, slow and disconnecting clients: is every answer correct, is memory stable?
 
     python benchmarks/reliability/soak.py --json
     python benchmarks/reliability/soak.py --requests 10000 --clients 64 --json
@@ -203,7 +203,7 @@ def connected(port: int) -> httpx.AsyncClient:
 
 
 async def mixed(port: int, expected: Expected, requests: int, clients: int, seed: int) -> Seen:
-    """Requests from concurrent clients, along with slow and vanishing ones."""
+    """Requests from concurrent clients, along with slow and disconnecting ones."""
     seen, left, until = Seen(), iter(range(requests)), asyncio.Event()
 
     async def worker(number: int) -> None:

@@ -4,8 +4,9 @@
 
 MiniLM with a linear head answers texts of 3 to 60 words one at a time, in a separate process per variant: `bounded`
 like `fec serve` (64 kernels per cache, numbers of tokens rounded up to a multiple of 8), `not rounded` the same
-without rounding, `unbounded` with 1,024 kernels, the default of oneDNN and ideep, without rounding. In turns; prints,
-as JSON, milliseconds per text for each round and megabytes of memory at the end. Use an idle machine.
+without rounding, `unbounded` with 1,024 kernels, the default of oneDNN and ideep, without rounding. The variants
+alternate. Prints, as JSON, milliseconds per text for each round and megabytes of memory at the end. Use an idle
+machine.
 """
 
 import argparse

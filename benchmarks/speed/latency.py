@@ -4,21 +4,22 @@
     python benchmarks/speed/latency.py --encoder minilm-l6=models/minilm-l6 --only minilm-l6 --quick --json
     python benchmarks/speed/latency.py --python openvino=ov/bin/python --python llama.cpp=ov/bin/python
 
-One client: a text is classified, then the next, of about 10, 20, 60 and 200 tokens. Every side is a process of its
-own, and they take turns text by text, so that a busy machine slows all of them alike: ratios hold where milliseconds
-don't. A ratio is the median, over the texts, of a side's time divided by the floor's for the same text.
+One client: a text is classified, then the next, of about 10, 20, 60 and 200 tokens. Every side is a separate
+process, and they alternate text by text, so that a busy machine slows all of them equally: ratios are valid even if
+milliseconds are not. A ratio is the median, over the texts, of a side's time divided by the floor's for the same
+text.
 
-Classifiers are trained on a few texts (their size matters here, their answers don't): MiniLM with head `linear`,
+Classifiers are trained on a few texts (their size matters here, not their answers): MiniLM with head `linear`,
 the default, MiniLM with MPNet and head `ensemble`; MiniLM with SmolLM2 and head `fusion`; and SmolLM2 with head
 `linear`.
 
 - `floor`: tokenizer, transformers' model and the trained head, called one after the other as in a script; in the same
   precision.
 - `ours`: `predict([text])` of the classifier.
-- `onnx-…`: the same of the form that `fec optimize --precision …` writes; where ONNX Runtime is installed.
+- `onnx-…`: the same for the form that `fec optimize --precision …` writes; if ONNX Runtime is installed.
 - `bare-…`: the same graphs, called one after the other as in a script: the floor for ONNX Runtime.
 - `pipeline`: transformers' text-classification pipeline on MiniLM with a linear head of random weights.
-- `sentence-transformers`: its `encode` of MiniLM, and scikit-learn's logistic regression; where it is installed.
+- `sentence-transformers`: its `encode` of MiniLM, and scikit-learn's logistic regression; if it is installed.
 - `openvino-…`: the graphs of `onnx-float32` by OpenVINO, in float32, in bfloat16, and with weights and activations in
   8 bits by NNCF, calibrated on the training texts. Needs `--python openvino=…`: a Python with openvino, nncf,
   onnxruntime, tokenizers and numpy.
@@ -72,7 +73,7 @@ def trained(
     precisions: "Sequence[Precision]",
     pythons: Mapping[str, str],
 ) -> dict[str, Path]:
-    """The folder of each side of a model; of llama.cpp the file."""
+    """The folder of each side of a model; for llama.cpp the file."""
     import torch
 
     from fusion_classifier import FusionClassifier
@@ -116,7 +117,7 @@ def trained(
 
 
 def in_precision(float32: Path, folder: Path) -> Path:
-    """The optimized model in the precision by which its folder's name ends, whatever it loses."""
+    """The optimized model in the precision at the end of its folder's name, regardless of its loss."""
     from fusion_classifier.onnx_export.quantize import quantize_encoder
 
     precision: Any = folder.name.removeprefix(float32.name.removesuffix("float32"))
@@ -188,7 +189,7 @@ def in_turns(processes: Mapping[str, "subprocess.Popen[str]"], tokens: int, roun
 
 
 def text_of(tokens: int, number: int) -> str:
-    """A text of about so many tokens; each number gives another."""
+    """A text of about this number of tokens, different for each number."""
     words = SENTENCE.split(" ")
     return " ".join(words[(number * 5 + i * (1 + number % 3)) % len(words)] for i in range(tokens - 2))
 

@@ -1,4 +1,4 @@
-"""The sides of `latency.py`, each run in a process of its own, which imports only what it measures."""
+"""The sides of `latency.py`, each run in a separate process, which imports only the libraries that it measures."""
 
 # ruff: noqa: PLC0415 - each process imports what it measures
 
@@ -15,7 +15,9 @@ Answer = Callable[[str], object]
 
 
 def answer_lines(side: str, folder: Path, paths: Mapping[str, str], busy: bool) -> None:
-    """Answer each line of standard input by the milliseconds that it took; if busy, of the processor's time."""
+    """Answer each line of standard input with the milliseconds that it took; if busy, with those of processor
+    time.
+    """
     clock = time.process_time if busy else time.perf_counter
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever a library prints

@@ -13,8 +13,8 @@ which sends a text, waits for the answer and sends the next.
 - `single`: the same with batches of one text.
 - `plain`: FastAPI and transformers' text-classification pipeline, in ten lines of code: MiniLM with a linear head and
   random weights, in the same precision; compared only with the classifier on MiniLM.
-- `optimized`: `fec serve` of what `fec optimize --precision int8` makes of it; where ONNX Runtime is installed.
-- `earlier`: `fec serve` of another state of this package (`--earlier`), with a model that it trains itself.
+- `optimized`: `fec serve` of the model written by `fec optimize --precision int8`; if ONNX Runtime is installed.
+- `earlier`: `fec serve` of another version of this package (`--earlier`), with a model that it trains itself.
 
 For each: requests per second, and the median, 95th and 99th percentile of the latency in milliseconds; median over
 rounds, with the servers alternating; and the server's processor time per request, which other work on the machine

@@ -38,8 +38,8 @@ class RowError(DataError):
 
     Args:
         place: File and row.
-        problem: What is wrong with the row.
-        way_out: What to do.
+        problem: Problem with the row.
+        way_out: Advice to the user.
         missing: Whether a text or label is missing, so that the row can be skipped.
     """
 
@@ -74,7 +74,7 @@ def reason(error: BaseException) -> str:
 
 @contextmanager
 def library_errors(explain: Callable[[str], FecError]) -> Iterator[None]:
-    """Convert any error of a library into one of ours.
+    """Convert any error of a library into one of our errors.
 
     For libraries that read users' files and don't document their exceptions: transformers, tokenizers, Lance.
 
@@ -82,7 +82,7 @@ def library_errors(explain: Callable[[str], FecError]) -> Iterator[None]:
         explain: Function that returns our error, given the reason.
 
     Raises:
-        FecError: The result of `explain`, or an error of ours raised inside.
+        FecError: The result of `explain`, or one of our errors raised inside.
         MemoryError: As raised inside.
     """
     try:

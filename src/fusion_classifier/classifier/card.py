@@ -1,6 +1,6 @@
 """The model card: `README.md` in a model folder, from `card.md.j2`.
 
-Its head is metadata that the Hub reads (https://huggingface.co/docs/hub/model-cards).
+Its header is metadata that the Hub reads (https://huggingface.co/docs/hub/model-cards).
 """
 
 # ruff: noqa: PLC0415 - jinja2 and huggingface-hub are imported for a card, not for prediction
@@ -209,7 +209,7 @@ def _eval_results(task: str, dataset: str | None, metrics: Mapping[str, Any]) ->
 
 
 def _recipe(head: HeadConfig, training: TrainingConfig) -> str:
-    """How the head was trained; gradient steps only where there were any."""
+    """Description of the head's training; settings of gradient steps only if there were any."""
     if isinstance(head, SklearnConfig):
         return f"`{head.class_path}`, fitted with its own settings"
     regression = "logistic regression, solved by L-BFGS with C chosen by cross-validation"

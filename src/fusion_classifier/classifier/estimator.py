@@ -181,7 +181,7 @@ class FusionClassifier(
     def _rows(
         self, head: HeadConfig, X: Any, y: Any, sample_weight: Any, X_valid: Any, y_valid: Any
     ) -> tuple[Rows, Rows | None, np.ndarray]:
-        """Rows to train on and, unless the head cross-validates, to validate on, and the labels (C,)."""
+        """Training rows, validation rows unless the head cross-validates, and the labels (C,)."""
         texts = check_texts(X, "X")
         classes, targets = encode_labels(y, "y", len(texts))
         weights = row_weights(sample_weight, self.class_weight, classes, targets)
@@ -203,7 +203,7 @@ class FusionClassifier(
         return rows.take(~held), rows.take(held), classes
 
     def score(self, X: Iterable[str], y: Labels, sample_weight: Any = None) -> float:
-        """Accuracy on N texts and their labels as `fit` takes them; multi-label: of all labels of a text."""
+        """Accuracy on N texts and their labels, as in `fit`. Multi-label: share of texts with all labels correct."""
         answers = self.predict(X)
         if answers.ndim == 1:
             labels = np.array(label_values(y, "y"))

@@ -108,7 +108,7 @@ def _kind(char: str) -> str:
 
 
 def _joined(text: str, parts: Sequence[tuple[str, int, int]]) -> list[Span]:
-    """Words with the hyphens, apostrophes and points inside them."""
+    """Words, including the hyphens, apostrophes and points inside them."""
     spans: list[Span] = []
     joins = False  # whether the last part joins its neighbours
     for position, (_, start, end) in enumerate(parts):
@@ -172,7 +172,7 @@ def occlude(text: str, cut: Callable[[str], bool], max_spans: int = MAX_SPANS) -
 
 
 def _read(text: str, words: Sequence[Span], cut: Callable[[str], bool]) -> int:
-    """Number of words within the limit of some encoder; at least one."""
+    """Number of words within the limit of any encoder; at least 1."""
     if not cut(text):
         return len(words)
 

@@ -80,7 +80,7 @@ def check_texts(texts: Iterable[object], name: str, start: int = 0) -> list[str]
 
 
 def _all_of(positions: Sequence[int]) -> str:
-    """All rows that can't be used, after what is wrong with the first; at most 20 are listed."""
+    """List of the rows that can't be used, at most 20, for the end of a message about the first."""
     if len(positions) == 1:
         return ""
     listed = ", ".join(map(str, positions[:MAX_ROWS])) + (", …" if len(positions) > MAX_ROWS else "")
@@ -117,8 +117,8 @@ def encode_labels(y: Any, name: str, count: int, classes: np.ndarray | None = No
             matrix (N, C) of 0 and 1, or a table of indicator columns, whose names become the labels.
         name: Parameter name in errors.
         count: Number of rows N.
-        classes: Known labels (C,). Default: those of `y`, sorted; of an indicator matrix its column numbers, of a
-            table its column names in their order.
+        classes: Known labels (C,). Default: those of `y`, sorted; for an indicator matrix its column numbers, for
+            a table its column names in their order.
 
     Returns:
         Labels (C,), and targets: indices (N,), or an indicator matrix (N, C); int64.

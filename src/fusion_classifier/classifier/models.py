@@ -72,7 +72,7 @@ def describe_models() -> list[dict[str, Any]]:
 
 
 def find_model(name: str | os.PathLike[str], **hub: Any) -> Path:
-    """The model folder of a name: of a model folder, run folder, built-in model or Hub id, in this order."""
+    """The model folder for a name, which is a model folder, run folder, built-in model or Hub id, in this order."""
     path = user_path(os.fspath(name))
     if path.exists():
         return path / "model" if (path / "model").is_dir() else path

@@ -89,7 +89,7 @@ class TextPredictor(TextClassifier, PretrainedClassifier):
         return self._loaded
 
     def _identified(self) -> list[EncoderIdentity]:
-        """The encoders' files, found and checked at the first call: the Hub is asked, and large files are read."""
+        """The encoders' files, found and checked at the first call, which may access the Hub and read large files."""
         if self._identities is None:
             self._identities = checked_identities(self.config_.encoders, resolve_device(self.device), self._objects)
         return self._identities
@@ -117,8 +117,8 @@ class TextPredictor(TextClassifier, PretrainedClassifier):
     def _encoded_chunks(self, chunks: Iterable[list[str]]) -> Iterator[Encoded]:
         """Features of each chunk from each encoder, through the store if they are kept.
 
-        A single text does not use the store: opening it takes longer than encoding the text, and each commit stays
-        a file and a version of its own.
+        A single text does not use the store: opening it takes longer than encoding the text, and each commit would
+        add a file and a version.
         """
         store: FeatureStore | None = None
         for texts in chunks:

@@ -2,7 +2,7 @@
 
     python predict.py "I can't believe she remembered my birthday" "leave me alone"
 
-One line of JSON per text: {"label": …, "score": …}, or a list of these where a text may have several labels.
+One line of JSON per text: {"label": …, "score": …}, or a list of these if a text may have several labels.
 In Python:  from predict import Classifier;  Classifier(FOLDER).predict_proba(texts)
 """
 
@@ -55,7 +55,7 @@ class Classifier:
         return self.outputs(texts)["probabilities"]
 
     def predict(self, texts: Sequence[str]) -> list[list[dict[str, Any]]]:
-        """The label of each text with its probability; where a text may have several, all of them, best first."""
+        """The label of each text with its probability; if a text may have several, all of them, best first."""
         thresholds, offsets = (self.config["decision"].get(name) for name in ("thresholds", "offsets"))
         answers = []
         for row in self.predict_proba(texts):
@@ -82,7 +82,7 @@ class Classifier:
             yield block, self.features([texts[i] for i in block], side)
 
     def head_outputs(self, batches: Iterable[tuple[list[int], dict[str, np.ndarray]]]) -> dict[str, np.ndarray]:
-        """`outputs` of what `encoded` gives."""
+        """`outputs` of the result of `encoded`."""
         names, order, parts = self.config["head"]["outputs"], list[int](), []
         for block, inputs in batches:
             order += block

@@ -1,4 +1,4 @@
-"""Tuned encoders: the texts they were tuned on, on which their scores are too high."""
+"""Tuned encoders: records the texts that they were tuned on, for which their scores are too high."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -2,8 +2,8 @@
 
 The driver plans like the local engine, over the same windows of texts, so that every batch and every feature is
 bit-identical on machines of the same kind. Workers encode windows and write fragments of the dataset directly to the
-store; only the fragments' names are returned. The driver commits them every few seconds, atomically; what a killed
-worker or driver has not committed is encoded again.
+store; only the fragments' names are returned. The driver commits them every few seconds, atomically; texts that a
+killed worker or driver has not committed are encoded again.
 """
 
 import time

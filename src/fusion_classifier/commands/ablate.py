@@ -1,4 +1,4 @@
-"""`fec ablate`: what each encoder adds, by training every subset of the encoders under every head.
+"""`fec ablate`: what each encoder adds, by training every subset of the encoders with every head.
 
 An ablation folder contains
 
@@ -8,8 +8,8 @@ An ablation folder contains
 
 Missing features are extracted. Each encoder is measured by the loss without it: all encoders against all but that
 one, by a paired bootstrap over the evaluated texts, with p-values corrected for the number of comparisons. Scores on
-validation, which also chose epoch, mixture and calibration, are optimistic. The best single encoder is the one with
-the highest accuracy on validation, whichever split is evaluated.
+validation, on which epoch, mixture and calibration were also chosen, are optimistic. The best single encoder is the
+one with the highest accuracy on validation, regardless of the split that is evaluated.
 """
 
 import json
@@ -86,7 +86,7 @@ def ablate(configs: Sequence[RunConfig], task: LoadedTask, split: str, out: Path
 def _correct(added: list[dict[str, Any]]) -> None:
     """Add `p_holm`, the p-value corrected for the number of comparisons, to each metric of each comparison.
 
-    With two encoders the best single one is compared twice, which counts once.
+    With two encoders, the best single one is compared twice, but the comparison counts once.
     """
     for metric in added[0]["metrics"] if added else ():
         tests = {(one["head"], one["to"]): one["metrics"][metric]["p"] for one in added}

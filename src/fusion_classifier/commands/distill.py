@@ -2,7 +2,7 @@
 
     labelled texts             a part of the target is the label, the rest the teacher's probabilities
     further texts, unlabelled  the target is the teacher's probabilities
-    validation texts           their labels choose the epoch and calibrate; the teacher is not used
+    validation texts           the epoch and the calibration are chosen by their labels, without the teacher
 
 The student is an ordinary model folder: a frozen encoder and the head `fusion`.
 
@@ -65,7 +65,7 @@ class Texts:
     Attributes:
         train: Texts with labels to train on.
         further: Texts without labels to train on.
-        valid: Texts with labels that choose the epoch and calibrate.
+        valid: Texts with labels on which the epoch is chosen and the student calibrated.
     """
 
     train: Rows
@@ -174,7 +174,7 @@ def _texts(task: LoadedTask, config: TaskConfig, further: Path | None, work: Run
 
 
 def _teacher_knew(folder: Path, config: TaskConfig, texts: Sequence[str]) -> bool:
-    """Whether the teacher may have been trained on some of the texts, or chosen and calibrated by them.
+    """Whether the teacher may have been trained on some of the texts, or chosen and calibrated on them.
 
     Only a run folder names the data for which this can be ruled out.
     """

@@ -53,7 +53,7 @@ class Tuned:
 
     Attributes:
         folder: Encoder folder.
-        history: Figures of every epoch.
+        history: Metrics per epoch.
         best_epoch: Number of the epoch that was kept, from 1.
         valid_logits: The saved classifier's logits for the validation texts (N, C), float32; N is 0 without
             validation texts.
@@ -79,7 +79,8 @@ def tune_encoder(
 ) -> Tuned:
     """Fine-tune an encoder on the train split and write it as a folder that is an encoder and a classifier.
 
-    With objective `classification`, validation chooses the epoch, by weighted F1. `contrastive` needs no validation
+    With objective `classification`, the epoch is chosen on validation, by weighted F1. `contrastive` needs no
+    validation
     split: if there is one, it is used only to measure the result; up to 1,000 rows without one are measured by
     5-fold cross-validation, which tunes five more encoders. The test split is not read. With the same seed on the
     same machine, the weights are bit-identical. Nothing is written before training has succeeded.
@@ -164,7 +165,7 @@ def tune_once(
     """Folder of the encoder tuned on a task with default settings; it is tuned only if `out` does not contain it.
 
     Raises:
-        UsageError: `out` contains another encoder, or one tuned on other texts. And those of `tune_encoder`.
+        UsageError: `out` contains another encoder, or one tuned on other texts. Other errors as in `tune_encoder`.
     """
     config, file = TuneConfig(), out / TUNING_FILE
     if overwrite or not file.is_file():
@@ -183,8 +184,8 @@ def tune_once(
 
 
 def _initial(encoder: EncoderConfig) -> EncoderConfig:
-    """The encoder to start from. Weights are float32, whatever the precision of the computation: steps of 1e-5 are
-    lost in bfloat16."""
+    """The encoder to start from. Weights are float32 in every precision of the computation: steps of 1e-5 are lost
+    in bfloat16."""
     return encoder.model_copy(update={"layers": (-1,), "dtype": "float32", "dense": False})
 
 

@@ -1,6 +1,6 @@
-"""How a loaded model treats positions, padding and earlier batches, determined from the model, not from its name.
+"""Effects of positions, padding and earlier batches on a loaded model, determined from the model, not its name.
 
-Where a list of names decides, as in `PADS`, models that are not listed are treated more cautiously.
+If a list of names is used, as in `PADS`, models that are not listed are treated more cautiously.
 """
 
 from collections.abc import Sequence
@@ -66,7 +66,7 @@ def restore(model: "PreTrainedModel") -> None:
 
 @torch.inference_mode()
 def widths(model: "PreTrainedModel", layers: Sequence[int]) -> list[int]:
-    """Width of each hidden state, from a text of a few tokens.
+    """Width of each hidden state, measured on a text of a few tokens.
 
     Raises:
         ValueError: The hidden states are not one per token and layer.

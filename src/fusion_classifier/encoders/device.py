@@ -30,7 +30,7 @@ def resolve_device(device: Device) -> "torch.device":
 def resolve_dtype(dtype: Dtype, device: "torch.device") -> str:
     """Name of the precision; `auto` is bfloat16 if the processor supports it, otherwise float32.
 
-    Never float16 by default, since Llama-2 overflows in it.
+    Never float16 by default, because Llama-2 overflows in float16.
     """
     if dtype != "auto":
         return dtype

@@ -33,7 +33,7 @@ def encode(
         encoder: A model, or an encoder that is an object.
         texts: N texts.
         side: End at which long texts are truncated. Default: right.
-        on_cut: Called with the number of texts that are cut, if any are.
+        on_cut: Called with the number of truncated texts, if any.
 
     Returns:
         N arrays, float32 or int8: `encoder.shape`, or (L, layers, H) with pooling `tokens`.
@@ -77,7 +77,7 @@ def encode_jobs(encoder: TransformerEncoder, jobs: Iterable[Job[Tag]]) -> Genera
 
 
 def encode_batch(encoder: TransformerEncoder, by_template: Sequence[Sequence[TokenizedText]]) -> list[np.ndarray]:
-    """Features of a batch, which is tokenized once per template, averaged over the templates; as in `encode`."""
+    """Features of a batch, averaged over its templates, each tokenized separately; shapes as in `encode`."""
     with encoder.errors_explained():
         passes = [_read(encoder, batch) for batch in by_template]
     arrays = passes[0] if len(passes) == 1 else [np.mean(same, axis=0) for same in zip(*passes, strict=True)]

@@ -2,7 +2,7 @@
 """GGUF files: quantized models in one file, unpacked once.
 
 transformers takes 20 s to unpack even a small GGUF file. So the unpacked model is kept as an ordinary model folder in
-the user's cache, by the content of the file and the precision, and loaded from there.
+the user's cache, identified by the content of the file and the precision, and loaded from there.
 """
 
 from collections.abc import Iterator

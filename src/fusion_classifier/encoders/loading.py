@@ -72,7 +72,7 @@ class TransformerEncoder:
 
     @contextmanager
     def as_loaded(self) -> Iterator[None]:
-        """The model as it was loaded, for one batch: a model that batches change runs one batch at a time."""
+        """The model as it was loaded, for one batch: a model whose state a batch changes runs one batch at a time."""
         if self.lock is None:
             yield
             return
@@ -133,8 +133,8 @@ def load_transformer(identity: EncoderIdentity, device: torch.device, *, plain: 
     """Load a model whose files are already found.
 
     Args:
-        identity: What to load.
-        device: Where to load it.
+        identity: Encoder to load.
+        device: Device to load it on.
         plain: Leave the model as transformers created it, to be called with padded batches. Default: False.
     """
     name = identity.config.name
@@ -206,7 +206,9 @@ def _load_files(identity: EncoderIdentity) -> tuple["PreTrainedTokenizerBase", "
 
 
 def _int8(config: EncoderConfig) -> Any:
-    """Weights of linear layers become 8 bits tensor by tensor; the files' 16 bits are mapped, not kept."""
+    """Weights of linear layers are converted to 8 bits one tensor at a time; the 16-bit files are only
+    memory-mapped.
+    """
     require(f"{config.name}: `quantization` int8", "int8", "torchao")
     from torchao.quantization import Int8WeightOnlyConfig
     from transformers import TorchAoConfig
@@ -275,7 +277,7 @@ def _prepared(
 
 
 def _width(identity: EncoderIdentity, model: "PreTrainedModel", layers: tuple[int, ...]) -> int:
-    """Width of the hidden states; of a model that is not well known found by running it on a few tokens."""
+    """Width of the hidden states; if the model is not well known, measured on a text of a few tokens."""
     if packed.is_known(model) and identity.config.quantization == "none":
         return int(model.config.hidden_size)
     what, dtype = f"{identity.config.name}: the model in {identity.weights.folder} can't be run", identity.dtype

@@ -1,13 +1,13 @@
 """A model's forward pass over concatenated texts, without padding.
 
-Every part of a transformer except attention processes one token at a time, so a batch of B texts can be one sequence
-of T tokens, (1, T, H): there is no padding, and a text's states do not depend on the length of the other texts.
+Every part of a transformer except attention processes one token at a time. A batch of B texts can therefore be one
+sequence of T tokens, (1, T, H), without padding. The states of a text do not depend on the length of the other texts.
 Attention is computed for each group of texts of equal length as a dense (n, heads, L, L), without a mask; batches are
 sorted by length, so there are few groups.
 
 The model's own code from transformers runs, with another attention function
 (https://huggingface.co/docs/transformers/attention_interface). MPNet adds a bias for the distance of tokens to its
-attention and does not let the function be replaced, so its attention modules are replaced.
+attention and does not support another function, so its attention modules are replaced.
 
 Measured gains: docs/decisions.md, extraction.
 """
@@ -36,7 +36,7 @@ TOKENS_MULTIPLE = 8
 
 @dataclass(frozen=True)
 class Group:
-    """`texts` consecutive texts of `length` tokens each, from token `start` on."""
+    """`texts` consecutive texts of `length` tokens each, starting at token `start`."""
 
     start: int
     texts: int
@@ -86,7 +86,7 @@ def prepare(model: "PreTrainedModel", max_length: int) -> bool:
 
 
 def is_known(model: "PreTrainedModel") -> bool:
-    """Whether a model is of a type that `prepare` may prepare."""
+    """Whether a model is of a type that `prepare` supports."""
     return model.config.model_type in (*BY_INTERFACE, "mpnet")
 
 

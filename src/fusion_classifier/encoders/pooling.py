@@ -1,6 +1,6 @@
-"""From the hidden states of a batch to features: the poolings of `EncoderConfig.pooling`.
+"""Converts the hidden states of a batch to features: the poolings of `EncoderConfig.pooling`.
 
-A new one is a function here, an entry in `VECTORS`, and its name in `fusion_classifier.config.VECTOR_POOLINGS`.
+To add one, add a function here, an entry in `VECTORS`, and its name in `fusion_classifier.config.VECTOR_POOLINGS`.
 
 Padding is ignored, so a feature does not depend on the other texts of the batch. Sums are in float32.
 """

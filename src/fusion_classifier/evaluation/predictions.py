@@ -68,11 +68,11 @@ class SplitPredictions:
     def ensemble(self) -> np.ndarray:
         """Predict with all seeds together: label indices (N,), or multi-label (N, C) of 0 and 1.
 
-        The most probable label by the mean over seeds. With offsets (macro F1) a seed's answer may be another than
-        its most probable label: the probabilities of the two are exchanged before the mean, so that the answer counts
+        The most probable label by the mean over seeds. With offsets (macro F1) a seed's answer may differ from its
+        most probable label: the probabilities of the two are exchanged before the mean, so that the answer counts
         as much as without offsets. Multi-label: the labels that more than half of the seeds predict.
 
-        Not the majority vote: it can tie, always so with two disagreeing seeds, and the rule for ties would decide
+        Not the majority vote: it can tie (two disagreeing seeds always do), and the rule for ties would affect
         comparisons.
         """
         if self.labels.ndim == 2:
@@ -128,7 +128,7 @@ def read_predictions(path: Path, *, multilabel: bool = False) -> dict[str, Split
 
 
 def reported_split(runs: Mapping[Path, Mapping[str, SplitPredictions]], split: str | None) -> str:
-    """Return the split to report of run folders: the one asked for, else test if all have it, else valid."""
+    """Return the split to report of run folders: the requested one, else test if all have it, else valid."""
     if split is not None and split not in REPORTED_SPLITS:
         raise UsageError(f"`split`: {split!r} is not one of {', '.join(REPORTED_SPLITS)}")
     for name in REPORTED_SPLITS if split is None else [split]:

@@ -48,7 +48,7 @@ def risk_coverage(labels: np.ndarray, probabilities: np.ndarray, answers: np.nda
 def at_coverages(part: SplitPredictions, held_out: SplitPredictions) -> list[dict[str, float | None]]:
     """Compute coverage, accuracy on the answered texts, and threshold for each of `COVERAGES`, means over seeds.
 
-    Thresholds are chosen on other texts than the measured ones: thresholds chosen on `part` would be optimistic.
+    Thresholds are chosen on texts other than the measured ones: thresholds chosen on `part` would be optimistic.
 
     Args:
         part: Predictions to measure.

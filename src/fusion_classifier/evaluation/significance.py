@@ -147,8 +147,8 @@ def differences(
 ) -> dict[str, Difference]:
     """Compare accuracy and both F1 scores of two sides by a paired percentile bootstrap.
 
-    The p-value is below 0.05 if the 95% interval excludes zero, up to rounding. With 10,000 resamples the smallest
-    is 0.0002.
+    The p-value is below 0.05 if the 95% interval excludes zero, except for rounding. With 10,000 resamples the
+    smallest is 0.0002.
 
     Source: Efron and Tibshirani: An Introduction to the Bootstrap, 1993, chapters 13 and 15; for two classifiers on
     one test set, Berg-Kirkpatrick, Burkett, Klein: An Empirical Investigation of Statistical Significance in NLP,

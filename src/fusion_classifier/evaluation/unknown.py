@@ -1,4 +1,4 @@
-"""How well unknown texts are detected by a score that is higher for less typical texts."""
+"""Metrics for the detection of unknown texts by a score that is higher for less typical texts."""
 
 import numpy as np
 

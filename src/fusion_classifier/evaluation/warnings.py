@@ -49,10 +49,10 @@ def not_better(
 def _not_better(
     metrics: Mapping[str, Any], part: SplitPredictions, base: SplitPredictions, what: str, figures: str
 ) -> str:
-    """The sentence for one baseline: whether the model is worse, or the texts are too few to tell.
+    """The sentence for one baseline: either the model is worse, or there are too few texts to decide.
 
-    `figures` are means over seeds, and not only accuracies; McNemar's test is of the right answers of the seeds
-    together. So the two may point in different directions.
+    `figures` are means over seeds, and not only accuracies; McNemar's test compares the right answers of the
+    seeds together. So the two may disagree.
     """
     place, test, following = _place(metrics, part.split), "", ""
     told = False
@@ -106,7 +106,7 @@ def cut_off(histories: Sequence[Sequence[Mapping[str, Any]]], metric: str) -> li
     """One sentence if most seeds were still improving in their last epoch.
 
     Args:
-        histories: Figures of every epoch by seed, as in training.json.
+        histories: Metrics per epoch of each seed, as in training.json.
         metric: Validation score that the epoch is chosen by.
     """
     scores = [[epoch[f"valid_{metric}"] for epoch in history] for history in histories if len(history) > 1]
@@ -123,8 +123,8 @@ def cut_off(histories: Sequence[Sequence[Mapping[str, Any]]], metric: str) -> li
 def at_chance(parts: Sequence[SplitPredictions]) -> list[str]:
     """One sentence if a seed's predictions fit the texts no better than the same predictions shuffled.
 
-    A permutation test over all texts of these splits: predictions that are all equal, or independent of the labels,
-    are at chance whatever their accuracy, which may be high if labels are imbalanced. Source: Ojala and
+    A permutation test over all texts of these splits. Predictions that are all equal, or independent of the labels,
+    are at chance, even if their accuracy is high because the labels are imbalanced. Source: Ojala and
     Garriga: Permutation Tests for Studying Classifier Performance, JMLR 2010,
     https://jmlr.org/papers/v11/ojala10a.html, test 1.
     """

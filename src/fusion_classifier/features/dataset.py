@@ -76,8 +76,8 @@ class FeatureDataset:
         )
 
     def write(self, table: "pa.Table", dataset: Any) -> "list[FragmentMetadata]":
-        """Write data files that belong to no version yet; columns have the same ids whether or not it is the
-        first."""
+        """Write data files that belong to no version yet; columns have the same ids in the first version and
+        in later ones."""
         from lance.fragment import write_fragments
 
         mode = "create" if dataset is None else "append"
@@ -93,8 +93,8 @@ class FeatureDataset:
         """Append fragments to `dataset` and commit; False if another writer has committed since it was opened.
 
         Lance permits concurrent appends, so a text could be stored twice. An overwrite without retries is rejected
-        unless the version it is based on is still the latest: on a disk, where a lock excludes other writers, and in
-        object storage, which has no locks but writes a version's file only once.
+        unless the version it is based on is still the latest. A lock ensures this on a disk. Object storage has no
+        locks, but writes the file of a version only once.
         """
         import lance
 

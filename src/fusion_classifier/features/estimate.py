@@ -1,4 +1,4 @@
-"""What an extraction will cost in time and disk, estimated on a few texts before it begins."""
+"""Estimates the time and disk space of an extraction from a few texts, before it starts."""
 
 import time
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ class Cost:
 
     @property
     def note(self) -> str | None:
-        """The cost, and what makes it smaller; None if it is small."""
+        """Message with the cost and how to reduce it; None if it is small."""
         if self.seconds < MIN_SECONDS and self.bytes < MIN_BYTES:
             return None
         said = (

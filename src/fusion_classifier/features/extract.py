@@ -68,7 +68,7 @@ def extract_features(
     """Extract the features of these texts that the store does not have.
 
     Can be killed at any time and run again: committed texts are not encoded again. The encoder is loaded, by `load`,
-    only if texts are missing. With `say`, a function, an extraction that takes minutes or gigabytes is announced.
+    only if texts are missing. `say` is called with a message before an extraction that takes minutes or gigabytes.
 
     Raises:
         WeightsError, UsageError: The encoder can't be loaded.
@@ -132,7 +132,7 @@ def window_jobs(
     """Batches of a window, restricted to `missing` (n,) texts; tags are a batch's rows and the number of truncated
     texts.
 
-    `texts` are those of the whole window: batches do not depend on what is committed.
+    `texts` are those of the whole window: batches do not depend on which texts are committed.
     """
     for job in jobs_of(encoder, texts):
         kept = [i for i, row in enumerate(job.tag) if missing[row]]

@@ -8,11 +8,11 @@ One Lance dataset per encoder key (`STORE/<key>.lance`), one row per text:
     wide       float32, only where float16 would overflow, else null
     checksum   64 bits over all of these; a row that does not match its checksum is never read as a feature
 
-A text is encoded once, whichever tasks and splits contain it; what is not committed is missing, so resuming is an
-anti-join; a changed encoder has another key, so stale features can't be read. Writers skip what another one has
-committed in the meantime: a text is never stored twice, on disk or in object storage.
+A text is encoded once, regardless of the tasks and splits that contain it; uncommitted texts are missing, so
+resuming is an anti-join; a changed encoder has another key, so stale features can't be read. Writers skip what
+another one has committed in the meantime: a text is never stored twice, on disk or in object storage.
 
-Measured figures and traps: docs/decisions.md.
+Measurements and pitfalls: docs/decisions.md.
 """
 
 import json
@@ -219,7 +219,7 @@ class EncoderFeatures:
         """Commit fragments atomically, without those that have a text committed in the meantime.
 
         Args:
-            fragments: Hashes of each part and what `write_fragments` returned for it; no text in two parts.
+            fragments: Hashes of each part, and the result of `write_fragments` for it; no text in two parts.
 
         Returns:
             Number of rows.
@@ -298,7 +298,7 @@ class EncoderFeatures:
         """Remove old versions, and files that belong to no version, such as those of a killed worker.
 
         Args:
-            now: Whether to remove what is less than a week old, too, which a running command may still use.
+            now: Whether to also remove files that are less than a week old, which a running command may still use.
 
         Returns:
             Bytes removed.
@@ -329,7 +329,7 @@ class EncoderFeatures:
 
 
 def _state(dataset: Any) -> object:
-    """What tells a version from all others, also from one with the same number after the dataset was deleted."""
+    """Identifier of a version, unique even if the dataset was deleted and its version numbers start again."""
     return dataset.version, [file.path for part in dataset.get_fragments()[-1:] for file in part.data_files()]
 
 

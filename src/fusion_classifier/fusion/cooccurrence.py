@@ -21,7 +21,7 @@ def power_normalize(values: Tensor, sigma: float = 1.0) -> Tensor:
 
 
 def cosine_cooccurrence(vectors: Tensor, heads: int) -> Tensor:
-    """Cosines of all pairs of vectors, in several subspaces: bounded, whatever the vectors' scale.
+    """Cosines of all pairs of vectors, in several subspaces: bounded for every scale of the vectors.
 
     The co-occurrence X Xᵀ of unnormalized vectors grows with their width and norm, so that power normalization
     saturates at ±1 for nearly all of it; cosines keep their information (docs/fusion.md).

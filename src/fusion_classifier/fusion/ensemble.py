@@ -69,8 +69,8 @@ class EnsembleHead(Head):
         return np.concatenate(chosen)
 
     def prior(self, rows: int) -> Tensor:
-        """Prior weights of the members (P,) for this number of training texts: the fewer, the more weight is on
-        linear ones."""
+        """Prior weights of the members (P,) for this number of training texts: with fewer texts, linear members
+        get more."""
         linear, attention = len(self.linear), len(self.members) - len(self.linear)
         trusted = rows / (rows + HALF_TRUST_ROWS)
         return torch.tensor([(1 - trusted / 2) / linear] * linear + [trusted / attention] * attention)

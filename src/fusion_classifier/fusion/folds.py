@@ -21,7 +21,7 @@ def fold_numbers(
         seed: Seed of the random order.
         n_label_names: Number of rows at the end that are label names.
         groups: Numbers (N,) that are the same for equal texts, whose features may differ (`text_groups`). Default:
-            features alone decide.
+            only features are compared.
     """
     count = len(x) - n_label_names
     rows = np.ascontiguousarray(x[:count])
@@ -35,7 +35,7 @@ def fold_numbers(
 
 
 def stratified_folds(labels: np.ndarray, seed: int) -> np.ndarray:
-    """Fold of each row by its label (N,), all rows apart: (N,), int64."""
+    """Fold of each row by its label (N,), each row separately: (N,), int64."""
     order = np.random.default_rng(seed).permutation(len(labels))
     order = order[np.argsort(labels[order], kind="stable")]  # label by label, each in random order
     folds = np.empty(len(labels), dtype=np.int64)
@@ -44,9 +44,9 @@ def stratified_folds(labels: np.ndarray, seed: int) -> np.ndarray:
 
 
 def _joined(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """A number for each row (N,), the same for rows that are linked by equal numbers in `one` or `other`.
+    """One number per row (N,), equal for rows that are linked by equal numbers in `one` or `other`.
 
-    Where `other` links nothing more, these are the numbers of `one`.
+    If `other` adds no links, these are the numbers of `one`.
     """
     from scipy.sparse import coo_array  # noqa: PLC0415 - slow to import
     from scipy.sparse.csgraph import connected_components  # noqa: PLC0415

@@ -3,8 +3,8 @@
     minimize over W, b:   Σ_i w_i loss(W x_i + b, y_i)  +  ‖W‖² / (2C)
 
 The loss is the cross-entropy of a softmax or, in a multi-label task, the sum of the cross-entropies of a sigmoid per
-label. It is the problem of `sklearn.linear_model.LogisticRegression`, with the same solver, in float32 and for both
-kinds of task. With two labels scikit-learn uses one sigmoid instead; twice the C gives the same penalty.
+label. It is the same problem as in `sklearn.linear_model.LogisticRegression`, with the same solver, in float32 and
+for both kinds of task. With two labels scikit-learn uses one sigmoid instead; twice the C gives the same penalty.
 """
 
 # ruff: noqa: PLC0415  # prediction imports no scipy.optimize

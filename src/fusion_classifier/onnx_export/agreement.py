@@ -15,7 +15,7 @@ from fusion_classifier.training.inference import predict_logits
 
 # ruff: noqa: PLC0415 - onnxruntime is an extra
 
-TOLERANCE = 1e-3  # largest difference of a probability between the graphs and PyTorch, both in float32
+TOLERANCE = 1e-3  # largest difference in probability between the graphs and PyTorch, both in float32
 
 
 def measure_agreement(

@@ -3,7 +3,7 @@
     encoder   input_ids, attention_mask[, counted_mask] (B, L)  →  features (B, L, layers, H) or (B, layers, H)
     head      features_0[, counted_mask_0], features_1, …       →  logits, probabilities (B, C), vectors (B, D)
 
-Ids and masks are int64, the rest float32; B and L are free. Both graphs run the package's own modules; only the
+Ids and masks are int64, the rest float32; B and L are variable. Both graphs run the package's own modules; only the
 padded form of a batch (`PaddedStates`), which a graph needs, and the calibration in torch are implemented here.
 """
 
@@ -37,7 +37,7 @@ class PaddedStates(TokenStates):
 
     Attributes:
         states: (B · L, layers, H).
-        counted: Which tokens count, (B, L), bool.
+        counted: Mask of the tokens that count, (B, L), bool.
     """
 
     counted: Tensor
@@ -49,7 +49,7 @@ class PaddedStates(TokenStates):
 
     @property
     def mask(self) -> Tensor:
-        """Which tokens count: (B, L), bool."""
+        """Mask of the tokens that count: (B, L), bool."""
         return self.counted
 
     def padded(self, values: Tensor) -> Tensor:
@@ -102,7 +102,8 @@ class HeadGraph(nn.Module):
         self.head, self.decision, self.int8 = head, decision, tuple(int8)
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits and probabilities, (B, C) each, and `Head.unit_vectors` (B, D), of each encoder's features and mask.
+        """Logits and probabilities, (B, C) each, and `Head.unit_vectors` (B, D), for each encoder's features and
+        mask.
 
         Only ragged features have a mask.
         """
@@ -120,8 +121,8 @@ class HeadGraph(nn.Module):
 def probabilities(logits: Tensor, decision: Decision) -> Tensor:
     """`Decision.probabilities` in torch and float32: (B, C) of (B, C).
 
-    The original computes log(1 − q) in float64, because q may be close to 1. Only the best label's q can be, and for
-    it 1 − q is computed as the sum of the others.
+    The original computes log(1 − q) in float64, because q may be close to 1. Only the q of the best label can be;
+    its 1 − q is computed as the sum of the others.
     """
     if decision.multilabel:
         return torch.sigmoid(logits / decision.temperature)

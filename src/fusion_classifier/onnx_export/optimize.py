@@ -49,9 +49,9 @@ class Measured:
         bytes: Size of its graphs; None for the model itself.
         ms: Milliseconds per text, one text at a time, the median over texts and rounds.
         accuracy: Accuracy; multi-label: share of texts with exactly the right labels.
-        loss: Loss of accuracy against the model itself, in points.
-        max_probability_difference: Largest difference of a probability from the model itself.
-        equal_labels: Share of texts with the same answer as from the model itself.
+        loss: Loss of accuracy relative to the model itself, in points.
+        max_probability_difference: Largest difference between a probability and that of the model itself.
+        equal_labels: Share of texts with the same answer as that of the model itself.
     """
 
     precision: str
@@ -102,7 +102,7 @@ def optimize(
         precisions: Forms to choose from.
         check: Number of texts of the demo corpus on which the float32 graphs must agree with PyTorch.
         encoder_paths: Paths of the encoders' weights, by encoder name.
-        progress: Shows what is being done.
+        progress: Shows the progress.
     """
     require("optimizing a model", "onnx", *PACKAGES)
     check_folder(out)
@@ -132,7 +132,7 @@ def _chosen(
     precisions: Sequence[Precision],
     describe: Callable[[str], None],
 ) -> tuple[Measured, ...]:
-    """Make and measure each form and leave the best in the folder, with its entries in `described`."""
+    """Write and measure each form, and keep the best in the folder, with its entries in `described`."""
     from fusion_classifier.classifier.standalone import Classifier  # noqa: PLC0415 - an extra
 
     scratch = folder / "candidates"

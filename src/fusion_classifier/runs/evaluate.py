@@ -85,7 +85,8 @@ def out_of_fold_split(
         models: Models by seed.
         task: The task.
         weights: Weights of the rows (N,). None: uniform.
-        training: How a decision is fitted, here on the rows of other folds. None: the models' decisions are not
+        training: Settings for fitting a decision, here on the rows of other folds. None: the models' decisions are
+        not
             fitted.
     """
     split = task.split("valid")
@@ -222,7 +223,7 @@ def labelled_task(folder: Path, config: TaskConfig) -> LoadedTask:
 
 
 def judging_split(folder: Path, config: TaskConfig) -> tuple[tuple[str, ...], np.ndarray, bool]:
-    """Texts for measuring a run or model, their targets in its labels, and whether it was trained on them.
+    """Texts on which a run or model is evaluated, their targets in its labels, and whether it was trained on them.
 
     They are the validation texts of a task, or the texts of a file. A cross-validated run was trained on all its
     texts.

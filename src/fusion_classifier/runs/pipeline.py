@@ -168,7 +168,7 @@ def _check_cross_validation(config: RunConfig, task: LoadedTask) -> None:
 
 
 def _check_labels(task: LoadedTask) -> None:
-    """Check that there are two labels at least: with one, every prediction would be right."""
+    """Check that there are at least two labels: with one, every prediction would be right."""
     seen = rows_of(task.training, task).targets
     there = np.flatnonzero(seen.any(0)) if task.multilabel else np.unique(seen)
     if len(there) < 2:

@@ -65,7 +65,7 @@ class Batcher:
         self.task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Start; in the event loop."""
+        """Start in the event loop."""
         self.task = asyncio.get_running_loop().create_task(self._work())
 
     @property
@@ -88,7 +88,7 @@ class Batcher:
 
         Raises:
             ServiceError: The queue is closed.
-            Exception: Whatever `run` raised for one of them.
+            Exception: The exception that `run` raised for one of them.
         """
         if not self.healthy:
             raise ServiceError("Unhealthy", "unhealthy")

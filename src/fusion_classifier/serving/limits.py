@@ -108,7 +108,7 @@ class Connection(H11Protocol):
     """uvicorn's HTTP/1.1, with limits for the number of connections and for the time of a request's headers.
 
     uvicorn bounds their size, not their time: a client that sends one byte per second would keep its connection
-    forever, and a thousand of them all connections that a process may open ("slowloris").
+    forever, and a thousand such clients would use all connections that a process may open ("slowloris").
     """
 
     max_connections = 1024

@@ -61,7 +61,7 @@ class ServedModel:
                 yield encoder.name, encoder.max_length, encoder.count(rendered)
 
     def lengths(self, texts: Sequence[str], *, truncate: bool) -> list[Length]:
-        """The length of each text; in the tokenizers' thread."""
+        """The length of each text, computed in the tokenizers' thread."""
         started, lengths = time.perf_counter(), [Length(0, cut=False)] * len(texts)
         for name, limit, counts in self._counts(texts):
             if 0 in counts:
@@ -80,11 +80,11 @@ class ServedModel:
         return lengths
 
     def is_cut(self, text: str) -> bool:
-        """Whether a text is too long for all encoders; in the tokenizers' thread."""
+        """Whether a text is too long for all encoders, computed in the tokenizers' thread."""
         return all(count > limit for _, limit, (count,) in self._counts([text]))
 
     def run(self, texts: Sequence[str], side: TruncationSide, unknown: bool) -> list[Scores]:
-        """The scores of N texts, `Scores.unknown` only if requested; in the model's thread."""
+        """The scores of N texts, computed in the model's thread; `Scores.unknown` only if requested."""
         started = time.perf_counter()
         encoded = self.classifier.encode_texts(texts, side)
         then = time.perf_counter()

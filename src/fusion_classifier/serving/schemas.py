@@ -49,7 +49,7 @@ class PredictRequest(BaseModel):
 
     @property
     def side(self) -> TruncationSide:
-        """Where texts are cut."""
+        """The side on which texts are truncated."""
         return "left" if self.truncation_direction in ("left", "Left") else "right"
 
     @property

@@ -82,7 +82,7 @@ class Service:
             request: The request; its work is cancelled when its client disconnects.
             texts: N texts.
             truncate: Truncate texts that are too long on `side`, instead of rejecting them.
-            side: Where they are cut.
+            side: Side on which they are truncated.
             unknown: Whether their unknown scores are requested.
             batch: Whether the client sent a batch, for the metrics.
         """

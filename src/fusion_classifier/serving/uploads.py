@@ -93,7 +93,7 @@ def _check_size(path: Path, limit: int) -> None:
 
 
 def _unpacked(path: Path, limit: int) -> int:
-    """Bytes of a text file, unpacked, counted until they are over the limit."""
+    """Number of bytes of a text file when unpacked; counting stops above the limit."""
     size = 0
     if path.suffix in COMPRESSED:
         with opened(path) as file:
@@ -132,7 +132,7 @@ def too_many() -> ServiceError:
 
 
 def columns_of(path: Path, among: TextColumns, encoding: str | None = None) -> list[str]:
-    """The columns of a table, of several sheets that of the one with the columns `among`; none of a file of lines."""
+    """The columns of a table, in a workbook those of the sheet with the columns `among`; none for a file of lines."""
     if ending_of(path) == ".txt":
         return []
     first = next(read_rows(path, (), None, encoding, among=names_of(among)), None)

@@ -1,7 +1,7 @@
 """Several processes that serve one port: each has its own model, and the system assigns each connection to one.
 
-They end together: when one can't start, or ends by itself, the others are stopped, so that whatever started the
-server (systemd, Docker) notices. They also stop if the first process is killed.
+They end together: when one can't start, or ends by itself, the others are stopped, so that the program that
+started the server (systemd, Docker) notices. They also stop if the first process is killed.
 """
 
 import multiprocessing
@@ -85,7 +85,7 @@ def _end_with_parent(pipe: Connection) -> None:
 
 @contextmanager
 def _forwarded(workers: Sequence[tuple[SpawnProcess, Connection]]) -> Iterator[Callable[[], bool]]:
-    """Pass signals to the workers, a second one kills them; yields whether there was one."""
+    """Pass signals to the workers (a second signal kills them); yields whether there was one."""
     seen = 0
 
     def forward(*_: object) -> None:

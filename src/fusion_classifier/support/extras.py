@@ -9,7 +9,7 @@ def require(what: str, extra: str, *packages: str) -> None:
     """Check that the packages of an extra are installed.
 
     Args:
-        what: What needs them; the start of the message.
+        what: Feature that needs them, for the start of the message.
         extra: Name of the extra.
         packages: Import names.
     """

@@ -131,7 +131,7 @@ def _remove_leftovers(name: str, path: Path, ending: str, *, restore: bool = Fal
 
 
 def _remove(path: Path) -> None:
-    """Remove a file or folder, if it exists; of a link, not its target."""
+    """Remove a file or folder, if it exists; for a link, only the link."""
     with suppress(OSError):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
@@ -140,7 +140,7 @@ def _remove(path: Path) -> None:
 
 
 def _default_mode(probe: Path) -> int:
-    """Permissions of new files, which safetensors does not give to its own: those of `probe`, created and removed.
+    """Permissions of new files, read from `probe`, which is created and removed; safetensors does not set them.
 
     `os.umask` can be read only by changing it, for all threads.
     """

@@ -43,7 +43,7 @@ def download_model(repo_id: str, files: Sequence[str], revision: str | None = No
 
 @contextmanager
 def hub_asked_once(repo_id: str) -> Iterator[bool]:
-    """Ask the Hub for a data set; where it can't be reached, nothing in the `with` block waits for it.
+    """Ask the Hub for a data set; if it can't be reached, nothing in the `with` block waits for it.
 
     Otherwise huggingface_hub would try six times for each file, which takes half a minute. Files that were
     downloaded before are still read.

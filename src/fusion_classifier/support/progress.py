@@ -157,7 +157,7 @@ class Progress:
 
 
 def shortened(text: str, room: int) -> str:
-    """A text in at most `room` characters: without its end."""
+    """A text truncated to at most `room` characters."""
     return text if len(text) <= room else f"{text[: room - 1]}…"
 
 

@@ -36,7 +36,7 @@ class HubAddress:
     path: str | None = None
 
     def __str__(self) -> str:
-        """As it is written."""
+        """The address as text, as in a configuration."""
         return f"hf://{self.repo}" + (f"@{self.revision}" if self.revision else "")
 
 

@@ -86,7 +86,7 @@ def all_labelled(rows: Iterable[Row], config: TaskConfig) -> Reading:
 
 
 def _all_problems(problems: Sequence[RowError]) -> DataError:
-    """An error with the first rows that can't be used, and how many there are."""
+    """An error with the first rows that can't be used, and their number."""
     first = problems[:MAX_ROWS]
     ways_out = list(dict.fromkeys(one.way_out for one in first))
     if any(one.missing for one in problems):
@@ -107,7 +107,9 @@ def _short(text: str) -> str:
 
 
 def shown_places(places: Sequence[RowPlace]) -> str:
-    """Short description of places, such as "lines 3, 9", of several files with their names; at most 20 are listed."""
+    """Short description of places, such as "lines 3, 9", with names if there are several files; at most 20 are
+    listed.
+    """
     if len({place.file for place in places}) > 1:
         return ", ".join(f"{Path(place.file).name}, {place.within}" for place in places[:MAX_ROWS])
     unit = "row" if places[0].line is None else "line"

@@ -21,7 +21,7 @@ _WORD_PARTS = _WordParts()
 
 
 def normalized(text: str) -> str:
-    """Letters (with their marks) and digits only, case folded, words one space apart."""
+    """Letters (with their marks) and digits only, case folded, words separated by one space."""
     return " ".join(unicodedata.normalize("NFC", text.casefold()).translate(_WORD_PARTS).split())
 
 
@@ -32,6 +32,6 @@ def same_key(text: str) -> str:
 
 
 def text_groups(texts: Iterable[str]) -> np.ndarray:
-    """A number for each text, the same for texts with the same `same_key`: (N,), int64."""
+    """One number per text, equal for texts with the same `same_key`: (N,), int64."""
     keys = np.array([same_key(text) for text in texts], dtype=object)
     return np.unique(keys, return_inverse=True)[1].astype(np.int64)

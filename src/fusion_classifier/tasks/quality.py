@@ -43,9 +43,9 @@ def measure_lengths(lengths: Iterable[int]) -> dict[str, float]:
 def find_duplicates(task: LoadedTask) -> tuple[dict[str, Any], list[Row]]:
     """Counts of duplicated texts, each `exact` and `normalized` (ignoring case and punctuation), and their rows.
 
-    `within`: rows of each split that repeat an earlier one of it. `across`: for "test in train" and so on, rows of
-    the first split whose text is also in the second. `conflicting_texts`: texts with different labels, in
-    `conflicting_rows`, over all splits.
+    `within`: rows of each split that repeat an earlier row of the same split. `across`: for "test in train" and so
+    on, rows of the first split whose text is also in the second. `conflicting_texts`: texts with different labels,
+    in `conflicting_rows`, over all splits.
 
     A row has the same `group` as the others with its text; `exact` is whether one of them is exactly the same, and
     `labels_differ` whether labels of the group differ.
@@ -110,11 +110,11 @@ def count_labels(task: LoadedTask) -> dict[str, Any]:
 
 
 def find_label_words(task: LoadedTask) -> dict[str, Any]:
-    """Which texts contain label names, as whole words, ignoring case and punctuation.
+    """Texts that contain label names, as whole words, ignoring case and punctuation.
 
     `own` and `other`: rows of each split that contain the name of one of their labels, and of another label.
-    `by_label`: over all splits, `rows` with the label, of these the `own` that contain its name, and all texts where
-    it is `found`. `unnamed` labels are numbers or have no letter, and are not looked for.
+    `by_label`: over all splits, the number of `rows` with the label, of those that contain its name (`own`), and of
+    all texts that contain it (`found`). `unnamed` labels are numbers or have no letter, and are not searched for.
     """
     names = {i: normalized(label) for i, label in enumerate(task.labels)}
     named = {i: name for i, name in names.items() if name and not name.replace(" ", "").isdecimal()}

@@ -37,7 +37,7 @@ def read_rows(
         columns: names of the columns that are needed; None: all.
         header: names of a CSV's columns. Default: its first line.
         encoding: encoding of a text file. Default: UTF-8, or UTF-16 with a byte order mark.
-        among: columns by which a sheet of a spreadsheet, and the row with its names, are found. Default: `columns`.
+        among: columns that identify a sheet of a spreadsheet and its header row. Default: `columns`.
     """
     if is_saved_dataset(path):
         return saved_rows(path, columns)
@@ -98,7 +98,7 @@ def _value(values: Mapping[str, object], name: str) -> object:
 
 
 def _names(columns: Collection[str], values: Mapping[str, object]) -> list[str]:
-    """Names of columns; of those with fields also the fields."""
+    """Names of columns, and of the fields within them."""
     found = []
     for name in map(str, columns):
         found.append(name)
@@ -109,7 +109,7 @@ def _names(columns: Collection[str], values: Mapping[str, object]) -> list[str]:
 
 
 def row_text(row: Row, columns: TextColumns) -> object:
-    """The value of the column with the texts; of several the texts joined by line breaks, None if all are missing."""
+    """The text of a row; the texts of several columns are joined by line breaks; None if all are missing."""
     if isinstance(columns, str):
         return column(row, columns, "text_column")
     parts = []

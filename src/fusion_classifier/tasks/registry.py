@@ -88,7 +88,7 @@ def load_task(config: TaskConfig, known: tuple[str, ...] | None = None) -> Loade
 
     Args:
         config: task, columns and seed of the split.
-        known: labels of a model to evaluate on data of the user's own, see `load_table`. Default: None: the data are
+        known: labels of a model to evaluate on the user's own data; see `load_table`. Default: None: the data are
             for training.
 
     Raises:

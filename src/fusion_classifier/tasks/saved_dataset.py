@@ -25,7 +25,7 @@ def is_saved_dataset(path: Path) -> bool:
 
 
 def saved_splits(folder: Path) -> list[str]:
-    """The splits of a saved data set; none if it has none, or is something else."""
+    """The splits of a saved data set; empty if it has none, or if the folder is not a saved data set."""
     path = folder / SPLITS_FILE
     return [] if not path.is_file() else list(map(str, _json(path, "splits")))
 

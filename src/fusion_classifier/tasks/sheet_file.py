@@ -56,7 +56,7 @@ def _chosen(path: Path, sheets: Mapping[str, Sheet], columns: Collection[str]) -
 
 
 def _header(sheet: Sheet, wanted: Collection[str]) -> int | None:
-    """The first row that names these columns; of none, the first with more than one value. None: there is none."""
+    """Index of the first row that names these columns (none: with more than one value); None if there is none."""
     for row, (_, cells) in enumerate(sheet[:HEADER_ROWS]):
         if set(wanted) <= set(cells) if wanted else sum(map(bool, cells)) > 1:
             return row

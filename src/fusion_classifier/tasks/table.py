@@ -87,7 +87,7 @@ def load_table(
 
 
 def in_split(config: TaskConfig, split: str) -> TaskConfig:
-    """How a split is read: only train's paraphrases may be used."""
+    """Configuration for reading a split: paraphrases are used in train only."""
     return config if split in ("train", WHOLE) else config.model_copy(update={"augment_column": None})
 
 
@@ -108,7 +108,7 @@ def table_task(
         readings: rows of each split, or of `WHOLE`, a single table, which is split.
         config: columns and seed of the split.
         name: name of the task.
-        source: where the tables are.
+        source: location of the tables.
         licence: licence of the data. Default: "unknown".
         given: label names in the order of their numbers. Default: none are given.
         known: see `load_table`.
@@ -193,7 +193,7 @@ def _is_cross_validated(config: TaskConfig, splits: Mapping[str, Split], *, is_s
 
 
 def _order(path: Path, given: tuple[str, ...], name: str) -> tuple[str, ...]:
-    """The labels as given or in the folder's `label2idx.txt`; none without either."""
+    """The labels given, or those in the folder's `label2idx.txt`; empty if there are neither."""
     file = path / LABEL_ORDER_FILE
     if not file.is_file():
         return given

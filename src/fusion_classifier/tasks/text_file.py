@@ -146,7 +146,7 @@ def _next_row(reader: Iterator[list[str]]) -> list[str] | None:
 def _separator(path: Path, encoding: str | None) -> str:
     """The separator of a CSV: comma, semicolon (of spreadsheets with a decimal comma), tab or bar.
 
-    It is the one that gives the header and the first row the same number of columns, and the largest number.
+    With it, the header and the first row have the same number of columns, the largest of all separators.
     """
     beginning = list(islice(utf8_lines(path, "", encoding), SNIFFED_LINES))
     found = {}
@@ -162,7 +162,7 @@ def _separator(path: Path, encoding: str | None) -> str:
 def csv_rows(path: Path, header: Sequence[str] | None, encoding: str | None) -> Iterator[Row]:
     """The rows of a CSV or TSV; `header` are its columns, by default its first line.
 
-    A first line such as `sep=;`, from which Excel takes the separator, is no row.
+    A first line such as `sep=;`, from which Excel takes the separator, is not a row.
     """
     said = SEPARATOR_LINE.fullmatch(next(utf8_lines(path, "", encoding), ""))
     delimiter = said[1] if said else "\t" if ending_of(path) == ".tsv" else _separator(path, encoding)

@@ -1,6 +1,6 @@
 """From logits to predictions: calibrated probabilities and, for a multi-label task, a threshold per label.
 
-    one label per text    q = softmax(z / T),  p ∝ q · (1 − q)^β,   answer: of the largest ln p_c + o_c
+    one label per text    q = softmax(z / T),  p ∝ q · (1 − q)^β,   answer: the label with the largest ln p_c + o_c
     several labels        p = sigmoid(z / T),  answer: every label c whose probability reaches t_c
 
 The temperature T scales all logits equally. That is not enough if a classifier is overconfident in its confident
@@ -48,7 +48,7 @@ class Member(FrozenModel):
 
 
 class Decision(FrozenModel):
-    """How a model's logits become probabilities and labels."""
+    """Conversion of a model's logits to probabilities and labels."""
 
     temperature: float = Field(default=1.0, gt=0)
     """Divisor of the logits."""

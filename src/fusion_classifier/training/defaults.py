@@ -76,7 +76,7 @@ def changed(base: TrainingConfig, changes: Mapping[str, Any]) -> TrainingConfig:
 def changed_for(
     head: HeadConfig, base: TrainingConfig, changes: Mapping[str, Any], say: Callable[[str], None]
 ) -> TrainingConfig:
-    """`changed` without the changes that have no effect for this head, which `say` is told."""
+    """`changed` without the changes that have no effect for this head, which `say` reports."""
     every = changed(base, changes)  # their values are checked all the same
     without = [f"`{name}`" for name in changes if name not in SOLVED_FIELDS] if head.solved else []
     if not without:

@@ -9,7 +9,7 @@ from fusion_classifier.training.result import Epoch
 
 @dataclass(frozen=True)
 class Pass:
-    """Figures of one pass over the training texts without validation."""
+    """Metrics of one pass over the training texts, without validation."""
 
     epoch: int
     train_loss: float
@@ -23,7 +23,7 @@ class Finetuned:
     Attributes:
         model: The encoder's model.
         head: Linear layer on its pooled vectors; with objective `contrastive`, on the unit vectors.
-        history: Figures of every epoch.
+        history: Metrics per epoch.
         best_epoch: Number of the epoch that was kept, from 1.
         learning_rate: Peak learning rate.
         parameters: Numbers of parameters, `all` and `trained`.

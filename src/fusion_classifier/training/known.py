@@ -6,7 +6,8 @@
 
 So 0 is an average known text, and 1 is one standard deviation less typical. No unknown text is needed: the
 threshold for a given share of rejected known texts is a quantile of the scores of the same held-out texts, as in
-split conformal prediction: of n held-out texts the ⌈(n + 1)(1 − rate)⌉-th lowest score. It is fitted in unknown.py.
+split conformal prediction. For n held-out texts it is the ⌈(n + 1)(1 − rate)⌉-th lowest score. It is fitted in
+unknown.py.
 
 Sources: Sun, Ming, Zhu, Li: Out-of-distribution detection with deep nearest neighbors, ICML 2022,
 https://arxiv.org/abs/2204.06507; Vovk, Gammerman, Shafer: Algorithmic learning in a random world, 2005.

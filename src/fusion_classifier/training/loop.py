@@ -45,7 +45,7 @@ def fit(
     progress: Progress,
     on_epoch: Callable[[Epoch], None],
 ) -> tuple[int, list[Epoch]]:
-    """Train by gradient steps and restore the best epoch; its number, and the figures of all epochs."""
+    """Train by gradient steps and restore the best epoch; its number, and the metrics of all epochs."""
     start(head, train_data, device)
     epochs, steps_per_epoch = epochs_of(config, len(train_data)), steps_of(config, len(train_data))
     history: list[Epoch] = []

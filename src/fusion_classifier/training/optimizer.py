@@ -37,7 +37,7 @@ def warmup_then_linear(step: int, steps: int, warmup: float) -> float:
     """Share of the highest learning rate in a step, from above 0 at the first step, number 0, to 0 at number `steps`.
 
     Args:
-        step: Number of the step.
+        step: Step number.
         steps: Number of all steps.
         warmup: Length of the warm-up, as a share of all steps.
     """

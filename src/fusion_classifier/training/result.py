@@ -1,4 +1,4 @@
-"""Result of a training run: the head, its figures per epoch, and what was fitted with it."""
+"""Result of a training run: the head, its metrics per epoch, and what was fitted with it."""
 
 from dataclasses import dataclass
 
@@ -33,7 +33,7 @@ class TrainingResult:
         decision: Calibration and thresholds, fitted on the validation split.
         seed: Random seed of the training run.
         best_epoch: Number of the epoch that was kept, from 1.
-        history: Figures of every epoch; a single one for heads that are fitted in one step, such as scikit-learn's.
+        history: Metrics per epoch; a single entry for heads that are fitted in one step, such as scikit-learn's.
         known: Statistics for detecting unknown texts (unknown.py); None if not fitted.
         members: Members of the head `ensemble`, with their weights.
         out_of_fold: Predictions of training texts by heads trained without them, if any.

@@ -6,7 +6,7 @@ import numpy as np
 
 
 class Scores(NamedTuple):
-    """Accuracy (multi-label: of all labels of a text), weighted and macro F1 (0 without any label).
+    """Accuracy (multi-label: share of texts with all labels correct), weighted and macro F1 (0 without any label).
 
     Macro F1 ignores labels that no text has and that are not predicted, like `evaluation.metrics.score`.
     """

@@ -1,11 +1,11 @@
 """Reports a run to an experiment tracker: Trackio, MLflow or TensorBoard, each an extra.
 
-Each seed is a run of the tracker. It gets the configuration, the figures of each epoch as training proceeds, and at
+Each seed is a run of the tracker. It gets the configuration, the metrics of each epoch as training proceeds, and at
 the end the metrics of all splits and, if the tool stores files, `metrics.json` and the pictures. No text is ever
 sent.
 
 `tracking.json` in the run folder records what was logged, so that a resumed run logs nothing twice: an interrupted
-seed is trained again with the same figures, of which only the new ones are logged.
+seed is trained again with the same metrics, of which only the new ones are logged.
 """
 
 # ruff: noqa: PLC0415  # each tool is an extra
@@ -44,7 +44,7 @@ class Tool(Protocol):
         """Open the run with this key, or a new one with these parameters; returns its key."""
 
     def log(self, figures: Mapping[str, float], step: int) -> None:
-        """Add figures to the open run."""
+        """Add metrics to the open run."""
 
     def close(self, files: Sequence[Path]) -> None:
         """Add files to the open run and close it."""

@@ -57,7 +57,7 @@ def train(
         on_epoch: Called after each epoch.
 
     Raises:
-        DataError: A split is empty, or there is no validation split where the head needs one.
+        DataError: A split is empty, or there is no validation split and the head needs one.
         NonFiniteError: The loss or a logit became NaN or infinite.
         UsageError: The head can't be built, or scikit-learn can't fit it.
     """

@@ -79,7 +79,7 @@ def fit_known(
 def _projected_as_new(x: np.ndarray, directions: np.ndarray, seed: int) -> np.ndarray:
     """`projected` of training texts (M, D), in random order, as if they were new texts: (M, K).
 
-    More of a text lies in directions that were fitted on it than of a new text. So each part is first projected on
+    Directions that were fitted on a text contain more of it than of a new text. So each part is first projected on
     directions that were fitted on the others.
     """
     result, parts = np.empty((len(x), directions.shape[1]), dtype=np.float32), np.arange(len(x)) % PARTS
@@ -125,7 +125,7 @@ def _directions(x: np.ndarray, seed: int) -> np.ndarray:
 
 
 def _in_blocks(call: Callable[[AnyFeatures, int], Tensor], data: LabelledFeatures, rows: np.ndarray) -> Tensor:
-    """Output of `call` for the selected texts (n, …), a block at a time: token states in memory are copied."""
+    """Output of `call` for the selected texts (n, …), in blocks, because token states in memory are copied."""
     parts = [call(data.take(rows[part]).features, len(part)) for part in blocks(len(rows), BLOCK)]
     return torch.cat(parts)
 

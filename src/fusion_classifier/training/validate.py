@@ -1,4 +1,4 @@
-"""Figures of an epoch: loss and scores on the validation texts."""
+"""Metrics of an epoch: loss and scores on the validation texts."""
 
 import time
 
@@ -28,7 +28,7 @@ def validate(
 
 
 def epoch_of(logits: Tensor, data: LabelledFeatures, epoch: int, train_loss: float, started: float) -> Epoch:
-    """Figures of an epoch, from the logits (N, C) of the validation texts."""
+    """Metrics of an epoch, from the logits (N, C) of the validation texts."""
     decision = fit_decision(logits, data.labels, calibrate=False, weights=data.weights)
     answers = decision.labels(decision.probabilities(logits))
     reached = scores(data.labels, answers, data.weights)

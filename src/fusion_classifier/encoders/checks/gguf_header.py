@@ -1,7 +1,7 @@
 """Checks that the header of a GGUF file is consistent with the size of the file.
 
-The gguf package trusts every length in a header: a file of a hundred bytes that claims an array of 2⁴⁰ numbers would
-keep it busy, with growing memory, for days. So the lengths are added up first.
+The gguf package does not check the lengths in a header: a file of a hundred bytes that claims an array of 2⁴⁰ numbers
+would keep it busy, with growing memory, for days. So the lengths are added up first.
 https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 """
 

@@ -32,7 +32,7 @@ def by_tree(labels: Sequence[str], tree: Sequence[tuple[str, str]]) -> LabelOrde
         tree: Pairs of child and parent.
 
     Returns:
-        None if the tree has less than half of the labels, and so belongs to others.
+        None if the tree has less than half of the labels, and is therefore for a different set of labels.
     """
     parents: dict[str, list[str]] = {}
     ancestors: dict[str, set[str]] = {}  # with the node itself

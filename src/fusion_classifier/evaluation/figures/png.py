@@ -117,7 +117,7 @@ def _picture(path: Path, width: float, height: float, columns: int = 1) -> Itera
 
 
 def fonts() -> list[str]:
-    """The font of matplotlib, and those of this machine that have what it lacks, such as Japanese."""
+    """The font of matplotlib, and fonts on this machine for scripts that it lacks, such as Japanese."""
     from matplotlib.font_manager import fontManager  # noqa: PLC0415 - an extra
 
     here = {font.name for font in fontManager.ttflist}

@@ -104,7 +104,7 @@ def most_frequent(run: RunRecord) -> tuple[str, float]:
 
 
 def baseline_rows(run: RunRecord) -> dict[str, Any] | None:
-    """Return the scores of the model and the baselines on this split; None for a run by an older version."""
+    """Return the scores of the model and the baselines on this split; None for a run of an older version."""
     found, split = run.metrics.get("baselines"), run.part.split
     if not found:
         return None

@@ -1,1 +1,1 @@
-"""Named data sets, one module with one `Task` each; the registry finds them by itself."""
+"""Named data sets, one module with one `Task` each; the registry finds them automatically."""

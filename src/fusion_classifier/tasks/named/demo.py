@@ -1,6 +1,6 @@
 """The demo corpus: short texts with one of ten emotions, written for this project.
 
-It lets every command be tried without a download. It is small and clean: never quote its scores as a result.
+With it, every command can be tried without a download. It is small and clean: never quote its scores as a result.
 """
 
 from pathlib import Path

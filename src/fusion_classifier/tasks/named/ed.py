@@ -4,9 +4,9 @@ Source: Rashkin, Smith, Li, Boureau: Towards Empathetic Open-domain Conversation
 https://arxiv.org/abs/1811.00207. Licence CC BY-NC 4.0.
 
 The published classification split (17,802 / 2,761 train and valid rows; used by LLM-FusionClassifier and HypEmo) is
-read from a folder. The official Hub copy is a script, which `datasets` no longer runs; without a folder the rows
-come from a Parquet copy of the official release, which has more rows: its scores are close to those on the
-published split, but not comparable with them.
+read from a folder. The official Hub copy is a script, which `datasets` no longer runs; without a folder, the
+rows come from a Parquet copy of the official release. It has more rows than the published split: its scores
+are close to those on that split, but not comparable with them.
 """
 
 from fusion_classifier.tasks.emotions import CAVEAT, EXAMPLES
