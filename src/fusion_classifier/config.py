@@ -308,7 +308,7 @@ class TrainingConfig(FrozenModel):
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Label smoothing: share of the target spread over all labels."""
     precision: TrainingPrecision = "float32"
-    """Precision of products in training. auto: bfloat16 if the processor has it, else float32, as the weights."""
+    """Precision of products in training. auto: bfloat16 if the processor supports it, otherwise float32."""
     calibrate: bool = True
     """Whether to calibrate probabilities on the validation split, by a temperature and an exponent."""
     known_texts: bool = True

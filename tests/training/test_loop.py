@@ -102,12 +102,9 @@ def test_it_learns(head: HeadConfig) -> None:
     ("precision", "native", "half"),
     [("auto", True, True), ("auto", False, False), ("bfloat16", False, True), ("float32", True, False)],
 )
-def test_auto_is_bfloat16_where_the_processor_has_it(
-    precision: str, native: bool, half: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_auto_fits_the_processor(precision: str, native: bool, half: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device_module, "_has_bfloat16", lambda _: native)
-    used: list[bool] = []
-    objectives = FusionHead.objectives
+    used, objectives = list[bool](), FusionHead.objectives
 
     def recorded(head: FusionHead, batch: Batch) -> list[tuple[float, torch.Tensor]]:
         used.append(torch.is_autocast_enabled("cpu"))

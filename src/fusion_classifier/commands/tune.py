@@ -80,10 +80,9 @@ def tune_encoder(
     """Fine-tune an encoder on the train split and write it as a folder that is an encoder and a classifier.
 
     With objective `classification`, the epoch is chosen on validation, by weighted F1. `contrastive` needs no
-    validation
-    split: if there is one, it is used only to measure the result; up to 1,000 rows without one are measured by
-    5-fold cross-validation, which tunes five more encoders. The test split is not read. With the same seed on the
-    same machine, the weights are bit-identical. Nothing is written before training has succeeded.
+    validation split: if there is one, it is used only to measure the result; up to 1,000 rows without one are
+    measured by 5-fold cross-validation, which tunes five more encoders. The test split is not read. With the same
+    seed on the same machine, the weights are bit-identical. Nothing is written before training has succeeded.
 
     Args:
         config: Training settings.

@@ -63,7 +63,7 @@ class PrecomputedEncoder:
         features: (N, H) or (N, layers, H); row i belongs to texts[i].
         name: Name of the encoder. Default: precomputed.
         version: Version of the model or program that computed the features. With it, a saved classifier accepts
-        features of other texts.
+            features of other texts.
             Default: a hash of texts and features, so that only these fit the classifier.
 
     Raises:
