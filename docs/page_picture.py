@@ -14,8 +14,7 @@ import uvicorn
 from playwright.sync_api import sync_playwright
 
 from fusion_classifier import FusionClassifier
-from fusion_classifier.classifier.models import find_model
-from fusion_classifier.config import DEFAULT_MODEL
+from fusion_classifier.classifier.models import DEFAULT_MODEL, find_model
 from fusion_classifier.serving.app import create_app
 from fusion_classifier.serving.model import ServedModel
 from fusion_classifier.serving.settings import ServerSettings

@@ -11,8 +11,7 @@ from pathlib import Path
 
 from fusion_classifier.classifier.card import model_card
 from fusion_classifier.classifier.folder import load_model, save_model
-from fusion_classifier.classifier.models import BUILT_IN_FOLDER, METRICS_FILE
-from fusion_classifier.config import DEFAULT_MODEL
+from fusion_classifier.classifier.models import BUILT_IN_FOLDER, DEFAULT_MODEL, METRICS_FILE
 from fusion_classifier.encoders.presets import PRESETS
 from fusion_classifier.runs.config_file import read_config, read_run_config
 from fusion_classifier.runs.pipeline import training_data

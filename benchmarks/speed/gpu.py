@@ -27,7 +27,7 @@ from fusion_classifier.encoders.device import resolve_device
 from fusion_classifier.encoders.encode import encode
 from fusion_classifier.encoders.loading import load_encoder
 from fusion_classifier.features.arrays import from_arrays
-from fusion_classifier.fusion.ensemble import with_defaults
+from fusion_classifier.fusion.ensemble import with_repeats
 from fusion_classifier.fusion.registry import head_config
 from fusion_classifier.support.progress import QUIET
 from fusion_classifier.training.data import LabelledFeatures
@@ -80,7 +80,7 @@ def training(path: str, texts: list[str], labels: list[str]) -> dict[str, dict[s
     names = sorted(set(labels))
     targets = np.array([names.index(label) for label in labels])
     data = LabelledFeatures({"encoder": from_arrays([a.astype(np.float16) for a in arrays], ragged=True)}, targets)
-    head = with_defaults(head_config("ensemble"), len(data))
+    head = with_repeats(head_config("ensemble"), len(data))
     result: dict[str, dict[str, float]] = {}
     for device in DEVICES:
         started = time.perf_counter()

@@ -195,6 +195,16 @@ class LinearConfig(HeadConfig):
     """unit: each layer's vector has L2 norm 1; standardize: each feature has mean 0 and standard deviation 1."""
 
 
+class UpperLayersConfig(FrozenModel):
+    """A copy of an encoder's upper layers, which the head `ensemble` trains on the states below them."""
+
+    encoder: str
+    layers: Annotated[int, Field(ge=1, le=100)]
+    heads: Annotated[int, Field(ge=1)]
+    inner_width: Annotated[int, Field(ge=1)]  # of the feed-forward part of a layer
+    norm_epsilon: Annotated[float, Field(ge=0)]  # added to the variance in layer normalization
+
+
 class EnsembleConfig(HeadConfig):
     """Head `ensemble`: linear and attention members, weighted by out-of-fold predictions."""
 
@@ -205,8 +215,9 @@ class EnsembleConfig(HeadConfig):
     """Configuration of the members with attention over tokens."""
     repeats: Annotated[int, Field(ge=1)] | None = None
     """Number of attention members (seeds) per encoder. Default: 3 up to 5,000 training texts, 1 beyond."""
-    linear_by_encoder: bool | None = None
-    """Whether each of several encoders has a linear member of its own. Default: true; null in older models: false."""
+    upper_layers: bool | None = None
+    """Whether a copy of an encoder's upper layers is trained. Default: on few, short texts (docs/ensemble.md)."""
+    upper: UpperLayersConfig | None = None  # that copy; described when the head is trained
 
 
 class SklearnConfig(HeadConfig):
@@ -234,13 +245,6 @@ class ModuleConfig(HeadConfig):
         return self.features
 
 
-# Encoders on the frontier of accuracy and time per text (docs/encoders.md#presets-of-a-run).
-RUN_PRESETS: dict[str, tuple[str, ...]] = {
-    "fast": ("minilm-l6",),
-    "balanced": ("minilm-l6", "mpnet-base"),
-    "best": ("minilm-l6", "smollm2-135m", "mpnet-base"),
-}
-DEFAULT_ENCODERS = RUN_PRESETS["balanced"]
 DEFAULT_HEAD = "ensemble"
 # Heads available by name; `fusion_classifier.fusion.registry.register_head` adds others.
 HEAD_CONFIGS: dict[str, type[HeadConfig]] = {
@@ -256,8 +260,6 @@ def _parse_head_config(value: object) -> object:
     if not isinstance(value, Mapping):
         return value
     fields = dict(value)
-    if fields == {"name": "linear"}:  # written by a version without scaling
-        fields["scaling"] = "standardize"
     name, module = fields.get("name"), fields.pop("defined_in", None)
     config_class = (HEAD_CONFIGS | OBJECT_HEAD_CONFIGS).get(str(name))
     if config_class is None:
@@ -274,7 +276,6 @@ def _dump_head_config(config: HeadConfig, info: SerializationInfo) -> dict[str, 
 AnyHeadConfig = Annotated[HeadConfig, BeforeValidator(_parse_head_config), PlainSerializer(_dump_head_config)]
 """A field of any registered head's configuration; in files a mapping with the head's `name`."""
 
-DEFAULT_MODEL = "go-emotions"  # comes with the package
 SOLVED_FIELDS = ("metric", "calibrate", "known_texts")  # of TrainingConfig; see `HeadConfig.solved`
 
 

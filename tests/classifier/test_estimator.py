@@ -17,7 +17,8 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from fusion_classifier import FusionClassifier, FusionHeadClassifier
-from fusion_classifier.config import DEFAULT_ENCODERS, EnsembleConfig, TrainingConfig
+from fusion_classifier.config import EnsembleConfig, TrainingConfig
+from fusion_classifier.encoders.presets import DEFAULT_ENCODERS
 from fusion_classifier.errors import DataError, UsageError
 from fusion_classifier.features.extract import ExtractionReport, extract_features
 from fusion_classifier.fusion import linear

@@ -20,8 +20,9 @@ from fusion_classifier.classifier.explanation import (
     without,
     word_spans,
 )
+from fusion_classifier.classifier.models import DEFAULT_MODEL
 from fusion_classifier.cli.main import app
-from fusion_classifier.config import DEFAULT_HEAD, DEFAULT_MODEL
+from fusion_classifier.config import DEFAULT_HEAD
 from fusion_classifier.errors import DataError, UsageError
 from fusion_classifier.tasks.named.demo import Demo
 from fusion_classifier.training.decision import Decision

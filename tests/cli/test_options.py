@@ -3,7 +3,7 @@
 import pytest
 
 from fusion_classifier.cli.options import RunOptions
-from fusion_classifier.config import DEFAULT_ENCODERS, RUN_PRESETS
+from fusion_classifier.encoders.presets import DEFAULT_ENCODERS, RUN_PRESETS
 from fusion_classifier.errors import UsageError
 
 

@@ -7,17 +7,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fusion_classifier.config import EnsembleConfig, FusionConfig, LinearConfig, LlmEmbedConfig
+from fusion_classifier.config import EnsembleConfig, FusionConfig, LinearConfig, LlmEmbedConfig, UpperLayersConfig
 from fusion_classifier.errors import FecError
 from fusion_classifier.features.arrays import FeatureShape, TokenStates
-from fusion_classifier.fusion.ensemble import REPEATS, EnsembleHead, with_defaults
+from fusion_classifier.fusion.ensemble import REPEATS, EnsembleHead, with_repeats
 from fusion_classifier.fusion.head import Batch
 from fusion_classifier.fusion.linear import LinearHead
 from fusion_classifier.fusion.registry import build_head
 from fusion_classifier.fusion.saved import load_head, save_head
 
 SHAPES = {"a": FeatureShape((3, 8), ragged=True), "b": FeatureShape((2, 6), ragged=True)}
-SMALL = EnsembleConfig(attention=FusionConfig(width=16), repeats=2, linear_by_encoder=True)
+SMALL = EnsembleConfig(attention=FusionConfig(width=16), repeats=2)
 LABELS = 4
 
 
@@ -65,16 +65,6 @@ def test_a_linear_member_reads_its_encoder_alone() -> None:
     assert changed == [True, True, False, True, False, True]
 
 
-def test_models_saved_without_them_still_load(tmp_path: Path) -> None:
-    before = SMALL.model_copy(update={"linear_by_encoder": None})
-    head = random_head(before)
-    assert head.members == ["linear last", "linear all", "attention a", "attention b"]
-    save_head(head, tmp_path)
-    described = EnsembleConfig.model_validate(before.model_dump(exclude={"linear_by_encoder"}))
-    again = load_head(described, SHAPES, LABELS, tmp_path)
-    torch.testing.assert_close(again(batch()), head(batch()))
-
-
 @torch.no_grad()
 def test_logits_are_the_weighted_sum_of_the_members() -> None:
     head = random_head()
@@ -94,8 +84,44 @@ def test_single_layers_are_one_linear_member() -> None:
 
 def test_co_occurrence_is_a_member() -> None:
     head = random_head(EnsembleConfig(attention=FusionConfig(width=16, cooccurrence=4), repeats=1))
-    assert head.members[2:] == ["attention a", "attention b", "co-occurrence"]
-    assert head.parts(batch()).shape == (5, 5, LABELS)
+    assert head.members[4:] == ["attention a", "attention b", "co-occurrence"]
+    assert head.parts(batch()).shape == (7, 5, LABELS)
+
+
+UPPER = UpperLayersConfig(encoder="b", layers=2, heads=3, inner_width=12, norm_epsilon=1e-5)
+
+
+@torch.no_grad()
+def test_upper_layers_are_a_member(tmp_path: Path) -> None:
+    config = SMALL.model_copy(update={"upper": UPPER})
+    head = random_head(config)
+    assert head.members[-1] == "upper layers b"
+    assert head.upper is not None
+    parts = head.parts(batch())
+    assert parts.shape == (7, 5, LABELS)
+    torch.testing.assert_close(parts[-1], head.upper(batch()))
+    changed = head.parts({**batch(), "a": batch(1)["a"]})
+    assert torch.equal(changed[-1], parts[-1])
+    save_head(head, tmp_path)
+    again = load_head(EnsembleConfig.model_validate(config.model_dump()), SHAPES, LABELS, tmp_path)
+    assert torch.equal(again(batch()), head(batch()))
+
+
+@pytest.mark.parametrize("wrong", [{"encoder": "c"}, {"heads": 4}, {"inner_width": 13}, {"layers": 3}])
+def test_upper_layers_that_do_not_fit_are_refused(wrong: dict[str, object], tmp_path: Path) -> None:
+    save_head(random_head(SMALL.model_copy(update={"upper": UPPER})), tmp_path)
+    config = SMALL.model_copy(update={"upper": UPPER.model_copy(update=wrong)})
+    with pytest.raises(FecError, match=r"model\.safetensors"):
+        load_head(config, SHAPES, LABELS, tmp_path)
+
+
+def test_upper_layers_have_the_same_prior_at_any_size() -> None:
+    with_them = EnsembleHead(SMALL.model_copy(update={"upper": UPPER}), SHAPES, LABELS)
+    without = EnsembleHead(SMALL, SHAPES, LABELS)
+    for rows in (10, 1000):
+        prior = with_them.prior(rows)
+        assert float(prior[-1]) == 0.5
+        torch.testing.assert_close(prior[:-1], 0.75 * without.prior(rows))
 
 
 @given(st.integers(1, 10**6))
@@ -115,13 +141,13 @@ def test_the_prior_turns_to_attention_with_the_rows(rows: int) -> None:
 def test_few_rows_are_worth_repeats() -> None:
     small = EnsembleConfig()
     for rows, repeats in ((1, REPEATS), (5000, REPEATS), (5001, 1)):
-        found = with_defaults(small, rows)
+        found = with_repeats(small, rows)
         assert isinstance(found, EnsembleConfig)
         assert found.repeats == repeats
         assert len(EnsembleHead(found, SHAPES, LABELS).attention) == repeats
-    assert with_defaults(SMALL, 10**6) is SMALL
+    assert with_repeats(SMALL, 10**6) is SMALL
     for other in (LinearConfig(), LlmEmbedConfig()):
-        assert with_defaults(other, 10) is other
+        assert with_repeats(other, 10) is other
 
 
 @torch.no_grad()

@@ -1,7 +1,6 @@
 """Head `linear` is logistic regression on pooled features, its penalty chosen by cross-validation."""
 
 import itertools
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,20 +8,17 @@ import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from safetensors.torch import save_file
 from scipy.special import log_softmax
 from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.preprocessing import StandardScaler, normalize
 
-from fusion_classifier.classifier.folder import ModelConfig
 from fusion_classifier.config import LinearConfig
 from fusion_classifier.features.arrays import FeatureShape, PooledFeatures, TokenFeatures
 from fusion_classifier.fusion import linear
 from fusion_classifier.fusion.folds import FOLDS, fold_numbers
 from fusion_classifier.fusion.linear import CS, LinearHead
 from fusion_classifier.fusion.logistic import Solution, solve
-from fusion_classifier.fusion.saved import load_head
 from fusion_classifier.training.inference import predict_logits
 
 CPU = torch.device("cpu")
@@ -308,32 +304,3 @@ def test_encoders_stand_side_by_side_in_their_order() -> None:
     ):
         found = LinearHead(config, shapes, 2).transform(batch).numpy()
         np.testing.assert_allclose(found, expected, atol=1e-6)
-
-
-def test_folders_of_earlier_versions_are_standardized(tmp_path: Path) -> None:
-    """They name only the head, and hold mean, std, weight and bias: their answers are (x − mean) / std · W + b."""
-    generator = torch.Generator().manual_seed(0)
-    tensors = {
-        "mean": torch.randn(WIDTH, generator=generator),
-        "std": torch.rand(WIDTH, generator=generator) + 0.5,
-        "linear.weight": torch.randn(4, WIDTH, generator=generator),
-        "linear.bias": torch.randn(4, generator=generator),
-    }
-    save_file(tensors, tmp_path / "model.safetensors")
-    config = ModelConfig.model_validate(
-        {
-            "task": "own features",
-            "id2label": dict(enumerate("abcd")),
-            "head": {"name": "linear"},
-            "seed": 0,
-            "blocks": {"a": [WIDTH]},
-        }
-    )
-    assert config.head == STANDARDIZED
-    head = load_head(config.head, {"a": FeatureShape((WIDTH,), ragged=False)}, 4, tmp_path)
-    assert isinstance(head, LinearHead)
-    x = torch.randn(7, WIDTH, generator=generator)
-    expected = (x - tensors["mean"]) / tensors["std"] @ tensors["linear.weight"].T + tensors["linear.bias"]
-    torch.testing.assert_close(logits_of(head, x.numpy()), expected, atol=1e-5, rtol=1e-5)
-    again = ModelConfig.model_validate(config.model_copy(update={"head": LinearConfig()}).model_dump(mode="json"))
-    assert again.head == LinearConfig()  # what is written now names its scaling

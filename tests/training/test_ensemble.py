@@ -243,8 +243,7 @@ def with_noise(data: LabelledFeatures, seed: int) -> LabelledFeatures:
 
 def test_a_weak_encoder_costs_little() -> None:
     train_data, valid_data = with_noise(texts(60, 0), 1), with_noise(texts(400, 2), 3)
-    head = SMALL.model_copy(update={"linear_by_encoder": True})
-    together = train(head, CONFIG, train_data, None, 3, 0, CPU, QUIET)
+    together = train(SMALL, CONFIG, train_data, None, 3, 0, CPU, QUIET)
     weights = {member.name: member.weight for member in together.members}
     assert weights["linear a"] > 2 * weights["linear noise"]
     assert accuracy(together, valid_data) > accuracy(fit(texts(60, 0)), texts(400, 2)) - 0.05

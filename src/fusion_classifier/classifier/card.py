@@ -222,5 +222,6 @@ def _recipe(head: HeadConfig, training: TrainingConfig) -> str:
         f"label smoothing {training.label_smoothing:g}"
     )
     if isinstance(head, EnsembleConfig):
-        return f"linear members: {regression}; members with attention: {by_steps}"
+        upper = "; upper layers: contrastive, with AdamW" if head.upper else ""
+        return f"linear members: {regression}; members with attention: {by_steps}{upper}"
     return by_steps

@@ -31,7 +31,6 @@ from fusion_classifier.classifier.saved_encoders import saved_encoders
 from fusion_classifier.classifier.trainable import TrainableClassifier
 from fusion_classifier.classifier.tuned import tuned_on
 from fusion_classifier.config import (
-    DEFAULT_ENCODERS,
     DEFAULT_HEAD,
     Device,
     EncoderConfig,
@@ -41,6 +40,7 @@ from fusion_classifier.config import (
 )
 from fusion_classifier.encoders.device import resolve_device
 from fusion_classifier.encoders.identity import identify
+from fusion_classifier.encoders.presets import DEFAULT_ENCODERS
 from fusion_classifier.encoders.protocol import Encoder, PrecomputedEncoder
 from fusion_classifier.encoders.spec import as_encoders
 from fusion_classifier.errors import DataError
@@ -173,7 +173,7 @@ class FusionClassifier(
         train_data, *rest = open_rows(parts, identities, store, memory_for_features())
         valid_data = rest[0] if rest else None
         saved = saved_encoders(identities, train_data.shapes)
-        self._train(head, training, classes, train_data, valid_data, task="own data", encoders=saved)
+        self._train(head, training, classes, train_data, valid_data, identities, task="own data", encoders=saved)
         self._loaded, self._identities = None, identities
         self._objects = {i.config.name: i.encoder for i in identities if i.is_object}
         return self

@@ -127,7 +127,7 @@ class FusionHeadClassifier(
         valid_data = rest[0] if rest else None
         columns = getattr(self, "feature_names_in_", None)
         described = {"task": "own features", "blocks": shapes, "columns": columns}
-        self._train(head, training, classes, train_data, valid_data, **described)
+        self._train(head, training, classes, train_data, valid_data, (), **described)
         return self
 
     def _parts(

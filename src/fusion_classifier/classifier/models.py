@@ -32,6 +32,7 @@ MODEL_FILES = (
     TOKENIZER_FILE.format("*"),
 )
 METRICS_FILE = "metrics.json"  # of a model that comes with the package: the scores of its run
+DEFAULT_MODEL = "go-emotions"  # comes with the package
 BUILT_IN_FOLDER = Path(__file__).with_name("builtin")  # package data: one model folder per name
 
 

@@ -10,14 +10,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from fusion_classifier.classifier.folder import ModelConfig
 from fusion_classifier.classifier.inputs import normalized
-from fusion_classifier.config import HeadConfig, TrainingConfig
+from fusion_classifier.config import EnsembleConfig, HeadConfig, TrainingConfig
 from fusion_classifier.encoders.identity import EncoderIdentity
+from fusion_classifier.encoders.upper_layers import describe_upper_layers, load_upper_layers
 from fusion_classifier.features.extract import open_splits
 from fusion_classifier.features.store import FeatureStore
-from fusion_classifier.fusion.ensemble import with_defaults
+from fusion_classifier.fusion.ensemble import with_repeats
 from fusion_classifier.support.progress import Progress
 from fusion_classifier.tasks.label_names import name_as_text
 from fusion_classifier.tasks.normalize import text_groups
@@ -25,6 +27,7 @@ from fusion_classifier.training.data import LabelledFeatures
 from fusion_classifier.training.result import Epoch, TrainingResult
 from fusion_classifier.training.train import train
 from fusion_classifier.training.unknown import fit_known
+from fusion_classifier.training.upper_layers import suited
 
 NAMED_ROWS = 50  # rows per label up to which names are tried
 
@@ -89,6 +92,25 @@ def open_rows(
     ]
 
 
+def complete(head: HeadConfig, data: LabelledFeatures, identities: Sequence[EncoderIdentity]) -> HeadConfig:
+    """The configuration with all fields that depend on the training data and on the encoders."""
+    head = with_repeats(head, data.n_texts)
+    if not isinstance(head, EnsembleConfig):
+        return head
+    suited_ones = [one for one in identities if head.upper_layers is not False and suited(data, one.config.name)]
+    found = [upper for one in suited_ones if (upper := describe_upper_layers(one)) is not None]
+    smallest = min(found, key=lambda upper: upper.layers * upper.inner_width, default=None)
+    return head.model_copy(update={"upper": smallest})
+
+
+def _upper_layers(head: HeadConfig, identities: Sequence[EncoderIdentity]) -> dict[str, Tensor] | None:
+    """Weights of the encoder whose upper layers the head trains, if any."""
+    if not isinstance(head, EnsembleConfig) or head.upper is None:
+        return None
+    (identity,) = (one for one in identities if one.config.name == head.upper.encoder)
+    return load_upper_layers(identity, head.upper)
+
+
 def train_classifier(
     model: ModelConfig,
     training: TrainingConfig,
@@ -98,6 +120,7 @@ def train_classifier(
     progress: Progress,
     *,
     head: object = None,
+    identities: Sequence[EncoderIdentity] = (),
     on_epoch: Callable[[Epoch], None] = lambda _: None,
 ) -> tuple[ModelConfig, TrainingResult]:
     """Train the head of a model; other arguments and errors as in `train`.
@@ -110,16 +133,28 @@ def train_classifier(
         device: Device for the computation.
         progress: Progress bars.
         head: Object from which the head is built. Default: the configuration in `model`.
+        identities: Encoders of the features, for a head that trains layers of one. Default: none.
         on_epoch: Function called after each epoch.
 
     Returns:
         The model with its calibration, and the trained head with its history.
     """
     given = model.head if head is None or isinstance(head, str) else head
+    upper_layers = None
     if isinstance(given, HeadConfig):
-        given = with_defaults(given, train_data.n_texts)
+        given = complete(given, train_data, identities)
+        upper_layers = _upper_layers(given, identities)
     trained = train(
-        given, training, train_data, valid_data, len(model.labels), model.seed, device, progress, on_epoch
+        given,
+        training,
+        train_data,
+        valid_data,
+        len(model.labels),
+        model.seed,
+        device,
+        progress,
+        on_epoch,
+        upper_layers,
     )
     if training.known_texts:
         texts = train_data.texts

@@ -1,6 +1,6 @@
 """Base class of both estimators: training and its parameters, with scikit-learn's interface."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from numbers import Integral
 from typing import Any, Self
 
@@ -12,6 +12,7 @@ from fusion_classifier.classifier.pipeline import train_classifier
 from fusion_classifier.classifier.pretrained import PretrainedClassifier
 from fusion_classifier.config import MAX_SEED, Device, HeadConfig, TrainingChanges, TrainingConfig
 from fusion_classifier.encoders.device import resolve_device
+from fusion_classifier.encoders.identity import EncoderIdentity
 from fusion_classifier.errors import UsageError
 from fusion_classifier.support.progress import QUIET, Progress
 from fusion_classifier.training.data import LabelledFeatures
@@ -82,13 +83,14 @@ class TrainableClassifier(PretrainedClassifier):
         classes: np.ndarray,
         train_data: LabelledFeatures,
         valid_data: LabelledFeatures | None,
+        identities: Sequence[EncoderIdentity],
         **described: Any,
     ) -> None:
         """Train the head and set the fitted attributes; `described` are the other fields of `ModelConfig`."""
         model = ModelConfig(**labels_of(classes), head=head, seed=self.seed, **described)
         device = resolve_device(self.device)
         config, trained = train_classifier(
-            model, training, train_data, valid_data, device, self._bars(), head=self.head
+            model, training, train_data, valid_data, device, self._bars(), head=self.head, identities=identities
         )
         self.history_ = trained.history
         self._restore(config, trained.head, model_card(config, training=training), trained.known)

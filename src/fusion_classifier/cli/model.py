@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from fusion_classifier.classifier.models import DEFAULT_MODEL
 from fusion_classifier.cli.command import Commands
 from fusion_classifier.cli.fields import Given, Options
 from fusion_classifier.cli.messages import answer, progress
@@ -24,7 +25,7 @@ from fusion_classifier.cli.options import (
     encoder_paths,
     option,
 )
-from fusion_classifier.config import DEFAULT_MODEL, MAX_SEED, Precision
+from fusion_classifier.config import MAX_SEED, Precision
 from fusion_classifier.errors import UsageError
 from fusion_classifier.serving.settings import ServerSettings
 from fusion_classifier.support.extras import require

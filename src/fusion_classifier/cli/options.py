@@ -14,10 +14,8 @@ from pydantic import ByteSize, Field
 from fusion_classifier.cli.fields import Given, Options
 from fusion_classifier.cli.messages import progress
 from fusion_classifier.config import (
-    DEFAULT_ENCODERS,
     DEFAULT_HEAD,
     HEAD_CONFIGS,
-    RUN_PRESETS,
     ClassWeights,
     Device,
     EncoderConfig,
@@ -27,6 +25,7 @@ from fusion_classifier.config import (
     TaskConfig,
     TrainingConfig,
 )
+from fusion_classifier.encoders.presets import DEFAULT_ENCODERS, RUN_PRESETS
 from fusion_classifier.errors import UsageError
 from fusion_classifier.support.validation import checked
 from fusion_classifier.training.defaults import DEFAULTS
@@ -89,7 +88,7 @@ EncoderSettings = Annotated[
     Given,
     Options("Encoders", {"": EncoderConfig}, ENCODER_DEFAULTS, without=OWN_SETTINGS),
 ]
-HeadSettings = Annotated[Given, Options("Head", HEAD_CONFIGS, without=("name", "attention"))]
+HeadSettings = Annotated[Given, Options("Head", HEAD_CONFIGS, without=("name", "attention", "upper"))]
 HyperParameters = Annotated[
     Given, Options("Training", {"": TrainingConfig}, {head: values.model_dump() for head, values in DEFAULTS.items()})
 ]

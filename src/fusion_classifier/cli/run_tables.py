@@ -51,7 +51,8 @@ def _advise_tuning(metrics: Mapping[str, Any]) -> None:
     """Advice for few rows on which the frozen encoders perform poorly."""
     members, labels = metrics["members"], len(metrics["per_class"]["valid"])
     few = metrics["rows"]["train"] <= FEW_ROWS_PER_LABEL * labels
-    if members and few and max(one["accuracy"] for one in members) < POOR_ACCURACY:
+    tuned = any(one["name"].startswith("upper layers") for one in members)
+    if members and few and not tuned and max(one["accuracy"] for one in members) < POOR_ACCURACY:
         reached = {one["name"]: one["accuracy"] for one in members}
         encoder = max(metrics["encoders"], key=lambda name: reached.get(f"attention {name}", 0.0))
         say(

@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from fusion_classifier.classifier.models import built_in_models
-from fusion_classifier.config import DEFAULT_MODEL
+from fusion_classifier.classifier.models import DEFAULT_MODEL, built_in_models
 from fusion_classifier.errors import UsageError
 from fusion_classifier.support.hub import is_hub_id
 

@@ -15,6 +15,13 @@ from fusion_classifier.config import EncoderConfig
 
 LAST_FIVE = (-5, -4, -3, -2, -1)
 TOKEN_LAYERS = 3  # kept of each token by default
+# Encoders on the frontier of accuracy and time per text (docs/encoders.md#presets-of-a-run).
+RUN_PRESETS: dict[str, tuple[str, ...]] = {
+    "fast": ("minilm-l6",),
+    "balanced": ("minilm-l6", "mpnet-base"),
+    "best": ("minilm-l6", "smollm2-135m", "mpnet-base"),
+}
+DEFAULT_ENCODERS = RUN_PRESETS["balanced"]
 QWEN_INSTRUCTION = "Instruct: Classify the given text by its topic, intent and emotion\nQuery:{text}"
 
 

@@ -40,6 +40,10 @@ class TokenStates:
         result[mask] = values
         return result
 
+    def unpadded(self, values: "Tensor") -> "Tensor":
+        """The inverse of `padded`: values of all tokens (T, …) of (B, L, …)."""
+        return values[self.mask]
+
     def mean(self) -> "Tensor":
         """Mean over the tokens of each text: (B, layers, H), float32."""
         counts = self.lengths.clamp(min=1)  # (B,)

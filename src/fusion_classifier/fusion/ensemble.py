@@ -3,9 +3,10 @@
     linear members      logistic regression on the last layers of all encoders, on all their layers, and, with several
                         encoders, on all layers of each (linear.py)
     attention members   attention per label over the tokens of each encoder (fusion.py), the mean of several seeds
+    upper layers        of the smallest encoder, trained on its token states (upper_layers.py); on few rows
     logits              o = Σ_m a_m s_m,   a ≥ 0
 
-With tens of texts the linear members are better, with hundreds usually attention; so the weights a_m are those with
+Which members are better depends on the texts and their number; so the weights a_m are those with
 the lowest loss on texts that the members were not trained on (training/ensemble.py).
 
 Source: Wolpert: Stacked Generalization, Neural Networks 5, 1992.
@@ -22,9 +23,11 @@ from fusion_classifier.features.arrays import FeatureShape
 from fusion_classifier.fusion.fusion import FusionHead
 from fusion_classifier.fusion.head import Batch, Head
 from fusion_classifier.fusion.linear import LinearHead
+from fusion_classifier.fusion.upper_layers import UpperLayers
 
 REPEATS = 3  # number of seeds on few texts, where they differ most
 HALF_TRUST_ROWS = 50  # training texts at which attention has half of its final prior weight
+UPPER_PRIOR = 0.5  # prior weight of the upper layers
 
 
 class EnsembleHead(Head):
@@ -33,7 +36,9 @@ class EnsembleHead(Head):
     Attributes:
         linear: Linear members: `last`, `all`, and `encoder0`, … in the order of the encoders.
         attention: `FusionHead`s of different seeds; each has a member per encoder.
+        upper: The upper layers, if any.
         members: Names of the members, in the order of `mixture` and `parts`.
+        sizes: Numbers of linear members, attention members, and upper layers (0 or 1).
     """
 
     def __init__(self, config: EnsembleConfig, shapes: Mapping[str, FeatureShape], n_classes: int) -> None:
@@ -41,13 +46,19 @@ class EnsembleHead(Head):
         self.config: EnsembleConfig = config
         kinds = ("last", "all") if any(shape.layers > 1 for shape in shapes.values()) else ("all",)
         self.linear = nn.ModuleDict({kind: LinearHead(_linear(kind), shapes, n_classes) for kind in kinds})
-        alone = shapes if config.linear_by_encoder and len(shapes) > 1 else {}
+        alone = shapes if len(shapes) > 1 else {}
         for number, (name, shape) in enumerate(alone.items()):  # a name may contain ".", which no key may
             self.linear[f"encoder{number}"] = LinearHead(_linear("all"), {name: shape}, n_classes)
         heads = [FusionHead(config.attention, shapes, n_classes) for _ in range(config.repeats or 1)]
         self.attention = nn.ModuleList(heads)
+        self.upper = None
+        if config.upper is not None:
+            self.upper = UpperLayers(config.upper, shapes[config.upper.encoder].width, n_classes)
+        linear = [f"linear {part}" for part in (*kinds, *alone)]
         tokens = [f"attention {name}" for name in shapes] + ["co-occurrence"] * heads[0].cooccurs
-        self.members = [f"linear {part}" for part in (*kinds, *alone)] + tokens
+        upper = [] if config.upper is None else [f"upper layers {config.upper.encoder}"]
+        self.members = linear + tokens + upper
+        self.sizes = len(linear), len(tokens), len(upper)
         self.register_buffer("mixture", torch.full((len(self.members),), 1 / len(self.members)))
 
     def parts(self, batch: Batch) -> Tensor:
@@ -56,7 +67,8 @@ class EnsembleHead(Head):
         pooled = dict(zip(self.shapes, self.pooled(batch), strict=True))
         linear = [member.logits_of([pooled[name] for name in member.shapes]) for member in self.linear.values()]  # type: ignore[operator, union-attr]
         attention = torch.stack([head.parts(batch) for head in self.attention]).mean(0)  # type: ignore[operator]
-        return torch.cat([torch.stack(linear), attention])
+        upper = [] if self.upper is None else [self.upper(batch)[None]]
+        return torch.cat([torch.stack(linear), attention, *upper])
 
     def columns_of(self, member: LinearHead) -> np.ndarray:
         """Indices of a linear member's features among those of `linear all`, which contain them: (D,), int64."""
@@ -71,9 +83,10 @@ class EnsembleHead(Head):
     def prior(self, rows: int) -> Tensor:
         """Prior weights of the members (P,) for this number of training texts: with fewer texts, linear members
         get more."""
-        linear, attention = len(self.linear), len(self.members) - len(self.linear)
+        linear, attention, upper = self.sizes
         trusted = rows / (rows + HALF_TRUST_ROWS)
-        return torch.tensor([(1 - trusted / 2) / linear] * linear + [trusted / attention] * attention)
+        prior = torch.tensor([(1 - trusted / 2) / linear] * linear + [trusted / attention] * attention)
+        return torch.cat([prior * (1 - UPPER_PRIOR / 2 * upper), torch.full((upper,), UPPER_PRIOR)])
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits (B, C)."""
@@ -86,13 +99,11 @@ class EnsembleHead(Head):
         return torch.cat([self.unit_vectors(batch), attentive], dim=1)
 
 
-def with_defaults(config: HeadConfig, rows: int) -> HeadConfig:
-    """The configuration for this number of training texts: for `ensemble`, with all fields filled in."""
-    if not isinstance(config, EnsembleConfig):
+def with_repeats(config: HeadConfig, rows: int) -> HeadConfig:
+    """The configuration with the number of `repeats` for this number of training texts, unless it is given."""
+    if not isinstance(config, EnsembleConfig) or config.repeats is not None:
         return config
-    defaults = {"repeats": REPEATS if rows <= config.cross_validated_rows else 1, "linear_by_encoder": True}
-    missing = {name: value for name, value in defaults.items() if getattr(config, name) is None}
-    return config.model_copy(update=missing) if missing else config
+    return config.model_copy(update={"repeats": REPEATS if rows <= config.cross_validated_rows else 1})
 
 
 def _linear(kind: str) -> LinearConfig:

@@ -58,6 +58,10 @@ class PaddedStates(TokenStates):
         counted = self.counted.reshape(*self.counted.shape, *[1] * (values.ndim - 1))
         return torch.where(counted, rows, torch.zeros((), dtype=rows.dtype))
 
+    def unpadded(self, values: Tensor) -> Tensor:
+        """Values of all tokens (B · L, …) of (B, L, …)."""
+        return values.flatten(0, 1)
+
 
 class EncoderGraph(nn.Module):
     """An encoder from token ids to the features that its head reads, projected but not yet in 8 bits."""

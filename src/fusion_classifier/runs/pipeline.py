@@ -30,7 +30,7 @@ import torch
 from fusion_classifier.classifier.card import TrainingData, model_card
 from fusion_classifier.classifier.folder import ModelConfig, labels_of, load_config
 from fusion_classifier.classifier.models import CARD_FILE, is_model
-from fusion_classifier.classifier.pipeline import Rows, open_rows, train_classifier
+from fusion_classifier.classifier.pipeline import Rows, complete, open_rows, train_classifier
 from fusion_classifier.classifier.saved_encoders import saved_encoders
 from fusion_classifier.classifier.tuned import tuned_on_splits
 from fusion_classifier.config import RunConfig
@@ -40,7 +40,6 @@ from fusion_classifier.evaluation.baselines import Baseline
 from fusion_classifier.evaluation.pictures import prediction_pictures, training_pictures, write_pictures
 from fusion_classifier.evaluation.predictions import PREDICTIONS_FILE, SplitPredictions, write_predictions
 from fusion_classifier.evaluation.warnings import at_chance, cut_off, not_better, wide_interval
-from fusion_classifier.fusion.ensemble import with_defaults
 from fusion_classifier.fusion.folds import MAX_CROSS_VALIDATED
 from fusion_classifier.fusion.head import count_parameters
 from fusion_classifier.runs.baselines import baseline_figures, fit_baselines
@@ -108,7 +107,9 @@ def train_task(
             model = _model(config, task, identities, train_data, seed)
             finished = finished_seed(out, model)
             complete = complete and finished is not None
-            trained[seed] = finished or _train_seed(out, model, config, train_data, valid_data, work, tracking)
+            trained[seed] = finished or _train_seed(
+                out, model, config, identities, train_data, valid_data, work, tracking
+            )
             tracking.trained(trained[seed])
         if not complete:  # otherwise its card may already have the scores
             best = max(trained.values(), key=lambda one: (one.best.score(config.training.metric), -one.seed))
@@ -135,7 +136,7 @@ def _model(
     return ModelConfig(
         task=task.name,
         **labels_of(np.array(task.labels)),
-        head=with_defaults(config.head, data.n_texts),
+        head=complete(config.head, data, identities),
         encoders=saved_encoders(identities, data.shapes),
         text_column=config.task.text_column,
         seed=seed,
@@ -183,6 +184,7 @@ def _train_seed(
     out: Path,
     model: ModelConfig,
     config: RunConfig,
+    identities: Sequence[EncoderIdentity],
     train_data: LabelledFeatures,
     valid_data: LabelledFeatures | None,
     work: RunContext,
@@ -191,7 +193,14 @@ def _train_seed(
     told = tracking.seed(model.seed)
     with kept_memory():
         calibrated, trained = train_classifier(
-            model, config.training, train_data, valid_data, work.device, work.progress, on_epoch=told
+            model,
+            config.training,
+            train_data,
+            valid_data,
+            work.device,
+            work.progress,
+            identities=identities,
+            on_epoch=told,
         )
     if valid_data is not None:
         trained = replace(trained, out_of_fold=None)  # no longer needed

@@ -8,7 +8,7 @@ Members with attention are trained to the end of their schedule: no epoch is cho
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from fusion_classifier.fusion.folds import FOLDS, fold_numbers
 from fusion_classifier.fusion.fusion import FusionHead
 from fusion_classifier.fusion.head import OutOfFold
 from fusion_classifier.fusion.linear import LinearHead
+from fusion_classifier.fusion.upper_layers import UpperLayers
 from fusion_classifier.support.progress import Progress
 from fusion_classifier.training.calibration import fit_decision, fit_weights
 from fusion_classifier.training.data import LabelledFeatures
@@ -28,6 +29,7 @@ from fusion_classifier.training.inference import predict_each, solved_features
 from fusion_classifier.training.loop import epochs_of, fit_to_end
 from fusion_classifier.training.result import TrainingResult
 from fusion_classifier.training.scores import scores
+from fusion_classifier.training.upper_layers import UpperTraining, texts_trained
 from fusion_classifier.training.validate import epoch_of, validate
 
 MIN_HELD_OUT = 1000  # enough validation texts to weight the members without folds
@@ -41,30 +43,33 @@ def fit_ensemble(
     seed: int,
     device: torch.device,
     progress: Progress,
+    upper_layers: Mapping[str, Tensor] | None = None,
 ) -> TrainingResult:
     """Train all members and fit their weights; arguments and errors as in `train`."""
     started = time.perf_counter()
     small = train_data.n_texts <= head.config.cross_validated_rows
     by_folds = small and (valid_data is None or len(valid_data) < MIN_HELD_OUT)
-    linear_parts, with_names, folds = _fit_linear(head, train_data, seed, device, by_folds=by_folds)
+    linear, with_names, folds = _fit_linear(head, train_data, seed, device, by_folds=by_folds)
     scales = torch.ones(len(head.members))  # the penalty makes the logits of linear members small
-    scales[: len(head.linear)] = torch.tensor([member.scale for member in head.linear.values()])
+    scales[: len(linear)] = torch.tensor([member.scale for member in head.linear.values()])
     learned = train_data if with_names else train_data.texts
-    sizes = [len(learned)] * len(head.attention)
     splits = _splits_of(folds[: len(learned)])
-    sizes += [len(others) for _, others in splits]
-    total = sum(epochs_of(config, size) * size for size in sizes)
+    total = sum(epochs_of(config, size) * size for size in _sizes(learned, splits, len(head.attention)))
     with progress.bar(f"training seed {seed}", total=total) as bar:
-        attention = None
+        out_of_fold = [linear]
         if by_folds:
-            attention = _out_of_fold(head, config, learned, splits, seed, device, bar.advance)
+            out_of_fold.append(_out_of_fold(head, config, learned, splits, seed, device, bar.advance))
         for number, member in enumerate(head.attention):
             assert isinstance(member, FusionHead)
             loss = fit_to_end(member, config, learned, len(head.attention) * seed + number, device, bar.advance)
         bar.finish()
-    if attention is not None:
+    if head.upper is not None:
+        start = UpperTraining(upper_layers or {}, config.precision, seed, device)
+        # Here label names are always used.
+        out_of_fold += _fit_upper(head.upper, start, train_data, _splits_of(folds), progress)
+    if by_folds:
         held_out = train_data.texts
-        parts = torch.cat([linear_parts, attention])
+        parts = torch.cat(out_of_fold)
     else:
         assert valid_data is not None
         held_out = valid_data
@@ -81,8 +86,8 @@ def fit_ensemble(
         _member(name, float(weight), logits, held_out)
         for name, weight, logits in zip(head.members, mixture, parts, strict=True)
     )
-    out_of_fold = OutOfFold(np.arange(len(held_out)), mixed) if attention is not None else None
-    return TrainingResult(head, Decision(), seed, 1, (epoch,), members=members, out_of_fold=out_of_fold)
+    kept = OutOfFold(np.arange(len(held_out)), mixed) if by_folds else None
+    return TrainingResult(head, Decision(), seed, 1, (epoch,), members=members, out_of_fold=kept)
 
 
 def _fit_linear(
@@ -110,6 +115,11 @@ def _splits_of(folds: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
     return [(held, others) for held, others in splits if len(held) and len(others)]
 
 
+def _sizes(data: LabelledFeatures, splits: list[tuple[np.ndarray, np.ndarray]], repeats: int = 1) -> list[int]:
+    """Number of texts in each training: on all, and on all but one fold."""
+    return [len(data)] * repeats + [len(others) for _, others in splits]
+
+
 def _out_of_fold(
     head: EnsembleHead,
     config: TrainingConfig,
@@ -120,13 +130,29 @@ def _out_of_fold(
     advance: Callable[[int], None],
 ) -> Tensor:
     """Logits of the attention members for each text, from a head trained without its fold: (E, N, C)."""
-    result = torch.zeros(len(head.members) - len(head.linear), data.n_texts, head.n_classes)
+    result = torch.zeros(head.sizes[1], data.n_texts, head.n_classes)
     for held, others in splits:
         member = FusionHead(head.config.attention, data.shapes, head.n_classes).to(device)
         fit_to_end(member, config, data.take(others), seed, device, advance)
         logits = predict_each(member, member.parts, data.take(held).features, len(held), device)  # (E, n, C)
         result[:, torch.from_numpy(held)] = logits
     return result
+
+
+def _fit_upper(
+    upper: UpperLayers,
+    start: UpperTraining,
+    data: LabelledFeatures,
+    splits: list[tuple[np.ndarray, np.ndarray]],
+    progress: Progress,
+) -> list[Tensor]:
+    """Train the upper layers; with folds, their logits of each text without its fold: (1, N, C)."""
+    total = sum(texts_trained(size) for size in _sizes(data, splits))
+    with progress.bar(f"training seed {start.seed}, upper layers", total=total) as bar:
+        out_of_fold = [start.out_of_fold(upper, data, splits, bar.advance)] if splits else []
+        start.fit(upper, data, bar.advance)
+        bar.finish()
+    return out_of_fold
 
 
 def _member(name: str, weight: float, logits: Tensor, held_out: LabelledFeatures) -> Member:

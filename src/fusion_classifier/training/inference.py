@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fusion_classifier.errors import DataError, NonFiniteError
 from fusion_classifier.features.arrays import Features
@@ -55,7 +55,7 @@ def solved_features(head: Head, data: LabelledFeatures, device: torch.device) ->
 
 @torch.inference_mode()
 def predict_each(
-    head: Head,
+    head: nn.Module,
     call: Callable[[Batch], Tensor],
     features: AnyFeatures,
     count: int,

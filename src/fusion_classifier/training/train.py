@@ -7,10 +7,11 @@ ensemble         both, weighted by out-of-fold predictions (ensemble.py)
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from fusion_classifier.config import TrainingConfig
 from fusion_classifier.errors import DataError
@@ -41,6 +42,7 @@ def train(
     device: torch.device,
     progress: Progress,
     on_epoch: Callable[[Epoch], None] = lambda _: None,
+    upper_layers: Mapping[str, Tensor] | None = None,
 ) -> TrainingResult:
     """Train one head.
 
@@ -55,6 +57,8 @@ def train(
         device: Device of the head.
         progress: Progress bar.
         on_epoch: Called after each epoch.
+        upper_layers: Initial weights, by name, of the upper layers in the head `ensemble`, if it has any. Default:
+            those of the head.
 
     Raises:
         DataError: A split is empty, or there is no validation split and the head needs one.
@@ -69,7 +73,7 @@ def train(
         if valid_data is None and train_data.n_texts > built.config.cross_validated_rows:
             raise DataError("a validation split is required; hold out some of the training texts")
         if isinstance(built, EnsembleHead):
-            trained = fit_ensemble(built, config, train_data, valid_data, seed, device, progress)
+            trained = fit_ensemble(built, config, train_data, valid_data, seed, device, progress, upper_layers)
             on_epoch(trained.best)
         elif isinstance(built, SolvedHead):
             trained = _solve(built, train_data, valid_data, seed, device, progress)

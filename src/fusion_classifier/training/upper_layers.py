@@ -1,0 +1,130 @@
+"""Trains the upper layers of an encoder on few rows, for the head `ensemble`.
+
+Texts of the same label move closer together, others move apart (pairs.py); then logistic regression is fitted to the
+vectors. Nothing is held out: the number of steps is fixed.
+"""
+
+import copy
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fusion_classifier.config import TrainingPrecision
+from fusion_classifier.encoders.device import resolve_dtype
+from fusion_classifier.features.arrays import TokenFeatures
+from fusion_classifier.features.stored import StoredFeatures
+from fusion_classifier.fusion.logistic import solve
+from fusion_classifier.fusion.upper_layers import UpperLayers
+from fusion_classifier.training.data import LabelledFeatures
+from fusion_classifier.training.inference import predict_each
+from fusion_classifier.training.optimizer import adamw, warmup_then_linear
+from fusion_classifier.training.pairs import balanced_batches, pair_loss
+
+MAX_ROWS = 1000  # training texts; with more, attention learns as much, and training would take minutes
+# All chosen on validation, with MiniLM (docs/decisions.md).
+LEARNING_RATE = 4e-4
+PASSES = 10
+BATCH_SIZE = 64
+MAX_STEPS = 40
+MAX_BATCH_TOKENS = 6000  # expected in a batch; with longer texts, training would take minutes
+WEIGHT_DECAY, WARMUP, MAX_NORM = 0.01, 0.1, 1.0
+C = 10.0  # inverse strength of the penalty of the logistic regression
+
+
+def suited(data: LabelledFeatures, encoder: str) -> bool:
+    """Whether there are few enough texts, short enough for this encoder, with one label each."""
+    states = data.features[encoder]
+    if data.multilabel or data.n_texts > MAX_ROWS or not isinstance(states, TokenFeatures):
+        return False
+    return float(states.lengths.mean()) * BATCH_SIZE <= MAX_BATCH_TOKENS
+
+
+def steps_of(texts: int) -> int:
+    """Number of steps for this number of texts."""
+    return min(PASSES * math.ceil(texts / BATCH_SIZE), MAX_STEPS)
+
+
+def texts_trained(texts: int) -> int:
+    """About the number of texts in all steps."""
+    return steps_of(texts) * min(texts, BATCH_SIZE)
+
+
+@dataclass(frozen=True)
+class UpperTraining:
+    """Trains copies of the upper layers from the encoder's weights.
+
+    Attributes:
+        pretrained: Weights of the encoder's layers, by name.
+        precision: Precision of products.
+        seed: Seed of the batches.
+        device: Device of the layers.
+    """
+
+    pretrained: Mapping[str, Tensor]
+    precision: TrainingPrecision
+    seed: int
+    device: torch.device
+
+    def fit(self, upper: UpperLayers, data: LabelledFeatures, advance: Callable[[int], None]) -> None:
+        """Train on token states and labels, label names included; only the regression uses weights of texts.
+
+        Args:
+            upper: Layers to train.
+            data: N texts.
+            advance: Called after each step with the size of the batch.
+        """
+        upper.load_state_dict(dict(self.pretrained), strict=False)
+        self._train_layers(upper, data, advance)
+        x = predict_each(upper, upper.vectors, data.features, len(data), self.device)
+        weights = None if data.weights is None else torch.from_numpy(data.weights)
+        solution = solve(x, torch.from_numpy(data.labels), upper.linear.out_features, C, weights)
+        with torch.no_grad():
+            upper.linear.weight.copy_(solution.weight)
+            upper.linear.bias.copy_(solution.bias)
+
+    def out_of_fold(
+        self,
+        upper: UpperLayers,
+        data: LabelledFeatures,
+        splits: list[tuple[np.ndarray, np.ndarray]],
+        advance: Callable[[int], None],
+    ) -> Tensor:
+        """Logits of each text from layers trained without its fold: (1, N, C).
+
+        Args:
+            upper: Layers, which are not changed.
+            data: Texts and labels.
+            splits: Held-out rows and training rows of each fold.
+            advance: As in `fit`.
+        """
+        result = torch.zeros(1, data.n_texts, upper.linear.out_features)
+        for held, others in splits:
+            trained = copy.deepcopy(upper)
+            self.fit(trained, data.take(others), advance)
+            logits = predict_each(trained, trained, data.take(held).features, len(held), self.device)  # (n, C)
+            result[0, torch.from_numpy(held)] = logits
+        return result
+
+    def _train_layers(self, upper: UpperLayers, data: LabelledFeatures, advance: Callable[[int], None]) -> None:
+        states = data.features[upper.encoder]
+        states = states.take(np.arange(len(data))) if isinstance(states, StoredFeatures) else states
+        bfloat16 = resolve_dtype(self.precision, self.device) == "bfloat16"
+        trained = list(upper.layers.parameters())
+        steps = steps_of(len(data))
+        optimizer = adamw(trained, LEARNING_RATE, WEIGHT_DECAY)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warmup_then_linear(step, steps, WARMUP))
+        for rows in islice(balanced_batches(data.labels, BATCH_SIZE, np.random.default_rng(self.seed)), steps):
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=bfloat16):
+                vectors = upper.vectors({upper.encoder: states.batch(rows).to(self.device)})
+            loss = pair_loss(vectors, torch.from_numpy(data.labels[rows]).to(self.device))
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]  # torch has no type for it
+            nn.utils.clip_grad_norm_(trained, MAX_NORM)
+            optimizer.step()
+            schedule.step()
+            advance(len(rows))
