@@ -256,7 +256,7 @@ def test_an_encoder_that_cannot_be_exported_is_an_error(
     assert not (tmp_path / "onnx").exists()
     done = exported(classifier, tmp_path, encoders=False)
     assert {"README.md", "config.json", "head.onnx", "predict.py"} <= set(done.files)
-    with pytest.raises(SystemExit, match="without encoders"):
+    with pytest.raises(ValueError, match="without encoders"):
         Classifier(tmp_path / "onnx")
 
 

@@ -193,8 +193,12 @@ class FusionHeadClassifier(
     @classmethod
     def _of(cls, saved: SavedModel, card: str, name: str, device: Device, paths: Paths, encoders: Objects) -> Self:
         config = saved.config
-        if not config.blocks or paths or encoders:
+        if not config.blocks:
             raise UsageError(f"{name} reads texts, not features; use FusionClassifier.from_pretrained")
+        if paths or encoders:
+            raise UsageError(
+                f"`encoders`, `encoder_paths`: {name} reads features and has no encoders; leave them out"
+            )
         loaded = cls(head=saved.made_of, blocks=config.blocks, seed=config.seed, device=device)
         loaded._restore(config, saved.head, card, saved.known)
         loaded.n_features_in_ = sum(map(math.prod, config.blocks.values()))

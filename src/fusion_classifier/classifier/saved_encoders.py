@@ -52,7 +52,15 @@ def is_local(model: str) -> bool:
 
 
 def placed(encoders: Sequence[SavedEncoder], paths: Mapping[str, str]) -> tuple[SavedEncoder, ...]:
-    """The encoders with the given paths of weights, by the encoder's or the model's name."""
+    """The encoders with the given paths of weights, by the encoder's or the model's name.
+
+    Raises:
+        UsageError: A name is none of them.
+    """
+    names = {name for saved in encoders for name in (saved.config.name, saved.config.model)}
+    if other := sorted(paths.keys() - names):
+        there = ", ".join(saved.config.name for saved in encoders)
+        raise UsageError(f"`encoder_paths`: the model has no encoder {other[0]} (it has: {there})")
     result = []
     for saved in encoders:
         path = paths.get(saved.config.name) or paths.get(saved.config.model)

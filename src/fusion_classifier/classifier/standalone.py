@@ -34,7 +34,7 @@ class Classifier:
         self.batch = 1 if self.config.get("precision") == "int8-dynamic" else BATCH
         for encoder in self.config["encoders"]:
             if encoder["onnx"] is None:
-                raise SystemExit(f"encoder {encoder['name']} is not here ({encoder['reason']}): run it yourself")
+                raise ValueError(f"encoder {encoder['name']} is not here ({encoder['reason']}): run it yourself")
         options = onnxruntime.SessionOptions()
         threads = os.environ.get("OMP_NUM_THREADS", "")
         options.intra_op_num_threads = int(threads) if threads.isdecimal() else 0
@@ -111,7 +111,7 @@ def encoded(
 ) -> tuple[list[int], list[int]]:
     """Token ids of a text in a template, and which of them the tokenizer added; texts that are too long are cut."""
     if not text.strip():
-        raise SystemExit("a text is empty")
+        raise ValueError("a text is empty")
 
     def render(kept: int) -> tuple[list[int], list[int]]:
         part = text[:kept] if side == "right" else text[len(text) - kept :]
@@ -144,6 +144,10 @@ def padded(encoder: dict[str, Any], tokens: Sequence[tuple[list[int], list[int]]
 
 
 if __name__ == "__main__":
-    classifier = Classifier(Path(__file__).parent)
-    for answer in classifier.predict(sys.argv[1:]):
+    try:
+        classifier = Classifier(Path(__file__).parent)
+        answers = classifier.predict(sys.argv[1:])
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    for answer in answers:
         print(json.dumps(answer if classifier.config["decision"]["thresholds"] else answer[0], ensure_ascii=False))

@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
 from copy import copy
 from functools import partial, wraps
+from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
@@ -11,6 +12,7 @@ import typer
 from fusion_classifier.cli.fields import Given, Option, is_group, options_of, options_of_parameter
 from fusion_classifier.cli.logs import LogOptions
 from fusion_classifier.cli.messages import in_options, use_names
+from fusion_classifier.support.files import user_path
 from fusion_classifier.support.validation import checked
 
 R = TypeVar("R")
@@ -87,10 +89,13 @@ def _arguments(options: Sequence[Option], values: Given, given: Collection[str])
         fields = arguments
         for owner in owners:
             fields = fields.setdefault(owner, {})
+        value = values[name]
+        if isinstance(value, Path):
+            value = user_path(str(value), name)  # shells leave the ~ of --out=~/runs
         if not owners:
-            fields[name] = values[name]
+            fields[name] = value
         elif name in given:
-            fields[name] = option.value(values[name])
+            fields[name] = option.value(value)
     return arguments
 
 

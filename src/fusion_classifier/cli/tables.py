@@ -327,7 +327,7 @@ def print_prediction(
         bars.add_row(Text(label, "bold" if given else ""), f"{100 * probability:5.1f}%", bar)
     rest = len(row) - len(shown)
     if rest and top_k is None:
-        bars.add_row(Text(f"{rest} others, each below {100 * SHOWN_FROM:.0f}%", "dim"))
+        bars.add_row(Text(f"{counted(rest, 'other label')} below {100 * SHOWN_FROM:.0f}%", "dim"))
     if not any(given for *_, given in row):
         bars.add_row(
             Text("unknown: none of the labels" if unknown else "no label is given", "bold" if unknown else "dim")

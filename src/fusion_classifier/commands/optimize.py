@@ -12,6 +12,7 @@ from fusion_classifier.classifier.saved_encoders import checked_identities, plac
 from fusion_classifier.classifier.tuned import tuned_on
 from fusion_classifier.config import Precision
 from fusion_classifier.encoders.device import resolve_device
+from fusion_classifier.errors import UsageError
 from fusion_classifier.onnx_export.optimize import PRECISIONS, HeldOut, Optimized, optimize
 from fusion_classifier.runs.evaluate import evaluated_task, judging_split
 from fusion_classifier.support.progress import Progress
@@ -33,6 +34,8 @@ def optimize_model(
 ) -> Optimized:
     """Write a model in its fastest form, as `fec optimize` with these options; `say` takes messages for the user."""
     folder = find_run_or_model(model)
+    if is_optimized(folder):
+        raise UsageError(f"{model} is already optimized; give the model that it was made from")
     held_out = None
     if encoders:
         texts, targets, known = judging_split(folder, evaluated_task(folder, task, data or {}))
@@ -43,11 +46,10 @@ def optimize_model(
             )
         rows = np.random.default_rng(0).permutation(len(texts))[:max_texts]
         held_out = HeldOut([texts[row] for row in rows], targets[rows])
-        if not is_optimized(find_model(folder)):
-            encoders_here = placed(load_config(find_model(folder)).encoders, encoder_paths or {})
-            identities = checked_identities(encoders_here, resolve_device("cpu"))
-            for warning in tuned_on(identities, held_out.texts, "texts that are measured here"):
-                say(f"Warning: {warning}")
+        encoders_here = placed(load_config(find_model(folder)).encoders, encoder_paths or {})
+        identities = checked_identities(encoders_here, resolve_device("cpu"))
+        for warning in tuned_on(identities, held_out.texts, "texts that are measured here"):
+            say(f"Warning: {warning}")
     return optimize(
         find_model(folder),
         out,

@@ -37,6 +37,7 @@ LENGTH_FILES = [
     for kind in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
 ]
 STATIC_TOKENS = 512  # that model2vec reads; sentence-transformers reads all
+WITH_PADDED_POSITIONS = ("camembert", "mpnet", "roberta", "xlm-roberta")  # the first two are for padding
 MAX_TOKENS = 8192  # of a tokenizer whose only limit is its model_max_length
 ACTIVATIONS = ("Identity", "Tanh", "ReLU", "GELU", "SiLU", "Sigmoid")  # of torch.nn
 # Prompts of models that record none, by the end of their name; from their model cards.
@@ -154,8 +155,10 @@ def _length(read: Reader, name: str, place: str) -> dict[str, Any]:
     limit = config.get("max_seq_length")
     if limit is None:
         limit = _json(read, f"{at}tokenizer_config.json").get("model_max_length", MAX_TOKENS + 1)
-        positions = _json(read, f"{at}config.json").get("max_position_embeddings")
-        limit = min(limit, positions) if isinstance(positions, int) and positions > 0 else limit
+        model = _json(read, f"{at}config.json")
+        positions = model.get("max_position_embeddings")
+        if isinstance(positions, int) and positions > 0:
+            limit = min(limit, positions - 2 * (model.get("model_type") in WITH_PADDED_POSITIONS))
         if limit > MAX_TOKENS:
             return {}
     return {"max_length": int(limit)}

@@ -31,7 +31,7 @@ class StorePlace:
         text = os.fspath(root)
         scheme, separator, rest = text.partition("://")
         if not separator:
-            return cls(user_path(text, "`store`: "))
+            return cls(user_path(text, "store"))
         if scheme != "s3":
             raise UsageError(
                 f"`store`: {scheme}://… is neither a folder nor a prefix in object storage, s3://BUCKET/…"

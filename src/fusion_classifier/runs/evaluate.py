@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fusion_classifier.classifier.folder import ModelConfig, SavedModel, load_config, load_model
-from fusion_classifier.classifier.models import is_model
+from fusion_classifier.classifier.models import is_model, is_optimized
 from fusion_classifier.classifier.saved_encoders import checked_identities, placed
 from fusion_classifier.classifier.tuned import tuned_on_splits
 from fusion_classifier.config import TaskConfig, TrainingConfig
@@ -145,6 +145,8 @@ def evaluated_task(folder: Path, name: str | None, given: Mapping[str, Any]) -> 
         name: Task, file or folder. Default: the training task.
         given: Fields of `TaskConfig`; the others are those of the run.
     """
+    if is_optimized(folder):
+        raise UsageError(f"{folder} is optimized; give the model that it was made from")
     model = is_model(folder)
     trained_on = load_config(folder).task if model else read_run_config(folder).task.name
     if name is None or (not model and _same_file(name, trained_on)):

@@ -189,6 +189,8 @@ def _is_cross_validated(config: TaskConfig, splits: Mapping[str, Split], *, is_s
     if config.cross_validate is None:
         few = "train" in splits and len(splits["train"]) <= CROSS_VALIDATED_ROWS
         return few and is_single and config.augment_column is None
+    if config.cross_validate and "valid" in splits:
+        raise UsageError("`cross_validate`: the data have a validation split; leave out its file, or the option")
     return config.cross_validate and "train" in splits and "valid" not in splits
 
 

@@ -281,5 +281,6 @@ def _figures(epoch: "Epoch") -> dict[str, float]:
         "valid/loss": epoch.valid_loss,
         "valid/accuracy": epoch.valid_accuracy,
         "valid/weighted_f1": epoch.valid_weighted_f1,
+        "valid/macro_f1": epoch.valid_macro_f1,
         "seconds": epoch.seconds,
     }
