@@ -37,32 +37,19 @@ class FeatureDataset:
 
     def open(self) -> Any:
         """The latest version, None if there is none yet; StoreError if it can't be read or has another format."""
-        if not self.root.exists(self.name):
+        import lance
+
+        # A first write that was killed leaves a folder without a version: nothing is lost.
+        if not self.root.has_files(f"{self.name}/_versions", ".manifest"):
             return None
-        dataset = self._opened()
-        if dataset is None:
-            # A first write that was killed leaves a folder without a version: nothing is lost.
-            if not self.root.has_files(f"{self.name}/_versions", ".manifest"):
-                return None
-            dataset = self._opened(must_exist=True)  # another writer's first commit, made in the meantime
         with self.reading():
+            dataset = lance.dataset(self.uri)
             format_ = (dataset.schema.metadata or {}).get(b"fec.format")
         if format_ != str(FORMAT).encode():
             raise StoreError(
                 f"{self.uri}: written in store format {format_!r}, this version reads {FORMAT}; {self._way_out()}"
             )
         return dataset
-
-    def _opened(self, *, must_exist: bool = False) -> Any:
-        import lance
-
-        with self.reading():
-            try:
-                return lance.dataset(self.uri)
-            except ValueError:  # dataset without a version
-                if must_exist:
-                    raise
-                return None
 
     def attempts(self) -> Iterator[Any]:
         """Yield the latest version, again each time another writer commits first; finally raise StoreError."""
