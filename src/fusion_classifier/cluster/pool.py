@@ -15,6 +15,7 @@ from typing import Any
 
 from fusion_classifier.config import Device
 from fusion_classifier.errors import FecError, UsageError, reason
+from fusion_classifier.support.attributes import changed
 from fusion_classifier.support.extras import require
 
 # Ray is imported on use: it is an extra, and takes a second.
@@ -132,19 +133,6 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
         for name in added:
             os.environ.pop(name, None)
-
-
-@contextmanager
-def changed(target: Any, **values: Any) -> Iterator[None]:
-    """Change attributes of an object for the duration of the block."""
-    before = {name: getattr(target, name) for name in values}
-    try:
-        for name, value in values.items():
-            setattr(target, name, value)
-        yield
-    finally:
-        for name, value in before.items():
-            setattr(target, name, value)
 
 
 @contextmanager

@@ -13,9 +13,10 @@ import numpy as np
 import pyarrow as pa
 
 from fusion_classifier.classifier.text_classifier import CHUNK_TEXTS, TextClassifier, load_classifier
-from fusion_classifier.cluster.pool import RayEngine, changed, connected
+from fusion_classifier.cluster.pool import RayEngine, connected
 from fusion_classifier.cluster.worker import Worker, rows_of
 from fusion_classifier.config import TextColumns
+from fusion_classifier.support.attributes import changed
 from fusion_classifier.support.files import user_path
 from fusion_classifier.tasks.readers import given_rows
 

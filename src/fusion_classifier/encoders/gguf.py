@@ -5,8 +5,6 @@ transformers takes 20 s to unpack even a small GGUF file. So the unpacked model 
 the user's cache, identified by the content of the file and the precision, and loaded from there.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from fusion_classifier.encoders.checks.claims import check_claims
 from fusion_classifier.encoders.checks.gguf_header import check_header
 from fusion_classifier.encoders.device import torch_dtype
 from fusion_classifier.encoders.weights import Weights
+from fusion_classifier.support.attributes import changed
 from fusion_classifier.support.extras import require
 from fusion_classifier.support.files import atomic_folder
 
@@ -49,6 +48,7 @@ def load_packed(weights: Weights, dtype: str) -> tuple[Any, Any, Any, dict[str, 
     assert weights.gguf_file is not None
     check_header(weights.folder / weights.gguf_file)
     require(f"{weights.gguf_file}: a GGUF file", "gguf", "gguf", "accelerate")
+    import transformers.modeling_gguf_pytorch_utils as reader
     from transformers import AutoConfig, AutoModel, AutoTokenizer, GgufConfig
 
     source: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True, "gguf_file": weights.gguf_file}
@@ -56,7 +56,8 @@ def load_packed(weights: Weights, dtype: str) -> tuple[Any, Any, Any, dict[str, 
     check_claims(weights, config)
     # Given the configuration, neither parses the file's metadata again (5 s each time).
     tokenizer = AutoTokenizer.from_pretrained(weights.folder, config=config, **source)
-    with _no_bar():
+    # The reader ignores transformers' setting for progress bars.
+    with changed(reader, tqdm=partial(reader.tqdm, disable=True)):
         model, info = AutoModel.from_pretrained(
             weights.folder,
             config=config,
@@ -67,16 +68,3 @@ def load_packed(weights: Weights, dtype: str) -> tuple[Any, Any, Any, dict[str, 
             **source,
         )
     return config, tokenizer, model, info
-
-
-@contextmanager
-def _no_bar() -> Iterator[None]:
-    """The GGUF reader ignores transformers' setting for progress bars."""
-    import transformers.modeling_gguf_pytorch_utils as reader
-
-    tqdm = reader.tqdm
-    reader.tqdm = partial(tqdm, disable=True)
-    try:
-        yield
-    finally:
-        reader.tqdm = tqdm

@@ -18,6 +18,7 @@ from fusion_classifier.config import EncoderConfig, TruncationSide
 from fusion_classifier.encoders.identity import EncoderIdentity
 from fusion_classifier.encoders.loading import LoadedEncoder, ObjectEncoder, TransformerEncoder, load_tokenizer
 from fusion_classifier.errors import DataError, UsageError
+from fusion_classifier.support.attributes import changed
 from fusion_classifier.support.text import counted, surrogate_position
 
 LONGEST_WORD = 100  # maximum number of characters removed from a window so that it ends at a word
@@ -104,14 +105,11 @@ def _windows(encoder: TransformerEncoder, text: str, template: str) -> list[str]
 def _truncate_plain(
     encoder: TransformerEncoder, text: str, _template: str, side: TruncationSide
 ) -> tuple[list[int], list[int]]:
-    tokenizer, before = encoder.tokenizer, encoder.tokenizer.truncation_side
-    tokenizer.truncation_side = side
-    try:
+    tokenizer = encoder.tokenizer
+    with changed(tokenizer, truncation_side=side):
         encoding = tokenizer(
             text, return_special_tokens_mask=True, truncation=True, max_length=encoder.config.max_length
         )
-    finally:
-        tokenizer.truncation_side = before
     return encoding["input_ids"], encoding["special_tokens_mask"]
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fusion_classifier.errors import FecError, UsageError, reason
+from fusion_classifier.support.attributes import changed
 from fusion_classifier.version import __version__
 
 # ruff: noqa: PLC0415
@@ -53,16 +54,13 @@ def hub_asked_once(repo_id: str) -> Iterator[bool]:
     """
     from huggingface_hub import HfApi, constants
 
-    before, answered = constants.HF_HUB_OFFLINE, True
+    answered = True
     try:
         HfApi().dataset_info(repo_id, timeout=SECONDS)
     except Exception as error:  # an error of the HTTP library, or a rejection; the caller will get it, too
         answered = getattr(error, "response", None) is not None
-    constants.HF_HUB_OFFLINE = before or not answered
-    try:
+    with changed(constants, HF_HUB_OFFLINE=constants.HF_HUB_OFFLINE or not answered):
         yield answered
-    finally:
-        constants.HF_HUB_OFFLINE = before
 
 
 @contextmanager
