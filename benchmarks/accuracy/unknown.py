@@ -46,7 +46,7 @@ from fusion_classifier.tasks.readers import read_rows
 from fusion_classifier.tasks.registry import load_task
 from fusion_classifier.training.data import LabelledFeatures
 from fusion_classifier.training.defaults import recipe
-from fusion_classifier.training.inference import predict_logits, predict_transform
+from fusion_classifier.training.inference import predict_each, predict_logits
 from fusion_classifier.training.train import train
 from fusion_classifier.training.unknown import fit_known
 
@@ -196,7 +196,7 @@ def of_product(case: Case, head: str, identity: EncoderIdentity, store: FeatureS
 
     def scores(texts: tuple[str, ...]) -> np.ndarray:
         features = read_features(texts, [identity], store)
-        x = predict_transform(one.head, features, len(texts), CPU, unit=True).numpy()
+        x = predict_each(one.head, one.head.unit_vectors, features, len(texts), CPU).numpy()
         return known.score(x, one.decision.log_odds(predict_logits(one.head, features, len(texts), CPU)))
 
     low, high = scores(rest), scores(case.unknown)

@@ -29,7 +29,7 @@ from fusion_classifier.fusion.saved import load_head, save_head
 from fusion_classifier.support.progress import QUIET
 from fusion_classifier.training.data import LabelledFeatures
 from fusion_classifier.training.defaults import recipe, resolve_training
-from fusion_classifier.training.inference import predict_logits, predict_transform
+from fusion_classifier.training.inference import predict_each, predict_logits
 from fusion_classifier.training.result import TrainingResult
 from fusion_classifier.training.train import train
 
@@ -86,7 +86,7 @@ def probabilities(trained: TrainingResult, of: LabelledFeatures) -> np.ndarray:
 @pytest.mark.parametrize("ragged", [False, True])
 def test_it_reads_unit_vectors_side_by_side(*, ragged: bool) -> None:
     trained, valid = fit(LogisticRegression(), ragged=ragged), data(80, 1, ragged=ragged)
-    found = predict_transform(trained.head, valid.features, 80, CPU).numpy()
+    found = predict_each(trained.head, trained.head.transform, valid.features, 80, CPU).numpy()
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, columns(valid), atol=1e-4)
 

@@ -14,7 +14,7 @@ from fusion_classifier.training import unknown
 from fusion_classifier.training.data import LabelledFeatures
 from fusion_classifier.training.decision import Decision
 from fusion_classifier.training.defaults import changed, recipe
-from fusion_classifier.training.inference import predict_logits, predict_transform
+from fusion_classifier.training.inference import predict_each, predict_logits
 from fusion_classifier.training.known import KnownTexts
 from fusion_classifier.training.result import TrainingResult
 from fusion_classifier.training.train import train
@@ -46,7 +46,7 @@ def trained(
 
 
 def scores(one: TrainingResult, known: KnownTexts, data: LabelledFeatures) -> np.ndarray:
-    x = predict_transform(one.head, data.features, len(data), CPU, unit=True).numpy()
+    x = predict_each(one.head, one.head.unit_vectors, data.features, len(data), CPU).numpy()
     return known.score(x, one.decision.log_odds(predict_logits(one.head, data.features, len(data), CPU)))
 
 
@@ -104,7 +104,7 @@ def test_training_texts_seem_no_nearer_than_new_ones() -> None:
         every = OutOfFold(np.arange(300), torch.zeros(300, 4))
         known = fit_known(head, Decision(), train_data, train_data, CPU, draw, every)
         assert known is not None
-        x = predict_transform(head, new.features, len(new), CPU, unit=True).numpy()
+        x = predict_each(head, head.unit_vectors, new.features, len(new), CPU).numpy()
         rates.append((known.score(x, Decision().log_odds(torch.zeros(len(x), 4))) > known.threshold(0.1)).mean())
     assert 0 < np.mean(rates) < 0.12, rates
 

@@ -8,7 +8,7 @@ FusionClassifier.from_pretrained("my-model")
 """
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -44,15 +44,14 @@ from fusion_classifier.encoders.presets import DEFAULT_ENCODERS
 from fusion_classifier.encoders.protocol import Encoder, PrecomputedEncoder
 from fusion_classifier.encoders.spec import as_encoders
 from fusion_classifier.errors import DataError
-from fusion_classifier.features.arrays import Features, from_arrays
+from fusion_classifier.features.arrays import from_arrays
 from fusion_classifier.features.extract import extract_features, memory_for_features
 from fusion_classifier.features.store import FeatureStore
-from fusion_classifier.fusion.head import Head
 from fusion_classifier.fusion.registry import head_config
 from fusion_classifier.support.text import counted
 from fusion_classifier.tasks.normalize import same_key
 from fusion_classifier.tasks.split import MIN_ROWS_TO_SPLIT
-from fusion_classifier.training.data import feature_batch
+from fusion_classifier.training.inference import predict_each
 
 
 class FusionClassifier(
@@ -221,7 +220,8 @@ class FusionClassifier(
         Raises:
             DataError: No texts, an empty text, or a value that is not a string.
         """
-        parts = [self._run(encoded, transformed).numpy() for encoded in self._encoded_chunks(self._chunks(X))]
+        chunks = self._encoded_chunks(self._chunks(X))
+        parts = [self._run(one, lambda head, *of: predict_each(head, head.transform, *of)).numpy() for one in chunks]
         if not parts:
             raise DataError("`X`: give at least one text")
         return np.concatenate(parts)
@@ -232,14 +232,9 @@ class FusionClassifier(
             name: from_arrays([np.zeros((1, *shape.shape)[not shape.ragged :], np.float32)], ragged=shape.ragged)
             for name, shape in self.config_.shapes.items()
         }
-        return transformed(self.head_.cpu(), features, 1, torch.device("cpu")).shape[1]
+        head = self.head_.cpu()
+        return predict_each(head, head.transform, features, 1, torch.device("cpu")).shape[1]
 
     @classmethod
     def _unfitted(cls, encoders: Sequence[Any], head: Any, seed: int) -> Self:
         return cls(encoders=encoders, head=head, seed=seed, keep_features=False)
-
-
-@torch.inference_mode()
-def transformed(head: Head, features: Mapping[str, Features], count: int, device: torch.device) -> torch.Tensor:
-    """Features of each text as the head uses them: (N, D), float32, on the CPU."""
-    return head.eval().transform(feature_batch(features, np.arange(count), device)).float().cpu()

@@ -9,7 +9,6 @@ For texts see `FusionClassifier`, which extracts the features itself.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from numbers import Integral
 from typing import Any, Self
 
@@ -37,7 +36,7 @@ from fusion_classifier.errors import DataError, UsageError
 from fusion_classifier.features.arrays import Features, PooledFeatures
 from fusion_classifier.fusion.registry import head_config
 from fusion_classifier.training.data import LabelledFeatures
-from fusion_classifier.training.inference import predict_logits, predict_transform
+from fusion_classifier.training.inference import predict_each, predict_logits
 
 Shape = int | Sequence[int]
 
@@ -177,7 +176,7 @@ class FusionHeadClassifier(
         `FusionClassifier`."""
         check_is_fitted(self)
         known = self._known()
-        x = self._run(X, partial(predict_transform, unit=True)).numpy()
+        x = self._run(X, lambda head, *of: predict_each(head, head.unit_vectors, *of)).numpy()
         return known.score(x, self.config_.decision.log_odds(self._logits(X)))
 
     def _logits(self, X: np.ndarray) -> torch.Tensor:

@@ -30,7 +30,7 @@ from fusion_classifier.errors import UsageError
 from fusion_classifier.features.arrays import Features, from_arrays
 from fusion_classifier.features.hashing import hash_texts
 from fusion_classifier.support.progress import QUIET
-from fusion_classifier.training.inference import inference_batches, predict_logits, predict_transform
+from fusion_classifier.training.inference import inference_batches, predict_each, predict_logits
 
 if TYPE_CHECKING:
     from fusion_classifier.features.store import FeatureStore
@@ -75,7 +75,7 @@ class TextPredictor(TextClassifier, PretrainedClassifier):
         logits = self._run(encoded, predict_logits)
         if not unknown:
             return logits, None
-        x = self._run(encoded, partial(predict_transform, unit=True)).numpy()
+        x = self._run(encoded, lambda head, *of: predict_each(head, head.unit_vectors, *of)).numpy()
         return logits, self._known().score(x, self.config_.decision.log_odds(logits))
 
     def _is_cut(self, text: str) -> bool:

@@ -17,7 +17,7 @@ from fusion_classifier.features.stored import StoredFeatures
 from fusion_classifier.runs.context import RunContext
 from fusion_classifier.tasks.loaded import LoadedTask
 from fusion_classifier.tasks.readers import texts_of
-from fusion_classifier.training.inference import predict_logits, predict_transform
+from fusion_classifier.training.inference import predict_each, predict_logits
 from fusion_classifier.training.known import DEFAULT_RATE, KnownTexts
 from fusion_classifier.training.result import TrainingResult
 
@@ -81,5 +81,5 @@ def _scores(
 ) -> np.ndarray:
     """Unknown scores (N,) of texts with these features."""
     head, count = one.head.to(work.device), len(next(iter(features.values())))
-    x = predict_transform(head, features, count, work.device, unit=True).numpy()
+    x = predict_each(head, head.unit_vectors, features, count, work.device).numpy()
     return known.score(x, one.decision.log_odds(predict_logits(head, features, count, work.device)))

@@ -38,16 +38,9 @@ def predict_logits(head: Head, features: AnyFeatures, count: int, device: torch.
     return predict_each(head, head, features, count, device)
 
 
-def predict_transform(
-    head: Head, features: AnyFeatures, count: int, device: torch.device, *, unit: bool = False
-) -> Tensor:
-    """`Head.transform`, or with `unit` `Head.unit_vectors`, of all texts in order: (N, D), float32, on the CPU."""
-    return predict_each(head, head.unit_vectors if unit else head.transform, features, count, device)
-
-
 def solved_features(head: Head, data: LabelledFeatures, device: torch.device) -> np.ndarray:
     """`Head.transform` of all texts, for `SolvedHead.solve`: (N, D), float32."""
-    x: np.ndarray = predict_transform(head, data.features, len(data), device).numpy()
+    x: np.ndarray = predict_each(head, head.transform, data.features, len(data), device).numpy()
     if not np.isfinite(x).all():
         raise NonFiniteError("NaN or infinity in the features of a training text; check them (fec store verify)")
     return x

@@ -15,7 +15,7 @@ from torch import Tensor
 from fusion_classifier.fusion.head import Head, OutOfFold
 from fusion_classifier.training.data import LabelledFeatures, blocks
 from fusion_classifier.training.decision import Decision
-from fusion_classifier.training.inference import AnyFeatures, predict_logits, predict_transform
+from fusion_classifier.training.inference import AnyFeatures, predict_each, predict_logits
 from fusion_classifier.training.known import BLOCK, TINY, KnownTexts, nearest, projected, unit
 
 MAX_TEXTS = 8192
@@ -51,7 +51,7 @@ def fit_known(
         return None
 
     def unit_vectors(data: LabelledFeatures, rows: np.ndarray) -> np.ndarray:
-        call = partial(predict_transform, head, device=device, unit=True)
+        call = partial(predict_each, head, head.unit_vectors, device=device)
         return _in_blocks(call, data, rows).numpy()
 
     order = np.random.default_rng(seed)
