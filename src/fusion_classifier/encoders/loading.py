@@ -2,7 +2,7 @@
 """Loads a model and its tokenizer, and checks that every weight needed for a feature comes from the files."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
@@ -73,11 +73,9 @@ class TransformerEncoder:
     @contextmanager
     def as_loaded(self) -> Iterator[None]:
         """The model as it was loaded, for one batch: a model whose state a batch changes runs one batch at a time."""
-        if self.lock is None:
-            yield
-            return
-        with self.lock:
-            behaviour.restore(self.model)
+        with self.lock or nullcontext():
+            if self.lock is not None:
+                behaviour.restore(self.model)
             yield
 
 

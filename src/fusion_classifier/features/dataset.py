@@ -8,7 +8,7 @@ succeeds only if no other writer has committed since the version it is based on.
 import random
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from fusion_classifier.errors import StoreError, library_errors, reason
@@ -31,7 +31,7 @@ class FeatureDataset:
         self.name = f"{key}{ENDING}"
         self.uri = root.uri(self.name)
 
-    def lock(self) -> AbstractContextManager[None]:
+    def lock(self) -> AbstractContextManager[Any]:
         """Lock held during a commit or deletion."""
         return self.root.locked(self.key)
 
@@ -101,10 +101,7 @@ class FeatureDataset:
     def writing(self, *, locked: bool = True) -> Iterator[None]:
         """Hold the lock, unless disabled, and convert errors of the file system into StoreError."""
         try:
-            if locked:
-                with self.lock():
-                    yield
-            else:
+            with self.lock() if locked else nullcontext():
                 yield
         except OSError as error:
             raise StoreError(

@@ -7,8 +7,8 @@ Credentials, region and endpoint of object storage come from the environment, as
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,15 +80,12 @@ class StorePlace:
             return
         self._ask(lambda system, path: system.delete_dir(f"{path}/{name}"))
 
-    @contextmanager
-    def locked(self, name: str) -> Iterator[None]:
+    def locked(self, name: str) -> AbstractContextManager[Any]:
         """Lock that excludes other writers on a disk. Object storage has no locks."""
         if isinstance(self.root, Path):
             self.root.mkdir(parents=True, exist_ok=True)
-            with FileLock(self.root / f"{name}.lock"):
-                yield
-            return
-        yield
+            return FileLock(self.root / f"{name}.lock")
+        return nullcontext()
 
     def _listed(self, folder: str = "") -> list[Any]:
         """Entries directly below a folder in object storage; empty if it does not exist."""
