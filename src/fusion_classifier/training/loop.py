@@ -101,7 +101,11 @@ def train_in_epochs(
     steps = Steps(head, config, epochs * steps_of(config, len(data)))
     order = np.random.default_rng(seed)
     for epoch in range(1, epochs + 1):
-        loss = train_epoch(steps, data, order, device, advance)
+        total = torch.zeros((), device=device)
+        for batch, targets, weights in shuffled_epoch(data, config.batch_size, order, device):
+            total += steps.take(batch, targets, weights, multilabel=data.multilabel) * len(targets)
+            advance(len(targets))
+        loss = float(total) / len(data)
         if not math.isfinite(loss):
             raise NonFiniteError(
                 f"training diverged (seed {seed}, epoch {epoch}: loss {loss}); use a lower `learning_rate`"
@@ -141,21 +145,6 @@ def start(head: Head, data: LabelledFeatures, device: torch.device) -> None:
         head.start_at(log_odds_of(data.labels).to(device))
     elif data.weights is not None:
         head.start_at(log_shares_of(data, head.n_classes).to(device))
-
-
-def train_epoch(
-    steps: "Steps",
-    data: LabelledFeatures,
-    order: np.random.Generator,
-    device: torch.device,
-    advance: Callable[[int], None],
-) -> float:
-    """Train on one pass over the texts; returns the mean loss. `advance` is called with the size of each batch."""
-    total = torch.zeros((), device=device)
-    for batch, targets, weights in shuffled_epoch(data, steps.config.batch_size, order, device):
-        total += steps.take(batch, targets, weights, multilabel=data.multilabel) * len(targets)
-        advance(len(targets))
-    return float(total) / len(data)
 
 
 def log_odds_of(labels: np.ndarray) -> Tensor:
