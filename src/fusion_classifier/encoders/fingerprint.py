@@ -2,14 +2,15 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import platformdirs
 
 from fusion_classifier.encoders.weights import Weights
-from fusion_classifier.errors import WeightsError
+from fusion_classifier.errors import FecError, WeightsError
+from fusion_classifier.support.files import atomic_write
 
 
 def fingerprint(weights: Weights) -> str:
@@ -43,11 +44,6 @@ def file_digests(paths: Iterable[Path]) -> list[str]:
             raise WeightsError(f"{path} can't be read ({error.strerror or error})") from error
         digests.append(known[place])
     if added:
-        try:
-            memory.parent.mkdir(parents=True, exist_ok=True)
-            temporary = memory.with_suffix(f".{os.getpid()}.tmp")
-            temporary.write_text(json.dumps(known))
-            temporary.replace(memory)
-        except OSError:  # it only costs time
-            pass
+        with suppress(FecError):  # it only costs time
+            atomic_write(memory, json.dumps(known))
     return digests
