@@ -24,7 +24,7 @@ from curve_rows import append_row, read_rows, row_of
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
-from fusion_classifier.encoders.device import resolve_device, torch_dtype
+from fusion_classifier.encoders.device import resolve_device
 from fusion_classifier.encoders.encode import encode
 from fusion_classifier.encoders.identity import identify
 from fusion_classifier.encoders.loading import TransformerEncoder, load_encoder
@@ -119,7 +119,7 @@ def main() -> int:
     fields: dict[str, Any] = {"objective": "contrastive"} | dict(word.split("=", 1) for word in given.set)
     device = resolve_device("auto")
     start = parse_encoder(given.encoder, features="pooled").model_copy(update={"layers": (-1,)})
-    precision = torch_dtype(identify(start, device).dtype)
+    precision = getattr(torch, identify(start, device).dtype)
     encoder = load_encoder(start.model_copy(update={"dtype": "float32"}), device, plain=True)
     original: dict[str, Tensor] = {name: tensor.clone() for name, tensor in encoder.model.state_dict().items()}
     done = {key_of(row) for row in read_rows(given.out)}

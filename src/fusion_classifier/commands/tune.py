@@ -25,7 +25,6 @@ from fusion_classifier.commands.tuned_folder import (
     write_record,
 )
 from fusion_classifier.config import EncoderConfig, TextColumns
-from fusion_classifier.encoders.device import torch_dtype
 from fusion_classifier.encoders.identity import EncoderIdentity, identify
 from fusion_classifier.encoders.loading import TransformerEncoder, load_encoder
 from fusion_classifier.encoders.tokenization import tokenize
@@ -222,7 +221,7 @@ def _train(
     work: RunContext,
 ) -> tuple[Finetuned, tuple[np.ndarray, np.ndarray] | None]:
     """Tokenize and train; for few rows without a validation split, also compute the logits of `out_of_fold`."""
-    contrastive, dtype, n_labels = config.objective == "contrastive", torch_dtype(precision), len(task.labels)
+    contrastive, dtype, n_labels = config.objective == "contrastive", getattr(torch, precision), len(task.labels)
     trained_on = {name: split.texts for name, split in splits.items() if name == "train" or not contrastive}
     labels = targets(splits["train"].labels, n_labels)
     if contrastive and config.label_names:

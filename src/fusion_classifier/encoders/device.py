@@ -37,14 +37,6 @@ def resolve_dtype(dtype: Dtype, device: "torch.device") -> str:
     return "bfloat16" if _has_bfloat16(device) else "float32"
 
 
-def torch_dtype(name: str) -> "torch.dtype":
-    """The dtype of this name."""
-    import torch
-
-    dtype: torch.dtype = getattr(torch, name)
-    return dtype
-
-
 def _has_bfloat16(device: "torch.device") -> bool:
     import torch
 

@@ -13,7 +13,6 @@ import platformdirs
 
 from fusion_classifier.encoders.checks.claims import check_claims
 from fusion_classifier.encoders.checks.gguf_header import check_header
-from fusion_classifier.encoders.device import torch_dtype
 from fusion_classifier.encoders.weights import Weights
 from fusion_classifier.support.attributes import changed
 from fusion_classifier.support.extras import require
@@ -48,6 +47,7 @@ def load_packed(weights: Weights, dtype: str) -> tuple[Any, Any, Any, dict[str, 
     assert weights.gguf_file is not None
     check_header(weights.folder / weights.gguf_file)
     require(f"{weights.gguf_file}: a GGUF file", "gguf", "gguf", "accelerate")
+    import torch
     import transformers.modeling_gguf_pytorch_utils as reader
     from transformers import AutoConfig, AutoModel, AutoTokenizer, GgufConfig
 
@@ -61,7 +61,7 @@ def load_packed(weights: Weights, dtype: str) -> tuple[Any, Any, Any, dict[str, 
         model, info = AutoModel.from_pretrained(
             weights.folder,
             config=config,
-            dtype=torch_dtype(dtype),
+            dtype=getattr(torch, dtype),
             output_loading_info=True,
             # Else the weights stay packed and are unpacked for every product, in float32.
             quantization_config=GgufConfig(dequantize=True),

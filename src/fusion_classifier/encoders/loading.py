@@ -15,7 +15,6 @@ from fusion_classifier.config import EncoderConfig
 from fusion_classifier.encoders import behaviour, packed
 from fusion_classifier.encoders.checks.claims import check_claims
 from fusion_classifier.encoders.dense import load_dense
-from fusion_classifier.encoders.device import torch_dtype
 from fusion_classifier.encoders.gguf import load_packed, unpacked
 from fusion_classifier.encoders.identity import EncoderIdentity, identify
 from fusion_classifier.encoders.projection import Projection, load_projection
@@ -192,7 +191,7 @@ def _load_files(identity: EncoderIdentity) -> tuple["PreTrainedTokenizerBase", "
             return tokenizer, model, info
     model_config = AutoConfig.from_pretrained(folder, **LOCAL)
     check_claims(weights, model_config)
-    options: dict[str, Any] = {"dtype": torch_dtype(identity.dtype), "use_safetensors": True}
+    options: dict[str, Any] = {"dtype": getattr(torch, identity.dtype), "use_safetensors": True}
     if config.quantization == "int8":
         options["quantization_config"] = _int8(config)
     if config.pooling != "pooler" and model_config.model_type in WITHOUT_POOLER:
