@@ -13,11 +13,11 @@ from fusion_classifier.encoders.batches import TOKEN_BUDGET, batches, padded
 from fusion_classifier.encoders.loading import TransformerEncoder
 from fusion_classifier.encoders.pooling import pooled
 from fusion_classifier.encoders.tokenization import TokenizedText
-from fusion_classifier.errors import DataError, FecError, NonFiniteError
+from fusion_classifier.errors import DataError, NonFiniteError
 from fusion_classifier.fusion.folds import fold_numbers
 from fusion_classifier.support.progress import Progress
 from fusion_classifier.tasks.label_names import name_as_text
-from fusion_classifier.training.finetuned import Finetuned, Pass
+from fusion_classifier.training.finetuned import Finetuned, Pass, memory_explained, parameter_counts
 from fusion_classifier.training.loop import deterministic
 from fusion_classifier.training.optimizer import adamw, warmup_then_linear
 from fusion_classifier.training.pairs import balanced_batches, pair_loss
@@ -56,20 +56,10 @@ def tune_contrastively(
     """
     if not has_pairs(labels):
         raise DataError("contrastive tuning needs at least two labels, one of them with two texts or more")
-    try:
-        with deterministic(config.seed):
-            history = _train(encoder, config, precision, texts, labels, progress, f"{title} {encoder.config.name}")
-            head = _logistic_regression(_unit_vectors(encoder, texts, precision), labels, n_labels)
-    except torch.OutOfMemoryError as error:
-        raise FecError(
-            f"{encoder.config.name}: out of memory on {encoder.device.type}; give a smaller `batch_size` or "
-            "`max_length`"
-        ) from error
-    sizes = {p: p.numel() for p in encoder.model.parameters()}
-    parameters = {
-        "all": sum(sizes.values()),
-        "trained": sum(size for p, size in sizes.items() if p.requires_grad),
-    }
+    with memory_explained(encoder), deterministic(config.seed):
+        history = _train(encoder, config, precision, texts, labels, progress, f"{title} {encoder.config.name}")
+        head = _logistic_regression(_unit_vectors(encoder, texts, precision), labels, n_labels)
+    parameters = parameter_counts(encoder.model)
     return Finetuned(encoder.model, head, history, len(history), rate(config), parameters)
 
 

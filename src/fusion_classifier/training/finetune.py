@@ -11,7 +11,6 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -23,12 +22,12 @@ from fusion_classifier.encoders.batches import padded
 from fusion_classifier.encoders.loading import TransformerEncoder
 from fusion_classifier.encoders.pooling import pooled
 from fusion_classifier.encoders.tokenization import TokenizedText
-from fusion_classifier.errors import FecError, NonFiniteError
+from fusion_classifier.errors import NonFiniteError
 from fusion_classifier.fusion.loss import loss_of
 from fusion_classifier.support.progress import Bar, Progress
 from fusion_classifier.tasks.loaded import Split, targets
 from fusion_classifier.training.calibration import fit_decision
-from fusion_classifier.training.finetuned import Finetuned
+from fusion_classifier.training.finetuned import Finetuned, memory_explained, parameter_counts
 from fusion_classifier.training.loop import deterministic
 from fusion_classifier.training.result import Epoch
 from fusion_classifier.training.scores import scores
@@ -114,18 +113,11 @@ def finetune(
             callbacks=[best],
         )
         trainer.remove_callback(PrinterCallback)  # it prints to standard output
-        try:
+        with memory_explained(encoder, ", or train LoRA adapters"):
             trainer.train()
-        except torch.OutOfMemoryError as error:
-            raise FecError(
-                f"{encoder.config.name}: out of memory on {encoder.device.type}; give a smaller `batch_size` or "
-                "`max_length`, or train LoRA adapters"
-            ) from error
     model.load_state_dict(best.state, strict=False)
     model.eval()
-    trained = [p.requires_grad for p in model.parameters()]
-    sizes = [p.numel() for p in model.parameters()]
-    parameters = {"all": sum(sizes), "trained": sum(compress(sizes, trained))}
+    parameters = parameter_counts(model)
     merged = model.encoder if config.lora_rank is None else model.encoder.merge_and_unload()  # type: ignore[operator]
     return Finetuned(merged, model.head, tuple(best.history), best.epoch, learning_rate(config, encoder), parameters)
 
