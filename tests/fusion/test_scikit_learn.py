@@ -28,7 +28,7 @@ from fusion_classifier.fusion.registry import head_config
 from fusion_classifier.fusion.saved import load_head, save_head
 from fusion_classifier.support.progress import QUIET
 from fusion_classifier.training.data import LabelledFeatures
-from fusion_classifier.training.defaults import recipe, resolve_training
+from fusion_classifier.training.defaults import recipe
 from fusion_classifier.training.inference import predict_each, predict_logits
 from fusion_classifier.training.result import TrainingResult
 from fusion_classifier.training.train import train
@@ -176,7 +176,6 @@ def test_weights_reach_the_classifier() -> None:
         (lambda: fit(LogisticRegression(C=-1)), "LogisticRegression.*'C'"),
         (lambda: fit(LogisticRegression(), several=True), "LogisticRegression.*OneVsRestClassifier"),
         (lambda: fit(SklearnConfig(class_path="sklearn.Any")), "give the scikit-learn classifier"),
-        (lambda: resolve_training({"batch_size": 3}, "default", head_config(GaussianNB())), "calibrate"),
     ],
 )
 def test_wrong_use_is_named(call: Any, named: str) -> None:

@@ -78,7 +78,7 @@ def test_only_what_follows_training_of_scikit_learn_changes() -> None:
     config = SklearnConfig(class_path="sklearn.linear_model.LogisticRegression")
     assert not resolve_training({"calibrate": False}, "default", config).calibrate
     assert not resolve_training({"known_texts": False}, "default", config).known_texts
-    with pytest.raises(UsageError, match=r"`training`.*`calibrate` and `known_texts`"):
+    with pytest.warns(UserWarning, match="`learning_rate` has no effect: head scikit-learn"):
         resolve_training({"learning_rate": 1.0}, "default", config)
 
 

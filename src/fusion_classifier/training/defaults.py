@@ -9,7 +9,7 @@ is solved.
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from fusion_classifier.config import SOLVED_FIELDS, HeadConfig, SklearnConfig, TrainingChanges, TrainingConfig
+from fusion_classifier.config import SOLVED_FIELDS, HeadConfig, TrainingChanges, TrainingConfig
 from fusion_classifier.errors import UsageError
 from fusion_classifier.support.validation import checked
 from fusion_classifier.support.warn import warn_caller
@@ -92,13 +92,7 @@ def resolve_training(
     """Training settings: `training` if it is complete, otherwise the named recipe with these changes."""
     if isinstance(training, TrainingConfig):
         return training
-    changes = dict(training or {})
-    if isinstance(head, SklearnConfig) and changes.keys() - set(SOLVED_FIELDS):
-        *names, last = (f"`{name}`" for name in SOLVED_FIELDS)
-        raise UsageError(
-            f"`training`: scikit-learn has its own settings; only {', '.join(names)} and {last} can be changed"
-        )
-    return changed_for(head, recipe(name, head.name), changes, warn_caller)
+    return changed_for(head, recipe(name, head.name), dict(training or {}), warn_caller)
 
 
 def change_training(
