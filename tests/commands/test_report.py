@@ -272,7 +272,7 @@ def test_validation_can_be_asked_for(finished: Path, tmp_path: Path) -> None:
     assert f"{100 * metrics_of(finished)['valid']['accuracy']['mean']:.2f} %" in page.words("summary")
 
 
-def test_run_of_an_older_version_has_a_report(finished: Path, tmp_path: Path) -> None:
+def test_report_leaves_out_what_is_missing(finished: Path, tmp_path: Path) -> None:
     old = tmp_path / "old"
     shutil.copytree(finished, old)
     metrics = json.loads((old / "metrics.json").read_text())

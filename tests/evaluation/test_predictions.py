@@ -191,6 +191,3 @@ def test_places_of_the_texts_are_kept(tmp_path: Path) -> None:
     one = part("test", 3, (0, 1))
     write_predictions([replace(one, places=places)], NAMES, tmp_path / "p.parquet")
     assert read_predictions(tmp_path / "p.parquet")["test"].places == places
-    table = pq.read_table(tmp_path / "p.parquet")
-    pq.write_table(table.drop_columns(["file", "line"]), tmp_path / "p.parquet")  # as of earlier versions
-    assert [place.row for place in read_predictions(tmp_path / "p.parquet")["test"].places] == [3, 8, 9]

@@ -1,4 +1,4 @@
-"""A trained seed is a model folder; a run of earlier versions is told from one."""
+"""A trained seed is a model folder."""
 
 import importlib.util
 import json
@@ -12,7 +12,6 @@ import torch
 from fusion_classifier import FusionClassifier
 from fusion_classifier.classifier.folder import load_config
 from fusion_classifier.commands.predict import Predictions
-from fusion_classifier.commands.report import write_report
 from fusion_classifier.config import RunConfig, TaskConfig
 from fusion_classifier.encoders.spec import parse_encoders
 from fusion_classifier.errors import FecError
@@ -55,17 +54,6 @@ def out(made: Made, tmp_path: Path) -> Path:
     return tmp_path / "out"
 
 
-def as_before(out: Path) -> None:
-    """Make the seeds what they were before a seed was a model folder."""
-    for folder in (out / "seeds").iterdir():
-        (folder / "model.safetensors").rename(folder / "head.safetensors")
-        record = json.loads((folder / "training.json").read_text())
-        record["decision"] = json.loads((folder / "config.json").read_text())["decision"]
-        (folder / "training.json").write_text(json.dumps(record))
-        (folder / "config.json").unlink()
-        (folder / "README.md").unlink()
-
-
 def test_a_seed_is_a_model_folder(out: Path, made: Made) -> None:
     _, config, task, work = made
     for seed in (0, 1):
@@ -87,21 +75,6 @@ def test_a_seed_is_a_model_folder(out: Path, made: Made) -> None:
     texts = task.split("test").texts
     expected = FusionClassifier.from_pretrained(out / "seeds" / str(best)).predict_proba(texts)
     np.testing.assert_array_equal(FusionClassifier.from_pretrained(out).predict_proba(texts), expected)
-
-
-def test_seeds_of_earlier_versions_are_refused(out: Path, made: Made) -> None:
-    _, config, task, work = made
-    as_before(out)
-    with pytest.raises(FecError, match=r"earlier version.*fec train.*model"):
-        evaluate_saved(out, "test", config.task, {}, work)
-    with pytest.raises(FecError, match=r"earlier version.*fec train"):
-        train_task(config, task, out, work)
-    assert evaluate_saved(out / "model", "test", config.task, {}, work)["seeds"]
-    assert FusionClassifier.from_pretrained(out).predict(["we won"]).shape == (1,)
-    assert write_report(out, task=task).is_file()
-    trained = train_task(config, task, out, work, overwrite=True)
-    assert sorted(trained) == [0, 1]
-    assert not list(out.rglob("head.safetensors"))
 
 
 @pytest.mark.parametrize(

@@ -79,9 +79,9 @@ def test_what_can_not_be_told_is_refused_before_any_work(data: Path, bert_folder
         assert not (data.parent / "run").exists()
 
 
-def test_seeds_of_an_earlier_version_are_named(data: Path, bert_folder: Path) -> None:
+def test_seeds_without_known_texts_are_named(data: Path, bert_folder: Path) -> None:
     run_with(data, bert_folder, data.parent / "none.txt")
     for path in data.parent.glob(f"run/seeds/*/{KNOWN_FILE}"):
         path.unlink()
-    with pytest.raises(FecError, match="seed 0 was trained by an earlier version"):
+    with pytest.raises(FecError, match="seed 0 has no data on its training texts"):
         run_with(data, bert_folder, data.parent / "none.txt")

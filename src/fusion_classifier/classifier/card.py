@@ -173,10 +173,8 @@ def _scores(metrics: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _baselines(metrics: Mapping[str, Any], splits: list[str]) -> dict[str, Any] | None:
-    """Scores of the model and of the baselines; None for a run of an earlier version, which did not measure them."""
-    if "baselines" not in metrics:
-        return None
+def _baselines(metrics: Mapping[str, Any], splits: list[str]) -> dict[str, Any]:
+    """Scores of the model and of the baselines."""
     there = [name for name in BASELINE_METRICS if name in metrics["valid"]]
     own = {split: {name: metrics[split][name]["mean"] for name in there} for split in splits}
     rows = {"this model": own} | {BASELINE_TITLES[name]: scores for name, scores in metrics["baselines"].items()}

@@ -92,7 +92,7 @@ def _metrics(folder: Path) -> dict[str, Any]:
 
 
 def _seed(folder: Path) -> dict[str, Any]:
-    """Return the contents of training.json and config.json of a seed; earlier versions wrote no config.json."""
+    """Return the contents of training.json and config.json of a seed."""
     return _json(folder / MODEL_CONFIG) | _json(folder / "training.json")
 
 

@@ -37,9 +37,6 @@ COLUMN_TYPES = {
 }
 
 
-MAY_LACK = ("file", "line")  # columns written by earlier versions
-
-
 @dataclass(frozen=True)
 class SplitPredictions:
     """Predictions of every seed for one split.
@@ -148,16 +145,13 @@ def _checked_columns(path: Path, table: pa.Table, *, multilabel: bool) -> pa.Tab
     lists = dict.fromkeys(("label", "predicted"), pa.list_(pa.string())) if is_list else {}
     columns = {}
     for name, kind in (COLUMN_TYPES | lists).items():
-        if name in MAY_LACK and name not in table.column_names:
-            columns[name] = pa.nulls(len(table), kind)
-            continue
         if table.column_names.count(name) != 1:
             raise DataError(f"{path}: no column {name!r}; is this the predictions file of a run?")
         try:
             columns[name] = table[name].cast(kind)
         except pa.ArrowException as error:
             raise DataError(f"{path}: column {name!r} is {table.schema.field(name).type}, not {kind}") from error
-        if columns[name].null_count and name not in MAY_LACK:
+        if columns[name].null_count and name != "line":
             row = pc.index(columns[name].is_null(), True).as_py()
             raise DataError(f"{path}, row {row}: {name} is empty")
     return pa.table(columns).replace_schema_metadata(table.schema.metadata)
@@ -180,7 +174,7 @@ def _read_split(path: Path, split: str, table: pa.Table, names: tuple[str, ...])
         where = f"{path}, {split} split, seed {seed}"
         part = table.filter(pc.equal(table["seed"], seed)).sort_by([("file", "ascending"), ("row", "ascending")])
         read = zip(*(part[name].to_pylist() for name in ("file", "row", "line")), strict=True)
-        places = tuple(RowPlace(file or "", row, line) for file, row, line in read)
+        places = tuple(RowPlace(file, row, line) for file, row, line in read)
         if len({(place.file, place.row) for place in places}) < len(places):
             raise DataError(f"{where}: a row of a file is duplicated in columns 'file' and 'row'")
         labels, answers = (_indices(where, part[column], names) for column in ("label", "predicted"))

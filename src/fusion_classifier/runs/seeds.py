@@ -15,7 +15,6 @@ import torch
 
 from fusion_classifier.classifier.card import model_card
 from fusion_classifier.classifier.folder import ModelConfig, load_model, save_model
-from fusion_classifier.classifier.models import is_model
 from fusion_classifier.config import TrainingConfig
 from fusion_classifier.errors import FecError
 from fusion_classifier.fusion.head import OutOfFold
@@ -24,7 +23,6 @@ from fusion_classifier.training.result import Epoch, TrainingResult
 TRAINING_FILE = "training.json"
 OUT_OF_FOLD_FILE = "out_of_fold.json"
 DECIMALS = 5  # of logits in the file
-OLD_HEAD_FILE = "head.safetensors"  # in the folders of earlier versions, which were not model folders
 
 
 def seed_folder(out: Path, seed: int) -> Path:
@@ -61,12 +59,6 @@ def finished_seed(out: Path, model: ModelConfig) -> TrainingResult | None:
 
 def read_seed(folder: Path, seed: int) -> tuple[ModelConfig, TrainingResult]:
     """A trained seed from its folder."""
-    if not is_model(folder) and (folder / OLD_HEAD_FILE).is_file():
-        run = folder.parent.parent
-        raise FecError(
-            f"{folder} was trained by an earlier version, whose seeds can't be read; train the run again by the "
-            f"same fec train, overwriting it (features in the store are kept), or use {run / 'model'}, the best seed"
-        )
     try:
         saved, record = load_model(folder), json.loads((folder / TRAINING_FILE).read_text("utf-8"))
         history = tuple(Epoch(**epoch) for epoch in record["history"])

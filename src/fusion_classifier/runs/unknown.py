@@ -57,8 +57,8 @@ def measure_unknown(
     for seed, one in trained.items():
         if one.known is None:
             raise FecError(
-                f"seed {seed} was trained by an earlier version, which can't detect unknown texts; train it "
-                "again: `overwrite`, or leave `unknown` out"
+                f"seed {seed} has no data on its training texts to detect unknown ones; train it again: "
+                "`overwrite`, or leave `unknown` out"
             )
         known, unknown = (_scores(one, one.known, part, work) for part in parts)
         figures.append(unknown_figures(known, unknown, one.known.threshold(DEFAULT_RATE)))

@@ -17,7 +17,7 @@ class Epoch:
     valid_accuracy: float
     valid_weighted_f1: float
     seconds: float
-    valid_macro_f1: float = 0.0  # 0 in records from earlier versions
+    valid_macro_f1: float = 0.0  # 0 where it is not measured, in fine-tuning
 
     def score(self, metric: str) -> float:
         """The validation score with this name, as in `TrainingConfig.metric`."""

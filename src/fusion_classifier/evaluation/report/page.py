@@ -103,11 +103,9 @@ def most_frequent(run: RunRecord) -> tuple[str, float]:
     return run.names[counts.argmax()], float(counts.max() / max(len(labels), 1))
 
 
-def baseline_rows(run: RunRecord) -> dict[str, Any] | None:
-    """Return the scores of the model and the baselines on this split; None for a run of an older version."""
-    found, split = run.metrics.get("baselines"), run.part.split
-    if not found:
-        return None
+def baseline_rows(run: RunRecord) -> dict[str, Any]:
+    """Return the scores of the model and the baselines on this split."""
+    found, split = run.metrics["baselines"], run.part.split
     names = [name for name in BASELINE_METRICS if name in run.metrics[split]]
     rows = {f"this model, head {run.metrics['head']}": {name: run.metrics[split][name]["mean"] for name in names}}
     rows |= {BASELINE_TITLES[name]: scores[split] for name, scores in found.items()}
@@ -153,7 +151,7 @@ def stage_rows(run: RunRecord) -> dict[str, dict[str, Any]]:
     """Return time, peak memory and texts of each stage."""
     stages = {name: dict(one) for name, one in run.metrics["stages"].items()}
     if "train" in stages:
-        # For seeds trained by fec train or an older version, only the epochs have times.
+        # For seeds trained by fec train, only the epochs have times.
         epochs = sum(epoch["seconds"] for record in run.seeds.values() for epoch in record.get("history", ()))
         stages["train"]["seconds"] = max(stages["train"]["seconds"], epochs)
     longest = max((one["seconds"] for one in stages.values()), default=0) or 1
