@@ -54,15 +54,12 @@ class Tuned:
         folder: Encoder folder.
         history: Metrics per epoch.
         best_epoch: Number of the epoch that was kept, from 1.
-        valid_logits: The saved classifier's logits for the validation texts (N, C), float32; N is 0 without
-            validation texts.
         record: Contents of tuning.json.
     """
 
     folder: Path
     history: tuple[Epoch, ...] | tuple[Pass, ...]
     best_epoch: int
-    valid_logits: np.ndarray
     record: dict[str, Any]
 
 
@@ -123,7 +120,7 @@ def tune_encoder(
             seed=config.seed,
             device=work.device,
         )
-        logits, decision, figures = _measure(classifier, task, splits, held_out)
+        decision, figures = _measure(classifier, task, splits, held_out)
         known = None
         if config.known_texts and "valid" in splits and not task.multilabel:
             known = classifier.known(splits["train"], splits["valid"], decision)
@@ -148,7 +145,7 @@ def tune_encoder(
             "seconds": time.perf_counter() - started,
         }
         write_record(record, precision, folder)
-    return Tuned(out, tuned.history, tuned.best_epoch, logits, record)
+    return Tuned(out, tuned.history, tuned.best_epoch, record)
 
 
 def tune_once(
@@ -251,8 +248,8 @@ def _measure(
     task: LoadedTask,
     splits: Mapping[str, Split],
     held_out: tuple[np.ndarray, np.ndarray] | None,
-) -> tuple[np.ndarray, Decision, dict[str, Any]]:
-    """Logits of the saved classifier for the validation texts, the decision, and the metrics in tuning.json.
+) -> tuple[Decision, dict[str, Any]]:
+    """The decision of the saved classifier, and the metrics in tuning.json.
 
     The decision is fitted on validation or out-of-fold logits; with neither, it is the default one.
     """
@@ -266,14 +263,12 @@ def _measure(
         return decision, score(truth, probabilities, decision.labels(probabilities))
 
     if "valid" in splits:
-        logits = classifier.logits(evaluated.texts)
-        decision, figures = measured(logits)
-        return logits, decision, {"valid": figures, "out_of_fold": None}
-    logits = classifier.logits([])
+        decision, figures = measured(classifier.logits(evaluated.texts))
+        return decision, {"valid": figures, "out_of_fold": None}
     if held_out is None:
-        return logits, Decision(), {"valid": None, "out_of_fold": None}
+        return Decision(), {"valid": None, "out_of_fold": None}
     (decision, tuned), (_, frozen) = map(measured, held_out)
-    return logits, decision, {"valid": None, "out_of_fold": {"tuned": tuned, "frozen": frozen}}
+    return decision, {"valid": None, "out_of_fold": {"tuned": tuned, "frozen": frozen}}
 
 
 def _check_settings(encoder: EncoderConfig) -> None:

@@ -122,8 +122,6 @@ class TunedClassifier:
 
     def logits(self, texts: Sequence[str]) -> np.ndarray:
         """Logits of the saved classifier: (N, C), float32."""
-        if not texts:
-            return np.empty((0, len(self.config.labels)), dtype=np.float32)
         logits: np.ndarray = self._predictor().predict_logits(texts).numpy()
         return logits
 
