@@ -158,12 +158,14 @@ def explain_(
     A weight is the decrease of the label's log-odds without the word; below 0 it is evidence against the label.
     """
     paths = encoder_paths(encoder)
+    from fusion_classifier.classifier.text_classifier import load_classifier
     from fusion_classifier.cli import tables
     from fusion_classifier.cli.words import model_and_texts
-    from fusion_classifier.commands.predict import explain_text
 
     found, texts = model_and_texts(words, model, has_file=False)
-    explained = explain_text(found, texts, label, spans, paths, device)
+    if len(texts) != 1:
+        raise UsageError(f"{len(texts)} texts to explain: give one, in quotation marks")
+    explained = load_classifier(found, device, paths).explain(texts[0], label, max_spans=spans)
     answer(asdict(explained), as_json, lambda: tables.print_explanation(explained))
 
 

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fusion_classifier.classifier.explanation import Explanation
 from fusion_classifier.classifier.models import text_column_of
 from fusion_classifier.classifier.text_classifier import TextClassifier, load_classifier
 from fusion_classifier.commands.answers import Answers, beside
@@ -218,22 +217,6 @@ class Predictions:
             return
         for probabilities in classifier.predict_proba_stream(texts):
             yield probabilities, np.zeros(len(probabilities), np.float32)
-
-
-def explain_text(
-    model: str | Path,
-    texts: Sequence[str],
-    label: str | None,
-    max_spans: int,
-    encoder_paths: Mapping[str, str],
-    device: Device,
-) -> Explanation:
-    """Explain a label by the words of a text. Default: the most probable label."""
-    if len(texts) != 1:
-        raise UsageError(f"{len(texts)} texts to explain: give one, in quotation marks")
-    _check_given(texts)
-    classifier = load_classifier(model, device, encoder_paths)
-    return classifier.explain(texts[0], label, max_spans=max_spans)
 
 
 def _check_given(texts: Sequence[str]) -> None:
