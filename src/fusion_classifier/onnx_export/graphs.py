@@ -182,7 +182,7 @@ def _write(
     import onnx  # noqa: PLC0415 - an extra
 
     size = sum(tensor.numel() * tensor.element_size() for tensor in graph.state_dict().values())
-    with _quiet(), torch.inference_mode(False), torch.no_grad():
+    with quiet(), torch.inference_mode(False), torch.no_grad():
         program = torch.onnx.export(
             graph,
             tuple(examples.values()),
@@ -200,14 +200,19 @@ def _write(
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Suppress the exporter's logs and warnings."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+def quiet() -> Iterator[None]:
+    """Suppress the logs and warnings of the exporter and of ONNX Runtime's tools.
+
+    The tools also change the settings of the program's root logger, which are restored.
+    """
+    root = logging.getLogger()
+    level, handlers, disabled = root.level, list(root.handlers), root.manager.disable
+    logging.disable(logging.CRITICAL)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
+        logging.disable(disabled)
+        root.handlers[:] = handlers
+        root.setLevel(level)

@@ -8,9 +8,6 @@ Embeddings of tokens, the larger half of a small model, have one scale per row i
 small, and its answers are what is measured.
 """
 
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from fusion_classifier.config import Precision
-from fusion_classifier.onnx_export.graphs import ONE_FILE_BYTES
+from fusion_classifier.onnx_export.graphs import ONE_FILE_BYTES, quiet
 
 # ruff: noqa: PLC0415 - onnx and onnxruntime are an extra
 
@@ -31,7 +28,7 @@ def quantize_encoder(source: Path, target: Path, precision: Precision) -> None:
     """Write an encoder's float32 graph in another precision, int8 or int8-dynamic."""
     import onnx
 
-    with _quiet():
+    with quiet():
         model = onnx.load(source)
         _round_embeddings(model.graph)
         model = _in_blocks(model) if precision == "int8" else _dynamic(model)
@@ -105,17 +102,3 @@ def _round_embeddings(graph: Any) -> None:
             graph.initializer.remove(table)
     del graph.node[:]
     graph.node.extend(nodes)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Suppress the logs of ONNX Runtime's tools, which also change the settings of the program's root logger."""
-    root, level, handlers = logging.getLogger(), logging.getLogger().level, list(logging.getLogger().handlers)
-    disabled = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logging.disable(disabled)
-        root.handlers[:] = handlers
-        root.setLevel(level)
