@@ -33,6 +33,7 @@ MODEL_FILES = (
 )
 METRICS_FILE = "metrics.json"  # of a model that comes with the package: the scores of its run
 DEFAULT_MODEL = "go-emotions"  # comes with the package
+STANDALONE_FILE = Path(__file__).with_name("standalone.py")  # predict.py of an optimized model
 BUILT_IN_FOLDER = Path(__file__).with_name("builtin")  # package data: one model folder per name
 
 

@@ -1,6 +1,5 @@
 """Writes a classifier as ONNX graphs in float32, and measures their agreement with it; files: optimize.py."""
 
-import importlib.util
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +9,7 @@ from typing import Any
 import torch
 
 from fusion_classifier.classifier.folder import ModelConfig
-from fusion_classifier.classifier.models import ENCODER_GRAPH, OPTIMIZED_HEAD, TOKENIZER_FILE
+from fusion_classifier.classifier.models import ENCODER_GRAPH, OPTIMIZED_HEAD, STANDALONE_FILE, TOKENIZER_FILE
 from fusion_classifier.classifier.prediction import TextPredictor
 from fusion_classifier.classifier.saved_encoders import checked_identities
 from fusion_classifier.config import TaskConfig
@@ -66,20 +65,12 @@ def write_graphs(
     described["head"] |= _export_head(classifier, described["encoders"], folder)
     if classifier.known_ is not None:
         classifier.known_.save(folder)
-    shutil.copyfile(standalone_file(), folder / "predict.py")
+    shutil.copyfile(STANDALONE_FILE, folder / "predict.py")
     write_config(folder, described)
     describe("comparing with the classifier")
     described["agreement"] = measure_agreement(classifier, described, features, texts, folder)
     write_config(folder, described)
     return described
-
-
-def standalone_file() -> Path:
-    """The module that is exported as predict.py; found without importing it, which needs an extra."""
-    spec = importlib.util.find_spec("fusion_classifier.classifier.standalone")
-    assert spec is not None
-    assert spec.origin is not None
-    return Path(spec.origin)
 
 
 def check_texts(count: int) -> list[str]:
