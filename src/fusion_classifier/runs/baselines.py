@@ -1,10 +1,9 @@
 """The baselines of a run: fitted to the training rows, evaluated on the splits that the run reports."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
-from fusion_classifier.classifier.inputs import normalized
+from fusion_classifier.classifier.pipeline import open_rows
 from fusion_classifier.config import ClassWeights
 from fusion_classifier.encoders.identity import EncoderIdentity
 from fusion_classifier.evaluation.baselines import (
@@ -18,9 +17,8 @@ from fusion_classifier.evaluation.formats import BASELINE_METRICS
 from fusion_classifier.evaluation.metrics import score
 from fusion_classifier.evaluation.predictions import SplitPredictions
 from fusion_classifier.runs.context import RunContext
-from fusion_classifier.runs.features import features_of, rows_of, weighted
-from fusion_classifier.tasks.loaded import LoadedTask, Split
-from fusion_classifier.training.data import LabelledFeatures
+from fusion_classifier.runs.features import rows_of, weighted
+from fusion_classifier.tasks.loaded import LoadedTask
 
 SHARE_OF_MEMORY = 4  # logistic regression may use a quarter of the memory for features
 
@@ -41,17 +39,12 @@ def fit_baselines(
             f"the baseline, logistic regression, is fitted to {len(chosen):,} of the {len(labels):,} training rows, "
             "so that it takes seconds"
         )
-    rows = training.take(chosen)
-    data = _weighted(features_of(rows, task, identities, work.store, work.memory), rows, task, class_weight)
+    rows = weighted(rows_of(training.take(chosen), task), task.labels, class_weight)
+    (data,) = open_rows([rows], identities, work.store, work.memory)
     return {
         "logistic_regression": logistic_regression(data, n_classes, work.device),
         "majority_class": majority_class(labels, n_classes),
     }
-
-
-def _weighted(data: LabelledFeatures, split: Split, task: LoadedTask, class_weight: ClassWeights) -> LabelledFeatures:
-    weights = weighted(rows_of(split, task), task.labels, class_weight).weights
-    return replace(data, weights=None if weights is None else normalized(weights))
 
 
 def baseline_figures(
