@@ -1,6 +1,5 @@
 """Checks texts, labels and weights given to `fit` and `predict`, and converts them to arrays."""
 
-import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any, Literal
@@ -11,6 +10,7 @@ from fusion_classifier.errors import DataError, UsageError
 from fusion_classifier.support.text import counted
 from fusion_classifier.tasks.labels import is_list
 from fusion_classifier.tasks.loaded import rarest_label
+from fusion_classifier.tasks.readers import is_missing
 from fusion_classifier.tasks.split import VALID_FRACTION, held_out
 
 MAX_NAMES = 8  # columns in a message
@@ -95,15 +95,6 @@ def decoded(value: Any, where: str) -> Any:
         return value.decode("utf-8")
     except UnicodeDecodeError as error:
         raise DataError(f"`{where}`: bytes that are not UTF-8 ({value[:40]!r}); decode them first") from error
-
-
-def is_missing(value: object) -> bool:
-    """Whether a value is None, NaN, or pandas' NA or NaT."""
-    return (
-        value is None
-        or type(value).__name__ in ("NAType", "NaTType")
-        or (isinstance(value, Real) and math.isnan(value))
-    )
 
 
 # --- labels ------------------------------------------------------------------------------------------------
