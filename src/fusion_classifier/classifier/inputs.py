@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 from fusion_classifier.errors import DataError, UsageError
-from fusion_classifier.support.text import counted
+from fusion_classifier.support.text import counted, first_few
 from fusion_classifier.tasks.labels import is_list
 from fusion_classifier.tasks.loaded import rarest_label
 from fusion_classifier.tasks.readers import is_missing
@@ -52,7 +52,7 @@ def one_column(texts: Any, name: str) -> Iterable[object]:
     texts = _only_column(texts, name)
     names = column_names(texts)
     if names is not None:
-        shown = ", ".join(map(repr, names[:MAX_NAMES])) + (", …" if len(names) > MAX_NAMES else "")
+        shown = first_few(list(map(repr, names)), MAX_NAMES)
         raise DataError(f"`{name}`: give one column of texts, as {name}['text'], not a table with {shown}")
     values: Any = _flat(column(texts))
     if isinstance(values, np.ndarray) and values.ndim != 1:
@@ -83,7 +83,7 @@ def _all_of(positions: Sequence[int]) -> str:
     """List of the rows that can't be used, at most 20, for the end of a message about the first."""
     if len(positions) == 1:
         return ""
-    listed = ", ".join(map(str, positions[:MAX_ROWS])) + (", …" if len(positions) > MAX_ROWS else "")
+    listed = first_few(positions, MAX_ROWS)
     return f"; {len(positions):,} rows can't be used: {listed}; leave them out of texts and labels"
 
 

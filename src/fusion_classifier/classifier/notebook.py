@@ -4,6 +4,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from fusion_classifier.support.html import html_facts, html_table
+from fusion_classifier.support.text import first_few
 
 if TYPE_CHECKING:
     from fusion_classifier.classifier.explanation import Explanation
@@ -16,7 +17,7 @@ FOR, AGAINST = "255, 140, 0", "60, 120, 255"  # red, green, blue; half transpare
 def classifier_html(classifier: Any) -> str:
     """Summary of a fitted classifier, with the scores in its card or of its ensemble."""
     config = classifier.config_
-    labels = ", ".join(config.labels[:MAX_LABELS]) + (", …" if len(config.labels) > MAX_LABELS else "")
+    labels = first_few(config.labels, MAX_LABELS)
     facts = [
         ("Trained on", config.task),
         ("Labels", f"{len(config.labels)}{', any number per text' if config.decision.multilabel else ''}: {labels}"),

@@ -9,6 +9,7 @@ import numpy as np
 from fusion_classifier.features.extract import memory_for_features
 from fusion_classifier.features.store import FeatureStore
 from fusion_classifier.support.progress import Progress
+from fusion_classifier.support.text import first_few
 from fusion_classifier.tasks.loaded import LoadedTask
 
 if TYPE_CHECKING:
@@ -65,5 +66,4 @@ def say_gaps(task: LoadedTask, work: RunContext) -> None:
         counts = rows.sum(0) if task.multilabel else np.bincount(rows, minlength=len(task.labels))
         missing = [repr(label) for label, count in zip(task.labels, counts, strict=True) if not count]
         if missing:
-            shown = ", ".join(missing[:MAX_SHOWN]) + (", …" if len(missing) > MAX_SHOWN else "")
-            work.say(f"labels without rows in {split} (they {consequence}): {shown}")
+            work.say(f"labels without rows in {split} (they {consequence}): {first_few(missing, MAX_SHOWN)}")

@@ -1,4 +1,6 @@
-"""Checks of texts for encodability, and numbers in sentences."""
+"""Checks of texts for encodability, and lists and numbers in sentences."""
+
+from collections.abc import Sequence
 
 
 def surrogate_position(text: str) -> int | None:
@@ -8,6 +10,11 @@ def surrogate_position(text: str) -> int | None:
     except UnicodeEncodeError as error:
         return error.start + 1
     return None
+
+
+def first_few(items: Sequence[object], most: int) -> str:
+    """The first `most` items, separated by commas, with "…" at the end if there are more."""
+    return ", ".join(map(str, items[:most])) + (", …" if len(items) > most else "")
 
 
 def counted(number: int, noun: str) -> str:

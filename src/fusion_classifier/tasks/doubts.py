@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from datetime import datetime
 
-from fusion_classifier.support.text import counted
+from fusion_classifier.support.text import counted, first_few
 from fusion_classifier.tasks.labels import MISSING as AS_PANDAS
 from fusion_classifier.tasks.labels import is_number, shown_places
 from fusion_classifier.tasks.loaded import LoadedTask, RowPlace, Split, label_indices
@@ -109,7 +109,7 @@ def _joined(task: LoadedTask, parts: list[Split]) -> list[str]:
     ]
     if not places:
         return []
-    shown = ", ".join(repr(task.labels[i]) for i in sorted(both)[:MAX_SHOWN]) + (", …" * (len(both) > MAX_SHOWN))
+    shown = first_few([repr(task.labels[i]) for i in sorted(both)], MAX_SHOWN)
     return [
         f"Several labels seem to be in one cell, such as {shown} "
         f"({_by_file(places)}); write one label there, or set `multilabel` and `label_separator`"

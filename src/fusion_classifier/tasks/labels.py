@@ -6,6 +6,7 @@ from pathlib import Path
 
 from fusion_classifier.config import TaskConfig
 from fusion_classifier.errors import DataError, RowError
+from fusion_classifier.support.text import first_few
 from fusion_classifier.tasks.label_lists import parse_list
 from fusion_classifier.tasks.loaded import LeftOut, RowPlace
 from fusion_classifier.tasks.readers import (
@@ -113,9 +114,8 @@ def shown_places(places: Sequence[RowPlace]) -> str:
     if len({place.file for place in places}) > 1:
         return ", ".join(f"{Path(place.file).name}, {place.within}" for place in places[:MAX_ROWS])
     unit = "row" if places[0].line is None else "line"
-    numbers = [place.row if place.line is None else place.line for place in places[:MAX_ROWS]]
-    more = ", …" if len(places) > MAX_ROWS else ""
-    return f"{unit}{'s'[: len(places) > 1]} {', '.join(map(str, numbers))}{more}"
+    numbers = [place.row if place.line is None else place.line for place in places]
+    return f"{unit}{'s'[: len(places) > 1]} {first_few(numbers, MAX_ROWS)}"
 
 
 def labelled(row: Row, config: TaskConfig) -> Labelled:

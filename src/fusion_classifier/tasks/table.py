@@ -12,7 +12,7 @@ from pathlib import Path
 
 from fusion_classifier.config import TaskConfig
 from fusion_classifier.errors import DataError, UsageError
-from fusion_classifier.support.text import counted
+from fusion_classifier.support.text import counted, first_few
 from fusion_classifier.tasks.labels import (
     Labelled,
     Reading,
@@ -149,10 +149,9 @@ def _left_out_notes(left_out: Sequence[LeftOut]) -> list[str]:
     notes = []
     for file, rows in by_file.items():
         problems = Counter(one.problem for one in rows).most_common()
-        counts = ", ".join(f"{problem} ({count:,})" for problem, count in problems[:MAX_SHOWN])
-        more = ", …" if len(problems) > MAX_SHOWN else ""
+        counts = first_few([f"{problem} ({count:,})" for problem, count in problems], MAX_SHOWN)
         where = shown_places([one.place for one in rows])
-        notes.append(f"{file}: {counted(len(rows), 'row')} left out ({where}): {counts}{more}")
+        notes.append(f"{file}: {counted(len(rows), 'row')} left out ({where}): {counts}")
     return notes
 
 
@@ -287,9 +286,8 @@ def known_rows(
             left_out.append(LeftOut(row.place, f"unknown label {strange!r}"))
     if not unknown or skip:
         return used, left_out
-    shown = ", ".join(labels[:MAX_SHOWN]) + (", …" if len(labels) > MAX_SHOWN else "")
-    counts = ", ".join(f"{label!r} ({count:,})" for label, count in unknown.most_common(MAX_SHOWN))
-    counts += ", …" if len(unknown) > MAX_SHOWN else ""
+    shown = first_few(labels, MAX_SHOWN)
+    counts = first_few([f"{label!r} ({count:,})" for label, count in unknown.most_common()], MAX_SHOWN)
     every = f"; {len(left_out):,} rows have such a label: {counts}" if len(left_out) > 1 else ""
     way_out = "correct them, or skip such rows (`unknown_labels` skip)"
     if not numbered and all(map(is_number, unknown)) and not any(map(is_number, labels)):
