@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fusion_classifier.evaluation.figures.charts import ablation_ranking, training_charts
 from fusion_classifier.evaluation.figures.png import fonts
 from fusion_classifier.evaluation.pictures import (
-    ablation_pictures,
+    TRAINING_CURVES,
     prediction_pictures,
-    training_pictures,
     write_pictures,
 )
 from fusion_classifier.evaluation.predictions import SplitPredictions
@@ -34,8 +34,8 @@ def test_every_picture_is_a_png(tmp_path: Path) -> None:
     for figures in (
         prediction_pictures(part(ONE), ("a", "b")),
         prediction_pictures(part(SEVERAL), ("a", "b")),
-        training_pictures({0: {"history": [EPOCH, EPOCH], "best_epoch": 1}}),
-        ablation_pictures({"split": "test", "combinations": [combination]}),
+        {TRAINING_CURVES: training_charts({0: {"history": [EPOCH, EPOCH], "best_epoch": 1}})},
+        {"ablation.png": ablation_ranking({"split": "test", "combinations": [combination]})},
     ):
         write_pictures(tmp_path, figures, fail)
     assert {path.name for path in tmp_path.iterdir() if path.read_bytes().startswith(b"\x89PNG")} == {

@@ -25,8 +25,9 @@ import numpy as np
 from fusion_classifier.config import EncoderConfig, RunConfig
 from fusion_classifier.encoders.identity import identify
 from fusion_classifier.errors import UsageError
+from fusion_classifier.evaluation.figures.charts import ablation_ranking
 from fusion_classifier.evaluation.metrics import summarize
-from fusion_classifier.evaluation.pictures import ablation_pictures, write_pictures
+from fusion_classifier.evaluation.pictures import write_pictures
 from fusion_classifier.evaluation.predictions import SplitPredictions, write_predictions
 from fusion_classifier.evaluation.significance import differences, holm
 from fusion_classifier.evaluation.warnings import at_chance
@@ -79,7 +80,7 @@ def ablate(configs: Sequence[RunConfig], task: LoadedTask, split: str, out: Path
     text = json.dumps(figures | {"combinations": found, "added": added}, indent=1)
     atomic_write(out / RESULT_FILE, text + "\n")
     result: dict[str, Any] = json.loads(text)
-    write_pictures(out, ablation_pictures(result), work.say_once)
+    write_pictures(out, {"ablation.png": ablation_ranking(result)}, work.say_once)
     return result
 
 

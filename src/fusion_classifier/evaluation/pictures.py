@@ -2,10 +2,9 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from fusion_classifier.errors import UsageError
-from fusion_classifier.evaluation.figures.charts import ablation_ranking, f1_ranking, risk_chart, training_charts
+from fusion_classifier.evaluation.figures.charts import f1_ranking, risk_chart
 from fusion_classifier.evaluation.figures.confusion import confusion_matrix, label_order
 from fusion_classifier.evaluation.figures.png import save
 from fusion_classifier.evaluation.figures.values import Figure
@@ -20,12 +19,6 @@ RISK_COVERAGE = "risk_coverage.png"
 F1_BY_LABEL = "f1_by_label.png"
 
 
-def training_pictures(records: Mapping[int, Mapping[str, Any]]) -> dict[str, Figure]:
-    """Return the training curves by file name; `records` are by seed, as in training.json."""
-    charts = training_charts(records)
-    return {TRAINING_CURVES: charts} if charts else {}
-
-
 def prediction_pictures(
     part: SplitPredictions, names: Sequence[str], label_tree: Sequence[tuple[str, str]] = ()
 ) -> dict[str, Figure]:
@@ -34,11 +27,6 @@ def prediction_pictures(
         return {F1_BY_LABEL: f1_ranking(per_class(part, names))}
     matrix = confusion_matrix(part, names, label_order(part, names, label_tree))
     return {CONFUSION_MATRIX: matrix, RISK_COVERAGE: [risk_chart(part)]}
-
-
-def ablation_pictures(result: Mapping[str, Any]) -> dict[str, Figure]:
-    """Return the accuracy of each combination of encoders, by file name; `result` as in ablation.json."""
-    return {"ablation.png": ablation_ranking(result)}
 
 
 def write_pictures(folder: Path, figures: Mapping[str, Figure], report: Callable[[str], None]) -> None:

@@ -26,8 +26,6 @@ class RiskCoverage:
     """Share of the texts answered, (K,)."""
     risk: np.ndarray
     """Share of wrong answers among them, (K,)."""
-    threshold: np.ndarray
-    """Lowest confidence answered, (K,)."""
 
     @property
     def area(self) -> float:
@@ -42,7 +40,7 @@ def risk_coverage(labels: np.ndarray, probabilities: np.ndarray, answers: np.nda
     confidence, wrong = confidence[order], ~right[order]
     last = np.flatnonzero(np.append(confidence[1:] != confidence[:-1], True))  # of each group of equal confidences
     answered = last + 1
-    return RiskCoverage(answered / len(labels), np.cumsum(wrong)[last] / answered, confidence[last])
+    return RiskCoverage(answered / len(labels), np.cumsum(wrong)[last] / answered)
 
 
 def at_coverages(part: SplitPredictions, held_out: SplitPredictions) -> list[dict[str, float | None]]:

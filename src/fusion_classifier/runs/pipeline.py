@@ -37,7 +37,8 @@ from fusion_classifier.config import RunConfig
 from fusion_classifier.encoders.identity import EncoderIdentity, identify
 from fusion_classifier.errors import DataError, UsageError
 from fusion_classifier.evaluation.baselines import Baseline
-from fusion_classifier.evaluation.pictures import prediction_pictures, training_pictures, write_pictures
+from fusion_classifier.evaluation.figures.charts import training_charts
+from fusion_classifier.evaluation.pictures import TRAINING_CURVES, prediction_pictures, write_pictures
 from fusion_classifier.evaluation.predictions import PREDICTIONS_FILE, SplitPredictions, write_predictions
 from fusion_classifier.evaluation.warnings import at_chance, cut_off, not_better, wide_interval
 from fusion_classifier.fusion.folds import MAX_CROSS_VALIDATED
@@ -118,7 +119,8 @@ def train_task(
                 for name in (TRAINING_FILE, OUT_OF_FOLD_FILE):
                     (folder / name).unlink(missing_ok=True)
             records = {seed: record_of(one) for seed, one in trained.items()}
-            write_pictures(out, training_pictures(records), work.say_once)
+            charts = training_charts(records)
+            write_pictures(out, {TRAINING_CURVES: charts} if charts else {}, work.say_once)
     return trained
 
 
