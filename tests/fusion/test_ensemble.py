@@ -115,13 +115,13 @@ def test_upper_layers_that_do_not_fit_are_refused(wrong: dict[str, object], tmp_
         load_head(config, SHAPES, LABELS, tmp_path)
 
 
-def test_upper_layers_have_the_same_prior_at_any_size() -> None:
+def test_the_prior_turns_to_upper_layers_with_the_rows() -> None:
     with_them = EnsembleHead(SMALL.model_copy(update={"upper": UPPER}), SHAPES, LABELS)
     without = EnsembleHead(SMALL, SHAPES, LABELS)
-    for rows in (10, 1000):
+    for rows, trusted in ((16, 0.5), (48, 0.75), (10**6, 1.0)):
         prior = with_them.prior(rows)
-        assert float(prior[-1]) == 0.5
-        torch.testing.assert_close(prior[:-1], 0.75 * without.prior(rows))
+        assert float(prior[-1]) == pytest.approx(trusted, abs=1e-4)
+        torch.testing.assert_close(prior[:-1], (1 - trusted / 4) * without.prior(rows), atol=1e-4, rtol=0)
 
 
 @given(st.integers(1, 10**6))

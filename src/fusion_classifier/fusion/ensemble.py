@@ -27,7 +27,7 @@ from fusion_classifier.fusion.upper_layers import UpperLayers
 
 REPEATS = 3  # number of seeds on few texts, where they differ most
 HALF_TRUST_ROWS = 50  # training texts at which attention has half of its final prior weight
-UPPER_PRIOR = 0.5  # prior weight of the upper layers
+UPPER_HALF_TRUST_ROWS = 16  # the same for the upper layers, whose prior weight rises to 1
 
 
 class EnsembleHead(Head):
@@ -86,7 +86,8 @@ class EnsembleHead(Head):
         linear, attention, upper = self.sizes
         trusted = rows / (rows + HALF_TRUST_ROWS)
         prior = torch.tensor([(1 - trusted / 2) / linear] * linear + [trusted / attention] * attention)
-        return torch.cat([prior * (1 - UPPER_PRIOR / 2 * upper), torch.full((upper,), UPPER_PRIOR)])
+        of_upper = rows / (rows + UPPER_HALF_TRUST_ROWS)
+        return torch.cat([prior * (1 - upper * of_upper / 4), torch.full((upper,), of_upper)])
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits (B, C)."""
