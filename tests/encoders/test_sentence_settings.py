@@ -205,6 +205,15 @@ def test_the_length_may_stand_in_the_tokenizer(tmp_path: Path) -> None:
     check(folder, torch.stack([x.mean(0) for x in states(folder, "", 16)]))
 
 
+def test_without_a_length_it_is_the_number_of_positions_for_tokens(tmp_path: Path) -> None:
+    """RoBERTa has two more, for padding."""
+    length = {"transformer_task": "feature-extraction"}
+    folder = sentence_model(tmp_path / "m", {"pooling_mode": "mean"}, kind="roberta", length=length)
+    config = parse_encoder(str(folder))
+    assert config.max_length == json.loads((folder / "config.json").read_text())["max_position_embeddings"] - 2
+    load_encoder(config, CPU)  # accepts it
+
+
 def test_a_decoder_is_pooled_with_its_special_tokens(tmp_path: Path) -> None:
     folder = sentence_model(tmp_path / "m", {"pooling_mode": "mean"}, kind="llama")
     config = json.loads((folder / "tokenizer_config.json").read_text())

@@ -145,6 +145,10 @@ def test_from_pretrained_and_unknown_texts_and_explanations(fast: Optimized, mod
         load_classifier(fast.folder, "cuda")
     with pytest.raises(UsageError, match="already optimized"):
         optimize(fast.folder, fast.folder.with_name("again"), None, progress=QUIET)
+    for command in (["evaluate", str(fast.folder)], ["optimize", str(fast.folder), "--out", "again"]):
+        refused = CliRunner().invoke(app, command)
+        assert isinstance(refused.exception, UsageError)
+        assert "optimized; give the model that it was made from" in str(refused.exception)
 
 
 def test_prediction_and_serving_import_no_torch(fast: Optimized) -> None:

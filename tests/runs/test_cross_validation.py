@@ -198,7 +198,8 @@ def test_the_test_split_of_a_folder_stays_apart(file: Path, tmp_path: Path) -> N
     assert task.cross_validated
     assert set(task.splits) == {"train", "valid", "test"}
     (folder / "valid.csv").write_text(file.read_text())
-    assert not load_task(TaskConfig(name=str(folder), cross_validate=True)).cross_validated
+    with pytest.raises(UsageError, match=r"`cross_validate`: .* validation split"):
+        load_task(TaskConfig(name=str(folder), cross_validate=True))
 
 
 def test_paraphrases_and_named_tasks_are_refused() -> None:
