@@ -3,11 +3,14 @@
 import random
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from fusion_classifier import FusionClassifier
+from fusion_classifier.config import EnsembleConfig, TrainingChanges
 from fusion_classifier.encoders.encode import encode
 from fusion_classifier.encoders.identity import EncoderIdentity, identify
 from fusion_classifier.encoders.loading import load_encoder
@@ -131,3 +134,24 @@ def test_they_are_for_few_short_texts_with_one_label() -> None:
     assert suited(LabelledFeatures({"a": states(MAX_ROWS + 1, 3)}, more, n_label_names=1), "a")
     assert not suited(LabelledFeatures({"a": states(MAX_ROWS, 3)}, np.zeros((MAX_ROWS, 2), np.int64)), "a")
     assert not suited(LabelledFeatures({"a": PooledFeatures(np.zeros((9, 3, 1), np.float16))}, labels[:9]), "a")
+
+
+def test_the_default_head_trains_and_saves_them(bert_folder: Path, tmp_path: Path) -> None:
+    texts = [f"{word} {i}" for i in range(12) for word in ("we won", "he broke it", "it is dark")]
+    labels = ["joy", "anger", "fear"] * 12
+
+    def fitted(head: Any, targets: Any = labels) -> FusionClassifier:
+        training: TrainingChanges = {"max_epochs": 2, "min_steps": 0}
+        encoder = f"{bert_folder}?dtype=float32"
+        return FusionClassifier([encoder], head, training=training, store=tmp_path / "store").fit(texts, targets)
+
+    first, again = fitted("ensemble"), fitted("ensemble")
+    assert first.config_.members[-1].name.startswith("upper layers ")
+    np.testing.assert_array_equal(first.predict_proba(texts), again.predict_proba(texts))
+    first.save_pretrained(tmp_path / "model")
+    loaded = FusionClassifier.from_pretrained(tmp_path / "model")
+    np.testing.assert_allclose(loaded.predict_proba(texts), first.predict_proba(texts), atol=1e-3)
+    for other in (fitted(EnsembleConfig(upper_layers=False)), fitted("ensemble", [[label] for label in labels])):
+        assert not any(member.name.startswith("upper") for member in other.config_.members)
+    refitted = fitted(loaded.config_.head)
+    np.testing.assert_array_equal(refitted.predict_proba(texts), first.predict_proba(texts))
