@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from fusion_classifier.config import TrainingPrecision
 from fusion_classifier.encoders.device import resolve_dtype
 from fusion_classifier.features.arrays import TokenFeatures
-from fusion_classifier.features.stored import StoredFeatures
 from fusion_classifier.fusion.logistic import solve
 from fusion_classifier.fusion.upper_layers import UpperLayers
 from fusion_classifier.training.data import LabelledFeatures
@@ -25,13 +24,12 @@ from fusion_classifier.training.inference import predict_each
 from fusion_classifier.training.optimizer import adamw, warmup_then_linear
 from fusion_classifier.training.pairs import balanced_batches, pair_loss
 
-MAX_ROWS = 1000  # training texts; with more, attention learns as much, and training would take minutes
-# All chosen on validation, with MiniLM (docs/decisions.md).
-LEARNING_RATE = 4e-4
+MAX_ROWS = 1000  # training texts; more were not tried
+LEARNING_RATE = 4e-4  # chosen on validation, with MiniLM (docs/decisions.md)
 PASSES = 10
 BATCH_SIZE = 64
-MAX_STEPS = 40
-MAX_BATCH_TOKENS = 6000  # expected in a batch; with longer texts, training would take minutes
+MAX_STEPS = 40  # limits the time, with the next one: a minute or two on two cores
+MAX_BATCH_TOKENS = 6000  # expected in a batch
 WEIGHT_DECAY, WARMUP, MAX_NORM = 0.01, 0.1, 1.0
 C = 10.0  # inverse strength of the penalty of the logistic regression
 
@@ -112,7 +110,7 @@ class UpperTraining:
 
     def _train_layers(self, upper: UpperLayers, data: LabelledFeatures, advance: Callable[[int], None]) -> None:
         states = data.features[upper.encoder]
-        states = states.take(np.arange(len(data))) if isinstance(states, StoredFeatures) else states
+        assert isinstance(states, TokenFeatures)
         bfloat16 = resolve_dtype(self.precision, self.device) == "bfloat16"
         trained = list(upper.layers.parameters())
         steps = steps_of(len(data))
