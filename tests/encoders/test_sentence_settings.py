@@ -205,7 +205,7 @@ def test_the_length_may_stand_in_the_tokenizer(tmp_path: Path) -> None:
     check(folder, torch.stack([x.mean(0) for x in states(folder, "", 16)]))
 
 
-def test_without_a_length_it_is_the_number_of_positions_for_tokens(tmp_path: Path) -> None:
+def test_without_a_length_it_is_the_positions_for_tokens(tmp_path: Path) -> None:
     """RoBERTa has two more, for padding."""
     length = {"transformer_task": "feature-extraction"}
     folder = sentence_model(tmp_path / "m", {"pooling_mode": "mean"}, kind="roberta", length=length)

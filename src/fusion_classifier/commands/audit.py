@@ -36,7 +36,7 @@ from fusion_classifier.features.extract import read_features
 from fusion_classifier.fusion.folds import FOLDS
 from fusion_classifier.runs.context import RunContext
 from fusion_classifier.runs.features import extract_task
-from fusion_classifier.support.files import atomic_write
+from fusion_classifier.support.files import atomic_write, user_path
 from fusion_classifier.support.text import counted
 from fusion_classifier.tasks.doubts import data_doubts
 from fusion_classifier.tasks.loaded import LeftOut, LoadedTask, label_indices
@@ -105,6 +105,7 @@ def audit(
 
 def _check_folder(out: Path) -> None:
     """Check that the folder is empty or an earlier audit, before minutes of work."""
+    user_path(str(out), "out")
     if out.is_file() or any(path.is_file() for path in out.parents):
         raise UsageError(f"{out} is a file, or in one; choose another `out`")
     others = sorted(path.name for path in out.iterdir() if path.name[0] != ".") if out.is_dir() else []

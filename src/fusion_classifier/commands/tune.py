@@ -33,7 +33,7 @@ from fusion_classifier.evaluation.metrics import score
 from fusion_classifier.runs.context import RunContext
 from fusion_classifier.runs.folder import environment
 from fusion_classifier.support.extras import require
-from fusion_classifier.support.files import atomic_folder
+from fusion_classifier.support.files import atomic_folder, user_path
 from fusion_classifier.support.text import counted
 from fusion_classifier.tasks.loaded import LoadedTask, Split, targets
 from fusion_classifier.tasks.normalize import text_groups
@@ -289,6 +289,7 @@ def _check_settings(encoder: EncoderConfig) -> None:
 
 def _check_folder(out: Path, base: EncoderIdentity, *, overwrite: bool) -> None:
     """Check that `out` can be written before hours of training."""
+    user_path(str(out), "out")
     own_files = base.weights.folder.resolve()
     if out.exists() and not out.is_dir():
         raise UsageError(f"`out`: {out} is a file; name a folder")
