@@ -56,6 +56,12 @@ def roberta_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return small_models.roberta(tmp_path_factory.mktemp("models") / "small-roberta")
 
 
+@pytest.fixture
+def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Upper layers are trained in two steps, where it does not matter how well they learn."""
+    monkeypatch.setattr("fusion_classifier.training.upper_layers.MAX_STEPS", 2)
+
+
 def _weights(preset: str) -> str:
     from fusion_classifier.encoders.presets import PRESETS
     from fusion_classifier.encoders.weights import locate
