@@ -16,6 +16,7 @@ from fusion_classifier.encoders.identity import EncoderIdentity, identify
 from fusion_classifier.encoders.loading import load_encoder
 from fusion_classifier.encoders.spec import parse_encoder
 from fusion_classifier.encoders.upper_layers import describe_upper_layers, load_upper_layers
+from fusion_classifier.errors import NonFiniteError
 from fusion_classifier.features.arrays import PooledFeatures, TokenFeatures, from_arrays
 from fusion_classifier.fusion.upper_layers import UpperLayers
 from fusion_classifier.training import upper_layers
@@ -97,6 +98,13 @@ def test_a_fold_s_labels_do_not_move_its_own_logits(bert_folder: Path) -> None:
     assert torch.equal(before[:, folds == 3], after[:, folds == 3])
     assert (before[:, folds != 3] != after[:, folds != 3]).any()
     assert all(torch.equal(tensor, before_training[name]) for name, tensor in upper.state_dict().items())
+
+
+def test_a_training_that_diverges_is_named(bert_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upper_layers, "LEARNING_RATE", 1e38)
+    upper, start = layers_of(bert_folder)
+    with pytest.raises(NonFiniteError, match="upper layers"):
+        start.fit(upper, data_of(bert_folder, 12, 0), lambda _: None)
 
 
 def test_padding_changes_no_vector(bert_folder: Path) -> None:

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Sequence
+from itertools import islice
 
 import numpy as np
 import torch
@@ -19,12 +20,10 @@ from fusion_classifier.support.progress import Progress
 from fusion_classifier.tasks.label_names import name_as_text
 from fusion_classifier.training.finetuned import Finetuned, Pass, memory_explained, parameter_counts
 from fusion_classifier.training.loop import deterministic
-from fusion_classifier.training.optimizer import adamw, warmup_then_linear
-from fusion_classifier.training.pairs import balanced_batches, pair_loss
+from fusion_classifier.training.pairs import train_on_pairs
 from fusion_classifier.training.tune_config import TuneConfig
 
 RATE = 2e-4
-MAX_NORM = 1.0
 HEAD_C = 10.0  # inverse strength of the head's L2 penalty
 ABSENT = -100.0  # logit of a label that no training text has
 
@@ -142,33 +141,29 @@ def _train(
     # Half of a small model's parameters, of which few rows use few.
     model.get_input_embeddings().requires_grad_(False)
     trained = [p for p in model.parameters() if p.requires_grad]
-    optimizer = adamw(trained, rate(config), config.weight_decay)
     steps_a_pass = math.ceil(len(labels) / config.batch_size)
-    steps = steps_a_pass * config.epochs
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: warmup_then_linear(step, steps, config.warmup)
+    steps = train_on_pairs(
+        lambda rows: _vectors(encoder, [texts[i] for i in rows]),
+        trained,
+        labels,
+        steps=steps_a_pass * config.epochs,
+        batch_size=config.batch_size,
+        learning_rate=rate(config),
+        weight_decay=config.weight_decay,
+        warmup=config.warmup,
+        seed=config.seed,
+        bfloat16=precision == torch.bfloat16,
     )
-    drawn = balanced_batches(labels, config.batch_size, np.random.default_rng(config.seed))
     history: list[Pass] = []
-    with progress.bar(title, total=steps) as bar:
+    with progress.bar(title, total=steps_a_pass * config.epochs) as bar:
         for epoch in range(1, config.epochs + 1):
             started, losses = time.perf_counter(), []
-            for _ in range(steps_a_pass):
-                rows = next(drawn)
-                with torch.autocast(encoder.device.type, torch.bfloat16, enabled=precision == torch.bfloat16):
-                    vectors = _vectors(encoder, [texts[i] for i in rows])
-                loss = pair_loss(vectors, torch.from_numpy(labels[rows]).to(encoder.device))
-                if not torch.isfinite(loss):
+            for _, loss in islice(steps, steps_a_pass):
+                if not math.isfinite(loss):
                     raise NonFiniteError(
-                        f"training diverged (loss {float(loss.detach())}); use a lower `learning_rate`, or `dtype` "
-                        "float32"
+                        f"training diverged (loss {loss}); use a lower `learning_rate`, or `dtype` float32"
                     )
-                loss.backward()  # type: ignore[no-untyped-call]
-                nn.utils.clip_grad_norm_(trained, MAX_NORM)
-                optimizer.step()
-                schedule.step()
-                optimizer.zero_grad()
-                losses.append(float(loss.detach()))
+                losses.append(loss)
                 bar.advance()
             history.append(Pass(epoch, float(np.mean(losses)), time.perf_counter() - started))
             bar.describe(f"{title} · epoch {epoch} · loss {history[-1].train_loss:.3f}")

@@ -20,7 +20,6 @@ from fusion_classifier.fusion.folds import FOLDS, fold_numbers
 from fusion_classifier.fusion.fusion import FusionHead
 from fusion_classifier.fusion.head import OutOfFold
 from fusion_classifier.fusion.linear import LinearHead
-from fusion_classifier.fusion.upper_layers import UpperLayers
 from fusion_classifier.support.progress import Progress
 from fusion_classifier.training.calibration import fit_decision, fit_weights
 from fusion_classifier.training.data import LabelledFeatures
@@ -65,8 +64,13 @@ def fit_ensemble(
         bar.finish()
     if head.upper is not None:
         start = UpperTraining(upper_layers or {}, config.precision, seed, device)
-        # Here label names are always used.
-        out_of_fold += _fit_upper(head.upper, start, train_data, _splits_of(folds), progress)
+        splits = _splits_of(folds)  # of all rows: label names are always trained on
+        total = sum(texts_trained(size) for size in _sizes(train_data, splits))
+        with progress.bar(f"training seed {seed}, upper layers", total=total) as bar:
+            if by_folds:
+                out_of_fold.append(start.out_of_fold(head.upper, train_data, splits, bar.advance))
+            start.fit(head.upper, train_data, bar.advance)
+            bar.finish()
     if by_folds:
         held_out = train_data.texts
         parts = torch.cat(out_of_fold)
@@ -137,22 +141,6 @@ def _out_of_fold(
         logits = predict_each(member, member.parts, data.take(held).features, len(held), device)  # (E, n, C)
         result[:, torch.from_numpy(held)] = logits
     return result
-
-
-def _fit_upper(
-    upper: UpperLayers,
-    start: UpperTraining,
-    data: LabelledFeatures,
-    splits: list[tuple[np.ndarray, np.ndarray]],
-    progress: Progress,
-) -> list[Tensor]:
-    """Train the upper layers; with folds, their logits of each text without its fold: (1, N, C)."""
-    total = sum(texts_trained(size) for size in _sizes(data, splits))
-    with progress.bar(f"training seed {start.seed}, upper layers", total=total) as bar:
-        out_of_fold = [start.out_of_fold(upper, data, splits, bar.advance)] if splits else []
-        start.fit(upper, data, bar.advance)
-        bar.finish()
-    return out_of_fold
 
 
 def _member(name: str, weight: float, logits: Tensor, held_out: LabelledFeatures) -> Member:

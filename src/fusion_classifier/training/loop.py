@@ -162,7 +162,7 @@ def log_shares_of(data: LabelledFeatures, n_classes: int) -> Tensor:
     weight.
 
     Label frequencies may differ widely: with early stopping, a head that starts at 0 would give all labels similar
-        probabilities.
+    probabilities.
     """
     weights = np.bincount(data.labels, data.weights, n_classes) + 1
     return torch.from_numpy(np.log(weights / weights.sum())).float()

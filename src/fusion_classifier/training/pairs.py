@@ -9,11 +9,58 @@ two texts with the same label and 0 otherwise; here both kinds of pairs have equ
 Source: Tunstall et al.: Efficient Few-Shot Learning Without Prompts, 2022, https://arxiv.org/abs/2209.11055.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+from fusion_classifier.training.optimizer import adamw, warmup_then_linear
+
+MAX_NORM = 1.0
+
+
+def train_on_pairs(
+    vectors: Callable[[np.ndarray], Tensor],
+    parameters: Sequence[nn.Parameter],
+    labels: np.ndarray,
+    *,
+    steps: int,
+    batch_size: int,
+    learning_rate: float,
+    weight_decay: float,
+    warmup: float,
+    seed: int,
+    bfloat16: bool,
+) -> Iterator[tuple[int, float]]:
+    """Train by AdamW, with a linear schedule; yields the size and the loss of each batch after its step.
+
+    Args:
+        vectors: Vectors (B, F) of the texts with these indices (B,).
+        parameters: Parameters to train.
+        labels: Label numbers (N,).
+        steps: Number of steps.
+        batch_size: Maximum number of texts per step.
+        learning_rate: Peak learning rate.
+        weight_decay: Decoupled weight decay, of matrices.
+        warmup: Share of all steps in which the learning rate rises from 0.
+        seed: Seed of the batches.
+        bfloat16: Whether products are computed in bfloat16.
+    """
+    optimizer = adamw(parameters, learning_rate, weight_decay)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warmup_then_linear(step, steps, warmup))
+    device = parameters[0].device
+    for rows in islice(balanced_batches(labels, batch_size, np.random.default_rng(seed)), steps):
+        with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
+            of_batch = vectors(rows)
+        loss = pair_loss(of_batch, torch.from_numpy(labels[rows]).to(device))
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]  # torch has no type for it
+        nn.utils.clip_grad_norm_(parameters, MAX_NORM)
+        optimizer.step()
+        schedule.step()
+        yield len(rows), float(loss.detach())
 
 
 def balanced_batches(labels: np.ndarray, size: int, rng: np.random.Generator) -> Iterator[np.ndarray]:

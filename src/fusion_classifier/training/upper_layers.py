@@ -8,21 +8,20 @@ import copy
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fusion_classifier.config import TrainingPrecision
 from fusion_classifier.encoders.device import resolve_dtype
+from fusion_classifier.errors import NonFiniteError
 from fusion_classifier.features.arrays import TokenFeatures
 from fusion_classifier.fusion.logistic import solve
 from fusion_classifier.fusion.upper_layers import UpperLayers
 from fusion_classifier.training.data import LabelledFeatures
 from fusion_classifier.training.inference import predict_each
-from fusion_classifier.training.optimizer import adamw, warmup_then_linear
-from fusion_classifier.training.pairs import balanced_batches, pair_loss
+from fusion_classifier.training.pairs import train_on_pairs
 
 MAX_ROWS = 1000  # training texts; more were not tried
 LEARNING_RATE = 4e-4  # chosen on validation, with MiniLM (docs/decisions.md)
@@ -30,7 +29,7 @@ PASSES = 10
 BATCH_SIZE = 64
 MAX_STEPS = 40  # limits the time, with the next one: a minute or two on two cores
 MAX_BATCH_TOKENS = 6000  # expected in a batch
-WEIGHT_DECAY, WARMUP, MAX_NORM = 0.01, 0.1, 1.0
+WEIGHT_DECAY, WARMUP = 0.01, 0.1
 C = 10.0  # inverse strength of the penalty of the logistic regression
 
 
@@ -77,7 +76,24 @@ class UpperTraining:
             advance: Called after each step with the size of the batch.
         """
         upper.load_state_dict(dict(self.pretrained), strict=False)
-        self._train_layers(upper, data, advance)
+        states = data.features[upper.encoder]
+        assert isinstance(states, TokenFeatures)
+        steps = train_on_pairs(
+            lambda rows: upper.vectors({upper.encoder: states.batch(rows).to(self.device)}),
+            list(upper.layers.parameters()),
+            data.labels,
+            steps=steps_of(len(data)),
+            batch_size=BATCH_SIZE,
+            learning_rate=LEARNING_RATE,
+            weight_decay=WEIGHT_DECAY,
+            warmup=WARMUP,
+            seed=self.seed,
+            bfloat16=resolve_dtype(self.precision, self.device) == "bfloat16",
+        )
+        for size, loss in steps:
+            if not math.isfinite(loss):
+                raise NonFiniteError("training of the upper layers diverged; leave them out (`upper_layers` false)")
+            advance(size)
         x = predict_each(upper, upper.vectors, data.features, len(data), self.device)
         weights = None if data.weights is None else torch.from_numpy(data.weights)
         solution = solve(x, torch.from_numpy(data.labels), upper.linear.out_features, C, weights)
@@ -107,22 +123,3 @@ class UpperTraining:
             logits = predict_each(trained, trained, data.take(held).features, len(held), self.device)  # (n, C)
             result[0, torch.from_numpy(held)] = logits
         return result
-
-    def _train_layers(self, upper: UpperLayers, data: LabelledFeatures, advance: Callable[[int], None]) -> None:
-        states = data.features[upper.encoder]
-        assert isinstance(states, TokenFeatures)
-        bfloat16 = resolve_dtype(self.precision, self.device) == "bfloat16"
-        trained = list(upper.layers.parameters())
-        steps = steps_of(len(data))
-        optimizer = adamw(trained, LEARNING_RATE, WEIGHT_DECAY)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warmup_then_linear(step, steps, WARMUP))
-        for rows in islice(balanced_batches(data.labels, BATCH_SIZE, np.random.default_rng(self.seed)), steps):
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=bfloat16):
-                vectors = upper.vectors({upper.encoder: states.batch(rows).to(self.device)})
-            loss = pair_loss(vectors, torch.from_numpy(data.labels[rows]).to(self.device))
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]  # torch has no type for it
-            nn.utils.clip_grad_norm_(trained, MAX_NORM)
-            optimizer.step()
-            schedule.step()
-            advance(len(rows))
