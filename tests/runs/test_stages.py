@@ -81,7 +81,7 @@ def test_a_kill_loses_no_more_than_the_last_seconds(tmp_path: Path) -> None:
         '{"train": {"calls": -1}}',
     ],
 )
-def test_a_record_that_can_not_be_read_is_begun_anew(tmp_path: Path, content: str) -> None:
+def test_a_record_that_can_not_be_read_starts_again(tmp_path: Path, content: str) -> None:
     (tmp_path / "stages.json").write_text(content)
     stages = Stages(tmp_path / "stages.json")
     with stages.stage("train"):

@@ -97,7 +97,7 @@ def complete(head: HeadConfig, data: LabelledFeatures, identities: Sequence[Enco
     head = with_repeats(head, data.n_texts)
     if not isinstance(head, EnsembleConfig):
         return head
-    suited_ones = [one for one in identities if head.upper_layers is not False and suited(data, one.config.name)]
+    suited_ones = [one for one in identities if head.upper_layers and suited(data, one.config.name)]
     found = [upper for one in suited_ones if (upper := describe_upper_layers(one)) is not None]
     smallest = min(found, key=lambda upper: upper.layers * upper.inner_width, default=None)
     return head.model_copy(update={"upper": smallest})

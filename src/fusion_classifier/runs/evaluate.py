@@ -86,8 +86,7 @@ def out_of_fold_split(
         task: The task.
         weights: Weights of the rows (N,). None: uniform.
         training: Settings for fitting a decision, here on the rows of other folds. None: the models' decisions are
-        not
-            fitted.
+            not fitted.
     """
     split = task.split("valid")
     labels, groups = rows_of(split, task).targets, text_groups(split.texts)

@@ -1,7 +1,7 @@
 """The web page at /, its routes for files of texts, and the page at /docs that describes the HTTP interface.
 
 GET  /                  the page; its parts under /static
-GET /docs the description, if enabled
+GET  /docs              the description, if enabled
 POST /file/columns      the columns of a table that is the body
 POST /file/predict      its rows with their labels, as CSV or JSONL
 

@@ -26,7 +26,7 @@ BRACKETS = tuple("[]{}\"'")  # at the ends of a label
 MISSING = {"None", "null", "NULL", "(null)", "NA", "N/A", "n/a", "#N/A", "#NA", "\\N", "-", "--", "?", "(blank)"}
 SEPARATORS = "|;"  # between labels
 JOINTS = re.compile(r"[/;|+]")  # between two labels in one cell
-MAX_SHOWN = 4  # labels, or groups of labels, in a sentence
+MAX_SHOWN = 4  # labels, or groups of labels, in a message
 END = re.compile(r"[,;\t|]([^,;\t|]+)$")  # the last cell of a line
 WAY_OUT = "is `label_column` the right one?"
 

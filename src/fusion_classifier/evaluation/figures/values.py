@@ -87,9 +87,8 @@ class Matrix:
     @property
     def support(self) -> np.ndarray:
         """Number of texts of each true label, (C,)."""
-        return np.asarray(
-            self.counts.sum(1).round(9)
-        )  # rounding error of means over seeds: thirds add up to 8.000000000000002
+        # Means over seeds have rounding errors: thirds add up to 8.000000000000002.
+        return np.asarray(self.counts.sum(1).round(9))
 
     def cells(self) -> Iterator[tuple[int, int, float, float]]:
         """Yield row, column, share of the true label and count of every non-empty cell."""

@@ -20,8 +20,8 @@ class RunRecord:
 
     `config` is config.yaml, `metrics` metrics.json, `seeds` training.json and config.json of each seed (empty if
     they are missing), `part` the predictions of the reported split with label names, `valid` those of validation, if
-    there are any of the same seeds. `texts` are by hash, None if
-    they are left out, for the reason `no_texts`. `model_seed` is the seed of the saved model.
+    there are any of the same seeds. `texts` are by hash, None if they are left out, for the reason `no_texts`.
+    `model_seed` is the seed of the saved model.
     """
 
     folder: str
