@@ -59,7 +59,7 @@ def roberta_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Upper layers are trained in two steps, where it does not matter how well they learn."""
-    monkeypatch.setattr("fusion_classifier.training.upper_layers.MAX_STEPS", 2)
+    monkeypatch.setattr("fusion_classifier.training.upper_layers.UpperTraining.steps", lambda *_: 2)
 
 
 def _weights(preset: str) -> str:

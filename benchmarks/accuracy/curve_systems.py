@@ -19,7 +19,9 @@ from sklearn.preprocessing import normalize
 from sklearn.svm import LinearSVC
 
 from fusion_classifier.classifier.estimator import FusionClassifier
+from fusion_classifier.config import EnsembleConfig, HeadConfig
 
+FROZEN = "ensemble-frozen"  # the head without the member that trains layers of an encoder
 NEIGHBOURS = (1, 3, 5, 10, 20)
 FOLDS = 5
 TEXT_C = 10.0
@@ -135,10 +137,15 @@ def distilled(folder: str) -> Any:
     return distill(folder)
 
 
+def head_of(name: str) -> str | HeadConfig:
+    """The head that a name of `--heads` means."""
+    return EnsembleConfig(upper_layers=False) if name == FROZEN else name
+
+
 def ours(training: Training, *, head: str) -> Predict:
     """`FusionClassifier` with a head and default options; its features are in the store."""
     names = np.array(training.classes or list(map(str, range(training.n_classes))))
-    model = FusionClassifier(training.encoder.split("+"), head, seed=training.seed, store=training.store)
+    model = FusionClassifier(training.encoder.split("+"), head_of(head), seed=training.seed, store=training.store)
     model.fit(list(training.texts), names[training.labels])
     columns = [names.tolist().index(label) for label in model.classes_]  # sorted as words, not by number
 

@@ -18,7 +18,7 @@ regression on the L2-normalized mean-pooled vectors of the same encoder with C o
 `lr-100`), scikit-learn's linear SVM, nearest neighbours with k chosen by cross-validation, TF-IDF with logistic
 regression (C = 10); on request `static`, static embeddings distilled by model2vec from the same encoder (C = 10), and
 `setfit` and `finetune`, which `learning_curve_peers.py` trains faster on a GPU. Its file can be added in `--summary`.
-These three need `pip install --group bench`.
+These three need `pip install --group bench`. The head `ensemble-frozen` is `ensemble` without upper layers.
 
 With several encoders (`--encoder minilm-l6+mpnet-base`), the vectors are those of all encoders, concatenated. A
 system on one of the encoders has its name after an @: `lr-10@mpnet-base`, `ensemble@mpnet-base`.
@@ -40,7 +40,7 @@ import learning_curve_report
 import numpy as np
 from curve_data import DATASETS, DRAWS, SIZES, Cell, Corpus, draw_rows, key_of, load_corpus, same_as_all
 from curve_rows import PROCESSOR, append_row, read_rows, row_of
-from curve_systems import CHEAP, PEERS, Training, distilled, encoder_folder, system_of
+from curve_systems import CHEAP, PEERS, Training, distilled, encoder_folder, head_of, system_of
 from sklearn.preprocessing import normalize
 
 from fusion_classifier.config import DEFAULT_HEAD
@@ -93,7 +93,8 @@ def prepare(
     device = resolve_device("auto")
     rows = np.arange(len(corpus.pool)) if rows is None else rows
     texts = [*corpus.pool.take(rows).texts, *corpus.judged(split).texts]
-    kinds = sorted({head_config(head).reads for head in heads}) or ["pooled"]  # vectors come from the last kind
+    # Vectors come from the last kind.
+    kinds = sorted({head_config(head_of(head)).reads for head in heads}) or ["pooled"]
     pool, judged, rate = {}, {}, 0.0
     for name in encoder.split("+"):
         for kind in kinds:
@@ -279,7 +280,7 @@ def main() -> int:
             if of and of not in given.encoder.split("+"):
                 parser.error(f"{name}: {of} is not an encoder of --encoder {given.encoder}")
         for head in given.heads:
-            head_config(head.partition("@")[0])
+            head_config(head_of(head.partition("@")[0]))
         return min(1, run(given))
     except (FecError, ImportError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 from command import program
 
+from fusion_classifier.config import EnsembleConfig
+
 SCRIPTS = Path(__file__).parents[2] / "benchmarks" / "accuracy"
 WORDS = {"joy": "happy glad smile", "anger": "angry furious rage", "fear": "afraid scared panic"}
 
@@ -198,6 +200,12 @@ def test_curves_resume_and_are_summed_up(
     names = {file.name for file in (tmp_path / "plots").iterdir()}
     of_sets = {f"learning-curve-{d}-{kind}.svg" for d in ("trec", "subj") for kind in ("accuracy", "seconds")}
     assert names == {"learning-curves.svg"} | of_sets
+
+
+def test_the_default_head_may_leave_out_its_upper_layers(module: Callable[[str], ModuleType]) -> None:
+    head_of = module("curve_systems").head_of
+    assert head_of("ensemble-frozen") == EnsembleConfig(upper_layers=False)
+    assert head_of("ensemble") == "ensemble"
 
 
 @pytest.mark.slow

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fusion_classifier.fusion.folds import FOLDS, NAME, fold_numbers, sample
+from fusion_classifier.fusion.folds import ALWAYS, FOLDS, fold_numbers, sample
 
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -28,7 +28,7 @@ def test_every_text_is_in_one_fold_and_names_in_none(
     assert folds.shape == (rows + names,)
     assert folds.dtype == np.int64
     assert ((folds[:rows] >= 0) & (folds[:rows] < FOLDS)).all()
-    assert (folds[rows:] == NAME).all()
+    assert (folds[rows:] == ALWAYS).all()
 
 
 @given(SEEDS, st.integers(1, 80), st.integers(1, 20), st.booleans())

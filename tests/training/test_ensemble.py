@@ -1,6 +1,7 @@
 """Training of the head `ensemble`: every text judges only members that were trained without it."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,10 +12,11 @@ from fusion_classifier.errors import NonFiniteError
 from fusion_classifier.features.arrays import Features, PooledFeatures, TokenFeatures
 from fusion_classifier.fusion.ensemble import EnsembleHead
 from fusion_classifier.fusion.folds import FOLDS, fold_numbers
+from fusion_classifier.fusion.fusion import FusionHead
 from fusion_classifier.fusion.loss import fit_scale
 from fusion_classifier.fusion.registry import build_head
 from fusion_classifier.support.progress import QUIET
-from fusion_classifier.training import ensemble
+from fusion_classifier.training import ensemble, loop
 from fusion_classifier.training.data import LabelledFeatures
 from fusion_classifier.training.defaults import recipe
 from fusion_classifier.training.inference import predict_each, predict_logits
@@ -180,6 +182,31 @@ def test_few_validation_texts_judge_nothing_but_the_epoch() -> None:
     assert one.out_of_fold is not None
     logits = predict_logits(one.head, texts(100, 1).features, 100, CPU)
     assert one.best.valid_accuracy == pytest.approx(float((logits.argmax(1).numpy() == texts(100, 1).labels).mean()))
+
+
+def test_folds_are_held_out_until_there_are_enough_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ensemble, "MIN_HELD_OUT", 90)
+    data = texts(200, 0)
+    sizes: list[int] = []
+    fit_to_end = loop.fit_to_end
+
+    def counted(head: FusionHead, config: TrainingConfig, data: LabelledFeatures, *rest: Any) -> float:
+        sizes.append(len(data))
+        return fit_to_end(head, config, data, *rest)
+
+    monkeypatch.setattr(ensemble, "fit_to_end", counted)
+    one = fit(data)
+    assert one.out_of_fold is not None
+    assert len(one.out_of_fold.rows) == 120  # three folds of 40
+    assert sizes[:3] == [160] * 3
+    assert set(sizes[3:]) == {200}
+    sizes.clear()
+    every = train(SMALL, CONFIG, data, None, 3, 0, CPU, QUIET, every_text=True)
+    assert every.out_of_fold is not None
+    assert np.array_equal(every.out_of_fold.rows, np.arange(200))
+    assert sizes[:5] == [160] * 5
+    answers = one.out_of_fold.logits.argmax(1).numpy()
+    assert float((answers == data.labels[one.out_of_fold.rows]).mean()) > 0.6
 
 
 def test_enough_validation_texts_make_folds_needless(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,7 @@ from fusion_classifier.training.data import LabelledFeatures
 from fusion_classifier.training.inference import predict_each
 from fusion_classifier.training.loop import deterministic
 from fusion_classifier.training.pairs import pair_loss
-from fusion_classifier.training.upper_layers import MAX_BATCH_TOKENS, MAX_ROWS, UpperTraining, suited
+from fusion_classifier.training.upper_layers import MAX_ROWS, MAX_TOKENS, MIN_STEPS, UpperTraining, suited
 
 CPU = torch.device("cpu")
 MARKS = "abc"  # the label is which of them is among the letters of a text
@@ -53,7 +53,7 @@ def layers_of(folder: Path) -> tuple[UpperLayers, UpperTraining]:
     described = describe_upper_layers(identity)
     assert described is not None
     width = load_encoder(identity.config, CPU).shape[-1]
-    start = UpperTraining(load_upper_layers(identity, described), "float32", 0, CPU)
+    start = UpperTraining(load_upper_layers(identity, described), "float32", 0, CPU, 8)
     return UpperLayers(described, width, 3), start
 
 
@@ -133,7 +133,7 @@ def test_they_are_for_few_short_texts_with_one_label() -> None:
     def states(rows: int, tokens: int) -> TokenFeatures:
         return TokenFeatures(np.zeros((rows * tokens, 3, 1), np.float16), np.arange(rows + 1) * tokens)
 
-    longest = MAX_BATCH_TOKENS // upper_layers.BATCH_SIZE
+    longest = MAX_TOKENS // (upper_layers.BATCH_SIZE * MIN_STEPS)
     labels = np.zeros(MAX_ROWS, np.int64)
     assert suited(LabelledFeatures({"a": states(MAX_ROWS, longest)}, labels), "a")
     assert not suited(LabelledFeatures({"a": states(MAX_ROWS, longest + 1)}, labels), "a")
@@ -142,6 +142,14 @@ def test_they_are_for_few_short_texts_with_one_label() -> None:
     assert suited(LabelledFeatures({"a": states(MAX_ROWS + 1, 3)}, more, n_label_names=1), "a")
     assert not suited(LabelledFeatures({"a": states(MAX_ROWS, 3)}, np.zeros((MAX_ROWS, 2), np.int64)), "a")
     assert not suited(LabelledFeatures({"a": PooledFeatures(np.zeros((9, 3, 1), np.float16))}, labels[:9]), "a")
+
+
+@pytest.mark.parametrize(
+    ("texts", "tokens", "steps"),
+    [(48, 10, 10), (256, 10, 40), (300, 10, 40), (1334, 10, 105), (5000, 10, 390), (5000, 90, 43)],
+)
+def test_steps_are_five_to_ten_passes_within_a_budget(texts: int, tokens: float, steps: int) -> None:
+    assert UpperTraining({}, "float32", 0, CPU, tokens).steps(texts) == steps
 
 
 def test_the_default_head_trains_and_saves_them(bert_folder: Path, tmp_path: Path) -> None:

@@ -122,6 +122,7 @@ def train_classifier(
     head: object = None,
     identities: Sequence[EncoderIdentity] = (),
     on_epoch: Callable[[Epoch], None] = lambda _: None,
+    every_text: bool = False,
 ) -> tuple[ModelConfig, TrainingResult]:
     """Train the head of a model; other arguments and errors as in `train`.
 
@@ -135,6 +136,7 @@ def train_classifier(
         head: Object from which the head is built. Default: the configuration in `model`.
         identities: Encoders of the features, for a head that trains layers of one. Default: none.
         on_epoch: Function called after each epoch.
+        every_text: As in `train`.
 
     Returns:
         The model with its calibration, and the trained head with its history.
@@ -155,6 +157,7 @@ def train_classifier(
         progress,
         on_epoch,
         upper_layers,
+        every_text=every_text,
     )
     if training.known_texts:
         texts = train_data.texts

@@ -6,14 +6,14 @@ from fusion_classifier.tasks.loaded import rarest_label
 
 FOLDS = 5
 MAX_CROSS_VALIDATED = 5000  # enough rows to choose a penalty
-NAME = -1  # fold of a label name: trained on, never evaluated
+ALWAYS = -1  # fold of a row that is always trained on, never evaluated, like a label name
 
 
 def fold_numbers(
     x: np.ndarray, targets: np.ndarray, seed: int, n_label_names: int = 0, groups: np.ndarray | None = None
 ) -> np.ndarray:
     """Fold of each row, stratified by label, with equal rows in the same fold: (N,), int64, 0 to `FOLDS` − 1, or
-    `NAME`.
+    `ALWAYS` for label names.
 
     Args:
         x: Features (N, D); rows with equal features are equal.
@@ -30,7 +30,7 @@ def fold_numbers(
         equal = _joined(equal, groups[:count])
     _, first, group = np.unique(equal, return_index=True, return_inverse=True)
     return np.concatenate(
-        [stratified_folds(rarest_label(targets[:count])[first], seed)[group], np.full(n_label_names, NAME)]
+        [stratified_folds(rarest_label(targets[:count])[first], seed)[group], np.full(n_label_names, ALWAYS)]
     )
 
 

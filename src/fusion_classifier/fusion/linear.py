@@ -15,7 +15,7 @@ from torch.nn.functional import normalize
 
 from fusion_classifier.config import LinearConfig
 from fusion_classifier.features.arrays import FeatureShape
-from fusion_classifier.fusion.folds import MAX_CROSS_VALIDATED, NAME, fold_numbers, sample
+from fusion_classifier.fusion.folds import ALWAYS, MAX_CROSS_VALIDATED, fold_numbers, sample
 from fusion_classifier.fusion.head import Batch, OutOfFold, SolvedHead
 from fusion_classifier.fusion.logistic import Solution, solve
 from fusion_classifier.fusion.loss import fit_scale
@@ -120,7 +120,7 @@ class LinearHead(SolvedHead):
         in_fold_weights = None if weights is None else weights[in_fold]
         best, best_logits = math.inf, torch.zeros(len(x), self.n_classes)
         start: Solution | None = None
-        for with_names in (False, True) if (folds == NAME).any() else (False,):
+        for with_names in (False, True) if (folds == ALWAYS).any() else (False,):
             before = math.inf
             for c, logits, solution in self._path(x, targets, weights, folds, with_names=with_names):
                 scale, loss = fit_scale(logits[in_fold], targets[in_fold], in_fold_weights)
@@ -138,7 +138,7 @@ class LinearHead(SolvedHead):
         """Each C, ascending, with its out-of-fold logits (N, C); each fit starts from the previous solution."""
         parts: list[tuple[Tensor, Tensor]] = []
         for fold in range(folds.max() + 1):
-            trained, held = (folds != fold) & (with_names | (folds != NAME)), folds == fold
+            trained, held = (folds != fold) & (with_names | (folds != ALWAYS)), folds == fold
             if held.any() and trained.any():
                 parts.append((torch.from_numpy(trained), torch.from_numpy(held)))
         solutions: list[Solution | None] = [None] * len(parts)

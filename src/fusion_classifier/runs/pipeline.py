@@ -203,6 +203,7 @@ def _train_seed(
             work.progress,
             identities=identities,
             on_epoch=told,
+            every_text=valid_data is None,  # their predictions are the validation of a cross-validated run
         )
     if valid_data is not None:
         trained = replace(trained, out_of_fold=None)  # no longer needed

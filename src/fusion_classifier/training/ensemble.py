@@ -1,7 +1,8 @@
 """Trains the head `ensemble`: its members, and their weights, fitted on out-of-sample predictions.
 
     few texts    five folds: each member predicts the texts of a fold after training on the other four; then every
-                 member is trained on all texts. With tens of texts the weights stay near the prior.
+                 member is trained on all texts. Beyond 1,000 texts, only as many folds are predicted as have
+                 1,000 texts. With tens of texts the weights stay near the prior.
     many texts   members are trained once and evaluated on the validation split, used for no other choice.
 
 Members with attention are trained to the end of their schedule: no epoch is chosen.
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from fusion_classifier.config import TrainingConfig
 from fusion_classifier.fusion.ensemble import EnsembleHead
-from fusion_classifier.fusion.folds import FOLDS, fold_numbers
+from fusion_classifier.fusion.folds import ALWAYS, FOLDS, fold_numbers
 from fusion_classifier.fusion.fusion import FusionHead
 from fusion_classifier.fusion.head import OutOfFold
 from fusion_classifier.fusion.linear import LinearHead
@@ -28,10 +29,10 @@ from fusion_classifier.training.inference import predict_each, solved_features
 from fusion_classifier.training.loop import epochs_of, fit_to_end
 from fusion_classifier.training.result import TrainingResult
 from fusion_classifier.training.scores import scores
-from fusion_classifier.training.upper_layers import UpperTraining, texts_trained
+from fusion_classifier.training.upper_layers import UpperTraining, tokens_per_text
 from fusion_classifier.training.validate import epoch_of, validate
 
-MIN_HELD_OUT = 1000  # enough validation texts to weight the members without folds
+MIN_HELD_OUT = 1000  # enough texts to weight the members: validation texts without folds, or those of some folds
 
 
 def fit_ensemble(
@@ -43,12 +44,16 @@ def fit_ensemble(
     device: torch.device,
     progress: Progress,
     upper_layers: Mapping[str, Tensor] | None = None,
+    *,
+    every_text: bool = False,
 ) -> TrainingResult:
     """Train all members and fit their weights; arguments and errors as in `train`."""
     started = time.perf_counter()
     small = train_data.n_texts <= head.config.cross_validated_rows
     by_folds = small and (valid_data is None or len(valid_data) < MIN_HELD_OUT)
     linear, with_names, folds = _fit_linear(head, train_data, seed, device, by_folds=by_folds)
+    if by_folds and not every_text:
+        folds = _enough(folds)
     scales = torch.ones(len(head.members))  # the penalty makes the logits of linear members small
     scales[: len(linear)] = torch.tensor([member.scale for member in head.linear.values()])
     learned = train_data if with_names else train_data.texts
@@ -63,17 +68,19 @@ def fit_ensemble(
             loss = fit_to_end(member, config, learned, len(head.attention) * seed + number, device, bar.advance)
         bar.finish()
     if head.upper is not None:
-        start = UpperTraining(upper_layers or {}, config.precision, seed, device)
+        tokens = tokens_per_text(train_data, head.upper.encoder)
+        start = UpperTraining(upper_layers or {}, config.precision, seed, device, tokens)
         splits = _splits_of(folds)  # of all rows: label names are always trained on
-        total = sum(texts_trained(size) for size in _sizes(train_data, splits))
+        total = sum(start.texts_trained(size) for size in _sizes(train_data, splits))
         with progress.bar(f"training seed {seed}, upper layers", total=total) as bar:
             if by_folds:
                 out_of_fold.append(start.out_of_fold(head.upper, train_data, splits, bar.advance))
             start.fit(head.upper, train_data, bar.advance)
             bar.finish()
     if by_folds:
-        held_out = train_data.texts
-        parts = torch.cat(out_of_fold)
+        held = np.flatnonzero(folds != ALWAYS)
+        held_out = train_data.texts.take(held)
+        parts = torch.cat(out_of_fold)[:, torch.from_numpy(held)]
     else:
         assert valid_data is not None
         held_out = valid_data
@@ -90,7 +97,7 @@ def fit_ensemble(
         _member(name, float(weight), logits, held_out)
         for name, weight, logits in zip(head.members, mixture, parts, strict=True)
     )
-    kept = OutOfFold(np.arange(len(held_out)), mixed) if by_folds else None
+    kept = OutOfFold(held, mixed) if by_folds else None
     return TrainingResult(head, Decision(), seed, 1, (epoch,), members=members, out_of_fold=kept)
 
 
@@ -111,6 +118,13 @@ def _fit_linear(
     # Any folds will do if each member predicts texts that it was not trained on; equal texts must share a fold.
     folds = fold_numbers(of_all, data.labels, seed, data.n_label_names, data.groups) if by_folds else np.empty(0)
     return torch.stack(logits), widest.with_names, folds
+
+
+def _enough(folds: np.ndarray) -> np.ndarray:
+    """The folds (N,), where only the first ones, with at least `MIN_HELD_OUT` texts together, are held out."""
+    sizes = np.bincount(folds[folds != ALWAYS], minlength=FOLDS)
+    needed = 1 + int(np.searchsorted(sizes.cumsum(), MIN_HELD_OUT))
+    return np.where(folds < needed, folds, ALWAYS)
 
 
 def _splits_of(folds: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:

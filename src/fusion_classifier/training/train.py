@@ -43,6 +43,8 @@ def train(
     progress: Progress,
     on_epoch: Callable[[Epoch], None] = lambda _: None,
     upper_layers: Mapping[str, Tensor] | None = None,
+    *,
+    every_text: bool = False,
 ) -> TrainingResult:
     """Train one head.
 
@@ -59,6 +61,8 @@ def train(
         on_epoch: Called after each epoch.
         upper_layers: Initial weights, by name, of the upper layers in the head `ensemble`, if it has any. Default:
             those of the head.
+        every_text: Whether the head `ensemble` predicts every training text out of fold, not just enough of them for
+            its choices. Default: False.
 
     Raises:
         DataError: A split is empty, or there is no validation split and the head needs one.
@@ -73,7 +77,9 @@ def train(
         if valid_data is None and train_data.n_texts > built.config.cross_validated_rows:
             raise DataError("a validation split is required; hold out some of the training texts")
         if isinstance(built, EnsembleHead):
-            trained = fit_ensemble(built, config, train_data, valid_data, seed, device, progress, upper_layers)
+            trained = fit_ensemble(
+                built, config, train_data, valid_data, seed, device, progress, upper_layers, every_text=every_text
+            )
             on_epoch(trained.best)
         elif isinstance(built, SolvedHead):
             trained = _solve(built, train_data, valid_data, seed, device, progress)

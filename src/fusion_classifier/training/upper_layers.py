@@ -23,12 +23,12 @@ from fusion_classifier.training.data import LabelledFeatures
 from fusion_classifier.training.inference import predict_each
 from fusion_classifier.training.pairs import train_on_pairs
 
-MAX_ROWS = 1000  # training texts; more were not tried
+MAX_ROWS = 5000  # training texts; more were not tried
 LEARNING_RATE = 4e-4  # chosen on validation, with MiniLM (docs/decisions.md)
-PASSES = 10
 BATCH_SIZE = 64
-MAX_STEPS = 40  # limits the time, with the next one: a minute or two on two cores
-MAX_BATCH_TOKENS = 6000  # expected in a batch
+PASSES, FEWEST_PASSES = 10, 5  # over the texts: ten, unless they take more than MIN_STEPS
+MIN_STEPS = 40
+MAX_TOKENS = 250_000  # in all steps of a training: limits the time to a minute or two on two cores
 WEIGHT_DECAY, WARMUP = 0.01, 0.1
 C = 10.0  # inverse strength of the penalty of the logistic regression
 
@@ -38,17 +38,19 @@ def suited(data: LabelledFeatures, encoder: str) -> bool:
     states = data.features[encoder]
     if data.multilabel or data.n_texts > MAX_ROWS or not isinstance(states, TokenFeatures):
         return False
-    return float(states.lengths.mean()) * BATCH_SIZE <= MAX_BATCH_TOKENS
+    return most_steps(tokens_per_text(data, encoder)) >= MIN_STEPS
 
 
-def steps_of(texts: int) -> int:
-    """Number of steps for this number of texts."""
-    return min(PASSES * math.ceil(texts / BATCH_SIZE), MAX_STEPS)
+def tokens_per_text(data: LabelledFeatures, encoder: str) -> float:
+    """Mean number of tokens."""
+    states = data.features[encoder]
+    assert isinstance(states, TokenFeatures)
+    return float(states.lengths.mean())
 
 
-def texts_trained(texts: int) -> int:
-    """About the number of texts in all steps."""
-    return steps_of(texts) * min(texts, BATCH_SIZE)
+def most_steps(tokens: float) -> int:
+    """Largest number of steps with this mean number of tokens per text."""
+    return int(MAX_TOKENS / (BATCH_SIZE * tokens))
 
 
 @dataclass(frozen=True)
@@ -60,12 +62,23 @@ class UpperTraining:
         precision: Precision of products.
         seed: Seed of the batches.
         device: Device of the layers.
+        tokens: Mean number of tokens per text.
     """
 
     pretrained: Mapping[str, Tensor]
     precision: TrainingPrecision
     seed: int
     device: torch.device
+    tokens: float
+
+    def steps(self, texts: int) -> int:
+        """Number of steps for this number of texts."""
+        batches = math.ceil(texts / BATCH_SIZE)
+        return min(PASSES * batches, max(FEWEST_PASSES * batches, MIN_STEPS), most_steps(self.tokens))
+
+    def texts_trained(self, texts: int) -> int:
+        """About the number of texts in all steps."""
+        return self.steps(texts) * min(texts, BATCH_SIZE)
 
     def fit(self, upper: UpperLayers, data: LabelledFeatures, advance: Callable[[int], None]) -> None:
         """Train on token states and labels, label names included; only the regression uses weights of texts.
@@ -82,7 +95,7 @@ class UpperTraining:
             lambda rows: upper.vectors({upper.encoder: states.batch(rows).to(self.device)}),
             list(upper.layers.parameters()),
             data.labels,
-            steps=steps_of(len(data)),
+            steps=self.steps(len(data)),
             batch_size=BATCH_SIZE,
             learning_rate=LEARNING_RATE,
             weight_decay=WEIGHT_DECAY,
