@@ -14,6 +14,11 @@ if TYPE_CHECKING:
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test asks the Hub, nor a process that it starts
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """One more worker than cores, at most four: some tests wait for a process or a server."""
+    return min((os.cpu_count() or 1) + 1, 4)
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip what this system can't do."""
     if os.name != "posix" and item.get_closest_marker("posix"):
@@ -56,10 +61,22 @@ def roberta_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return small_models.roberta(tmp_path_factory.mktemp("models") / "small-roberta")
 
 
+@pytest.fixture(scope="module")
+def few_penalties() -> Iterator[None]:
+    """Two values of C, where it does not matter which is chosen: nine take most of the time of a small training."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fusion_classifier.fusion.linear.CS", (1.0, 10.0))
+        yield
+
+
 @pytest.fixture
 def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Upper layers are trained in two steps, where it does not matter how well they learn."""
+    """Trainings of few steps, where it does not matter how well they learn."""
+    from fusion_classifier.training.defaults import DEFAULTS
+
     monkeypatch.setattr("fusion_classifier.training.upper_layers.UpperTraining.steps", lambda *_: 2)
+    for head in ("ensemble", "fusion"):
+        monkeypatch.setitem(DEFAULTS, head, DEFAULTS[head].model_copy(update={"min_steps": 40}))
 
 
 def _weights(preset: str) -> str:

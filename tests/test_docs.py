@@ -75,7 +75,7 @@ def test_files_and_tests_that_are_named_exist() -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.usefixtures("few_steps")
+@pytest.mark.usefixtures("few_penalties", "few_steps")
 def test_the_readmes_way_with_ones_own_file_works(minilm: str, tmp_path: Path) -> None:
     """Run, predict and predict by file, on a file with the README's columns."""
     lines = (ROOT / "src/fusion_classifier/tasks/named/demo_corpus/train.csv").read_text("utf-8").splitlines()
@@ -107,7 +107,7 @@ def test_the_readmes_way_with_ones_own_file_works(minilm: str, tmp_path: Path) -
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("few_steps")
+@pytest.mark.usefixtures("few_penalties", "few_steps")
 @pytest.mark.parametrize("page", [ROOT / "README.md", *PYTHON_PAGES], ids=lambda page: page.name)
 def test_the_python_of_a_page_works(page: Path, minilm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a few texts of the demo corpus, and one encoder and few steps instead of what the page says."""

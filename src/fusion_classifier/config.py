@@ -216,7 +216,7 @@ class EnsembleConfig(HeadConfig):
     repeats: Annotated[int, Field(ge=1)] | None = None
     """Number of attention members (seeds) per encoder. Default: 3 up to 5,000 training texts, 1 beyond."""
     upper_layers: bool = True
-    """Whether a copy of an encoder's upper layers is trained, if there are few, short texts (docs/ensemble.md)."""
+    """Whether a copy of an encoder's upper layers is trained, with up to 5,000 short texts (docs/ensemble.md)."""
     upper: UpperLayersConfig | None = None  # that copy; described when the head is trained
 
 

@@ -29,6 +29,7 @@ def accuracy(out: Path, minilm: str) -> Callable[..., subprocess.CompletedProces
     return run
 
 
+@pytest.mark.usefixtures("few_penalties", "few_steps")
 def test_systems_are_compared_in_one_table(
     accuracy: Callable[..., subprocess.CompletedProcess[str]], out: Path
 ) -> None:

@@ -29,6 +29,7 @@ from fusion_classifier.training import inference
 from fusion_classifier.training.inference import predict_logits
 from fusion_classifier.training.train import train
 
+pytestmark = pytest.mark.usefixtures("few_penalties")
 TEXTS = [f"{word} {i}" for i in range(12) for word in ("we won", "he broke it", "it is dark")]
 LABELS = ["joy", "anger", "fear"] * 12
 
@@ -210,9 +211,9 @@ def test_rows_are_held_out_only_for_heads_with_epochs(
 ) -> None:
     seen = []
 
-    def looked_at(head: Any, config: Any, train_data: Any, valid_data: Any, *rest: Any) -> Any:
+    def looked_at(head: Any, config: Any, train_data: Any, valid_data: Any, *rest: Any, **options: Any) -> Any:
         seen.append((train_data.n_texts, train_data.n_label_names, 0 if valid_data is None else len(valid_data)))
-        return train(head, config, train_data, valid_data, *rest)
+        return train(head, config, train_data, valid_data, *rest, **options)
 
     monkeypatch.setattr("fusion_classifier.classifier.pipeline.train", looked_at)
     clone(small).set_params(head=head).fit(TEXTS, LABELS)

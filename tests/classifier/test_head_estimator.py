@@ -21,6 +21,7 @@ from fusion_classifier.config import HEAD_CONFIGS, EnsembleConfig, TrainingChang
 from fusion_classifier.errors import DataError, UsageError
 from fusion_classifier.training.train import train
 
+pytestmark = pytest.mark.usefixtures("few_penalties")
 FEW: TrainingChanges = {"max_epochs": 20, "learning_rate": 3e-3}
 
 
@@ -75,9 +76,9 @@ def test_no_row_is_trained_and_validated_on(
     X, y = rows
     seen = []
 
-    def looked_at(head: Any, config: Any, train_data: Any, valid_data: Any, *rest: Any) -> Any:
+    def looked_at(head: Any, config: Any, train_data: Any, valid_data: Any, *rest: Any, **options: Any) -> Any:
         seen.extend([set(map(bytes, data.features["block0"].values)) for data in (train_data, valid_data)])
-        return train(head, config, train_data, valid_data, *rest)
+        return train(head, config, train_data, valid_data, *rest, **options)
 
     monkeypatch.setattr("fusion_classifier.classifier.pipeline.train", looked_at)
     relabelled = np.where(np.arange(90) < 30, "joy", y)  # some rows a second time, with another label
@@ -132,9 +133,9 @@ def test_heads_that_cross_validate_hold_no_row_out(
 ) -> None:
     seen = []
 
-    def looked_at(head: Any, config: Any, train_data: Any, valid_data: Any, *rest: Any) -> Any:
+    def looked_at(head: Any, config: Any, train_data: Any, valid_data: Any, *rest: Any, **options: Any) -> Any:
         seen.append((len(train_data), None if valid_data is None else len(valid_data)))
-        return train(head, config, train_data, valid_data, *rest)
+        return train(head, config, train_data, valid_data, *rest, **options)
 
     monkeypatch.setattr("fusion_classifier.classifier.pipeline.train", looked_at)
     FusionHeadClassifier(head, training=FEW).fit(*rows)

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from command import fec
 
-pytestmark = pytest.mark.slow  # many commands or trainings
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("few_penalties")]  # many commands or trainings
 
 ROWS = [("we won", "joy"), ("he broke it", "anger"), ("it is dark", "fear")]
 

@@ -28,7 +28,7 @@ from fusion_classifier.support.progress import QUIET
 from fusion_classifier.tasks.registry import load_task
 from fusion_classifier.training.defaults import recipe
 
-pytestmark = pytest.mark.slow  # many commands or trainings
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("few_penalties")]  # many commands or trainings
 
 LABELS = ("joy", "anger", "fear")
 WORDS = {"joy": "lovely happy win", "anger": "hate broke liar", "fear": "dark scared afraid"}

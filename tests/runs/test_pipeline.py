@@ -39,7 +39,7 @@ from fusion_classifier.tasks.registry import load_task
 from fusion_classifier.training.defaults import recipe
 from fusion_classifier.training.train import train
 
-pytestmark = pytest.mark.slow  # many commands or trainings
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("few_penalties")]  # many commands or trainings
 
 OPENINGS = {
     "joy": ["what a lovely day", "we won", "my sister is back"],
@@ -208,12 +208,12 @@ def test_a_run_cut_short_ends_as_one_that_was_not(
     run_folder(folder, [bert_folder], tmp_path / "whole", work)
     calls = 0
 
-    def interrupted(*arguments: Any) -> Any:
+    def interrupted(*arguments: Any, **options: Any) -> Any:
         nonlocal calls
         calls += 1
         if calls == 2:
             raise KeyboardInterrupt
-        return train(*arguments)
+        return train(*arguments, **options)
 
     monkeypatch.setattr("fusion_classifier.classifier.pipeline.train", interrupted)
     with pytest.raises(KeyboardInterrupt):

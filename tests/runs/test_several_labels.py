@@ -24,6 +24,7 @@ from fusion_classifier.support.progress import QUIET
 from fusion_classifier.tasks.registry import load_task
 from fusion_classifier.training.defaults import recipe
 
+pytestmark = pytest.mark.usefixtures("few_penalties")
 WORDS = {"joy": "we won", "anger": "he broke it", "fear": "it is dark"}
 SETS = [("joy",), ("anger",), ("fear",), ("anger", "joy"), ("anger", "fear"), ()]
 

@@ -3,7 +3,7 @@
     linear members      logistic regression on the last layers of all encoders, on all their layers, and, with several
                         encoders, on all layers of each (linear.py)
     attention members   attention per label over the tokens of each encoder (fusion.py), the mean of several seeds
-    upper layers        of the smallest encoder, trained on its token states (upper_layers.py); on few rows
+    upper layers        of the smallest encoder, trained on its token states (upper_layers.py); up to 5,000 texts
     logits              o = Σ_m a_m s_m,   a ≥ 0
 
 Which members are better depends on the texts and their number; so the weights a_m are those with

@@ -1,4 +1,4 @@
-"""Trains the upper layers of an encoder on few rows, for the head `ensemble`.
+"""Trains the upper layers of an encoder on up to 5,000 texts, for the head `ensemble`.
 
 Texts of the same label move closer together, others move apart (pairs.py); then logistic regression is fitted to the
 vectors. Nothing is held out: the number of steps is fixed.
