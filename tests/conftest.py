@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test asks the Hub, nor a process that it starts
 
 
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist
 def pytest_xdist_auto_num_workers() -> int:
     """One more worker than cores, at most four: some tests wait for a process or a server."""
     return min((os.cpu_count() or 1) + 1, 4)
