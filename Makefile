@@ -25,17 +25,17 @@ model: $(VENV)/.dev  ## train the model of the package; DATA=FOLDER with GoEmoti
 	$(BIN)/fec models
 
 test: $(VENV)/.dev $(VENV)/.chromium  ## run the tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 test-fast: $(VENV)/.dev  ## run the fast tests, without browser and Ray: two minutes on two cores
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal -m "not slow and not browser and not ray"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal -m "not slow and not browser and not ray"
 
 # What reads and writes files, computes and answers, with the oldest versions that pyproject.toml allows; slow tests would double the time.
 MINIMUM := -m "not slow" tests/encoders tests/evaluation tests/features tests/fusion tests/tasks tests/training \
 	tests/serving/test_app.py tests/runs/test_several_labels.py
 
 test-minimum: $(VENV)/minimum/.installed  ## run the main tests with the oldest versions that are allowed
-	OMP_NUM_THREADS=1 $(VENV)/minimum/bin/python -m pytest --numprocesses auto --dist worksteal $(MINIMUM)
+	OMP_NUM_THREADS=1 $(VENV)/minimum/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal $(MINIMUM)
 
 check: docs  ## format, lint, spelling, layers, types, documentation
 	$(BIN)/ruff format --check .

@@ -14,12 +14,6 @@ if TYPE_CHECKING:
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test asks the Hub, nor a process that it starts
 
 
-@pytest.hookimpl(optionalhook=True)  # of pytest-xdist
-def pytest_xdist_auto_num_workers() -> int:
-    """One more worker than cores, at most four: some tests wait for a process or a server."""
-    return min((os.cpu_count() or 1) + 1, 4)
-
-
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip what this system can't do."""
     if os.name != "posix" and item.get_closest_marker("posix"):
