@@ -30,7 +30,7 @@ test: $(VENV)/.dev $(VENV)/.chromium  ## run the tests
 test-fast: $(VENV)/.dev  ## run the fast tests, without browser and Ray: two minutes on two cores
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal -m "not slow and not browser and not ray"
 
-# What reads and writes files, computes and answers, with the oldest versions that pyproject.toml allows; slow tests would double the time.
+# What reads and writes files, computes and answers, with the oldest versions that pyproject.toml allows, without the slow tests.
 MINIMUM := -m "not slow" tests/encoders tests/evaluation tests/features tests/fusion tests/tasks tests/training \
 	tests/serving/test_app.py tests/runs/test_several_labels.py
 

@@ -276,11 +276,11 @@ def test_peers_are_trained_in_processes(
     (copy / "fusion_classifier.py").write_text("raise ImportError('the peers need the package')", "utf-8")
     command = [sys.executable, str(copy / "learning_curve_peers.py"), "--data", str(data), "--out", str(out)]
     command += ["--encoder", str(bert_folder), "--datasets", "trec", "--systems", "finetune", "--sizes", "64,all"]
-    command += ["--draws", "0", "--workers", "2"]
+    command += ["--draws", "0,1", "--workers", "2"]
     first = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=os.environ)
     assert first.returncode == 0, first.stderr
     rows = {(row["n"], row["draw"], row["split"]): row for row in module("curve_rows").read_rows(out)}
-    assert set(rows) == {("all", 0, split) for split in ("valid", "test")}
+    assert set(rows) == {("all", draw, split) for draw in (0, 1) for split in ("valid", "test")}
     assert rows["all", 0, "valid"]["setting"] == {"learning_rate": 1e-4, "epochs": 30}
     again = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=os.environ)
     assert again.returncode == 0, again.stderr

@@ -196,6 +196,7 @@ def test_ray_extracts_and_predicts_as_this_process_does(
         (("predict", finished[0], "a text", "--workers", 2), "--workers requires --engine ray"),
         (("predict", finished[0], "--file", "-", "--out", tmp_path / "x.jsonl", *ray), "standard input"),
         ((*elsewhere, "--address", "127.0.0.1:1"), "no Ray at 127.0.0.1:1"),
+        ((*elsewhere[:-1], 5000), ": 5000, but there are"),
     ):
         done = fec(*arguments)
         assert says in done.stderr, done.stderr

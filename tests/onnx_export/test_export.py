@@ -71,7 +71,13 @@ HEADS: list[tuple[str, dict[str, object], str, int, Decision]] = [
     ("linear", {}, "pooled", 5, Decision(temperature=0.4, beta=0.5)),
     ("linear", {"linear_layers": "last", "scaling": "standardize"}, "mixed", 5, ONE),
     ("llmembed", {"width": 16}, "mixed", 5, ONE),
-    ("ensemble", {"attention": {"width": 16}, "repeats": 2, "upper": UPPER}, "tokens", 5, Decision()),
+    (
+        "ensemble",
+        {"attention": {"width": 16, "cooccurrence": 4}, "repeats": 2, "upper": UPPER},
+        "tokens",
+        5,
+        Decision(),
+    ),
     # Many labels: queries are shared.
     ("ensemble", {"attention": {"width": 16}}, "pooled", 300, Decision(temperature=2, thresholds=(0.3,) * 300)),
 ]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from fusion_classifier.config import EnsembleConfig, FusionConfig, TrainingConfig
+from fusion_classifier.config import EnsembleConfig, FusionConfig, TrainingConfig, UpperLayersConfig
 from fusion_classifier.errors import NonFiniteError
 from fusion_classifier.features.arrays import Features, PooledFeatures, TokenFeatures
 from fusion_classifier.fusion.ensemble import EnsembleHead
@@ -195,18 +195,25 @@ def test_folds_are_held_out_until_there_are_enough_texts(monkeypatch: pytest.Mon
         return fit_to_end(head, config, data, *rest)
 
     monkeypatch.setattr(ensemble, "fit_to_end", counted)
-    one = fit(data)
+    upper = UpperLayersConfig(encoder="a", layers=1, heads=2, inner_width=8, norm_epsilon=1e-5)
+    with_upper = SMALL.model_copy(update={"upper": upper})
+    one = train(with_upper, CONFIG, data, None, 3, 0, CPU, QUIET)
     assert one.out_of_fold is not None
     assert len(one.out_of_fold.rows) == 120  # three folds of 40
     assert sizes[:3] == [160] * 3
     assert set(sizes[3:]) == {200}
-    sizes.clear()
-    every = train(SMALL, CONFIG, data, None, 3, 0, CPU, QUIET, every_text=True)
-    assert every.out_of_fold is not None
-    assert np.array_equal(every.out_of_fold.rows, np.arange(200))
-    assert sizes[:5] == [160] * 5
     answers = one.out_of_fold.logits.argmax(1).numpy()
     assert float((answers == data.labels[one.out_of_fold.rows]).mean()) > 0.6
+
+    for_rare_labels = CONFIG.model_copy(update={"metric": "macro_f1"})
+    for head, config, every_text in (
+        (with_upper, CONFIG, True),
+        (with_upper, for_rare_labels, False),
+        (SMALL, CONFIG, False),
+    ):
+        every = train(head, config, data, None, 3, 0, CPU, QUIET, every_text=every_text)
+        assert every.out_of_fold is not None
+        assert np.array_equal(every.out_of_fold.rows, np.arange(200))
 
 
 def test_enough_validation_texts_make_folds_needless(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,7 @@ from fusion_classifier.training.data import LabelledFeatures
 from fusion_classifier.training.inference import predict_each
 from fusion_classifier.training.loop import deterministic
 from fusion_classifier.training.pairs import pair_loss
-from fusion_classifier.training.upper_layers import MAX_ROWS, MAX_TOKENS, MIN_STEPS, UpperTraining, suited
+from fusion_classifier.training.upper_layers import MAX_ROWS, MAX_TOKENS, STEPS, UpperTraining, suited
 
 CPU = torch.device("cpu")
 MARKS = "abc"  # the label is which of them is among the letters of a text
@@ -70,7 +70,7 @@ def test_untrained_their_vectors_are_the_encoder_s(kind: str, request: pytest.Fi
 
 def test_texts_of_a_label_come_nearer_the_same_bits_again(bert_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(upper_layers, "LEARNING_RATE", 3e-3)  # a random model has more to learn than a real one
-    monkeypatch.setattr(upper_layers, "PASSES", 40)
+    monkeypatch.setattr(upper_layers, "MAX_PASSES", 40)
     data = data_of(bert_folder, 60, 0)
     upper, start = layers_of(bert_folder)
     upper.load_state_dict(dict(start.pretrained), strict=False)
@@ -133,7 +133,7 @@ def test_they_are_for_few_short_texts_with_one_label() -> None:
     def states(rows: int, tokens: int) -> TokenFeatures:
         return TokenFeatures(np.zeros((rows * tokens, 3, 1), np.float16), np.arange(rows + 1) * tokens)
 
-    longest = MAX_TOKENS // (upper_layers.BATCH_SIZE * MIN_STEPS)
+    longest = MAX_TOKENS // (upper_layers.BATCH_SIZE * STEPS)
     labels = np.zeros(MAX_ROWS, np.int64)
     assert suited(LabelledFeatures({"a": states(MAX_ROWS, longest)}, labels), "a")
     assert not suited(LabelledFeatures({"a": states(MAX_ROWS, longest + 1)}, labels), "a")

@@ -1,8 +1,8 @@
 """Trains the head `ensemble`: its members, and their weights, fitted on out-of-sample predictions.
 
     few texts    five folds: each member predicts the texts of a fold after training on the other four; then every
-                 member is trained on all texts. Beyond 1,000 texts, only as many folds are predicted as have
-                 1,000 texts. With tens of texts the weights stay near the prior.
+                 member is trained on all texts. With upper layers and more than 1,000 texts, only as many folds are
+                 predicted as have 1,000 texts. With tens of texts the weights stay near the prior.
     many texts   members are trained once and evaluated on the validation split, used for no other choice.
 
 Members with attention are trained to the end of their schedule: no epoch is chosen.
@@ -52,7 +52,8 @@ def fit_ensemble(
     small = train_data.n_texts <= head.config.cross_validated_rows
     by_folds = small and (valid_data is None or len(valid_data) < MIN_HELD_OUT)
     linear, with_names, folds = _fit_linear(head, train_data, seed, device, by_folds=by_folds)
-    if by_folds and not every_text:
+    # Upper layers take most of the time. Offsets of rare labels (macro F1) need every text; weights do not.
+    if by_folds and head.upper is not None and config.metric != "macro_f1" and not every_text:
         folds = _enough(folds)
     scales = torch.ones(len(head.members))  # the penalty makes the logits of linear members small
     scales[: len(linear)] = torch.tensor([member.scale for member in head.linear.values()])

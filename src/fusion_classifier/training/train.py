@@ -61,7 +61,7 @@ def train(
         on_epoch: Called after each epoch.
         upper_layers: Initial weights, by name, of the upper layers in the head `ensemble`, if it has any. Default:
             those of the head.
-        every_text: Whether the head `ensemble` predicts every training text out of fold, not just enough of them for
+        every_text: Whether the head `ensemble` predicts every training text out of fold, even if fewer are enough for
             its choices. Default: False.
 
     Raises:

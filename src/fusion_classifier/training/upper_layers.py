@@ -26,9 +26,9 @@ from fusion_classifier.training.pairs import train_on_pairs
 MAX_ROWS = 5000  # training texts; more were not tried
 LEARNING_RATE = 4e-4  # chosen on validation, with MiniLM (docs/decisions.md)
 BATCH_SIZE = 64
-PASSES, FEWEST_PASSES = 10, 5  # over the texts: ten, unless they take more than MIN_STEPS
-MIN_STEPS = 40
-MAX_TOKENS = 250_000  # in all steps of a training: limits the time to a minute or two on two cores
+STEPS = 40  # unless they are fewer or more passes over the texts than these
+MIN_PASSES, MAX_PASSES = 5, 10
+MAX_TOKENS = 250_000  # in all steps of a training: limits the time
 WEIGHT_DECAY, WARMUP = 0.01, 0.1
 C = 10.0  # inverse strength of the penalty of the logistic regression
 
@@ -38,7 +38,7 @@ def suited(data: LabelledFeatures, encoder: str) -> bool:
     states = data.features[encoder]
     if data.multilabel or data.n_texts > MAX_ROWS or not isinstance(states, TokenFeatures):
         return False
-    return most_steps(tokens_per_text(data, encoder)) >= MIN_STEPS
+    return most_steps(tokens_per_text(data, encoder)) >= STEPS
 
 
 def tokens_per_text(data: LabelledFeatures, encoder: str) -> float:
@@ -74,7 +74,7 @@ class UpperTraining:
     def steps(self, texts: int) -> int:
         """Number of steps for this number of texts."""
         batches = math.ceil(texts / BATCH_SIZE)
-        return min(PASSES * batches, max(FEWEST_PASSES * batches, MIN_STEPS), most_steps(self.tokens))
+        return min(MAX_PASSES * batches, max(MIN_PASSES * batches, STEPS), most_steps(self.tokens))
 
     def texts_trained(self, texts: int) -> int:
         """About the number of texts in all steps."""
