@@ -31,8 +31,8 @@ test-fast: $(VENV)/.dev  ## run the fast tests, without browser and Ray: two min
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal -m "not slow and not browser and not ray"
 
 # What reads and writes files, computes and answers, with the oldest versions that pyproject.toml allows, without the slow tests.
-MINIMUM := -m "not slow" tests/encoders tests/evaluation tests/features tests/fusion tests/tasks tests/training \
-	tests/serving/test_app.py tests/runs/test_several_labels.py
+MINIMUM := -m "not slow" tests/encoders tests/evaluation tests/features tests/fusion tests/tasks \
+	tests/training/test_calibration.py tests/training/test_train.py tests/serving/test_app.py tests/runs/test_several_labels.py
 
 test-minimum: $(VENV)/minimum/.installed  ## run the main tests with the oldest versions that are allowed
 	OMP_NUM_THREADS=1 $(VENV)/minimum/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal $(MINIMUM)

@@ -76,10 +76,11 @@ def test_files_and_tests_that_are_named_exist() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.usefixtures("few_penalties", "few_steps")
-def test_the_readmes_way_with_ones_own_file_works(minilm: str, tmp_path: Path) -> None:
+def test_the_readmes_way_with_ones_own_file_works(bert_folder: Path, tmp_path: Path) -> None:
     """Run, predict and predict by file, on a file with the README's columns."""
+    small, other = f"minilm-l6={bert_folder}?layers=3", f"mpnet-base={bert_folder}?layers=1"
     lines = (ROOT / "src/fusion_classifier/tasks/named/demo_corpus/train.csv").read_text("utf-8").splitlines()
-    few = lines[1:121]
+    few = lines[1:61]
     for name, header in (("reviews", "comment,mood"), ("tickets", "message,team")):
         (tmp_path / f"{name}.csv").write_text("\n".join([header, *few]), "utf-8")
     shutil.copy(tmp_path / "reviews.csv", tmp_path / "new.csv")
@@ -92,14 +93,14 @@ def test_the_readmes_way_with_ones_own_file_works(minilm: str, tmp_path: Path) -
     assert {c.split()[1] for c in ours} >= {"run", "predict", "extract", "train", "evaluate", "ablate", "audit"}
     for command in ours:
         words, _, target = command.partition(" > ")
-        # One model for all, and few steps: that the commands work is the question, not how well they learn.
-        arguments = shlex.split(words.replace("minilm-l6", minilm).replace("mpnet-base", f"{minilm}?layers=1"))[1:]
+        # One small model for all, and few steps: that the commands work is the question, not how well they learn.
+        arguments = shlex.split(words.replace("minilm-l6", small).replace("mpnet-base", other))[1:]
         if arguments[0] in ("run", "extract", "train", "evaluate", "ablate"):
             arguments += ["--store", str(tmp_path / "store")]
         if arguments[0] in ("run", "train", "ablate"):
             arguments += ["--epochs", "2", "--min-steps", "0"]
         if arguments[0] == "run":
-            arguments += ["--encoder", minilm, "--seeds", "1", *(["--no-report"] if "--config" in arguments else [])]
+            arguments += ["--encoder", small, "--seeds", "1", *(["--no-report"] if "--config" in arguments else [])]
         done = fec(*arguments, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         if target:
@@ -109,21 +110,22 @@ def test_the_readmes_way_with_ones_own_file_works(minilm: str, tmp_path: Path) -
 @pytest.mark.slow
 @pytest.mark.usefixtures("few_penalties", "few_steps")
 @pytest.mark.parametrize("page", [ROOT / "README.md", *PYTHON_PAGES], ids=lambda page: page.name)
-def test_the_python_of_a_page_works(page: Path, minilm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a few texts of the demo corpus, and one encoder and few steps instead of what the page says."""
+def test_the_python_of_a_page_works(
+    page: Path, bert_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a few texts of the demo corpus, and small encoders and few steps instead of what the page says."""
     from fusion_classifier.tasks.named.demo import Demo
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     task = Demo().load()
-    labels = [task.labels[i] for i in task.targets("train")[:120]]
-    scope = {"texts": list(task.split("train").texts[:120]), "labels": labels}
+    labels = [task.labels[i] for i in task.targets("train")[:60]]
+    scope = {"texts": list(task.split("train").texts[:60]), "labels": labels}
     blocks = re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), re.S)
     assert blocks
     for block in blocks:
-        small = block.replace("FusionClassifier()", f"FusionClassifier({minilm!r})").replace(
-            '"minilm-l6"', repr(minilm)
-        )
-        small = small.replace('"mpnet-base"', repr(f"{minilm}?layers=1"))
+        small = block.replace("FusionClassifier()", 'FusionClassifier("minilm-l6")')
+        small = small.replace('"minilm-l6"', repr(f"minilm-l6={bert_folder}?layers=3"))
+        small = small.replace('"mpnet-base"', repr(f"mpnet-base={bert_folder}?layers=1"))
         exec(re.sub(r'"max_epochs": \d+', '"max_epochs": 2', small), scope)  # noqa: S102 - our own documentation
     assert (tmp_path / "my-model" / "model.safetensors").is_file()

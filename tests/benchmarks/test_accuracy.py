@@ -33,7 +33,7 @@ def accuracy(out: Path, minilm: str) -> Callable[..., subprocess.CompletedProces
 def test_systems_are_compared_in_one_table(
     accuracy: Callable[..., subprocess.CompletedProcess[str]], out: Path
 ) -> None:
-    order = ("--task", "demo", "--quick", "--limit", "150", "--systems", ",".join(SYSTEMS), "--json")
+    order = ("--task", "demo", "--quick", "--limit", "60", "--systems", ",".join(SYSTEMS), "--json")
     first = accuracy(*order)
     assert first.returncode == 0, first.stderr
     rows = {row["system"]: row for row in json.loads(first.stdout)}

@@ -79,15 +79,6 @@ def test_the_published_commands_extract_train_and_report(checkout: Path, monkeyp
         assert setting in config
 
 
-@pytest.mark.slow
-def test_main_without_flags_has_published_hyper_parameters(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    done = call(checkout, "python main.py -dataset ED -epochs 1 -seeds 1", monkeypatch)
-    assert done.returncode == 0, done.stderr
-    config = (checkout / "runs" / "ED-llmembed" / "config.yaml").read_text()
-    for setting in ("sigma: 1.0", "batch_size: 10", "patience: 10", "learning_rate: 0.0001"):
-        assert setting in config
-
-
 def options_of(words: list[str]) -> dict[str, str]:
     """Values of the options in the arguments of `fec` (of --encoder the first)."""
     found: dict[str, str] = {}

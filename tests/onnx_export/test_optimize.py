@@ -18,7 +18,7 @@ from fusion_classifier.classifier.models import MODEL_FILES
 from fusion_classifier.classifier.optimized import OptimizedClassifier
 from fusion_classifier.classifier.text_classifier import load_classifier
 from fusion_classifier.cli.main import app
-from fusion_classifier.config import DEFAULT_HEAD, Precision
+from fusion_classifier.config import EnsembleConfig, Precision
 from fusion_classifier.errors import FecError, UsageError
 from fusion_classifier.onnx_export import optimize as module
 from fusion_classifier.onnx_export.optimize import HeldOut, Measured, Optimized, optimize
@@ -36,11 +36,11 @@ TARGETS = np.array([sorted(WORDS).index(mood) for mood in MOODS])
 
 @pytest.fixture(scope="module")
 def model(bert_folder: Path, llama_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> FusionClassifier:
-    """The default head on token states of two encoders; saved in `model` of its store's folder."""
+    """The default head, of one repeat, on token states of two encoders; saved in `model` of its store's folder."""
     folder = tmp_path_factory.mktemp("model")
     encoders = [f"{bert_folder}?pooling=tokens&dtype=float32", f"{llama_folder}?pooling=tokens&dtype=float32"]
     classifier = FusionClassifier(
-        encoders, DEFAULT_HEAD, training={"max_epochs": 3, "min_steps": 0}, store=folder / "store", device="cpu"
+        encoders, EnsembleConfig(repeats=1), training={"max_epochs": 3}, store=folder / "store", device="cpu"
     )
     classifier.fit(TEXTS, MOODS).save_pretrained(folder / "model")
     return classifier

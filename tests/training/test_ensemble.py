@@ -185,7 +185,7 @@ def test_few_validation_texts_judge_nothing_but_the_epoch() -> None:
 
 
 def test_folds_are_held_out_until_there_are_enough_texts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ensemble, "MIN_HELD_OUT", 90)
+    monkeypatch.setattr(ensemble, "MIN_OUT_OF_FOLD", 90)
     data = texts(200, 0)
     sizes: list[int] = []
     fit_to_end = loop.fit_to_end

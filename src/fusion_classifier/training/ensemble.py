@@ -1,8 +1,8 @@
 """Trains the head `ensemble`: its members, and their weights, fitted on out-of-sample predictions.
 
     few texts    five folds: each member predicts the texts of a fold after training on the other four; then every
-                 member is trained on all texts. With upper layers and more than 1,000 texts, only as many folds are
-                 predicted as have 1,000 texts. With tens of texts the weights stay near the prior.
+                 member is trained on all texts. With upper layers and more than 500 texts, only as many folds are
+                 predicted as have 500 texts. With tens of texts the weights stay near the prior.
     many texts   members are trained once and evaluated on the validation split, used for no other choice.
 
 Members with attention are trained to the end of their schedule: no epoch is chosen.
@@ -32,7 +32,8 @@ from fusion_classifier.training.scores import scores
 from fusion_classifier.training.upper_layers import UpperTraining, tokens_per_text
 from fusion_classifier.training.validate import epoch_of, validate
 
-MIN_HELD_OUT = 1000  # enough texts to weight the members: validation texts without folds, or those of some folds
+MIN_VALIDATION = 1000  # validation texts that replace the folds
+MIN_OUT_OF_FOLD = 500  # out-of-fold texts that are enough for weights and temperature (docs/decisions.md)
 
 
 def fit_ensemble(
@@ -50,7 +51,7 @@ def fit_ensemble(
     """Train all members and fit their weights; arguments and errors as in `train`."""
     started = time.perf_counter()
     small = train_data.n_texts <= head.config.cross_validated_rows
-    by_folds = small and (valid_data is None or len(valid_data) < MIN_HELD_OUT)
+    by_folds = small and (valid_data is None or len(valid_data) < MIN_VALIDATION)
     linear, with_names, folds = _fit_linear(head, train_data, seed, device, by_folds=by_folds)
     # Upper layers take most of the time. Offsets of rare labels (macro F1) need every text; weights do not.
     if by_folds and head.upper is not None and config.metric != "macro_f1" and not every_text:
@@ -122,9 +123,9 @@ def _fit_linear(
 
 
 def _enough(folds: np.ndarray) -> np.ndarray:
-    """The folds (N,), where only the first ones, with at least `MIN_HELD_OUT` texts together, are held out."""
+    """The folds (N,), where only the first ones, with at least `MIN_OUT_OF_FOLD` texts together, are held out."""
     sizes = np.bincount(folds[folds != ALWAYS], minlength=FOLDS)
-    needed = 1 + int(np.searchsorted(sizes.cumsum(), MIN_HELD_OUT))
+    needed = 1 + int(np.searchsorted(sizes.cumsum(), MIN_OUT_OF_FOLD))
     return np.where(folds < needed, folds, ALWAYS)
 
 
