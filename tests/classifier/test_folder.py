@@ -10,7 +10,7 @@ import pytest
 
 from fusion_classifier import FusionHeadClassifier
 from fusion_classifier.classifier.folder import labels_of, load_config, load_model, save_model
-from fusion_classifier.errors import FecError
+from fusion_classifier.errors import FecError, UsageError
 
 
 @pytest.fixture
@@ -33,6 +33,22 @@ def test_what_was_saved_comes_back(folder: Path, tmp_path: Path) -> None:
         "more.txt",
     }
     assert load_config(tmp_path / "again") == saved.config
+
+
+@pytest.mark.parametrize("place", ["thesis.csv", ".git/HEAD", "model.safetensors"])
+def test_saving_deletes_nothing_but_a_model(place: str, folder: Path, tmp_path: Path) -> None:
+    fitted = FusionHeadClassifier.from_pretrained(folder)
+    fitted.save_pretrained(folder)  # a model is replaced
+    precious = tmp_path / "work" / place
+    precious.parent.mkdir(parents=True)
+    precious.write_text("years of work")
+    with pytest.raises(UsageError, match=rf"`save_directory`.*work contains {re.escape(Path(place).parts[0])}"):
+        fitted.save_pretrained(tmp_path / "work")
+    assert precious.read_text() == "years of work"
+    (folder / "notes.txt").write_text("mine")
+    with pytest.raises(UsageError, match=r"contains notes\.txt"):
+        fitted.save_pretrained(folder)
+    assert (folder / "notes.txt").is_file()
 
 
 def test_the_reader_in_the_docs_classifies_as_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

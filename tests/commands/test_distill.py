@@ -130,7 +130,7 @@ def test_errors_come_before_anything_is_written(
     into, out = f"{bert_folder}?dtype=float32", tmp_path / "out"
     with pytest.raises(UsageError, match=r"out.*is the teacher"):
         distill_model(str(saved_model), into, saved_model, work, task=str(task))
-    with pytest.raises(UsageError, match=r"out.*contains files other"):
+    with pytest.raises(UsageError, match=r"`out`.*contains further\.txt"):
         distill_model(str(saved_model), into, task.parent, work, task=str(task))
     with pytest.raises(UsageError, match=r"set `task`"):
         distill_model(str(saved_model), into, out, work)

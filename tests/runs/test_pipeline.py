@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -252,15 +253,17 @@ def test_a_run_that_is_refused_extracts_nothing_before(
     assert work.store.entries() == kept
 
 
+@pytest.mark.parametrize("name", ["thesis.tex", "metrics.json"])  # the second has the name of a run's file
 def test_a_folder_with_other_things_in_it_is_left_alone(
-    folder: Path, bert_folder: Path, tmp_path: Path, work: RunContext
+    name: str, folder: Path, bert_folder: Path, tmp_path: Path, work: RunContext
 ) -> None:
     out = tmp_path / "precious"
     out.mkdir()
-    (out / "thesis.tex").write_text("years of work")
-    with pytest.raises(UsageError, match=r"thesis\.tex"):
+    (out / name).write_text("years of work")
+    with pytest.raises(UsageError, match=re.escape(name)):
         run_folder(folder, [bert_folder], out, work)
-    assert [path.name for path in out.iterdir() if not path.name.startswith(".")] == ["thesis.tex"]
+    assert [path.name for path in out.iterdir() if not path.name.startswith(".")] == [name]
+    assert (out / name).read_text() == "years of work"
 
 
 def test_without_a_test_split_validation_is_reported(

@@ -3,11 +3,12 @@
 import json
 import os
 from contextlib import suppress
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 from fusion_classifier.config import TextColumns
-from fusion_classifier.errors import FecError
+from fusion_classifier.errors import FecError, UsageError
 from fusion_classifier.support.files import user_path
 from fusion_classifier.support.hub import download_model, is_hub_id
 from fusion_classifier.training.known import KNOWN_FILE
@@ -45,6 +46,21 @@ def is_model(folder: Path) -> bool:
 def is_optimized(folder: Path) -> bool:
     """Whether this looks like the folder of an optimized model."""
     return (folder / CONFIG_FILE).is_file() and (folder / OPTIMIZED_HEAD).is_file() and not is_model(folder)
+
+
+def check_replaceable(folder: Path, name: str) -> None:
+    """Raise `UsageError` if replacing this folder with a model would delete anything but a model.
+
+    Args:
+        folder: Folder, which need not exist.
+        name: Name of the parameter, for the error message.
+    """
+    patterns = [pattern.partition("/")[0] for pattern in MODEL_FILES]
+    entries = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
+    foreign = [entry for entry in entries if not any(fnmatch(entry, pattern) for pattern in patterns)]
+    if foreign or (entries and not is_model(folder)):
+        first = (foreign or entries)[0]
+        raise UsageError(f"`{name}`: {folder} contains {first}, which is not part of a model; choose another folder")
 
 
 def built_in_models() -> list[str]:

@@ -17,7 +17,7 @@ from fusion_classifier.classifier.folder import (
     read_card,
     save_model,
 )
-from fusion_classifier.classifier.models import find_model, is_optimized
+from fusion_classifier.classifier.models import check_replaceable, find_model, is_optimized
 from fusion_classifier.classifier.saved_encoders import without_places
 from fusion_classifier.classifier.text_classifier import RejectsUnknown
 from fusion_classifier.config import Device
@@ -68,7 +68,7 @@ class PretrainedClassifier(RejectsUnknown, ModelHubMixin):
         modules: a warning explains how to load such a classifier.
 
         Args:
-            save_directory: Folder; an existing one is replaced.
+            save_directory: Folder; an existing model is replaced.
             repo_id: Hub id to upload to. Default: the folder's name.
             push_to_hub: Whether to upload it as well. Default: False.
             push_to_hub_kwargs: Arguments of `push_to_hub`.
@@ -78,10 +78,12 @@ class PretrainedClassifier(RejectsUnknown, ModelHubMixin):
 
         Raises:
             NotFittedError: There is nothing to write yet.
+            UsageError: The folder contains anything but a model.
             FecError: The folder can't be written or uploaded.
         """
         self._check_fitted()
         folder = Path(save_directory)
+        check_replaceable(folder, "save_directory")
         save_model(folder, self.config_, self.head_, self.card_, known=self.known_)
         if note := objects_note(self.config_):
             warn_caller(f"{folder} {note}")

@@ -20,7 +20,13 @@ import torch
 
 from fusion_classifier.classifier.card import model_card
 from fusion_classifier.classifier.folder import Distillation, ModelConfig, SavedModel, load_model, save_model
-from fusion_classifier.classifier.models import find_model, find_run_or_model, is_model, is_optimized
+from fusion_classifier.classifier.models import (
+    check_replaceable,
+    find_model,
+    find_run_or_model,
+    is_model,
+    is_optimized,
+)
 from fusion_classifier.classifier.pipeline import Rows, open_rows, train_classifier
 from fusion_classifier.classifier.saved_encoders import checked_identities, placed, saved_encoders
 from fusion_classifier.classifier.tuned import tuned_on
@@ -148,8 +154,7 @@ def _check_folders(teacher: Path, out: Path) -> None:
         raise UsageError(f"{teacher} is optimized; give the model that it was made from")
     if out.exists() and out.resolve() in (teacher.resolve(), teacher.resolve().parent):
         raise UsageError(f"`out`: {out} is the teacher; choose another folder")
-    if out.exists() and not is_model(out) and not (out.is_dir() and not any(out.iterdir())):
-        raise UsageError(f"`out`: {out} contains files other than a model; choose another folder")
+    check_replaceable(out, "out")
 
 
 def _texts(task: LoadedTask, config: TaskConfig, further: Path | None, work: RunContext) -> Texts:

@@ -24,11 +24,11 @@ def read_config(path: Path) -> dict[str, Any]:
     try:
         described = yaml.safe_load(path.read_text("utf-8"))
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise FecError(f"{path} can't be read ({reason(error)}); give the {CONFIG_FILE} of a run folder") from error
+        raise FecError(f"{path} can't be read ({reason(error)}); give a run folder or its {CONFIG_FILE}") from error
     if isinstance(described, dict) and set(described) <= set(RunConfig.model_fields):
         described = {"run": described}
     if not isinstance(described, dict) or "run" not in described:
-        raise FecError(f"{path} is not the configuration of a run; give the {CONFIG_FILE} of a run folder")
+        raise FecError(f"{path} is not the configuration of a run; give a run folder or its {CONFIG_FILE}")
     return described
 
 

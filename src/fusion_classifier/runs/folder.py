@@ -15,8 +15,6 @@ from filelock import FileLock
 from fusion_classifier.config import RunConfig
 from fusion_classifier.encoders.identity import EncoderIdentity
 from fusion_classifier.errors import FecError, UsageError
-from fusion_classifier.evaluation.pictures import CONFUSION_MATRIX, F1_BY_LABEL, RISK_COVERAGE, TRAINING_CURVES
-from fusion_classifier.evaluation.predictions import PREDICTIONS_FILE
 from fusion_classifier.runs.config_file import CONFIG_FILE, read_config, read_run_config
 from fusion_classifier.support.files import atomic_folder, atomic_write
 from fusion_classifier.tasks.loaded import LoadedTask
@@ -29,10 +27,6 @@ if TYPE_CHECKING:
 METRICS_FILE = "metrics.json"
 STAGES_FILE = "stages.json"
 REPORT_FILE = "report.html"
-WRITTEN = {  # by a run, apart from hidden files
-    *(CONFIG_FILE, METRICS_FILE, STAGES_FILE, REPORT_FILE, PREDICTIONS_FILE, STATE_FILE, TENSORBOARD_FOLDER),
-    *(TRAINING_CURVES, CONFUSION_MATRIX, RISK_COVERAGE, F1_BY_LABEL, "seeds", "model"),
-}
 REPORTED_PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "scikit-learn", "pylance", "pyarrow")
 
 
@@ -90,8 +84,8 @@ def claim(
                     "choose another `out`, or `overwrite` to replace it"
                 )
         return
-    others = [entry.name for entry in out.iterdir() if entry.name not in WRITTEN and not entry.name.startswith(".")]
-    if others and not path.exists():
+    others = [entry.name for entry in out.iterdir() if not entry.name.startswith(".")]
+    if others and not path.exists():  # a run's config.yaml is written first
         raise UsageError(f"{out} is not a run folder (it contains {others[0]}); choose another `out`")
     if overwrite:
         _discard(out)
