@@ -10,7 +10,6 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from command import fec
@@ -162,49 +161,6 @@ def test_predict_rejects_what_is_like_no_class(finished: tuple[Path, Path], data
     for wrong in (("--false-alarm-rate", 0.1), ("--reject-unknown", "--false-alarm-rate", 0)):
         done = fec("predict", finished[0], "a text", *wrong)
         assert (done.returncode, done.stderr.count("--false-alarm-rate")) == (2, 1)
-
-
-@pytest.mark.ray
-@pytest.mark.timeout(800)
-def test_ray_extracts_and_predicts_as_this_process_does(
-    finished: tuple[Path, Path], data: Path, bert_folder: Path, tmp_path: Path
-) -> None:
-    pytest.importorskip("ray")
-    from fusion_classifier.cluster.pool import RayEngine, connected
-
-    columns = ("--text-column", "comment", "--label-column", "mood")
-    store = ("--store", tmp_path / "store")
-    ray = ("--engine", "ray", "--workers", 2)
-    assert "63 encoded now" in process("extract", data, *columns, "-e", bert_folder, *store, *ray)
-    assert "0 encoded now" in result_of("extract", data, *columns, "-e", bert_folder, *store)
-
-    many = tmp_path / "many.jsonl"
-    texts = [f"{text} {i}" for i in range(400) for text, _ in ROWS]
-    many.write_text("".join(json.dumps({"comment": text}) + "\n" for text in texts), "utf-8")
-    elsewhere = ("extract", data, *columns, "-e", bert_folder, "--store", tmp_path / "other", *ray)
-    refused = (
-        (("predict", finished[0], "a text", *ray), "--engine ray requires --file"),
-        (("predict", finished[0], "a text", "--workers", 2), "--workers requires --engine ray"),
-        (("predict", finished[0], "--file", "-", "--out", tmp_path / "x.jsonl", *ray), "standard input"),
-        ((*elsewhere[:-1], 5000), ": 5000, but there are"),
-    )
-    answers = {}
-    with connected(RayEngine(workers=2)):  # these commands join it
-        for name, engine in {"local": (), "ray": ray}.items():
-            out = tmp_path / f"{name}.parquet"
-            command = ("predict", finished[0], "--file", many, "--reject-unknown", "--out", out)
-            assert "1,200 rows" in result_of(*command, *engine)
-            answers[name] = pq.read_table(out).to_pydict()
-        done = {says: fec(*arguments) for arguments, says in refused}
-    done["no Ray at 127.0.0.1:1"] = fec(*elsewhere, "--address", "127.0.0.1:1")
-    assert answers["ray"]["comment"] == answers["local"]["comment"] == texts
-    assert answers["ray"]["label"] == answers["local"]["label"]
-    np.testing.assert_allclose(answers["ray"]["score"], answers["local"]["score"], atol=1e-3)
-    np.testing.assert_allclose(answers["ray"]["unknown_score"], answers["local"]["unknown_score"], atol=0.01)
-    for says, one in done.items():
-        assert says in one.stderr, one.stderr
-        assert one.returncode == 2
-        assert len([line for line in one.stderr.strip().splitlines() if "was split into" not in line]) == 1
 
 
 def test_a_fault_in_the_texts_leaves_no_file_of_answers(finished: tuple[Path, Path], tmp_path: Path) -> None:

@@ -70,6 +70,7 @@ def test_it_continues_the_local_engine_and_back_to_the_bit(bert_folder: Path, tm
     assert not list(mixed.verify(identity.key))
     assert extract_features_ray(TEXTS, identity, mixed, ENGINE, QUIET).encoded == 0
     assert extract_features([*TEXTS, "one more"], identity, mixed, CPU, QUIET).encoded == 1
+    assert not list(mixed.verify(identity.key))
 
 
 @pytest.mark.posix
