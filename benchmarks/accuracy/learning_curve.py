@@ -228,7 +228,9 @@ def arguments() -> argparse.ArgumentParser:
         "--encoder", default="minilm-l6", help="Encoder, or several, joined by +. Default: minilm-l6."
     )
     parser.add_argument("--store", type=Path, help="Folder of the feature store. Default: the user's cache.")
-    parser.add_argument("--heads", type=names, default=heads, help=f"Heads of the package. Default: {heads}.")
+    parser.add_argument(
+        "--heads", type=names, default=heads, help=f"Heads of the package, or ensemble-frozen. Default: {heads}."
+    )
     parser.add_argument(
         "--systems",
         type=names,
